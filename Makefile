@@ -1,0 +1,42 @@
+# The commands of this project. CI calls the same ones (.ci/run).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-$(shell cat pyproject.toml scripts/requirements.lock 2>/dev/null | sha256sum | cut -c1-16)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fix test-e2e bench lock clean
+
+help:  ## this list
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv with everything, from the lock with hashes
+
+$(STAMP): pyproject.toml scripts/requirements.lock scripts/setup
+	@scripts/setup "$(PYTHON)" "$(VENV)"
+	@rm -f $(VENV)/installed-*
+	@touch $@
+
+run: $(STAMP)  ## the relay (and the mock collector, without a config), one test trace, until Ctrl-C
+	@exec $(BIN)/python scripts/run.py $(ARGS)
+
+test: $(STAMP)  ## all tests that need no container
+	$(BIN)/python -m pytest tests -m "not e2e" $(ARGS)
+
+check: $(STAMP)  ## lint, format and types; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(STAMP)  ## what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## spans a second and CPU a span, beside a null server in the same run
+	$(BIN)/python -m tests.bench $(ARGS)
+
+lock:  ## renew scripts/requirements.lock (needs uv)
+	scripts/lock --upgrade
+
+clean:  ## remove .venv, caches and the state of `make run`
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .otlp-relay

@@ -1,0 +1,35 @@
+"""Plain numbers that every part may add to. No I/O: `admin/metrics` turns them into text."""
+
+import threading
+from collections import Counter, deque
+
+
+class Counters:
+    """What happened since the start of this process."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[int] = Counter()  # by HTTP status of our answer
+        self.received_spans = 0  # decoded, before the check of each span
+        self.received_bytes = 0  # of bodies, after decompression
+        self.kept_spans = 0  # committed and answered
+        self.rejected_spans: Counter[str] = Counter()  # by reason
+        self.warnings: Counter[str] = Counter()  # by code
+        self.connections_closed: Counter[str] = Counter()  # by limit that was passed
+        self.commits = 0
+        self.commit_seconds_sum = 0.0
+        self.dead_letters: Counter[str] = Counter()  # by reason
+        self._recent_commit_seconds: deque[float] = deque(maxlen=512)
+        self._lock = threading.Lock()
+
+    def add_commit(self, seconds: float) -> None:
+        """One transaction took `seconds`, fsync included. Called from the writer's thread."""
+        with self._lock:
+            self.commits += 1
+            self.commit_seconds_sum += seconds
+            self._recent_commit_seconds.append(seconds)
+
+    def commit_quantile(self, quantile: float) -> float:
+        """Seconds within which that share of the last 512 commits were done; 0.0 without any."""
+        with self._lock:
+            ordered = sorted(self._recent_commit_seconds)
+        return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else 0.0

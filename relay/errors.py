@@ -1,0 +1,94 @@
+"""Every error of ours, in one tree. Foreign exceptions are turned into these at the borders.
+
+::
+
+    RelayError
+    ├── ConfigError          a setting cannot be used: key, file, value, what would be right
+    │   └── SecretUnset      a ${env|file|credential:…} that has no value now
+    ├── Refusal              a request is refused as a whole; becomes an HTTP answer
+    └── BufferError_
+        ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender comes again
+        ├── BufferUnavailable   the disk failed or the buffer is closing: 503
+        └── BufferLocked     another daemon holds the state directory
+
+A class without a message speaks by its docstring. `code` is stable: metrics and JSON carry it.
+"""
+
+from typing import ClassVar
+
+
+class RelayError(Exception):
+    """Something went wrong in otlp-relay."""
+
+    code: ClassVar[str] = "relay_error"
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.hint = hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+class ConfigError(RelayError):
+    """The configuration cannot be used."""
+
+    code = "config_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        key: str | None = None,
+        source: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.key = key
+        self.source = source
+        where = ": ".join(part for part in (source, key) if part)
+        super().__init__(f"{where}: {message}" if where else message, hint=hint)
+
+
+class SecretUnset(ConfigError):
+    """A secret that the configuration names has no value."""
+
+    code = "secret_unset"
+
+
+class Refusal(RelayError):
+    """A request refused as a whole: HTTP status and google.rpc code (CONTRACTS 3.8, 3b).
+
+    `message` goes to the sender: it names positions and paths, never bytes of the body.
+    """
+
+    code = "refused"
+
+    def __init__(self, message: str, *, status: int = 400, grpc_code: int = 3) -> None:
+        super().__init__(message)
+        self.status = status
+        self.grpc_code = grpc_code
+
+
+class BufferError_(RelayError):  # noqa: N801 - BufferError is a builtin
+    """The buffer on disk could not do what was asked."""
+
+    code = "buffer_error"
+
+
+class BufferFull(BufferError_):
+    """The buffer is full; nothing was kept of this request."""
+
+    code = "buffer_full"
+
+
+class BufferUnavailable(BufferError_):
+    """The buffer cannot write now; nothing was kept of this request."""
+
+    code = "buffer_unavailable"
+
+
+class BufferLocked(BufferError_):
+    """Another otlp-relay holds this state directory."""
+
+    code = "buffer_locked"

@@ -1,0 +1,199 @@
+"""The values that travel between the stages. A leaf: it knows no stage.
+
+Units are in the names; times are nanoseconds since the epoch unless a name says otherwise.
+"""
+
+import enum
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Encoding(enum.IntEnum):
+    """The two encodings of OTLP/HTTP. The numbers are on disk: never renumber."""
+
+    JSON = 1
+    PROTOBUF = 2
+
+    @property
+    def media_type(self) -> str:
+        """The bare media type, the only form that every peer takes (no parameters)."""
+        return "application/json" if self is Encoding.JSON else "application/x-protobuf"
+
+
+class Signal(enum.IntEnum):
+    """What a row holds. The numbers are on disk: never renumber."""
+
+    TRACES = 1
+
+
+class BodyFlag(enum.IntFlag):
+    """What a courier must know of a body without reading it. On disk: never renumber."""
+
+    NONE = 0
+    SPECIAL_DOUBLES = 1  # an attribute is NaN or ±Infinity (D15)
+    DEEP = 2  # nested deeper than 30 levels: must be folded for protobuf upstreams (D5)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a request.
+
+    `is_local` is true only for a loopback peer whose request shows no proxy in between
+    (no Forwarded, X-Forwarded-*, Via, X-Real-IP or CF-* header): a tunnel's peer is loopback too.
+    """
+
+    address: str
+    is_local: bool = False
+    user_agent: str = ""
+    is_connection_test: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of one request, ready for the disk: checked, enriched, in normal form.
+
+    `body` is a fragment that concatenates: for JSON the comma-joined entries of `resourceSpans`,
+    for protobuf the encoded `resource_spans` fields. `trace_ids` are the distinct ids, 16 bytes
+    each, packed.
+    """
+
+    encoding: Encoding
+    body: bytes
+    spans: int
+    trace_ids: bytes
+    services: tuple[str, ...] = ()
+    flags: BodyFlag = BodyFlag.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedSpan:
+    """A span that check refused. `body` is a fragment as in `Piece`, holding this span alone.
+
+    `reason` is a stable code such as `trace_id_zero`; `path` names the place as the sender wrote
+    it, such as `resourceSpans[0].scopeSpans[0].spans[4].traceId`; `trace_id` is the text or the
+    hex of what stood there, cut at 128 characters, for `where`.
+    """
+
+    reason: str
+    path: str
+    trace_id: str
+    encoding: Encoding
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One accepted request on its way to the disk: all of it is committed, or nothing."""
+
+    pieces: tuple[Piece, ...]
+    sender: Sender
+    received_ns: int
+    rejected: tuple[RejectedSpan, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender is told; `otlp.answers` puts it into the sender's encoding.
+
+    200 with neither `rejected_spans` nor `message` is full success. 200 with a message and
+    nothing rejected is a warning. Everything else carries a google.rpc.Status.
+    """
+
+    status: int = 200
+    message: str = ""
+    rejected_spans: int = 0
+    grpc_code: int = 0
+
+
+class Position(NamedTuple):
+    """A place in the log: span number `span` (from 0) of row `row`. Rows start at 1."""
+
+    row: int
+    span: int = 0
+
+
+class OwedRange(NamedTuple):
+    """Half-open: `start` is owed, `end` is not. `end` None is open: every row to come, too."""
+
+    start: Position
+    end: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A row as read back: its checksum was right. `body` is unzipped, a fragment as in `Piece`."""
+
+    row: int
+    received_ns: int
+    encoding: Encoding
+    flags: BodyFlag
+    spans: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What is set aside with its reason. `destination` empty: refused on the way in.
+
+    `reason` is a stable code (`trace_id_zero`, `upstream_partial`, `damaged_on_disk`, …); `words`
+    is what was said, verbatim but masked; `status` the HTTP status or 0; `spans` how many spans
+    `body` holds, `affected` how many of them it is about (a partial success says N of M).
+    """
+
+    destination: str
+    reason: str
+    words: str
+    spans: int
+    encoding: Encoding
+    body: bytes
+    status: int = 0
+    affected: int = 0
+    path: str = ""
+    trace_ids: bytes = b""
+    row: int = 0
+    received_ns: int = 0
+
+
+@dataclass(slots=True)
+class Taken:
+    """Rows that a courier holds: in flight until settled or given back."""
+
+    rows: tuple[StoredRow, ...]
+    ranges: tuple[OwedRange, ...]
+
+    @property
+    def spans(self) -> int:
+        """How many spans are in flight with it."""
+        return sum(row.spans for row in self.rows)
+
+
+class DestinationState(enum.StrEnum):
+    """What a courier is doing, as status, metrics and the page say it."""
+
+    IDLE = "idle"  # everything it is owed has been delivered
+    DELIVERING = "delivering"
+    WAITING = "waiting"  # upstream is away or asks for patience; it comes again by itself
+    BLOCKED = "blocked"  # upstream refuses; kept and probed, somebody should look
+    PAUSED = "paused"
+
+
+@dataclass(slots=True)
+class DestinationStatus:
+    """A courier's own account of itself. Header names are shown, values never."""
+
+    name: str
+    endpoint: str
+    encoding: str = "auto"
+    header_names: tuple[str, ...] = ()
+    state: DestinationState = DestinationState.IDLE
+    reason: str = ""  # one sentence, with the upstream's own words, masked
+    since_ns: int = 0
+    next_try_ns: int = 0
+    last_success_ns: int = 0
+    last_status: int = 0
+    requests: int = 0
+    delivered_spans: int = 0
+    refused_spans: int = 0
+    in_flight_spans: int = 0
+    consecutive_failures: int = 0
+    warnings: list[str] = field(default_factory=list)
