@@ -17,8 +17,8 @@ $(STAMP): pyproject.toml scripts/requirements.lock scripts/setup
 	@rm -f $(VENV)/installed-*
 	@touch $@
 
-run: $(STAMP)  ## the relay (and the mock collector, without a config), one test trace, until Ctrl-C
-	@exec $(BIN)/python scripts/run.py $(ARGS)
+run: $(STAMP)  ## relay, mock collector, one test trace, until Ctrl-C (CONFIG=FILE: your own)
+	@CONFIG="$(CONFIG)" exec $(BIN)/python scripts/run.py
 
 test: $(STAMP)  ## all tests that need no container
 	$(BIN)/python -m pytest tests -m "not e2e" $(ARGS)

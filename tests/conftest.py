@@ -1,7 +1,6 @@
 """What every test stands on: an empty environment and asyncio under anyio."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,12 +9,11 @@ SYSTEMD = ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_
 
 
 @pytest.fixture(autouse=True)
-def empty_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every variable away that the product reads: a developer's shell decides no test."""
     for name in list(os.environ):
         if name.upper().startswith(OURS) or name in SYSTEMD:
             monkeypatch.delenv(name)
-    yield
 
 
 @pytest.fixture

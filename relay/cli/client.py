@@ -1,0 +1,64 @@
+"""Asks the running daemon over its admin listener, with the token from its state directory."""
+
+import http.client
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relay.admin import token as admin_token
+from relay.errors import RelayError
+
+
+class DaemonUnreachable(RelayError):
+    """No otlp-relay answers."""
+
+    code = "daemon_unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonClient:
+    """The admin API of the daemon that a configuration describes."""
+
+    host: str
+    port: int
+    state_dir: Path
+    timeout_seconds: float = 5.0
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Status and JSON document of `path`; raises DaemonUnreachable with what to do."""
+        try:
+            token = admin_token.read(self.state_dir)
+        except FileNotFoundError:
+            raise DaemonUnreachable(
+                f"no daemon has run with the state directory {self.state_dir}",
+                hint="start one with `otlp-relay serve`, or name its config with --config",
+            ) from None
+        except PermissionError:
+            raise DaemonUnreachable(
+                f"the admin token in {self.state_dir} is not readable for you",
+                hint="run this as the daemon's user, e.g. `sudo -u otlp-relay otlp-relay status`",
+            ) from None
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_seconds)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            response = connection.getresponse()
+            body = response.read()
+        except OSError as error:
+            raise DaemonUnreachable(
+                f"no answer from the admin listener on {self.host}:{self.port} ({error})",
+                hint="is `otlp-relay serve` running with this configuration?",
+            ) from None
+        finally:
+            connection.close()
+        if response.status == 401:
+            raise DaemonUnreachable(
+                f"{self.host}:{self.port} does not take the token in {self.state_dir}",
+                hint="another daemon holds that port; name its config with --config",
+            )
+        try:
+            return response.status, json.loads(body)
+        except ValueError:
+            raise DaemonUnreachable(
+                f"what answers on {self.host}:{self.port} is not otlp-relay"
+            ) from None

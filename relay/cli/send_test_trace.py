@@ -1,0 +1,181 @@
+"""`otlp-relay send-test-trace`: posts a trace to the relay and follows it to every destination."""
+
+import http.client
+import json
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from relay.cli.client import DaemonClient
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.target import admin_client, ingest_address
+from relay.cli.traces import SERVICE, make_trace
+from relay.config import Config
+from relay.errors import RelayError
+from relay.units import parse_duration
+
+POLL_SECONDS = 0.05
+FINISHED = frozenset({"delivered", "dead"})
+
+
+class Duration(click.ParamType):
+    """A duration such as 10s or 2m."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        try:
+            return float(parse_duration(value))
+        except (RelayError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What the relay answered to the trace."""
+
+    trace_id: str
+    url: str
+    status: int
+    body: str
+    milliseconds: float
+
+
+@click.command("send-test-trace")
+@config_option
+@json_option
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=Duration(),
+    default="10s",
+    show_default=True,
+    help="How long to follow the trace until every destination has it.",
+)
+def send_test_trace(config_path: str | None, as_json: bool, wait_seconds: float) -> None:
+    """Post a test trace to the running relay and follow it to every destination.
+
+    Exits 0 when every destination that is not paused has it, 1 otherwise.
+    """
+    config = load_or_exit(config_path)
+    try:
+        posted = post(config)
+        if posted.status != 200:
+            report_refusal(posted, as_json)
+            sys.exit(1)
+        found = follow(admin_client(config), posted, wait_seconds)
+    except RelayError as error:
+        click.echo(f"otlp-relay: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps({"posted": posted.url, "trace": found}))
+    else:
+        tell(posted, found)
+    sys.exit(0 if has_arrived(found) else 1)
+
+
+def post(config: Config) -> Posted:
+    """Post the trace to the first ingest address; raises RelayError when nobody answers."""
+    host, port = ingest_address(config)
+    url = f"http://{'[' + host + ']' if ':' in host else host}:{port}/v1/traces"
+    trace_id = secrets.token_hex(16)
+    headers = {"Content-Type": "application/json", "User-Agent": "otlp-relay send-test-trace"}
+    if config.ingest.tokens:
+        headers["Authorization"] = f"Bearer {config.ingest.tokens[0].reveal()}"
+    started = time.perf_counter()
+    connection = http.client.HTTPConnection(host, port, timeout=15)
+    try:
+        connection.request("POST", "/v1/traces", json.dumps(make_trace(trace_id)), headers)
+        response = connection.getresponse()
+        body = response.read().decode(errors="replace")
+    except OSError as error:
+        raise RelayError(
+            f"no relay answers at {url} ({error})",
+            hint="start one with `otlp-relay serve`, or name its config with --config",
+        ) from None
+    finally:
+        connection.close()
+    return Posted(trace_id, url, response.status, body, (time.perf_counter() - started) * 1e3)
+
+
+def follow(client: DaemonClient, posted: Posted, wait_seconds: float) -> dict[str, Any]:
+    """The trace's document, asked for until every destination has it or the time is over."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        status, found = client.get(f"/api/traces/{posted.trace_id}")
+        if status == 200 and (has_arrived(found) or not found["destinations"]):
+            return dict(found)
+        if time.monotonic() >= deadline:
+            if status != 200:
+                raise RelayError(f"the relay took the trace but does not know it: {found}")
+            return dict(found)
+        time.sleep(POLL_SECONDS)
+
+
+def has_arrived(found: dict[str, Any]) -> bool:
+    """Whether every destination that is not paused has all of the trace."""
+    waited_for = [d for d in found["destinations"] if d["destination_state"] != "paused"]
+    return bool(waited_for) and all(d["state"] == "delivered" for d in waited_for)
+
+
+def report_refusal(posted: Posted, as_json: bool) -> None:
+    """The relay itself refused: its own words."""
+    if as_json:
+        document = {"posted": posted.url, "status": posted.status, "answer": posted.body}
+        click.echo(json.dumps(document))
+    else:
+        click.echo(f"{posted.url} answered {posted.status}: {posted.body}", err=True)
+
+
+def tell(posted: Posted, found: dict[str, Any]) -> None:
+    """The trace's way, a line a step."""
+    click.echo(f"trace {posted.trace_id}")
+    click.echo(f"  posted     to {posted.url}: {posted.status} in {posted.milliseconds:.1f} ms")
+    for part in found["received"]:
+        click.echo(
+            f"  received   {part['received_at']} from {part['sender'] or 'unknown'}, "
+            f"{part['encoding']}, {part['spans']} spans of {', '.join(part['services'])}"
+        )
+        click.echo(f"  kept       row {part['row']}, on disk and synced before the 200")
+    added = attributes_added(found)
+    if added:
+        click.echo("  added      " + "\n             ".join(f"{k} = {v}" for k, v in added.items()))
+    for destination in found["destinations"]:
+        click.echo(f"  {line_of(destination)}")
+    if not found["destinations"]:
+        click.echo("  waiting    no destination is configured: the spans are kept")
+
+
+def attributes_added(found: dict[str, Any]) -> dict[str, str]:
+    """Resource attributes that the kept spans have and the posted ones had not."""
+    return {
+        attribute["key"]: next(iter(attribute["value"].values()), "")
+        for entry in found["resourceSpans"]
+        for attribute in entry.get("resource", {}).get("attributes", [])
+        if attribute["key"] != "service.name" or SERVICE not in attribute["value"].values()
+    }
+
+
+def line_of(destination: dict[str, Any]) -> str:
+    """One destination's line: what became of the trace there."""
+    name, state = destination["name"], destination["state"]
+    if state == "delivered":
+        headers = ", ".join(destination["header_names"]) or "none"
+        when = destination["at"] or "earlier"
+        return (
+            f"delivered  to {name} ({destination['endpoint']}): {destination['status'] or 'done'} "
+            f"at {when}, as {destination['encoding']}, headers: {headers}"
+        )
+    if state == "dead":
+        return f"set aside  by {name}: {destination['reason']}"
+    why = destination["reason"] or destination["destination_state"]
+    return f"waiting    for {name} ({destination['endpoint']}): {why}"

@@ -1,0 +1,88 @@
+"""`otlp-relay status`: what the running daemon keeps, and how each destination fares."""
+
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.target import admin_client
+from relay.errors import RelayError
+from relay.units import format_bytes, format_duration
+
+STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked": "bold red"}
+
+
+@click.command()
+@config_option
+@json_option
+def status(config_path: str | None, as_json: bool) -> None:
+    """Show what is kept, what waits for each destination, and why.
+
+    Exits 0 when the daemon answers, 1 otherwise. WAITING is what a destination is still owed;
+    OLDEST how long the oldest of it has waited; REASON the upstream's own words, secrets masked.
+    """
+    config = load_or_exit(config_path)
+    try:
+        code, found = admin_client(config).get("/api/status")
+        if code != 200:
+            raise RelayError(f"the daemon answered {code}: {found}")
+    except RelayError as error:
+        click.echo(f"otlp-relay: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        show(found)
+
+
+def show(found: dict[str, Any]) -> None:
+    """The document as text."""
+    console = Console(highlight=False, soft_wrap=True)
+    ready = "ready" if found["ready"] else f"NOT READY: {found['not_ready_reason']}"
+    up = format_duration(found["uptime_seconds"])
+    console.print(f"otlp-relay {found['version']}, up {up}, {ready}")
+    ingest, buffer = found["ingest"], found["buffer"]
+    rejected = sum(ingest["rejected_spans"].values())
+    console.print(
+        f"ingest   {', '.join(ingest['listening'])}: {ingest['kept_spans']:,} spans kept, "
+        f"{rejected:,} rejected since the start"
+    )
+    for reason, times in sorted(ingest["rejected_spans"].items()):
+        console.print(f"         rejected {times:,}: {reason}")
+    if ingest["tested_by_sender_at"]:
+        console.print(f"         tested by sender at {ingest['tested_by_sender_at']}")
+    console.print(
+        f"buffer   {buffer['spans']:,} spans in {buffer['rows']:,} rows, "
+        f"{format_bytes(buffer['bytes_on_disk'])} of {format_bytes(buffer['max_bytes'])}, "
+        f"{buffer['dead_letters']:,} dead letters"
+    )
+    if not found["destinations"]:
+        console.print("no destination is configured: spans are kept until there is one")
+        return
+    console.print(table_of(found["destinations"]))
+    for destination in found["destinations"]:
+        for warning in destination["warnings"]:
+            console.print(f"{destination['name']}: {warning}", style="yellow")
+
+
+def table_of(destinations: list[dict[str, Any]]) -> Table:
+    """A line a destination."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("DESTINATION", "STATE", "WAITING", "OLDEST", "DELIVERED", "REASON"):
+        table.add_column(title, overflow="fold")
+    for each in destinations:
+        oldest = each["oldest_waiting_seconds"]
+        table.add_row(
+            each["name"],
+            Text(each["state"], style=STYLES.get(each["state"], "")),
+            f"{each['waiting_spans']:,}",
+            format_duration(oldest) if each["waiting_spans"] else "-",
+            f"{each['delivered_spans']:,}",
+            Text(each["reason"]),
+        )
+    return table

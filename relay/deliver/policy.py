@@ -1,0 +1,177 @@
+"""An upstream's answer goes in; what it means and how long to pause come out. Pure, no I/O.
+
+::
+
+    2xx                                      Delivered   done, or done but for a partial success
+    408 425 429 5xx, no connection, timeout  Wait        for ever, by Retry-After or backoff
+    everything else                          Blocked     probed after 5 s … 60 s
+
+The specification retries 429, 502, 503 and 504 only and lets every other failure drop the data.
+Here a 500 waits too, and a refusal keeps what it refused: nothing that was kept is dropped for
+the mistake of a proxy or of a configuration.
+
+Answers that speak of *this batch* (`OF_THE_BATCH`) are blocked like the rest for now. They have a
+set of their own because that is where halving, splitting and the other encoding belong.
+"""
+
+import http
+import random as random_module
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+RETRY_LATER = frozenset({408, 425, 429})
+OF_THE_BATCH = frozenset({400, 413, 415, 422})
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+BACKOFF_FIRST_SECONDS = 1.0
+BACKOFF_CAP_SECONDS = 30.0
+PROBE_FIRST_SECONDS = 5.0
+PROBE_CAP_SECONDS = 60.0
+PROBE_SPREAD = 0.2
+# An upstream that says "now" time and again is not believed any more: it would be a hot loop.
+BELIEVED_AT_ONCE = 3
+
+_SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]*)?|\.[0-9]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The upstream has taken the batch. `rejected` spans of it were refused, with `message`."""
+
+    status: int
+    rejected: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The upstream is away or asks for patience; it is tried again for ever."""
+
+    reason: str
+    retry_after_seconds: float | None = None
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The upstream, or the way to it, refuses; everything is kept and probed."""
+
+    reason: str
+    status: int = 0
+
+
+Outcome = Delivered | Wait | Blocked
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an upstream answered, without its body: `words` are read from it and masked."""
+
+    status: int
+    words: str = ""
+    retry_after: str = ""
+    location: str = ""
+    rejected: int = 0
+
+
+def classify(said: Said, *, name: str, header_names: tuple[str, ...], now: datetime) -> Outcome:
+    """What `said` means for destination `name`.
+
+    `header_names` are the configured ones, for the advice on 401 and 403. `now` is what a date in
+    Retry-After is compared with.
+    """
+    status = said.status
+    if 200 <= status < 300:
+        return Delivered(status, max(0, said.rejected), said.words)
+    if status in RETRY_LATER or status >= 500:
+        told = parse_retry_after(said.retry_after, now)
+        return Wait(f"{_answered(name, said)}; it is tried again by itself", told, status)
+    return Blocked(f"{_answered(name, said)}; {_advice(said, header_names)}", status)
+
+
+def parse_retry_after(text: str, now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for, in 0…3600; None when it cannot be read.
+
+    Seconds (RFC 9110 has whole ones, some upstreams send fractions) or an HTTP-date.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    if _SECONDS.fullmatch(text):
+        return min(float(text), MAX_RETRY_AFTER_SECONDS)
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return min(max(0.0, (date - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
+
+
+def wait_seconds(
+    retry_after_seconds: float | None,
+    failures: int,
+    random: Callable[[], float] = random_module.random,
+) -> float:
+    """How long to wait after the `failures`-th failure in a row (from 1).
+
+    What the upstream told, else full jitter: anything in 0…min(30 s, 1 s * 2^(failures - 1)), so
+    that many relays do not come back together.
+    """
+    if retry_after_seconds is not None and (
+        retry_after_seconds >= 1 or failures <= BELIEVED_AT_ONCE
+    ):
+        return retry_after_seconds
+    # The exponent is bounded because failures is not: 2.0**1024 raises.
+    ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(failures - 1, 16))
+    return ceiling * random()
+
+
+def probe_seconds(probes: int, random: Callable[[], float] = random_module.random) -> float:
+    """How long until the `probes`-th probe in a row (from 1): 5 s doubling to 60 s, ±20 %."""
+    pause = min(PROBE_CAP_SECONDS, PROBE_FIRST_SECONDS * 2.0 ** min(probes - 1, 16))
+    return pause * (1 - PROBE_SPREAD + 2 * PROBE_SPREAD * random())
+
+
+def _answered(name: str, said: Said) -> str:
+    """The first half of a reason, such as `axiom answered 503 Service Unavailable: “busy”`."""
+    try:
+        phrase = f" {http.HTTPStatus(said.status).phrase}"
+    except ValueError:
+        phrase = ""
+    words = f": “{said.words}”" if said.words else ""
+    return f"{name} answered {said.status}{phrase}{words}"
+
+
+def _advice(said: Said, header_names: tuple[str, ...]) -> str:
+    """The second half: what somebody can do about it."""
+    if said.status in (401, 403):
+        return _advice_on_headers(header_names)
+    if 300 <= said.status < 400:
+        target = f"{said.location} as its" if said.location else "the final URL as its"
+        return f"redirects are never followed: set {target} endpoint if that is right, then reload"
+    return _ADVICE.get(said.status, "the endpoint may not be an OTLP/HTTP traces URL: check it")
+
+
+def _advice_on_headers(header_names: tuple[str, ...]) -> str:
+    if not header_names:
+        return "it has no headers set: add the one with its token, then reload"
+    plain = [name for name in header_names if name.lower() == "authorization"]
+    names = plain or list(header_names)
+    noun = "header" if len(names) == 1 else "headers"
+    return f"check the {noun} {', '.join(names)}, then reload"
+
+
+_ADVICE = {
+    400: "it refuses the batch at the head: check encoding, endpoint and headers, then reload",
+    402: "check the account's plan or payment; it is probed until that is settled",
+    404: "check the path of its endpoint (most end in /v1/traces), then reload",
+    405: "its endpoint takes no POST: check the path (most end in /v1/traces), then reload",
+    407: "the proxy wants a user and a password: check proxy, then reload",
+    413: "the batch is too large for it: lower max_batch_bytes or max_batch_spans, then reload",
+    415: "it does not take this encoding: set encoding to the other one, then reload",
+    422: "it refuses the batch at the head: check encoding, endpoint and headers, then reload",
+}

@@ -1,0 +1,57 @@
+"""What a courier is told: frozen settings in, small facts derived from them out."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+ENCODINGS = ("auto", "json", "protobuf")
+
+EncodingChoice = Literal["auto", "json", "protobuf"]
+CompressionChoice = Literal["auto", "none", "gzip"]
+SpecialDoubles = Literal["keep", "string", "drop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationSettings:
+    """One destination, as the daemon derives it from the configuration.
+
+    `endpoint` is the traces URL, used as it is. `proxy` is `auto`, `none` or a URL. Headers are
+    not here: the courier resolves them by a function, since they hold secrets that may change.
+    """
+
+    name: str
+    endpoint: str
+    encoding: EncodingChoice = "auto"
+    compression: CompressionChoice = "auto"
+    timeout_seconds: float = 30.0
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    proxy: str = "auto"
+    max_batch_bytes: int = 4 * 1024 * 1024
+    max_batch_spans: int = 8192
+    special_doubles: SpecialDoubles = "keep"
+    paused: bool = False
+    blocked_reason: str = ""  # set by the configuration: never tried until a reload clears it
+    header_names: tuple[str, ...] = ()  # as configured, for status before the first request
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the endpoint is this machine by its spelling, without asking DNS."""
+        return is_loopback_host(urlsplit(self.endpoint).hostname or "")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether `host` means this machine: localhost, *.localhost, 127/8, ::1, unspecified."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        address = mapped
+    return address.is_loopback or address.is_unspecified

@@ -1,0 +1,177 @@
+"""`make run`: the relay, a mock collector as its destination, one test trace followed, then serve.
+
+With CONFIG=FILE (or OTLP_RELAY_CONFIG) the relay runs on that and no mock collector is started.
+Otherwise everything of it lies in `.otlp-relay/` of this checkout: no state of a host's service
+is touched.
+"""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = ROOT / ".otlp-relay"
+BIN = Path(sys.executable).parent
+INGEST, MOCK, ADMIN = 4318, 4319, 4380
+START_SECONDS = 15
+
+CONFIG = f"""\
+# Written by `make run`; change what you like: it is only written when it is absent.
+state_dir = "state"
+
+[ingest]
+listen = "127.0.0.1:{INGEST}"
+
+[enrich]
+attributes = {{ "deployment.environment.name" = "local" }}
+
+[admin]
+listen = "127.0.0.1:{ADMIN}"
+
+[destinations.mock]
+endpoint = "http://127.0.0.1:{MOCK}/v1/traces"
+headers = {{ Authorization = "Bearer make-run", X-Dataset = "traces" }}
+"""
+
+
+POINT_AN_APP = f"""
+serving: point an app here with
+
+  export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:{INGEST}
+  export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+
+Ctrl-C stops.
+"""
+
+
+class Stopped(Exception):
+    """Someone wants this to end."""
+
+
+def main() -> int:
+    """Start, show, serve; the exit code is the relay's."""
+    given = os.environ.get("CONFIG") or os.environ.get("OTLP_RELAY_CONFIG")
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        return run(given, children)
+    except Stopped:
+        print("\nstopping …", flush=True)
+        return 0
+    finally:
+        for child in reversed(children):
+            end(child)
+
+
+def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
+    """Everything in order; `children` grows as processes start."""
+    if given:
+        config = Path(given)
+    else:
+        config = STATE / "relay.toml"
+        if not config.exists():
+            STATE.mkdir(mode=0o700, exist_ok=True)
+            config.write_text(CONFIG)
+        for port, whose in (
+            (INGEST, "the relay"),
+            (ADMIN, "its admin listener"),
+            (MOCK, "the mock"),
+        ):
+            demand_free(port, whose)
+        print(f"mock collector on http://127.0.0.1:{MOCK}, the relay's destination", flush=True)
+        children.append(start("mockcollector", "serve", "--listen", f"127.0.0.1:{MOCK}",
+                              "--require-header", "Authorization=Bearer make-run"))  # fmt: skip
+        wait_for_port(MOCK, children[-1])
+    print(f"relay with {config.relative_to(Path.cwd()) if not given else config}", flush=True)
+    relay = start("otlp-relay", "serve", "--config", str(config), "--log-format", "text")
+    children.append(relay)
+    if given:
+        time.sleep(0)  # a config of its own: its ports are its own, too
+    else:
+        wait_until_ready(relay)
+    print("\none test trace and its way:", flush=True)
+    tell = [str(BIN / "otlp-relay"), "send-test-trace", "--config", str(config)]
+    shown = subprocess.run(tell, check=False).returncode
+    if shown:
+        print("the test trace did not get through; the lines above say why", flush=True)
+    print(POINT_AN_APP, flush=True)
+    return relay.wait()
+
+
+def stop(_signal: int, _frame: FrameType | None) -> None:
+    """The first signal ends it; further ones wait for that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise Stopped
+
+
+def start(command: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """One of our commands in a session of its own: Ctrl-C reaches it through us, in order."""
+    return subprocess.Popen([str(BIN / command), *arguments], start_new_session=True)
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL only when that is not heard."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def demand_free(port: int, whose: str) -> None:
+    """Say who is in the way before anything starts."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            sys.exit(
+                f"port {port} for {whose} is not free ({error.strerror}).\n"
+                f"Who holds it: ss -ltnp 'sport = :{port}'. Stop that, or run the relay on other "
+                f"ports with a config of your own: make run CONFIG=relay.toml"
+            )
+
+
+def wait_for_port(port: int, child: subprocess.Popen[bytes]) -> None:
+    """Until something accepts on the port, or the child ended."""
+    deadline = time.monotonic() + START_SECONDS
+    while child.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    sys.exit(f"nothing came up on port {port} within {START_SECONDS} s")
+
+
+def wait_until_ready(child: subprocess.Popen[bytes]) -> None:
+    """Until `/readyz` says that a span could be kept."""
+    wait_for_port(ADMIN, child)
+    deadline = time.monotonic() + START_SECONDS
+    while child.poll() is None and time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", ADMIN, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.02)
+    sys.exit("the relay did not become ready")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""The import rule, the size limits, and that documents name only what exists."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Imports go to a lower level only; modules of one level do not import each other, except inside
+# one stage. A module stands under the longest name that fits.
+LEVELS = {
+    "relay.cli": 5,
+    "relay.daemon": 4,
+    "relay.pipeline": 3,
+    "relay.ingest": 2,
+    "relay.check": 2,
+    "relay.enrich": 2,
+    "relay.buffer": 2,
+    "relay.deliver": 2,
+    "relay.destinations": 2,
+    "relay.admin": 2,
+    "relay.otlp": 1,
+    "relay.listener": 1,
+    "relay.counters": 1,
+    "relay.logs": 1,
+    "relay.config": 0,
+    "relay.records": 0,
+    "relay.errors": 0,
+    "relay.secrets": 0,
+    "relay.units": 0,
+    "relay.compression": 0,
+    "relay.version": 0,
+    "relay.net": 0,
+}
+# Among the leaves: errors and the version are under the rest.
+LEAF_IMPORTS = {
+    "relay.config": {"relay.errors", "relay.secrets", "relay.units", "relay.net"},
+    "relay.records": {"relay.errors"},
+    "relay.secrets": {"relay.errors"},
+    "relay.units": {"relay.errors"},
+    "relay.compression": {"relay.errors"},
+}
+FENCES = {
+    "uvicorn": {"relay.daemon", "relay.listener", "mockcollector"},
+    "httpx2": {"relay.deliver", "mockcollector"},
+    "apsw": {"relay.buffer"},
+    "starlette": {"relay.ingest", "relay.admin", "relay.daemon", "relay.listener", "mockcollector"},
+    "click": {"relay.cli", "mockcollector"},
+    "rich": {"relay.cli"},
+    "prometheus_client": {"relay.admin"},
+}
+HARD_FILE_LINES = 500
+HARD_FUNCTION_LINES = 60
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {
+    module_name(path): path
+    for top in ("relay", "mockcollector")
+    for path in sorted((ROOT / top).rglob("*.py"))
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that the file imports, at any depth of its code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+            # `from relay.otlp import json` imports the module relay.otlp.json
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} & SOURCES.keys()
+    return found
+
+
+def stage_of(module: str) -> str:
+    """The longest name of LEVELS that holds the module; a family such as config_load counts too."""
+    fitting = [s for s in LEVELS if module == s or module.startswith((s + ".", s + "_"))]
+    assert fitting, f"{module} has no level: add it to LEVELS"
+    return max(fitting, key=len)
+
+
+def test_imports_go_down_only() -> None:
+    breaches = []
+    for module, path in SOURCES.items():
+        if not module.startswith("relay."):
+            continue
+        stage = stage_of(module)
+        for imported in imports_of(path):
+            if imported == "relay" or not imported.startswith("relay."):
+                continue
+            other = stage_of(imported)
+            if other == stage:
+                continue
+            allowed = LEVELS[other] < LEVELS[stage]
+            if LEVELS[stage] == 0:
+                allowed = other in LEAF_IMPORTS.get(stage, set())
+            if LEVELS[stage] == LEVELS[other] == 1:
+                allowed = other == "relay.counters"
+            if not allowed:
+                breaches.append(f"{module} imports {imported}")
+    assert not breaches
+
+
+def test_nobody_imports_names_from_the_package_root() -> None:
+    breaches = [m for m, path in SOURCES.items() if "relay" in imports_of(path)]
+    assert breaches == []
+
+
+def test_relay_and_mockcollector_do_not_know_each_other() -> None:
+    breaches = [
+        f"{module} imports {imported}"
+        for module, path in SOURCES.items()
+        for imported in imports_of(path)
+        if {module.split(".")[0], imported.split(".")[0]} == {"relay", "mockcollector"}
+    ]
+    assert breaches == []
+
+
+def test_libraries_are_imported_only_where_their_fence_stands() -> None:
+    breaches = [
+        f"{module} imports {imported}"
+        for module, path in SOURCES.items()
+        for imported in imports_of(path)
+        for library, homes in FENCES.items()
+        if imported.split(".")[0] == library
+        and not any(module == home or module.startswith(home + ".") for home in homes)
+    ]
+    assert breaches == []
+
+
+def test_files_and_functions_stay_small_enough_to_read() -> None:
+    too_long = []
+    for module, path in SOURCES.items():
+        text = path.read_text()
+        if len(text.splitlines()) > HARD_FILE_LINES:
+            too_long.append(f"{module}: {len(text.splitlines())} lines")
+        too_long += [
+            f"{module}.{node.name}: {node.end_lineno - node.lineno + 1} lines"
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.end_lineno is not None
+            and node.end_lineno - node.lineno + 1 > HARD_FUNCTION_LINES
+        ]
+    assert too_long == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        m for m, path in SOURCES.items() if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_documents_name_only_files_that_exist() -> None:
+    named = re.compile(
+        r"`((?:relay|mockcollector|tests|scripts|systemd|docs)/[\w./-]+|[\w-]+\.md)`"
+    )
+    missing = [
+        f"{document.relative_to(ROOT)}: {name}"
+        for document in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+        for name in named.findall(document.read_text())
+        if not any((base / name).exists() for base in (ROOT, document.parent))
+    ]
+    assert missing == []
