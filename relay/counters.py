@@ -15,6 +15,7 @@ class Counters:
         self.rejected_spans: Counter[str] = Counter()  # by reason
         self.warnings: Counter[str] = Counter()  # by code
         self.connections_closed: Counter[str] = Counter()  # by limit that was passed
+        self.last_connection_test_ns = 0  # a sender's own test (X-Test-Connection)
         self.commits = 0
         self.commit_seconds_sum = 0.0
         self.dead_letters: Counter[str] = Counter()  # by reason

@@ -25,6 +25,11 @@ from relay.records import Encoding, Sender
 
 Attributes = dict[str, str]
 
+# A sender that has only the former name of an attribute must not get both.
+FORMER_NAMES = {"deployment.environment.name": "deployment.environment"}
+# In OTEL_RESOURCE_ATTRIBUTES these describe the process that has the variable: the relay itself.
+OF_THE_PRODUCER = ("service.", "process.", "telemetry.")
+
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm32", "i686": "x86"}
 
 
@@ -62,7 +67,11 @@ class Enrich:
 
 def with_attributes(known: KnownResource, added: Attributes, encoding: Encoding) -> bytes:
     """The resource with those of `added` that it lacks, at the end of its attributes."""
-    missing = {key: value for key, value in added.items() if key not in known.keys}
+    missing = {
+        key: value
+        for key, value in added.items()
+        if key not in known.keys and FORMER_NAMES.get(key) not in known.keys
+    }
     if not missing:
         return known.normal
     if encoding is Encoding.PROTOBUF:
@@ -86,6 +95,7 @@ def with_attributes(known: KnownResource, added: Attributes, encoding: Encoding)
 def attributes_from_environment(text: str) -> Attributes:
     """OTEL_RESOURCE_ATTRIBUTES: `key=value,key=value`, both percent-decoded.
 
+    What names a producer (service, process, SDK) is left out: the relay is not a sender's.
     Raises ConfigError when any item is wrong: the resource specification wants the whole value
     discarded and reported then.
     """
@@ -101,7 +111,7 @@ def attributes_from_environment(text: str) -> Attributes:
                 hint="percent-encode ',' as %2C and '=' as %3D inside keys and values",
             )
         found[key] = unquote(value.strip())
-    return found
+    return {key: value for key, value in found.items() if not key.startswith(OF_THE_PRODUCER)}
 
 
 def detect(groups: Iterable[str], *, root: Path = Path("/")) -> Attributes:

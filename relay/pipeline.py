@@ -4,10 +4,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
+
 from relay.check import AllSpansRejected, Check
 from relay.counters import Counters
 from relay.enrich import Enrich
 from relay.records import Answer, Encoding, Request, Sender
+
+log = structlog.stdlib.get_logger(__name__)
 
 # A row on disk holds whole requests up to this; a larger request is cut at span borders.
 ROW_BYTES = 512 * 1024
@@ -47,6 +51,8 @@ class Pipeline:
         it cannot be kept now (503); then nothing of the request was kept.
         """
         counters = self._counters
+        if sender.is_connection_test:
+            counters.last_connection_test_ns = self._clock_ns()
         try:
             checked = self.check(body, encoding)
         except AllSpansRejected as refusal:
@@ -63,8 +69,17 @@ class Pipeline:
             await self._log.append(Request(pieces, sender, self._clock_ns(), checked.rejected))
             counters.received_spans += checked.spans
             counters.kept_spans += checked.spans
+            log.debug(
+                "request_kept",
+                spans=checked.spans,
+                encoding=encoding.name.lower(),
+                bytes=len(body),
+                services=", ".join(sorted({name for piece in pieces for name in piece.services})),
+                sender=sender.address,
+            )
         if not checked.rejected and not checked.warnings:
             return OK
+        log.debug("request_flawed", rejected=len(checked.rejected), message=checked.message())
         counters.received_spans += len(checked.rejected)
         for rejected in checked.rejected:
             counters.rejected_spans[rejected.reason] += 1

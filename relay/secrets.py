@@ -76,7 +76,7 @@ class Resolver:
 
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self.folder = folder
-        self._environ = environ
+        self.environ = environ
 
     def __repr__(self) -> str:  # the environment is full of secrets
         return f"Resolver(folder={str(self.folder)!r})"
@@ -92,11 +92,11 @@ class Resolver:
 
     def _value_of(self, reference: Reference) -> str:
         if reference.kind == "env":
-            value = self._environ.get(reference.name, "")
+            value = self.environ.get(reference.name, "")
         elif reference.kind == "file":
             value = _read(reference, self.folder / reference.name)
         else:
-            directory = self._environ.get("CREDENTIALS_DIRECTORY", "")
+            directory = self.environ.get("CREDENTIALS_DIRECTORY", "")
             if not directory:
                 raise SecretUnset(
                     f"secret {reference} is not set: there is no $CREDENTIALS_DIRECTORY",
@@ -197,9 +197,10 @@ def read_text(path: Path) -> str:
     try:
         # Without O_NONBLOCK opening a named pipe waits for a writer, perhaps for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", closefd=True) as file:  # noqa: PTH123 - a descriptor
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError("it is no regular file")
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ConfigError("it is no regular file")
+        with os.fdopen(descriptor, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(error.strerror or "it cannot be read") from None

@@ -90,7 +90,7 @@ def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
                               "--require-header", "Authorization=Bearer make-run"))  # fmt: skip
         wait_for_port(MOCK, children[-1])
     print(f"relay with {config.relative_to(Path.cwd()) if not given else config}", flush=True)
-    relay = start("otlp-relay", "serve", "--config", str(config), "--log-format", "text")
+    relay = start("otlp-relay", "serve", "--config", str(config), "--log-level", "debug")
     children.append(relay)
     if given:
         time.sleep(0)  # a config of its own: its ports are its own, too

@@ -6,7 +6,7 @@ header must name this host (421 otherwise: a page elsewhere must not reach it by
 no CORS, no cookies.
 
 - `app`: routes, the Host rule, the token.
-- `snapshot`: the documents of `/api/status` and `/api/traces/ID`, as plain dicts.
+- `snapshot`, `trace`: the documents of `/api/status` and `/api/traces/ID`, as plain dicts.
 - `metrics`: the text of `/metrics`.
 - `token`: the token's file.
 """

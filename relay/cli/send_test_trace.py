@@ -19,7 +19,6 @@ from relay.errors import RelayError
 from relay.units import parse_duration
 
 POLL_SECONDS = 0.05
-FINISHED = frozenset({"delivered", "dead"})
 
 
 class Duration(click.ParamType):
@@ -175,7 +174,9 @@ def line_of(destination: dict[str, Any]) -> str:
             f"delivered  to {name} ({destination['endpoint']}): {destination['status'] or 'done'} "
             f"at {when}, as {destination['encoding']}, headers: {headers}"
         )
-    if state == "dead":
-        return f"set aside  by {name}: {destination['reason']}"
+    if state == "set_aside":
+        return f"set aside  for {name} at {destination['at']}: {destination['status']}"
+    if state == "not_owed":
+        return f"not owed   to {name}: it was added later"
     why = destination["reason"] or destination["destination_state"]
     return f"waiting    for {name} ({destination['endpoint']}): {why}"

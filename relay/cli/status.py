@@ -11,8 +11,8 @@ from rich.text import Text
 
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.target import admin_client
+from relay.cli.text import about_bytes, about_duration
 from relay.errors import RelayError
-from relay.units import format_bytes, format_duration
 
 STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked": "bold red"}
 
@@ -44,7 +44,7 @@ def show(found: dict[str, Any]) -> None:
     """The document as text."""
     console = Console(highlight=False, soft_wrap=True)
     ready = "ready" if found["ready"] else f"NOT READY: {found['not_ready_reason']}"
-    up = format_duration(found["uptime_seconds"])
+    up = about_duration(found["uptime_seconds"])
     console.print(f"otlp-relay {found['version']}, up {up}, {ready}")
     ingest, buffer = found["ingest"], found["buffer"]
     rejected = sum(ingest["rejected_spans"].values())
@@ -58,7 +58,7 @@ def show(found: dict[str, Any]) -> None:
         console.print(f"         tested by sender at {ingest['tested_by_sender_at']}")
     console.print(
         f"buffer   {buffer['spans']:,} spans in {buffer['rows']:,} rows, "
-        f"{format_bytes(buffer['bytes_on_disk'])} of {format_bytes(buffer['max_bytes'])}, "
+        f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
         f"{buffer['dead_letters']:,} dead letters"
     )
     if not found["destinations"]:
@@ -81,7 +81,7 @@ def table_of(destinations: list[dict[str, Any]]) -> Table:
             each["name"],
             Text(each["state"], style=STYLES.get(each["state"], "")),
             f"{each['waiting_spans']:,}",
-            format_duration(oldest) if each["waiting_spans"] else "-",
+            about_duration(oldest) if each["waiting_spans"] else "-",
             f"{each['delivered_spans']:,}",
             Text(each["reason"]),
         )

@@ -89,11 +89,9 @@ def _gzips(settings: DestinationSettings) -> bool:
 
 
 def _needs_work(row: StoredRow, encoding: Encoding, settings: DestinationSettings) -> bool:
-    return row.encoding is not encoding or _rewrites(row, settings)
-
-
-def _rewrites(row: StoredRow, settings: DestinationSettings) -> bool:
-    return settings.special_doubles != "keep" and bool(row.flags & BodyFlag.SPECIAL_DOUBLES)
+    return row.encoding is not encoding or (
+        settings.special_doubles != "keep" and bool(row.flags & BodyFlag.SPECIAL_DOUBLES)
+    )
 
 
 def _fragment(row: StoredRow, encoding: Encoding, settings: DestinationSettings) -> bytes:
@@ -101,6 +99,6 @@ def _fragment(row: StoredRow, encoding: Encoding, settings: DestinationSettings)
     if row.encoding is not encoding:
         into = transcode.to_json if encoding is Encoding.JSON else transcode.to_protobuf
         body = into(body)
-    if _rewrites(row, settings):
+    if settings.special_doubles != "keep" and row.flags & BodyFlag.SPECIAL_DOUBLES:
         body = doubles.rewrite_special_doubles(body, encoding, settings.special_doubles)
     return body

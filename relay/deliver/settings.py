@@ -1,7 +1,7 @@
 """What a courier is told: frozen settings in, small facts derived from them out."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -21,19 +21,19 @@ class DestinationSettings:
     """
 
     name: str
-    endpoint: str
+    endpoint: str = field(repr=False)  # may hold a password
     encoding: EncodingChoice = "auto"
     compression: CompressionChoice = "auto"
     timeout_seconds: float = 30.0
     ca_file: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    proxy: str = "auto"
+    proxy: str = field(default="auto", repr=False)
     max_batch_bytes: int = 4 * 1024 * 1024
     max_batch_spans: int = 8192
     special_doubles: SpecialDoubles = "keep"
     paused: bool = False
-    blocked_reason: str = ""  # set by the configuration: never tried until a reload clears it
+    blocked_reason: str = ""  # what only a reload can mend: nothing is tried until then
     header_names: tuple[str, ...] = ()  # as configured, for status before the first request
 
     @property

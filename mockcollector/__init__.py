@@ -1,0 +1,43 @@
+"""A strict OTLP/HTTP trace receiver for tests: requests in, a journal and scripted answers out.
+
+::
+
+    with MockCollector(script="503*3,ok") as collector:
+        ...                                             # send spans to collector.endpoint
+        collector.journal.wait_for_spans(1)
+        collector.journal.assert_span(name="chat", attributes={"llm.model": "m"})
+
+A request's way: `app` checks it by the `rules` (what it refuses never reaches the script),
+`decoding` reads it with the official protobuf classes, `script` says the answer, `journal` keeps
+what arrived. `server` runs the app in a thread; `cli` and `pytest_plugin` are its two other doors.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mockcollector.journal import Journal
+    from mockcollector.script import Answer, Script, cut, cut_answer, hang, ok, partial, refuse
+    from mockcollector.server import MockCollector
+
+__all__ = [
+    "Answer",
+    "Journal",
+    "MockCollector",
+    "Script",
+    "cut",
+    "cut_answer",
+    "hang",
+    "ok",
+    "partial",
+    "refuse",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import at first use: pytest loads this package in every run, also where nobody needs it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    homes = {"Journal": "journal", "MockCollector": "server"}
+    return getattr(importlib.import_module(f"{__name__}.{homes.get(name, 'script')}"), name)

@@ -1,0 +1,81 @@
+"""Answers in, bytes out: the bodies of OTLP/HTTP responses in either encoding.
+
+OTLP specification, section "OTLP/HTTP Response": success is an ExportTraceServiceResponse whose
+partial_success is unset, everything from 400 on is a google.rpc.Status.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from mockcollector.rules import Encoding, Violation
+
+# google.rpc.Code by HTTP status, as the OpenTelemetry Collector pairs them.
+_GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 12, 405: 12, 413: 8, 415: 3, 429: 8, 500: 13}
+_UNAVAILABLE = {502, 503, 504}
+_BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+
+
+def grpc_code(status: int) -> int:
+    """The google.rpc code that goes with an HTTP status; 2 (unknown) where there is none."""
+    return 14 if status in _UNAVAILABLE else _GRPC_CODES.get(status, 2)
+
+
+def success_body(encoding: Encoding, *, rejected_spans: int = 0, message: str = "") -> bytes:
+    """Full success; with rejected spans or a message, partial success or a warning."""
+    if encoding is Encoding.PROTOBUF:
+        response = ExportTraceServiceResponse()
+        if rejected_spans or message:
+            response.partial_success.rejected_spans = rejected_spans
+            response.partial_success.error_message = message
+        return response.SerializeToString()
+    partial: dict[str, str] = {}
+    if rejected_spans:
+        partial["rejectedSpans"] = str(rejected_spans)  # int64: a string in ProtoJSON
+    if message:
+        partial["errorMessage"] = message
+    return _json({"partialSuccess": partial} if partial else {})
+
+
+def status_body(
+    encoding: Encoding, status: int, message: str, violations: Sequence[Violation] = ()
+) -> bytes:
+    """A google.rpc.Status; `violations` become its google.rpc.BadRequest detail."""
+    code = grpc_code(status)
+    if encoding is Encoding.PROTOBUF:
+        body = b"\x08" + _varint(code) + _field(2, message.encode())
+        if violations:
+            value = b"".join(
+                _field(1, _field(1, v.path.encode()) + _field(2, v.description.encode()))
+                for v in violations
+            )
+            body += _field(3, _field(1, _BAD_REQUEST.encode()) + _field(2, value))
+        return body
+    document: dict[str, Any] = {"code": code, "message": message}
+    if violations:
+        listed = [{"field": v.path, "description": v.description} for v in violations]
+        document["details"] = [{"@type": _BAD_REQUEST, "fieldViolations": listed}]
+    return _json(document)
+
+
+# google.rpc's generated classes are not part of opentelemetry-proto; three length-delimited fields
+# do not warrant another dependency. The tests read the result with the official classes.
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

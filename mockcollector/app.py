@@ -1,0 +1,294 @@
+"""An HTTP request in, the answer of a strict OTLP/HTTP trace receiver out, as an ASGI app.
+
+The order of checks: path, method, required headers, Content-Type, Content-Encoding, length, body,
+decompression, decoding, ids. The first that fails answers; what passes all of them gets its answer
+from the script. Before an answer is sent the journal has it, so whoever reads the answer can ask.
+
+Another path (a control interface, say) is another entry of `_routes`.
+"""
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, NoReturn, Protocol
+
+import anyio
+
+from mockcollector.answers import status_body, success_body
+from mockcollector.content import (
+    check_length,
+    check_required_headers,
+    find_coding,
+    find_encoding,
+    too_large,
+    unpack,
+)
+from mockcollector.decoding import KEY_BYTES, Decode, decode, decode_ids
+from mockcollector.gate import Gate
+from mockcollector.journal import Journal
+from mockcollector.received import ReceivedRequest
+from mockcollector.rules import Encoding, Refused, Rules
+from mockcollector.script import OK, Answer, Ending, Script
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+TRANSPORT_EXTENSION = "mockcollector.transport"
+"""The ASGI extension by which the server hands over the connection, for answers that cut it."""
+
+
+class ClientLeftError(Exception):
+    """The sender closed the connection before its request was complete."""
+
+
+class Connection(Protocol):
+    """What cutting needs of a transport."""
+
+    def write(self, data: bytes, /) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+    def abort(self) -> None: ...  # noqa: D102
+
+
+class CollectorApp:
+    """The collector without its server. `gate` is set by the server for each of its runs.
+
+    `on_request` is called in the server's thread for every request once its answer is known.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        script: Script,
+        journal: Journal,
+        on_request: Callable[[ReceivedRequest], None] | None = None,
+    ) -> None:
+        self.rules = rules
+        self.script = script
+        self.journal = journal
+        self.gate = Gate()
+        self._on_request = on_request
+        self._decode: Decode = decode if journal.keep == "spans" else decode_ids
+        self._routes = {rules.path: self._take_traces}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one request: the ASGI interface. Raises RuntimeError for other protocols."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"not an HTTP request: {scope['type']}")
+        request = ReceivedRequest(
+            received_unix_nano=time.time_ns(),
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"].decode("latin-1"),
+            headers=tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
+        )
+        request.encoding = find_encoding(request.headers)
+        exchange = _Exchange(self, request, scope, receive, send)
+        try:
+            take = self._routes.get(request.path) or _refuse_path
+            await take(request, receive)
+        except ClientLeftError:
+            self.journal.arrive(request)
+            self.settle(request, status=None, answer="client left")
+        except Refused as refusal:
+            self.journal.arrive(request)
+            await exchange.refuse(refusal)
+        else:
+            self.journal.arrive(request)
+            await exchange.give(self.script.take())
+
+    def settle(self, request: ReceivedRequest, **outcome: Any) -> None:
+        """Enter the outcome in the journal and tell the observer."""
+        self.journal.settle(request, **outcome)
+        if self._on_request is not None:
+            self._on_request(request)
+
+    async def _take_traces(self, request: ReceivedRequest, receive: Receive) -> None:
+        if request.method != "POST":
+            raise Refused(
+                405, f"{request.method} is not POST, the one method here", headers={"allow": "POST"}
+            )
+        check_required_headers(request.headers, self.rules)
+        if request.encoding is None:
+            raise Refused(
+                415, "Content-Type is neither application/json nor application/x-protobuf"
+            )
+        request.content_encoding = find_coding(request.headers)
+        limit_bytes = self.rules.max_body_bytes
+        check_length(request.headers, limit_bytes)
+        body = await _read_body(request, receive, limit_bytes)
+        body = unpack(body, request.content_encoding, limit_bytes)
+        request.decoded_bytes = len(body)
+        if self.journal.keep == "spans":
+            request.body = body
+        decoded = self._decode(body, request.encoding)
+        request.message = decoded.message
+        request.unknown_keys = decoded.unknown_keys
+        request.span_ids = decoded.span_ids
+        request.span_count = len(decoded.span_ids) // KEY_BYTES
+
+
+async def _refuse_path(_request: ReceivedRequest, _receive: Receive) -> NoReturn:
+    raise Refused(404, "nothing is here; traces go to the path that the collector printed")
+
+
+async def _read_body(request: ReceivedRequest, receive: Receive, limit_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientLeftError
+        chunk = event.get("body", b"")
+        request.wire_bytes += len(chunk)
+        if request.wire_bytes > limit_bytes:
+            raise too_large(limit_bytes)
+        chunks.append(chunk)
+        if not event.get("more_body", False):
+            return b"".join(chunks)
+
+
+class _Exchange:
+    """The answering half of one request."""
+
+    def __init__(
+        self,
+        app: CollectorApp,
+        request: ReceivedRequest,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._app = app
+        self._request = request
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        # A Status for a request of unknown encoding is written in JSON.
+        self._encoding = request.encoding or Encoding.JSON
+
+    async def refuse(self, refusal: Refused) -> None:
+        """Answer a request that broke a rule."""
+        body = status_body(self._encoding, refusal.status, refusal.message, refusal.violations)
+        self._app.settle(
+            self._request,
+            status=refusal.status,
+            answer=str(refusal.status),
+            reason=refusal.message,
+        )
+        headers = {"content-type": self._encoding.media_type, **refusal.headers}
+        await self._respond(refusal.status, headers, body)
+
+    async def give(self, answer: Answer) -> None:
+        """Do what the script says."""
+        gate = self._app.gate
+        released = gate.current
+        is_held = answer.delay_seconds > 0 or answer.ending is Ending.HANG
+        if answer.delay_seconds:
+            with anyio.move_on_after(answer.delay_seconds):
+                await released.wait()
+        if answer.ending is Ending.HANG and not gate.is_closed:
+            if await self._is_left_before(released):
+                self._app.settle(self._request, status=None, answer="hang: client left")
+                return
+            answer = OK
+        if is_held and gate.is_closed:
+            self._app.settle(self._request, status=None, answer="collector stopped")
+            await self._close_connection(b"")
+            return
+        await self._finish(answer)
+
+    async def _finish(self, answer: Answer) -> None:
+        request = self._request
+        accepted = max(0, request.span_count - answer.rejected_spans) if answer.is_success else 0
+        headers, body = self._render(answer)
+        is_answered = answer.ending is Ending.ANSWER
+        self._app.settle(
+            request,
+            status=answer.status if is_answered else None,
+            answer=str(answer),
+            accepted_spans=accepted,
+            reason="" if answer.is_success else "by the script",
+        )
+        if is_answered:
+            await self._respond(answer.status, headers, body)
+        elif answer.ending is Ending.CUT:
+            await self._close_connection(b"")
+        else:
+            await self._close_connection(_part_of_answer(answer.status, headers, body))
+
+    def _render(self, answer: Answer) -> tuple[dict[str, str], bytes]:
+        content_type = self._encoding.media_type
+        match answer.body:
+            case None if answer.is_success:
+                body = success_body(
+                    self._encoding, rejected_spans=answer.rejected_spans, message=answer.message
+                )
+            case None:
+                message = answer.message or f"scripted answer {answer.status}"
+                body = status_body(self._encoding, answer.status, message)
+            case bytes():
+                body = answer.body
+            case str():
+                body = answer.body.encode()
+            case _:
+                body, content_type = json.dumps(answer.body).encode(), "application/json"
+        headers = {"content-type": answer.content_type or content_type}
+        retry_after = answer.retry_after_text()
+        if retry_after is not None:
+            headers["retry-after"] = retry_after
+        headers |= {name.lower(): value for name, value in answer.headers.items()}
+        return headers, body
+
+    async def _respond(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        # These two have no body (RFC 9110 15.3.5, 15.4.5), whatever the script says.
+        if status in {204, 304}:
+            body = b""
+            headers.pop("content-type", None)
+        else:
+            headers["content-length"] = str(len(body))
+        headers.setdefault("date", formatdate(usegmt=True))
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _close_connection(self, last_words: bytes) -> None:
+        transport: Connection = self._scope["extensions"][TRANSPORT_EXTENSION]["transport"]
+        if last_words:
+            transport.write(last_words)
+            transport.close()
+        else:
+            transport.abort()
+        # The server takes it for a fault of ours when we return before it knows of the end.
+        await self._client_leaves()
+
+    async def _client_leaves(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _is_left_before(self, released: anyio.Event) -> bool:
+        is_left = False
+
+        async def watch() -> None:
+            nonlocal is_left
+            await self._client_leaves()
+            is_left = True
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            await released.wait()
+            group.cancel_scope.cancel()
+        return is_left
+
+
+def _part_of_answer(status: int, headers: dict[str, str], body: bytes) -> bytes:
+    """The beginning of an answer, never the whole: it announces more than it has."""
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+    lines = [
+        f"HTTP/1.1 {status} {phrase}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    lines += [f"content-length: {len(body) + 16}", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body[: len(body) // 2]

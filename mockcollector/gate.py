@@ -1,0 +1,30 @@
+"""Requests that must wait in, released by a test or by the end of the collector out.
+
+All of it runs in the collector's event loop; `MockCollector` brings calls from other threads there.
+"""
+
+import anyio
+
+
+class Gate:
+    """Holds requests back until `release`. After `close` nothing is held back any more."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self.is_closed = False
+
+    @property
+    def current(self) -> anyio.Event:
+        """Set by the next `release`. Take it before the first await, else a release is missed."""
+        return self._event
+
+    def release(self) -> None:
+        """Let everything that waits now go on; what comes later waits again."""
+        self._event.set()
+        if not self.is_closed:
+            self._event = anyio.Event()
+
+    def close(self) -> None:
+        """Let everything go on, for good."""
+        self.is_closed = True
+        self.release()

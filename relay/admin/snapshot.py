@@ -1,0 +1,142 @@
+"""Counters, statistics and courier states in; the document of `/api/status` out, as plain dicts.
+
+Pure: the daemon gathers, this arranges. Header values and bodies are not in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from relay.admin.app import iso
+from relay.counters import Counters
+from relay.records import DestinationStatus
+
+
+class BacklogNumbers(Protocol):
+    """What a destination is owed (`buffer.views.BacklogStatistics`)."""
+
+    owed_spans: int
+    owed_rows: int
+    owed_bytes: int
+    oldest_owed_ns: int
+    in_flight_spans: int
+
+
+class BufferNumbers(Protocol):
+    """What lies on disk (`buffer.views.BufferStatistics`)."""
+
+    rows: int
+    spans: int
+    first_row: int
+    last_row: int
+    max_size_bytes: int
+    file_system_free_bytes: int
+    oldest_received_ns: int
+    dead_letters: dict[str, Any]
+    dead_letters_dropped: int
+    is_writable: bool
+    is_full: bool
+    last_error: str
+    stalled_seconds: float
+    disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What does not change while the daemon runs, and the time now."""
+
+    version: str
+    started_ns: int
+    now_ns: int
+    listening: Sequence[str]
+    not_ready_reason: str
+    config_source: str
+    warnings: Sequence[str]
+
+
+def status_document(
+    process: Process,
+    counters: Counters,
+    buffer: BufferNumbers,
+    destinations: Sequence[tuple[DestinationStatus, BacklogNumbers]],
+) -> dict[str, Any]:
+    """The document of `/api/status`."""
+    return {
+        "version": process.version,
+        "started_at": iso(process.started_ns),
+        "uptime_seconds": (process.now_ns - process.started_ns) / 1e9,
+        "ready": not process.not_ready_reason,
+        "not_ready_reason": process.not_ready_reason,
+        "config": process.config_source,
+        "warnings": list(process.warnings),
+        "ingest": _ingest(process, counters),
+        "buffer": _buffer(counters, buffer),
+        "destinations": [
+            _destination(status, backlog, process.now_ns) for status, backlog in destinations
+        ],
+    }
+
+
+def _ingest(process: Process, counters: Counters) -> dict[str, Any]:
+    return {
+        "listening": list(process.listening),
+        "requests": {str(status): number for status, number in counters.requests.items()},
+        "received_spans": counters.received_spans,
+        "received_bytes": counters.received_bytes,
+        "kept_spans": counters.kept_spans,
+        "rejected_spans": dict(counters.rejected_spans),
+        "warnings": dict(counters.warnings),
+        "connections_closed": dict(counters.connections_closed),
+        "tested_by_sender_at": iso(counters.last_connection_test_ns),
+    }
+
+
+def _buffer(counters: Counters, buffer: BufferNumbers) -> dict[str, Any]:
+    return {
+        "rows": buffer.rows,
+        "spans": buffer.spans,
+        "first_row": buffer.first_row,
+        "last_row": buffer.last_row,
+        "bytes_on_disk": buffer.disk_bytes,
+        "max_bytes": buffer.max_size_bytes,
+        "file_system_free_bytes": buffer.file_system_free_bytes,
+        "oldest_received_at": iso(buffer.oldest_received_ns),
+        "dead_letters": sum(each.count for each in buffer.dead_letters.values()),
+        "dead_letters_by_destination": {
+            name or "ingest": each.count for name, each in buffer.dead_letters.items()
+        },
+        "dead_letters_dropped": buffer.dead_letters_dropped,
+        "is_writable": buffer.is_writable,
+        "is_full": buffer.is_full,
+        "last_error": buffer.last_error,
+        "stalled_seconds": buffer.stalled_seconds,
+        "commits": counters.commits,
+        "commit_seconds_sum": counters.commit_seconds_sum,
+        "commit_seconds_p50": counters.commit_quantile(0.5),
+        "commit_seconds_p99": counters.commit_quantile(0.99),
+    }
+
+
+def _destination(status: DestinationStatus, backlog: BacklogNumbers, now_ns: int) -> dict[str, Any]:
+    oldest_ns = backlog.oldest_owed_ns
+    return {
+        "name": status.name,
+        "endpoint": status.endpoint,
+        "encoding": status.encoding,
+        "header_names": list(status.header_names),
+        "state": str(status.state),
+        "reason": status.reason,
+        "since": iso(status.since_ns),
+        "next_try_at": iso(status.next_try_ns),
+        "last_success_at": iso(status.last_success_ns),
+        "last_status": status.last_status,
+        "requests": status.requests,
+        "delivered_spans": status.delivered_spans,
+        "refused_spans": status.refused_spans,
+        "in_flight_spans": backlog.in_flight_spans,
+        "waiting_spans": backlog.owed_spans,
+        "waiting_rows": backlog.owed_rows,
+        "waiting_bytes": backlog.owed_bytes,
+        "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
+        "warnings": list(status.warnings),
+    }

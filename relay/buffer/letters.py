@@ -1,0 +1,204 @@
+"""Dead letters in, rows of table `dead_letters` out and back; bounded by bytes and age.
+
+Used on the writer's connection to add and trim, on the reader's to list.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable
+
+import apsw
+
+from relay.buffer.settings import BufferSettings
+from relay.buffer.views import LetterCount, StoredLetter
+from relay.compression import unzstd, zstd_1
+from relay.records import DeadLetter, Encoding
+
+_INSERT = "INSERT INTO dead_letters VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_COLUMNS = (
+    "id, set_aside_ns, received_ns, destination, reason, status, spans, affected, encoding,"
+    " row, raw_bytes, stored_bytes, checksum, path, trace_ids, words, body"
+)
+_OVERHEAD_BYTES = 200
+_TRIM_STEP = 64
+_NUMBERS = struct.Struct("<8q")
+MAX_WORDS = 8192
+
+
+def _checksum(letter: DeadLetter, set_aside_ns: int, words: str, body: bytes) -> int:
+    numbers = _NUMBERS.pack(
+        set_aside_ns,
+        letter.received_ns,
+        letter.status,
+        letter.spans,
+        letter.affected,
+        letter.encoding,
+        letter.row,
+        len(letter.trace_ids),
+    )
+    texts = "\0".join((letter.destination, letter.reason, letter.path, words))
+    checksum = zlib.crc32(texts.encode("utf-8", "surrogatepass"), zlib.crc32(numbers))
+    return zlib.crc32(body, zlib.crc32(letter.trace_ids, checksum))
+
+
+class LetterBox:
+    """The writer's account of the dead letters on disk."""
+
+    def __init__(self, connection: apsw.Connection, settings: BufferSettings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self.dropped = 0
+        self.counts: dict[str, LetterCount] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Count anew from disk, by an index that holds no bodies."""
+        found = self._connection.execute(
+            "SELECT destination, count(*), sum(stored_bytes) FROM dead_letters GROUP BY destination"
+        ).fetchall()
+        self.counts = {name: LetterCount(count, size) for name, count, size in found}
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all of them on disk, about."""
+        return sum(count.stored_bytes for count in self.counts.values())
+
+    def add(self, letters: Iterable[DeadLetter], *, now_ns: int) -> None:
+        """Insert `letters`, inside the caller's transaction; `load` again if that fails."""
+        for letter in letters:
+            words = _storable(letter.words[:MAX_WORDS])
+            body = zstd_1(letter.body)
+            size = len(body) + len(words) + len(letter.trace_ids) + _OVERHEAD_BYTES
+            self._connection.execute(
+                _INSERT,
+                (
+                    now_ns,
+                    letter.received_ns,
+                    letter.destination,
+                    letter.reason,
+                    letter.status,
+                    letter.spans,
+                    letter.affected,
+                    int(letter.encoding),
+                    letter.row,
+                    len(letter.body),
+                    size,
+                    _checksum(letter, now_ns, words, body),
+                    letter.path,
+                    letter.trace_ids,
+                    words,
+                    body,
+                ),
+            )
+            self._count(letter.destination, 1, size)
+
+    def trim(self, *, now_ns: int) -> int:
+        """Delete at most a few of the oldest that are too old or too many; returns how many.
+
+        Inside the caller's transaction.
+        """
+        excess = self.stored_bytes - self._settings.dead_letter_limit_bytes
+        oldest_ns = now_ns - int(self._settings.dead_letter_seconds * 1e9)
+        gone: list[tuple[int, str, int]] = []
+        for letter_id, set_aside_ns, destination, size in self._connection.execute(
+            "SELECT id, set_aside_ns, destination, stored_bytes FROM dead_letters"
+            " ORDER BY id LIMIT ?",
+            (_TRIM_STEP,),
+        ).fetchall():
+            if excess <= 0 and set_aside_ns >= oldest_ns:
+                break
+            excess -= size
+            gone.append((letter_id, destination, size))
+        if gone:
+            self._connection.execute("DELETE FROM dead_letters WHERE id <= ?", (gone[-1][0],))
+            for _, destination, size in gone:
+                self._count(destination, -1, -size)
+            self.dropped += len(gone)
+        return len(gone)
+
+    def is_over(self) -> bool:
+        """Whether `trim` has something to do for space."""
+        return self.stored_bytes > self._settings.dead_letter_limit_bytes
+
+    def _count(self, destination: str, count: int, size: int) -> None:
+        # A new dict each time: the event loop reads the published one without a lock.
+        before = self.counts.get(destination, LetterCount())
+        after = LetterCount(before.count + count, before.stored_bytes + size)
+        self.counts = {**self.counts, destination: after}
+        if after.count <= 0:
+            self.counts = {name: value for name, value in self.counts.items() if value.count > 0}
+
+
+def _storable(text: str) -> str:
+    # SQLite text is UTF-8: a lone surrogate in an upstream's words must not lose the letter.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def newest_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter]:
+    """The newest dead letters, newest first."""
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM dead_letters ORDER BY id DESC LIMIT ?",  # noqa: S608
+        (limit,),
+    ).fetchall()
+    return [_stored(row) for row in found]
+
+
+def letters_of_trace(
+    connection: apsw.Connection, trace_id: bytes, *, after: int, step: int
+) -> tuple[list[StoredLetter], int | None]:
+    """Dead letters of a trace among the `step` after id `after`, and where to go on (None: end)."""
+    ids = connection.execute(
+        "SELECT id, trace_ids FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?", (after, step)
+    ).fetchall()
+    wanted = [
+        letter_id for letter_id, trace_ids in ids if packed_index(trace_ids, trace_id) is not None
+    ]
+    found = [
+        _stored(row)
+        for letter_id in wanted
+        for row in connection.execute(
+            f"SELECT {_COLUMNS} FROM dead_letters WHERE id = ?",  # noqa: S608
+            (letter_id,),
+        ).fetchall()
+    ]
+    return found, ids[-1][0] if len(ids) == step else None
+
+
+def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
+    """Which of the packed 16-byte ids is `trace_id`; None when none is."""
+    at = trace_ids.find(trace_id)
+    while at >= 0 and at % 16:
+        at = trace_ids.find(trace_id, at + 1)
+    return None if at < 0 else at // 16
+
+
+def _stored(row: tuple[object, ...]) -> StoredLetter:
+    (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = row[:8]
+    (encoding, log_row, raw_bytes, _, checksum, path, trace_ids, words, stored) = row[8:]
+    body, is_damaged = b"", False
+    try:
+        body = unzstd(stored, raw_bytes)  # type: ignore[arg-type]
+    except (ValueError, TypeError, OverflowError, MemoryError):
+        is_damaged = True
+        body = stored if isinstance(stored, bytes) else b""
+    letter = DeadLetter(
+        destination=str(destination),
+        reason=str(reason),
+        words=str(words),
+        spans=_int(spans),
+        encoding=Encoding.PROTOBUF if encoding == Encoding.PROTOBUF else Encoding.JSON,
+        body=body,
+        status=_int(status),
+        affected=_int(affected),
+        path=str(path),
+        trace_ids=trace_ids if isinstance(trace_ids, bytes) else b"",
+        row=_int(log_row),
+        received_ns=_int(received_ns),
+    )
+    if isinstance(stored, bytes):
+        is_damaged |= checksum != _checksum(letter, _int(set_aside_ns), letter.words, stored)
+    return StoredLetter(_int(letter_id), _int(set_aside_ns), letter, is_damaged)
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,289 @@
+"""Groups and moves in, committed transactions out: the open file, seen from the writer's thread.
+
+What is held in memory here (last row, sums, persisted ranges) is changed only after a COMMIT
+came back, so a transaction that failed leaves no trace in either place.
+"""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import apsw
+import structlog
+
+from relay.buffer import owed, schema
+from relay.buffer.letters import LetterBox
+from relay.buffer.moves import Delivery, Move
+from relay.buffer.owed import Ranges
+from relay.buffer.place import Place, time_label
+from relay.buffer.rows import Group
+from relay.buffer.settings import BufferSettings
+from relay.buffer.views import Loaded, LoadedDestination, Totals
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"
+_NO_ROWS = Totals()
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """A destination as it stands on disk."""
+
+    ranges: Ranges
+    is_paused: bool
+
+
+class LogFile:
+    """`relay.db` while it is open for writing."""
+
+    def __init__(self, connection: apsw.Connection, settings: BufferSettings) -> None:
+        self.connection = connection
+        self.last_row = 0
+        self.totals = Totals()  # over all rows ever written
+        self.gone = Totals()  # of them, no longer kept
+        self.destinations: dict[str, Persisted] = {}
+        self._last_delivery: dict[str, Delivery] = {}
+        self._load()
+        self.letters = LetterBox(connection, settings)
+
+    @property
+    def kept(self) -> Totals:
+        """Sums over the rows that are in the file now."""
+        return self.totals - self.gone
+
+    def _load(self) -> None:
+        execute = self.connection.execute
+        sequence = execute("SELECT seq FROM sqlite_sequence WHERE name = 'rows'").get
+        self.last_row = int(sequence or 0)
+        kept = execute("SELECT * FROM totals").fetchall()
+        numbers = [int(number) for number in kept[0][1:]] if kept else [0] * 6
+        self.totals, self.gone = Totals(*numbers[:3]), Totals(*numbers[3:])
+        newest = execute(
+            "SELECT id, rows_before + 1, spans_before + spans, bytes_before + raw_bytes"
+            " FROM rows ORDER BY id DESC LIMIT 1"
+        ).fetchall()
+        for row, *sums in newest:
+            self.last_row = max(self.last_row, row)
+            self.totals = Totals(*sums)
+        for name, paused, stored in execute(
+            "SELECT name, paused, ranges FROM destinations"
+        ).fetchall():
+            try:
+                ranges = owed.decode(stored)
+            except ValueError:
+                # Sent twice is better than not at all.
+                log.exception("owed_ranges_damaged", destination=name)
+                ranges = owed.open_from(owed.START.row)
+            self.destinations[name] = Persisted(ranges, bool(paused))
+
+    def loaded(self) -> Loaded:
+        """What couriers need to know of the file as it was opened."""
+        return Loaded(
+            self.last_row,
+            {
+                name: LoadedDestination(
+                    owed.encode(found.ranges),
+                    self.sums(found.ranges),
+                    self.oldest_ns(found.ranges),
+                    found.is_paused,
+                )
+                for name, found in self.destinations.items()
+            },
+        )
+
+    def sums(self, ranges: Ranges) -> Totals:
+        """Rows, spans and bytes of `ranges`: two look-ups a range, however long it is."""
+        result = Totals()
+        for item in owed.clip(ranges, self.last_row):
+            if item.end is not None:
+                result += self._before(item.end.row) - self._before(item.start.row)
+        return result
+
+    def _before(self, row: int) -> Totals:
+        found = self.connection.execute(
+            "SELECT rows_before, spans_before, bytes_before FROM rows"
+            " WHERE id >= ? ORDER BY id LIMIT 1",
+            (row,),
+        ).fetchall()
+        return Totals(*found[0]) if found else self.totals
+
+    def oldest_ns(self, ranges: Ranges) -> int:
+        """Received time of the first row of `ranges`; 0 when there is none."""
+        for item in owed.clip(ranges, self.last_row):
+            found = self.connection.execute(
+                "SELECT received_ns FROM rows WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+                (item.start.row, item.end.row + 1 if item.end else self.last_row + 1),
+            ).get
+            if found is not None:
+                return int(found)
+        return 0
+
+    def commit(self, group: Group | None, moves: dict[str, Move], *, now_ns: int) -> None:
+        """Write `group` and `moves` in one transaction. Raises what SQLite raises; then nothing
+        of it is on disk, unless the very fsync failed.
+        """
+        execute = self.connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            if group is not None:
+                for columns in group.rows:
+                    execute(_INSERT_ROW, columns)
+                for trace_ids in group.traces:
+                    execute(_INSERT_TRACES, trace_ids)
+                if group.letters:
+                    self.letters.add(group.letters, now_ns=now_ns)
+            after = self._write_moves(moves, now_ns) if moves else None
+            execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        if group is not None and group.rows:
+            self.last_row = group.rows[-1].id
+            self.totals = group.totals
+        if after is not None:
+            self.destinations, self._last_delivery = after
+
+    def _roll_back(self) -> None:
+        with suppress(apsw.Error):
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+        with suppress(apsw.Error):
+            self.letters.load()
+
+    def _write_moves(
+        self, moves: dict[str, Move], now_ns: int
+    ) -> tuple[dict[str, Persisted], dict[str, Delivery]]:
+        execute = self.connection.execute
+        destinations, deliveries = dict(self.destinations), dict(self._last_delivery)
+        for name, move in moves.items():
+            if move.is_removed:
+                execute("DELETE FROM destinations WHERE name = ?", (name,))
+                execute("DELETE FROM deliveries WHERE destination = ?", (name,))
+                destinations.pop(name, None)
+                deliveries.pop(name, None)
+            if move.is_present:
+                state = Persisted(move.ranges, move.is_paused)
+                if destinations.get(name) != state:
+                    execute(
+                        "INSERT OR REPLACE INTO destinations VALUES (?,?,?)",
+                        (name, int(state.is_paused), owed.encode(state.ranges)),
+                    )
+                    destinations[name] = state
+            for delivery in move.deliveries:
+                deliveries[name] = self._write_delivery(name, deliveries.get(name), delivery)
+            if move.letters:
+                self.letters.add(move.letters, now_ns=now_ns)
+        return destinations, deliveries
+
+    def _write_delivery(self, name: str, last: Delivery | None, new: Delivery) -> Delivery:
+        execute = self.connection.execute
+        if last is not None and last.takes(new.start, new.at_ns, new.status):
+            execute(
+                "UPDATE deliveries SET end_row = ?, end_span = ?, at_ns = ? WHERE id = ?",
+                (*new.end, new.at_ns, last.delivery_id),
+            )
+            # A step of retention may have dropped it meanwhile: then it is inserted anew.
+            if self.connection.changes():
+                return replace(last, end=new.end, at_ns=new.at_ns)
+        execute(
+            "INSERT INTO deliveries VALUES (NULL,?,?,?,?,?,?,?)",
+            (name, *new.start, *new.end, new.at_ns, new.status),
+        )
+        return replace(new, delivery_id=self.connection.last_insert_rowid())
+
+    def close(self, *, checkpoint: bool) -> None:
+        """Close the connection; with `checkpoint` the WAL is written back and cut first."""
+        with suppress(apsw.Error):
+            if checkpoint:
+                self.connection.set_busy_timeout(0)
+                self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            else:
+                self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        with suppress(apsw.Error):
+            self.connection.close(force=True)
+
+
+def open_file(
+    place: Place,
+    settings: BufferSettings,
+    *,
+    vfs: str | None,
+    known: dict[str, Persisted] | None = None,
+    above_row: int = 0,
+) -> LogFile:
+    """Open `relay.db`, make it, or set aside what cannot be used and make a new one.
+
+    `known` and `above_row` are what a running process remembers, for a file that replaces one
+    that failed. Raises one of schema.DISK_ERRORS.
+    """
+    if place.orphaned_wal():
+        place.set_aside(f"corrupt-{time_label()}")
+    known = dict(known or {})
+    for is_last in (False, False, True):
+        floor = max(above_row + 1, _floor_of_earlier_files(place))
+        try:
+            connection = schema.open_writer(place.database, settings, floor=floor, vfs=vfs)
+        except schema.NewerSchema as newer:
+            known, above_row = _salvage(place, vfs, known, above_row)
+            place.set_aside(f"schema-{newer.version}-{time_label()}")
+            continue
+        except schema.CORRUPT_ERRORS:
+            if is_last:
+                raise
+            known, above_row = _salvage(place, vfs, known, above_row)
+            place.set_aside(f"corrupt-{time_label()}")
+            continue
+        try:
+            file = LogFile(connection, settings)
+            _restore(file, known)
+        except schema.CORRUPT_ERRORS:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.close(force=True)
+            known, above_row = _salvage(place, vfs, known, above_row)
+            place.set_aside(f"corrupt-{time_label()}")
+            continue
+        except BaseException:
+            connection.close(force=True)
+            raise
+        place.remember_files()
+        return file
+    raise apsw.CantOpenError("no usable relay.db after setting two aside")
+
+
+def _floor_of_earlier_files(place: Place) -> int:
+    """Ids of files set aside must not come again: microseconds outrun any rate of rows."""
+    has_earlier = any(place.directory.glob("relay.db.*")) and not (
+        place.database.exists() and place.database.stat().st_size
+    )
+    return time.time_ns() // 1000 if has_earlier else 1
+
+
+def _salvage(
+    place: Place, vfs: str | None, known: dict[str, Persisted], above_row: int
+) -> tuple[dict[str, Persisted], int]:
+    """Names, pauses and the last id, as far as the file that is given up still tells them."""
+    known = dict(known)
+    row = above_row or time.time_ns() // 1000
+    with suppress(apsw.Error, OSError):
+        connection = schema.open_reader(place.database, vfs=vfs)
+        try:
+            found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'rows'").get
+            row = max(above_row, int(found or 0))
+            for name, paused in connection.execute("SELECT name, paused FROM destinations"):
+                known.setdefault(str(name), Persisted((), bool(paused)))
+        finally:
+            connection.close(force=True)
+    return known, row
+
+
+def _restore(file: LogFile, known: dict[str, Persisted]) -> None:
+    """Owe every row to come to the destinations of the file before; its own rows stay in it."""
+    missing = {
+        name: Move(ranges=owed.open_from(file.last_row + 1), is_paused=found.is_paused)
+        for name, found in known.items()
+        if name not in file.destinations
+    }
+    if missing:
+        file.commit(None, missing, now_ns=0)

@@ -1,0 +1,164 @@
+"""The state directory in, a lock on it and the paths inside out.
+
+One daemon a directory (flock), on a file system whose locks and shared memory can be trusted,
+and with files that are still the ones we opened: commits into an unlinked file "succeed".
+"""
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from relay.buffer.schema import sync_directory
+from relay.errors import BufferLocked, BufferUnavailable
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
+    | {"fuse.sshfs", "lustre", "gfs2", "ocfs2", "beegfs", "davfs", "fuse.s3fs", "ncpfs", "coda"}
+)
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+
+class Place:
+    """The state directory while this process holds it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.directory = state_dir
+        self.database = state_dir / "relay.db"
+        self.wal = state_dir / "relay.db-wal"
+        self._lock_fd: int | None = None
+        self._identity: list[tuple[Path, int, int]] = []
+
+    def enter(self) -> None:
+        """Make the directory (0700) and lock it.
+
+        Raises BufferLocked when another process holds it, BufferUnavailable when it cannot be
+        made, is on a network file system or cannot be written.
+        """
+        try:
+            is_new = not self.directory.exists()
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if is_new:
+                sync_directory(self.directory.parent)
+            kind = file_system_type(self.directory)
+            if kind in NETWORK_FILE_SYSTEMS:
+                raise BufferUnavailable(
+                    f"{self.directory} is on a network file system ({kind})",
+                    hint="locks and shared memory fail there; set state_dir to a local disk",
+                )
+            self._lock()
+        except OSError as error:
+            raise BufferUnavailable(
+                f"{self.directory} cannot be used: {error.strerror or error}",
+                hint="state_dir must be a directory that this user may write",
+            ) from error
+
+    def _lock(self) -> None:
+        path = self.directory / "lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise BufferLocked(
+                f"{self.directory} is held by another otlp-relay (pid {holder})",
+                hint="stop that one, or give this one another state_dir",
+            ) from error
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock_fd = descriptor
+
+    def leave(self) -> None:
+        """Give the lock back; safe twice. The lock file stays: removing it would race."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def remember_files(self) -> None:
+        """Take down which files are ours now."""
+        self._identity = []
+        for path in (self.database, self.wal):
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                self._identity.append((path, found.st_dev, found.st_ino))
+
+    def missing_file(self) -> str:
+        """The name of a file that is no longer the one we opened; empty when all are."""
+        for path, device, inode in self._identity:
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                return path.name
+            if (found.st_dev, found.st_ino) != (device, inode):
+                return path.name
+        return ""
+
+    def wal_bytes(self) -> int:
+        """Size of the WAL file."""
+        try:
+            return self.wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def free_bytes(self) -> int:
+        """What a user without privileges may still write to this file system."""
+        found = os.statvfs(self.directory)
+        return found.f_bavail * found.f_frsize
+
+    def orphaned_wal(self) -> bool:
+        """Whether there is a WAL with data whose database has gone."""
+        has_database = self.database.exists() and self.database.stat().st_size > 0
+        return not has_database and self.wal_bytes() > 0
+
+    def set_aside(self, label: str) -> Path:
+        """Rename database and WAL to `relay.db.LABEL` and `…-wal`, whole and unread.
+
+        The names keep them a pair that SQLite opens together. Returns the new path.
+        """
+        target = self.directory / f"relay.db.{label}"
+        number = 1
+        while target.exists() or target.with_name(target.name + "-wal").exists():
+            number += 1
+            target = self.directory / f"relay.db.{label}.{number}"
+        if self.database.exists():
+            self.database.rename(target)
+        if self.wal.exists():
+            self.wal.rename(target.with_name(target.name + "-wal"))
+        with suppress(FileNotFoundError):
+            (self.directory / "relay.db-shm").unlink()
+        sync_directory(self.directory)
+        log.error("buffer_file_set_aside", file=target.name)
+        return target
+
+
+def time_label() -> str:
+    """UTC now, for file names."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+def file_system_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the file system that holds `path`, or "" where that cannot be told."""
+    try:
+        lines = mounts.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    wanted = str(path.resolve())
+    best, best_length = "", -1
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) < 5 or not after:
+            continue
+        point = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+        inside = wanted == point or wanted.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best_length:
+            best, best_length = after.split(" ")[0], len(point)
+    return best

@@ -1,0 +1,283 @@
+"""Questions in, rows and traces out: one thread, one read-only connection, short statements.
+
+A statement that stays open keeps the WAL from being reused (372 MiB in 8 s, tried), so each one
+is fetched to its end and asks for little: row numbers and sizes first, bodies by those.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import apsw
+
+from relay.buffer import schema
+from relay.buffer.letters import letters_of_trace, newest_letters, packed_index
+from relay.buffer.rows import Part, RowColumns, read_parts, read_row
+from relay.buffer.views import DamagedRow, StoredLetter
+from relay.records import Encoding, StoredRow
+
+Result = TypeVar("Result")
+
+_META_ROWS = 512
+_TRACE_ROWS = 20_000
+_LETTERS = 2_000
+_MOST_PLACES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a courier still takes.
+
+    `encoding` is that of the rows it has already (None: none yet); with `one_encoding` rows of
+    another end the chunk. `is_first`: nothing taken yet, so one row is given whatever its size.
+    """
+
+    raw_bytes: int
+    spans: int
+    encoding: Encoding | None
+    one_encoding: bool
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows in order. `next_row`: all before it were looked at; `is_full`: what follows is too much
+    (or of another encoding).
+    """
+
+    rows: list[StoredRow | DamagedRow]
+    next_row: int
+    is_full: bool
+
+
+class PartPlace(NamedTuple):
+    """One request in a row that holds the trace asked for."""
+
+    row: int
+    encoding: Encoding
+    part: Part
+    first_span: int  # its place in the row
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredEntry:
+    """A row of table `deliveries`."""
+
+    destination: str
+    start: tuple[int, int]
+    end: tuple[int, int]
+    at_ns: int
+    status: int
+
+
+@dataclass(slots=True)
+class TraceFinding:
+    """Everything on disk about one trace."""
+
+    places: list[PartPlace] = field(default_factory=list)
+    deliveries: dict[int, list[DeliveredEntry]] = field(default_factory=dict)  # by row
+    letters: list[StoredLetter] = field(default_factory=list)
+
+
+class RecentPart(NamedTuple):
+    """One request among the newest, with its own trace ids."""
+
+    row: int
+    part: Part
+    trace_ids: bytes
+
+
+class Job(NamedTuple):
+    """`question(connection)` is asked in the thread; `answer(result, error)` told there."""
+
+    question: Callable[[apsw.Connection], Any]
+    answer: Callable[[Any, BaseException | None], None]
+
+
+class Reader:
+    """The thread and its connection, opened at the first question and after a file was replaced."""
+
+    def __init__(self, database: Path, *, vfs: str | None, generation: Callable[[], int]) -> None:
+        self._database = database
+        self._vfs = vfs
+        self._generation = generation
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="buffer-reader", daemon=True)
+        self._connection: apsw.Connection | None = None
+        self._opened_generation = -1
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def ask(self, job: Job) -> None:
+        """Put a question; answers come in the order of questions."""
+        self._queue.put(job)
+
+    def stop(self) -> None:
+        """Answer what was asked, then end; safe twice."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                result = job.question(self._open())
+            except BaseException as error:  # noqa: BLE001 - raised again where the answer is awaited
+                if not isinstance(error, (apsw.BusyError, *schema.CORRUPT_ERRORS)):
+                    self._close()
+                job.answer(None, error)
+            else:
+                job.answer(result, None)
+        self._close()
+
+    def _open(self) -> apsw.Connection:
+        generation = self._generation()
+        if self._opened_generation != generation:
+            self._close()
+        if self._connection is None:
+            self._connection = schema.open_reader(self._database, vfs=self._vfs)
+            self._opened_generation = generation
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close(force=True)
+            self._connection = None
+
+
+def read_rows(
+    connection: apsw.Connection, first_row: int, last_row: int, budget: Budget
+) -> Chunk:
+    """Rows of `first_row`…`last_row` (both included) that fit into `budget`, some at a time."""
+    meta = connection.execute(
+        "SELECT id, encoding, spans, raw_bytes FROM rows WHERE id >= ? AND id <= ?"
+        " ORDER BY id LIMIT ?",
+        (first_row, last_row, _META_ROWS),
+    ).fetchall()
+    raw_bytes, spans, encoding = budget.raw_bytes, budget.spans, budget.encoding
+    is_first = budget.is_first
+    chosen = 0
+    for row_id, row_encoding, row_spans, row_bytes in meta:
+        if budget.one_encoding and encoding is not None and row_encoding != encoding:
+            return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
+        if not is_first and (row_bytes > raw_bytes or row_spans > spans):
+            return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
+        if encoding is None and _is_encoding(row_encoding):
+            encoding = Encoding(row_encoding)
+        raw_bytes, spans, is_first = raw_bytes - row_bytes, spans - row_spans, False
+        chosen += 1
+    next_row = meta[-1][0] + 1 if len(meta) == _META_ROWS else last_row + 1
+    return Chunk(_bodies(connection, meta), next_row, is_full=False)
+
+
+def _is_encoding(value: object) -> bool:
+    return value in (Encoding.JSON, Encoding.PROTOBUF)
+
+
+def _bodies(
+    connection: apsw.Connection, meta: list[tuple[int, int, int, int]]
+) -> list[StoredRow | DamagedRow]:
+    if not meta:
+        return []
+    found = connection.execute(
+        "SELECT * FROM rows WHERE id >= ? AND id <= ? ORDER BY id", (meta[0][0], meta[-1][0])
+    ).fetchall()
+    return [read_row(RowColumns(*columns)) for columns in found]
+
+
+def first_received_ns(connection: apsw.Connection, first_row: int) -> int:
+    """Received time of the first row that is not before `first_row`; 0 when there is none."""
+    found = connection.execute(
+        "SELECT received_ns FROM rows WHERE id >= ? ORDER BY id LIMIT 1", (first_row,)
+    ).get
+    return int(found) if found is not None else 0
+
+
+def trace_rows(
+    connection: apsw.Connection, trace_id: bytes, after_row: int
+) -> tuple[list[int], int | None]:
+    """Rows holding the trace among the next many, and after which row to go on (None: end)."""
+    count, last = connection.execute(
+        "SELECT count(*), max(row) FROM (SELECT row FROM traces WHERE row > ? ORDER BY row LIMIT ?)",
+        (after_row, _TRACE_ROWS),
+    ).fetchall()[0]
+    if not count:
+        return [], None
+    hits = connection.execute(
+        "SELECT row, ids FROM traces WHERE row > ? AND row <= ? AND instr(ids, ?) > 0",
+        (after_row, last, trace_id),
+    ).fetchall()
+    rows = [row for row, ids in hits if packed_index(ids, trace_id) is not None]
+    return rows, last if count == _TRACE_ROWS else None
+
+
+def trace_places(
+    connection: apsw.Connection, trace_id: bytes, row: int
+) -> tuple[list[PartPlace], list[DeliveredEntry]]:
+    """The requests of `row` that hold the trace, and the deliveries that speak of the row."""
+    found = connection.execute(
+        "SELECT rows.encoding, rows.parts, traces.ids FROM rows JOIN traces ON traces.row = rows.id"
+        " WHERE rows.id = ?",
+        (row,),
+    ).fetchall()
+    places: list[PartPlace] = []
+    for encoding, parts, ids in found:
+        first_span = 0
+        for part, own_ids in _split(parts, ids):
+            if packed_index(own_ids, trace_id) is not None and _is_encoding(encoding):
+                places.append(PartPlace(row, Encoding(encoding), part, first_span))
+            first_span += part.spans
+    entries = [
+        DeliveredEntry(name, (start_row, start_span), (end_row, end_span), at_ns, status)
+        for name, start_row, start_span, end_row, end_span, at_ns, status in connection.execute(
+            "SELECT destination, start_row, start_span, end_row, end_span, at_ns, status"
+            " FROM deliveries WHERE (end_row, end_span) > (?, 0) AND start_row <= ?",
+            (row, row),
+        ).fetchall()
+    ]
+    return places, entries
+
+
+def _split(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:
+    """Each request of a row with its own trace ids; empty when `parts` is damaged."""
+    try:
+        decoded = read_parts(parts)
+    except ValueError:
+        return []
+    result: list[tuple[Part, bytes]] = []
+    at = 0
+    for part in decoded:
+        result.append((part, ids[at : at + 16 * part.trace_ids]))
+        at += 16 * part.trace_ids
+    return result
+
+
+def trace_letters(
+    connection: apsw.Connection, trace_id: bytes, after: int
+) -> tuple[list[StoredLetter], int | None]:
+    """Dead letters of the trace among the next many, and where to go on (None: end)."""
+    return letters_of_trace(connection, trace_id, after=after, step=_LETTERS)
+
+
+def list_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter]:
+    """The newest dead letters, newest first."""
+    return newest_letters(connection, limit)
+
+
+def recent_parts(connection: apsw.Connection, before_row: int, limit: int) -> list[RecentPart]:
+    """Requests of up to `limit` rows before `before_row`, newest first."""
+    found = connection.execute(
+        "SELECT rows.id, rows.parts, traces.ids FROM rows JOIN traces ON traces.row = rows.id"
+        " WHERE rows.id < ? ORDER BY rows.id DESC LIMIT ?",
+        (before_row, limit),
+    ).fetchall()
+    return [
+        RecentPart(row, part, own_ids)
+        for row, parts, ids in found
+        for part, own_ids in reversed(_split(parts, ids))
+    ]

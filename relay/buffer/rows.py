@@ -1,0 +1,257 @@
+"""Requests in, rows as they stand in the table out, and back again with the checksum read.
+
+A row is whole requests of one encoding; `parts` says which bytes are whose. The checksum is a
+CRC-32 over every column but itself: 64 overwritten bytes are noticed by SQLite in one of ten
+cases and by bare zstd in half.
+"""
+
+import struct
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from relay.buffer.settings import BufferSettings
+from relay.buffer.views import DamagedRow, Totals
+from relay.compression import unzstd, zstd_1
+from relay.records import BodyFlag, DeadLetter, Encoding, Piece, Request, Signal, StoredRow
+
+# Whatever else a row costs on disk: its cells, its share of inner pages, its trace ids' row.
+ROW_OVERHEAD_BYTES = 192
+# A size that is itself damaged must not make us unzip for ever.
+MAX_DAMAGED_BYTES = 64 * 1024 * 1024
+
+
+class Part(NamedTuple):
+    """One request (or piece of one) inside a row. The order of the fields is on disk."""
+
+    offset: int  # of its first byte in the unzipped body
+    spans: int
+    received_ns: int
+    trace_ids: int  # how many of the row's packed ids are its own
+    address: str
+    is_local: bool
+    user_agent: str
+    services: tuple[str, ...]
+
+
+class RowColumns(NamedTuple):
+    """The columns of table `rows`, in their order."""
+
+    id: int
+    received_ns: int
+    monotonic_ns: int
+    signal: int
+    encoding: int
+    flags: int
+    spans: int
+    raw_bytes: int
+    rows_before: int
+    spans_before: int
+    bytes_before: int
+    checksum: int
+    parts: bytes
+    body: bytes
+
+
+_encode_parts = msgspec.msgpack.Encoder().encode
+_decode_parts = msgspec.msgpack.Decoder(list[Part]).decode
+_NUMBERS = struct.Struct("<11q")
+
+
+def checksum(columns: RowColumns) -> int:
+    """CRC-32 over all columns but the checksum itself."""
+    numbers = _NUMBERS.pack(*columns[:11])
+    return zlib.crc32(columns.body, zlib.crc32(columns.parts, zlib.crc32(numbers)))
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A row that still grows."""
+
+    encoding: Encoding
+    received_ns: int
+    raw_bytes: int = 0
+    spans: int = 0
+    flags: BodyFlag = BodyFlag.NONE
+    bodies: list[bytes] = field(default_factory=list)
+    trace_ids: list[bytes] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+
+    def add(self, piece: Piece, request: Request) -> None:
+        if self.bodies and self.encoding is Encoding.JSON:
+            self.raw_bytes += 1  # the comma
+        sender = request.sender
+        self.parts.append(
+            Part(
+                self.raw_bytes,
+                piece.spans,
+                request.received_ns,
+                len(piece.trace_ids) // 16,
+                sender.address,
+                sender.is_local,
+                sender.user_agent,
+                piece.services,
+            )
+        )
+        self.bodies.append(piece.body)
+        self.trace_ids.append(piece.trace_ids)
+        self.raw_bytes += len(piece.body)
+        self.spans += piece.spans
+        if piece.flags:
+            self.flags |= piece.flags
+
+
+@dataclass(slots=True)
+class Group:
+    """What one transaction writes of its requests."""
+
+    rows: list[RowColumns] = field(default_factory=list)
+    traces: list[tuple[int, bytes]] = field(default_factory=list)
+    stored: list[StoredRow] = field(default_factory=list)  # the same rows for the couriers
+    letters: list[DeadLetter] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)  # after its last row
+    need_bytes: int = 0  # on disk, about
+
+
+def _drafts(requests: Iterable[Request], row_bytes: int) -> list[_Draft]:
+    drafts: list[_Draft] = []
+    growing: dict[Encoding, _Draft] = {}
+    for request in requests:
+        for piece in request.pieces:
+            if not piece.body:
+                continue
+            draft = growing.get(piece.encoding)
+            if draft is None or draft.raw_bytes + 1 + len(piece.body) > row_bytes:
+                draft = growing[piece.encoding] = _Draft(piece.encoding, request.received_ns)
+                drafts.append(draft)
+            draft.add(piece, request)
+    return drafts
+
+
+def build_group(
+    requests: Iterable[Request], *, after_row: int, totals: Totals, settings: BufferSettings
+) -> Group:
+    """Rows, trace ids and dead letters of `requests`; ids follow on `after_row`."""
+    requests = list(requests)
+    group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
+    rows, spans, raw_bytes = totals.rows, totals.spans, totals.raw_bytes
+    monotonic_ns = time.monotonic_ns()
+    row_id = after_row
+    for draft in _drafts(requests, settings.row_bytes):
+        row_id += 1
+        joint = b"," if draft.encoding is Encoding.JSON else b""
+        body = draft.bodies[0] if len(draft.bodies) == 1 else joint.join(draft.bodies)
+        columns = RowColumns(
+            row_id,
+            draft.received_ns,
+            monotonic_ns,
+            Signal.TRACES,
+            int(draft.encoding),
+            int(draft.flags),
+            draft.spans,
+            len(body),
+            rows,
+            spans,
+            raw_bytes,
+            0,
+            _encode_parts(draft.parts),
+            zstd_1(body),
+        )
+        columns = columns._replace(checksum=checksum(columns))
+        trace_ids = b"".join(draft.trace_ids)
+        group.rows.append(columns)
+        group.traces.append((row_id, trace_ids))
+        group.stored.append(
+            StoredRow(
+                row_id, draft.received_ns, draft.encoding, draft.flags, draft.spans, body
+            )
+        )
+        group.need_bytes += (
+            len(columns.body) + len(columns.parts) + len(trace_ids) + ROW_OVERHEAD_BYTES
+        )
+        rows, spans, raw_bytes = rows + 1, spans + draft.spans, raw_bytes + len(body)
+    group.totals = Totals(rows, spans, raw_bytes)
+    group.need_bytes += sum(len(letter.body) + ROW_OVERHEAD_BYTES for letter in group.letters)
+    return group
+
+
+def rejected_letters(request: Request) -> list[DeadLetter]:
+    """Dead letters of the spans that check refused; `words` is the trace id as it was sent."""
+    return [
+        DeadLetter(
+            destination="",
+            reason=span.reason,
+            words=span.trace_id,
+            spans=1,
+            affected=1,
+            encoding=span.encoding,
+            body=span.body,
+            path=span.path,
+            trace_ids=_packed(span.trace_id),
+            received_ns=request.received_ns,
+        )
+        for span in request.rejected
+    ]
+
+
+def _packed(trace_id: str) -> bytes:
+    if len(trace_id) != 32:
+        return b""
+    try:
+        return bytes.fromhex(trace_id)
+    except ValueError:
+        return b""
+
+
+def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
+    """The row with its body unzipped, or what is left of it when its checksum is wrong."""
+    try:
+        if checksum(columns) != columns.checksum:
+            return _damaged(columns, "the checksum of this row is wrong")
+        body = unzstd(columns.body, columns.raw_bytes)
+        return StoredRow(
+            columns.id,
+            columns.received_ns,
+            Encoding(columns.encoding),
+            BodyFlag(columns.flags),
+            columns.spans,
+            body,
+        )
+    except (TypeError, ValueError, OverflowError, struct.error) as error:
+        # The types in a damaged row need not be those of its columns.
+        return _damaged(columns, f"this row cannot be read: {error}")
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**63 else 0
+
+
+def _damaged(columns: RowColumns, words: str) -> DamagedRow:
+    body = columns.body if isinstance(columns.body, bytes) else b""
+    try:
+        body = unzstd(body, min(_number(columns.raw_bytes), MAX_DAMAGED_BYTES))
+    except (ValueError, OverflowError, MemoryError):
+        words += "; the bytes kept are its zstd frame as found"
+    encoding = Encoding.PROTOBUF if columns.encoding == Encoding.PROTOBUF else Encoding.JSON
+    flags = _number(columns.flags)
+    return DamagedRow(
+        columns.id,
+        _number(columns.received_ns),
+        encoding,
+        BodyFlag(flags & (BodyFlag.SPECIAL_DOUBLES | BodyFlag.DEEP)),
+        min(_number(columns.spans), 10_000_000),
+        body,
+        words,
+    )
+
+
+def read_parts(parts: bytes) -> list[Part]:
+    """The requests of a row. Raises ValueError when the bytes are not those of `parts`."""
+    try:
+        return _decode_parts(parts)
+    except msgspec.MsgspecError as error:
+        raise ValueError("unreadable parts") from error

@@ -1,0 +1,187 @@
+"""A path in, a connection to the buffer's file out: schema, pragmas, and whose file it is.
+
+`user_version` is the schema's number. Version 1 is drawn below; a change that a reader of
+version 1 would misread needs a new number and a migration that is O(1).
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from relay.buffer.settings import BufferSettings
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x4F54524C  # "OTRL"
+PAGE_BYTES: Final = 4096
+SYNCHRONOUS: Final[dict[str, int]] = {"full": 2, "normal": 1}
+
+# The disk refuses now and may take it later: the waiters are told, the data was not at fault.
+DISK_ERRORS: Final = (
+    apsw.IOError,
+    apsw.FullError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.PermissionsError,
+    apsw.NoMemError,
+    apsw.ProtocolError,
+    OSError,
+)
+CORRUPT_ERRORS: Final = (apsw.CorruptError, apsw.NotADBError)
+
+# Large columns stand last, so that a scan of the others never reads their overflow pages.
+# rows_before, spans_before, bytes_before: sums over all rows ever written before this one; the
+# sum over any run of rows is a difference of two look-ups, however long the backlog.
+# traces: a row's distinct trace ids, 16 bytes each, in the order of its parts.
+_TABLES: Final = """
+CREATE TABLE rows (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    received_ns INTEGER NOT NULL,
+    monotonic_ns INTEGER NOT NULL,
+    signal INTEGER NOT NULL,
+    encoding INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    spans INTEGER NOT NULL,
+    raw_bytes INTEGER NOT NULL,
+    rows_before INTEGER NOT NULL,
+    spans_before INTEGER NOT NULL,
+    bytes_before INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    parts BLOB NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE traces (row INTEGER PRIMARY KEY, ids BLOB NOT NULL);
+CREATE TABLE destinations (
+    name TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL,
+    ranges BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    destination TEXT NOT NULL,
+    start_row INTEGER NOT NULL,
+    start_span INTEGER NOT NULL,
+    end_row INTEGER NOT NULL,
+    end_span INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL,
+    status INTEGER NOT NULL
+);
+CREATE INDEX deliveries_by_end ON deliveries (end_row, end_span);
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    set_aside_ns INTEGER NOT NULL,
+    received_ns INTEGER NOT NULL,
+    destination TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    spans INTEGER NOT NULL,
+    affected INTEGER NOT NULL,
+    encoding INTEGER NOT NULL,
+    row INTEGER NOT NULL,
+    raw_bytes INTEGER NOT NULL,
+    stored_bytes INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    trace_ids BLOB NOT NULL,
+    words TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX dead_letters_by_destination ON dead_letters (destination, stored_bytes);
+CREATE TABLE totals (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    rows INTEGER NOT NULL,
+    spans INTEGER NOT NULL,
+    raw_bytes INTEGER NOT NULL,
+    gone_rows INTEGER NOT NULL,
+    gone_spans INTEGER NOT NULL,
+    gone_raw_bytes INTEGER NOT NULL
+);
+INSERT INTO totals VALUES (1, 0, 0, 0, 0, 0, 0);
+"""
+
+
+class NewerSchema(Exception):  # noqa: N818 - a fact about the file, not a fault
+    """The file was written by a newer version; `version` is its schema's number."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        super().__init__(f"schema {version}")
+
+
+def open_writer(path: Path, settings: BufferSettings, *, floor: int, vfs: str | None) -> apsw.Connection:
+    """The one connection that writes; makes the file when it is new, ids beginning at `floor`.
+
+    Raises NewerSchema, one of CORRUPT_ERRORS or one of DISK_ERRORS.
+    """
+    _create_private(path)
+    if path.stat().st_size:
+        # Looked at without the right to write: a newer version's file stays as it is.
+        refuse_newer(path, vfs=vfs)
+    connection = apsw.Connection(str(path), vfs=vfs)
+    try:
+        connection.set_busy_timeout(2000)
+        if connection.pragma("user_version") == 0:
+            _create_schema(connection, floor)
+        connection.pragma("secure_delete", 0)
+        connection.pragma("synchronous", SYNCHRONOUS[settings.sync])
+        connection.wal_autocheckpoint(0)
+        if connection.pragma("application_id") != APPLICATION_ID:
+            raise apsw.NotADBError("relay.db belongs to another program")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
+    """A connection that cannot write. Raises one of CORRUPT_ERRORS or DISK_ERRORS."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    connection.set_busy_timeout(2000)
+    return connection
+
+
+def refuse_newer(path: Path, *, vfs: str | None) -> None:
+    """Raise NewerSchema if the file's schema is newer than ours."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    try:
+        version = connection.pragma("user_version")
+    finally:
+        connection.close()
+    if version > SCHEMA_VERSION:
+        raise NewerSchema(version)
+
+
+def _create_schema(connection: apsw.Connection, floor: int) -> None:
+    if connection.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise apsw.NotADBError("relay.db belongs to another program")
+    connection.pragma("page_size", PAGE_BYTES)
+    connection.pragma("auto_vacuum", 2)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", SYNCHRONOUS["full"])
+    # One transaction: a crash leaves either no schema or all of it, the number included.
+    with connection:
+        connection.execute(_TABLES)
+        if floor > 1:
+            connection.execute(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES ('rows', ?)", (floor - 1,)
+            )
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", SCHEMA_VERSION)
+    sync_directory(Path(connection.filename).parent)
+
+
+def _create_private(path: Path) -> None:
+    # SQLite gives WAL and shm the mode of the database, so making it 0600 is enough.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names that were created, renamed or removed in `directory` survive power loss."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,35 @@
+"""The buffer's settings: plain values in, checked once, never read from a file here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+MIB = 1024 * 1024
+DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSettings:
+    """What the buffer may use and how hard it syncs. Every size is in bytes.
+
+    `when_full="drop-oldest"` is taken but still refuses: dropping needs to know which
+    destinations are healthy, which comes with `hold`.
+    """
+
+    max_size_bytes: int = 1024 * MIB  # database (pages in use), WAL and reserve together
+    min_free_bytes: int = 256 * MIB  # of the file system; below it nothing more is taken
+    keep_delivered_seconds: float = 3600.0  # delivered rows stay so long, space permitting
+    when_full: Literal["refuse", "drop-oldest"] = "refuse"
+    sync: Literal["full", "normal"] = "full"  # normal: survives the process, not the host
+    row_bytes: int = 512 * 1024  # small requests share a row up to this, before compression
+    transaction_bytes: int = 8 * MIB  # requests that wait are committed together up to this
+    wal_checkpoint_bytes: int = 4 * MIB  # WAL written since the last checkpoint
+    wal_truncate_bytes: int = 32 * MIB  # a WAL file larger than this is cut
+    tail_bytes: int = 16 * MIB  # bodies just committed, kept in memory for couriers
+    flush_seconds: float = 0.2  # ranges that moved are on disk after this at the latest
+    dead_letter_bytes: int = 64 * MIB  # and never above a tenth of max_size
+    dead_letter_seconds: float = 7 * DAY_SECONDS
+
+    @property
+    def dead_letter_limit_bytes(self) -> int:
+        """What dead letters may use: the setting, or a tenth of `max_size` if that is less."""
+        return min(self.dead_letter_bytes, self.max_size_bytes // 10)

@@ -1,0 +1,160 @@
+"""What the buffer tells about itself: frozen values for status, metrics, `where` and tests."""
+
+from dataclasses import dataclass, field
+
+from relay.records import BodyFlag, DeadLetter, Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class LetterCount:
+    """How many dead letters there are and the bytes they use on disk."""
+
+    count: int = 0
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BufferStatistics:
+    """The buffer at this moment. Sizes are bytes on disk, times nanoseconds since the epoch."""
+
+    rows: int
+    spans: int
+    first_row: int  # 0 when nothing is kept
+    last_row: int  # the newest row ever written, also when it has gone
+    database_bytes: int  # pages in use
+    wal_bytes: int
+    reserve_bytes: int
+    max_size_bytes: int
+    file_system_free_bytes: int
+    oldest_received_ns: int  # 0 when nothing is kept
+    dead_letters: dict[str, LetterCount]  # by destination; "" were refused on the way in
+    dead_letters_dropped: int  # given up for space or age since the start of this process
+    is_writable: bool
+    is_full: bool
+    last_error: str
+    last_commit_seconds: float
+    stalled_seconds: float  # age of the transaction that is being committed now, else 0.0
+
+    @property
+    def disk_bytes(self) -> int:
+        """What counts against `max_size`."""
+        return self.database_bytes + self.wal_bytes + self.reserve_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogStatistics:
+    """What one destination is owed. What is in flight is owed too, until it is settled."""
+
+    name: str
+    owed_spans: int
+    owed_rows: int
+    owed_bytes: int  # before compression
+    oldest_owed_ns: int  # received time of the oldest row owed; 0 when nothing is
+    in_flight_spans: int
+    is_paused: bool
+    is_attached: bool  # False: known from disk, no courier of this process asked for it
+
+
+@dataclass(frozen=True, slots=True)
+class TraceDelivery:
+    """Where a request of a trace is for one destination.
+
+    `state`: "waiting" (also in flight), "delivered", "set_aside" (settled with another status
+    than 2xx) or "not_owed" (the destination began after it). `at_ns` and `status` are 0 for
+    "waiting" and "not_owed". Deliveries within a second share the later time.
+    """
+
+    destination: str
+    state: str
+    at_ns: int = 0
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TracePlace:
+    """One request (or piece of a large one) that holds spans of a trace.
+
+    `spans` counts the whole piece, of this trace and others. Without a `row` the place is a dead
+    letter: `dead_letter` says which.
+    """
+
+    row: int
+    received_ns: int
+    sender_address: str
+    user_agent: str
+    services: tuple[str, ...]
+    encoding: Encoding
+    spans: int
+    deliveries: tuple[TraceDelivery, ...] = ()
+    dead_letter: DeadLetter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecentTrace:
+    """One of the newest traces: its id (16 bytes) and the request that last brought spans of it."""
+
+    trace_id: bytes
+    row: int
+    received_ns: int
+    services: tuple[str, ...]
+    sender_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A dead letter as kept. `is_damaged`: its own bytes are not those that were written."""
+
+    letter_id: int
+    set_aside_ns: int
+    letter: DeadLetter
+    is_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedRow:
+    """A row whose checksum was wrong or that could not be unzipped, with what bytes there are."""
+
+    row: int
+    received_ns: int
+    encoding: Encoding
+    flags: BodyFlag
+    spans: int
+    body: bytes
+    words: str
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over rows: how many, their spans, their bytes before compression."""
+
+    rows: int = 0
+    spans: int = 0
+    raw_bytes: int = 0
+
+    def __sub__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.rows - other.rows, self.spans - other.spans, self.raw_bytes - other.raw_bytes
+        )
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.rows + other.rows, self.spans + other.spans, self.raw_bytes + other.raw_bytes
+        )
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What opening the file found, for the event loop's side."""
+
+    last_row: int = 0
+    destinations: dict[str, "LoadedDestination"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedDestination:
+    """A destination as kept on disk: its ranges (encoded), what they sum up to, its pause."""
+
+    ranges: bytes
+    owed: Totals
+    oldest_owed_ns: int
+    is_paused: bool

@@ -1,0 +1,461 @@
+"""Requests and moves in, commits and their news out: the one thread that writes and checkpoints.
+
+One turn: take everything that waits, commit it in one transaction, answer all waiters with one
+call into the event loop, and only then keep house (checkpoint, retention, vacuum), in short
+steps. The loop's side never waits for a lock that is held during a write.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import apsw
+import structlog
+
+from relay.buffer.housekeeping import Housekeeping
+from relay.buffer.logfile import LogFile, open_file
+from relay.buffer.moves import PendingMoves
+from relay.buffer.place import Place, time_label
+from relay.buffer.rows import Group, build_group
+from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
+from relay.buffer.settings import BufferSettings
+from relay.buffer.views import LetterCount, Loaded, Totals
+from relay.counters import Counters
+from relay.errors import BufferError_, BufferFull, BufferUnavailable
+from relay.records import Request
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_PROBE_SECONDS = 1.0
+_FILE_CHECK_SECONDS = 0.25
+
+
+class Answer(Protocol):
+    """What the writer keeps of a waiter: it only hands it back."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A request that waits for its commit. `size` is its bytes before compression."""
+
+    request: Request
+    size: int
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Commit the pending moves now; `answer` (if any) wants to know."""
+
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    """A reader met a damaged page in the file of `generation`."""
+
+    generation: int
+    words: str
+    answer: Answer
+
+
+class Stop:
+    """Commit what waits, write back the WAL and end."""
+
+
+Message = Append | Flush | Corrupt | Stop
+
+
+class Events(Protocol):
+    """The event loop's side. Called from the writer's thread."""
+
+    def committed(self, appends: list[Append], group: Group) -> None:
+        """All of `appends` are on disk, as the rows of `group`."""
+        ...
+
+    def refused(self, answers: list[Answer], error: BufferError_) -> None:
+        """Nothing of these was kept."""
+        ...
+
+    def done(self, answers: list[Answer]) -> None:
+        """These asked for a flush (or a new file), and have it."""
+        ...
+
+    def appeared(self, last_row: int, sums: Totals) -> None:
+        """Rows up to `last_row` turned out to be on disk, `sums` of them unannounced."""
+        ...
+
+    def replaced(self, last_row: int) -> None:
+        """The file was set aside; in the new one rows follow on `last_row`."""
+        ...
+
+    def died(self, error: BaseException | None) -> None:
+        """The thread has ended; with an error it did so against its will."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What statistics() reads of the writer; replaced as a whole, so it needs no lock."""
+
+    kept: Totals = field(default_factory=Totals)
+    first_row: int = 0
+    last_row: int = 0
+    oldest_received_ns: int = 0
+    database_bytes: int = 0
+    reserve_bytes: int = 0
+    letters: dict[str, LetterCount] = field(default_factory=dict)
+    letters_dropped: int = 0
+
+
+class _NoRoom(Exception):  # noqa: N818 - an outcome, caught in this file
+    """The transaction does not fit."""
+
+
+class Writer:
+    """The thread and what it owns: the writing connection and everything measured with it."""
+
+    def __init__(
+        self,
+        place: Place,
+        settings: BufferSettings,
+        counters: Counters,
+        moves: PendingMoves,
+        events: Events,
+        *,
+        vfs: str | None,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self._place = place
+        self._settings = settings
+        self._counters = counters
+        self._moves = moves
+        self._events = events
+        self._vfs = vfs
+        self._clock_ns = clock_ns
+        self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._carried: Message | None = None
+        self._stopping = False
+        self._file: LogFile | None = None
+        self._known_totals = Totals()
+        self._known_row = 0
+        self._next_file_check = 0.0
+        self._house = Housekeeping(place, settings, clock_ns)
+        self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
+        self.generation = 0
+        self.published = Published()
+        self.is_full = False
+        self.last_error = ""
+        self.last_commit_seconds = 0.0
+        self.commit_started: float | None = None  # monotonic
+
+    # -- the loop's side ----------------------------------------------------------------------
+
+    def open(self) -> Loaded:
+        """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
+        file = open_file(self._place, self._settings, vfs=self._vfs)
+        self._adopt(file)
+        loaded = file.loaded()
+        self._house.look(file)
+        self._publish(file)
+        self._thread.start()
+        return loaded
+
+    def put(self, message: Message) -> None:
+        """Hand a message over; one wake-up a group, since a busy writer is not waiting."""
+        self._queue.put(message)
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            while not self._stopping:
+                self._turn()
+            self._commit_moves([])
+        except BaseException as caught:  # noqa: BLE001 - told to the daemon, which ends
+            log.exception("buffer_writer_died")
+            self.last_error = f"the writer died: {type(caught).__name__}"
+            error = caught
+        finally:
+            if self._file is not None:
+                self._file.close(checkpoint=error is None and not self.last_error)
+            self._refuse_rest()
+            self._events.died(error)
+
+    def _refuse_rest(self) -> None:
+        answers: list[Answer] = []
+        while (message := self._next(0.0)) is not None:
+            if not isinstance(message, Stop) and message.answer is not None:
+                answers.append(message.answer)
+        self._events.refused(answers, BufferUnavailable("the buffer is closed"))
+
+    def _next(self, timeout: float | None) -> Message | None:
+        if self._carried is not None:
+            message, self._carried = self._carried, None
+            return message
+        try:
+            return self._queue.get(timeout != 0.0, timeout or None)
+        except queue.Empty:
+            return None
+
+    def _turn(self) -> None:
+        message = self._next(self._wait_seconds())
+        appends: list[Append] = []
+        flushes: list[Answer] = []
+        size = 0
+        has_flush = False
+        while message is not None:
+            if isinstance(message, Append):
+                if appends and size + message.size > self._settings.transaction_bytes:
+                    self._carried = message
+                    break
+                appends.append(message)
+                size += message.size
+            elif isinstance(message, Flush):
+                has_flush = True
+                if message.answer is not None:
+                    flushes.append(message.answer)
+            elif isinstance(message, Corrupt):
+                self._replace_reported(message)
+            else:
+                self._stopping = True
+            message = self._next(0.0)
+        if appends:
+            self._append(appends)
+        if flushes or has_flush or (self.last_error and not appends):
+            self._commit_moves(flushes)
+        self._keep_house()
+
+    def _wait_seconds(self) -> float | None:
+        if self.last_error:
+            return _PROBE_SECONDS
+        return self._house.wait_seconds(is_full=self.is_full)
+
+    # -- committing ---------------------------------------------------------------------------
+
+    def _append(self, appends: list[Append]) -> None:
+        """Commit, or refuse, every one of `appends`: together, or singly if that fails."""
+        try:
+            group = self._commit(appends)
+        except _NoRoom:
+            if len(appends) == 1:
+                self._events.refused([appends[0].answer], BufferFull())
+                return
+        except BufferUnavailable as error:
+            self._events.refused([append.answer for append in appends], error)
+            return
+        except Exception as error:  # whatever the data may cause, one request must bear it alone
+            if len(appends) == 1:
+                log.exception("request_not_storable")
+                self._events.refused(
+                    [appends[0].answer],
+                    BufferUnavailable(f"this request cannot be stored: {type(error).__name__}"),
+                )
+                return
+        else:
+            self._events.committed(appends, group)
+            return
+        for append in appends:
+            self._append([append])
+
+    def _commit(self, appends: list[Append]) -> Group:
+        file = self._usable_file()
+        group = self._build(file, appends)
+        if not self._house.fits(file, group.need_bytes):
+            self._commit_moves([])
+            file = self._usable_file()
+            with self._file_trouble():
+                has_room = self._house.make_room(file, group.need_bytes)
+                self.is_full = not self._house.fits_any(file)
+                self._publish(file)
+            if not has_room:
+                raise _NoRoom
+        self._transact(group)
+        return group
+
+    def _build(self, file: LogFile, appends: list[Append]) -> Group:
+        return build_group(
+            [append.request for append in appends],
+            after_row=file.last_row,
+            totals=file.totals,
+            settings=self._settings,
+        )
+
+    def _transact(self, group: Group | None) -> None:
+        """One transaction with what moved. Raises BufferUnavailable when the disk refuses."""
+        file = self._usable_file()
+        moves = self._moves.take()
+        if group is None and not moves and not self.last_error:
+            return
+        started = self.commit_started = time.monotonic()
+        with self._file_trouble():
+            try:
+                file.commit(group, moves, now_ns=self._clock_ns())
+            except BaseException:
+                self._moves.put_back(moves)
+                raise
+            finally:
+                self.commit_started = None
+        self.last_commit_seconds = time.monotonic() - started
+        self._counters.add_commit(self.last_commit_seconds)
+        self.last_error = ""
+        self._known_row, self._known_totals = file.last_row, file.totals
+        self._house.note_commit(group.need_bytes if group is not None else 0, has_moves=bool(moves))
+        self._publish(file)
+
+    def _commit_moves(self, answers: list[Answer]) -> None:
+        try:
+            self._transact(None)
+        except BufferUnavailable as error:
+            self._events.refused(answers, error)
+            return
+        except Exception:  # a dead letter that cannot be stored must not hold up the ranges
+            log.exception("moves_not_storable")
+            self._commit_moves_singly()
+        self._events.done(answers)
+
+    def _commit_moves_singly(self) -> None:
+        file = self._usable_file()
+        for name, move in self._moves.take().items():
+            letters, move.letters = move.letters, []
+            file.commit(None, {name: move}, now_ns=self._clock_ns())
+            for letter in letters:
+                move.letters, move.deliveries = [letter], []
+                try:
+                    file.commit(None, {name: move}, now_ns=self._clock_ns())
+                except (apsw.Error, TypeError, ValueError, OverflowError):
+                    log.exception("dead_letter_not_storable", destination=name)
+
+    # -- the file -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _file_trouble(self) -> Iterator[None]:
+        """Turn what SQLite says about the disk or the file into BufferUnavailable, and act."""
+        try:
+            yield
+        except DISK_ERRORS as error:
+            self._lose_file(error)
+            raise BufferUnavailable(f"the disk refused: {error}") from error
+        except CORRUPT_ERRORS as error:
+            self._replace(str(error))
+            raise BufferUnavailable(
+                "the buffer's file was found damaged and has just been replaced"
+            ) from error
+
+    def _usable_file(self) -> LogFile:
+        """The open file, opened again if it was lost. Raises BufferUnavailable."""
+        now = time.monotonic()
+        if now >= self._next_file_check or self._file is None:
+            missing = self._place.missing_file()
+            if missing:
+                self.last_error = f"{missing} was removed or replaced under the running relay"
+                raise BufferUnavailable(
+                    self.last_error, hint="put it back, or restart to begin a new one"
+                )
+            self._next_file_check = now + _FILE_CHECK_SECONDS
+        if self._file is None:
+            try:
+                self._adopt(self._open_again())
+            except DISK_ERRORS as error:
+                self._lose_file(error)
+                raise BufferUnavailable(f"the disk refuses to open the buffer: {error}") from error
+        file = self._file
+        if file is None:
+            raise BufferUnavailable("the buffer is closed")
+        return file
+
+    def _open_again(self) -> LogFile:
+        return open_file(self._place, self._settings, vfs=self._vfs, above_row=self._known_row)
+
+    def _adopt(self, file: LogFile) -> None:
+        """Use `file`; a commit whose fsync failed may after all be in it."""
+        self._file = file
+        self.last_error = ""
+        if self._known_row and file.last_row > self._known_row:
+            self._events.appeared(file.last_row, file.totals - self._known_totals)
+        self._known_row, self._known_totals = file.last_row, file.totals
+
+    def _lose_file(self, error: Exception) -> None:
+        """The disk refused: say so, and open the file anew at the next try."""
+        self.last_error = f"{type(error).__name__}: {error}"
+        log.error("buffer_disk_error", error=self.last_error)
+        if self._file is not None and not isinstance(error, apsw.FullError):
+            self._file.close(checkpoint=False)
+            self._file = None
+
+    def _replace_reported(self, message: Corrupt) -> None:
+        if message.generation == self.generation and self._file is not None:
+            self._replace(message.words)
+        self._events.done([message.answer])
+
+    def _replace(self, words: str) -> None:
+        """Set the file aside and open a new one with higher ids.
+
+        Reading the old one back behind the new one is not here yet; its place is after the
+        rename, as a thread of its own that appends what it can read.
+        """
+        file = self._file
+        if file is None:
+            return
+        log.error("buffer_file_corrupt", error=words)
+        known = file.destinations
+        file.close(checkpoint=False)
+        self._file = None
+        self._place.set_aside(f"corrupt-{time_label()}")
+        self.generation += 1
+        self._moves.forget_places()
+        self._known_row = max(self._known_row, file.last_row)
+        try:
+            new = open_file(
+                self._place,
+                self._settings,
+                vfs=self._vfs,
+                known=known,
+                above_row=self._known_row,
+            )
+        except DISK_ERRORS as error:
+            self._lose_file(error)
+            return
+        self._known_row = 0
+        self._adopt(new)
+        self._events.replaced(new.last_row)
+
+    # -- housekeeping -------------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
+        file = self._file
+        if file is None or self.last_error:
+            return
+        is_idle = self._queue.empty() and self._carried is None
+        with suppress(BufferUnavailable), self._file_trouble():
+            changed = self._house.step(file, is_idle=is_idle)
+            if changed or self.is_full:
+                self.is_full = not self._house.fits_any(file)
+                self._publish(file)
+
+    def _publish(self, file: LogFile) -> None:
+        oldest = self._house.oldest(file)
+        self.published = Published(
+            file.kept,
+            oldest[0],
+            file.last_row,
+            oldest[1],
+            self._house.space.database_bytes,
+            self._house.space.reserve_bytes,
+            file.letters.counts,
+            file.letters.dropped,
+        )

@@ -1,0 +1,49 @@
+"""What an id must be, and what becomes of one that is not: ids in, ids or a reason out.
+
+Trace ids are 16 bytes and span ids 8, not all zero (OTLP trace.proto; trace API "SpanContext").
+"""
+
+import hashlib
+from typing import Final, Literal
+
+MalformedIds = Literal["reject", "derive", "auto"]
+
+# Its documentation shows ids such as `app_trace_001`, and it never sends again: for this sender
+# "auto" derives.
+DERIVED_FOR: Final = "openrouter"
+
+TRACE_ID_BYTES: Final = 16
+SPAN_ID_BYTES: Final = 8
+
+ORIGINAL_TRACE_ID: Final = "relay.original_trace_id"
+ORIGINAL_SPAN_ID: Final = "relay.original_span_id"
+ORIGINAL_PARENT_SPAN_ID: Final = "relay.original_parent_span_id"
+
+TRACE_ID_MISSING: Final = "trace_id_missing"
+TRACE_ID_ZERO: Final = "trace_id_zero"
+TRACE_ID_MALFORMED: Final = "trace_id_malformed"
+SPAN_ID_MISSING: Final = "span_id_missing"
+SPAN_ID_ZERO: Final = "span_id_zero"
+SPAN_ID_MALFORMED: Final = "span_id_malformed"
+PARENT_SPAN_ID_MALFORMED: Final = "parent_span_id_malformed"
+
+# What a sender is told of a reason.
+REASON_WORDS: Final = {
+    TRACE_ID_MISSING: "trace id missing",
+    TRACE_ID_ZERO: "trace id all zero",
+    TRACE_ID_MALFORMED: "trace id not 32 hex digits (16 bytes)",
+    SPAN_ID_MISSING: "span id missing",
+    SPAN_ID_ZERO: "span id all zero",
+    SPAN_ID_MALFORMED: "span id not 16 hex digits (8 bytes)",
+    PARENT_SPAN_ID_MALFORMED: "parent span id neither empty nor 16 hex digits (8 bytes)",
+}
+
+
+def derive(original: bytes, size: int) -> bytes:
+    """An id of `size` bytes from one that is none: the same for the same original, everywhere."""
+    return hashlib.sha256(original).digest()[:size]
+
+
+def is_derived(mode: MalformedIds, service: str, scope: str) -> bool:
+    """Whether malformed ids of this scope become derived ones, or else reject their span."""
+    return mode == "derive" or (mode == "auto" and DERIVED_FOR in (service, scope))

@@ -1,0 +1,120 @@
+"""`otlp-relay check-config`: what the configuration says, or all that is wrong with it."""
+
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+from relay.cli.options import config_option, json_option
+from relay.config import Config
+from relay.config_load import load
+from relay.config_tables import one_line, problems_of
+from relay.errors import ConfigError
+from relay.units import format_size
+
+EXIT_NOT_DONE = 1
+
+
+@click.command("check-config")
+@config_option
+@json_option
+def check_config(config_path: str | None, as_json: bool) -> None:
+    """Read the configuration and show what it means. Needs no running daemon, changes nothing.
+
+    Ends with 0 when the daemon could start with it, 1 when not. A destination that only lacks a
+    secret does not hinder the daemon: it is shown as blocked.
+    """
+    try:
+        config = load(config_path, os.environ)
+    except ConfigError as error:
+        problems = problems_of(error)
+        if as_json:
+            _print_json({"ok": False, "problems": [_problem(problem) for problem in problems]})
+        for problem in () if as_json else problems:
+            click.echo(_printable(one_line(problem)), err=True)
+        sys.exit(EXIT_NOT_DONE)
+    if as_json:
+        _print_json({"ok": True, "problems": [], **_summary(config)})
+    else:
+        for line in _lines(config):
+            click.echo(_printable(line))
+
+
+def _problem(problem: ConfigError) -> dict[str, str | None]:
+    return {
+        "source": problem.source,
+        "key": problem.key,
+        "message": problem.message,
+        "hint": problem.hint,
+    }
+
+
+def _summary(config: Config) -> dict[str, Any]:
+    """What may be shown: names of headers and the number of tokens, never their values."""
+    return {
+        "source": str(config.source) if config.source else None,
+        "state_dir": str(config.state_dir),
+        "ingest": {
+            "listen": [str(address) for address in config.ingest.listen],
+            "tls": config.ingest.tls_cert is not None,
+            "tokens": len(config.ingest.tokens),
+            "max_body_bytes": config.ingest.max_body_bytes,
+        },
+        "admin": {"listen": [str(address) for address in config.admin.listen]},
+        "buffer": {
+            "max_size_bytes": config.buffer.max_size_bytes,
+            "when_full": config.buffer.when_full,
+        },
+        "destinations": [
+            {
+                "name": destination.name,
+                "endpoint": destination.shown_endpoint,
+                "header_names": list(destination.headers),
+                "encoding": destination.encoding,
+                "compression": destination.compression,
+                "paused": destination.paused,
+                "source": str(destination.source) if destination.source else None,
+                "blocked_reason": destination.blocked_reason or None,
+            }
+            for destination in config.destinations
+        ],
+        "warnings": list(config.warnings),
+    }
+
+
+def _lines(config: Config) -> list[str]:
+    ingest, buffer = config.ingest, config.buffer
+    scheme = "https" if ingest.tls_cert else "http"
+    tokens = f"{len(ingest.tokens)} tokens" if ingest.tokens else "no token asked for"
+    lines = [
+        f"configuration  {config.source or 'none found, all defaults'}",
+        f"state          {config.state_dir}",
+        *(f"ingest         {scheme}://{address}/v1/traces, {tokens}" for address in ingest.listen),
+        *(f"admin          http://{address}/" for address in config.admin.listen),
+        f"buffer         at most {format_size(buffer.max_size_bytes)}, then {buffer.when_full}",
+    ]
+    if not config.destinations:
+        lines.append("destinations   none: spans are kept until there is one")
+    for destination in config.destinations:
+        headers = ", ".join(destination.headers) or "none"
+        lines += [
+            f"destination    {destination.name} → {destination.shown_endpoint or '(not known)'}",
+            f"                 headers: {headers}",
+            f"                 from: {destination.source or 'the environment'}",
+        ]
+        if destination.paused:
+            lines.append("                 paused")
+        if destination.blocked_reason:
+            lines.append(f"                 blocked: {destination.blocked_reason}")
+    return [*lines, *(f"warning: {warning}" for warning in config.warnings), "ok"]
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=2))
+
+
+def _printable(line: str) -> str:
+    """Paths and variables may hold bytes that are no UTF-8; they are shown as escapes."""
+    return line.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,309 @@
+"""What the configuration says, as frozen structs with every default; `config_load` makes them.
+
+A stage gets its struct, never the whole. Sizes are bytes and durations seconds, as the names of
+the fields say; the keys that people write are in `config_fields` and `docs/configuration.md`.
+"""
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from relay.errors import ConfigError, SecretUnset
+from relay.secrets import Resolver, Secret, mask_url, read_text
+
+MIB = 2**20
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # a token of RFC 9110, 5.6.2
+_WILDCARDS = frozenset({"0.0.0.0", "::"})
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+class ListenAddress(NamedTuple):
+    """A host and a port to listen on. Port 0 lets the system choose.
+
+    "localhost" stands for 127.0.0.1 and, where there is one, ::1; the listener resolves it.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this host can reach it; a name other than localhost counts as not."""
+        return _place_of(self.host) == "loopback"
+
+    @classmethod
+    def parse(cls, text: str) -> "ListenAddress":
+        """Read "host:port" or "[v6]:port". Raises ConfigError with what would be right."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+            raise ConfigError('must be "host:port" such as "localhost:4318", port 0 to 65535')
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+            is_host = _ip_of(host) is not None and ":" in host
+        elif ":" in host:
+            raise ConfigError('an IPv6 address stands in brackets, such as "[::1]:4318"')
+        else:
+            is_host = _HOST_NAME.fullmatch(host) is not None
+        if not is_host:
+            raise ConfigError('must name a host, such as "localhost:4318" or "0.0.0.0:4318"')
+        return cls(host.lower(), int(port))
+
+
+class IngestConfig(Struct, frozen=True, kw_only=True):
+    """`[ingest]`: where spans are taken, from whom and how much at a time."""
+
+    listen: tuple[ListenAddress, ...] = (ListenAddress("localhost", 4318),)
+    """Addresses to listen on; without tokens, loopback only."""
+    max_body_bytes: int = 8 * MIB
+    """Largest body, before and after decompression; above it 413."""
+    max_in_flight_bytes: int = 128 * MIB
+    """Bytes of requests not yet answered, unzipped ones included; above it 503."""
+    tokens: tuple[Secret, ...] = ()
+    """Bearer tokens, any of which a sender must show; none: no sender is asked."""
+    malformed_ids: Literal["auto", "reject", "derive"] = "auto"
+    """What becomes of ids that are not hex of the right length; auto derives for OpenRouter."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may post spans; "*" for any."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate chain; with tls_key it makes the listener https."""
+    tls_key: Path | None = None
+    """PEM file of its private key."""
+
+
+class EnrichConfig(Struct, frozen=True, kw_only=True):
+    """`[enrich]`: the resource attributes added where the sender has none."""
+
+    detect: tuple[Literal["host", "os"], ...] = ("host", "os")
+    """What is found out of this host, for senders on this host only."""
+    attributes: dict[str, str] = {}
+    """Attributes for every sender."""
+
+
+class BufferConfig(Struct, frozen=True, kw_only=True):
+    """`[buffer]`: what may be kept on disk, how long and how surely."""
+
+    max_size_bytes: int = 1024 * MIB
+    """Database, write-ahead log and reserve together."""
+    min_free_bytes: int = 256 * MIB
+    """Space left on the file system below which nothing more is taken: 503."""
+    keep_delivered_seconds: float = 3600.0
+    """How long delivered spans stay for replay and `where`; 0 deletes at once."""
+    when_full: Literal["refuse", "drop-oldest"] = "refuse"
+    """At max_size: answer 503, or drop the oldest."""
+    sync: Literal["full", "normal"] = "full"
+    """full survives the crash of the host, normal that of the process."""
+
+
+class AdminConfig(Struct, frozen=True, kw_only=True):
+    """`[admin]`: health, metrics and the control API."""
+
+    listen: tuple[ListenAddress, ...] = (ListenAddress("127.0.0.1", 4380),)
+    """Addresses to listen on, loopback only."""
+
+
+class DestinationConfig(Struct, frozen=True, kw_only=True):
+    """`[destinations.NAME]`, or a file of `destinations.d`: one upstream.
+
+    The last four fields are not keys: they tell where this was read and why it cannot be used.
+    """
+
+    name: str
+    """Its name in commands, metrics and the buffer."""
+    endpoint: str
+    """The URL for traces as it is, nothing appended; empty only if its secret is not set."""
+    headers: dict[str, Secret] = {}
+    """Templates of header values, by name; `resolve_headers` fills in the secrets."""
+    encoding: Literal["auto", "json", "protobuf"] = "auto"
+    """auto: as each batch came in."""
+    compression: Literal["auto", "none", "gzip"] = "auto"
+    """auto: none to loopback, else gzip."""
+    timeout_seconds: float = 30.0
+    """Deadline of one exchange; the time that its body needs is added."""
+    ca_file: Path | None = None
+    """PEM file of the authorities to trust; none: those of the system."""
+    client_cert: Path | None = None
+    """PEM file of the certificate to show; needs client_key."""
+    client_key: Path | None = None
+    """PEM file of its private key."""
+    proxy: Literal["auto", "none"] | Secret = "auto"
+    """auto: the environment's, for what is not loopback; else none, or a URL."""
+    max_batch_bytes: int = 4 * MIB
+    """Largest body of one request, before compression."""
+    max_batch_spans: int = 8192
+    """Most spans of one request."""
+    concurrency: int = 1
+    """Requests at once while there is a backlog, 1 to 4."""
+    hold_seconds: float | None = 86_400.0
+    """How long a failing destination's spans stay when space is short; None for ever."""
+    max_age_seconds: float | None = None
+    """Age at which spans are set aside undelivered; None never."""
+    special_doubles: Literal["keep", "string", "drop"] = "keep"
+    """What becomes of NaN and Infinity in attributes."""
+    paused: bool = False
+    """Keep what it is owed, send nothing."""
+    preset: str | None = None
+    """Name of a vendor's settings; this version has none."""
+
+    source: Path | None = None
+    """The file it was read from; None for the environment."""
+    folder: Path = Path("/")
+    """Where relative paths of its secrets start."""
+    blocked_reason: str = ""
+    """Why nothing could be sent when it was read; empty if it could."""
+    reload_reason: str = ""
+    """The part of it that only a reload can mend."""
+
+    def __repr__(self) -> str:
+        return f"DestinationConfig(name={self.name!r}, endpoint={self.shown_endpoint!r})"
+
+    @property
+    def shown_endpoint(self) -> str:
+        """The endpoint for people: userinfo and query masked."""
+        return mask_url(self.endpoint)
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The whole configuration, as `config_load.load` read it."""
+
+    state_dir: Path
+    """Folder of the buffer and the admin token; $STATE_DIRECTORY or below $XDG_STATE_HOME."""
+    ingest: IngestConfig = IngestConfig()
+    """`[ingest]`."""
+    enrich: EnrichConfig = EnrichConfig()
+    """`[enrich]`."""
+    buffer: BufferConfig = BufferConfig()
+    """`[buffer]`."""
+    admin: AdminConfig = AdminConfig()
+    """`[admin]`."""
+    destinations: tuple[DestinationConfig, ...] = ()
+    """`[destinations.NAME]` and destinations_dir, in the order of their names."""
+    destinations_dir: Path | None = None
+    """Folder of saved destinations; by default destinations.d beside the configuration."""
+    destinations_from_env: bool = False
+    """Whether OTEL_EXPORTER_OTLP_* make a destination named env."""
+
+    source: Path | None = None
+    """The file it was read from; None if there is none."""
+    warnings: tuple[str, ...] = ()
+    """What works and yet somebody should look at."""
+
+    @property
+    def destination_problems(self) -> dict[str, str]:
+        """Why destinations cannot send now, by name."""
+        return {d.name: d.blocked_reason for d in self.destinations if d.blocked_reason}
+
+
+def resolve_headers(
+    destination: DestinationConfig, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The headers with their secrets, files read anew; for the courier before each probe.
+
+    Raises SecretUnset with the reason, which names no value, while anything that the destination
+    needs is absent: a secret, a certificate's file, or what only a reload can mend.
+    """
+    if destination.reload_reason:
+        raise SecretUnset(destination.reload_reason)
+    for key in ("ca_file", "client_cert", "client_key"):
+        path: Path | None = getattr(destination, key)
+        if path is not None:
+            try:
+                read_text(path)
+            except ConfigError as error:
+                raise SecretUnset(f"{key} {path} cannot be read: {error.message}") from None
+    resolver = Resolver(os.environ if environ is None else environ, destination.folder)
+    resolved = {}
+    for name, template in destination.headers.items():
+        value = resolver.expand(template.reveal())
+        if fault := header_value_fault(value):
+            raise SecretUnset(f"the value of header {name} {fault}")
+        resolved[name] = value
+    return resolved
+
+
+def header_value_fault(value: str) -> str | None:
+    """What is wrong with a header value, without showing it; None if it may be sent.
+
+    RFC 9110, 5.5: visible characters of latin-1 with blanks and tabs between them.
+    """
+    if any(character in value for character in "\r\n\0"):
+        return "has a line break or a NUL in it"
+    if value != value.strip(" \t"):
+        return "begins or ends with a blank"
+    if any(ord(c) > 0xFF or (ord(c) < 0x20 and c != "\t") or ord(c) == 0x7F for c in value):
+        return "has a character that no header can carry"
+    return None
+
+
+def points_at(destination: DestinationConfig, listen: Iterable[ListenAddress]) -> bool:
+    """Whether the endpoint is one of these addresses of ours, without asking any name server.
+
+    All of loopback counts as one place, since which address of it answers is chance; a wildcard
+    is reached by loopback. Names are compared as they are written.
+    """
+    if not destination.endpoint:
+        return False
+    url = urlsplit(destination.endpoint)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    host = url.hostname or ""
+    # Connecting to a wildcard is connecting to loopback.
+    place = "loopback" if str(_ip_of(host)) in _WILDCARDS else _place_of(host)
+    return any(
+        port == address.port
+        and (place == _place_of(address.host) or (place == "loopback" and _is_wildcard(address)))
+        for address in listen
+    )
+
+
+def changes_needing_restart(old: Config, new: Config) -> list[str]:
+    """The keys whose change a reload cannot take up."""
+    checks = {
+        "state_dir": old.state_dir != new.state_dir,
+        "ingest.listen": old.ingest.listen != new.ingest.listen,
+        "ingest.tls_cert": (old.ingest.tls_cert is None) != (new.ingest.tls_cert is None),
+        "buffer.sync": old.buffer.sync != new.buffer.sync,
+        "admin.listen": old.admin.listen != new.admin.listen,
+    }
+    return [key for key, is_changed in checks.items() if is_changed]
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether the URL's host is this host's loopback, as far as its spelling tells."""
+    return _place_of(urlsplit(url).hostname or "") == "loopback"
+
+
+def _is_wildcard(address: ListenAddress) -> bool:
+    return str(_ip_of(address.host)) in _WILDCARDS
+
+
+def _place_of(host: str) -> str:
+    """The word loopback, or the host in a form that compares."""
+    address = _ip_of(host)
+    if address is None:
+        name = host.lower().removesuffix(".")
+        return "loopback" if name == "localhost" else name
+    return "loopback" if address.is_loopback else str(address)
+
+
+def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        # "127.1" and "0x7f000001" are addresses too for everything that connects.
+        if not re.fullmatch(r"[0-9a-fxA-FX.]+", host) or not host[:1].isdigit():
+            return None
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address

@@ -1,0 +1,392 @@
+"""One value of a TOML table goes in; what its struct holds comes out, or what would be right.
+
+The tables at the end say which keys there are, which field each fills and how it is read. A
+reader raises ConfigError without key or source (the caller knows them); it repeats what was
+written only where that cannot be a secret.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from relay.config import HEADER_NAME, ListenAddress, header_value_fault
+from relay.errors import ConfigError
+from relay.secrets import (
+    Reference,
+    Resolver,
+    Secret,
+    has_reference,
+    mask_url,
+    parse,
+    read_text,
+)
+from relay.units import FOREVER, format_size, parse_duration, parse_size
+
+Reader = Callable[[object, Resolver], Any]
+
+_TOKEN = re.compile(r"[!-~]+")
+_ORIGIN = re.compile(r"https?://[^/\s?#@]+", re.IGNORECASE)
+# What the relay writes itself, and what belongs to the connection and not to the message.
+_OUR_HEADERS = {
+    "content-type": 'set encoding = "json" or "protobuf" instead',
+    "content-encoding": 'set compression = "gzip" or "none" instead',
+    "content-length": "leave it out",
+    "transfer-encoding": "leave it out",
+    "connection": "leave it out",
+    "otlp-relay-hops": "leave it out",
+}
+
+
+class Faults(ConfigError):
+    """Several entries of one value are wrong."""
+
+    def __init__(self, entries: list[tuple[str, ConfigError]]) -> None:
+        self.entries = entries
+        super().__init__("; ".join(f"{name}: {error.message}" for name, error in entries))
+
+
+class Key(NamedTuple):
+    """A key of a table: the field that it fills, and how."""
+
+    field: str
+    read: Reader
+
+
+def shown(value: object) -> str:
+    """A value as an error repeats it: short and on one line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def text(value: object, resolver: Resolver) -> str:
+    """A string with its references resolved."""
+    if not isinstance(value, str):
+        raise ConfigError(f"must be a string, not a {_kind(value)}")
+    return resolver.expand(value)
+
+
+def one_of(*choices: str) -> Reader:
+    """One of these words."""
+
+    def read(value: object, resolver: Resolver) -> str:
+        word = resolver.expand(value) if isinstance(value, str) else None
+        if word not in choices:
+            listed = ", ".join(f'"{choice}"' for choice in choices)
+            raise ConfigError(f"must be one of {listed}, not {shown(value)}")
+        return word
+
+    return read
+
+
+def size(at_least_bytes: int = 0) -> Reader:
+    """A size in bytes."""
+
+    def read(value: object, resolver: Resolver) -> int:
+        word = resolver.expand(value) if isinstance(value, str) else value
+        try:
+            number = parse_size(word)
+        except ConfigError as error:
+            raise ConfigError(f"{error.message}, not {shown(value)}") from None
+        if number < at_least_bytes:
+            raise ConfigError(f"must be at least {format_size(at_least_bytes)}, not {shown(value)}")
+        return number
+
+    return read
+
+
+def duration(*, may_be_zero: bool = True, may_be_forever: bool = False) -> Reader:
+    """Seconds; None for "forever" where that is allowed."""
+
+    def read(value: object, resolver: Resolver) -> float | None:
+        word = resolver.expand(value) if isinstance(value, str) else value
+        if may_be_forever and word == FOREVER:
+            return None
+        try:
+            seconds = parse_duration(word)
+        except ConfigError as error:
+            or_forever = f' or "{FOREVER}"' if may_be_forever else ""
+            raise ConfigError(f"{error.message}{or_forever}, not {shown(value)}") from None
+        if not seconds and not may_be_zero:
+            raise ConfigError(f"must be longer than 0, not {shown(value)}")
+        return seconds
+
+    return read
+
+
+def integer(lowest: int, highest: int) -> Reader:
+    """A whole number within these bounds."""
+
+    def read(value: object, _resolver: Resolver) -> int:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_number and isinstance(value, int) and lowest <= value <= highest):
+            raise ConfigError(
+                f"must be a whole number from {lowest} to {highest}, not {shown(value)}"
+            )
+        return value
+
+    return read
+
+
+def boolean(value: object, _resolver: Resolver) -> bool:
+    """The words true and false of TOML, no strings."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"must be true or false, not {shown(value)}")
+    return value
+
+
+def path(value: object, resolver: Resolver) -> Path | None:
+    """An absolute path; a relative one starts at the configuration's folder. "" is none."""
+    written = text(value, resolver)
+    if "\n" in written or "\0" in written:
+        raise ConfigError("must be a path, without line breaks or NUL")
+    return resolver.folder / written if written else None
+
+
+def file_path(value: object, resolver: Resolver) -> Path | None:
+    """The path of a PEM file. References that put contents in are refused: never a path."""
+    if isinstance(value, str):
+        references = [part for part in parse(value) if isinstance(part, Reference)]
+        if any(reference.kind != "env" for reference in references):
+            raise ConfigError(
+                "must be the path of a file, not its contents",
+                hint='write "PATH", or "${env:CREDENTIALS_DIRECTORY}/NAME" for a credential',
+            )
+    return path(value, resolver)
+
+
+def readable_file(value: object, resolver: Resolver) -> Path | None:
+    """The path of a PEM file that can be read now. "" is none."""
+    found = file_path(value, resolver)
+    if found is not None:
+        try:
+            read_text(found)
+        except ConfigError as error:
+            raise ConfigError(f"{found} cannot be read: {error.message}") from None
+    return found
+
+
+def list_of(read_item: Reader, *, or_one: bool = False) -> Reader:
+    """A list, each entry read by `read_item`; where `or_one`, a bare entry is a list of one."""
+
+    def read(value: object, resolver: Resolver) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            if or_one:
+                return (read_item(value, resolver),)
+            raise ConfigError(f"must be a list in brackets, not a {_kind(value)}")
+        items, faults = [], []
+        for index, item in enumerate(value):
+            try:
+                items.append(read_item(item, resolver))
+            except ConfigError as error:
+                faults.append((f"[{index}]", error))
+        if faults:
+            raise Faults(faults)
+        return tuple(items)
+
+    return read
+
+
+def _kind(value: object) -> str:
+    names = {
+        str: "string",
+        bool: "boolean",
+        int: "number",
+        float: "number",
+        list: "list",
+        dict: "table",
+    }
+    return names.get(type(value), "date or time")
+
+
+def listen(value: object, resolver: Resolver) -> ListenAddress:
+    """A host and a port."""
+    written = text(value, resolver)
+    try:
+        return ListenAddress.parse(written)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}, not {shown(value)}") from None
+
+
+def listen_list(value: object, resolver: Resolver) -> tuple[ListenAddress, ...]:
+    """One address or several different ones."""
+    addresses: tuple[ListenAddress, ...] = list_of(listen, or_one=True)(value, resolver)
+    if not addresses:
+        raise ConfigError('must name at least one address, such as "localhost:4318"')
+    fixed = [address for address in addresses if address.port]
+    if len(set(fixed)) < len(fixed):
+        raise ConfigError("names one address twice")
+    return addresses
+
+
+def token(value: object, resolver: Resolver) -> Secret:
+    """A bearer token: visible ASCII without blanks (RFC 6750, 2.1 is narrower)."""
+    if not isinstance(value, str):
+        raise ConfigError("must be a string")
+    expanded = resolver.expand(value)
+    if _TOKEN.fullmatch(expanded) is None:
+        raise ConfigError("must be visible ASCII characters without blanks, at least one")
+    return Secret(expanded)
+
+
+def cors_origin(value: object, resolver: Resolver) -> str:
+    """An origin as browsers write it, or "*"."""
+    origin = text(value, resolver)
+    if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+        right = '"*" or an origin such as "https://example.org:8443"'
+        raise ConfigError(f"must be {right}, not {shown(value)}")
+    return origin.lower()
+
+
+def attributes(value: object, resolver: Resolver) -> dict[str, str]:
+    """Attribute names and their text."""
+    if not isinstance(value, dict):
+        raise ConfigError('must be a table such as { "deployment.environment.name" = "local" }')
+    read, faults = {}, []
+    for name, content in value.items():
+        try:
+            if isinstance(content, dict):
+                raise ConfigError("must be a string", hint="put a name with dots in quotes")
+            if not name:
+                raise ConfigError("an attribute needs a name")
+            read[name] = text(content, resolver)
+        except ConfigError as error:
+            faults.append((name or '""', error))
+    if faults:
+        raise Faults(faults)
+    return read
+
+
+def headers(value: object, resolver: Resolver) -> dict[str, Secret]:
+    """Header names and the templates of their values; no value is ever repeated."""
+    if not isinstance(value, dict):
+        raise ConfigError('must be a table such as { Authorization = "Bearer ${env:TOKEN}" }')
+    read: dict[str, Secret] = {}
+    faults = []
+    spelled: dict[str, str] = {}
+    for name, template in value.items():
+        try:
+            _check_header_name(name)
+            if (other := spelled.setdefault(name.lower(), name)) != name:
+                raise ConfigError(f"is the same header as {other}: leave one out")
+            if not isinstance(template, str):
+                raise ConfigError("must be a string")
+            if not has_reference(template):
+                fault = header_value_fault(resolver.expand(template))
+                if fault:
+                    raise ConfigError(fault)
+            read[name] = Secret(template)
+        except ConfigError as error:
+            faults.append((name if HEADER_NAME.fullmatch(name) else shown(name), error))
+    if faults:
+        raise Faults(faults)
+    return read
+
+
+def _check_header_name(name: str) -> None:
+    if HEADER_NAME.fullmatch(name) is None:
+        raise ConfigError("is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
+    if name.lower() in _OUR_HEADERS:
+        raise ConfigError("is set by the relay itself", hint=_OUR_HEADERS[name.lower()])
+
+
+def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    """The parts of an absolute URL. Raises ConfigError that does not repeat it."""
+    if not url.isprintable() or " " in url:
+        raise ConfigError("has a blank or an unprintable character in it")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigError("is no URL: its host or port cannot be read") from None
+    if parts.scheme not in schemes:
+        raise ConfigError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if not parts.hostname or port == 0:
+        raise ConfigError("must name a host, and no port 0")
+    return parts
+
+
+def endpoint(value: object, resolver: Resolver) -> str:
+    """The URL for traces, taken as it is."""
+    url = text(value, resolver)
+    written = shown(mask_url(str(value)))
+    try:
+        if split_url(url, ("http", "https")).fragment:
+            raise ConfigError("must have no #fragment")
+    except ConfigError as error:
+        hint = 'write the whole URL, such as "https://collector.example:4318/v1/traces"'
+        raise ConfigError(f"{error.message}, not {written}", hint=hint) from None
+    return url
+
+
+def proxy(value: object, resolver: Resolver) -> str | Secret:
+    """The words auto and none, or the URL of a proxy."""
+    word = text(value, resolver)
+    if word in {"auto", "none"}:
+        return word
+    try:
+        split_url(word, ("http", "https"))
+    except ConfigError as error:
+        hint = '"auto", "none" or a URL such as "http://proxy.example:3128"'
+        raise ConfigError(error.message, hint=hint) from None
+    return Secret(word)
+
+
+def preset(value: object, resolver: Resolver) -> str | None:
+    """Nothing but the empty string: this version has no presets."""
+    name = text(value, resolver)
+    if name:
+        raise ConfigError(
+            f"this version has no presets, so not {shown(value)} either",
+            hint="leave preset out; give endpoint and headers",
+        )
+    return None
+
+
+TOP_KEYS = {
+    "state_dir": Key("state_dir", path),
+    "destinations_dir": Key("destinations_dir", path),
+    "destinations_from_env": Key("destinations_from_env", boolean),
+}
+INGEST_KEYS = {
+    "listen": Key("listen", listen_list),
+    "max_body": Key("max_body_bytes", size(1)),
+    "max_in_flight": Key("max_in_flight_bytes", size(1)),
+    "tokens": Key("tokens", list_of(token)),
+    "malformed_ids": Key("malformed_ids", one_of("auto", "reject", "derive")),
+    "cors_origins": Key("cors_origins", list_of(cors_origin)),
+    "tls_cert": Key("tls_cert", readable_file),
+    "tls_key": Key("tls_key", readable_file),
+}
+ENRICH_KEYS = {
+    "detect": Key("detect", list_of(one_of("host", "os"))),
+    "attributes": Key("attributes", attributes),
+}
+BUFFER_KEYS = {
+    "max_size": Key("max_size_bytes", size(2**20)),
+    "min_free": Key("min_free_bytes", size()),
+    "keep_delivered": Key("keep_delivered_seconds", duration()),
+    "when_full": Key("when_full", one_of("refuse", "drop-oldest")),
+    "sync": Key("sync", one_of("full", "normal")),
+}
+ADMIN_KEYS = {"listen": Key("listen", listen_list)}
+DESTINATION_KEYS = {
+    "endpoint": Key("endpoint", endpoint),
+    "headers": Key("headers", headers),
+    "encoding": Key("encoding", one_of("auto", "json", "protobuf")),
+    "compression": Key("compression", one_of("auto", "none", "gzip")),
+    "timeout": Key("timeout_seconds", duration(may_be_zero=False)),
+    "ca_file": Key("ca_file", file_path),
+    "client_cert": Key("client_cert", file_path),
+    "client_key": Key("client_key", file_path),
+    "proxy": Key("proxy", proxy),
+    "max_batch_bytes": Key("max_batch_bytes", size(1)),
+    "max_batch_spans": Key("max_batch_spans", integer(1, 1_000_000)),
+    "concurrency": Key("concurrency", integer(1, 4)),
+    "hold": Key("hold_seconds", duration(may_be_forever=True)),
+    "max_age": Key("max_age_seconds", duration(may_be_zero=False, may_be_forever=True)),
+    "special_doubles": Key("special_doubles", one_of("keep", "string", "drop")),
+    "paused": Key("paused", boolean),
+    "preset": Key("preset", preset),
+}

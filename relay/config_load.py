@@ -1,0 +1,269 @@
+"""A path and an environment go in; a `Config` comes out, or every problem of it at once.
+
+Order: the file named by --config, else by $OTLP_RELAY_CONFIG, else the first that exists of
+$XDG_CONFIG_HOME/otlp-relay/relay.toml and /etc/otlp-relay/relay.toml. Beside it are the files of
+destinations.d, a destination each. A secret that is not set blocks its destination only; anything
+else that is wrong is a problem, and then nothing is used.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from relay.config import AdminConfig, BufferConfig, Config, EnrichConfig, IngestConfig
+from relay.config_destinations import (
+    NAME,
+    FoundDestination,
+    read_destination,
+    with_environment,
+)
+from relay.config_fields import ADMIN_KEYS, BUFFER_KEYS, ENRICH_KEYS, INGEST_KEYS, TOP_KEYS
+from relay.config_tables import ConfigProblems, Reading, read_table
+from relay.errors import ConfigError
+from relay.secrets import Resolver, read_text
+
+SYSTEM_CONFIG: Final = Path("/etc/otlp-relay/relay.toml")
+OURS: Final = "otlp-relay"
+_TABLES = ("ingest", "enrich", "buffer", "admin", "destinations")
+
+
+def load(path: str | Path | None, environ: Mapping[str, str]) -> Config:
+    """Read the configuration; without any file, the defaults and the saved destinations.
+
+    Raises ConfigProblems, a ConfigError that lists all that is wrong, each with file, key, value
+    and what would be right, and never with a secret's value.
+    """
+    source = find(path, environ)
+    folder = source.parent if source else _config_home(environ)
+    reading = Reading(Resolver(environ, folder or Path("/")))
+    raw = _read_toml(source, reading) if source else {}
+    config = _read_config(raw, source, folder, environ, reading)
+    if reading.problems or config is None:
+        raise ConfigProblems(reading.problems)
+    return config
+
+
+def find(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file to read, absolute; None if none is named and none is there.
+
+    Raises ConfigError for a named file that is absent and for a place that cannot be looked into.
+    """
+    named = str(path) if path is not None else environ.get("OTLP_RELAY_CONFIG", "")
+    if path is not None or named:
+        by = "named by --config" if path is not None else "named by $OTLP_RELAY_CONFIG"
+        found = Path(named).absolute()
+        if not named or not _exists(found):
+            raise ConfigProblems([ConfigError(f"there is no such file, {by}", source=str(found))])
+        return found
+    home = _config_home(environ)
+    for candidate in ([home / "relay.toml"] if home else []) + [SYSTEM_CONFIG]:
+        if _exists(candidate):
+            return candidate
+    return None
+
+
+def _exists(path: Path) -> bool:
+    """Whether anything stands there: a link to nothing does, and is then an error to read."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "the path cannot be used"
+        hint = "name another by --config"
+        raise ConfigProblems(
+            [ConfigError(f"cannot be looked at: {reason}", source=str(path), hint=hint)]
+        ) from None
+    return True
+
+
+def _config_home(environ: Mapping[str, str]) -> Path | None:
+    base = _xdg(environ, "XDG_CONFIG_HOME", ".config")
+    return base / OURS if base else None
+
+
+def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
+    """A base folder of the XDG specification, which says to ignore one that is not absolute."""
+    if environ.get(variable, "").startswith("/"):
+        return Path(environ[variable])
+    home = environ.get("HOME", "")
+    return Path(home) / below_home if home.startswith("/") else None
+
+
+def _read_toml(path: Path, reading: Reading) -> dict[str, Any]:
+    """The tables of a file; on a problem, which is noted, none."""
+    source = str(path)
+    try:
+        text = read_text(path)
+    except ConfigError as error:
+        reading.problems.append(ConfigError(f"cannot be read: {error.message}", source=source))
+        return {}
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        problem = "is nested too deeply"
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
+        problem = f"is no TOML: {_toml_words(str(error), text)}"
+    reading.problems.append(ConfigError(problem, source=source))
+    return {}
+
+
+def _toml_words(words: str, text: str) -> str:
+    """tomllib's message with its place first: "line 3, column 7: Invalid value"."""
+    match = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", words)
+    if match is None:
+        return words
+    end = f"line {text.count(chr(10)) + 1}, column {len(text) - text.rfind(chr(10))}"
+    return f"{end if match[2] == 'end of document' else match[2]}: {match[1]}"
+
+
+def _read_config(
+    raw: dict[str, Any],
+    source: Path | None,
+    folder: Path | None,
+    environ: Mapping[str, str],
+    reading: Reading,
+) -> Config | None:
+    where = str(source) if source else "defaults"
+    simple = {key: value for key, value in raw.items() if key not in _TABLES}
+    top = read_table(simple, TOP_KEYS, "", where, reading, also_known=_TABLES)
+    problems_before = len(reading.problems)
+    ingest = IngestConfig(**read_table(raw.get("ingest"), INGEST_KEYS, "ingest", where, reading))
+    enrich = EnrichConfig(**read_table(raw.get("enrich"), ENRICH_KEYS, "enrich", where, reading))
+    buffer = BufferConfig(**read_table(raw.get("buffer"), BUFFER_KEYS, "buffer", where, reading))
+    admin = AdminConfig(**read_table(raw.get("admin"), ADMIN_KEYS, "admin", where, reading))
+    if len(reading.problems) == problems_before:  # else a default would be compared
+        _check_listeners(ingest, admin, where, reading)
+    if source and ingest.tokens and reading.has_literal(raw.get("ingest"), "tokens"):
+        reading.warn_if_exposed(source, "a token")
+
+    saved = top.pop("destinations_dir", None) or (folder / "destinations.d" if folder else None)
+    found = _tables_of(raw.get("destinations"), source, where, reading)
+    found += _saved_destinations(saved, reading)
+    if top.get("destinations_from_env"):
+        found = with_environment(found, environ, reading)
+    destinations = [
+        read_destination(destination, ingest, reading) for destination in _unique(found, reading)
+    ]
+    state_dir = top.pop("state_dir", None) or _default_state_dir(environ)
+    if state_dir is None:
+        reading.add(
+            "has no default without $HOME", "state_dir", where, hint="set it, or $STATE_DIRECTORY"
+        )
+        return None
+    return Config(
+        state_dir=state_dir,
+        ingest=ingest,
+        enrich=enrich,
+        buffer=buffer,
+        admin=admin,
+        destinations=tuple(d for d in destinations if d is not None),
+        destinations_dir=saved,
+        source=source,
+        warnings=tuple(reading.warnings),
+        **top,
+    )
+
+
+def _check_listeners(
+    ingest: IngestConfig, admin: AdminConfig, where: str, reading: Reading
+) -> None:
+    """Rules between keys, each of which is right by itself."""
+    for address in ingest.listen:
+        if not address.is_loopback and not ingest.tokens:
+            reading.add(
+                f'is open to others with "{address}", and there are no tokens',
+                "ingest.listen",
+                where,
+                hint='set tokens, such as tokens = ["${env:RELAY_TOKEN}"], or listen on localhost',
+            )
+    for address in admin.listen:
+        if not address.is_loopback:
+            reading.add(
+                f'must be loopback, not "{address}"',
+                "admin.listen",
+                where,
+                hint="from elsewhere use an SSH tunnel or a reverse proxy",
+            )
+        if address.port and address in ingest.listen:
+            reading.add(f'"{address}" is what ingest listens on', "admin.listen", where)
+    if (ingest.tls_cert is None) != (ingest.tls_key is None):
+        missing = "tls_key" if ingest.tls_key is None else "tls_cert"
+        reading.add("is missing: tls_cert and tls_key go together", f"ingest.{missing}", where)
+    if ingest.max_in_flight_bytes < ingest.max_body_bytes:
+        reading.add(
+            "must be at least max_body, or no such body is ever taken",
+            "ingest.max_in_flight",
+            where,
+        )
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> Path | None:
+    by_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if by_systemd.startswith("/"):
+        return Path(by_systemd)
+    base = _xdg(environ, "XDG_STATE_HOME", ".local/state")
+    return base / OURS if base else None
+
+
+def _tables_of(
+    raw: object, source: Path | None, where: str, reading: Reading
+) -> list[FoundDestination]:
+    """`[destinations.NAME]` of the configuration."""
+    if raw is None:
+        return []
+    if not isinstance(raw, dict):
+        reading.add("must be tables: [destinations.NAME]", "destinations", where)
+        return []
+    return [
+        FoundDestination(name, table, f"destinations.{name}", where, source)
+        for name, table in raw.items()
+    ]
+
+
+def _saved_destinations(folder: Path | None, reading: Reading) -> list[FoundDestination]:
+    """One destination of each file NAME.toml; names that begin with a dot are editors' files."""
+    if folder is None:
+        return []
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        reading.add(f"cannot be listed: {error.strerror}", "destinations_dir", str(folder))
+        return []
+    found = []
+    for name in names:
+        if name.endswith(".toml") and not name.startswith("."):
+            path = folder / name
+            problems_before = len(reading.problems)
+            table = _read_toml(path, reading)
+            if len(reading.problems) == problems_before:
+                stem = name.removesuffix(".toml")
+                found.append(FoundDestination(stem, table, "", str(path), path))
+    return found
+
+
+def _unique(found: list[FoundDestination], reading: Reading) -> list[FoundDestination]:
+    """Sorted by name, each name once and sound; others are noted."""
+    by_name: dict[str, FoundDestination] = {}
+    for destination in found:
+        if NAME.fullmatch(destination.name) is None:
+            reading.add(
+                f"{destination.name!r} is no name: letters, digits, _ and -, not first",
+                destination.table or "file name",
+                destination.where,
+            )
+        elif destination.name in by_name:
+            other = by_name[destination.name]
+            reading.add(
+                f"the name {destination.name!r} is taken already, in {other.where}",
+                destination.table,
+                destination.where,
+                hint="rename or remove one of the two",
+            )
+        else:
+            by_name[destination.name] = destination
+    return [by_name[name] for name in sorted(by_name)]

@@ -1,0 +1,113 @@
+"""A TOML table and its keys go in; the fields of a struct come out, and every problem is noted."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from relay.config_fields import Faults, Key
+from relay.errors import ConfigError, SecretUnset
+from relay.secrets import Resolver, has_reference
+
+
+class ConfigProblems(ConfigError):
+    """The configuration cannot be used: all that is wrong with it."""
+
+    def __init__(self, problems: Iterable[ConfigError]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(one_line(problem) for problem in self.problems))
+
+
+def problems_of(error: ConfigError) -> tuple[ConfigError, ...]:
+    """Each thing that is wrong: those of ConfigProblems, else the error itself."""
+    return error.problems if isinstance(error, ConfigProblems) else (error,)
+
+
+def one_line(problem: ConfigError) -> str:
+    """A problem with its hint in one line of text."""
+    line = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
+    return " ".join(line.split())
+
+
+class Reading:
+    """What is gathered while one configuration is read."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self.resolver = resolver
+        self.problems: list[ConfigError] = []
+        self.warnings: list[str] = []
+
+    def add(self, message: str, key: str, source: str, *, hint: str | None = None) -> None:
+        """Note a problem."""
+        self.problems.append(ConfigError(message, key=key, source=source, hint=hint))
+
+    def warn_if_exposed(self, path: Path, what: str) -> None:
+        """Warn where everybody on this host can read the secret that stands in this file."""
+        try:
+            is_exposed = bool(path.stat().st_mode & 0o004)
+        except OSError:
+            return
+        warning = (
+            f"{path}: {what} stands in it and every user of this host can read it: "
+            f"chmod o-r it, or use ${{env:…}}, ${{file:…}} or ${{credential:…}}"
+        )
+        if is_exposed and warning not in self.warnings:
+            self.warnings.append(warning)
+
+    @staticmethod
+    def has_literal(table: object, key: str) -> bool:
+        """Whether a string of this list stands in the file itself."""
+        value = table.get(key) if isinstance(table, dict) else None
+        items = value if isinstance(value, list) else [value]
+        return any(isinstance(item, str) and not has_reference(item) for item in items)
+
+
+def read_table(
+    raw: object,
+    keys: Mapping[str, Key],
+    table: str,
+    source: str,
+    reading: Reading,
+    *,
+    also_known: Iterable[str] = (),
+    unset: list[ConfigError] | None = None,
+) -> dict[str, Any]:
+    """The fields that the table sets, by name; keys without a fault only.
+
+    A secret that is not set goes to `unset` where that is given, else it is a problem as others.
+    """
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        reading.add("must be a table", table, source)
+        return {}
+    fields = {}
+    for name, value in raw.items():
+        key = f"{table}.{name}" if table else name
+        if name not in keys:
+            hint = _nearest(name, [*keys, *also_known])
+            reading.add("there is no such key", printable(key), source, hint=hint)
+            continue
+        try:
+            fields[keys[name].field] = keys[name].read(value, reading.resolver)
+        except SecretUnset as error:
+            located = SecretUnset(error.message, key=key, source=source, hint=error.hint)
+            (reading.problems if unset is None else unset).append(located)
+        except Faults as faults:
+            for entry, fault in faults.entries:
+                inner = f"{key}{entry}" if entry.startswith("[") else f"{key}.{entry}"
+                reading.add(fault.message, printable(inner), source, hint=fault.hint)
+        except ConfigError as error:
+            reading.add(error.message, key, source, hint=error.hint)
+    return fields
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+
+
+def printable(key: str) -> str:
+    """A key that is safe to print: a TOML key may hold anything."""
+    return key if re.fullmatch(r"[ -~]{1,200}", key) else repr(key[:200])

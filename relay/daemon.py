@@ -1,0 +1,276 @@
+"""A configuration in, an exit code out: builds every part, nests sink and source, stops in order.
+
+The nesting is the order. Couriers (the sink) start first and stop last; the listeners (the
+source) are inside; the buffer is open around both. A vital part that dies ends the process with
+70: the listeners and the buffer's writer. A courier never takes the rest with it.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from relay import config_load
+from relay.admin import snapshot, trace
+from relay.admin.app import Admin
+from relay.admin.token import read_or_make
+from relay.buffer import Buffer, BufferSettings
+from relay.check import Check
+from relay.config import BufferConfig, Config, EnrichConfig, changes_needing_restart
+from relay.counters import Counters
+from relay.deliver.fleet import Fleet
+from relay.enrich import Enrich, attributes_from_environment, detect
+from relay.errors import ConfigError, RelayError
+from relay.ingest import Ingest
+from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
+from relay.pipeline import Pipeline
+from relay.version import __version__
+
+log = structlog.stdlib.get_logger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_PART_DIED = 70
+# Together below the 90 s that systemd gives a stop.
+ANSWER_SECONDS = 15.0
+DELIVER_SECONDS = 30.0
+
+
+def serve(config_path: str | None, environ: Mapping[str, str]) -> int:
+    """Run until SIGTERM, SIGINT or the death of a part; the exit code.
+
+    Raises ConfigError and BufferLocked when it cannot start.
+    """
+    started_ns = time.time_ns()
+    config = config_load.load(config_path, environ)
+    os.umask(0o077)
+    raise_open_files_limit()
+    ingest_sockets = bind(config.ingest.listen)
+    refuse_exposed(ingest_sockets, has_tokens=bool(config.ingest.tokens))
+    admin_sockets = bind(config.admin.listen)
+    counters = Counters()
+    buffer = Buffer(config.state_dir, buffer_settings(config.buffer), counters)
+    buffer.open()
+    daemon = Daemon(config, config_path, environ, buffer, counters, started_ns)
+    return anyio.run(
+        daemon.run, ingest_sockets, admin_sockets, backend_options={"use_uvloop": True}
+    )
+
+
+class Daemon:
+    """The parts, their life, and what the admin listener tells of them (`admin.app.Source`)."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_path: str | None,
+        environ: Mapping[str, str],
+        buffer: Buffer,
+        counters: Counters,
+        started_ns: int,
+    ) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._environ = environ
+        self._buffer = buffer
+        self._counters = counters
+        self._started_ns = started_ns
+        self._listening: list[str] = []
+        self._stop_asked = anyio.Event()
+        self._is_stopping = False
+        own_id = secrets.token_hex(8)
+        self._pipeline = Pipeline(
+            Check(config.ingest.malformed_ids),
+            make_enrich(config.enrich, environ),
+            buffer,
+            counters,
+        )
+        self._ingest = Ingest(
+            config.ingest,
+            self._pipeline.accept,
+            counters,
+            own_id,
+            lambda: self._is_stopping,
+            tokens=[token.reveal() for token in config.ingest.tokens],
+        )
+        self._tls = None
+        if config.ingest.tls_cert and config.ingest.tls_key:
+            self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
+        self._fleet = Fleet(buffer.destination, environ, own_id)
+
+    async def run(
+        self, ingest_sockets: list[socket.socket], admin_sockets: list[socket.socket]
+    ) -> int:
+        """Serve until asked to stop; the exit code. The buffer is closed in every case."""
+        self._listening = [address_of(sock) for sock in ingest_sockets]
+        admin = Admin(self, read_or_make(self._config.state_dir))
+        ingest_listener = Listener(
+            self._ingest.app, ingest_sockets, self._counters, ssl_context=self._tls
+        )
+        admin_listener = Listener(admin.app, admin_sockets, self._counters, name="admin")
+        code = EXIT_STOPPED
+        try:
+            async with anyio.create_task_group() as sink:
+                self._fleet.start(sink, self._config.destinations)
+                async with anyio.create_task_group() as source:
+                    source.start_soon(self._watch_buffer)
+                    await source.start(admin_listener.serve)
+                    await source.start(ingest_listener.serve)
+                    await source.start(self._heed_signals, sink, source, ingest_listener)
+                    self._announce(admin_sockets)
+                    await self._stop_asked.wait()
+                    log.info("stopping", signal="again skips the waiting")
+                    await ingest_listener.stop(ANSWER_SECONDS)
+                    await admin_listener.stop(1.0)
+                    await self._fleet.stop(DELIVER_SECONDS)
+                    source.cancel_scope.cancel()
+        except* Exception as group:  # a vital part died
+            log.critical("part_died", exc_info=group)
+            code = EXIT_PART_DIED
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._buffer.close()
+        log.info("stopped", exit_code=code)
+        return code
+
+    # Life
+
+    async def _watch_buffer(self) -> None:
+        await self._buffer.wait_failed()
+
+    async def _heed_signals(
+        self,
+        sink: TaskGroup,
+        source: TaskGroup,
+        ingest_listener: Listener,
+        *,
+        task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """SIGHUP reloads; SIGTERM and SIGINT stop, and the second of them skips the waiting."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    await self.reload(sink)
+                elif not self._is_stopping:
+                    self._is_stopping = True
+                    self._stop_asked.set()
+                else:
+                    source.start_soon(ingest_listener.stop, 0.0)
+                    source.start_soon(self._fleet.stop, 0.0)
+
+    def _announce(self, admin_sockets: list[socket.socket]) -> None:
+        for warning in self._config.warnings:
+            log.warning("config_warning", message=warning)
+        log.info(
+            "ready",
+            version=__version__,
+            listening=", ".join(self._listening),
+            admin=", ".join(address_of(sock) for sock in admin_sockets),
+            destinations=", ".join(d.name for d in self._config.destinations) or "none",
+            state_dir=str(self._config.state_dir),
+        )
+
+    async def reload(self, sink: TaskGroup) -> None:
+        """Take up the configuration as it is now; one that does not check changes nothing."""
+        try:
+            config = config_load.load(self._config_path, self._environ)
+            enrich = make_enrich(config.enrich, self._environ)
+            if self._tls and config.ingest.tls_cert and config.ingest.tls_key:
+                tls_context(config.ingest.tls_cert, config.ingest.tls_key)  # do they fit?
+                self._tls.load_cert_chain(config.ingest.tls_cert, config.ingest.tls_key)
+        except RelayError as error:
+            log.error("reload_refused", reason=str(error))  # noqa: TRY400 - no traceback: it is the config
+            return
+        for key in changes_needing_restart(self._config, config):
+            log.warning("restart_needed", key=key)
+        # A new Check, since what it remembers of resources holds what the old Enrich added.
+        self._pipeline.check = Check(config.ingest.malformed_ids)
+        self._pipeline.enrich = enrich
+        self._ingest.reload(
+            config.ingest, tokens=[token.reveal() for token in config.ingest.tokens]
+        )
+        self._buffer.reload(buffer_settings(config.buffer))
+        self._config = config
+        await self._fleet.reload(sink, config.destinations)
+        for warning in config.warnings:
+            log.warning("config_warning", message=warning)
+        log.info("reloaded", destinations=", ".join(d.name for d in config.destinations) or "none")
+
+    # What the admin listener tells
+
+    def not_ready_reason(self) -> str:
+        """Empty when a span could be kept now; else one sentence."""
+        if self._is_stopping:
+            return "stopping"
+        buffer = self._buffer.statistics()
+        if not buffer.is_writable:
+            return buffer.last_error or "the buffer cannot write"
+        return "the buffer is full" if buffer.is_full else ""
+
+    def status(self) -> dict[str, Any]:
+        """The document of `/api/status`."""
+        process = snapshot.Process(
+            version=__version__,
+            started_ns=self._started_ns,
+            now_ns=time.time_ns(),
+            listening=self._listening,
+            not_ready_reason=self.not_ready_reason(),
+            config_source=str(self._config.source or ""),
+            warnings=self._config.warnings,
+        )
+        destinations = [
+            (status, self._buffer.destination(status.name).statistics())
+            for status in self._fleet.statuses()
+        ]
+        return snapshot.status_document(
+            process, self._counters, self._buffer.statistics(), destinations
+        )
+
+    async def trace(self, trace_id: bytes) -> dict[str, Any] | None:
+        """The document of `/api/traces/ID`."""
+        places = await self._buffer.find_trace(trace_id)
+        if not places:
+            return None
+        rows = await self._buffer.read_rows({place.row for place in places if place.row})
+        return trace.trace_document(trace_id, places, rows, self._fleet.statuses())
+
+    async def recent_traces(self, limit: int) -> list[dict[str, Any]]:
+        """What was received last, newest first."""
+        return [trace.recent_trace(each) for each in await self._buffer.recent_traces(limit)]
+
+
+def buffer_settings(config: BufferConfig) -> BufferSettings:
+    """The buffer's own settings from those of the configuration."""
+    return BufferSettings(
+        max_size_bytes=config.max_size_bytes,
+        min_free_bytes=config.min_free_bytes,
+        keep_delivered_seconds=config.keep_delivered_seconds,
+        when_full=config.when_full,
+        sync=config.sync,
+    )
+
+
+def make_enrich(config: EnrichConfig, environ: Mapping[str, str]) -> Enrich:
+    """What is added: static attributes, before OTEL_RESOURCE_ATTRIBUTES, before this host's."""
+    try:
+        named = attributes_from_environment(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+    except ConfigError as error:
+        log.warning("environment_ignored", reason=str(error))
+        named = {}
+    return Enrich(detected=detect(config.detect), configured={**named, **config.attributes})
+
+
+def address_of(sock: socket.socket) -> str:
+    """Where a socket listens, as people write it."""
+    if sock.family == socket.AF_UNIX:
+        return str(Path(sock.getsockname()))
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

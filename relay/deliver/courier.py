@@ -1,0 +1,427 @@
+"""Rows that a destination is owed go in; delivered, or still owed and the reason known, come out.
+
+The loop of one destination::
+
+        ┌────────────────────────────────────────────────────────────┐
+        ▼                                                            │
+      take ──nothing──▶ IDLE, until the backlog has something ───────┤
+        │                                                            │
+      build ─▶ send ─▶ outcome ─▶ Delivered ─▶ settle ───────────────┤
+                                  Wait ──────▶ give back, pause ─────┤
+                                  Blocked ───▶ give back, pause ─────┘
+
+Rows are given back before every pause and taken again after it: what changed meanwhile (a reload,
+more rows, rows that had to give way) counts, and a destination that waits holds no memory.
+
+Being cancelled is not a failure: the rows are given back and nothing is counted. No exception
+leaves `run`: one of ours is an outcome too, and one that comes twice at the same place stops this
+destination alone, until a reload or a resume.
+"""
+
+import random as random_module
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import anyio
+import structlog
+
+from relay.deliver import batches, policy
+from relay.deliver.settings import DestinationSettings
+from relay.errors import ConfigError
+from relay.records import DeadLetter, DestinationState, DestinationStatus, Taken
+from relay.secrets import mask_url
+
+log = structlog.stdlib.get_logger(__name__)
+
+MAX_WARNINGS = 5
+IN_TROUBLE = (DestinationState.WAITING, DestinationState.BLOCKED)
+
+
+class Backlog(Protocol):
+    """What one destination is owed."""
+
+    @property
+    def name(self) -> str:
+        """The destination's name."""
+        ...
+
+    async def wait(self) -> None:
+        """Return when there may be something to take. May be cancelled."""
+        ...
+
+    async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
+        """The next rows, now in flight; None when nothing is owed."""
+        ...
+
+    def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
+        """`taken` was delivered with HTTP `status`: it is owed no more."""
+        ...
+
+    def settle_with(
+        self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
+    ) -> None:
+        """As `settle`, and `dead` is set aside in the same step."""
+        ...
+
+    def give_back(self, taken: Taken) -> None:
+        """`taken` is owed as before."""
+        ...
+
+
+class Exchanges(Protocol):
+    """The way to the upstream: `upstream.Upstream`, or a double of it."""
+
+    def update(self, settings: DestinationSettings) -> None:
+        """Use `settings` from the next exchange on."""
+        ...
+
+    async def send(self, batch: batches.Batch, headers: Mapping[str, str]) -> policy.Outcome:
+        """One exchange."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Courier:
+    """Delivers to one destination, and keeps `status`, its own account of that.
+
+    `run` is its task. Everything else may be called from the same event loop at any time.
+    `resolve_headers` gives the headers with their secrets filled in, read anew at each call.
+    """
+
+    def __init__(
+        self,
+        settings: DestinationSettings,
+        backlog: Backlog,
+        upstream: Exchanges,
+        resolve_headers: Callable[[], dict[str, str]],
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self.status = DestinationStatus(
+            settings.name,
+            mask_url(settings.endpoint),
+            settings.encoding,
+            settings.header_names,
+            since_ns=now_ns(),
+        )
+        self._settings = settings
+        self._backlog = backlog
+        self._upstream = upstream
+        self._resolve_headers = resolve_headers
+        self._now_ns = now_ns
+        self._sleep = sleep
+        self._random = random
+        self._headers: dict[str, str] | None = None
+        self._is_paused = False
+        self._is_stopping = False
+        self._is_nudged = False
+        self._rest_scope: anyio.CancelScope | None = None
+        self._sending_scope: anyio.CancelScope | None = None
+        self._ended: anyio.Event | None = None
+        self._died_at: object = None
+        self._last_refusal = ""
+
+    # What others may ask of it
+
+    def wake(self) -> None:
+        """Try at once, with secrets read anew: what was in the way may be gone."""
+        self._headers = None
+        self._is_nudged = True
+        if self._rest_scope is not None:
+            self._rest_scope.cancel()
+
+    def pause(self) -> None:
+        """Send nothing after the request in flight, until `resume`."""
+        self._is_paused = True
+        self.wake()
+
+    def resume(self) -> None:
+        """Go on at once. A pause that the settings demand stays."""
+        self._is_paused = False
+        self.wake()
+
+    def update(
+        self,
+        settings: DestinationSettings,
+        resolve_headers: Callable[[], dict[str, str]] | None = None,
+    ) -> None:
+        """Use these from the next request on, and try at once."""
+        self._settings = settings
+        if resolve_headers is not None:
+            self._resolve_headers = resolve_headers
+        self._upstream.update(settings)
+        self.status.endpoint = mask_url(settings.endpoint)
+        self.status.encoding = settings.encoding
+        self.status.header_names = settings.header_names
+        self._died_at = None
+        self.wake()
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """End `run`: wait so long for the request in flight, then give its rows back."""
+        self._is_stopping = True
+        self.wake()
+        ended = self._ended
+        if ended is None:
+            return
+        with anyio.move_on_after(grace_seconds):
+            await ended.wait()
+            return
+        if self._sending_scope is not None:
+            self._sending_scope.cancel()
+        await ended.wait()
+
+    # The loop
+
+    async def run(self) -> None:
+        """Deliver until `stop`. Raises nothing but its own cancellation."""
+        self._ended = anyio.Event()
+        try:
+            while not self._is_stopping:
+                try:
+                    await self._turn()
+                except Exception as error:  # noqa: BLE001 - others and ingest go on
+                    await self._survive(error)
+        finally:
+            self._ended.set()
+            with anyio.CancelScope(shield=True):
+                await self._upstream.aclose()
+
+    async def _turn(self) -> None:
+        """Once around the loop."""
+        self._is_nudged = False
+        settings = self._settings
+        if self._is_paused or settings.paused:
+            by = "`paused = true` in its configuration" if settings.paused else "command"
+            self._enter(DestinationState.PAUSED, f"paused by {by}")
+            await self._rest(None)
+            return
+        if settings.blocked_reason:
+            self._enter(DestinationState.BLOCKED, settings.blocked_reason)
+            await self._rest(None)
+            return
+        taken = await self._backlog.take(
+            max_bytes=settings.max_batch_bytes,
+            max_spans=settings.max_batch_spans,
+            one_encoding=settings.encoding == "auto",
+        )
+        if taken is None:
+            self._died_at = None
+            self._enter(DestinationState.IDLE)
+            await self._rest_for(self._backlog.wait)
+            return
+        await self._deliver(taken, settings)
+
+    async def _deliver(self, taken: Taken, settings: DestinationSettings) -> None:
+        """One batch, from its rows to their fate. `taken` is not in flight after it."""
+        is_settled = False
+        self.status.in_flight_spans = taken.spans
+        try:
+            batch, outcome = await self._attempt(taken, settings)
+            if isinstance(outcome, policy.Delivered) and batch is not None:
+                self._settle(taken, batch, outcome)
+                is_settled = True
+        finally:
+            # Also when the task is cancelled: cut off by shutdown is not failed.
+            self.status.in_flight_spans = 0
+            if not is_settled:
+                self._backlog.give_back(taken)
+        if outcome is not None:
+            self._died_at = None
+            await self._act_on(outcome)
+
+    async def _attempt(
+        self, taken: Taken, settings: DestinationSettings
+    ) -> tuple[batches.Batch | None, policy.Outcome | None]:
+        """Build and send. The outcome is None when `stop` cut the exchange off."""
+        if self.status.state not in IN_TROUBLE:
+            self._enter(DestinationState.DELIVERING)
+        with anyio.CancelScope() as scope:
+            self._sending_scope = scope
+            try:
+                if self._headers is None:
+                    self._headers = self._resolve_headers()
+                    self.status.header_names = tuple(self._headers)
+                batch = await batches.build(taken.rows, settings)
+                self.status.requests += 1
+                return batch, await self._upstream.send(batch, self._headers)
+            except ConfigError as error:
+                return None, policy.Blocked(
+                    f"{settings.name}: {error.message}; it is looked at again by itself, "
+                    "and at once on a reload"
+                )
+            except Exception as error:
+                log.exception("batch_failed", destination=settings.name, spans=taken.spans)
+                return None, policy.Blocked(_own_fault(error))
+            finally:
+                self._sending_scope = None
+        return None, None
+
+    def _settle(self, taken: Taken, batch: batches.Batch, outcome: policy.Delivered) -> None:
+        now_ns = self._now_ns()
+        refused = min(outcome.rejected, batch.spans)
+        if refused:
+            letter = self._dead_letter(taken, batch, outcome, refused)
+            self._backlog.settle_with(taken, [letter], status=outcome.status, at_ns=now_ns)
+        else:
+            self._backlog.settle(taken, status=outcome.status, at_ns=now_ns)
+        status = self.status
+        status.delivered_spans += batch.spans - refused
+        status.refused_spans += refused
+        status.last_success_ns = now_ns
+        self._note_words(outcome, refused, batch.spans)
+        log.debug(
+            "batch_delivered",
+            destination=status.name,
+            spans=batch.spans,
+            rows=batch.rows,
+            bytes=len(batch.content),
+            encoding=batch.encoding.name.lower(),
+            status=outcome.status,
+        )
+
+    def _dead_letter(
+        self, taken: Taken, batch: batches.Batch, outcome: policy.Delivered, refused: int
+    ) -> DeadLetter:
+        words = f"{refused} of {batch.spans} refused, not known which"
+        if outcome.message:
+            words += f": {outcome.message}"
+        return DeadLetter(
+            destination=self._settings.name,
+            reason="upstream_partial",
+            words=words,
+            spans=batch.spans,
+            encoding=batch.encoding,
+            body=batch.fragment,
+            status=outcome.status,
+            affected=refused,
+            row=taken.rows[0].row,
+            received_ns=taken.rows[0].received_ns,
+        )
+
+    def _note_words(self, outcome: policy.Delivered, refused: int, spans: int) -> None:
+        """Say once what the upstream says beside its success; it may say it with every batch."""
+        if refused and outcome.message != self._last_refusal:
+            log.warning(
+                "spans_refused",
+                destination=self.status.name,
+                refused=refused,
+                spans=spans,
+                words=outcome.message,
+            )
+            self._last_refusal = outcome.message
+        elif outcome.message and not refused and outcome.message not in self.status.warnings:
+            log.warning("destination_warned", destination=self.status.name, words=outcome.message)
+            self.status.warnings = [*self.status.warnings, outcome.message][-MAX_WARNINGS:]
+
+    async def _act_on(self, outcome: policy.Outcome) -> None:
+        """The state that an outcome puts the destination in, and the pause it asks for."""
+        status = self.status
+        status.last_status = outcome.status
+        if isinstance(outcome, policy.Delivered):
+            status.consecutive_failures = 0
+            self._enter(DestinationState.DELIVERING)
+            return
+        # After a failure secrets are read again: a file may hold the right one by now.
+        self._headers = None
+        is_wait = isinstance(outcome, policy.Wait)
+        state = DestinationState.WAITING if is_wait else DestinationState.BLOCKED
+        if status.state is not state:
+            status.consecutive_failures = 0  # each kind counts its own pauses
+        status.consecutive_failures += 1
+        failures = status.consecutive_failures
+        if isinstance(outcome, policy.Wait):
+            pause = policy.wait_seconds(outcome.retry_after_seconds, failures, self._random)
+        else:
+            pause = policy.probe_seconds(failures, self._random)
+        self._enter(state, outcome.reason)
+        await self._rest(pause)
+
+    async def _survive(self, error: Exception) -> None:
+        """An exception came out of a turn. The second one at the same place stops the courier."""
+        place = _place(error)
+        is_second, self._died_at = place == self._died_at, place
+        log.error(
+            "courier_died",
+            destination=self.status.name,
+            again=is_second,
+            exc_info=error,
+        )
+        self.status.consecutive_failures += 1
+        if is_second:
+            self._died_at = None
+            self._enter(
+                DestinationState.BLOCKED,
+                f"{_own_fault(error)}, twice: stopped until a reload or resume",
+            )
+            await self._rest(None)
+            return
+        self._enter(DestinationState.BLOCKED, _own_fault(error))
+        await self._rest(policy.probe_seconds(1, self._random))
+
+    # Resting and telling
+
+    async def _rest(self, seconds: float | None) -> None:
+        """Do nothing for so long, or until `wake`; None is until `wake`."""
+        if seconds is None:
+            await self._rest_for(anyio.sleep_forever)
+            return
+        self.status.next_try_ns = self._now_ns() + int(seconds * 1e9)
+        await self._rest_for(lambda: self._sleep(seconds))
+        self.status.next_try_ns = 0
+
+    async def _rest_for(self, until: Callable[[], Awaitable[None]]) -> None:
+        # A wake during the request in flight came too early for it: do not sleep on it.
+        if self._is_nudged or self._is_stopping:
+            return
+        with anyio.CancelScope() as scope:
+            self._rest_scope = scope
+            try:
+                await until()
+            finally:
+                self._rest_scope = None
+
+    def _enter(self, state: DestinationState, reason: str = "") -> None:
+        """Keep `status` current, and log the transitions that somebody should know of."""
+        status = self.status
+        before = status.state
+        status.reason = reason
+        if state is before:
+            return
+        since_ns, status.since_ns, status.state = status.since_ns, self._now_ns(), state
+        if state is DestinationState.WAITING:
+            log.warning("destination_waiting", destination=status.name, reason=reason)
+        elif state is DestinationState.BLOCKED:
+            log.error("destination_blocked", destination=status.name, reason=reason)
+        elif state is DestinationState.PAUSED:
+            log.info("destination_paused", destination=status.name, reason=reason)
+        elif before in IN_TROUBLE:
+            status.consecutive_failures = 0
+            if state is DestinationState.DELIVERING:
+                seconds = round((status.since_ns - since_ns) / 1e9, 3)
+                log.info(
+                    "destination_recovered",
+                    destination=status.name,
+                    was=before.value,
+                    seconds=seconds,
+                )
+
+
+def _own_fault(error: Exception) -> str:
+    """A reason for status: the kind of the error only, since its text may hold parts of a body."""
+    return f"otlp-relay failed on the batch at the head ({type(error).__name__}, see the log)"
+
+
+def _place(error: Exception) -> tuple[type[Exception], str, int]:
+    """Where `error` was raised, to know it again."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return (type(error), "", 0)
+    return (type(error), traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)

@@ -1,0 +1,254 @@
+"""A destination's settings go in; proxy, TLS context and byte streams for its connection come out.
+
+The streams note how far an exchange got (`Progress`): whether it connected, in which stage it is
+and how much of the answer has come. That decides whether a lost connection is tried again at once
+and what a timeout is called. They also send head and body of a request in one write where that is
+small, and leave time limits to the one deadline around the whole exchange.
+"""
+
+import contextlib
+import enum
+import select
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.abc
+import httpcore2
+from anyio.streams.tls import TLSAttribute, TLSStream
+
+from relay.deliver.settings import DestinationSettings
+from relay.errors import ConfigError
+
+# Up to this size head and body are copied together: one system call and one packet less.
+COALESCE_BYTES = 64 * 1024
+
+
+class Stage(enum.Enum):
+    """How far an exchange got; the value completes "gave up while …"."""
+
+    CONNECTING = "connecting"
+    TLS = "agreeing on TLS"
+    SENDING = "sending the request"
+    AWAITING = "waiting for the answer"
+    READING = "reading the answer"
+
+
+@dataclass(slots=True)
+class Progress:
+    """What an exchange has done up to now. `peer` is what was dialled, the proxy where used."""
+
+    stage: Stage = Stage.CONNECTING
+    peer: str = ""
+    connects: int = 0
+    bytes_read: int = 0
+    first_bytes: bytes = b""  # of the answer: they tell HTTP from something else
+    closed_by_peer: bool = False
+
+
+class Network(httpcore2.AsyncNetworkBackend):
+    """Dials for one upstream and notes the progress of the exchange that is under way."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """A stream to `host`; raises OSError when there is none."""
+        self.progress.stage = Stage.CONNECTING
+        self.progress.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        # No time limit here nor below: an exchange has one deadline around all of it.
+        stream = await anyio.connect_tcp(host, port, local_host=local_address)
+        self.progress.connects += 1
+        return _Stream(self, stream)
+
+
+class _Stream(httpcore2.AsyncNetworkStream):
+    """A byte stream that notes progress. `write` keeps a small head back for the body."""
+
+    def __init__(self, network: Network, stream: anyio.abc.ByteStream) -> None:
+        self._network = network
+        self._stream = stream
+        self._held = b""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        progress = self._network.progress
+        if self._held:
+            await self._flush()
+        progress.stage = Stage.READING if progress.bytes_read else Stage.AWAITING
+        try:
+            data = await self._stream.receive(max_bytes)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            progress.closed_by_peer = True
+            return b""
+        if not progress.bytes_read:
+            progress.first_bytes = data[:4]
+        progress.bytes_read += len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not buffer:
+            return
+        self._network.progress.stage = Stage.SENDING
+        if not self._held and len(buffer) < COALESCE_BYTES:
+            self._held = bytes(buffer)
+            return
+        if len(buffer) < COALESCE_BYTES:
+            self._held += buffer
+            await self._flush()
+        else:
+            await self._flush()
+            await self._send(buffer)
+
+    async def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            await self._send(held)
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await self._stream.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
+            # The engine goes on to read: an upstream may refuse early and close.
+            raise httpcore2.WriteError(str(exc)) from exc
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        progress = self._network.progress
+        progress.stage = Stage.TLS
+        progress.bytes_read = 0  # what a proxy said before is no part of the answer
+        try:
+            stream = await TLSStream.wrap(
+                self._stream,
+                ssl_context=ssl_context,
+                hostname=server_hostname,
+                standard_compatible=False,
+                server_side=False,
+            )
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+            raise
+        return _Stream(self._network, stream)
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "ssl_object":
+            return self._stream.extra(TLSAttribute.ssl_object, None)  # noqa: S610 - not Django's
+        if info == "is_readable":
+            raw = self._stream.extra(anyio.abc.SocketAttribute.raw_socket, None)  # noqa: S610
+            return _is_readable(raw)
+        return None
+
+
+def _is_readable(raw: socket.socket | None) -> bool:
+    """Whether an idle connection has something to read: it can only be its end."""
+    if raw is None or raw.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(raw.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def proxy_url(settings: DestinationSettings) -> str | None:
+    """The proxy to go through, or None for the direct way.
+
+    `auto` is the environment's (http_proxy, https_proxy, all_proxy, no_proxy), but never for this
+    machine: a token must not leave it because a shell exports HTTP_PROXY. Raises ConfigError for
+    a kind of proxy that is not supported.
+    """
+    if settings.proxy == "none":
+        return None
+    chosen: str | None = settings.proxy
+    if settings.proxy == "auto":
+        chosen = _environment_proxy(settings)
+    if not chosen:
+        return None
+    url = chosen if "://" in chosen else f"http://{chosen}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"the proxy of {settings.name} must be an http:// or https:// URL", key="proxy"
+        )
+    return url
+
+
+def _environment_proxy(settings: DestinationSettings) -> str | None:
+    if settings.is_loopback:
+        return None
+    target = urlsplit(settings.endpoint)
+    proxies = urllib.request.getproxies_environment()
+    # proxy_bypass_environment is not in the stubs of every type checker; it is documented by use.
+    if urllib.request.proxy_bypass_environment(target.netloc.rpartition("@")[2], proxies):  # type: ignore[attr-defined]
+        return None
+    return proxies.get(target.scheme) or proxies.get("all")
+
+
+def tls_context(settings: DestinationSettings) -> ssl.SSLContext:
+    """The TLS context of a destination: its own CA or the system's, and its client certificate.
+
+    Reads files: call it in a thread. Raises ConfigError that names the key and the file.
+    """
+    if settings.ca_file:
+        with _reading("ca_file", settings.ca_file):
+            context = ssl.create_default_context(cafile=settings.ca_file)
+    else:
+        context = httpcore2.default_ssl_context()
+    if settings.client_cert:
+        named = " or ".join(part for part in (settings.client_cert, settings.client_key) if part)
+        with _reading("client_cert", named):
+            # An empty password: OpenSSL would ask on the terminal for an encrypted key.
+            context.load_cert_chain(settings.client_cert, settings.client_key, password=b"")
+    return context
+
+
+@contextlib.contextmanager
+def _reading(key: str, path: str) -> Iterator[None]:
+    """Turns what goes wrong with a file of certificates into a ConfigError."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        said = error.reason or "it holds no certificate"
+        raise ConfigError(f"{path} cannot be used ({said})", key=key) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", key=key) from error
+
+
+def fingerprint(settings: DestinationSettings) -> tuple[object, ...]:
+    """What a connection stands on; when it changes at a reload, the connection is made anew.
+
+    Certificate files count with their time and size: renewed in place, they are read again.
+    """
+    files = tuple(
+        (path, _stamp(path))
+        for path in (settings.ca_file, settings.client_cert, settings.client_key)
+    )
+    return (settings.endpoint, settings.proxy, files)
+
+
+def _stamp(path: str | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size)

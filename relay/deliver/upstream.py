@@ -1,0 +1,394 @@
+"""One request body goes in, one HTTP exchange with an upstream happens, its outcome comes out.
+
+The only file that knows the HTTP client. It drives httpx2 through its engine, httpcore2, one
+connection an upstream: the client object on top costs half as much again a request (cookies,
+redirects, auth flows, a URL parsed each time), and none of that is wanted here. What an exchange
+never does: follow a redirect, keep a cookie, read more than 64 KiB of an answer, or go through a
+proxy to this machine.
+
+Foreign exceptions end here. Header values are masked in every word of an upstream that leaves.
+"""
+
+import base64
+import contextlib
+import re
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import unquote, urlsplit
+
+import anyio
+import anyio.to_thread
+import httpcore2
+import httpx2
+import structlog
+
+from relay.deliver import failures, policy
+from relay.deliver.batches import Batch
+from relay.deliver.network import Network, Progress, fingerprint, proxy_url, tls_context
+from relay.deliver.settings import DestinationSettings
+from relay.errors import ConfigError
+from relay.otlp import answers
+from relay.otlp.words import clean, mask
+from relay.version import __version__
+
+log = structlog.stdlib.get_logger(__name__)
+
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_WORDS_CHARACTERS = 500
+SECONDS_PER_MIB = 1.0
+# Common servers close idle connections after 60 s or more; a connection that one with less has
+# closed is noticed before it is used again.
+KEEP_ALIVE_SECONDS = 50.0
+USER_AGENT = (
+    f"otlp-relay/{__version__} "
+    f"(python {sys.version_info.major}.{sys.version_info.minor}; {sys.platform})"
+)
+
+# What the exchange itself decides; a configured header of that name is left out.
+_OURS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "keep-alive",
+        "otlp-relay-hops",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as latin-1
+
+
+@dataclass(slots=True)
+class _Reply:
+    """An answer whose head is there; `body` is filled as far as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class _Line:
+    """What connections to an upstream stand on, made from `settings` when `mark` was so."""
+
+    settings: DestinationSettings
+    mark: tuple[object, ...]
+    url: httpcore2.URL
+    host: str
+    pool: httpcore2.AsyncConnectionPool
+    authorization: str
+    is_proxied: bool
+
+
+class Upstream:
+    """Exchanges with one destination over one connection, one exchange at a time."""
+
+    def __init__(
+        self,
+        settings: DestinationSettings,
+        *,
+        hops: str = "",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._hops = hops
+        self._now = now
+        self._network = Network()
+        self._connection: httpcore2.AsyncConnectionInterface | None = None
+        self._line: _Line | None = None
+
+    def update(self, settings: DestinationSettings) -> None:
+        """Use `settings` from the next exchange on.
+
+        The connection lives on unless endpoint, proxy or TLS changed.
+        """
+        self._settings = settings
+
+    async def aclose(self) -> None:
+        """Close the connection. The next exchange opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()
+
+    async def send(self, batch: Batch, headers: Mapping[str, str]) -> policy.Outcome:
+        """Send `batch` with `headers` and say what came of it.
+
+        Takes at most the destination's timeout and a second a MiB of body. Raises nothing but
+        what the task itself is cancelled with; then the connection is closed.
+        """
+        settings = self._settings
+        progress = self._network.progress = Progress()
+        secrets = [*headers.values(), *_url_secrets(settings)]
+        try:
+            outcome = await self._send(batch, headers, secrets)
+        except ConfigError as error:
+            outcome = policy.Blocked(f"{settings.name}: {error.message}")
+        except httpcore2.ProxyError as error:
+            said = mask(clean(str(error), MAX_WORDS_CHARACTERS), secrets)
+            outcome = failures.explain_proxy(said, self._way(), progress)
+        except httpcore2.LocalProtocolError:
+            # Its text may hold a header's value.
+            outcome = policy.Blocked(
+                f"{settings.name}: the request breaks a rule of HTTP: check its headers, "
+                "then reload"
+            )
+        except Exception as error:  # noqa: BLE001 - foreign exceptions end here
+            outcome = failures.explain(error, self._way(), progress)
+        if isinstance(outcome, policy.Blocked) and not outcome.status:
+            # Files and the environment are read again by the next probe.
+            await self._forget()
+        return outcome
+
+    async def _send(
+        self, batch: Batch, headers: Mapping[str, str], secrets: list[str]
+    ) -> policy.Outcome:
+        """The exchange under its deadline; raises what is met before an answer's head."""
+        line = await self._prepare(self._settings)
+        limit = line.settings.timeout_seconds + SECONDS_PER_MIB * len(batch.content) / 2**20
+        request = httpcore2.Request(
+            "POST",
+            line.url,
+            headers=_headers(batch, headers, line, self._hops),
+            content=batch.content,
+        )
+        reply: _Reply | None = None
+        with anyio.move_on_after(limit):
+            response = await self._exchange(line, request)
+            reply = _reply(response)
+            await self._read(response, reply)
+        if self._connection is not None and not self._connection.is_available():
+            await self.aclose()
+        if reply is None:
+            return failures.timed_out(self._way(), self._network.progress, limit)
+        return policy.classify(
+            _said(reply, secrets),
+            name=line.settings.name,
+            header_names=tuple(headers),
+            now=self._now(),
+        )
+
+    async def _exchange(self, line: _Line, request: httpcore2.Request) -> httpcore2.Response:
+        """The answer's head. A reused connection that was closed meanwhile is tried once more.
+
+        Only before the first byte of an answer: our request and the server's closing of an idle
+        connection crossed on the way.
+        """
+        progress = self._network.progress
+        try:
+            return await self._ask(line, request)
+        except (httpcore2.NetworkError, httpcore2.RemoteProtocolError):
+            if progress.connects or progress.bytes_read:
+                raise
+        progress.closed_by_peer = False
+        return await self._ask(line, request)
+
+    async def _ask(self, line: _Line, request: httpcore2.Request) -> httpcore2.Response:
+        """One try, on the connection of the last exchange if that still stands."""
+        connection = self._connection
+        if connection is None or not connection.is_available() or connection.has_expired():
+            await self.aclose()
+            connection = self._connection = line.pool.create_connection(line.url.origin)
+        try:
+            return await connection.handle_async_request(request)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _read(self, response: httpcore2.Response, reply: _Reply) -> None:
+        """Fill `reply.body`, unzipped, up to the cap. A body that breaks off is as far as it came.
+
+        The status has been said: what happens to the body does not change it.
+        """
+        unzip = _decoder(reply.headers.get("content-encoding", ""))
+        arrived = 0
+        try:
+            async with contextlib.aclosing(response.aiter_stream()) as chunks:
+                async for chunk in chunks:
+                    arrived += len(chunk)
+                    reply.body += unzip(chunk, MAX_ANSWER_BYTES - len(reply.body))
+                    if max(arrived, len(reply.body)) >= MAX_ANSWER_BYTES:
+                        break
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, zlib.error, OSError) as error:
+            log.debug("answer_broken_off", destination=self._settings.name, error=str(error)[:200])
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    async def _prepare(self, settings: DestinationSettings) -> _Line:
+        """What connections stand on, made anew when there is none or it changed.
+
+        Raises ConfigError. Certificates are looked at again when the settings are new.
+        """
+        line = self._line
+        if line is not None and line.settings is settings:
+            return line
+        mark = fingerprint(settings)
+        if line is not None and line.mark == mark:
+            line.settings = settings
+            return line
+        await self._forget()
+        try:
+            url = httpx2.URL(settings.endpoint)
+        except httpx2.InvalidURL as error:
+            raise ConfigError("its endpoint is no URL", key="endpoint") from error
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ConfigError("its endpoint is no http:// or https:// URL", key="endpoint")
+        proxy = proxy_url(settings)
+        context = None
+        if url.scheme == "https":
+            context = await anyio.to_thread.run_sync(tls_context, settings)
+        pool = httpcore2.AsyncConnectionPool(
+            ssl_context=context,
+            proxy=_proxy(proxy) if proxy else None,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=self._network,
+        )
+        self._line = _Line(
+            settings,
+            mark,
+            httpcore2.URL(
+                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+            ),
+            url.netloc.decode("ascii"),
+            pool,
+            _basic(url.username, url.password),
+            proxy is not None,
+        )
+        return self._line
+
+    async def _forget(self) -> None:
+        await self.aclose()
+        self._line = None
+
+    def _way(self) -> failures.Way:
+        settings = self._settings
+        return failures.Way(
+            settings.name,
+            settings.endpoint,
+            is_proxied=self._line is not None and self._line.is_proxied,
+            has_client_certificate=settings.client_cert is not None,
+        )
+
+
+def _headers(
+    batch: Batch, configured: Mapping[str, str], line: _Line, hops: str
+) -> list[tuple[bytes, bytes]]:
+    """The head of the request. Raises ConfigError that names a header HTTP does not allow."""
+    head = {"host": line.host, "user-agent": USER_AGENT, "accept": batch.encoding.media_type}
+    if line.authorization:
+        head["authorization"] = line.authorization
+    names = {name: name.title() for name in head}
+    for name, value in configured.items():
+        text = value.strip(" \t")
+        if not _HEADER_NAME.fullmatch(name) or not _VALUE.fullmatch(text):
+            raise ConfigError(
+                f"the header {name!r} has a name or a value that HTTP does not allow: "
+                "correct it, then reload",
+                key="headers",
+            )
+        if name.lower() not in _OURS:
+            head[name.lower()] = text
+            names[name.lower()] = name
+    head["accept-encoding"] = "identity"
+    head["content-type"] = batch.encoding.media_type
+    if batch.content_encoding:
+        head["content-encoding"] = batch.content_encoding
+    if hops:
+        head["otlp-relay-hops"] = hops
+    head["content-length"] = str(len(batch.content))
+    return [
+        (names.get(name, name.title()).encode(), value.encode("latin-1"))
+        for name, value in head.items()
+    ]
+
+
+def _url_secrets(settings: DestinationSettings) -> list[str]:
+    """Users and passwords that stand in URLs of the settings."""
+    found = []
+    for url in (settings.endpoint, settings.proxy):
+        parts = urlsplit(url)
+        found += [unquote(part) for part in (parts.password, parts.username) if part]
+    return found
+
+
+def _basic(user: str, password: str) -> str:
+    """The header value for a user and password in the endpoint, as curl sends it."""
+    if not user and not password:
+        return ""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _proxy(url: str) -> httpcore2.Proxy:
+    parts = urlsplit(url)
+    auth = None
+    if parts.username is not None:
+        auth = (unquote(parts.username), unquote(parts.password or ""))
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path or "/")
+    return httpcore2.Proxy(bare.geturl(), auth=auth)
+
+
+def _reply(response: httpcore2.Response) -> _Reply:
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
+    }
+    return _Reply(response.status, headers)
+
+
+def _said(reply: _Reply, secrets: list[str]) -> policy.Said:
+    """What the answer says, for `policy`. Nothing in a body can make it fail."""
+    content_type = reply.headers.get("content-type", "")
+    words, rejected = "", 0
+    try:
+        if 200 <= reply.status < 300:
+            success = answers.read_success(reply.body, content_type)
+            if success is not None:
+                words, rejected = success.message, success.rejected
+        else:
+            words = answers.read_words(reply.body, content_type)
+    except Exception:
+        # The upstream has decided; that we cannot read its words must not undo it.
+        log.exception("answer_not_readable", status=reply.status)
+    return policy.Said(
+        status=reply.status,
+        words=mask(clean(words, MAX_WORDS_CHARACTERS), secrets),
+        retry_after=reply.headers.get("retry-after", ""),
+        location=mask(_without_query(reply.headers.get("location", "")), secrets),
+        rejected=rejected,
+    )
+
+
+def _without_query(location: str) -> str:
+    """A redirect's target without user, query and fragment, which may hold secrets."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return ""
+    netloc = parts.netloc.rpartition("@")[2]
+    return clean(
+        parts._replace(netloc=netloc, query="", fragment="").geturl(), MAX_WORDS_CHARACTERS
+    )
+
+
+def _decoder(content_encoding: str) -> Callable[[bytes, int], bytes]:
+    """Unzips chunk by chunk, at most so many bytes: we asked for identity, some zip all the same.
+
+    Words in a coding we do not know are no words.
+    """
+    coding = content_encoding.strip().lower()
+    if coding in ("", "identity"):
+        return lambda chunk, room: chunk[:room]
+    if coding in ("gzip", "x-gzip", "deflate"):
+        unzip = zlib.decompressobj(wbits=47)  # gzip or zlib by its first bytes
+        return lambda chunk, room: unzip.decompress(chunk, room) if room > 0 else b""
+    return lambda _chunk, _room: b""

@@ -1,0 +1,304 @@
+"""One HTTP request goes in; exactly one answer comes out, in the sender's encoding.
+
+The endpoints are ASGI callables, not functions of Starlette's Request: making Request and
+Response objects would cost more than everything that is done here.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+import structlog
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from relay.compression import Inflater
+from relay.counters import Counters
+from relay.errors import BufferError_, Refusal
+from relay.ingest.headers import (
+    HeaderList,
+    Headers,
+    HttpRefusal,
+    coding_of,
+    encoding_of,
+    is_connection_test,
+    joined,
+    refuse_long,
+    too_long,
+)
+from relay.ingest.refusals import RefusalLog
+from relay.ingest.senders import Origins, Tokens, refuse_loop, sender_of
+from relay.otlp.answers import encode_answer
+from relay.records import Answer, Encoding, Sender
+
+log = structlog.stdlib.get_logger(__name__)
+
+Accept = Callable[[bytes, Encoding, Sender], Awaitable[Answer]]
+
+PATH: Final = "/v1/traces"
+_METHODS: Final = ("POST", "PUT")
+_ALLOW: Final = ((b"allow", b"POST, PUT"),)
+_CLOSE: Final = ((b"connection", b"close"),)
+# Always one second: stock exporters drop the batch at once when told to wait longer than they may.
+_RETRY_AFTER: Final = (b"retry-after", b"1")
+_RETRYABLE: Final = frozenset({429, 503})
+_EMPTY_REQUEST: Final = {Encoding.JSON: b"{}", Encoding.PROTOBUF: b""}
+_OTHER_SIGNALS: Final = {
+    "/v1/metrics": "metrics; switch their exporter off with OTEL_METRICS_EXPORTER=none",
+    "/v1/logs": "logs; switch their exporter off with OTEL_LOGS_EXPORTER=none",
+    "/v1development/profiles": "profiles; switch their exporter off in the sender",
+}
+
+
+class IngestSettings(Protocol):
+    """What ingest needs of the configuration; sizes in bytes."""
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest body, as sent and unzipped."""
+
+    @property
+    def max_in_flight_bytes(self) -> int:
+        """Most bytes that may have arrived of requests not yet answered, unzipped ones too."""
+
+    @property
+    def cors_origins(self) -> Sequence[str]:
+        """Web origins whose pages may send; empty: CORS is off."""
+
+
+class SenderGone(Exception):
+    """The connection ended before the body was whole: there is nobody to answer."""
+
+
+class _Arrived:
+    """The bytes in memory for one request."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Ingest:
+    """The way in over HTTP; `app` is the ASGI app for the listener.
+
+    `accept` is told each whole body, unzipped; it answers, or raises Refusal (its status) or
+    BufferError_ (503). `own_id` is what this relay adds to `otlp-relay-hops`. A request that is
+    cancelled while it is being read or accepted is answered 503.
+    """
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        accept: Accept,
+        counters: Counters,
+        own_id: str,
+        is_stopping: Callable[[], bool],
+        *,
+        tokens: Iterable[str] = (),
+    ) -> None:
+        self._accept = accept
+        self._counters = counters
+        self._own_id = own_id.encode()
+        self._is_stopping = is_stopping
+        self._in_flight_bytes = 0
+        self._refusals = RefusalLog()
+        self.reload(settings, tokens=tokens)
+        traces = _Endpoint(self, self._take)
+        self.app = Starlette(routes=[Route(PATH, traces), Route(PATH + "/", traces)])
+        self.app.router.redirect_slashes = False
+        self.app.router.default = _Endpoint(self, self._refuse_path)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes that have arrived of requests not yet answered, unzipped ones included."""
+        return self._in_flight_bytes
+
+    def reload(self, settings: IngestSettings, *, tokens: Iterable[str]) -> None:
+        """From the next request on, use these settings and these tokens."""
+        self._max_body_bytes = settings.max_body_bytes
+        self._max_in_flight_bytes = settings.max_in_flight_bytes
+        self._origins = Origins(settings.cors_origins)
+        self._tokens = Tokens(tokens)
+
+    async def respond(self, take: "Take", scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request with what `take` returns or raises."""
+        headers = joined(scope["headers"])
+        encoding = encoding_of(headers)
+        origin_headers = self._origins.headers(headers) if b"origin" in headers else ()
+        extra: HeaderList = ()
+        arrived = _Arrived()
+        try:
+            answer = await take(scope, headers, receive, arrived)
+        except Refusal as refusal:
+            answer = Answer(refusal.status, refusal.message, grpc_code=refusal.grpc_code)
+            if isinstance(refusal, HttpRefusal):
+                extra = refusal.headers
+        except BufferError_ as error:
+            answer = Answer(503, error.message, grpc_code=14)
+        except SenderGone:
+            return
+        except asyncio.CancelledError:
+            # Only the listener cancels, when it can wait no longer: uvicorn would write a 500,
+            # which is final for the sender, where this one comes again.
+            answer, extra = _stopping(), _CLOSE
+        except Exception as error:  # noqa: BLE001 - a bug must cost one request, not the relay
+            answer = Answer(500, "a bug in this relay; its log tells where", grpc_code=13)
+            _log_bug(error)
+        finally:
+            self._in_flight_bytes -= arrived.bytes
+        self._counters.requests[answer.status] += 1
+        if answer.status >= 400:
+            address = sender_of(scope, headers, is_connection_test=False).address
+            self._refusals.note(answer.status, address, answer.message)
+        await _send(send, answer, encoding or Encoding.JSON, (*extra, *origin_headers))
+
+    async def _take(
+        self, scope: Scope, headers: Headers, receive: Receive, arrived: _Arrived
+    ) -> Answer:
+        """Judge the request by its headers, read it and hand it on. Raises Refusal."""
+        if scope["method"] not in _METHODS:
+            raise _wrong_method()
+        if self._is_stopping():
+            stopping = _stopping()
+            raise HttpRefusal(stopping.message, status=503, grpc_code=14, headers=_CLOSE)
+        self._tokens.check(headers)
+        refuse_loop(headers, self._own_id)
+        encoding = encoding_of(headers)
+        is_test = is_connection_test(headers)
+        if encoding is None and not is_test:
+            raise _wrong_type()
+        coding = coding_of(headers)
+        refuse_long(headers, self._max_body_bytes)
+        body = await self._read(receive, coding, arrived)
+        if is_test and body.strip() in (b"", b"{}"):
+            encoding = encoding or Encoding.JSON
+            body = _EMPTY_REQUEST[encoding]
+        elif encoding is None:
+            raise _wrong_type()
+        self._counters.received_bytes += len(body)
+        return await self._accept(
+            body, encoding, sender_of(scope, headers, is_connection_test=is_test)
+        )
+
+    async def _read(self, receive: Receive, coding: str, arrived: _Arrived) -> bytes:
+        """The whole body, unzipped. Raises Refusal 413, 503 or 400, and SenderGone."""
+        cap_bytes = self._max_body_bytes
+        pieces: list[bytes] = []
+        body_bytes = 0
+        inflater = Inflater(coding, cap_bytes) if coding else None
+        has_more = True
+        while has_more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise SenderGone
+            piece: bytes = message.get("body", b"")
+            has_more = message.get("more_body", False)
+            body_bytes += len(piece)
+            if body_bytes > cap_bytes:
+                raise too_long(cap_bytes)
+            self._hold(arrived, len(piece))
+            if inflater is None:
+                pieces.append(piece)
+            else:
+                inflated_bytes = inflater.inflated_bytes
+                inflater.feed(piece)
+                self._hold(arrived, inflater.inflated_bytes - inflated_bytes)
+        if inflater is not None:
+            return inflater.finish()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _hold(self, arrived: _Arrived, more_bytes: int) -> None:
+        """Count `more_bytes` of a request as in memory. Raises Refusal 503 if others fill it.
+
+        A request that is alone is never refused for it: it must be possible at some time.
+        """
+        others_bytes = self._in_flight_bytes - arrived.bytes
+        total_bytes = self._in_flight_bytes + more_bytes
+        if others_bytes > 0 and total_bytes > self._max_in_flight_bytes:
+            raise Refusal(
+                "too many bytes of other requests are in flight (ingest.max_in_flight)",
+                status=503,
+                grpc_code=14,
+            )
+        arrived.bytes += more_bytes
+        self._in_flight_bytes = total_bytes
+
+    async def _refuse_path(
+        self, scope: Scope, _headers: Headers, _receive: Receive, _arrived: _Arrived
+    ) -> Answer:
+        path = scope["path"]
+        if path == "/" and scope["method"] not in _METHODS:
+            raise _wrong_method()
+        signal = _OTHER_SIGNALS.get(path.rstrip("/"))
+        if signal:
+            raise Refusal(f"this relay takes traces only, no {signal}", status=404, grpc_code=12)
+        raise Refusal(
+            f"nothing is taken here; this relay takes spans by POST on {PATH}",
+            status=404,
+            grpc_code=12,
+        )
+
+    async def answer_preflight(self, scope: Scope, send: Send) -> bool:
+        """Answer a CORS preflight, if this is one and CORS is on; whether it was."""
+        allowed = self._origins.preflight(scope["method"], joined(scope["headers"]))
+        if allowed is None:
+            return False
+        await send({"type": "http.response.start", "status": 204, "headers": list(allowed)})
+        await send({"type": "http.response.body"})
+        return True
+
+
+Take = Callable[[Scope, Headers, Receive, _Arrived], Awaitable[Answer]]
+
+
+class _Endpoint:
+    """An ASGI callable for Starlette's router."""
+
+    def __init__(self, ingest: Ingest, take: Take) -> None:
+        self._ingest = ingest
+        self._take = take
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "OPTIONS" and await self._ingest.answer_preflight(scope, send):
+            return
+        await self._ingest.respond(self._take, scope, receive, send)
+
+
+async def _send(send: Send, answer: Answer, encoding: Encoding, extra: HeaderList) -> None:
+    body = encode_answer(answer, encoding)
+    headers = [
+        (b"content-type", encoding.media_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+        *extra,
+    ]
+    if answer.status in _RETRYABLE:
+        headers.append(_RETRY_AFTER)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _stopping() -> Answer:
+    return Answer(503, "this relay is stopping; come again", grpc_code=14)
+
+
+def _wrong_method() -> Refusal:
+    return HttpRefusal(
+        f"spans are sent by POST (or PUT) to {PATH}", status=405, grpc_code=12, headers=_ALLOW
+    )
+
+
+def _wrong_type() -> Refusal:
+    return Refusal(
+        "Content-Type must be application/json or application/x-protobuf",
+        status=415,
+        grpc_code=3,
+    )
+
+
+def _log_bug(error: Exception) -> None:
+    """Log where it happened, but not the error's text: that may quote the body."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("request_failed", error=type(error).__name__, frames=frames)

@@ -1,0 +1,185 @@
+"""Answers, both ways: what we tell a sender as bytes; what an upstream told us as words.
+
+Ours are exactly what OTLP/HTTP demands: 200 with an ExportTraceServiceResponse, everything else
+with a google.rpc.Status, in the encoding of the request. Of an upstream's every form seen in the
+field is read, and nothing it may send can raise here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+
+from relay.otlp.words import clean, decode_text, strip_tags
+from relay.records import Answer, Encoding
+
+MAX_MESSAGE_BYTES = 1024
+"""A sender reads at most 4 MiB of an answer; our own words take no more than this of it."""
+
+_MAX_READ_BYTES = 65536
+_MAX_WORDS = 1000
+_ELLIPSIS = "…".encode()
+
+
+def encode_answer(answer: Answer, encoding: Encoding) -> bytes:
+    """Give the body that says `answer`: OTLP/HTTP's success, partial success or Status.
+
+    A message of more than 1 KB is cut at a character's border and ends in an ellipsis.
+    """
+    if answer.status == 200 and not answer.rejected_spans and not answer.message:
+        return b"{}" if encoding is Encoding.JSON else b""
+    message = _cut(answer.message)
+    if answer.status == 200:
+        return _encode_partial(answer.rejected_spans, message, encoding)
+    return _encode_status(answer.grpc_code, message, encoding)
+
+
+def _cut(message: str) -> str:
+    # A lone surrogate cannot be encoded; our messages name paths and should hold none.
+    raw = message.encode("utf-8", "replace")
+    if len(raw) > MAX_MESSAGE_BYTES:
+        raw = raw[: MAX_MESSAGE_BYTES - len(_ELLIPSIS)]
+        return raw.decode("utf-8", "ignore") + _ELLIPSIS.decode()
+    return raw.decode()
+
+
+def _encode_partial(rejected_spans: int, message: str, encoding: Encoding) -> bytes:
+    if encoding is Encoding.PROTOBUF:
+        partial = ExportTracePartialSuccess(rejected_spans=rejected_spans, error_message=message)
+        return ExportTraceServiceResponse(partial_success=partial).SerializeToString()
+    # int64 is a string in JSON; a field at its default is left out.
+    fields: dict[str, str] = {}
+    if rejected_spans:
+        fields["rejectedSpans"] = str(rejected_spans)
+    if message:
+        fields["errorMessage"] = message
+    return msgspec.json.encode({"partialSuccess": fields})
+
+
+def _encode_status(grpc_code: int, message: str, encoding: Encoding) -> bytes:
+    if encoding is Encoding.PROTOBUF:
+        # The first two fields of google.rpc.Status, int32 code and string message, have the
+        # numbers and the wire types of this message's; a third dependency is not worth them.
+        status = ExportTracePartialSuccess(rejected_spans=grpc_code, error_message=message)
+        return status.SerializeToString()
+    fields: dict[str, int | str] = {"code": grpc_code} if grpc_code else {}
+    return msgspec.json.encode({**fields, "message": message})
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamPartial:
+    """What an upstream said of a 2xx: it refused `rejected` spans, or it only warns (0)."""
+
+    rejected: int
+    message: str
+
+
+def read_success(body: bytes, content_type: str) -> UpstreamPartial | None:
+    """Read a partial success out of a 2xx body; None for full success and for what is unreadable.
+
+    Only a body of one of OTLP's two media types is looked at, parameters or not. Never raises.
+    """
+    media_type = _media_type(content_type)
+    if not body or media_type not in _JSON_TYPES | _PROTOBUF_TYPES:
+        return None
+    read = _read_json_partial if media_type in _JSON_TYPES else _read_protobuf_partial
+    found = read(body)
+    return found if found and (found.rejected or found.message) else None
+
+
+_JSON_TYPES = frozenset({"application/json"})
+_PROTOBUF_TYPES = frozenset({"application/x-protobuf", "application/protobuf"})
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _read_protobuf_partial(body: bytes) -> UpstreamPartial | None:
+    try:
+        partial = ExportTraceServiceResponse.FromString(body).partial_success
+    except DecodeError:
+        return None
+    return UpstreamPartial(max(0, partial.rejected_spans), clean(partial.error_message, _MAX_WORDS))
+
+
+def _read_json_partial(body: bytes) -> UpstreamPartial | None:
+    answer = _decode_json(body)
+    partial = answer.get("partialSuccess") if isinstance(answer, dict) else None
+    if not isinstance(partial, dict):
+        return None
+    message = partial.get("errorMessage")
+    words = clean(message, _MAX_WORDS) if isinstance(message, str) else ""
+    return UpstreamPartial(_read_count(partial.get("rejectedSpans")), words)
+
+
+def _read_count(value: Any) -> int:
+    """An int64 as JSON has it: a decimal string or a number; 0 for anything else."""
+    if isinstance(value, str):
+        value = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else 0
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0
+    return value if 0 < value < 2**63 else 0
+
+
+def _decode_json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def read_words(body: bytes, content_type: str, limit: int = _MAX_WORDS) -> str:
+    """Give an upstream's own words out of the body of an error: at most `limit` characters in
+    one line, without control characters; empty when there are none to read. Never raises.
+
+    Mask secrets before showing them to anyone (`relay.otlp.words.mask`).
+    """
+    body = body[:_MAX_READ_BYTES]
+    media_type = _media_type(content_type)
+    if media_type in _PROTOBUF_TYPES:
+        status = _read_status(body)
+        if status is not None:
+            return clean(status, limit)
+    text = decode_text(body)
+    if "json" in media_type or text[:1] in {"{", "["}:
+        answer = _decode_json(body)
+        if answer is not None:
+            return clean(_find_words(answer) or text, limit)
+    if "html" in media_type or text[:1] == "<":
+        text = strip_tags(text)
+    return clean(text, limit)
+
+
+def _read_status(body: bytes) -> str | None:
+    try:
+        return ExportTracePartialSuccess.FromString(body).error_message
+    except DecodeError:
+        return None
+
+
+# Where backends put their words, the most telling first.
+_WORD_KEYS = ("message", "error", "detail", "errors", "error_description", "msg", "title", "reason")
+
+
+def _find_words(answer: Any, depth: int = 0) -> str:
+    if isinstance(answer, str):
+        return answer
+    if depth > 4:
+        return ""
+    if isinstance(answer, list):
+        found = [_find_words(item, depth + 1) for item in answer[:20]]
+        return "; ".join(words for words in found if words)
+    if isinstance(answer, dict):
+        for key in _WORD_KEYS:
+            words = _find_words(answer.get(key), depth + 1)
+            if words:
+                return words
+    return ""

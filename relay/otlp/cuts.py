@@ -1,0 +1,43 @@
+"""Sizes of spans and of what is around them in, groups of spans no larger than a limit out.
+
+A request that is too large for one row is cut at span borders. Both encodings cut the same way;
+what is around a span (its resource, its scope) is repeated in every group that holds one of it.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class SizedSpan(NamedTuple):
+    """Where a span stands (entry of resourceSpans, of scopeSpans, of spans) and what it takes.
+
+    Sizes are bytes, framing included, and may be too large but not too small.
+    """
+
+    resource: int
+    scope: int
+    span: int
+    span_bytes: int
+    scope_bytes: int
+    resource_bytes: int
+
+
+def group_spans(spans: Iterable[SizedSpan], limit_bytes: int) -> list[list[SizedSpan]]:
+    """Groups in order, each within the limit; a single larger span is a group of its own."""
+    groups: list[list[SizedSpan]] = []
+    size = 0
+    before: SizedSpan | None = None
+    for span in spans:
+        added = span.span_bytes
+        if before is None or span.resource != before.resource:
+            added += span.scope_bytes + span.resource_bytes
+        elif span.scope != before.scope:
+            added += span.scope_bytes
+        if before is None or size + added > limit_bytes:
+            groups.append([])
+            size = 0
+            added = span.span_bytes + span.scope_bytes + span.resource_bytes
+        groups[-1].append(span)
+        size += added
+        before = span
+    return groups

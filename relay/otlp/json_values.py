@@ -1,0 +1,251 @@
+"""Values of OTLP/JSON into normal form: decoded structs in, the same structs made normal out.
+
+Normal form: 64-bit integers are decimal strings without leading zeros and in range, doubles are
+numbers (only NaN and the infinities are strings), bytes are standard padded base64, an AnyValue
+has one member. This is the fast way's half: it changes what is cheap to change (numbers into
+strings) and raises `Unusual` for everything else, which the exact way then settles with a path.
+"""
+
+import base64
+import binascii
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import UNSET
+
+from relay.otlp.messages import AnyValue, Event, KeyValue, Span
+from relay.records import BodyFlag
+
+MOST_LEVELS: Final = 200  # nested arrayValue and kvlistValue that are accepted (decision D5)
+PLAIN_LEVELS: Final = 30  # what every protobuf parser takes: beyond it a body is marked as deep
+SPECIAL_DOUBLES: Final = frozenset({"NaN", "Infinity", "-Infinity"})
+
+_INT64_LOW, _INT64_HIGH = -(2**63), 2**63 - 1
+_FIXED64_HIGH = 2**64 - 1
+# The encoder leaves a default out if it is this very object.
+_ZERO_TIME = str(Event().timeUnixNano)
+# A second member beside stringValue: that one is encoded last, hence after a comma. Inside a text
+# the quote would be escaped, so nothing else can look like this.
+_SECOND_MEMBER = b',"stringValue":'
+
+
+class Unusual(Exception):
+    """The fast way cannot vouch for this body; the exact way decides."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was noticed of a body beside its contents: flags for couriers, warnings by code."""
+
+    flags: BodyFlag = BodyFlag.NONE
+    warnings: Counter[str] = field(default_factory=Counter)
+
+
+def base64_normal(text: str) -> str:
+    """Standard padded base64 of what `text` means; it may be URL-safe or unpadded.
+
+    Raises ValueError when it is no base64.
+    """
+    digits = text.rstrip("=").replace("-", "+").replace("_", "/")
+    if len(text) - len(digits) > 2 or len(digits) % 4 == 1:
+        raise ValueError("not base64")
+    try:
+        content = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+    return base64.b64encode(content).decode("ascii")
+
+
+def has_second_member(encoded: bytes) -> bool:
+    """Whether an AnyValue in this text of ours has another member beside its stringValue."""
+    return _SECOND_MEMBER in encoded
+
+
+def normalise_attributes(lists: list[list[KeyValue]], findings: Findings) -> None:
+    """Keys are counted where they break a rule, values that are no strings made normal.
+
+    Raises Unusual. A second member beside a stringValue shows only in the encoded text:
+    `has_second_member` finds it.
+    """
+    for attributes in lists:
+        if attributes:
+            keys = {attribute.key for attribute in attributes}
+            if len(keys) != len(attributes) or "" in keys:
+                _count_keys(attributes, len(keys), findings)
+    try:
+        values: list[AnyValue] = [
+            value  # type: ignore[misc]
+            for attributes in lists
+            for attribute in attributes
+            if (value := attribute.value).stringValue is UNSET  # type: ignore[union-attr]
+        ]
+    except AttributeError:  # an attribute without a value, which is an empty one
+        values = [
+            value
+            for attributes in lists
+            for attribute in attributes
+            if (value := attribute.value) is not UNSET and value.stringValue is UNSET
+        ]
+    if values:
+        normalise_values(values, findings)
+
+
+def _count_keys(attributes: list[KeyValue], distinct: int, findings: Findings) -> None:
+    by_index = sum(1 for attribute in attributes if attribute.keyStrindex)
+    empty = sum(1 for attribute in attributes if not attribute.key) - by_index
+    # Keys that are given by index all have the empty text: they are no duplicates of each other.
+    if len(attributes) - max(by_index - 1, 0) != distinct:
+        findings.warnings["attribute_key_duplicate"] += 1
+    if empty > 0:
+        findings.warnings["attribute_key_empty"] += 1
+    if by_index:
+        findings.warnings["string_index"] += 1
+
+
+def normalise_values(values: list[AnyValue], findings: Findings) -> None:
+    """Make values normal, in place, level by level: depth costs no stack. Raises Unusual."""
+    level = 0
+    while values:
+        texts: list[str] = []
+        others: list[AnyValue] = []
+        for value in values:
+            number = value.intValue
+            if number is UNSET:
+                if value.stringValue is UNSET:
+                    others.append(value)
+            elif not (
+                value.doubleValue
+                is value.boolValue
+                is value.arrayValue
+                is value.kvlistValue
+                is value.bytesValue
+                is value.stringValueStrindex
+                is UNSET
+            ):
+                raise Unusual  # two members
+            elif isinstance(number, str):
+                texts.append(number)
+            elif _INT64_LOW <= number <= _INT64_HIGH:
+                value.intValue = str(number)
+            else:
+                raise Unusual
+        if texts and not _are_canonical(texts):
+            _check_int64s(texts)
+        values = []
+        has_holders = False
+        for other in others:
+            held = _normalise_other(other, findings)
+            if held is not None:
+                has_holders = True
+                values += held
+        level += has_holders
+    if level > PLAIN_LEVELS:
+        if level > MOST_LEVELS:
+            raise Unusual
+        findings.flags |= BodyFlag.DEEP
+
+
+def _normalise_other(value: AnyValue, findings: Findings) -> list[AnyValue] | None:
+    """A value that is neither text nor integer; what it holds where it is a list or a map."""
+    members = (
+        value.doubleValue,
+        value.boolValue,
+        value.arrayValue,
+        value.kvlistValue,
+        value.bytesValue,
+        value.stringValueStrindex,
+    )
+    if members.count(UNSET) < len(members) - 1:
+        raise Unusual  # two members
+    if value.arrayValue is not UNSET:
+        return value.arrayValue.values
+    if value.kvlistValue is not UNSET:
+        entries = value.kvlistValue.values
+        if any(entry.keyStrindex for entry in entries):
+            findings.warnings["string_index"] += 1
+        return [entry.value for entry in entries if entry.value is not UNSET]
+    if isinstance(value.doubleValue, str):
+        if value.doubleValue not in SPECIAL_DOUBLES:
+            raise Unusual  # a number in quotes
+        findings.flags |= BodyFlag.SPECIAL_DOUBLES
+    elif value.bytesValue is not UNSET:
+        _check_base64(value.bytesValue)
+    elif value.stringValueStrindex is not UNSET:
+        findings.warnings["string_index"] += 1
+    return None
+
+
+def _check_base64(text: str) -> None:
+    try:
+        is_normal = base64_normal(text) == text
+    except ValueError:
+        is_normal = False
+    if not is_normal:
+        raise Unusual
+
+
+def _are_canonical(texts: list[str]) -> bool:
+    """All of them are canonical decimals of at most 18 characters. False says nothing."""
+    if max(map(len, texts)) > 18:
+        return False
+    joined = "," + ",".join(texts) + ","
+    if joined.count(",") != len(texts) + 1 or "-0" in joined or ",," in joined:
+        return False
+    joined = joined.replace(",-", ",")
+    if joined.count(",0") != joined.count(",0,"):
+        return False  # a leading zero
+    return joined.isascii() and joined.replace(",", "").isdigit()
+
+
+def _check_int64s(texts: list[str]) -> None:
+    for text in texts:
+        digits = text.removeprefix("-")
+        if not _is_canonical_number(digits) or text == "-0":
+            raise Unusual
+        if not _INT64_LOW <= int(text) <= _INT64_HIGH:
+            raise Unusual
+
+
+def _is_canonical_number(digits: str) -> bool:
+    return (
+        digits.isascii()
+        and digits.isdigit()
+        and len(digits) <= 20
+        and (digits[0] != "0" or len(digits) == 1)
+    )
+
+
+def normalise_times(spans: list[Span], events: list[Event]) -> None:
+    """Nanoseconds into decimal text within fixed64. Raises Unusual."""
+    times = [span.startTimeUnixNano for span in spans]
+    times += [span.endTimeUnixNano for span in spans]
+    times += [event.timeUnixNano for event in events]
+    if not times:
+        return
+    try:
+        joined = "".join(times)  # type: ignore[arg-type]
+    except TypeError:  # numbers among them
+        _normalise_each_time(spans, events)
+        return
+    # 19 digits without a leading zero: the years 2001 to 2286, and always within 64 bits.
+    is_plain = set(map(len, times)) == {19} and joined.isascii() and joined.isdigit()  # type: ignore[arg-type]
+    if not is_plain or "0" in joined[::19]:
+        _normalise_each_time(spans, events)
+
+
+def _normalise_each_time(spans: list[Span], events: list[Event]) -> None:
+    for span in spans:
+        span.startTimeUnixNano = _fixed64(span.startTimeUnixNano)
+        span.endTimeUnixNano = _fixed64(span.endTimeUnixNano)
+    for event in events:
+        event.timeUnixNano = _fixed64(event.timeUnixNano)
+
+
+def _fixed64(time: str | int) -> str:
+    if isinstance(time, str) and not _is_canonical_number(time):
+        raise Unusual
+    number = int(time)
+    if not 0 <= number <= _FIXED64_HIGH:
+        raise Unusual
+    return str(number) if number else _ZERO_TIME

@@ -1,0 +1,240 @@
+"""A request in OTLP protobuf in, the official messages and fragments for the disk out.
+
+Unknown fields survive: what was parsed is what is serialised. Raises Refusal for what is no
+ExportTraceServiceRequest; the parser's own words may quote the body and are not passed on.
+"""
+
+import math
+import re
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.trace.v1 import trace_pb2
+
+from relay.errors import Refusal
+from relay.otlp.cuts import SizedSpan, group_spans
+from relay.otlp.json_values import Findings
+from relay.otlp.resources import KnownResource, ResourceCache, know_protobuf
+from relay.records import BodyFlag, Encoding, Piece
+
+# Tag of AnyValue.double_value, and the top bytes of a double whose exponent is all ones. It may
+# stand there by chance: whatever matches is looked at properly.
+_MAYBE_SPECIAL: Final = re.compile(rb"\x21.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
+# A nested message costs its tag and a length; four of those around each span.
+_FRAME_BYTES: Final = 6
+_NO_RESOURCE: Final = b""
+
+
+class ProtobufTraces:
+    """A decoded request. `resources` stands parallel to `message.resource_spans`.
+
+    `spans` are all of them in order. `findings` holds flags and warnings by code.
+    """
+
+    encoding: Final = Encoding.PROTOBUF
+
+    def __init__(
+        self,
+        message: ExportTraceServiceRequest,
+        resources: list[KnownResource],
+        findings: Findings,
+    ) -> None:
+        self.message = message
+        self.resources = resources
+        self.findings = findings
+        self.spans: list[trace_pb2.Span] = all_spans(message)
+
+    @property
+    def resource_spans(self) -> list[trace_pb2.ResourceSpans]:
+        """The entries, in order."""
+        return list(self.message.resource_spans)
+
+    def set_resource(self, index: int, encoded: bytes) -> None:
+        """Put an encoded Resource in the place of number `index`."""
+        if encoded != self.resources[index].normal:
+            self.message.resource_spans[index].resource.ParseFromString(encoded)
+
+    def drop_empty(self) -> None:
+        """Take out what holds no span, and take `spans` anew."""
+        entries = self.message.resource_spans
+        for index in range(len(entries) - 1, -1, -1):
+            scopes = entries[index].scope_spans
+            for place in range(len(scopes) - 1, -1, -1):
+                if not scopes[place].spans:
+                    del scopes[place]
+            if not scopes:
+                del entries[index]
+                del self.resources[index]
+        self.spans = all_spans(self.message)
+
+    def fragment_of(self, index: int, scope: trace_pb2.ScopeSpans, span: trace_pb2.Span) -> bytes:
+        """A fragment with this span alone, its resource and scope around it."""
+        entry = self.message.resource_spans[index]
+        alone = ExportTraceServiceRequest()
+        around = alone.resource_spans.add(schema_url=entry.schema_url)
+        if entry.HasField("resource"):
+            around.resource.CopyFrom(entry.resource)
+        inner = around.scope_spans.add(schema_url=scope.schema_url)
+        if scope.HasField("scope"):
+            inner.scope.CopyFrom(scope.scope)
+        inner.spans.add().CopyFrom(span)
+        return alone.SerializeToString()
+
+    def pieces(self, limit_bytes: int) -> tuple[Piece, ...]:
+        """The request as fragments within the limit; none without spans.
+
+        A single span that is larger stays whole. Call `drop_empty` before when some are empty.
+        """
+        if not self.spans:
+            return ()
+        body = self.message.SerializeToString()
+        if len(body) <= limit_bytes or len(self.spans) == 1:
+            return (self._piece(body, self.spans, range(len(self.resources))),)
+        return self._cut(limit_bytes)
+
+    def _piece(
+        self, body: bytes, spans: list[trace_pb2.Span], resources: range | list[int]
+    ) -> Piece:
+        distinct = dict.fromkeys([span.trace_id for span in spans])
+        services = dict.fromkeys([self.resources[index].service for index in resources])
+        services.pop("", None)
+        return Piece(
+            encoding=Encoding.PROTOBUF,
+            body=body,
+            spans=len(spans),
+            trace_ids=b"".join(distinct),
+            services=tuple(services),
+            flags=self.findings.flags,
+        )
+
+    def _cut(self, limit_bytes: int) -> tuple[Piece, ...]:
+        # Of a copy the spans are taken out: what is left are the envelopes, unknown fields too.
+        envelopes = ExportTraceServiceRequest()
+        envelopes.CopyFrom(self.message)
+        for entry in envelopes.resource_spans:
+            for scope in entry.scope_spans:
+                scope.ClearField("spans")
+        sized = []
+        texts: dict[tuple[int, ...], bytes] = {}  # by place: of entries, scopes, spans
+        for i, entry in enumerate(self.message.resource_spans):
+            envelope = envelopes.resource_spans[i]
+            for j, around in enumerate(envelope.scope_spans):
+                texts[i, j] = around.SerializeToString()
+            envelope.ClearField("scope_spans")
+            texts[(i,)] = envelope.SerializeToString()
+            entry_bytes = len(texts[(i,)]) + _FRAME_BYTES
+            for j, scope in enumerate(entry.scope_spans):
+                scope_bytes = len(texts[i, j]) + _FRAME_BYTES
+                for k, span in enumerate(scope.spans):
+                    text = texts[i, j, k] = span.SerializeToString()
+                    span_bytes = len(text) + _FRAME_BYTES
+                    sized.append(SizedSpan(i, j, k, span_bytes, scope_bytes, entry_bytes))
+        return tuple(self._group_piece(group, texts) for group in group_spans(sized, limit_bytes))
+
+    def _group_piece(self, group: list[SizedSpan], texts: dict[tuple[int, ...], bytes]) -> Piece:
+        scopes: dict[tuple[int, int], list[bytes]] = {}
+        spans = []
+        entries = self.message.resource_spans
+        for i, j, k, *_ in group:
+            scopes.setdefault((i, j), []).append(_framed(b"\x12", texts[i, j, k]))
+            spans.append(entries[i].scope_spans[j].spans[k])
+        by_entry: dict[int, list[bytes]] = {}
+        for place, framed in scopes.items():
+            content = texts[place] + b"".join(framed)
+            by_entry.setdefault(place[0], []).append(_framed(b"\x12", content))
+        body = b"".join(
+            _framed(b"\x0a", texts[(i,)] + b"".join(framed)) for i, framed in by_entry.items()
+        )
+        return self._piece(body, spans, list(by_entry))
+
+
+def _framed(tag: bytes, content: bytes) -> bytes:
+    size = len(content)
+    length = bytearray()
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    length.append(size)
+    return tag + bytes(length) + content
+
+
+def all_spans(message: ExportTraceServiceRequest) -> list[trace_pb2.Span]:
+    """Every span, in order."""
+    return [
+        span
+        for entry in message.resource_spans
+        for scope in entry.scope_spans
+        for span in scope.spans
+    ]
+
+
+def decode(body: bytes, cache: ResourceCache) -> ProtobufTraces:
+    """Decode a request. Raises Refusal (400)."""
+    try:
+        message = ExportTraceServiceRequest.FromString(body)
+    except DecodeError as error:
+        raise Refusal(_describe(str(error))) from None
+    findings = Findings()
+    resources = []
+    for entry in message.resource_spans:
+        known = _known(entry, cache)
+        resources.append(known)
+        for code in known.warnings:
+            findings.warnings[code] += 1
+    if _MAYBE_SPECIAL.search(body) and has_special_double(message):
+        findings.flags |= BodyFlag.SPECIAL_DOUBLES
+    return ProtobufTraces(message, resources, findings)
+
+
+def _describe(words: str) -> str:
+    lower = words.lower()
+    if "utf" in lower:
+        why = "a string is not UTF-8"
+    elif "depth" in lower or "recursion" in lower:
+        why = "it is nested too deeply: at most 100 messages"
+    else:
+        why = "its bytes are damaged, cut short, or another kind of message"
+    return f"the body is not an ExportTraceServiceRequest in protobuf: {why}"
+
+
+def _known(entry: trace_pb2.ResourceSpans, cache: ResourceCache) -> KnownResource:
+    encoded = entry.resource.SerializeToString() if entry.HasField("resource") else _NO_RESOURCE
+    known = cache.get(encoded)
+    if known is None:
+        known = know_protobuf(entry.resource, encoded)
+        cache.put(encoded, known)
+    return known
+
+
+def has_special_double(message: ExportTraceServiceRequest) -> bool:
+    """Whether any value is NaN or an infinity."""
+    values: list[common_pb2.AnyValue] = []
+
+    def add(attributes: "list[common_pb2.KeyValue]") -> None:
+        values.extend(attribute.value for attribute in attributes)
+
+    for entry in message.resource_spans:
+        add(list(entry.resource.attributes))
+        for scope in entry.scope_spans:
+            add(list(scope.scope.attributes))
+            for span in scope.spans:
+                add(list(span.attributes))
+                for event in span.events:
+                    add(list(event.attributes))
+                for link in span.links:
+                    add(list(link.attributes))
+    while values:
+        value = values.pop()
+        match value.WhichOneof("value"):
+            case "double_value":
+                if not math.isfinite(value.double_value):
+                    return True
+            case "array_value":
+                values.extend(value.array_value.values)
+            case "kvlist_value":
+                add(list(value.kvlist_value.values))
+            case _:
+                pass
+    return False

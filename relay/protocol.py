@@ -1,0 +1,311 @@
+"""Bytes of one connection go in; ASGI requests come out, or the connection is closed in time.
+
+uvicorn's HTTP/1.1 protocol keeps headers of any size in memory before anybody was asked for a
+token, waits for headers and bodies for ever, and arms a timer after each answer. `LimitedProtocol`
+adds the limits and uses no timers: the listener calls `enforce` on each connection once a second.
+
+::
+
+    WAITING ──first byte──▶ HEADERS ──blank line──▶ BODY ──last byte──▶ WAITING
+    idle_seconds            header_seconds          body_seconds, body_bytes_per_second
+                            header_bytes            answered already: drain_seconds, drain_bytes
+
+WAITING while the app prepares its answer has no limit: that time is ours, not the sender's. A
+limit that is passed closes the connection without an answer, since a status such as 408 is final
+for a sender of OTLP, whereas a lost connection makes it send again.
+"""
+
+import asyncio
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+_MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may take of our memory and patience."""
+
+    header_bytes: int = 64 * 1024
+    header_seconds: float = 10.0
+    body_seconds: float = 60.0
+    body_bytes_per_second: int = 1000
+    body_grace_seconds: float = 10.0  # only after it is the average rate looked at
+    framing_bytes: int = 64 * 1024  # chunk extensions and trailers, between two bytes of body
+    drain_bytes: int = 128 * _MIB  # of a body whose answer is already given
+    drain_seconds: float = 10.0
+    idle_seconds: float = 75.0
+    write_seconds: float = 60.0  # for the sender to read our answer
+    pipelined_requests: int = 64
+    connections: int = 4096
+    sweep_seconds: float = 1.0
+
+
+class Phase(enum.Enum):
+    """How far the parser is in the request that is arriving."""
+
+    WAITING = 0
+    HEADERS = 1
+    BODY = 2
+
+
+# Names of the module: an enum's attribute costs more, several times a request.
+_WAITING, _HEADERS, _BODY = Phase
+
+
+class _Nothing(list[tuple[bytes, bytes]]):
+    """A list that stays empty: trailers come without end, and nobody reads them."""
+
+    def append(self, _item: tuple[bytes, bytes]) -> None:
+        pass
+
+
+_TRAILERS: Final = _Nothing()
+
+
+class LimitPassed(Exception):
+    """A limit was passed inside a callback of the parser; the connection is closed already."""
+
+
+class _ClosesAfterBody:
+    """A transport for the answer to a sender that asked for `Connection: close`.
+
+    Closing while the body still arrives would reset the connection, and the sender would never
+    read our answer: so it is closed once the rest has been read.
+    """
+
+    def __init__(self, protocol: "LimitedProtocol") -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.close_after_body()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection under `limits`. `on_limit` is told the name of a limit that was passed.
+
+    `on_lost` is called whenever a connection has ended, `is_closed_to_new` asked for each new one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        *,
+        limits: Limits,
+        on_limit: Callable[[str], None],
+        on_lost: Callable[[], None],
+        is_closed_to_new: Callable[[], bool],
+    ) -> None:
+        super().__init__(config, server_state, {})
+        self._limits = limits
+        self._on_limit = on_limit
+        self._on_lost = on_lost
+        self._is_closed_to_new = is_closed_to_new
+        self._phase = _WAITING
+        self._phase_since = self.loop.time()
+        self._chunk_bytes = 0  # of the piece that the parser is reading
+        self._has_begun_in_chunk = False
+        self._header_bytes = 0  # of earlier pieces, while in HEADERS
+        self._body_bytes = 0
+        self._framing_bytes = 0
+        self._drained_bytes = 0
+        self._write_paused_since = 0.0
+        self._is_closing_after_body = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or close it at once when there are too many."""
+        is_full = len(self.connections) >= self._limits.connections
+        super().connection_made(transport)
+        if self._is_closed_to_new():
+            transport.close()
+        elif is_full:
+            self._close_for("connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection; a request whose body did not arrive whole leaves nothing."""
+        super().connection_lost(exc)
+        self._on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse `data` and count what of it has to be kept in memory."""
+        self._chunk_bytes = len(data)
+        self._has_begun_in_chunk = False
+        body_bytes = self._body_bytes
+        super().data_received(data)
+        if self._phase is _HEADERS:
+            if self._has_begun_in_chunk:  # the piece may also hold the end of another request
+                self._header_bytes = self._measured_header_bytes()
+            else:
+                self._header_bytes += len(data)
+            if self._header_bytes > self._limits.header_bytes:
+                self._close_for("header_bytes")
+        elif self._phase is _BODY:
+            is_framing = body_bytes == self._body_bytes
+            self._framing_bytes = self._framing_bytes + len(data) if is_framing else 0
+            if self._framing_bytes > self._limits.framing_bytes:
+                self._close_for("framing_bytes")
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a whole request even if the sender has shut down its writing side."""
+        is_answer_owed = (
+            self._phase is _WAITING
+            and not self._is_answered
+            and self.scheme == "http"  # TLS has no half-closed connections
+        )
+        if is_answer_owed:
+            self.cycle.keep_alive = False
+        return is_answer_owed
+
+    def on_message_begin(self) -> None:
+        """Start the clock of the headers."""
+        super().on_message_begin()
+        self._phase = _HEADERS
+        self._phase_since = self.loop.time()
+        self._has_begun_in_chunk = True
+        self._header_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the app and start the clock of the body."""
+        limits = self._limits
+        if (
+            self._header_bytes + self._chunk_bytes > limits.header_bytes
+            and self._measured_header_bytes() > limits.header_bytes
+        ):
+            self._refuse("header_bytes")
+        if len(self.pipeline) >= limits.pipelined_requests:
+            self._refuse("pipelined_requests")
+        super().on_headers_complete()
+        self.headers = _TRAILERS  # the app has the list that was filled until now
+        if not self.cycle.keep_alive:
+            self.cycle.transport = cast("asyncio.Transport", _ClosesAfterBody(self))
+        self._phase = _BODY
+        self._phase_since = self.loop.time()
+        self._body_bytes = 0
+        self._framing_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of body on, or drop it when the answer has been given."""
+        self._body_bytes += len(body)
+        if self.cycle.response_complete:
+            self._drained_bytes += len(body)
+            if self._drained_bytes > self._limits.drain_bytes:
+                self._refuse("drain_bytes")
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Wait for the answer, and then for the next request."""
+        super().on_message_complete()
+        self._phase = _WAITING
+        self._phase_since = self.loop.time()
+        if self._is_closing_after_body:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """Go on with a request that is queued; without one, wait without arming a timer."""
+        if self._phase is not _HEADERS and self.cycle.response_complete:
+            self._phase_since = self.loop.time()
+        self._drained_bytes = 0
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
+
+    def send_400_response(self, msg: str) -> None:
+        """Tell that this was no HTTP, unless the parser stopped for a limit of ours."""
+        if not self.transport.is_closing():
+            self._on_limit("malformed")
+            super().send_400_response(msg)
+
+    def pause_writing(self) -> None:
+        """Note since when the sender does not read."""
+        super().pause_writing()
+        self._write_paused_since = self.loop.time()
+
+    def close_after_body(self) -> None:
+        """Close now, or as soon as the rest of the body that is arriving has been read."""
+        if self._phase is _BODY:
+            self._is_closing_after_body = True
+        else:
+            self.transport.close()
+
+    def enforce(self, now: float, elapsed_seconds: float) -> None:
+        """Close the connection if a limit of time has passed at `now`, the loop's time.
+
+        `elapsed_seconds` is the time since the last call: it is not held against the sender if
+        it was we who did not read.
+        """
+        if self.flow.write_paused:
+            if now - self._write_paused_since > self._limits.write_seconds:
+                self._close_for("write_seconds")
+        elif self.flow.read_paused:
+            self._phase_since += elapsed_seconds
+        elif limit := self._passed_limit(now - self._phase_since):
+            self._close_for(limit)
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the latest request that came this far, if any, has its whole answer."""
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn begins with None
+        return cycle is None or cycle.response_complete
+
+    def _passed_limit(self, seconds: float) -> str:
+        """The name of the limit that is passed after `seconds` in this phase, or nothing."""
+        limits = self._limits
+        is_answered = self._is_answered
+        if self._phase is _HEADERS:
+            return "header_seconds" if seconds > limits.header_seconds else ""
+        if self._phase is _WAITING:
+            return "idle_seconds" if is_answered and seconds > limits.idle_seconds else ""
+        if is_answered:
+            return "drain_seconds" if seconds > limits.drain_seconds else ""
+        if seconds > limits.body_seconds:
+            return "body_seconds"
+        is_slow = self._body_bytes < limits.body_bytes_per_second * seconds
+        return "body_bytes_per_second" if is_slow and seconds > limits.body_grace_seconds else ""
+
+    def _measured_header_bytes(self) -> int:
+        """Bytes of the request line and of the headers so far, as they stood on the wire."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse(self, limit: str) -> None:
+        """Close, and stop the parser that called us."""
+        self._close_for(limit)
+        raise LimitPassed(limit)
+
+    def _close_for(self, limit: str) -> None:
+        if self.transport.is_closing():
+            return
+        self._on_limit(limit)
+        if limit == "idle_seconds":
+            self.transport.close()  # nothing is under way: part in good order
+        else:
+            self.transport.abort()
+
+
+def uvicorn_config(app: Any) -> Config:
+    """Settings of uvicorn for an app of ours: everything that we do ourselves is off."""
+    return Config(
+        app,
+        interface="asgi3",
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )

@@ -1,0 +1,409 @@
+"""The listener's limits and its end, over real sockets and with small limits."""
+
+import asyncio
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.listener import Limits, tls_context
+from relay.protocol import LimitedProtocol
+from tests.edge_server import (
+    PATIENCE_SECONDS,
+    Edge,
+    RunningListener,
+    chunked,
+    post,
+    running_edge,
+    running_listener,
+)
+
+FAST = {"sweep_seconds": 0.01}
+Run = Callable[..., AbstractContextManager[Edge]]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """An edge with the limits that are named."""
+
+    def run(**limits: Any) -> AbstractContextManager[Edge]:
+        return running_edge(use_uvloop=request.param == "uvloop", limits=Limits(**FAST | limits))
+
+    return run
+
+
+async def hello(_scope: Any, _receive: Any, send: Any) -> None:
+    headers = [(b"content-length", b"5")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def assert_closed_for(edge: Edge, limit: str) -> None:
+    assert edge.counters.connections_closed == {limit: 1}
+    assert edge.counters.requests == {}
+    assert edge.acceptor.received == []
+
+
+def test_listener_keeps_connections_open_between_requests(run: Run) -> None:
+    with run() as edge, edge.connect() as client:
+        replies = [client.ask(post()) for _ in range(3)]
+
+    assert [reply.status for reply in replies] == [200] * 3
+    assert all("date" in reply.headers for reply in replies)
+    assert all("server" not in reply.headers for reply in replies)
+
+
+def test_listener_closes_when_headers_come_too_slowly(run: Run) -> None:
+    with run(header_seconds=0.05) as edge, edge.connect() as client:
+        client.send(b"POST /v1/traces HTTP/1.1\r\nHost: ")
+
+        assert client.is_closed()
+        assert_closed_for(edge, "header_seconds")
+
+
+def test_listener_closes_when_a_body_takes_too_long(run: Run) -> None:
+    with run(body_seconds=0.05) as edge, edge.connect() as client:
+        client.send(post(b'{"a":', length=10))
+
+        assert client.is_closed()
+        assert_closed_for(edge, "body_seconds")
+
+
+def test_listener_closes_when_a_body_comes_too_slowly(run: Run) -> None:
+    with run(body_grace_seconds=0.05, body_bytes_per_second=1000) as edge, edge.connect() as client:
+        client.send(post(b'{"a":', length=10))
+
+        assert client.is_closed()
+        assert_closed_for(edge, "body_bytes_per_second")
+
+
+def test_listener_lets_a_body_pass_that_is_fast_enough(run: Run) -> None:
+    with run(body_grace_seconds=0.0, body_bytes_per_second=1) as edge, edge.connect() as client:
+        client.send(post(bytes(1000), length=1001))
+        wait_for_sweeps(edge)
+
+        assert client.ask(b"x").status == 200
+
+
+def test_listener_does_not_count_the_time_that_the_app_takes(run: Run) -> None:
+    limits = {"body_seconds": 0.03, "idle_seconds": 0.03, "header_seconds": 0.03}
+    with run(**limits) as edge, edge.connect() as client:
+        edge.acceptor.hold()
+        client.send(post())
+        edge.acceptor.wait_entered()
+        wait_for_sweeps(edge, 10)
+        edge.acceptor.release(edge.listening.portal)
+
+        assert client.read().status == 200
+
+
+def test_listener_closes_idle_connections_and_those_that_never_asked(run: Run) -> None:
+    with run(idle_seconds=0.05) as edge, edge.connect() as used, edge.connect() as unused:
+        assert used.ask(post()).status == 200
+        assert used.is_closed()
+        assert unused.is_closed()
+        assert edge.counters.connections_closed == {"idle_seconds": 2}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"X-Large: " + b"x" * 300_000, b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(30_000))],
+    ids=["one", "many"],
+)
+def test_listener_closes_at_large_headers_without_keeping_them(run: Run, headers: bytes) -> None:
+    with run() as edge, edge.connect() as client:
+        try:
+            client.send(b"POST /v1/traces HTTP/1.1\r\n" + headers)
+            is_closed = client.is_closed()
+        except (BrokenPipeError, ConnectionResetError):
+            is_closed = True
+
+        assert is_closed
+        assert_closed_for(edge, "header_bytes")
+
+
+def test_listener_closes_at_large_headers_that_come_at_once(run: Run) -> None:
+    """A piece of socket buffer can hold them whole: they must not pass for it."""
+    with run(header_bytes=1000) as edge, edge.connect() as client:
+        client.send(post(b"{}", *[f"X-{n}: {n}" for n in range(300)]))
+
+        assert client.is_closed()
+        assert_closed_for(edge, "header_bytes")
+
+
+def test_listener_takes_small_headers_beside_a_large_body(run: Run) -> None:
+    with run(header_bytes=200) as edge, edge.connect() as client:
+        client.send(post(bytes(5000)) + post(bytes(5000)))
+
+        assert (client.read().status, client.read().status) == (200, 200)
+
+
+def test_listener_closes_at_endless_trailers(run: Run) -> None:
+    with run() as edge, edge.connect() as client:
+        try:
+            client.send(chunked(b"{}")[:-2])
+            for _ in range(40):
+                client.send(b"X-Trailer: 1\r\n" * 2000)
+            is_closed = client.is_closed()
+        except (BrokenPipeError, ConnectionResetError):
+            is_closed = True
+
+        assert is_closed
+        assert_closed_for(edge, "framing_bytes")
+
+
+def test_listener_drops_trailers(run: Run) -> None:
+    with run() as edge, edge.connect() as client:
+        reply = client.ask(chunked(b"{}")[:-2] + b"Content-Type: text/plain\r\n\r\n")
+
+        assert reply.status == 200
+
+
+def test_listener_closes_connections_above_the_limit(run: Run) -> None:
+    with run(connections=2) as edge, edge.connect() as first, edge.connect() as second:
+        assert (first.ask(post()).status, second.ask(post()).status) == (200, 200)
+        with edge.connect() as third:
+            assert third.is_closed()
+
+        assert first.ask(post()).status == 200
+        assert edge.counters.connections_closed == {"connections": 1}
+
+
+def test_listener_closes_when_too_many_requests_are_queued(run: Run) -> None:
+    with run(pipelined_requests=3) as edge, edge.connect() as client:
+        edge.acceptor.hold()
+        client.send(post() * 10)
+
+        assert client.is_closed()
+        assert edge.counters.connections_closed == {"pipelined_requests": 1}
+        edge.acceptor.release(edge.listening.portal)
+
+
+def test_listener_drops_only_so_much_of_a_refused_body(run: Run) -> None:
+    with run(drain_bytes=100_000) as edge, edge.connect() as client:
+        assert client.ask(post(b"", length=50_000_000)).status == 413
+        try:
+            for _ in range(100):
+                client.send(bytes(65536))
+            is_closed = client.is_closed()
+        except (BrokenPipeError, ConnectionResetError):
+            is_closed = True
+
+        assert is_closed
+        assert edge.counters.connections_closed == {"drain_bytes": 1}
+
+
+def test_listener_waits_only_so_long_for_the_rest_of_a_refused_body(run: Run) -> None:
+    with run(drain_seconds=0.05) as edge, edge.connect() as client:
+        assert client.ask(post(b"", length=50_000_000)).status == 413
+
+        assert client.is_closed()
+        assert edge.counters.connections_closed == {"drain_seconds": 1}
+
+
+def test_listener_answers_400_to_what_is_no_http(run: Run) -> None:
+    with run() as edge, edge.connect() as client:
+        assert client.ask(b"what is this\r\n\r\n").status == 400
+        assert client.is_closed()
+        assert edge.counters.connections_closed == {"malformed": 1}
+
+
+def test_listener_closes_when_nobody_reads_the_answers() -> None:
+    async def flood(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": bytes(2**20), "more_body": True})
+            await asyncio.sleep(0)
+            if not listening.listener.open_connections:
+                return
+
+    limits = Limits(write_seconds=0.05, **FAST)
+    with running_listener(flood, limits=limits) as listening, listening.connect() as client:
+        client.send(post())
+        wait_until(lambda: listening.counters.connections_closed["write_seconds"] == 1)
+
+
+def test_stop_answers_what_is_in_flight_and_closes_the_rest(run: Run) -> None:
+    with run() as edge, edge.connect() as idle, edge.connect() as busy:
+        idle.ask(post())
+        edge.acceptor.hold()
+        edge.acceptor.wait_entered()
+        busy.send(post())
+        edge.acceptor.wait_entered()
+        stopped = edge.listening.begin_stop(PATIENCE_SECONDS)
+        assert idle.is_closed()
+        assert not stopped.done()
+        with pytest.raises(ConnectionRefusedError):
+            edge.connect()
+        edge.acceptor.release(edge.listening.portal)
+
+        assert busy.read().status == 200
+        stopped.result(PATIENCE_SECONDS)
+        assert busy.is_closed()
+        edge.listening.served.result(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("deadline_seconds", [0.0, 0.2])
+def test_stop_has_a_hanging_request_answered_503(run: Run, deadline_seconds: float) -> None:
+    """A text 500, as uvicorn gives it, would be final for the sender."""
+    with run() as edge, edge.connect() as client:
+        edge.acceptor.hold()
+        client.send(post())
+        edge.acceptor.wait_entered()
+        edge.listening.stop(deadline_seconds)
+        reply = client.read()
+
+        assert reply.status == 503
+        assert json.loads(reply.body)["code"] == 14
+        assert reply.headers["retry-after"] == "1"
+        assert reply.headers["content-type"] == "application/json"
+        assert client.is_closed()
+    assert edge.counters.requests == {503: 1}
+    assert edge.ingest.in_flight_bytes == 0
+
+
+def test_stop_does_not_wait_for_a_body_that_never_comes(run: Run) -> None:
+    with run() as edge, edge.connect() as client:
+        client.send(post(b"", "Expect: 100-continue", length=10))
+        assert client.read_head()[0] == 100
+        edge.listening.stop(0.1)
+
+        assert client.read().status == 503
+
+
+def test_stop_goes_on_at_once_when_asked_a_second_time(run: Run) -> None:
+    with run() as edge, edge.connect() as client:
+        edge.acceptor.hold()
+        client.send(post())
+        edge.acceptor.wait_entered()
+        first = edge.listening.begin_stop(600.0)
+        edge.listening.stop(0.0)
+        first.result(PATIENCE_SECONDS)
+
+        assert client.read().status == 503
+
+
+def test_stop_cuts_off_an_app_that_answers_nothing(run: Run) -> None:
+    entered = threading.Event()
+
+    async def mute(_scope: Any, receive: Any, _send: Any) -> None:
+        entered.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with running_listener(mute) as listening, listening.connect() as client:
+        client.send(post(b"{}", length=3))
+        assert entered.wait(PATIENCE_SECONDS)
+        listening.stop(0.0)
+        listening.served.result(PATIENCE_SECONDS)
+
+        assert listening.listener.open_connections == 0
+
+
+def test_serve_raises_when_its_socket_is_lost() -> None:
+    with running_listener(hello, limits=Limits(**FAST)) as listening:
+        listening.portal.call(listening.listener._servers[0].close)
+
+        with pytest.raises(RuntimeError, match="ingest listener has lost a socket"):
+            listening.served.result(PATIENCE_SECONDS)
+
+
+def test_serve_closes_everything_when_cancelled() -> None:
+    with running_listener(hello) as listening, listening.connect() as client:
+        assert client.ask(post()).body == b"hello"
+        listening.served.cancel()
+
+        assert client.is_closed()
+
+
+def test_listener_sweeps_only_once_a_second_by_default() -> None:
+    assert Limits().sweep_seconds == 1.0
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    yield write_certificate(tmp_path / "first")
+
+
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost, and its key."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, folder.name)])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem, private = folder / "cert.pem", folder / "key.pem"
+    pem.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return pem, private
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+def test_listener_speaks_tls_and_takes_a_new_certificate_without_a_stop(
+    certificate: tuple[Path, Path], tmp_path: Path, use_uvloop: bool
+) -> None:
+    context = tls_context(*certificate)
+    renewed = write_certificate(tmp_path / "second")
+    with running_listener(hello, tls=context, use_uvloop=use_uvloop) as listening:
+        first = ask_over_tls(listening, certificate[0])
+        context.load_cert_chain(*renewed)
+        second = ask_over_tls(listening, renewed[0])
+
+    assert (first, second) == (b"hello", b"hello")
+
+
+def ask_over_tls(listening: RunningListener, trusted: Path) -> bytes:
+    client_context = ssl.create_default_context(cafile=str(trusted))
+    with listening.connect(client_context) as client:
+        return client.ask(post()).body
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    done = threading.Event()
+    for _ in range(int(PATIENCE_SECONDS / 0.01)):
+        if is_true():
+            return
+        done.wait(0.01)
+    raise AssertionError("did not happen in time")
+
+
+def wait_for_sweeps(edge: Edge, times: int = 3) -> None:
+    """Return after the listener has looked at its connections that often."""
+    swept = threading.Semaphore(0)
+    enforce = LimitedProtocol.enforce
+
+    def counted(self: LimitedProtocol, now: float, elapsed_seconds: float) -> None:
+        enforce(self, now, elapsed_seconds)
+        swept.release()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LimitedProtocol, "enforce", counted)
+        for _ in range(times):
+            assert swept.acquire(timeout=PATIENCE_SECONDS)

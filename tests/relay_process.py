@@ -1,0 +1,199 @@
+"""A real `otlp-relay serve` process with a configuration and a state directory of its own."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+READY_SECONDS = 20.0
+T = TypeVar("T")
+COVERED = {"PATH": os.environ.get("PATH", ""), "PYTHONUNBUFFERED": "1"}
+
+
+def free_port() -> int:
+    """A port that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(  # the one way to wait
+    ask: Callable[[], T], *, seconds: float = 20.0, what: str = "what the test waits for"
+) -> T:
+    """The first true answer of `ask`; fails with the last one after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come within {seconds} s; last: {answer!r}")
+        time.sleep(0.02)
+
+
+class Relay:
+    """One relay: start it, post to it, ask it, kill it, start it again on the same state."""
+
+    def __init__(
+        self,
+        folder: Path,
+        destinations: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        settings: str = "",
+        environ: Mapping[str, str] | None = None,
+        command: tuple[str, ...] = ("-m", "relay.cli"),
+    ) -> None:
+        self.folder = folder
+        self.ingest_port, self.admin_port = free_port(), free_port()
+        self.config = folder / "relay.toml"
+        self.state_dir = folder / "state"
+        self._settings = settings
+        self._environ = dict(environ or {})
+        self._command = command
+        self._log = folder / "relay.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write_config(destinations or {})
+
+    def write_config(self, destinations: Mapping[str, Mapping[str, Any]], more: str = "") -> None:
+        """Write the configuration anew; SIGHUP takes it up."""
+        lines = [
+            'state_dir = "state"',
+            f'[ingest]\nlisten = "127.0.0.1:{self.ingest_port}"',
+            f'[admin]\nlisten = "127.0.0.1:{self.admin_port}"',
+            self._settings,
+            more,
+        ]
+        for name, keys in destinations.items():
+            lines.append(f"[destinations.{name}]")
+            lines += [f"{key} = {toml(value)}" for key, value in keys.items()]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Start it; with `wait`, until `/readyz` answers 200."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self._command, "serve", "--config", str(self.config)],
+                stderr=log,
+                stdout=log,
+                env={**COVERED, **self._environ},
+            )
+        if wait:
+            eventually(
+                self.is_ready, seconds=READY_SECONDS, what=f"ready; log: {self.log()[-2000:]}"
+            )
+        return self
+
+    def is_ready(self) -> bool:
+        """Whether it could keep a span now; fails when the process has ended."""
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"ended with {self.process.returncode}: {self.log()[-3000:]}")
+        try:
+            return self.get("/readyz", parse=False)[0] == 200
+        except OSError:
+            return False
+
+    def post(
+        self, body: bytes | Mapping[str, Any], *, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """POST /v1/traces: status and body of the answer; JSON unless headers say otherwise."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.ingest_port, timeout=30)
+        try:
+            sent = {"Content-Type": "application/json", **(headers or {})}
+            connection.request("POST", "/v1/traces", data, sent)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def get(self, path: str, *, parse: bool = True, token: str | None = None) -> tuple[int, Any]:
+        """GET from the admin listener with the token of the state directory."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
+        try:
+            headers = {}
+            if parse:
+                known = (self.state_dir / "admin-token").read_text().strip()
+                headers["Authorization"] = f"Bearer {known if token is None else token}"
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            text = response.read()
+            return response.status, json.loads(text) if parse else text.decode()
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        """The document of `/api/status`."""
+        code, found = self.get("/api/status")
+        assert code == 200, found
+        return dict(found)
+
+    def destination(self, name: str) -> dict[str, Any]:
+        """One destination's part of the status."""
+        return next(d for d in self.status()["destinations"] if d["name"] == name)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another command with the same configuration, such as `status --json`."""
+        command, *rest = arguments
+        return subprocess.run(
+            [sys.executable, "-m", "relay.cli", command, "--config", str(self.config), *rest],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**COVERED, **self._environ},
+        )
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """The exit code, once it ends."""
+        assert self.process is not None
+        return self.process.wait(timeout=seconds)
+
+    def log(self) -> str:
+        """All that it has written."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if error is not None:
+            print(f"--- log of the relay ---\n{self.log()[-6000:]}")
+
+
+def toml(value: Any) -> str:
+    """A value of the configuration: strings, numbers, booleans and tables of strings."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+    return json.dumps(value)

@@ -1,0 +1,238 @@
+"""Doubles of delivery: a raw HTTP server by script, certificates, a backlog in memory."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+
+from relay.deliver.settings import DestinationSettings
+from relay.records import (
+    BodyFlag,
+    DeadLetter,
+    Encoding,
+    OwedRange,
+    Position,
+    StoredRow,
+    Taken,
+)
+
+HANG = "hang"
+CUT = "cut"
+KEEP_SILENT_THEN_CUT = "read, wait for `release`, then cut"
+Step = bytes | str
+
+
+@dataclass
+class SeenRequest:
+    line: str
+    headers: dict[str, str]
+    names: list[str]
+    body: bytes
+    connection: int
+
+
+@dataclass
+class RawServer:
+    """Answers each request with the next step of `script`; the last one stays.
+
+    A step is the bytes to write, HANG, or CUT (close without a byte). Bytes that end in
+    `CLOSE` close the connection behind them.
+    """
+
+    script: list[Step] = field(default_factory=list)
+    requests: list[SeenRequest] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+    arrived: anyio.Event = field(default_factory=anyio.Event)
+    release: anyio.Event = field(default_factory=anyio.Event)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1/traces"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        self.connections += 1
+        connection = self.connections
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            while await self._answer(reader, writer, connection):
+                pass
+        writer.close()
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
+    ) -> bool:
+        self.requests.append(await read_request(reader, connection))
+        self.arrived.set()
+        step = self.script[0] if len(self.script) == 1 else self.script.pop(0)
+        if step == HANG:
+            await self.release.wait()
+            return False
+        if isinstance(step, str):
+            return False
+        writer.write(step)
+        await writer.drain()
+        return b"connection: close" not in step.lower()
+
+
+async def read_request(reader: asyncio.StreamReader, connection: int) -> SeenRequest:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    line, *rest = head.rstrip("\r\n").split("\r\n")
+    pairs = [item.split(": ", 1) for item in rest]
+    headers = {name.lower(): value for name, value in pairs}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return SeenRequest(line, headers, [name for name, _ in pairs], body, connection)
+
+
+def answer(
+    status: int = 200,
+    body: bytes = b"{}",
+    *,
+    content_type: str = "application/json",
+    headers: Sequence[str] = (),
+) -> bytes:
+    lines = [f"HTTP/1.1 {status} Said", f"content-length: {len(body)}"]
+    if content_type:
+        lines.append(f"content-type: {content_type}")
+    return "\r\n".join([*lines, *headers, "", ""]).encode() + body
+
+
+@contextlib.asynccontextmanager
+async def running(*script: Step, context: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+    raw = RawServer(list(script) or [answer()])
+    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0, ssl=context)
+    raw.port = server.sockets[0].getsockname()[1]
+    try:
+        yield raw
+    finally:
+        server.close()
+        raw.release.set()
+        for writer in raw.writers:
+            writer.close()
+        for writer in raw.writers:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(writer.wait_closed(), 5)
+
+
+@pytest.fixture
+def raw_server() -> Callable[..., contextlib.AbstractAsyncContextManager[RawServer]]:
+    return running
+
+
+@pytest.fixture
+def make_answer() -> Callable[..., bytes]:
+    return answer
+
+
+def make_row(
+    number: int = 1,
+    body: bytes = b'{"scopeSpans":[]}',
+    *,
+    encoding: Encoding = Encoding.JSON,
+    flags: BodyFlag = BodyFlag.NONE,
+    spans: int = 1,
+) -> StoredRow:
+    return StoredRow(number, 1000 + number, encoding, flags, spans, body)
+
+
+@pytest.fixture
+def row() -> Callable[..., StoredRow]:
+    return make_row
+
+
+def make_settings(endpoint: str = "http://127.0.0.1:1/v1/traces", **changes: object) -> object:
+    return DestinationSettings(name="axiom", endpoint=endpoint, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def settings() -> Callable[..., DestinationSettings]:
+    return make_settings  # type: ignore[return-value]
+
+
+@dataclass
+class MemoryBacklog:
+    """What a destination is owed, in a list: the interface that a courier is given."""
+
+    name: str = "axiom"
+    owed: list[StoredRow] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    in_flight: int = 0
+    given_back: int = 0
+    waiting: bool = False
+    take_errors: list[Exception] = field(default_factory=list)
+    settle_errors: list[Exception] = field(default_factory=list)
+    _news: anyio.Event = field(default_factory=anyio.Event)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def add(self, *rows: StoredRow) -> None:
+        self.owed.extend(rows)
+        self._news.set()
+
+    async def wait(self) -> None:
+        self.waiting = True
+        self._changed()
+        try:
+            await self._news.wait()
+        finally:
+            self.waiting = False
+        self._news = anyio.Event()
+
+    async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
+        if self.take_errors:
+            raise self.take_errors.pop(0)
+        rows: list[StoredRow] = []
+        for row in self.owed:
+            if rows and one_encoding and row.encoding is not rows[0].encoding:
+                break
+            if rows and sum(r.spans for r in rows) + row.spans > max_spans:
+                break
+            if rows and sum(len(r.body) for r in rows) + len(row.body) > max_bytes:
+                break
+            rows.append(row)
+        if not rows:
+            return None
+        self.owed = self.owed[len(rows) :]
+        self.in_flight += len(rows)
+        ranges = tuple(OwedRange(Position(r.row), Position(r.row + 1)) for r in rows)
+        return Taken(tuple(rows), ranges)
+
+    def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
+        self.settle_with(taken, (), status=status, at_ns=at_ns)
+
+    def settle_with(
+        self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
+    ) -> None:
+        if self.settle_errors:
+            raise self.settle_errors.pop(0)
+        assert status >= 200
+        assert at_ns > 0
+        self.settled.extend(row.row for row in taken.rows)
+        self.dead.extend(dead)
+        self.in_flight -= len(taken.rows)
+        self._changed()
+
+    def give_back(self, taken: Taken) -> None:
+        self.owed = [*taken.rows, *self.owed]
+        self.in_flight -= len(taken.rows)
+        self.given_back += 1
+        self._changed()
+
+    def _changed(self) -> None:
+        self.changed.set()
+        self.changed = anyio.Event()
+
+
+@pytest.fixture
+async def backlog() -> MemoryBacklog:
+    return MemoryBacklog()
+
+
+@pytest.fixture
+async def other_backlog() -> MemoryBacklog:
+    return MemoryBacklog(name="other")

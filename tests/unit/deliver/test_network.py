@@ -1,0 +1,105 @@
+"""Which proxy, which certificates, and when a connection is made anew."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relay.deliver.network import fingerprint, proxy_url, tls_context
+from relay.deliver.settings import DestinationSettings
+from relay.errors import ConfigError
+
+Settings = Callable[..., DestinationSettings]
+AWAY = "https://api.axiom.example/v1/traces"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "proxy"),
+    [
+        (AWAY, {}, None),
+        (AWAY, {"HTTPS_PROXY": "http://p:3128"}, "http://p:3128"),
+        (AWAY, {"https_proxy": "p:3128"}, "http://p:3128"),
+        (AWAY, {"ALL_PROXY": "http://all:1"}, "http://all:1"),
+        (AWAY, {"HTTP_PROXY": "http://p:3128"}, None),
+        ("http://away.example/", {"HTTP_PROXY": "http://p:3128"}, "http://p:3128"),
+        (AWAY, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "other.example,.axiom.example"}, None),
+        (AWAY, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, None),
+        (AWAY, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "xiom.example"}, "http://p:1"),
+        ("https://a.example:99/", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "a.example:99"}, None),
+    ],
+)
+def test_proxy_auto_takes_what_the_environment_says(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str,
+    environment: dict[str, str],
+    proxy: str | None,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert proxy_url(settings(endpoint)) == proxy
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "a.localhost"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_auto_is_never_used_for_this_machine(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, scheme: str, host: str
+) -> None:
+    """Else the token would leave the machine because a shell exports HTTP_PROXY."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://p:3128")
+
+    assert proxy_url(settings(f"{scheme}://{host}:4318/v1/traces")) is None
+
+
+def test_proxy_none_ignores_the_environment(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://p:3128")
+
+    assert proxy_url(settings(AWAY, proxy="none")) is None
+
+
+def test_proxy_url_that_is_set_is_used_for_this_machine_too(settings: Settings) -> None:
+    assert proxy_url(settings(proxy="http://p:1")) == "http://p:1"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://u:hunter2@p:1", "ftp://p", "http://"])
+def test_proxy_of_another_kind_is_an_error_that_shows_no_secret(
+    settings: Settings, proxy: str
+) -> None:
+    with pytest.raises(ConfigError, match="must be an http:// or https:// URL") as caught:
+        proxy_url(settings(proxy=proxy))
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["ca_file", "client_cert"])
+def test_tls_files_that_are_absent_or_empty_are_errors_that_name_key_and_file(
+    settings: Settings, tmp_path: Path, key: str
+) -> None:
+    path = tmp_path / "some.pem"
+    with pytest.raises(ConfigError, match=rf"{key}: .*some\.pem: No such file"):
+        tls_context(settings(AWAY, **{key: str(path)}))
+
+    path.write_text("nothing")
+    with pytest.raises(ConfigError, match=rf"{key}: .*some\.pem cannot be used"):
+        tls_context(settings(AWAY, **{key: str(path)}))
+
+
+def test_fingerprint_changes_with_endpoint_proxy_and_renewed_certificates_only(
+    settings: Settings, tmp_path: Path
+) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_text("one")
+    before = fingerprint(settings(ca_file=str(authority)))
+
+    assert fingerprint(settings(ca_file=str(authority), timeout_seconds=1, encoding="json")) == (
+        before
+    )
+    assert fingerprint(settings(AWAY, ca_file=str(authority))) != before
+    assert fingerprint(settings(ca_file=str(authority), proxy="none")) != before
+    os.utime(authority, ns=(1, 1))
+    assert fingerprint(settings(ca_file=str(authority))) != before

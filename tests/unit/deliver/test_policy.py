@@ -1,0 +1,218 @@
+"""Answers and what they mean: tables."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.deliver.policy import (
+    Blocked,
+    Delivered,
+    Said,
+    Wait,
+    classify,
+    parse_retry_after,
+    probe_seconds,
+    wait_seconds,
+)
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+def outcome_of(status: int, *names: str, **said: str) -> Delivered | Wait | Blocked:
+    return classify(Said(status, **said), name="axiom", header_names=names, now=NOW)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299])
+def test_classify_takes_every_2xx_as_delivered(status: int) -> None:
+    assert outcome_of(status) == Delivered(status)
+
+
+def test_classify_keeps_count_and_words_of_a_partial_success() -> None:
+    said = Said(200, words="bad", rejected=3)
+
+    assert classify(said, name="a", header_names=(), now=NOW) == Delivered(200, 3, "bad")
+
+
+def test_classify_takes_a_negative_count_of_refused_spans_as_none() -> None:
+    said = Said(200, rejected=-1)
+
+    assert classify(said, name="a", header_names=(), now=NOW) == Delivered(200)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 505, 520, 599])
+def test_classify_waits_on_what_heals_by_itself(status: int) -> None:
+    outcome = outcome_of(status, retry_after="7")
+
+    assert isinstance(outcome, Wait)
+    assert (outcome.status, outcome.retry_after_seconds) == (status, 7.0)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        101,
+        300,
+        301,
+        302,
+        303,
+        304,
+        307,
+        308,
+        400,
+        401,
+        402,
+        403,
+        404,
+        405,
+        406,
+        407,
+        409,
+        410,
+        411,
+        413,
+        415,
+        418,
+        422,
+        431,
+        451,
+    ],
+)
+def test_classify_blocks_on_everything_else(status: int) -> None:
+    outcome = outcome_of(status)
+
+    assert isinstance(outcome, Blocked)
+    assert outcome.status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "names", "said", "reason"),
+    [
+        (
+            401,
+            ("Authorization", "X-Axiom-Dataset"),
+            {"words": "bad token"},
+            (
+                "axiom answered 401 Unauthorized: “bad token”; "
+                "check the header Authorization, then reload"
+            ),
+        ),
+        (
+            403,
+            ("x-team", "x-set"),
+            {},
+            "axiom answered 403 Forbidden; check the headers x-team, x-set, then reload",
+        ),
+        (
+            401,
+            (),
+            {},
+            (
+                "axiom answered 401 Unauthorized; "
+                "it has no headers set: add the one with its token, then reload"
+            ),
+        ),
+        (
+            307,
+            (),
+            {"location": "https://eu.example/v1/traces"},
+            (
+                "axiom answered 307 Temporary Redirect; redirects are never followed: "
+                "set https://eu.example/v1/traces as its endpoint if that is right, then reload"
+            ),
+        ),
+        (
+            404,
+            (),
+            {},
+            (
+                "axiom answered 404 Not Found; "
+                "check the path of its endpoint (most end in /v1/traces), then reload"
+            ),
+        ),
+        (503, (), {}, "axiom answered 503 Service Unavailable; it is tried again by itself"),
+        (520, (), {}, "axiom answered 520; it is tried again by itself"),
+    ],
+)
+def test_classify_says_what_to_do(
+    status: int, names: tuple[str, ...], said: dict[str, str], reason: str
+) -> None:
+    outcome = outcome_of(status, *names, **said)
+
+    assert not isinstance(outcome, Delivered)
+    assert outcome.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("1", 1.0),
+        (" 30 ", 30.0),
+        ("1.5", 1.5),
+        (".5", 0.5),
+        ("3600", 3600.0),
+        ("3601", 3600.0),
+        ("999999999999999999", 3600.0),
+        ("Mon, 23 Nov 2026 12:00:10 GMT", 10.0),
+        ("Monday, 23-Nov-26 12:00:10 GMT", 10.0),
+        ("Mon Nov 23 12:00:10 2026", 10.0),
+        ("Mon, 23 Nov 2026 13:00:10 +0100", 10.0),
+        ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
+        ("Mon, 23 Nov 2037 11:00:00 GMT", 3600.0),
+        ("", None),
+        ("-1", None),
+        ("+1", None),
+        ("soon", None),
+        ("1e3", None),
+        ("inf", None),
+        ("nan", None),
+        ("٣", None),
+        ("1_0", None),
+        ("9" * 5000, None),
+        ("Mon, 99 Nov 2026 12:00:10 GMT", None),
+        ("Mon, 23 Nov 99999999999 12:00:10 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_every_form_and_rubbish_ignored(
+    text: str, seconds: float | None
+) -> None:
+    assert parse_retry_after(text, NOW) == seconds
+
+
+@given(st.text(max_size=60))
+def test_retry_after_is_within_the_hour_or_none_for_any_text(text: str) -> None:
+    seconds = parse_retry_after(text, NOW)
+
+    assert seconds is None or 0 <= seconds <= 3600
+
+
+@pytest.mark.parametrize(
+    ("failures", "ceiling"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (9999, 30)]
+)
+def test_backoff_is_full_jitter_below_a_doubling_ceiling(failures: int, ceiling: float) -> None:
+    assert wait_seconds(None, failures, lambda: 0.0) == 0.0
+    assert wait_seconds(None, failures, lambda: 0.5) == ceiling / 2
+    assert wait_seconds(None, failures, lambda: 1.0) == ceiling
+
+
+@pytest.mark.parametrize("failures", [1, 3, 4, 100])
+def test_backoff_honours_retry_after_exactly(failures: int) -> None:
+    assert wait_seconds(17.5, failures, lambda: 0.9) == 17.5
+
+
+def test_backoff_believes_retry_after_zero_three_times_only() -> None:
+    """Else an upstream that always says "now" would be asked in a hot loop."""
+    pauses = [wait_seconds(0.0, failures, lambda: 1.0) for failures in (1, 2, 3, 4, 5)]
+
+    assert pauses == [0, 0, 0, 8, 16]
+
+
+@pytest.mark.parametrize(
+    ("probes", "pause"), [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60), (9999, 60)]
+)
+def test_probes_double_to_a_minute_with_a_fifth_either_way(probes: int, pause: float) -> None:
+    assert probe_seconds(probes, lambda: 0.0) == pytest.approx(pause * 0.8)
+    assert probe_seconds(probes, lambda: 0.5) == pytest.approx(pause)
+    assert probe_seconds(probes, lambda: 1.0) == pytest.approx(pause * 1.2)

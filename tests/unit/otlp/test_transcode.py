@@ -1,0 +1,438 @@
+"""Transcoding, held against the official protobuf classes and an independent JSON writer."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import (
+    AnyValue,
+    ArrayValue,
+    EntityRef,
+    InstrumentationScope,
+    KeyValue,
+    KeyValueList,
+)
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from relay.errors import RelayError
+from relay.otlp import messages
+from relay.otlp.transcode import TranscodeError, to_json, to_protobuf
+
+TEXTS = st.text(max_size=12) | st.just("x" * 150) | st.just('"\\/\b\f\n\r\t\x00\x1f\x7f\u2028é😀')
+U32 = st.sampled_from([0, 1, 127, 128, 257, 2**31, 2**32 - 1]) | st.integers(0, 2**32 - 1)
+I32 = st.sampled_from([0, 1, -1, 99, 2**31 - 1, -(2**31)])
+U64 = st.sampled_from([0, 1, 2**53 + 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
+I64 = st.sampled_from([0, -1, 127, 128, 2047, 2048, 2**63 - 1, -(2**63)]) | st.integers(
+    -(2**63), 2**63 - 1
+)
+DOUBLES = st.floats() | st.sampled_from([0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, 1e300])
+IDS = st.binary(max_size=20) | st.binary(min_size=16, max_size=16)
+
+
+def any_values() -> st.SearchStrategy[AnyValue]:
+    leaves = st.one_of(
+        st.builds(AnyValue),
+        st.builds(AnyValue, string_value=TEXTS),
+        st.builds(AnyValue, bool_value=st.booleans()),
+        st.builds(AnyValue, int_value=I64),
+        # One NaN only: which of them it is has no form in JSON.
+        st.builds(AnyValue, double_value=DOUBLES.map(lambda x: math.nan if math.isnan(x) else x)),
+        st.builds(AnyValue, bytes_value=st.binary(max_size=20)),
+        st.builds(AnyValue, string_value_strindex=I32),
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.builds(
+                lambda items: AnyValue(array_value=ArrayValue(values=items)),
+                st.lists(inner, max_size=3),
+            ),
+            st.builds(
+                lambda items: AnyValue(kvlist_value=KeyValueList(values=items)),
+                st.lists(key_values(inner), max_size=3),
+            ),
+        ),
+        max_leaves=8,
+    )
+
+
+def key_values(values: st.SearchStrategy[AnyValue]) -> st.SearchStrategy[KeyValue]:
+    return st.builds(KeyValue, key=TEXTS, value=st.none() | values, key_strindex=I32)
+
+
+ATTRIBUTES = st.lists(key_values(any_values()), max_size=3)
+ENTITY_REFS = st.lists(
+    st.builds(
+        EntityRef,
+        schema_url=TEXTS,
+        type=TEXTS,
+        id_keys=st.lists(TEXTS, max_size=2),
+        description_keys=st.lists(TEXTS, max_size=2),
+    ),
+    max_size=2,
+)
+EVENTS = st.builds(
+    Span.Event,
+    time_unix_nano=U64,
+    name=TEXTS,
+    attributes=ATTRIBUTES,
+    dropped_attributes_count=U32,
+)
+LINKS = st.builds(
+    Span.Link,
+    trace_id=IDS,
+    span_id=IDS,
+    trace_state=TEXTS,
+    attributes=ATTRIBUTES,
+    dropped_attributes_count=U32,
+    flags=U32,
+)
+SPANS = st.builds(
+    Span,
+    trace_id=IDS,
+    span_id=IDS,
+    trace_state=TEXTS,
+    parent_span_id=IDS,
+    flags=U32,
+    name=TEXTS,
+    kind=I32,
+    start_time_unix_nano=U64,
+    end_time_unix_nano=U64,
+    attributes=ATTRIBUTES,
+    dropped_attributes_count=U32,
+    events=st.lists(EVENTS, max_size=2),
+    dropped_events_count=U32,
+    links=st.lists(LINKS, max_size=2),
+    dropped_links_count=U32,
+    status=st.none() | st.builds(Status, message=TEXTS, code=I32),
+)
+SCOPES = st.builds(
+    InstrumentationScope,
+    name=TEXTS,
+    version=TEXTS,
+    attributes=ATTRIBUTES,
+    dropped_attributes_count=U32,
+)
+SCOPE_SPANS = st.builds(
+    ScopeSpans,
+    scope=st.none() | SCOPES,
+    spans=st.lists(SPANS, max_size=2),
+    schema_url=TEXTS,
+)
+RESOURCES = st.builds(
+    Resource, attributes=ATTRIBUTES, dropped_attributes_count=U32, entity_refs=ENTITY_REFS
+)
+REQUESTS = st.builds(
+    ExportTraceServiceRequest,
+    resource_spans=st.lists(
+        st.builds(
+            ResourceSpans,
+            resource=st.none() | RESOURCES,
+            scope_spans=st.lists(SCOPE_SPANS, max_size=2),
+            schema_url=TEXTS,
+        ),
+        max_size=2,
+    ),
+)
+
+
+# --- an independent writer: by reflection over the schema, knowing only the rules of OTLP/JSON ---
+
+HEX_FIELDS = {"trace_id", "span_id", "parent_span_id"}
+STRING_NUMBERS = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_FIXED64}
+
+
+def plain(field: FieldDescriptor, value: Any) -> Any:
+    if isinstance(value, Message):
+        return tree(value)
+    if isinstance(value, bytes):
+        return value.hex() if field.name in HEX_FIELDS else base64.b64encode(value).decode()
+    if field.type in STRING_NUMBERS:
+        return str(value)
+    if field.type == FieldDescriptor.TYPE_DOUBLE and not math.isfinite(value):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
+    return value
+
+
+def tree(message: Message) -> dict[str, Any]:
+    return {
+        field.json_name: [plain(field, item) for item in value]
+        if field.is_repeated
+        else plain(field, value)
+        for field, value in message.ListFields()
+    }
+
+
+def entries_of(fragment: bytes) -> list[Any]:
+    loaded = json.loads(b"[%b]" % fragment)
+    assert isinstance(loaded, list)
+    return loaded
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality that tells 0.0 from -0.0, true from 1, and 1 from 1.0."""
+    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+
+
+# --- the ordinary case --------------------------------------------------------------------------
+
+
+@settings(max_examples=400)
+@given(REQUESTS)
+def test_to_json_writes_what_an_independent_writer_makes_of_the_message(
+    request: ExportTraceServiceRequest,
+) -> None:
+    expected = tree(request).get("resourceSpans", [])
+
+    assert same(entries_of(to_json(request.SerializeToString())), expected)
+
+
+@settings(max_examples=400)
+@given(REQUESTS)
+def test_to_protobuf_restores_the_message_byte_for_byte(request: ExportTraceServiceRequest) -> None:
+    packed = request.SerializeToString(deterministic=True)
+    restored = to_protobuf(to_json(packed))
+
+    assert restored == packed
+    assert to_json(restored) == to_json(packed)
+
+
+@settings(max_examples=200)
+@given(REQUESTS)
+def test_to_json_gives_the_normal_form_of_the_structs(request: ExportTraceServiceRequest) -> None:
+    """What check writes from its structs is the same text: one normal form, not two."""
+    text = to_json(request.SerializeToString())
+    decoded = messages.decode_request(b'{"resourceSpans":[%b]}' % text)
+
+    assert messages.encode(decoded.resourceSpans)[1:-1] == text
+
+
+def test_fragments_concatenate_in_both_encodings() -> None:
+    one = ResourceSpans(schema_url="one").SerializeToString()
+    two = ResourceSpans(schema_url="two").SerializeToString()
+    first, second = (b"\x0a%c%b" % (len(entry), entry) for entry in (one, two))
+
+    assert to_json(first + second) == b",".join([to_json(first), to_json(second)])
+    assert to_protobuf(to_json(first + second)) == first + second
+    assert to_json(b"") == b""
+    assert to_protobuf(b"") == b""
+
+
+def test_to_protobuf_takes_numbers_upper_case_ids_and_defaults_written_out() -> None:
+    span = (
+        b'{"traceId":"0AF7651916CD43DD8448EB211C80319C","spanId":"","startTimeUnixNano":7,'
+        b'"endTimeUnixNano":"0","kind":0,"name":"","attributes":[{"key":"","value":{"intValue":5}},'
+        b'{"key":"d","value":{"doubleValue":3}},{"key":"s","value":{"doubleValue":"-1.5"}}]}'
+    )
+    packed = to_protobuf(b'{"resource":{},"scopeSpans":[{"spans":[%b]}]}' % span)
+    found = ExportTraceServiceRequest.FromString(packed).resource_spans[0]
+
+    assert found.HasField("resource")
+    assert found.scope_spans[0].spans[0] == Span(
+        trace_id=bytes.fromhex("0af7651916cd43dd8448eb211c80319c"),
+        start_time_unix_nano=7,
+        attributes=[
+            KeyValue(value=AnyValue(int_value=5)),
+            KeyValue(key="d", value=AnyValue(double_value=3)),
+            KeyValue(key="s", value=AnyValue(double_value=-1.5)),
+        ],
+    )
+
+
+def test_to_protobuf_remembers_keys_without_mixing_them_up() -> None:
+    keys = [f"key.{number}" for number in range(10_000)] + ["k" * 65, "é" * 64]
+    items = [KeyValue(key=key, value=AnyValue(string_value=key)) for key in keys * 2]
+    request = ExportTraceServiceRequest(
+        resource_spans=[{"scope_spans": [{"spans": [{"attributes": items}]}]}]
+    )
+    packed = request.SerializeToString()
+
+    assert to_protobuf(to_json(packed)) == packed
+
+
+@pytest.mark.parametrize("length", [*range(110, 140), 2046, 2047, 2048, 16383, 16384, 70_000])
+def test_to_protobuf_writes_lengths_of_one_two_and_three_bytes(length: int) -> None:
+    value = AnyValue(string_value="v" * length)
+    array = AnyValue(array_value=ArrayValue(values=[value]))
+    items = [KeyValue(key="k", value=value), KeyValue(key="k" * length, value=array)]
+    packed = ExportTraceServiceRequest(
+        resource_spans=[{"scope_spans": [{"spans": [{"attributes": items, "name": "n" * length}]}]}]
+    ).SerializeToString()
+
+    assert to_protobuf(to_json(packed)) == packed
+
+
+def test_to_json_drops_unknown_fields_only() -> None:
+    span = Span(name="known").SerializeToString() + b"\x9a\x06\x01?"
+    packed = b"\x0a%c\x12%c\x12%c%b" % (len(span) + 4, len(span) + 2, len(span), span)
+
+    assert to_json(packed) == b'{"scopeSpans":[{"spans":[{"name":"known"}]}]}'
+
+
+# --- limits: depth ------------------------------------------------------------------------------
+
+
+def nested(levels: int, kind: str, leaf: str = '{"intValue":"1"}') -> str:
+    opening = {
+        "arrayValue": '{"arrayValue":{"values":[',
+        "kvlistValue": '{"kvlistValue":{"values":[{"key":"k","value":',
+    }[kind]
+    closing = {"arrayValue": "]}}", "kvlistValue": "}]}}"}[kind]
+    return opening * levels + leaf + closing * levels
+
+
+def fragment_with(value: str) -> bytes:
+    """The value at every place that takes one."""
+    attributes = '"attributes":[{"key":"deep","value":%s}]' % value  # noqa: UP031 - braces abound
+    return (
+        "{"
+        f'"resource":{{{attributes}}},'
+        f'"scopeSpans":[{{"scope":{{{attributes}}},'
+        f'"spans":[{{{attributes},"events":[{{{attributes}}}],"links":[{{{attributes}}}]}}]}}]'
+        "}"
+    ).encode()
+
+
+def unfold(entry: Mapping[str, Any]) -> list[Any]:
+    """The five attributes' values of `fragment_with`, as loaded."""
+    scope_spans = entry["scopeSpans"][0]
+    span = scope_spans["spans"][0]
+    holders = [entry["resource"], scope_spans["scope"], span, span["events"][0], span["links"][0]]
+    return [holder["attributes"][0]["value"] for holder in holders]
+
+
+@pytest.mark.parametrize("kind", ["arrayValue", "kvlistValue"])
+def test_thirty_levels_pass_unfolded_everywhere(kind: str) -> None:
+    fragment = fragment_with(nested(30, kind))
+
+    assert to_json(to_protobuf(fragment)) == fragment
+
+
+@pytest.mark.parametrize("kind", ["arrayValue", "kvlistValue"])
+@pytest.mark.parametrize("levels", [31, 32, 60, 200, 5000])
+def test_deeper_levels_fold_into_their_json_text(kind: str, levels: int) -> None:
+    tricky = '{"stringValue":"\\"arrayValue\\":{ \\\\"}'
+    packed = to_protobuf(fragment_with(nested(levels, kind, tricky)))
+
+    inside = json.dumps(nested(levels - 30, kind, tricky))
+    expected = fragment_with(nested(30, kind, f'{{"stringValue":{inside}}}'))
+    assert to_json(packed) == expected
+
+
+def test_folding_leaves_what_stands_beside_the_deep_value() -> None:
+    siblings = '{"intValue":"1"},%s,{"stringValue":"after"}' % nested(31, "arrayValue")  # noqa: UP031
+    value = f'{{"arrayValue":{{"values":[{siblings}]}}}}'
+    entry = entries_of(to_json(to_protobuf(fragment_with(value))))[0]
+
+    for found in unfold(entry):
+        values = found["arrayValue"]["values"]
+        assert values[0] == {"intValue": "1"}
+        assert values[2] == {"stringValue": "after"}
+
+
+def test_deepest_protobuf_that_parses_becomes_json() -> None:
+    for inner, levels in ((AnyValue(int_value=1), 46), (AnyValue(), 46)):
+        value = inner
+        for _ in range(levels):
+            value = AnyValue(array_value=ArrayValue(values=[value]))
+        packed = ExportTraceServiceRequest(
+            resource_spans=[
+                {"scope_spans": [{"spans": [{"attributes": [{"key": "k", "value": value}]}]}]}
+            ]
+        ).SerializeToString()
+        text = to_json(packed)
+        assert text.count(b'"arrayValue"') == levels
+
+
+# --- damage -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        b"{",
+        b"null",
+        b"{}]",
+        b"{},",
+        b"\xff",
+        b'{"nobody":1}',
+        b'{"schemaUrl":"\xff"}',
+        b'{"schemaUrl":"\\ud83d"}',
+        b'{"resource":[]}',
+        b'{"scopeSpans":[{"spans":[{"traceId":"xyz"}]}]}',
+        b'{"scopeSpans":[{"spans":[{"traceId":"abc"}]}]}',
+        b'{"scopeSpans":[{"spans":[{"traceId":"\xc3\xa9\xc3\xa9"}]}]}',
+        b'{"scopeSpans":[{"spans":[{"startTimeUnixNano":"-1"}]}]}',
+        b'{"scopeSpans":[{"spans":[{"startTimeUnixNano":"18446744073709551616"}]}]}',
+        b'{"scopeSpans":[{"spans":[{"startTimeUnixNano":"secret"}]}]}',
+        b'{"scopeSpans":[{"spans":[{"kind":2147483648}]}]}',
+        fragment_with('{"intValue":"9223372036854775808"}'),
+        fragment_with('{"intValue":"' + "9" * 5000 + '"}'),
+        fragment_with('{"doubleValue":"much"}'),
+        fragment_with('{"bytesValue":"a"}'),
+        fragment_with('{"bytesValue":"_-=="}'),
+        fragment_with(nested(300, "kvlistValue"))[:-3],
+        fragment_with(nested(300, "kvlistValue")) + b"}",
+        b"[" * 5000,
+    ],
+)
+def test_to_protobuf_raises_transcode_error_for_what_is_not_ours(fragment: bytes) -> None:
+    with pytest.raises(TranscodeError) as caught:
+        to_protobuf(fragment)
+
+    assert isinstance(caught.value, RelayError)
+    assert isinstance(caught.value, ValueError)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("fragment", [b"\x0a\x05", b"not protobuf", b"\x0a\x03\x1a\x01\xff"])
+def test_to_json_raises_transcode_error_for_what_is_no_protobuf(fragment: bytes) -> None:
+    with pytest.raises(TranscodeError, match="protobuf"):
+        to_json(fragment)
+
+
+def test_transcode_error_names_the_path_where_json_is_wrong() -> None:
+    with pytest.raises(TranscodeError, match=r"\[0\]\.scopeSpans\[0\]\.spans\[1\]\.kind"):
+        to_protobuf(b'{"scopeSpans":[{"spans":[{},{"kind":"server"}]}]}')
+
+
+@given(st.binary(max_size=80))
+def test_neither_direction_raises_another_error_for_noise(noise: bytes) -> None:
+    for transcode in (to_json, to_protobuf):
+        try:
+            transcode(noise)
+        except TranscodeError:
+            continue
+
+
+def test_schema_has_no_field_that_the_structs_do_not_have() -> None:
+    """A newer opentelemetry-proto with another field fails here, instead of losing it silently."""
+    pairs: dict[type[Message], type[msgspec.Struct]] = {
+        AnyValue: messages.AnyValue,
+        ArrayValue: messages.ArrayValue,
+        KeyValue: messages.KeyValue,
+        KeyValueList: messages.KeyValueList,
+        EntityRef: messages.EntityRef,
+        Resource: messages.Resource,
+        InstrumentationScope: messages.InstrumentationScope,
+        Span.Event: messages.Event,
+        Span.Link: messages.Link,
+        Status: messages.Status,
+        Span: messages.Span,
+        ScopeSpans: messages.ScopeSpans,
+        ResourceSpans: messages.ResourceSpans,
+    }
+    for official, ours in pairs.items():
+        expected = {field.json_name for field in official.DESCRIPTOR.fields}
+        assert set(ours.__struct_fields__) == expected
