@@ -227,7 +227,7 @@ def _end_line(collector: MockCollector) -> str:
     duplicates = collector.journal.duplicate_spans
     return (
         f"mockcollector stopped: {counts.requests} requests, {counts.spans_accepted} spans accepted"
-        f" ({duplicates} of them twice), {counts.spans_refused} refused; answers: {answers}"
+        f" ({duplicates} of them again), {counts.spans_refused} refused; answers: {answers}"
     )
 
 

@@ -281,17 +281,22 @@ class Journal:
         await self._wait_async(lambda: bool(self.spans(**wanted)), timeout)
         return self.assert_span(**wanted)
 
-    def wait_for_requests(self, count: int, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
-        """Wait until `count` requests have arrived, answered or not. Raises AssertionError."""
-        self._wait(lambda: self._arrived >= count, timeout)
-        self._check_requests(count, timeout)
+    def wait_for_requests(
+        self, count: int, timeout: float = DEFAULT_TIMEOUT_SECONDS, *, settled: bool = False
+    ) -> None:
+        """Wait until `count` requests have arrived; with `settled`, until their outcome is known.
+
+        A hanging request has arrived and is not settled. Raises AssertionError in the end.
+        """
+        self._wait(lambda: self._request_count(settled=settled) >= count, timeout)
+        self._check_requests(count, timeout, settled=settled)
 
     async def wait_for_requests_async(
-        self, count: int, timeout: float = DEFAULT_TIMEOUT_SECONDS
+        self, count: int, timeout: float = DEFAULT_TIMEOUT_SECONDS, *, settled: bool = False
     ) -> None:
         """As `wait_for_requests`, leaving the event loop (asyncio) free."""
-        await self._wait_async(lambda: self._arrived >= count, timeout)
-        self._check_requests(count, timeout)
+        await self._wait_async(lambda: self._request_count(settled=settled) >= count, timeout)
+        self._check_requests(count, timeout, settled=settled)
 
     def _wait(self, is_done: Callable[[], bool], timeout: float) -> None:
         with self._changed:
@@ -335,9 +340,15 @@ class Journal:
         lines = [f"{arrived} of {count} {kind} were accepted within {timeout:g} s"]
         raise AssertionError("\n".join([*lines, *self._describe_requests()]))
 
-    def _check_requests(self, count: int, timeout: float) -> None:
-        if self.counts.requests < count:
-            lines = [f"{self.counts.requests} of {count} requests arrived within {timeout:g} s"]
+    def _request_count(self, *, settled: bool) -> int:
+        return self._answers.total() if settled else self._arrived
+
+    def _check_requests(self, count: int, timeout: float, *, settled: bool) -> None:
+        with self._changed:
+            seen = self._request_count(settled=settled)
+        if seen < count:
+            verb = "were settled" if settled else "arrived"
+            lines = [f"{seen} of {count} requests {verb} within {timeout:g} s"]
             raise AssertionError("\n".join([*lines, *self._describe_requests()]))
 
     def _describe_requests(self) -> Iterator[str]:

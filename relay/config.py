@@ -136,7 +136,7 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     client_key: Path | None = None
     """PEM file of its private key."""
     proxy: Literal["auto", "none"] | Secret = "auto"
-    """auto: the environment's, for what is not loopback; else none, or a URL."""
+    """auto: the environment's, for what is not loopback; else none, or a URL's template."""
     max_batch_bytes: int = 4 * MIB
     """Largest body of one request, before compression."""
     max_batch_spans: int = 8192

@@ -29,6 +29,8 @@ _SECRET_HEADER = re.compile(
     r"auth|token|key|secret|pass|cookie|credential|honeycomb-team", re.IGNORECASE
 )
 _LONG = 20  # a value of this length is more likely a secret than the name of a data set
+# Keys whose words are settled and checked, and whose work a later version does.
+_NOT_YET = {"concurrency": "concurrency", "hold": "hold_seconds", "max_age": "max_age_seconds"}
 
 
 class FoundDestination(NamedTuple):
@@ -99,6 +101,10 @@ def _check_pairs(found: FoundDestination, reading: Reading) -> None:
 
 
 def _warn(destination: DestinationConfig, found: FoundDestination, reading: Reading) -> None:
+    default = DestinationConfig(name="", endpoint="")
+    for name, field in _NOT_YET.items():
+        if getattr(destination, field) != getattr(default, field):
+            reading.warnings.append(f"{found.where}: {_key(found, name)} has no effect yet")
     if destination.source is not None and isinstance(found.raw, dict) and _has_literal(found.raw):
         reading.warn_if_exposed(destination.source, "a secret")
     if not destination.endpoint:

@@ -163,7 +163,8 @@ def readable_file(value: object, resolver: Resolver) -> Path | None:
         try:
             read_text(found)
         except ConfigError as error:
-            raise ConfigError(f"{found} cannot be read: {error.message}") from None
+            written = shown(value) if has_reference(str(value)) else str(found)
+            raise ConfigError(f"{written} cannot be read: {error.message}") from None
     return found
 
 
@@ -321,7 +322,7 @@ def endpoint(value: object, resolver: Resolver) -> str:
 
 
 def proxy(value: object, resolver: Resolver) -> str | Secret:
-    """The words auto and none, or the URL of a proxy."""
+    """The words auto and none, or the template of a proxy's URL, checked as it is now."""
     word = text(value, resolver)
     if word in {"auto", "none"}:
         return word
@@ -330,7 +331,7 @@ def proxy(value: object, resolver: Resolver) -> str | Secret:
     except ConfigError as error:
         hint = '"auto", "none" or a URL such as "http://proxy.example:3128"'
         raise ConfigError(error.message, hint=hint) from None
-    return Secret(word)
+    return Secret(str(value))
 
 
 def preset(value: object, resolver: Resolver) -> str | None:

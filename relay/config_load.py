@@ -111,7 +111,7 @@ def _read_toml(path: Path, reading: Reading) -> dict[str, Any]:
 
 
 def _toml_words(words: str, text: str) -> str:
-    """tomllib's message with its place first: "line 3, column 7: Invalid value"."""
+    """Tomllib's message with its place first: "line 3, column 7: Invalid value"."""
     match = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", words)
     if match is None:
         return words
@@ -136,6 +136,8 @@ def _read_config(
     admin = AdminConfig(**read_table(raw.get("admin"), ADMIN_KEYS, "admin", where, reading))
     if len(reading.problems) == problems_before:  # else a default would be compared
         _check_listeners(ingest, admin, where, reading)
+    if buffer.when_full != BufferConfig().when_full:
+        reading.warnings.append(f"{where}: buffer.when_full: this version always refuses")
     if source and ingest.tokens and reading.has_literal(raw.get("ingest"), "tokens"):
         reading.warn_if_exposed(source, "a token")
 

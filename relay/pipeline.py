@@ -74,7 +74,7 @@ class Pipeline:
                 spans=checked.spans,
                 encoding=encoding.name.lower(),
                 bytes=len(body),
-                services=", ".join(sorted({name for piece in pieces for name in piece.services})),
+                services=", ".join(pieces[0].services),
                 sender=sender.address,
             )
         if not checked.rejected and not checked.warnings:

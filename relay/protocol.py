@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -124,6 +125,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._drained_bytes = 0
         self._write_paused_since = 0.0
         self._is_closing_after_body = False
+        self._has_upgrade_offer = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or close it at once when there are too many."""
@@ -144,7 +146,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._chunk_bytes = len(data)
         self._has_begun_in_chunk = False
         body_bytes = self._body_bytes
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._go_on_without_upgrade(data[offer.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if self._phase is _HEADERS:
             if self._has_begun_in_chunk:  # the piece may also hold the end of another request
                 self._header_bytes = self._measured_header_bytes()
@@ -187,6 +196,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse("header_bytes")
         if len(self.pipeline) >= limits.pipelined_requests:
             self._refuse("pipelined_requests")
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._has_upgrade_offer = True
+            return
         super().on_headers_complete()
         self.headers = _TRAILERS  # the app has the list that was filled until now
         if not self.cycle.keep_alive:
@@ -207,6 +219,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait for the answer, and then for the next request."""
+        if self._has_upgrade_offer:
+            return  # the parser thinks that no HTTP follows; it will be read by another
         super().on_message_complete()
         self._phase = _WAITING
         self._phase_since = self.loop.time()
@@ -281,14 +295,34 @@ class LimitedProtocol(HttpToolsProtocol):
         """Bytes of the request line and of the headers so far, as they stood on the wire."""
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Read the request again as one that offers no other protocol, and then its body.
+
+        The parser skips the body of a request with an Upgrade header, which some clients send
+        along with every first request: its spans would be lost with an answer of 200.
+        """
+        self._has_upgrade_offer = False
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                options = [option.strip() for option in value.split(b",")]
+                kept = b", ".join(o for o in options if o.lower() != b"upgrade")
+                lines.append(b"%s: %s" % (name, kept))
+            elif name != b"upgrade":
+                lines.append(b"%s: %s" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
     def _refuse(self, limit: str) -> None:
         """Close, and stop the parser that called us."""
         self._close_for(limit)
         raise LimitPassed(limit)
 
     def _close_for(self, limit: str) -> None:
-        if self.transport.is_closing():
-            return
+        if self.transport.is_closing() and limit != "write_seconds":
+            return  # closing ends by itself unless the sender does not read
         self._on_limit(limit)
         if limit == "idle_seconds":
             self.transport.close()  # nothing is under way: part in good order

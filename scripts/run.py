@@ -5,7 +5,7 @@ Otherwise everything of it lies in `.otlp-relay/` of this checkout: no state of 
 is touched.
 """
 
-import http.client
+import json
 import os
 import signal
 import socket
@@ -57,8 +57,8 @@ class Stopped(Exception):
 def main() -> int:
     """Start, show, serve; the exit code is the relay's."""
     given = os.environ.get("CONFIG") or os.environ.get("OTLP_RELAY_CONFIG")
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
     children: list[subprocess.Popen[bytes]] = []
     try:
         return run(given, children)
@@ -78,6 +78,7 @@ def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
         config = STATE / "relay.toml"
         if not config.exists():
             STATE.mkdir(mode=0o700, exist_ok=True)
+            config.touch(mode=0o600)
             config.write_text(CONFIG)
         for port, whose in (
             (INGEST, "the relay"),
@@ -90,12 +91,10 @@ def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
                               "--require-header", "Authorization=Bearer make-run"))  # fmt: skip
         wait_for_port(MOCK, children[-1])
     print(f"relay with {config.relative_to(Path.cwd()) if not given else config}", flush=True)
-    relay = start("otlp-relay", "serve", "--config", str(config), "--log-level", "debug")
+    relay = start("otlp-relay", "serve", "--config", str(config), "--log-level", "debug",
+                  "--log-format", "text")  # fmt: skip
     children.append(relay)
-    if given:
-        time.sleep(0)  # a config of its own: its ports are its own, too
-    else:
-        wait_until_ready(relay)
+    wait_until_ready(relay, config)
     print("\none test trace and its way:", flush=True)
     tell = [str(BIN / "otlp-relay"), "send-test-trace", "--config", str(config)]
     shown = subprocess.run(tell, check=False).returncode
@@ -107,8 +106,8 @@ def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
     """The first signal ends it; further ones wait for that."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     raise Stopped
 
 
@@ -155,22 +154,16 @@ def wait_for_port(port: int, child: subprocess.Popen[bytes]) -> None:
     sys.exit(f"nothing came up on port {port} within {START_SECONDS} s")
 
 
-def wait_until_ready(child: subprocess.Popen[bytes]) -> None:
-    """Until `/readyz` says that a span could be kept."""
-    wait_for_port(ADMIN, child)
+def wait_until_ready(child: subprocess.Popen[bytes], config: Path) -> None:
+    """Until `otlp-relay status` says that a span could be kept, or the relay ended."""
     deadline = time.monotonic() + START_SECONDS
+    ask = [str(BIN / "otlp-relay"), "status", "--config", str(config), "--json"]
     while child.poll() is None and time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", ADMIN, timeout=2)
-        try:
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        finally:
-            connection.close()
-        time.sleep(0.02)
-    sys.exit("the relay did not become ready")
+        shown = subprocess.run(ask, check=False, capture_output=True)
+        if shown.returncode == 0 and json.loads(shown.stdout)["ready"]:
+            return
+        time.sleep(0.05)
+    sys.exit(child.returncode or "the relay did not become ready")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import apsw
 from relay.buffer.logfile import LogFile
 from relay.buffer.place import Place
 from relay.buffer.retention import Retention, shrink
+from relay.buffer.schema import fetch
 from relay.buffer.settings import BufferSettings
 from relay.buffer.space import COMMIT_OVERHEAD_BYTES, Space
 
@@ -27,9 +28,7 @@ _SMALLEST_NEED_BYTES = 16 * 1024
 class Housekeeping:
     """What is due, and doing one step of it. Lives in the writer's thread."""
 
-    def __init__(
-        self, place: Place, settings: BufferSettings, clock_ns: Callable[[], int]
-    ) -> None:
+    def __init__(self, place: Place, settings: BufferSettings, clock_ns: Callable[[], int]) -> None:
         self._place = place
         self._settings = settings
         self._clock_ns = clock_ns
@@ -51,9 +50,7 @@ class Housekeeping:
     def oldest(self, file: LogFile) -> tuple[int, int]:
         """First row kept and its received time; zeros when nothing is kept."""
         if not self._oldest_is_known:
-            found = file.connection.execute(
-                "SELECT id, received_ns FROM rows ORDER BY id LIMIT 1"
-            ).fetchall()
+            found = fetch(file.connection, "SELECT id, received_ns FROM rows ORDER BY id LIMIT 1")
             self._oldest = (int(found[0][0]), int(found[0][1])) if found else (0, 0)
             self._oldest_is_known = bool(found)
         return self._oldest
@@ -64,6 +61,13 @@ class Housekeeping:
         self._wal_since_checkpoint += need_bytes + COMMIT_OVERHEAD_BYTES // 4
         if has_moves:
             self._expire_due_ns = 0  # ranges moved: look again what may go
+
+    def reload(self, settings: BufferSettings) -> None:
+        """Hold to these from now on."""
+        self._settings = settings
+        self._retention = Retention(settings)
+        self.space.settings = settings
+        self._expire_due_ns, self._next_expire = 0, 0.0
 
     # -- room ---------------------------------------------------------------------------------
 
@@ -120,8 +124,10 @@ class Housekeeping:
         self._checkpoint(file)
         changed = self._expire(file)
         changed |= self._trim_letters(file)
-        if is_idle and not changed and shrink(
-            file.connection, freelist_bytes=self.space.freelist_bytes
+        if (
+            is_idle
+            and not changed
+            and shrink(file.connection, freelist_bytes=self.space.freelist_bytes)
         ):
             self.space.measure(file.connection)
             self._has_more = True

@@ -9,15 +9,16 @@ from collections.abc import Iterable
 
 import apsw
 
+from relay.buffer.schema import fetch
 from relay.buffer.settings import BufferSettings
 from relay.buffer.views import LetterCount, StoredLetter
 from relay.compression import unzstd, zstd_1
 from relay.records import DeadLetter, Encoding
 
 _INSERT = "INSERT INTO dead_letters VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_COLUMNS = (
-    "id, set_aside_ns, received_ns, destination, reason, status, spans, affected, encoding,"
-    " row, raw_bytes, stored_bytes, checksum, path, trace_ids, words, body"
+_SELECT = (
+    "SELECT id, set_aside_ns, received_ns, destination, reason, status, spans, affected, encoding,"
+    " row, raw_bytes, stored_bytes, checksum, path, trace_ids, words, body FROM dead_letters "
 )
 _OVERHEAD_BYTES = 200
 _TRIM_STEP = 64
@@ -36,7 +37,7 @@ def _checksum(letter: DeadLetter, set_aside_ns: int, words: str, body: bytes) ->
         letter.row,
         len(letter.trace_ids),
     )
-    texts = "\0".join((letter.destination, letter.reason, letter.path, words))
+    texts = f"{letter.destination}\0{letter.reason}\0{letter.path}\0{words}"
     checksum = zlib.crc32(texts.encode("utf-8", "surrogatepass"), zlib.crc32(numbers))
     return zlib.crc32(body, zlib.crc32(letter.trace_ids, checksum))
 
@@ -46,16 +47,18 @@ class LetterBox:
 
     def __init__(self, connection: apsw.Connection, settings: BufferSettings) -> None:
         self._connection = connection
-        self._settings = settings
+        self.settings = settings
         self.dropped = 0
         self.counts: dict[str, LetterCount] = {}
         self.load()
 
     def load(self) -> None:
         """Count anew from disk, by an index that holds no bodies."""
-        found = self._connection.execute(
-            "SELECT destination, count(*), sum(stored_bytes) FROM dead_letters GROUP BY destination"
-        ).fetchall()
+        found = fetch(
+            self._connection,
+            "SELECT destination, count(*), sum(stored_bytes) FROM dead_letters"
+            " GROUP BY destination",
+        )
         self.counts = {name: LetterCount(count, size) for name, count, size in found}
 
     @property
@@ -97,14 +100,15 @@ class LetterBox:
 
         Inside the caller's transaction.
         """
-        excess = self.stored_bytes - self._settings.dead_letter_limit_bytes
-        oldest_ns = now_ns - int(self._settings.dead_letter_seconds * 1e9)
+        excess = self.stored_bytes - self.settings.dead_letter_limit_bytes
+        oldest_ns = now_ns - int(self.settings.dead_letter_seconds * 1e9)
         gone: list[tuple[int, str, int]] = []
-        for letter_id, set_aside_ns, destination, size in self._connection.execute(
+        for letter_id, set_aside_ns, destination, size in fetch(
+            self._connection,
             "SELECT id, set_aside_ns, destination, stored_bytes FROM dead_letters"
             " ORDER BY id LIMIT ?",
             (_TRIM_STEP,),
-        ).fetchall():
+        ):
             if excess <= 0 and set_aside_ns >= oldest_ns:
                 break
             excess -= size
@@ -118,7 +122,7 @@ class LetterBox:
 
     def is_over(self) -> bool:
         """Whether `trim` has something to do for space."""
-        return self.stored_bytes > self._settings.dead_letter_limit_bytes
+        return self.stored_bytes > self.settings.dead_letter_limit_bytes
 
     def _count(self, destination: str, count: int, size: int) -> None:
         # A new dict each time: the event loop reads the published one without a lock.
@@ -136,10 +140,11 @@ def _storable(text: str) -> str:
 
 def newest_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter]:
     """The newest dead letters, newest first."""
-    found = connection.execute(
-        f"SELECT {_COLUMNS} FROM dead_letters ORDER BY id DESC LIMIT ?",  # noqa: S608
+    found = fetch(
+        connection,
+        _SELECT + "ORDER BY id DESC LIMIT ?",
         (limit,),
-    ).fetchall()
+    )
     return [_stored(row) for row in found]
 
 
@@ -147,19 +152,22 @@ def letters_of_trace(
     connection: apsw.Connection, trace_id: bytes, *, after: int, step: int
 ) -> tuple[list[StoredLetter], int | None]:
     """Dead letters of a trace among the `step` after id `after`, and where to go on (None: end)."""
-    ids = connection.execute(
-        "SELECT id, trace_ids FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?", (after, step)
-    ).fetchall()
+    ids = fetch(
+        connection,
+        "SELECT id, trace_ids FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+        (after, step),
+    )
     wanted = [
         letter_id for letter_id, trace_ids in ids if packed_index(trace_ids, trace_id) is not None
     ]
     found = [
         _stored(row)
         for letter_id in wanted
-        for row in connection.execute(
-            f"SELECT {_COLUMNS} FROM dead_letters WHERE id = ?",  # noqa: S608
+        for row in fetch(
+            connection,
+            _SELECT + "WHERE id = ?",
             (letter_id,),
-        ).fetchall()
+        )
     ]
     return found, ids[-1][0] if len(ids) == step else None
 

@@ -17,6 +17,7 @@ from relay.buffer.moves import Delivery, Move
 from relay.buffer.owed import Ranges
 from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group
+from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
 from relay.buffer.views import Loaded, LoadedDestination, Totals
 
@@ -54,22 +55,24 @@ class LogFile:
         return self.totals - self.gone
 
     def _load(self) -> None:
-        execute = self.connection.execute
-        sequence = execute("SELECT seq FROM sqlite_sequence WHERE name = 'rows'").get
+        sequence = fetch_value(
+            self.connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'"
+        )
         self.last_row = int(sequence or 0)
-        kept = execute("SELECT * FROM totals").fetchall()
+        kept = fetch(self.connection, "SELECT * FROM totals")
         numbers = [int(number) for number in kept[0][1:]] if kept else [0] * 6
         self.totals, self.gone = Totals(*numbers[:3]), Totals(*numbers[3:])
-        newest = execute(
+        newest = fetch(
+            self.connection,
             "SELECT id, rows_before + 1, spans_before + spans, bytes_before + raw_bytes"
-            " FROM rows ORDER BY id DESC LIMIT 1"
-        ).fetchall()
+            " FROM rows ORDER BY id DESC LIMIT 1",
+        )
         for row, *sums in newest:
             self.last_row = max(self.last_row, row)
             self.totals = Totals(*sums)
-        for name, paused, stored in execute(
-            "SELECT name, paused, ranges FROM destinations"
-        ).fetchall():
+        for name, paused, stored in fetch(
+            self.connection, "SELECT name, paused, ranges FROM destinations"
+        ):
             try:
                 ranges = owed.decode(stored)
             except ValueError:
@@ -102,20 +105,22 @@ class LogFile:
         return result
 
     def _before(self, row: int) -> Totals:
-        found = self.connection.execute(
+        found = fetch(
+            self.connection,
             "SELECT rows_before, spans_before, bytes_before FROM rows"
             " WHERE id >= ? ORDER BY id LIMIT 1",
             (row,),
-        ).fetchall()
+        )
         return Totals(*found[0]) if found else self.totals
 
     def oldest_ns(self, ranges: Ranges) -> int:
         """Received time of the first row of `ranges`; 0 when there is none."""
         for item in owed.clip(ranges, self.last_row):
-            found = self.connection.execute(
+            found = fetch_value(
+                self.connection,
                 "SELECT received_ns FROM rows WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
                 (item.start.row, item.end.row + 1 if item.end else self.last_row + 1),
-            ).get
+            )
             if found is not None:
                 return int(found)
         return 0
@@ -269,7 +274,7 @@ def _salvage(
     with suppress(apsw.Error, OSError):
         connection = schema.open_reader(place.database, vfs=vfs)
         try:
-            found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'rows'").get
+            found = fetch_value(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
             row = max(above_row, int(found or 0))
             for name, paused in connection.execute("SELECT name, paused FROM destinations"):
                 known.setdefault(str(name), Persisted((), bool(paused)))

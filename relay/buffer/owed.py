@@ -19,7 +19,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[int, int, int | None, int]]).decode
 
 
-class DamagedRanges(ValueError):  # noqa: N818 - named after what was found
+class DamagedRanges(ValueError):
     """A list of ranges whose bytes are not those that were written."""
 
 

@@ -16,6 +16,7 @@ import apsw
 from relay.buffer import schema
 from relay.buffer.letters import letters_of_trace, newest_letters, packed_index
 from relay.buffer.rows import Part, RowColumns, read_parts, read_row
+from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.views import DamagedRow, StoredLetter
 from relay.records import Encoding, StoredRow
 
@@ -127,7 +128,7 @@ class Reader:
         while (job := self._queue.get()) is not None:
             try:
                 result = job.question(self._open())
-            except BaseException as error:  # noqa: BLE001 - raised again where the answer is awaited
+            except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
                 if not isinstance(error, (apsw.BusyError, *schema.CORRUPT_ERRORS)):
                     self._close()
                 job.answer(None, error)
@@ -150,19 +151,17 @@ class Reader:
             self._connection = None
 
 
-def read_rows(
-    connection: apsw.Connection, first_row: int, last_row: int, budget: Budget
-) -> Chunk:
+def read_rows(connection: apsw.Connection, first_row: int, last_row: int, budget: Budget) -> Chunk:
     """Rows of `first_row`…`last_row` (both included) that fit into `budget`, some at a time."""
-    meta = connection.execute(
+    meta = fetch(
+        connection,
         "SELECT id, encoding, spans, raw_bytes FROM rows WHERE id >= ? AND id <= ?"
         " ORDER BY id LIMIT ?",
         (first_row, last_row, _META_ROWS),
-    ).fetchall()
+    )
     raw_bytes, spans, encoding = budget.raw_bytes, budget.spans, budget.encoding
     is_first = budget.is_first
-    chosen = 0
-    for row_id, row_encoding, row_spans, row_bytes in meta:
+    for chosen, (row_id, row_encoding, row_spans, row_bytes) in enumerate(meta):
         if budget.one_encoding and encoding is not None and row_encoding != encoding:
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
         if not is_first and (row_bytes > raw_bytes or row_spans > spans):
@@ -170,7 +169,6 @@ def read_rows(
         if encoding is None and _is_encoding(row_encoding):
             encoding = Encoding(row_encoding)
         raw_bytes, spans, is_first = raw_bytes - row_bytes, spans - row_spans, False
-        chosen += 1
     next_row = meta[-1][0] + 1 if len(meta) == _META_ROWS else last_row + 1
     return Chunk(_bodies(connection, meta), next_row, is_full=False)
 
@@ -180,21 +178,30 @@ def _is_encoding(value: object) -> bool:
 
 
 def _bodies(
-    connection: apsw.Connection, meta: list[tuple[int, int, int, int]]
+    connection: apsw.Connection, meta: list[tuple[Any, ...]]
 ) -> list[StoredRow | DamagedRow]:
     if not meta:
         return []
-    found = connection.execute(
-        "SELECT * FROM rows WHERE id >= ? AND id <= ? ORDER BY id", (meta[0][0], meta[-1][0])
-    ).fetchall()
+    found = fetch(
+        connection,
+        "SELECT * FROM rows WHERE id >= ? AND id <= ? ORDER BY id",
+        (meta[0][0], meta[-1][0]),
+    )
     return [read_row(RowColumns(*columns)) for columns in found]
+
+
+def read_one(connection: apsw.Connection, row: int) -> StoredRow | None:
+    """That row; None when it has gone or is damaged."""
+    found = fetch(connection, "SELECT * FROM rows WHERE id = ?", (row,))
+    read = read_row(RowColumns(*found[0])) if found else None
+    return read if isinstance(read, StoredRow) else None
 
 
 def first_received_ns(connection: apsw.Connection, first_row: int) -> int:
     """Received time of the first row that is not before `first_row`; 0 when there is none."""
-    found = connection.execute(
-        "SELECT received_ns FROM rows WHERE id >= ? ORDER BY id LIMIT 1", (first_row,)
-    ).get
+    found = fetch_value(
+        connection, "SELECT received_ns FROM rows WHERE id >= ? ORDER BY id LIMIT 1", (first_row,)
+    )
     return int(found) if found is not None else 0
 
 
@@ -202,16 +209,19 @@ def trace_rows(
     connection: apsw.Connection, trace_id: bytes, after_row: int
 ) -> tuple[list[int], int | None]:
     """Rows holding the trace among the next many, and after which row to go on (None: end)."""
-    count, last = connection.execute(
-        "SELECT count(*), max(row) FROM (SELECT row FROM traces WHERE row > ? ORDER BY row LIMIT ?)",
+    count, last = fetch(
+        connection,
+        "SELECT count(*), max(row) FROM"
+        " (SELECT row FROM traces WHERE row > ? ORDER BY row LIMIT ?)",
         (after_row, _TRACE_ROWS),
-    ).fetchall()[0]
+    )[0]
     if not count:
         return [], None
-    hits = connection.execute(
+    hits = fetch(
+        connection,
         "SELECT row, ids FROM traces WHERE row > ? AND row <= ? AND instr(ids, ?) > 0",
         (after_row, last, trace_id),
-    ).fetchall()
+    )
     rows = [row for row, ids in hits if packed_index(ids, trace_id) is not None]
     return rows, last if count == _TRACE_ROWS else None
 
@@ -220,11 +230,12 @@ def trace_places(
     connection: apsw.Connection, trace_id: bytes, row: int
 ) -> tuple[list[PartPlace], list[DeliveredEntry]]:
     """The requests of `row` that hold the trace, and the deliveries that speak of the row."""
-    found = connection.execute(
+    found = fetch(
+        connection,
         "SELECT rows.encoding, rows.parts, traces.ids FROM rows JOIN traces ON traces.row = rows.id"
         " WHERE rows.id = ?",
         (row,),
-    ).fetchall()
+    )
     places: list[PartPlace] = []
     for encoding, parts, ids in found:
         first_span = 0
@@ -234,11 +245,12 @@ def trace_places(
             first_span += part.spans
     entries = [
         DeliveredEntry(name, (start_row, start_span), (end_row, end_span), at_ns, status)
-        for name, start_row, start_span, end_row, end_span, at_ns, status in connection.execute(
+        for name, start_row, start_span, end_row, end_span, at_ns, status in fetch(
+            connection,
             "SELECT destination, start_row, start_span, end_row, end_span, at_ns, status"
             " FROM deliveries WHERE (end_row, end_span) > (?, 0) AND start_row <= ?",
             (row, row),
-        ).fetchall()
+        )
     ]
     return places, entries
 
@@ -271,11 +283,12 @@ def list_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter]:
 
 def recent_parts(connection: apsw.Connection, before_row: int, limit: int) -> list[RecentPart]:
     """Requests of up to `limit` rows before `before_row`, newest first."""
-    found = connection.execute(
+    found = fetch(
+        connection,
         "SELECT rows.id, rows.parts, traces.ids FROM rows JOIN traces ON traces.row = rows.id"
         " WHERE rows.id < ? ORDER BY rows.id DESC LIMIT ?",
         (before_row, limit),
-    ).fetchall()
+    )
     return [
         RecentPart(row, part, own_ids)
         for row, parts, ids in found

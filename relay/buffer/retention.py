@@ -11,7 +11,7 @@ import apsw
 
 from relay.buffer import owed
 from relay.buffer.logfile import LogFile
-from relay.buffer.schema import PAGE_BYTES
+from relay.buffer.schema import PAGE_BYTES, fetch, fetch_value
 from relay.buffer.settings import MIB, BufferSettings
 from relay.buffer.views import Totals
 
@@ -43,10 +43,11 @@ class Retention:
     def next_due_ns(self, file: LogFile) -> int | None:
         """When the oldest delivered row will have been kept long enough; None: there is none."""
         for first, end in self._deletable(file):
-            found = file.connection.execute(
+            found = fetch_value(
+                file.connection,
                 "SELECT received_ns FROM rows WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
                 (first, end),
-            ).get
+            )
             if found is not None:
                 return int(found) + self._keep_ns
         return None
@@ -62,11 +63,12 @@ class Retention:
 
     def _step(self, file: LogFile, received_before_ns: int | None) -> int:
         for first, end in self._deletable(file):
-            found = file.connection.execute(
+            found = fetch(
+                file.connection,
                 "SELECT id, received_ns, length(parts) + length(body), spans, raw_bytes FROM rows"
                 " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
                 (first, end, _CANDIDATES),
-            ).fetchall()
+            )
             if not found:
                 continue
             chosen = Totals()
@@ -90,14 +92,21 @@ class Retention:
         with connection:
             connection.execute("DELETE FROM rows WHERE id >= ? AND id <= ?", (first, last))
             connection.execute("DELETE FROM traces WHERE row >= ? AND row <= ?", (first, last))
-            oldest = connection.execute("SELECT min(id) FROM rows").get or file.last_row + 1
+            oldest = fetch_value(connection, "SELECT min(id) FROM rows") or file.last_row + 1
             connection.execute(
                 "DELETE FROM deliveries WHERE (end_row, end_span) <= (?, 0)", (oldest,)
             )
             connection.execute(
                 "UPDATE totals SET rows = ?, spans = ?, raw_bytes = ?,"
                 " gone_rows = ?, gone_spans = ?, gone_raw_bytes = ?",
-                (totals.rows, totals.spans, totals.raw_bytes, gone.rows, gone.spans, gone.raw_bytes),
+                (
+                    totals.rows,
+                    totals.spans,
+                    totals.raw_bytes,
+                    gone.rows,
+                    gone.spans,
+                    gone.raw_bytes,
+                ),
             )
         file.gone = gone
         seconds = time.monotonic() - started
@@ -111,5 +120,5 @@ def shrink(connection: apsw.Connection, *, freelist_bytes: int) -> bool:
     """Give some free pages back to the file system; returns whether there were too many."""
     if freelist_bytes <= _KEEP_FREE_BYTES + _VACUUM_PAGES * PAGE_BYTES:
         return False
-    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    fetch(connection, f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
     return True

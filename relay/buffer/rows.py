@@ -166,9 +166,7 @@ def build_group(
         group.rows.append(columns)
         group.traces.append((row_id, trace_ids))
         group.stored.append(
-            StoredRow(
-                row_id, draft.received_ns, draft.encoding, draft.flags, draft.spans, body
-            )
+            StoredRow(row_id, draft.received_ns, draft.encoding, draft.flags, draft.spans, body)
         )
         group.need_bytes += (
             len(columns.body) + len(columns.parts) + len(trace_ids) + ROW_OVERHEAD_BYTES
@@ -231,7 +229,8 @@ def _number(value: object) -> int:
 
 
 def _damaged(columns: RowColumns, words: str) -> DamagedRow:
-    body = columns.body if isinstance(columns.body, bytes) else b""
+    found: object = columns.body
+    body = found if isinstance(found, bytes) else b""
     try:
         body = unzstd(body, min(_number(columns.raw_bytes), MAX_DAMAGED_BYTES))
     except (ValueError, OverflowError, MemoryError):

@@ -5,8 +5,9 @@ version 1 would misread needs a new number and a migration that is O(1).
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -103,7 +104,20 @@ INSERT INTO totals VALUES (1, 0, 0, 0, 0, 0, 0);
 """
 
 
-class NewerSchema(Exception):  # noqa: N818 - a fact about the file, not a fault
+def fetch(
+    connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
+    """All rows at once: no cursor stays open, which would hold up the checkpoint."""
+    return connection.execute(sql, bindings).fetchall()
+
+
+def fetch_value(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> Any:
+    """The first column of the only row; None when there is no row."""
+    found = fetch(connection, sql, bindings)
+    return found[0][0] if found else None
+
+
+class NewerSchema(Exception):
     """The file was written by a newer version; `version` is its schema's number."""
 
     def __init__(self, version: int) -> None:
@@ -111,7 +125,9 @@ class NewerSchema(Exception):  # noqa: N818 - a fact about the file, not a fault
         super().__init__(f"schema {version}")
 
 
-def open_writer(path: Path, settings: BufferSettings, *, floor: int, vfs: str | None) -> apsw.Connection:
+def open_writer(
+    path: Path, settings: BufferSettings, *, floor: int, vfs: str | None
+) -> apsw.Connection:
     """The one connection that writes; makes the file when it is new, ids beginning at `floor`.
 
     Raises NewerSchema, one of CORRUPT_ERRORS or one of DISK_ERRORS.
@@ -140,12 +156,14 @@ def open_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
     """A connection that cannot write. Raises one of CORRUPT_ERRORS or DISK_ERRORS."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     connection.set_busy_timeout(2000)
+    # Closing must not try to write the WAL back: that is the writer's, and wants its locks.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     return connection
 
 
 def refuse_newer(path: Path, *, vfs: str | None) -> None:
     """Raise NewerSchema if the file's schema is newer than ours."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    connection = open_reader(path, vfs=vfs)
     try:
         version = connection.pragma("user_version")
     finally:
@@ -155,7 +173,7 @@ def refuse_newer(path: Path, *, vfs: str | None) -> None:
 
 
 def _create_schema(connection: apsw.Connection, floor: int) -> None:
-    if connection.execute("SELECT count(*) FROM sqlite_schema").get:
+    if fetch_value(connection, "SELECT count(*) FROM sqlite_schema"):
         raise apsw.NotADBError("relay.db belongs to another program")
     connection.pragma("page_size", PAGE_BYTES)
     connection.pragma("auto_vacuum", 2)

@@ -17,7 +17,7 @@ class Space:
 
     def __init__(self, place: Place, settings: BufferSettings) -> None:
         self._place = place
-        self._settings = settings
+        self.settings = settings
         self._written_bytes = 0
         self.database_bytes = 0
         self.freelist_bytes = 0
@@ -42,15 +42,15 @@ class Space:
     @property
     def is_stale(self) -> bool:
         """Whether so much was written since the last look that another one is due."""
-        return self._written_bytes >= min(2 * MIB, self._settings.max_size_bytes // 64)
+        return self._written_bytes >= min(2 * MIB, self.settings.max_size_bytes // 64)
 
     @property
     def room_bytes(self) -> int:
         """What may still be used, by `max_size` and by `min_free`; may be negative."""
         used = self.database_bytes + self.wal_bytes + self.reserve_bytes
-        by_size = self._settings.max_size_bytes - used
+        by_size = self.settings.max_size_bytes - used
         # Pages on the freelist are ours already: using them takes nothing from the file system.
-        by_free = self.free_bytes + self.freelist_bytes - self._settings.min_free_bytes
+        by_free = self.free_bytes + self.freelist_bytes - self.settings.min_free_bytes
         return min(by_size, by_free) - self._written_bytes
 
     def fits(self, size: int) -> bool:
@@ -60,4 +60,4 @@ class Space:
     @property
     def is_low(self) -> bool:
         """Whether delivered rows should begin to give way, before somebody has to wait for it."""
-        return self.room_bytes < min(16 * MIB, self._settings.max_size_bytes // 8)
+        return self.room_bytes < min(16 * MIB, self.settings.max_size_bytes // 8)

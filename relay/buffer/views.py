@@ -89,7 +89,7 @@ class TracePlace:
     dead_letter: DeadLetter | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecentTrace:
     """One of the newest traces: its id (16 bytes) and the request that last brought spans of it."""
 

@@ -67,11 +67,18 @@ class Corrupt:
     answer: Answer
 
 
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """From now on these settings hold."""
+
+    settings: BufferSettings
+
+
 class Stop:
     """Commit what waits, write back the WAL and end."""
 
 
-Message = Append | Flush | Corrupt | Stop
+Message = Append | Flush | Corrupt | Reload | Stop
 
 
 class Events(Protocol):
@@ -116,7 +123,7 @@ class Published:
     letters_dropped: int = 0
 
 
-class _NoRoom(Exception):  # noqa: N818 - an outcome, caught in this file
+class _NoRoom(Exception):
     """The transaction does not fit."""
 
 
@@ -186,7 +193,7 @@ class Writer:
             while not self._stopping:
                 self._turn()
             self._commit_moves([])
-        except BaseException as caught:  # noqa: BLE001 - told to the daemon, which ends
+        except BaseException as caught:
             log.exception("buffer_writer_died")
             self.last_error = f"the writer died: {type(caught).__name__}"
             error = caught
@@ -199,7 +206,7 @@ class Writer:
     def _refuse_rest(self) -> None:
         answers: list[Answer] = []
         while (message := self._next(0.0)) is not None:
-            if not isinstance(message, Stop) and message.answer is not None:
+            if isinstance(message, Append | Flush | Corrupt) and message.answer is not None:
                 answers.append(message.answer)
         self._events.refused(answers, BufferUnavailable("the buffer is closed"))
 
@@ -231,6 +238,8 @@ class Writer:
                     flushes.append(message.answer)
             elif isinstance(message, Corrupt):
                 self._replace_reported(message)
+            elif isinstance(message, Reload):
+                self._reload(message.settings)
             else:
                 self._stopping = True
             message = self._next(0.0)
@@ -433,6 +442,12 @@ class Writer:
         self._known_row = 0
         self._adopt(new)
         self._events.replaced(new.last_row)
+
+    def _reload(self, settings: BufferSettings) -> None:
+        self._settings = settings
+        self._house.reload(settings)
+        if self._file is not None:
+            self._file.letters.settings = settings
 
     # -- housekeeping -------------------------------------------------------------------------
 

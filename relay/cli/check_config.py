@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from relay.cli.options import config_option, json_option
+from relay.cli.options import config_option, json_option, printable
 from relay.config import Config
 from relay.config_load import load
 from relay.config_tables import one_line, problems_of
@@ -33,13 +33,13 @@ def check_config(config_path: str | None, as_json: bool) -> None:
         if as_json:
             _print_json({"ok": False, "problems": [_problem(problem) for problem in problems]})
         for problem in () if as_json else problems:
-            click.echo(_printable(one_line(problem)), err=True)
+            click.echo(printable(one_line(problem)), err=True)
         sys.exit(EXIT_NOT_DONE)
     if as_json:
         _print_json({"ok": True, "problems": [], **_summary(config)})
     else:
         for line in _lines(config):
-            click.echo(_printable(line))
+            click.echo(printable(line))
 
 
 def _problem(problem: ConfigError) -> dict[str, str | None]:
@@ -113,8 +113,3 @@ def _lines(config: Config) -> list[str]:
 
 def _print_json(document: dict[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2))
-
-
-def _printable(line: str) -> str:
-    """Paths and variables may hold bytes that are no UTF-8; they are shown as escapes."""
-    return line.encode("utf-8", "backslashreplace").decode()

@@ -1,9 +1,16 @@
 """The options that several commands share, as decorators: one wording, one meaning."""
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from relay.config import Config
+from relay.config_load import load
+from relay.config_tables import one_line, problems_of
+from relay.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,3 +34,23 @@ def json_option(command: Command) -> Command:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
     )(command)
+
+
+def load_or_exit(config_path: str | None) -> Config:
+    """The configuration; what is wrong with it goes to standard error, and the exit code is 1."""
+    try:
+        return load(config_path, os.environ)
+    except ConfigError as error:
+        report(error)
+        sys.exit(1)
+
+
+def report(error: ConfigError) -> None:
+    """A line on standard error for each problem, with what would be right."""
+    for problem in problems_of(error):
+        click.echo(f"otlp-relay: {printable(one_line(problem))}", err=True)
+
+
+def printable(line: str) -> str:
+    """Paths and variables may hold bytes that are no UTF-8; they are shown as escapes."""
+    return line.encode("utf-8", "backslashreplace").decode()

@@ -21,13 +21,13 @@ from relay.units import parse_duration
 POLL_SECONDS = 0.05
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float, str | float]):
     """A duration such as 10s or 2m."""
 
     name = "duration"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Seconds."""
         if isinstance(value, int | float):

@@ -6,8 +6,8 @@ import sys
 import click
 
 from relay import logs
-from relay.cli.options import config_option
-from relay.errors import BufferLocked, ConfigError
+from relay.cli.options import config_option, report
+from relay.errors import BufferError_, ConfigError
 
 EXIT_CONFIG = 2  # not to be restarted: the unit has RestartPreventExitStatus=2
 
@@ -38,7 +38,10 @@ def serve(config_path: str | None, log_level: str, log_format: str) -> None:
     logs.set_up(level=log_level, json={"auto": None, "text": False, "json": True}[log_format])
     try:
         code = daemon.serve(config_path, os.environ)
-    except (ConfigError, BufferLocked) as error:
+    except ConfigError as error:
+        report(error)
+        code = EXIT_CONFIG
+    except BufferError_ as error:
         click.echo(f"otlp-relay: {error}", err=True)
         code = EXIT_CONFIG
     sys.exit(code)

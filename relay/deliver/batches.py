@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from relay import compression
+from relay.compression import gzip_level_1
 from relay.deliver.settings import DestinationSettings
 from relay.otlp import doubles, transcode
 from relay.records import BodyFlag, Encoding, StoredRow
@@ -77,7 +77,7 @@ def make_batch(
         fragment = body = b"".join(fragments)
     content, content_encoding = body, ""
     if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
-        content, content_encoding = compression.gzip_level_1(body), "gzip"
+        content, content_encoding = gzip_level_1(body), "gzip"
     spans = sum(row.spans for row in rows)
     return Batch(encoding, fragment, content, content_encoding, spans, len(rows))
 

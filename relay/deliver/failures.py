@@ -10,10 +10,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from relay.deliver.network import Progress, Stage
 from relay.deliver.policy import Blocked, Outcome, Wait
+from relay.deliver.settings import split_url
 
 GRPC_PORT = 4317
 
@@ -50,12 +50,12 @@ class Way:
     @property
     def host(self) -> str:
         """The host of the endpoint, as a person wrote it."""
-        return urlsplit(self.endpoint).hostname or self.endpoint
+        return split_url(self.endpoint).hostname or self.endpoint
 
     @property
     def port(self) -> int | None:
         """The port of the endpoint, where it names one."""
-        return urlsplit(self.endpoint).port
+        return split_url(self.endpoint).port
 
 
 def timed_out(way: Way, progress: Progress, seconds: float) -> Wait:

@@ -16,14 +16,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
 import httpcore2
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from relay.deliver.settings import DestinationSettings
+from relay.deliver.settings import DestinationSettings, split_url
 from relay.errors import ConfigError
 
 # Up to this size head and body are copied together: one system call and one packet less.
@@ -183,7 +182,7 @@ def proxy_url(settings: DestinationSettings) -> str | None:
     if not chosen:
         return None
     url = chosen if "://" in chosen else f"http://{chosen}"
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
             f"the proxy of {settings.name} must be an http:// or https:// URL", key="proxy"
@@ -194,7 +193,7 @@ def proxy_url(settings: DestinationSettings) -> str | None:
 def _environment_proxy(settings: DestinationSettings) -> str | None:
     if settings.is_loopback:
         return None
-    target = urlsplit(settings.endpoint)
+    target = split_url(settings.endpoint)
     proxies = urllib.request.getproxies_environment()
     # proxy_bypass_environment is not in the stubs of every type checker; it is documented by use.
     if urllib.request.proxy_bypass_environment(target.netloc.rpartition("@")[2], proxies):  # type: ignore[attr-defined]

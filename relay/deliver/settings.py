@@ -3,7 +3,7 @@
 import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 ENCODINGS = ("auto", "json", "protobuf")
 
@@ -39,7 +39,17 @@ class DestinationSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether the endpoint is this machine by its spelling, without asking DNS."""
-        return is_loopback_host(urlsplit(self.endpoint).hostname or "")
+        return is_loopback_host(split_url(self.endpoint).hostname or "")
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of `url`; all empty when it has none, as `http://[`, or no sound port."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - looking at it is the check
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
 
 
 def is_loopback_host(host: str) -> bool:

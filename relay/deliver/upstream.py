@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
@@ -28,7 +28,7 @@ import structlog
 from relay.deliver import failures, policy
 from relay.deliver.batches import Batch
 from relay.deliver.network import Network, Progress, fingerprint, proxy_url, tls_context
-from relay.deliver.settings import DestinationSettings
+from relay.deliver.settings import DestinationSettings, split_url
 from relay.errors import ConfigError
 from relay.otlp import answers
 from relay.otlp.words import clean, mask
@@ -242,7 +242,7 @@ class Upstream:
             url = httpx2.URL(settings.endpoint)
         except httpx2.InvalidURL as error:
             raise ConfigError("its endpoint is no URL", key="endpoint") from error
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not split_url(settings.endpoint).hostname:
             raise ConfigError("its endpoint is no http:// or https:// URL", key="endpoint")
         proxy = proxy_url(settings)
         context = None
@@ -317,7 +317,7 @@ def _url_secrets(settings: DestinationSettings) -> list[str]:
     """Users and passwords that stand in URLs of the settings."""
     found = []
     for url in (settings.endpoint, settings.proxy):
-        parts = urlsplit(url)
+        parts = split_url(url)
         found += [unquote(part) for part in (parts.password, parts.username) if part]
     return found
 
@@ -330,7 +330,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def _proxy(url: str) -> httpcore2.Proxy:
-    parts = urlsplit(url)
+    parts = split_url(url)
     auth = None
     if parts.username is not None:
         auth = (unquote(parts.username), unquote(parts.password or ""))
@@ -370,10 +370,7 @@ def _said(reply: _Reply, secrets: list[str]) -> policy.Said:
 
 def _without_query(location: str) -> str:
     """A redirect's target without user, query and fragment, which may hold secrets."""
-    try:
-        parts = urlsplit(location)
-    except ValueError:
-        return ""
+    parts = split_url(location)
     netloc = parts.netloc.rpartition("@")[2]
     return clean(
         parts._replace(netloc=netloc, query="", fragment="").geturl(), MAX_WORDS_CHARACTERS

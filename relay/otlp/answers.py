@@ -15,8 +15,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from relay.otlp.words import clean, decode_text, strip_tags
+from relay.otlp.words import clean, decode_text, mask, strip_tags
 from relay.records import Answer, Encoding
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "UpstreamPartial",
+    "encode_answer",
+    "mask",
+    "read_success",
+    "read_words",
+]
 
 MAX_MESSAGE_BYTES = 1024
 """A sender reads at most 4 MiB of an answer; our own words take no more than this of it."""
@@ -140,7 +149,7 @@ def read_words(body: bytes, content_type: str, limit: int = _MAX_WORDS) -> str:
     """Give an upstream's own words out of the body of an error: at most `limit` characters in
     one line, without control characters; empty when there are none to read. Never raises.
 
-    Mask secrets before showing them to anyone (`relay.otlp.words.mask`).
+    Mask secrets before showing them to anyone (`mask`).
     """
     body = body[:_MAX_READ_BYTES]
     media_type = _media_type(content_type)

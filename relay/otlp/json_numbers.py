@@ -9,7 +9,7 @@ import re
 from decimal import Decimal
 from typing import Final
 
-MOST_CHARACTERS: Final = 400
+MOST_CHARACTERS: Final = 4000
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 
 
@@ -40,8 +40,9 @@ def read_double(text: str) -> float:
     shape = _NUMBER.fullmatch(text) if len(text) <= MOST_CHARACTERS else None
     if shape is None:
         raise ValueError("no number")
-    # An integer has no negative zero, as in the fast way.
-    number = float(text) if shape[1] or shape[2] else float(int(text))
+    number = float(text)
+    if shape[1] is None and shape[2] is None:
+        number += 0.0  # an integer has no negative zero, as in the fast way
     if not math.isfinite(number):
         raise ValueError("out of range")
     return number

@@ -132,14 +132,9 @@ def normalise_values(values: list[AnyValue], findings: Findings) -> None:
                 raise Unusual
         if texts and not _are_canonical(texts):
             _check_int64s(texts)
-        values = []
-        has_holders = False
-        for other in others:
-            held = _normalise_other(other, findings)
-            if held is not None:
-                has_holders = True
-                values += held
-        level += has_holders
+        lists = [_normalise_other(other, findings) for other in others]
+        level += any(held is not None for held in lists)
+        values = [value for held in lists if held for value in held]
     if level > PLAIN_LEVELS:
         if level > MOST_LEVELS:
             raise Unusual

@@ -143,7 +143,7 @@ def test_every_fixture_is_answered_as_it_says_and_what_it_accepts_arrives(
                 ), (name, partial)
             else:
                 assert found["message"], name
-        upstream.journal.wait_for_spans(expected_spans, timeout=20)
+        upstream.journal.wait_for_spans(expected_spans, timeout=20, distinct=False)
 
         assert len(upstream.journal.spans()) == expected_spans
 
@@ -171,10 +171,8 @@ def test_send_test_trace_follows_it_to_the_destination(
 def test_send_test_trace_says_why_when_the_destination_refuses(
     tmp_path: Path, upstream: MockCollector
 ) -> None:
-    wrong = {
-        "mock": {"endpoint": upstream.endpoint, "headers": {"Authorization": "Bearer wrong-one"}}
-    }
-    with upstream, Relay(tmp_path, wrong) as relay:
+    refused = {"headers": {"Authorization": "Bearer wrong-one"}}
+    with upstream, Relay(tmp_path, destination(upstream, **refused)) as relay:
         shown = relay.run("send-test-trace", "--wait", "1s")
         status = relay.run("status")
 

@@ -1,10 +1,12 @@
 """The listener's limits and its end, over real sockets and with small limits."""
 
 import asyncio
+import contextlib
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,14 @@ from tests.edge_server import (
     PATIENCE_SECONDS,
     Edge,
     RunningListener,
+    Settings,
     chunked,
     post,
     running_edge,
     running_listener,
 )
 
-FAST = {"sweep_seconds": 0.01}
+FAST: dict[str, Any] = {"sweep_seconds": 0.01}
 Run = Callable[..., AbstractContextManager[Edge]]
 
 
@@ -100,6 +103,61 @@ def test_listener_does_not_count_the_time_that_the_app_takes(run: Run) -> None:
         edge.acceptor.release(edge.listening.portal)
 
         assert client.read().status == 200
+
+
+def test_listener_does_not_count_the_time_in_which_it_does_not_read(run: Run) -> None:
+    with run(body_seconds=0.05) as edge, edge.connect() as client:
+        edge.ingest.reload(Settings(max_body_bytes=2_000_000), tokens=())
+        edge.acceptor.hold()
+        client.send(post()).sock.setblocking(False)
+        edge.acceptor.wait_entered()
+        large = memoryview(post(bytes(500_000)))
+        sent = client.sock.send(large)  # no more is read while the first waits for its answer
+        wait_for_sweeps(edge, 20)
+        edge.acceptor.release(edge.listening.portal)
+        client.sock.settimeout(PATIENCE_SECONDS)
+        client.send(bytes(large[sent:]))
+
+        assert (client.read().status, client.read().status) == (200, 200)
+
+
+def test_listener_counts_idle_time_from_the_answer(run: Run) -> None:
+    with run(idle_seconds=0.3) as edge, edge.connect() as client:
+        edge.acceptor.hold()
+        client.send(post())
+        edge.acceptor.wait_entered()
+        held_until = time.monotonic() + 0.4
+        wait_until(lambda: time.monotonic() > held_until)
+        edge.acceptor.release(edge.listening.portal)
+        assert client.read().status == 200
+        wait_for_sweeps(edge)
+
+        assert client.ask(post()).status == 200
+
+
+def test_listener_takes_headers_that_begin_behind_a_large_body(run: Run) -> None:
+    with run(header_bytes=200) as edge, edge.connect() as client:
+        following = post(b"{}")
+        client.send(post(bytes(5000)) + following[:30])
+        first = client.read()
+
+        assert (first.status, client.ask(following[30:]).status) == (200, 200)
+
+
+def test_listener_reads_on_after_an_early_answer_to_a_large_piece(run: Run) -> None:
+    with run() as edge, edge.connect() as client:
+        client.send(post(bytes(3_000_000)))
+
+        assert (client.read().status, client.ask(post()).status) == (413, 200)
+
+
+def test_listener_closes_after_the_body_when_the_sender_wants_it(run: Run) -> None:
+    with run(drain_seconds=600.0) as edge, edge.connect() as client:
+        assert client.ask(post(b"", "Connection: close", length=90_000)).status == 413
+        client.send(bytes(90_000))
+
+        assert client.is_closed()
+        assert edge.counters.connections_closed == {}
 
 
 def test_listener_closes_idle_connections_and_those_that_never_asked(run: Run) -> None:
@@ -276,6 +334,29 @@ def test_stop_does_not_wait_for_a_body_that_never_comes(run: Run) -> None:
         assert client.read().status == 503
 
 
+def test_stop_holds_senders_to_the_limits_meanwhile(run: Run) -> None:
+    with run(body_seconds=0.05) as edge, edge.connect() as client:
+        client.send(post(b"", "Expect: 100-continue", length=10))
+        assert client.read_head()[0] == 100
+        edge.listening.begin_stop(600.0).result(PATIENCE_SECONDS)
+
+        assert edge.counters.connections_closed == {"body_seconds": 1}
+
+
+def test_stop_waits_for_an_accepted_request_whose_sender_has_gone(run: Run) -> None:
+    with run(sweep_seconds=600.0) as edge:
+        edge.acceptor.hold()
+        with edge.connect() as client:
+            client.send(post())
+            edge.acceptor.wait_entered()
+        wait_until(lambda: edge.listening.listener.open_connections == 0)
+        stopped = edge.listening.begin_stop(600.0)
+        edge.acceptor.release(edge.listening.portal)
+
+        stopped.result(PATIENCE_SECONDS)
+        assert edge.counters.requests == {200: 1}
+
+
 def test_stop_goes_on_at_once_when_asked_a_second_time(run: Run) -> None:
     with run() as edge, edge.connect() as client:
         edge.acceptor.hold()
@@ -293,8 +374,10 @@ def test_stop_cuts_off_an_app_that_answers_nothing(run: Run) -> None:
 
     async def mute(_scope: Any, receive: Any, _send: Any) -> None:
         entered.set()
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        message = {"type": ""}
+        while message["type"] != "http.disconnect":
+            with contextlib.suppress(asyncio.CancelledError):
+                message = await receive()
 
     with running_listener(mute) as listening, listening.connect() as client:
         client.send(post(b"{}", length=3))
@@ -326,8 +409,8 @@ def test_listener_sweeps_only_once_a_second_by_default() -> None:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    yield write_certificate(tmp_path / "first")
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    return write_certificate(tmp_path / "first")
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path]:

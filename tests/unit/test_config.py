@@ -54,8 +54,10 @@ def test_listen_address_is_host_and_port(text: str, host: str, port: int) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":4318", "4318", "localhost", "localhost:", "localhost:65536", "::1:4318", "[::1]"]
-    + ["[localhost]:1", "*:1", "a b:1", "localhost:1 ", "http://localhost:1", "-a:1", "h:٣"],
+    [
+        *["", ":4318", "4318", "localhost", "localhost:", "localhost:65536", "::1:4318", "[::1]"],
+        *["[localhost]:1", "*:1", "a b:1", "localhost:1 ", "http://localhost:1", "-a:1", "h:٣"],
+    ],
 )
 def test_listen_address_is_refused_when_it_is_none(text: str) -> None:
     with pytest.raises(ConfigError):
@@ -148,7 +150,7 @@ def test_resolve_headers_refuses_values_without_showing_them() -> None:
 
 def test_resolve_headers_waits_for_the_certificate(tmp_path: Path) -> None:
     one = destination(ca_file=tmp_path / "ca.pem")
-    with pytest.raises(SecretUnset, match="ca_file .*No such file"):
+    with pytest.raises(SecretUnset, match=r"ca_file .*No such file"):
         resolve_headers(one, {})
 
     (tmp_path / "ca.pem").write_text("pem")

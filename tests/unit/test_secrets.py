@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import string
@@ -89,8 +90,10 @@ def test_lone_dollar_is_an_error_without_the_text(template: str) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["${vault:s3cr3t}", "${env:s3cr3t x}", "${env:}", "${file:}"]
-    + ["${credential:../s3cr3t}", "${credential:..}", "${credential:}"],
+    [
+        *["${vault:s3cr3t}", "${env:s3cr3t x}", "${env:}", "${file:}"],
+        *["${credential:../s3cr3t}", "${credential:..}", "${credential:}"],
+    ],
 )
 def test_malformed_reference_is_an_error_not_unset(template: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -130,13 +133,13 @@ def test_unreadable_files_are_unset_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_read_text_leaks_no_descriptor_when_it_refuses(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
 
     for _ in range(5):
         with pytest.raises(ConfigError):
             read_text(tmp_path)
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_credential_says_when_there_is_no_folder_of_them() -> None:
@@ -170,10 +173,8 @@ def test_references_between_any_texts_expand(pairs: list[tuple[str, str]]) -> No
 
 @given(st.text(alphabet="${}:/.\0abenvfilcrdt", max_size=30) | st.text())
 def test_any_template_expands_or_is_a_config_error(template: str) -> None:
-    try:
-        resolver(Path("/nonexistent")).expand(template)
-    except ConfigError:
-        pass
+    with contextlib.suppress(ConfigError):
+        assert isinstance(resolver(Path("/nonexistent")).expand(template), str)
 
 
 @pytest.mark.parametrize(

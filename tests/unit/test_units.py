@@ -34,8 +34,10 @@ def test_size_is_read_by_its_unit(text: object, size_bytes: int) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "64M", "1 G", "MiB", "-1", -1, True, 1.5, None, [], "1e3", "٣MiB", "1MiB\n", "8EiB"]
-    + ["9" * 21, "9" * 100_000 + "MiB", "99999999999999999999TiB", MAX_SIZE_BYTES + 1],
+    [
+        *["", "64M", "1 G", "MiB", "-1", -1, True, 1.5, None, [], "1e3", "٣MiB", "1MiB\n", "8EiB"],
+        *["9" * 21, "9" * 100_000 + "MiB", "99999999999999999999TiB", MAX_SIZE_BYTES + 1],
+    ],
 )
 def test_size_is_refused_with_what_is_right(wrong: object) -> None:
     with pytest.raises(ConfigError, match="must be"):
@@ -52,8 +54,10 @@ def test_duration_is_read_by_its_units(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "30", 30, 1.5, True, None, "s", "30 sec", "-1s", "1h-", "1H", "forever", "1s\n"]
-    + ["9" * 400 + "h", "99999999d", "1s" * 100_000 + "x"],
+    [
+        *["", "30", 30, 1.5, True, None, "s", "30 sec", "-1s", "1h-", "1H", "forever", "1s\n"],
+        *["9" * 400 + "h", "99999999d", "1s" * 100_000 + "x"],
+    ],
 )
 def test_duration_is_refused_with_what_is_right(wrong: object) -> None:
     with pytest.raises(ConfigError, match="must"):

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from relay import compression
 from relay.deliver import batches
 from relay.deliver.settings import DestinationSettings
 from relay.otlp.transcode import TranscodeError
@@ -158,7 +157,7 @@ async def test_batch_does_long_work_in_a_thread(
         threads.append(threading.current_thread())
         return body
 
-    monkeypatch.setattr(compression, "gzip_level_1", compress)
+    monkeypatch.setattr("relay.deliver.batches.gzip_level_1", compress)
 
     await batches.build([row(1, b"x" * size)], settings(AWAY))
 

@@ -179,6 +179,11 @@ def entries_of(fragment: bytes) -> list[Any]:
     return loaded
 
 
+def pack(span: Span) -> bytes:
+    entry = ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])
+    return ExportTraceServiceRequest(resource_spans=[entry]).SerializeToString()
+
+
 def same(left: Any, right: Any) -> bool:
     """Equality that tells 0.0 from -0.0, true from 1, and 1 from 1.0."""
     return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
@@ -252,10 +257,7 @@ def test_to_protobuf_takes_numbers_upper_case_ids_and_defaults_written_out() -> 
 def test_to_protobuf_remembers_keys_without_mixing_them_up() -> None:
     keys = [f"key.{number}" for number in range(10_000)] + ["k" * 65, "é" * 64]
     items = [KeyValue(key=key, value=AnyValue(string_value=key)) for key in keys * 2]
-    request = ExportTraceServiceRequest(
-        resource_spans=[{"scope_spans": [{"spans": [{"attributes": items}]}]}]
-    )
-    packed = request.SerializeToString()
+    packed = pack(Span(attributes=items))
 
     assert to_protobuf(to_json(packed)) == packed
 
@@ -265,9 +267,7 @@ def test_to_protobuf_writes_lengths_of_one_two_and_three_bytes(length: int) -> N
     value = AnyValue(string_value="v" * length)
     array = AnyValue(array_value=ArrayValue(values=[value]))
     items = [KeyValue(key="k", value=value), KeyValue(key="k" * length, value=array)]
-    packed = ExportTraceServiceRequest(
-        resource_spans=[{"scope_spans": [{"spans": [{"attributes": items, "name": "n" * length}]}]}]
-    ).SerializeToString()
+    packed = pack(Span(attributes=items, name="n" * length))
 
     assert to_protobuf(to_json(packed)) == packed
 
@@ -345,12 +345,7 @@ def test_deepest_protobuf_that_parses_becomes_json() -> None:
         value = inner
         for _ in range(levels):
             value = AnyValue(array_value=ArrayValue(values=[value]))
-        packed = ExportTraceServiceRequest(
-            resource_spans=[
-                {"scope_spans": [{"spans": [{"attributes": [{"key": "k", "value": value}]}]}]}
-            ]
-        ).SerializeToString()
-        text = to_json(packed)
+        text = to_json(pack(Span(attributes=[KeyValue(key="k", value=value)])))
         assert text.count(b'"arrayValue"') == levels
 
 

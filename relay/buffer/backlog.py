@@ -1,0 +1,315 @@
+"""One destination's view of the log: what it is owed in, rows to deliver out, settled ranges back.
+
+The ranges in memory are the truth; the disk follows with the next commit, after 200 ms at the
+latest. What is in flight is known only here: after a crash it is owed again. Everything runs in
+the event loop, nothing here blocks it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from relay.buffer import owed
+from relay.buffer.owed import Ranges
+from relay.buffer.reader import Budget, Chunk
+from relay.buffer.views import BacklogStatistics, DamagedRow, LoadedDestination, Totals
+from relay.records import DeadLetter, Encoding, OwedRange, Position, StoredRow, Taken
+
+DAMAGED_REASON = "damaged_on_disk"
+
+
+class Log(Protocol):
+    """What a backlog needs of the buffer."""
+
+    last_row: int
+
+    async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
+        """Rows from memory or disk; None when the file was just replaced."""
+        ...
+
+    def moved(
+        self,
+        backlog: "Backlog",
+        settled: Iterable[OwedRange] = (),
+        *,
+        at_ns: int = 0,
+        status: int = 0,
+        letters: Sequence[DeadLetter] = (),
+    ) -> None:
+        """The backlog's ranges have changed: write them with the next commit."""
+        ...
+
+    def received_ns(self, row: int) -> int | None:
+        """Received time of a row that is at hand, else None (and it will be at hand soon)."""
+        ...
+
+    def now_ns(self) -> int:
+        """Wall clock."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when everything that moved is on disk."""
+        ...
+
+    def forget(self, backlog: "Backlog") -> None:
+        """The destination is removed."""
+        ...
+
+
+class _Gathering:
+    """A batch while it grows."""
+
+    def __init__(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
+        self.max_bytes = max_bytes
+        self.max_spans = max_spans
+        self.one_encoding = one_encoding
+        self.rows: list[StoredRow] = []
+        self.damaged: list[DamagedRow] = []
+        self.covered: list[OwedRange] = []
+
+    def budget(self) -> Budget:
+        rows = self.rows
+        encoding: Encoding | None = rows[-1].encoding if rows else None
+        return Budget(
+            self.max_bytes - sum(len(row.body) for row in rows),
+            self.max_spans - sum(row.spans for row in rows),
+            encoding,
+            one_encoding=self.one_encoding,
+            is_first=not rows,
+        )
+
+    def add(self, chunk: Chunk) -> None:
+        for row in chunk.rows:
+            if isinstance(row, StoredRow):
+                self.rows.append(row)
+            else:
+                self.damaged.append(row)
+
+
+class Backlog:
+    """What one destination is owed, and what of it is in flight."""
+
+    def __init__(self, log: Log, name: str, ranges: Ranges, *, sums: Totals) -> None:
+        self.name = name
+        self.is_attached = True
+        self.is_paused = False
+        self._log = log
+        self._owed = ranges
+        self._in_flight: Ranges = ()
+        self._sums = sums
+        self._in_flight_spans = 0
+        self._flying: dict[int, StoredRow] = {}
+        self._is_removed = False
+        self._changed = asyncio.Event()
+        self._taking = asyncio.Lock()
+
+    @classmethod
+    def from_disk(cls, log: Log, name: str, found: LoadedDestination) -> "Backlog":
+        """The backlog as it was left, with nobody attached yet."""
+        backlog = cls(log, name, owed.decode(found.ranges), sums=found.owed)
+        backlog.is_paused = found.is_paused
+        backlog.is_attached = False
+        return backlog
+
+    @property
+    def ranges(self) -> Ranges:
+        """What is owed, in flight included: what the disk is to hold."""
+        return self._owed
+
+    @property
+    def in_flight(self) -> Ranges:
+        """What is taken and neither settled nor given back."""
+        return self._in_flight
+
+    # -- what couriers call -------------------------------------------------------------------
+
+    async def wait(self) -> None:
+        """Return as soon as something is owed that is not in flight. Ignores `is_paused`."""
+        while not self._free():
+            await self._changed.wait()
+
+    async def take(
+        self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
+    ) -> Taken | None:
+        """The next owed rows in order that are not in flight, now in flight; None: there are none.
+
+        At least one row, however large; `max_bytes` counts bodies before compression. Rows that
+        are damaged on disk become dead letters, are settled, and taking goes on. Raises
+        BufferUnavailable when the disk cannot be read. Cancelled, it leaves nothing in flight.
+        """
+        async with self._taking:
+            while free := self._free():
+                batch = _Gathering(
+                    max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding
+                )
+                for item in free:
+                    if await self._gather(batch, item):
+                        break
+                taken = self._claim(batch)
+                if taken is not None:
+                    return taken
+            return None
+
+    def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
+        """Delivered, answered with `status`: no longer owed. Never blocks."""
+        self.settle_with(taken, (), status=status, at_ns=at_ns)
+
+    def settle_with(
+        self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
+    ) -> None:
+        """As `settle`, with dead letters that are written in the same transaction."""
+        if not self._land(taken):
+            return
+        self._settle(taken.ranges, taken.rows, dead, status=status, at_ns=at_ns)
+
+    def give_back(self, taken: Taken) -> None:
+        """Not delivered: owed again, at its old place."""
+        if self._land(taken):
+            self._wake()
+
+    def statistics(self) -> BacklogStatistics:
+        """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog."""
+        free = owed.clip(self._owed, self._log.last_row)
+        oldest_ns = 0
+        if free:
+            head = free[0].start.row
+            row = self._flying.get(head)
+            found = row.received_ns if row is not None else self._log.received_ns(head)
+            oldest_ns = found or 0
+        return BacklogStatistics(
+            self.name,
+            max(self._sums.spans, 0),
+            max(self._sums.rows, 0),
+            max(self._sums.raw_bytes, 0),
+            oldest_ns,
+            self._in_flight_spans,
+            self.is_paused,
+            self.is_attached,
+        )
+
+    async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
+        """Keep the flag; returns when it is on disk. Raises BufferUnavailable."""
+        self.is_paused = is_paused
+        self._log.moved(self)
+        await self._log.flush()
+
+    async def remove(self) -> None:
+        """Drop what it is owed, for good; returns when that is on disk. Dead letters stay."""
+        self._is_removed = True
+        self._owed, self._in_flight = (), ()
+        self._flying.clear()
+        self._sums, self._in_flight_spans = Totals(), 0
+        self._log.forget(self)
+        await self._log.flush()
+
+    # -- what the buffer calls ----------------------------------------------------------------
+
+    def rows_added(self, sums: Totals) -> None:
+        """Rows were committed; an open range owes them."""
+        if self._owed and self._owed[-1].end is None:
+            self._sums += sums
+            self._wake()
+
+    def restart_after(self, last_row: int) -> None:
+        """The file was replaced: what it owed lies in the old one; rows to come are owed."""
+        self._owed, self._in_flight = owed.open_from(last_row + 1), ()
+        self._flying.clear()
+        self._sums, self._in_flight_spans = Totals(), 0
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _free(self) -> Ranges:
+        if self._is_removed:
+            return ()
+        return owed.clip(owed.subtract(self._owed, self._in_flight), self._log.last_row)
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _gather(self, batch: _Gathering, item: OwedRange) -> bool:
+        """Fill `batch` from one range; returns whether it is full."""
+        end = item.end or Position(self._log.last_row + 1)
+        last_row = end.row if end.span else end.row - 1
+        position = item.start
+        while position < end:
+            chunk = await self._log.read_chunk(position.row, last_row, batch.budget())
+            if chunk is None:
+                return True
+            batch.add(chunk)
+            stop = min(end, max(position, Position(chunk.next_row)))
+            if stop > position:
+                batch.covered.append(OwedRange(position, stop))
+            position = stop
+            if chunk.is_full:
+                return True
+        return False
+
+    def _claim(self, batch: _Gathering) -> Taken | None:
+        """Put what was read in flight, settle what was damaged or is not there any more."""
+        # While rows were read, the backlog may have been removed or the file replaced.
+        still_owed = owed.subtract(self._owed, self._in_flight)
+        covered = owed.union(batch.covered)
+        if self._is_removed or owed.subtract(covered, still_owed):
+            return None
+        bad = tuple(owed.row_range(row.row) for row in batch.damaged)
+        if not batch.rows:
+            self._settle_damaged(covered, batch.damaged)
+            return None
+        ranges = owed.subtract(covered, bad)
+        if bad:
+            self._settle_damaged(_intersection(covered, bad), batch.damaged)
+        taken = Taken(tuple(batch.rows), ranges)
+        self._in_flight = owed.union((*self._in_flight, *ranges))
+        self._in_flight_spans += taken.spans
+        self._flying.update((row.row, row) for row in batch.rows)
+        return taken
+
+    def _settle_damaged(self, ranges: Ranges, damaged: list[DamagedRow]) -> None:
+        letters = [
+            DeadLetter(
+                destination=self.name,
+                reason=DAMAGED_REASON,
+                words=row.words,
+                spans=row.spans,
+                affected=row.spans,
+                encoding=row.encoding,
+                body=row.body,
+                row=row.row,
+                received_ns=row.received_ns,
+            )
+            for row in damaged
+        ]
+        self._settle(ranges, damaged, letters, status=0, at_ns=self._log.now_ns())
+
+    def _land(self, taken: Taken) -> bool:
+        """Take it out of flight; False when it is not in flight (settled before, or removed)."""
+        if not taken.ranges or owed.subtract(taken.ranges, self._in_flight):
+            return False
+        self._in_flight = owed.subtract(self._in_flight, taken.ranges)
+        self._in_flight_spans -= taken.spans
+        for row in taken.rows:
+            self._flying.pop(row.row, None)
+        return True
+
+    def _settle(
+        self,
+        ranges: Iterable[OwedRange],
+        rows: Sequence[StoredRow | DamagedRow],
+        letters: Sequence[DeadLetter],
+        *,
+        status: int,
+        at_ns: int,
+    ) -> None:
+        ranges = tuple(ranges)
+        self._owed = owed.subtract(self._owed, ranges)
+        self._sums -= Totals(
+            len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)
+        )
+        if not owed.clip(self._owed, self._log.last_row):
+            self._sums = Totals()
+        self._log.moved(self, ranges, at_ns=at_ns, status=status, letters=letters)
+
+
+def _intersection(ranges: Ranges, wanted: Ranges) -> Ranges:
+    return owed.subtract(ranges, owed.subtract(ranges, wanted))

@@ -1,0 +1,472 @@
+"""Accepted requests in, committed rows out to every destination's backlog: the buffer's face.
+
+Lives in the event loop. Behind it are the writer's thread, which commits, and the reader's, which
+answers what memory cannot.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+import apsw
+
+from relay.buffer import owed, reader, traces
+from relay.buffer.backlog import Backlog
+from relay.buffer.moves import PendingMoves
+from relay.buffer.place import Place
+from relay.buffer.reader import Budget, Chunk, Job, Reader
+from relay.buffer.rows import Group
+from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
+from relay.buffer.settings import BufferSettings
+from relay.buffer.tail import Tail
+from relay.buffer.views import (
+    BufferStatistics,
+    Loaded,
+    RecentTrace,
+    StoredLetter,
+    Totals,
+    TracePlace,
+)
+from relay.buffer.writer import Answer, Append, Corrupt, Flush, Reload, Stop, Writer
+from relay.counters import Counters
+from relay.errors import BufferError_, BufferFull, BufferUnavailable
+from relay.records import DeadLetter, OwedRange, Request, StoredRow
+
+Result = TypeVar("Result")
+Start = Literal["auto", "beginning", "end"]
+
+
+class Buffer:
+    """Keeps requests on disk until every destination has had them.
+
+    `open` first (it blocks, for a moment); everything else belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        settings: BufferSettings,
+        counters: Counters,
+        *,
+        vfs: str | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.settings = settings
+        self.last_row = 0
+        self._counters = counters
+        self._clock_ns = clock_ns
+        self._place = Place(state_dir)
+        self._moves = PendingMoves()
+        self._tail = Tail(settings.tail_bytes)
+        self._backlogs: dict[str, Backlog] = {}
+        self._oldest: dict[int, int] = {}  # row -> received_ns, of heads that were looked up
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flush_is_planned = False
+        self._is_open = False
+        self._is_closing = False
+        self._death: BaseException | None = None
+        self._ended = asyncio.Event()
+        self._writer = Writer(
+            self._place,
+            settings,
+            counters,
+            self._moves,
+            self,
+            vfs=vfs,
+            clock_ns=clock_ns,
+        )
+        self._reader = Reader(
+            self._place.database, vfs=vfs, generation=lambda: self._writer.generation
+        )
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Lock the directory, open or make the file, start the threads. Blocks, about 10 ms.
+
+        Raises BufferLocked (it says by whom), or BufferUnavailable when the directory cannot be
+        used. Old data never keeps it from opening: a file that cannot be used is set aside.
+        """
+        self._place.enter()
+        try:
+            loaded = self._writer.open()
+        except DISK_ERRORS as error:
+            self._place.leave()
+            raise BufferUnavailable(f"{self._place.database} cannot be opened: {error}") from error
+        except BaseException:
+            self._place.leave()
+            raise
+        self._take_over(loaded)
+        self._reader.start()
+        self._is_open = True
+
+    def _take_over(self, loaded: Loaded) -> None:
+        self.last_row = loaded.last_row
+        for name, found in loaded.destinations.items():
+            backlog = self._backlogs[name] = Backlog.from_disk(self, name, found)
+            free = owed.clip(backlog.ranges, self.last_row)
+            if free:
+                self._oldest[free[0].start.row] = found.oldest_owed_ns
+
+    async def close(self) -> None:
+        """Commit what waits and the ranges that moved, write back the WAL, unlock; safe twice."""
+        if not self._is_open:
+            return
+        self._bind()
+        with anyio.CancelScope(shield=True):
+            if not self._is_closing:
+                self._is_closing = True
+                self._writer.put(Stop())
+                await anyio.to_thread.run_sync(self._writer.join)
+                await anyio.to_thread.run_sync(self._reader.stop)
+                self._place.leave()
+                self._ended.set()
+            await self._ended.wait()
+
+    async def wait_failed(self) -> None:
+        """Never return; raise what killed the writer's thread: then the process must end."""
+        self._bind()
+        await self._ended.wait()
+        if self._death is not None:
+            raise self._death
+        await anyio.sleep_forever()
+
+    def reload(self, settings: BufferSettings) -> None:
+        """Take up `settings` at the writer's next turn; `sync` and `tail_bytes` stay as opened."""
+        self.settings = replace(
+            settings, sync=self.settings.sync, tail_bytes=self.settings.tail_bytes
+        )
+        self._writer.put(Reload(self.settings))
+
+    # -- the way in ---------------------------------------------------------------------------
+
+    async def append(self, request: Request) -> None:
+        """Return when `request` is committed and synced; all of it or nothing.
+
+        Raises BufferFull or BufferUnavailable; then nothing of it was kept, unless the very
+        fsync failed. A waiter that is cancelled does not undo or disturb the commit.
+        """
+        if not request.pieces and not request.rejected:
+            return
+        self._must_be_open()
+        if self._writer.is_full:
+            raise BufferFull
+        answer = self._bind().create_future()
+        size = sum(len(piece.body) for piece in request.pieces)
+        self._writer.put(Append(request, size, answer))
+        await answer
+
+    def _must_be_open(self) -> None:
+        if self._death is not None:
+            raise BufferUnavailable("the buffer's writer has died")
+        if not self._is_open or self._is_closing:
+            raise BufferUnavailable("the buffer is closed")
+
+    # -- the way out --------------------------------------------------------------------------
+
+    def destination(self, name: str, start: Start = "auto") -> Backlog:
+        """The backlog of `name`, made if it is new.
+
+        A new one begins with `start` "auto" at the beginning if no destination is owed anything
+        by name yet (nothing counts as delivered before), else at the end: rows to come.
+        """
+        backlog = self._backlogs.get(name)
+        if backlog is None:
+            at_beginning = start == "beginning" or (start == "auto" and not self._backlogs)
+            ranges = owed.open_from(1 if at_beginning else self.last_row + 1)
+            kept = self._writer.published
+            sums = kept.kept if at_beginning else Totals()
+            backlog = self._backlogs[name] = Backlog(self, name, ranges, sums=sums)
+            if at_beginning and kept.first_row:
+                self._oldest[owed.START.row] = kept.oldest_received_ns
+            self.moved(backlog)
+        backlog.is_attached = True
+        return backlog
+
+    def backlogs(self) -> dict[str, Backlog]:
+        """Every destination that is owed anything by name, those gone from the config, too."""
+        return dict(self._backlogs)
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def statistics(self) -> BufferStatistics:
+        """The buffer at this moment; three system calls, no waiting."""
+        writer = self._writer
+        published = writer.published
+        started = writer.commit_started
+        try:
+            wal_bytes, free_bytes = self._place.wal_bytes(), self._place.free_bytes()
+        except OSError:
+            wal_bytes, free_bytes = 0, 0
+        is_usable = self._is_open and not self._is_closing and self._death is None
+        return BufferStatistics(
+            rows=published.kept.rows,
+            spans=published.kept.spans,
+            first_row=published.first_row,
+            last_row=published.last_row,
+            database_bytes=published.database_bytes,
+            wal_bytes=wal_bytes,
+            reserve_bytes=published.reserve_bytes,
+            max_size_bytes=self.settings.max_size_bytes,
+            file_system_free_bytes=free_bytes,
+            oldest_received_ns=published.oldest_received_ns,
+            dead_letters=dict(published.letters),
+            dead_letters_dropped=published.letters_dropped,
+            is_writable=is_usable and not writer.is_full and not writer.last_error,
+            is_full=writer.is_full,
+            last_error=writer.last_error,
+            last_commit_seconds=writer.last_commit_seconds,
+            stalled_seconds=time.monotonic() - started if started is not None else 0.0,
+        )
+
+    async def find_trace(self, trace_id: bytes) -> list[TracePlace]:
+        """Where the trace (16 bytes) is, oldest first; scans all kept ids, 0.1-0.5 s a million.
+
+        Raises BufferUnavailable when the disk cannot be read.
+        """
+        finding = await traces.find(self._ask, trace_id)
+        return traces.places(finding, self._backlogs, self._moves)
+
+    async def recent_traces(self, limit: int = 50) -> list[RecentTrace]:
+        """The newest distinct traces, newest first. Raises BufferUnavailable."""
+        return await traces.recent(self._ask, before_row=self.last_row + 1, limit=limit)
+
+    async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:
+        """Those of `rows` that are kept and whole, in order. Raises BufferUnavailable."""
+        found: list[StoredRow] = []
+        for row in sorted(set(rows)):
+            kept = self._tail.get(row) or await self._ask(partial(_row, row))
+            if kept is not None:
+                found.append(kept)
+        return found
+
+    async def dead_letters(self, limit: int = 100) -> list[StoredLetter]:
+        """The newest dead letters, newest first. Raises BufferUnavailable."""
+        return await self._ask(lambda connection: reader.list_letters(connection, limit))
+
+    async def _ask(self, question: Callable[[apsw.Connection], Result]) -> Result:
+        """Ask the reader's thread. Raises BufferUnavailable for whatever the disk says."""
+        self._must_be_open()
+        loop = self._bind()
+        future: asyncio.Future[Result] = loop.create_future()
+
+        def told(result: Result | None, error: BaseException | None) -> None:
+            self._post(_resolve, future, result, error)
+
+        generation = self._writer.generation
+        self._reader.ask(Job(question, told))
+        try:
+            return await future
+        except CORRUPT_ERRORS as error:
+            replaced = loop.create_future()
+            self._writer.put(Corrupt(generation, str(error), replaced))
+            await replaced
+            raise BufferUnavailable("the buffer's file was damaged and was replaced") from error
+        except DISK_ERRORS as error:
+            raise BufferUnavailable(f"the buffer cannot be read: {error}") from error
+
+    # -- what backlogs call -------------------------------------------------------------------
+
+    async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
+        """Rows from memory if they are there, else from disk; None: the file was replaced."""
+        chunk = self._tail.read(first_row, last_row, budget)
+        if chunk is not None:
+            return chunk
+        generation = self._writer.generation
+        try:
+            chunk = await self._ask(partial(_rows, first_row, last_row, budget))
+        except BufferUnavailable:
+            if generation != self._writer.generation:
+                return None
+            raise
+        return chunk if generation == self._writer.generation else None
+
+    def moved(
+        self,
+        backlog: Backlog,
+        settled: Iterable[OwedRange] = (),
+        *,
+        at_ns: int = 0,
+        status: int = 0,
+        letters: Sequence[DeadLetter] = (),
+    ) -> None:
+        """Ranges changed: with the next commit, or by themselves after a moment."""
+        self._moves.update(
+            backlog.name,
+            backlog.ranges,
+            is_paused=backlog.is_paused,
+            settled=settled,
+            at_ns=at_ns,
+            status=status,
+            letters=letters,
+        )
+        for letter in letters:
+            self._counters.dead_letters[letter.reason] += 1
+        self._plan_flush()
+
+    def forget(self, backlog: Backlog) -> None:
+        """The destination is removed."""
+        if self._backlogs.get(backlog.name) is backlog:
+            del self._backlogs[backlog.name]
+            self._moves.remove(backlog.name)
+
+    def received_ns(self, row: int) -> int | None:
+        """Received time of a row at hand; if it is not, it is looked up behind the scenes."""
+        found = self._tail.get(row)
+        if found is not None:
+            return found.received_ns
+        if row not in self._oldest and self._loop is not None and not self._is_closing:
+            known = max(self._oldest.values(), default=0)
+            self._oldest = {row: known}  # until the answer comes
+            self._reader.ask(
+                Job(
+                    lambda connection: reader.first_received_ns(connection, row),
+                    partial(self._post, self._found_oldest, row),
+                )
+            )
+        return self._oldest.get(row)
+
+    def _found_oldest(self, row: int, found: int | None, error: BaseException | None) -> None:
+        if error is None and found and row in self._oldest:
+            self._oldest[row] = found
+
+    def now_ns(self) -> int:
+        """Wall clock."""
+        return self._clock_ns()
+
+    async def flush(self) -> None:
+        """Return when everything that moved is on disk. Raises BufferUnavailable."""
+        self._must_be_open()
+        answer = self._bind().create_future()
+        self._writer.put(Flush(answer))
+        await answer
+
+    def _plan_flush(self) -> None:
+        if self._flush_is_planned or not self._is_open:
+            return
+        if self._loop is None:
+            self._writer.put(Flush())
+        else:
+            self._flush_is_planned = True
+            self._loop.call_later(self.settings.flush_seconds, self._flush_planned)
+
+    def _flush_planned(self) -> None:
+        self._flush_is_planned = False
+        # An ingest commit may have taken them along.
+        if self._moves and not self._is_closing:
+            self._writer.put(Flush())
+
+    # -- news from the writer's thread --------------------------------------------------------
+
+    def committed(self, appends: list[Append], group: Group) -> None:
+        """Called in the writer's thread."""
+        self._post(self._on_committed, appends, group)
+
+    def refused(self, answers: list[Answer], error: BufferError_) -> None:
+        """Called in the writer's thread."""
+        if answers:
+            self._post(self._on_refused, answers, error)
+
+    def done(self, answers: list[Answer]) -> None:
+        """Called in the writer's thread."""
+        if answers:
+            self._post(self._on_done, answers)
+
+    def appeared(self, last_row: int, sums: Totals) -> None:
+        """Called in the writer's thread."""
+        self._post(self._on_rows, last_row, sums, ())
+
+    def replaced(self, last_row: int) -> None:
+        """Called in the writer's thread."""
+        self._post(self._on_replaced, last_row)
+
+    def died(self, error: BaseException | None) -> None:
+        """Called in the writer's thread, as its last act."""
+        if error is not None:
+            self._death = error
+            self._post(self._ended.set)
+
+    def _on_committed(self, appends: list[Append], group: Group) -> None:
+        sums = Totals(
+            len(group.rows),
+            sum(row.spans for row in group.stored),
+            sum(len(row.body) for row in group.stored),
+        )
+        if group.stored:
+            self._on_rows(group.stored[-1].row, sums, group.stored)
+        for letter in group.letters:
+            self._counters.dead_letters[letter.reason] += 1
+        for append in appends:
+            if not append.answer.done():
+                cast("asyncio.Future[None]", append.answer).set_result(None)
+
+    def _on_rows(self, last_row: int, sums: Totals, rows: Iterable[StoredRow]) -> None:
+        self.last_row = max(self.last_row, last_row)
+        for row in rows:
+            self._tail.add(row)
+        for backlog in self._backlogs.values():
+            backlog.rows_added(sums)
+
+    @staticmethod
+    def _on_refused(answers: list[Answer], error: BufferError_) -> None:
+        for answer in answers:
+            if not answer.done():
+                # Each waiter its own: a shared one would gather all their tracebacks.
+                own = type(error)(error.message, hint=error.hint)
+                cast("asyncio.Future[None]", answer).set_exception(own)
+
+    @staticmethod
+    def _on_done(answers: list[Answer]) -> None:
+        for answer in answers:
+            if not answer.done():
+                cast("asyncio.Future[None]", answer).set_result(None)
+
+    def _on_replaced(self, last_row: int) -> None:
+        self.last_row = last_row
+        self._tail.clear()
+        self._oldest.clear()
+        for backlog in self._backlogs.values():
+            backlog.restart_after(last_row)
+            self.moved(backlog)
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
+
+    def _post(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Run `call` in the event loop; before there is one, nobody waits for anything."""
+        loop = self._loop
+        if loop is None:
+            call(*arguments)
+            return
+        try:
+            loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            return  # the loop has ended: so have all who waited
+
+
+def _rows(first_row: int, last_row: int, budget: Budget, connection: apsw.Connection) -> Chunk:
+    return reader.read_rows(connection, first_row, last_row, budget)
+
+
+def _row(row: int, connection: apsw.Connection) -> StoredRow | None:
+    return reader.read_one(connection, row)
+
+
+def _resolve(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)

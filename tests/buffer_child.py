@@ -1,0 +1,74 @@
+"""A process to be killed: appends to a buffer and prints the ids that were acknowledged.
+
+`python -m tests.buffer_child STATE_DIR FIRST plain|forgetful full|normal|off`. Each line of output
+is the number of a request whose append returned. One destination takes and settles meanwhile and
+prints `s N` for what it settles, before it does.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+import anyio
+
+from relay.buffer import Backlog, Buffer, BufferSettings, schema
+from relay.counters import Counters
+from relay.records import Encoding, Piece, Request, Sender
+from tests import forgetful_vfs
+
+
+def request(number: int) -> Request:
+    """A request that can be told from all others by its body."""
+    body = b'{"n":%d,"fill":"%s"}' % (number, os.urandom(200).hex().encode())
+    piece = Piece(Encoding.JSON, body, 1, number.to_bytes(16, "big"), ("child",))
+    return Request((piece,), Sender("127.0.0.1", is_local=True), time.time_ns())
+
+
+async def deliver(backlog: Backlog) -> None:
+    while True:
+        await backlog.wait()
+        taken = await backlog.take(max_bytes=4096, max_spans=50, one_encoding=True)
+        if taken is None:
+            continue
+        for row in taken.rows:
+            for text in row.body.decode().split('"n":')[1:]:
+                os.write(1, b"s %s\n" % text.split(",")[0].encode())
+        backlog.settle(taken, status=200, at_ns=time.time_ns())
+
+
+async def append(buffer: Buffer, start: int, step: int) -> None:
+    number = start
+    while True:
+        await buffer.append(request(number))
+        # The number is a claim: from here on a kill must not lose it.
+        os.write(1, b"%d\n" % number)
+        number += step
+
+
+async def main(state_dir: Path, first: int, vfs: str | None, sync: str) -> None:
+    settings = BufferSettings(
+        sync="normal" if sync == "normal" else "full",
+        min_free_bytes=0,
+        wal_checkpoint_bytes=128 * 1024,
+        wal_truncate_bytes=512 * 1024,
+        keep_delivered_seconds=0.5,
+    )
+    buffer = Buffer(state_dir, settings, Counters(), vfs=vfs)
+    buffer.open()
+    backlog = buffer.destination("child")
+    buffer.destination("keeper")
+    async with anyio.create_task_group() as tasks:
+        for start in range(8):
+            tasks.start_soon(append, buffer, first + start, 8)
+        tasks.start_soon(deliver, backlog)
+
+
+if __name__ == "__main__":
+    directory, first_number, disk, sync_setting = sys.argv[1:]
+    if sync_setting == "off":
+        schema.SYNCHRONOUS["full"] = 0
+    kept = forgetful_vfs.ForgetfulVFS() if disk == "forgetful" else None
+    name = forgetful_vfs.NAME if kept else None
+    asyncio.run(main(Path(directory), int(first_number), name, sync_setting))

@@ -1,0 +1,254 @@
+"""Couriers with real exchanges against the mock collector: what arrives, and what is kept."""
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mockcollector.server import MockCollector
+from relay.deliver.courier import Courier
+from relay.deliver.settings import DestinationSettings
+from relay.deliver.upstream import Upstream
+from relay.errors import SecretUnset
+from relay.records import (
+    BodyFlag,
+    DeadLetter,
+    DestinationState,
+    Encoding,
+    OwedRange,
+    Position,
+    StoredRow,
+    Taken,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+def span_row(number: int, spans: int = 1) -> StoredRow:
+    """A row of `spans` spans named `span-NUMBER`."""
+    made = ",".join(
+        f'{{"traceId":"{number:032x}","spanId":"{index:016x}","name":"span-{number}"}}'
+        for index in range(1, spans + 1)
+    )
+    body = f'{{"scopeSpans":[{{"spans":[{made}]}}]}}'.encode()
+    return StoredRow(number, number, Encoding.JSON, BodyFlag.NONE, spans, body)
+
+
+@dataclasses.dataclass
+class Backlog:
+    """What is owed, in memory."""
+
+    name: str = "mock"
+    owed: list[StoredRow] = dataclasses.field(default_factory=list)
+    settled: list[int] = dataclasses.field(default_factory=list)
+    dead: list[DeadLetter] = dataclasses.field(default_factory=list)
+    given_back: int = 0
+    changed: anyio.Event = dataclasses.field(default_factory=anyio.Event)
+
+    def add(self, *rows: StoredRow) -> None:
+        self.owed.extend(rows)
+        self.tell()
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    async def wait(self) -> None:
+        while not self.owed:
+            await self.changed.wait()
+
+    async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
+        rows, self.owed = tuple(self.owed), []
+        ranges = tuple(OwedRange(Position(r.row), Position(r.row + 1)) for r in rows)
+        return Taken(rows, ranges) if rows else None
+
+    def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
+        self.settle_with(taken, (), status=status, at_ns=at_ns)
+
+    def settle_with(
+        self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
+    ) -> None:
+        self.settled.extend(row.row for row in taken.rows)
+        self.dead.extend(dead)
+        self.tell()
+
+    def give_back(self, taken: Taken) -> None:
+        self.owed = [*taken.rows, *self.owed]
+        self.given_back += 1
+        self.tell()
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for a change after which `is_so`; at most ten seconds."""
+        with anyio.fail_after(10):
+            while not is_so():
+                await self.changed.wait()
+
+
+class Pauses:
+    """The clock of the courier: each pause is noted, and ends at once while `are_short`."""
+
+    def __init__(self) -> None:
+        self.are_short = True
+        self.seconds: list[float] = []
+        self.began = anyio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        self.began.set()
+        self.began = anyio.Event()
+        if not self.are_short:
+            await anyio.sleep_forever()
+        await anyio.lowlevel.checkpoint()
+
+
+@dataclasses.dataclass
+class Destination:
+    courier: Courier
+    backlog: Backlog
+    pauses: Pauses
+
+
+@contextlib.asynccontextmanager
+async def delivering(
+    collector: MockCollector,
+    resolve: Callable[[], dict[str, str]] = dict,
+    *rows: StoredRow,
+    **changes: Any,
+) -> AsyncIterator[Destination]:
+    settings = DestinationSettings(name="mock", endpoint=collector.endpoint, **changes)
+    backlog, pauses = Backlog(owed=list(rows)), Pauses()
+    courier = Courier(settings, backlog, Upstream(settings), resolve, sleep=pauses.sleep)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(courier.run)
+        yield Destination(courier, backlog, pauses)
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("encoding", ["auto", "json", "protobuf"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+async def test_spans_arrive_in_the_encoding_asked_for_with_their_auth(
+    encoding: str, compression: str
+) -> None:
+    with MockCollector(required_headers={"Authorization": "Bearer x"}) as collector:
+        async with delivering(
+            collector,
+            lambda: {"Authorization": "Bearer x"},
+            span_row(1, 2),
+            span_row(2, 3),
+            encoding=encoding,
+            compression=compression,
+        ) as at:
+            spans = await collector.journal.wait_for_spans_async(5)
+            await at.backlog.until(lambda: at.backlog.settled == [1, 2])
+
+        assert sorted(span.name for span in spans) == ["span-1"] * 2 + ["span-2"] * 3
+        (request,) = collector.journal.requests()
+        media_type = "application/x-protobuf" if encoding == "protobuf" else "application/json"
+        headers = dict(request.headers)
+        assert headers["content-type"] == media_type
+        assert headers.get("content-encoding", "none") == compression
+
+
+async def test_spans_arrive_once_after_an_upstream_that_was_away() -> None:
+    with MockCollector(script="503*2:retry-after=7,429,ok") as collector:
+        async with delivering(collector, dict, span_row(1)) as at:
+            await at.backlog.until(lambda: at.backlog.settled == [1])
+
+        assert at.pauses.seconds[:2] == [7, 7]
+        assert 0 <= at.pauses.seconds[2] <= 4
+        assert len(collector.journal.spans()) == 1
+
+
+async def test_spans_arrive_after_the_upstream_was_stopped_and_started_again() -> None:
+    with MockCollector() as collector:
+        async with delivering(collector, dict, span_row(1)) as at:
+            await at.backlog.until(lambda: at.backlog.settled == [1])
+            collector.stop()
+            at.pauses.are_short = False
+            began = at.pauses.began
+            at.backlog.add(span_row(2))
+            with anyio.fail_after(10):
+                await began.wait()
+            assert at.courier.status.state is DestinationState.WAITING
+            assert "refused the connection" in at.courier.status.reason
+
+            collector.start()
+            at.courier.wake()
+            await at.backlog.until(lambda: at.backlog.settled == [1, 2])
+
+        assert {span.name for span in collector.journal.spans()} >= {"span-2"}
+
+
+async def test_destination_with_a_wrong_token_loses_nothing_and_delivers_once_it_is_mended(
+    tmp_path: Path,
+) -> None:
+    token = tmp_path / "token"
+
+    def resolve() -> dict[str, str]:
+        if not token.exists():
+            raise SecretUnset("secret ${file:token} is not set")
+        return {"Authorization": token.read_text()}
+
+    with MockCollector(required_headers={"Authorization": "Bearer right"}) as collector:
+        async with delivering(collector, resolve, span_row(1)) as at:
+            at.pauses.are_short = False
+            await at.backlog.until(lambda: at.backlog.given_back == 1)
+            assert "is not set" in at.courier.status.reason
+
+            token.write_text("Bearer wrong-0123456789")
+            at.courier.wake()
+            await at.backlog.until(lambda: at.backlog.given_back == 2)
+            await anyio.wait_all_tasks_blocked()
+            assert at.courier.status.state is DestinationState.BLOCKED
+            assert "check the header Authorization, then reload" in at.courier.status.reason
+            assert "0123456789" not in at.courier.status.reason
+
+            token.write_text("Bearer right")
+            at.courier.wake()
+            await at.backlog.until(lambda: at.backlog.settled == [1])
+
+        assert len(collector.journal.spans()) == 1
+
+
+async def test_partial_success_sets_the_batch_aside_with_the_words() -> None:
+    with MockCollector(script="partial=2:too old") as collector:
+        async with delivering(collector, dict, span_row(1, 5)) as at:
+            await at.backlog.until(lambda: at.backlog.settled == [1])
+
+    (letter,) = at.backlog.dead
+    assert letter.words == "2 of 5 refused, not known which: too old"
+    assert (letter.spans, letter.affected) == (5, 2)
+
+
+async def test_destination_that_hangs_does_not_touch_another() -> None:
+    with MockCollector(script="hang*") as hanging, MockCollector() as well:
+        async with (
+            delivering(hanging, dict, span_row(1)) as one,
+            delivering(well, dict) as other,
+        ):
+            await hanging.journal.wait_for_requests_async(1)
+            for number in range(1, 21):
+                other.backlog.add(span_row(number))
+                await other.backlog.until(lambda n=number: n in other.backlog.settled)  # type: ignore[misc]
+
+            assert one.courier.status.state is DestinationState.DELIVERING
+            assert one.backlog.settled == []
+            with anyio.fail_after(5):
+                await one.courier.stop(0)
+            assert [row.row for row in one.backlog.owed] == [1]
+        hanging.release()
+
+
+async def test_connection_that_is_cut_before_an_answer_does_not_lose_a_span() -> None:
+    with MockCollector(script="ok,cut,ok,cut-answer,ok") as collector:
+        async with delivering(collector, dict) as at:
+            for number in range(1, 4):
+                at.backlog.add(span_row(number))
+                await at.backlog.until(lambda n=number: n in at.backlog.settled)  # type: ignore[misc]
+
+        assert at.backlog.settled == [1, 2, 3]
+        assert {span.name for span in collector.journal.spans()} == {"span-1", "span-2", "span-3"}

@@ -1,0 +1,117 @@
+"""Builders for the buffer's tests: requests with defaults, a buffer that is closed, a deadline."""
+
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from relay.buffer import Backlog, Buffer, BufferSettings
+from relay.counters import Counters
+from relay.records import Encoding, Piece, RejectedSpan, Request, Sender, Taken
+
+SETTINGS = BufferSettings(min_free_bytes=0, flush_seconds=0.02)
+NOW_NS = 1_767_225_600_000_000_000
+_numbers = itertools.count(1)
+
+
+def trace_id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """Bytes that do not get smaller, the same for the same seed."""
+    return random.Random(seed).randbytes(size)
+
+
+def piece(
+    body: bytes | None = None,
+    *,
+    encoding: Encoding = Encoding.JSON,
+    spans: int = 1,
+    traces: tuple[int, ...] = (),
+) -> Piece:
+    number = next(_numbers)
+    return Piece(
+        encoding,
+        b'{"n":%d}' % number if body is None else body,
+        spans,
+        b"".join(trace_id(each) for each in traces or (number,)),
+        ("shop",),
+    )
+
+
+def request(
+    *pieces: Piece,
+    rejected: tuple[RejectedSpan, ...] = (),
+    received_ns: int = NOW_NS,
+    agent: str = "sdk",
+) -> Request:
+    sender = Sender("192.0.2.7", user_agent=agent)
+    return Request(pieces, sender, received_ns, rejected)
+
+
+def rejected_span(trace: str = "0" * 32, body: bytes = b'{"bad":1}') -> RejectedSpan:
+    return RejectedSpan(
+        "trace_id_zero", "resourceSpans[0].scopeSpans[0].spans[0]", trace, Encoding.JSON, body
+    )
+
+
+@asynccontextmanager
+async def opened(
+    state_dir: Path,
+    settings: BufferSettings = SETTINGS,
+    *,
+    clock_ns: Callable[[], int] = lambda: NOW_NS,
+    counters: Counters | None = None,
+    vfs: str | None = None,
+    **changes: object,
+) -> AsyncIterator[Buffer]:
+    settings = replace(settings, **changes)  # type: ignore[arg-type]
+    buffer = Buffer(state_dir, settings, counters or Counters(), clock_ns=clock_ns, vfs=vfs)
+    buffer.open()
+    try:
+        yield buffer
+    finally:
+        await buffer.close()
+
+
+async def take(
+    backlog: Backlog,
+    *,
+    max_bytes: int = 1 << 22,
+    max_spans: int = 8192,
+    one_encoding: bool = True,
+) -> Taken:
+    taken = await backlog.take(max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding)
+    assert taken is not None
+    return taken
+
+
+async def take_all(backlog: Backlog) -> list[bytes]:
+    """Bodies of everything owed; it is given back."""
+    held: list[Taken] = []
+    while (taken := await backlog.take(max_bytes=1 << 22, max_spans=8192)) is not None:
+        held.append(taken)
+    for taken in held:
+        backlog.give_back(taken)
+    return [row.body for taken in held for row in taken.rows]
+
+
+async def deliver_all(backlog: Backlog, *, status: int = 200, at_ns: int = NOW_NS) -> int:
+    """Settle everything that is owed; returns the spans."""
+    spans = 0
+    while (taken := await backlog.take(max_bytes=1 << 22, max_spans=8192)) is not None:
+        backlog.settle(taken, status=status, at_ns=at_ns)
+        spans += taken.spans
+    return spans
+
+
+async def eventually(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until `is_so`: for what the writer's thread does in its own time."""
+    with anyio.fail_after(seconds):
+        while not is_so():  # noqa: ASYNC110 - another thread's state, which has no event
+            await anyio.sleep(0.005)

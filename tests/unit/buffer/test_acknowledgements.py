@@ -1,0 +1,224 @@
+"""What a destination is owed: settled, given back, kept over a restart, apart from others."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from relay.records import DeadLetter, Encoding
+from tests.unit.buffer.making import (
+    NOW_NS,
+    deliver_all,
+    eventually,
+    opened,
+    piece,
+    request,
+    take,
+    take_all,
+    trace_id,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_settled_rows_are_not_owed_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        for number in (1, 2, 3):
+            await buffer.append(request(piece(b"%d" % number)))
+        taken = await take(backlog, max_spans=2)
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+    async with opened(tmp_path) as buffer:
+        assert await take_all(buffer.destination("a")) == [b"3"]
+
+
+async def test_rows_in_flight_are_owed_again_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece(b"1")))
+        await take(buffer.destination("a"))
+    async with opened(tmp_path) as buffer:
+        assert await take_all(buffer.destination("a")) == [b"1"]
+
+
+async def test_rows_given_back_come_again_at_their_place(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        for number in (1, 2, 3):
+            await buffer.append(request(piece(b"%d" % number)))
+        first = await take(backlog, max_spans=1)
+        second = await take(backlog, max_spans=1)
+        backlog.give_back(first)
+
+        assert (await take(backlog, max_spans=1)).rows == first.rows
+        assert (await take(backlog, max_spans=1)).rows[0].body == b"3"
+        backlog.settle(second, status=200, at_ns=NOW_NS)
+        assert backlog.statistics().owed_spans == 2
+
+
+async def test_settling_twice_or_after_giving_back_changes_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        for number in (1, 2):
+            await buffer.append(request(piece(b"%d" % number)))
+        taken = await take(backlog, max_spans=1)
+        backlog.give_back(taken)
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+
+        assert await take_all(backlog) == [b"1", b"2"]
+        assert backlog.statistics().owed_spans == 2
+
+
+async def test_ranges_are_on_disk_without_another_append(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    async with opened(tmp_path / "one") as buffer:
+        await buffer.append(request(piece()))
+        await deliver_all(buffer.destination("a"))
+        await eventually(lambda: not buffer._moves)
+        await buffer.flush()
+        crash_copy(tmp_path / "one", copy)
+    async with opened(copy) as buffer:
+        assert buffer.destination("a").statistics().owed_spans == 0
+
+
+async def test_first_destination_begins_at_the_beginning_and_later_ones_at_the_end(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece(b"1")))
+        first = buffer.destination("first")
+        later = buffer.destination("later")
+        whole = buffer.destination("whole", start="beginning")
+        await buffer.append(request(piece(b"2")))
+
+        assert await take_all(first) == [b"1", b"2"]
+        assert await take_all(later) == [b"2"]
+        assert await take_all(whole) == [b"1", b"2"]
+        assert [each.statistics().owed_spans for each in (first, later, whole)] == [2, 1, 2]
+
+
+async def test_new_destination_owes_what_came_after_it_even_after_a_crash(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    async with opened(tmp_path / "one", flush_seconds=60) as buffer:
+        buffer.destination("first")
+        await buffer.append(request(piece(b"1")))
+        buffer.destination("later")
+        await buffer.append(request(piece(b"2")))
+        crash_copy(tmp_path / "one", copy)
+    async with opened(copy) as buffer:
+        await buffer.append(request(piece(b"3")))
+
+        assert await take_all(buffer.destination("later")) == [b"2", b"3"]
+
+
+async def test_destination_gone_from_the_config_keeps_what_it_is_owed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        buffer.destination("gone")
+        await buffer.append(request(piece(b"1")))
+    async with opened(tmp_path) as buffer:
+        buffer.destination("other")
+        await buffer.append(request(piece(b"2")))
+        assert not buffer.backlogs()["gone"].statistics().is_attached
+    async with opened(tmp_path) as buffer:
+        assert await take_all(buffer.destination("gone")) == [b"1", b"2"]
+
+
+async def test_removed_destination_is_owed_nothing_any_more(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        keeper, removed = buffer.destination("keeper"), buffer.destination("removed")
+        await buffer.append(request(piece()))
+        taken = await take(removed)
+        await removed.remove()
+        removed.settle(taken, status=200, at_ns=NOW_NS)
+
+        assert await removed.take(max_bytes=1, max_spans=1) is None
+        assert keeper.statistics().owed_spans == 1
+    async with opened(tmp_path) as buffer:
+        assert sorted(buffer.backlogs()) == ["keeper"]
+
+
+async def test_pause_is_kept_over_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.destination("a").set_paused(True)
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        assert backlog.is_paused
+        await backlog.set_paused(False)
+    async with opened(tmp_path) as buffer:
+        assert not buffer.destination("a").is_paused
+
+
+async def test_statistics_of_a_long_backlog_are_right_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path, row_bytes=1) as buffer:
+        backlog = buffer.destination("a")
+        async with anyio.create_task_group() as tasks:
+            for number in range(300):
+                body = piece(b"x" * 10, spans=2)
+                tasks.start_soon(buffer.append, request(body, received_ns=NOW_NS + number))
+        taken = await take(backlog, max_spans=100)
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+        before = backlog.statistics()
+    async with opened(tmp_path) as buffer:
+        after = buffer.destination("a").statistics()
+        kept = buffer.statistics()
+
+    assert (after.owed_spans, after.owed_rows, after.owed_bytes) == (500, 250, 2500)
+    assert (before.owed_spans, before.owed_rows, before.owed_bytes) == (500, 250, 2500)
+    assert after.oldest_owed_ns == NOW_NS + 50
+    assert (kept.rows, kept.spans, kept.first_row, kept.last_row) == (300, 600, 1, 300)
+
+
+async def test_dead_letters_of_an_upstream_are_written_with_the_ranges(tmp_path: Path) -> None:
+    letter = DeadLetter(
+        "a", "upstream_partial", "2 of 3 refused", 3, Encoding.JSON, b"{}", 200, 2, row=1
+    )
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece()))
+        backlog.settle_with(await take(backlog), [letter], status=200, at_ns=NOW_NS)
+    async with opened(tmp_path) as buffer:
+        assert [stored.letter for stored in await buffer.dead_letters()] == [letter]
+        assert buffer.destination("a").statistics().owed_spans == 0
+
+
+async def test_find_trace_tells_where_each_request_is_for_each_destination(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        a, b = buffer.destination("a"), buffer.destination("b")
+        await buffer.append(request(piece(traces=(7, 8)), piece(traces=(9,), spans=4), agent="x"))
+        await deliver_all(a, at_ns=NOW_NS + 5)
+        taken = await take(b)
+        unsaved = await buffer.find_trace(trace_id(9))
+        await buffer.flush()
+        b.settle(taken, status=400, at_ns=NOW_NS + 6)
+        buffer.destination("late")
+        place = (await buffer.find_trace(trace_id(9)))[0]
+
+        assert await buffer.find_trace(trace_id(10)) == []
+    assert [(each.destination, each.state) for each in unsaved[0].deliveries] == [
+        ("a", "delivered"),
+        ("b", "waiting"),
+    ]
+    assert (place.row, place.spans, place.user_agent, place.services) == (1, 4, "x", ("shop",))
+    assert [(one.state, one.at_ns, one.status) for one in place.deliveries] == [
+        ("delivered", NOW_NS + 5, 200),
+        ("set_aside", NOW_NS + 6, 400),
+        ("not_owed", 0, 0),
+    ]
+
+
+async def test_recent_traces_are_distinct_and_newest_first(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        for traces in ((1,), (2, 3), (1,)):
+            await buffer.append(request(piece(traces=traces)))
+        recent = await buffer.recent_traces(10)
+
+        assert len(await buffer.recent_traces(2)) == 2
+    assert [each.trace_id for each in recent] == [trace_id(number) for number in (1, 2, 3)]
+
+
+def crash_copy(source: Path, target: Path) -> None:
+    """The files as a kill at this moment would leave them."""
+    target.mkdir()
+    for name in ("relay.db", "relay.db-wal"):
+        (target / name).write_bytes((source / name).read_bytes())

@@ -1,0 +1,210 @@
+"""What goes in comes out: order, joining, encodings, waiting, cancelling."""
+
+from pathlib import Path
+
+import anyio
+import apsw
+import msgspec
+import pytest
+
+from relay.counters import Counters
+from relay.errors import BufferUnavailable
+from relay.records import BodyFlag, Encoding, Piece
+from tests.unit.buffer.making import NOW_NS, opened, piece, rejected_span, request, take, take_all
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_append_gives_the_body_to_the_destination(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(b'{"n":1}', spans=3)))
+        taken = await take(backlog)
+
+    assert [(row.body, row.spans, row.received_ns) for row in taken.rows] == [
+        (b'{"n":1}', 3, NOW_NS)
+    ]
+
+
+async def test_append_is_committed_when_it_returns(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece()))
+        other = apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        count = other.execute("SELECT count(*) FROM rows").get
+        other.close()
+
+    assert count == 1
+
+
+async def test_small_requests_that_wait_share_a_row_and_a_commit(tmp_path: Path) -> None:
+    counters = Counters()
+    async with opened(tmp_path, counters=counters) as buffer:
+        backlog = buffer.destination("a")
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(buffer.append, request(piece(b'{"n":%d}' % number)))
+        bodies = await take_all(backlog)
+
+    entries = msgspec.json.decode(b"[" + b",".join(bodies) + b"]")
+    assert sorted(entry["n"] for entry in entries) == list(range(100))
+    assert counters.commits < 50
+    assert len(bodies) < 50
+
+
+async def test_protobuf_bodies_are_joined_without_a_comma(tmp_path: Path) -> None:
+    two = [piece(body, encoding=Encoding.PROTOBUF) for body in (b"\x0a\x01a", b"\x0a\x01b")]
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(*two))
+        taken = await take(backlog)
+
+    assert [row.body for row in taken.rows] == [b"\x0a\x01a\x0a\x01b"]
+
+
+async def test_row_holds_every_flag_of_its_requests(tmp_path: Path) -> None:
+    deep = Piece(Encoding.JSON, b"{}", 1, bytes(16), (), BodyFlag.DEEP)
+    special = Piece(Encoding.JSON, b"{}", 1, bytes(16), (), BodyFlag.SPECIAL_DOUBLES)
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(deep, special))
+        taken = await take(backlog)
+
+    assert taken.rows[0].flags == BodyFlag.DEEP | BodyFlag.SPECIAL_DOUBLES
+
+
+@pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
+async def test_take_stops_where_the_encoding_changes(tmp_path: Path, tail_bytes: int) -> None:
+    async with opened(tmp_path, tail_bytes=tail_bytes) as buffer:
+        backlog = buffer.destination("a")
+        for encoding in (1, 1, 2, 1):
+            await buffer.append(request(piece(encoding=Encoding(encoding))))
+        runs = [await take(backlog) for _ in range(3)]
+
+        assert await backlog.take(max_bytes=1, max_spans=1) is None
+    assert [len(taken.rows) for taken in runs] == [2, 1, 1]
+
+
+async def test_take_crosses_encodings_when_it_may(tmp_path: Path) -> None:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        backlog = buffer.destination("a")
+        for encoding in (1, 2, 1):
+            await buffer.append(request(piece(encoding=Encoding(encoding))))
+        taken = await take(backlog, one_encoding=False)
+
+    assert [row.encoding for row in taken.rows] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
+async def test_take_holds_its_limits_but_gives_one_row_at_least(
+    tmp_path: Path, tail_bytes: int
+) -> None:
+    async with opened(tmp_path, tail_bytes=tail_bytes) as buffer:
+        backlog = buffer.destination("a")
+        for _ in range(5):
+            await buffer.append(request(piece(b"x" * 100, spans=10)))
+        by_bytes = await take(backlog, max_bytes=250)
+        by_spans = await take(backlog, max_spans=15)
+        too_small = await take(backlog, max_bytes=1, max_spans=1)
+
+    assert [len(taken.rows) for taken in (by_bytes, by_spans, too_small)] == [2, 1, 1]
+    assert [taken.rows[0].row for taken in (by_bytes, by_spans, too_small)] == [1, 3, 4]
+
+
+async def test_wait_returns_when_something_is_owed_that_is_not_in_flight(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece()))
+        with anyio.fail_after(5):
+            await backlog.wait()
+        taken = await take(backlog)
+        with anyio.move_on_after(0.02) as scope:
+            await backlog.wait()
+        assert scope.cancelled_caught
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(backlog.wait)
+            await anyio.lowlevel.checkpoint()
+            backlog.give_back(taken)
+
+
+async def test_append_is_kept_when_its_waiter_is_cancelled(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(buffer.append, request(piece(b'{"n":"cancelled"}')))
+            await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        await buffer.append(request(piece(b'{"n":"next"}')))
+
+        assert b",".join(await take_all(backlog)) == b'{"n":"cancelled"},{"n":"next"}'
+
+
+async def test_append_of_nothing_writes_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request())
+
+        assert buffer.statistics().last_row == 0
+
+
+async def test_rejected_spans_alone_become_dead_letters(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(rejected=(rejected_span("ab" * 16, b'{"bad":2}'),)))
+        stored = (await buffer.dead_letters())[0]
+        counts = buffer.statistics().dead_letters
+
+    assert (stored.letter.reason, stored.letter.words) == ("trace_id_zero", "ab" * 16)
+    assert (stored.letter.body, stored.letter.trace_ids) == (b'{"bad":2}', b"\xab" * 16)
+    assert not stored.is_damaged
+    assert counts[""].count == 1
+
+
+async def test_append_is_refused_after_close_which_is_safe_twice(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece()))
+        await buffer.close()
+        await buffer.close()
+
+        with pytest.raises(BufferUnavailable):
+            await buffer.append(request(piece()))
+    assert not (tmp_path / "relay.db-wal").exists()
+
+
+async def test_one_request_that_cannot_be_stored_does_not_hurt_its_neighbours(
+    tmp_path: Path,
+) -> None:
+    impossible = Piece(Encoding.JSON, b"{}", 2**70, bytes(16))
+    outcomes: list[str] = []
+
+    async def append(one: Piece) -> None:
+        try:
+            await buffer.append(request(one))
+            outcomes.append("kept")
+        except BufferUnavailable:
+            outcomes.append("refused")
+
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        async with anyio.create_task_group() as tasks:
+            for one in (piece(), impossible, piece()):
+                tasks.start_soon(append, one)
+        owed = backlog.statistics().owed_spans
+
+    assert sorted(outcomes) == ["kept", "kept", "refused"]
+    assert owed == 2
+
+
+async def test_writer_that_dies_is_told_and_nobody_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die() -> None:
+        raise MemoryError("gone")
+
+    async with opened(tmp_path) as buffer:
+        monkeypatch.setattr(buffer._writer, "_keep_house", die)
+        await buffer.append(request(piece()))
+        with anyio.fail_after(5), pytest.raises(MemoryError):
+            await buffer.wait_failed()
+        with pytest.raises(BufferUnavailable):
+            await buffer.append(request(piece()))
+
+        assert not buffer.statistics().is_writable

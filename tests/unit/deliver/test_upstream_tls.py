@@ -1,0 +1,434 @@
+"""Real TLS with throw-away certificates, and real proxies: who is trusted, and what is said."""
+
+import base64
+import contextlib
+import dataclasses
+import datetime as dt
+import ipaddress
+import shutil
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from relay.deliver.batches import Batch
+from relay.deliver.policy import Blocked, Delivered, Outcome, Wait
+from relay.deliver.settings import DestinationSettings
+from relay.deliver.upstream import Upstream
+from relay.records import Encoding
+
+pytestmark = pytest.mark.anyio
+
+Running = Callable[..., contextlib.AbstractAsyncContextManager[Any]]
+Answer = Callable[..., bytes]
+Settings = Callable[..., DestinationSettings]
+Key = ec.EllipticCurvePrivateKey
+
+NOW = dt.datetime.now(dt.UTC)
+DAY = dt.timedelta(days=1)
+
+
+@dataclasses.dataclass
+class Authority:
+    """A certificate authority in a folder."""
+
+    folder: Path
+    key: Key
+    certificate: x509.Certificate
+
+    @property
+    def file(self) -> str:
+        return str(self.folder / "ca.pem")
+
+    def issue(
+        self,
+        name: str,
+        *,
+        host: str = "127.0.0.1",
+        begins: dt.datetime = NOW - DAY,
+        ends: dt.datetime = NOW + DAY,
+    ) -> tuple[str, str]:
+        """Paths of a new certificate for `host` and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = certificate_for(name, key.public_key(), self.certificate.subject, begins, ends)
+        made = builder.add_extension(
+            x509.SubjectAlternativeName([general_name(host)]), critical=False
+        ).sign(self.key, hashes.SHA256())
+        return write(self.folder, name, made, key)
+
+
+def general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def certificate_for(
+    name: str,
+    key: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    begins: dt.datetime = NOW - DAY,
+    ends: dt.datetime = NOW + DAY,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+    )
+
+
+def write(folder: Path, name: str, certificate: x509.Certificate, key: Key) -> tuple[str, str]:
+    pem = serialization.Encoding.PEM
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / f"{name}.key").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(folder / f"{name}.pem"), str(folder / f"{name}.key")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
+    made = (
+        certificate_for("ca", key.public_key(), name)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    write(tmp_path, "ca", made, key)
+    return Authority(tmp_path, key, made)
+
+
+def server_context(certificate: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client_ca)
+    return context
+
+
+async def send_once(settings: DestinationSettings, **headers: str) -> Outcome:
+    upstream = Upstream(settings)
+    try:
+        return await upstream.send(Batch(Encoding.JSON, b"", b"{}", "", spans=1, rows=1), headers)
+    finally:
+        await upstream.aclose()
+
+
+def https(port: int, host: str = "127.0.0.1") -> str:
+    return f"https://{host}:{port}/v1/traces"
+
+
+async def test_tls_delivers_to_a_certificate_of_the_own_authority(
+    raw_server: Running, settings: Settings, authority: Authority
+) -> None:
+    async with raw_server(context=server_context(*authority.issue("server"))) as server:
+        trusting = settings(https(server.port), ca_file=authority.file)
+        upstream = Upstream(trusting)
+        batch = Batch(Encoding.JSON, b"", b"x" * 300_000, "", spans=1, rows=1)
+        outcomes = [await upstream.send(batch, {}) for _ in range(2)]
+        await upstream.aclose()
+
+    assert outcomes == [Delivered(200), Delivered(200)]
+    assert server.connections == 1
+    assert [len(request.body) for request in server.requests] == [300_000, 300_000]
+
+
+async def test_tls_blocks_on_a_certificate_that_the_system_does_not_trust(
+    raw_server: Running, settings: Settings, authority: Authority
+) -> None:
+    async with raw_server(context=server_context(*authority.issue("server"))) as server:
+        outcome = await send_once(settings(https(server.port)))
+
+    assert isinstance(outcome, Blocked)
+    assert "signed by nobody this machine trusts" in outcome.reason
+    assert "set ca_file to its authority, then reload" in outcome.reason
+    assert not server.requests
+
+
+async def test_tls_blocks_on_a_self_signed_certificate_and_takes_it_as_ca_file(
+    raw_server: Running, settings: Settings, authority: Authority
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "self")])
+    made = (
+        certificate_for("self", key.public_key(), name)
+        .add_extension(x509.SubjectAlternativeName([general_name("127.0.0.1")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = write(authority.folder, "self", made, key)
+    async with raw_server(context=server_context(*paths)) as server:
+        untrusted = await send_once(settings(https(server.port)))
+        trusted = await send_once(settings(https(server.port), ca_file=paths[0]))
+
+    assert isinstance(untrusted, Blocked)
+    assert "signed by nobody this machine trusts (self-signed certificate)" in untrusted.reason
+    assert trusted == Delivered(200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ends": NOW - DAY / 2}, "its certificate has expired: have it renewed"),
+        ({"begins": NOW + DAY / 2}, "its certificate is not valid yet: check this machine's clock"),
+        ({"host": "other.example"}, "its certificate is not for 127.0.0.1: check the host"),
+        ({"host": "10.0.0.1"}, "its certificate is not for 127.0.0.1: check the host"),
+    ],
+)
+async def test_tls_blocks_on_a_certificate_that_is_wrong_and_says_how(
+    raw_server: Running,
+    settings: Settings,
+    authority: Authority,
+    changes: dict[str, Any],
+    words: str,
+) -> None:
+    context = server_context(*authority.issue("server", **changes))
+    async with raw_server(context=context) as server:
+        outcome = await send_once(settings(https(server.port), ca_file=authority.file))
+
+    assert isinstance(outcome, Blocked)
+    assert words in outcome.reason
+    assert not server.requests
+
+
+async def test_tls_blocks_on_a_name_that_the_certificate_does_not_hold(
+    raw_server: Running, settings: Settings, authority: Authority
+) -> None:
+    context = server_context(*authority.issue("server", host="other.example"))
+    async with raw_server(context=context) as server:
+        here = https(server.port, "localhost")
+        outcome = await send_once(settings(here, ca_file=authority.file))
+
+    assert isinstance(outcome, Blocked)
+    assert "its certificate is not for localhost" in outcome.reason
+
+
+def serve_blocking(listener: socket.socket, context: ssl.SSLContext, connections: int) -> None:
+    """A TLS server that sends alerts: asyncio's closes without one when it refuses a client."""
+    for _ in range(connections):
+        raw, _peer = listener.accept()
+        raw.settimeout(10)
+        tls = context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
+        try:
+            tls.do_handshake()
+        except ssl.SSLError:
+            # The request is behind the handshake already: closing on it would be a reset, which
+            # takes the alert with it.
+            with socket.socket(fileno=tls.detach()) as plain:
+                plain.settimeout(10)
+                plain.shutdown(socket.SHUT_WR)
+                while plain.recv(65536):
+                    pass
+            continue
+        with tls:
+            tls.recv(65536)
+            tls.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            tls.recv(1)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_shows_its_client_certificate_where_one_is_required(
+    settings: Settings, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """TLS 1.3 refuses only after the handshake, with the first read."""
+    context = server_context(*authority.issue("server"), client_ca=authority.file)
+    context.maximum_version = version
+    certificate, key = authority.issue("client")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        async with anyio.create_task_group() as serving:
+            serving.start_soon(anyio.to_thread.run_sync, serve_blocking, listener, context, 2)
+            trusting = settings(https(port), ca_file=authority.file)
+            without = await send_once(trusting)
+            shown = dataclasses.replace(trusting, client_cert=certificate, client_key=key)
+            with_it = await send_once(shown)
+
+    assert isinstance(without, Blocked)
+    assert "without a client certificate that it accepts" in without.reason
+    assert "set client_cert and client_key, then reload" in without.reason
+    assert with_it == Delivered(200)
+
+
+async def test_tls_blocks_on_a_port_that_speaks_plain_http(settings: Settings) -> None:
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - not Django's
+
+    async def refuse(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive(1000)
+            await stream.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with listener, anyio.create_task_group() as serving:
+        serving.start_soon(listener.serve, refuse)
+        outcome = await send_once(settings(https(port)))
+        serving.cancel_scope.cancel()
+
+    assert isinstance(outcome, Blocked)
+    assert "does not speak TLS: use http:// in its endpoint" in outcome.reason
+
+
+async def test_plain_http_to_a_tls_port_is_blocked_with_the_cure(
+    raw_server: Running, settings: Settings, authority: Authority
+) -> None:
+    """Some answer with a TLS alert, some close without a byte: the second can only be waited on."""
+    async with raw_server(context=server_context(*authority.issue("server"))) as server:
+        outcome = await send_once(settings(server.url))
+
+    assert isinstance(outcome, Blocked | Wait)
+    assert "https://" in outcome.reason or "closed the connection" in outcome.reason
+
+
+async def test_tls_files_are_read_again_by_the_next_probe(
+    raw_server: Running, settings: Settings, authority: Authority, tmp_path: Path
+) -> None:
+    missing = tmp_path / "later.pem"
+    async with raw_server(context=server_context(*authority.issue("server"))) as server:
+        upstream = Upstream(settings(https(server.port), ca_file=str(missing)))
+        batch = Batch(Encoding.JSON, b"", b"{}", "", spans=1, rows=1)
+        before = await upstream.send(batch, {})
+        shutil.copy(authority.file, missing)
+        after = await upstream.send(batch, {})
+        await upstream.aclose()
+
+    assert isinstance(before, Blocked)
+    assert f"{missing}: No such file" in before.reason
+    assert after == Delivered(200)
+
+
+@dataclasses.dataclass
+class Proxy:
+    """Takes CONNECT and absolute targets; says who asked for what."""
+
+    port: int
+    heads: list[bytes]
+
+
+@contextlib.asynccontextmanager
+async def proxying(answer: bytes = b"") -> AsyncIterator[Proxy]:
+    """A proxy that tunnels, or that says `answer` to everything."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - not Django's
+    proxy = Proxy(port, [])
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            async with stream:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += await stream.receive(65536)
+                proxy.heads.append(head)
+                if answer:
+                    await stream.send(answer)
+                    return
+                host, _, number = head.split(b" ")[1].decode().rpartition(":")
+                # The name does not exist: what is asked for is on this machine.
+                assert host == "api.axiom.example"
+                async with await anyio.connect_tcp("127.0.0.1", int(number)) as target:
+                    await stream.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+                    await tunnel(stream, target)
+
+    async with listener, anyio.create_task_group() as serving:
+        serving.start_soon(listener.serve, serve)
+        yield proxy
+        serving.cancel_scope.cancel()
+
+
+async def tunnel(one: anyio.abc.ByteStream, other: anyio.abc.ByteStream) -> None:
+    async def copy(source: anyio.abc.ByteStream, sink: anyio.abc.ByteStream) -> None:
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async for data in source:
+                await sink.send(data)
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(copy, one, other)
+        tasks.start_soon(copy, other, one)
+
+
+async def test_proxy_of_the_environment_carries_tls_to_elsewhere_without_the_token(
+    raw_server: Running,
+    settings: Settings,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = server_context(*authority.issue("server", host="api.axiom.example"))
+    async with raw_server(context=context) as server, proxying() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:pa%40ss@127.0.0.1:{proxy.port}")
+        there = https(server.port, "api.axiom.example")
+        outcome = await send_once(
+            settings(there, ca_file=authority.file), Authorization="Bearer hunter2"
+        )
+
+    assert outcome == Delivered(200)
+    head = proxy.heads[0].lower()
+    assert head.startswith(b"connect api.axiom.example:")
+    basic = base64.b64encode(b"user:pa@ss").lower()
+    assert b"proxy-authorization: basic " + basic in head
+    assert b"hunter2" not in head
+    assert server.requests[0].headers["authorization"] == "Bearer hunter2"
+
+
+async def test_proxy_of_the_environment_is_not_used_for_this_machine(
+    raw_server: Running, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with raw_server() as server, proxying() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        outcome = await send_once(settings(server.url))
+
+    assert outcome == Delivered(200)
+    assert not proxy.heads
+
+
+async def test_proxy_gets_absolute_targets_for_plain_http(
+    settings: Settings, make_answer: Answer
+) -> None:
+    async with proxying(make_answer()) as proxy:
+        through = settings(
+            "http://api.axiom.example/v1/traces", proxy=f"http://127.0.0.1:{proxy.port}"
+        )
+        outcome = await send_once(through)
+
+    assert outcome == Delivered(200)
+    assert proxy.heads[0].startswith(b"POST http://api.axiom.example/v1/traces HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (b"HTTP/1.1 407 Who are you\r\n\r\n", Blocked, "check user and password in proxy"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", Blocked, 'set proxy = "none"'),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Wait, "it is tried again by itself"),
+    ],
+)
+async def test_proxy_that_refuses_is_named_as_the_one_who_did(
+    settings: Settings, answer: bytes, kind: type, words: str
+) -> None:
+    async with proxying(answer) as proxy:
+        through = settings(
+            "https://api.axiom.example/v1/traces",
+            proxy=f"http://user:hunter2@127.0.0.1:{proxy.port}",
+        )
+        outcome = await send_once(through)
+
+    assert isinstance(outcome, kind)
+    assert isinstance(outcome, Blocked | Wait)
+    assert f"the proxy 127.0.0.1:{proxy.port} answered {answer[9:12].decode()}" in outcome.reason
+    assert words in outcome.reason
+    assert "hunter2" not in outcome.reason

@@ -1,0 +1,32 @@
+"""The examples of docs/mockcollector.md run as they are printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mockcollector.script_text import parse_script
+
+pytest_plugins = ["pytester"]
+DOCUMENT = Path(__file__).parents[3] / "docs" / "mockcollector.md"
+
+
+def test_python_examples_run(pytester: pytest.Pytester) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    for at, block in enumerate(blocks):
+        tests = "" if "def test_" in block else "\n\ndef test_ran():\n    pass\n"
+        pytester.makepyfile(**{f"test_example_{at}": block + tests})
+
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
+
+    result.assert_outcomes(passed=3)
+
+
+def test_scripts_of_the_table_are_scripts() -> None:
+    table = DOCUMENT.read_text().partition("| text | Python |")[2].partition("\n\n")[0]
+    texts = re.findall(r"^\| `([^|]*)` \|", table, re.MULTILINE)
+
+    assert len(texts) == 10
+    for cell in texts:
+        for text in cell.split("`, `"):
+            assert parse_script(text)

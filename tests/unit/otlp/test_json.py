@@ -1,0 +1,403 @@
+"""Both ways of decoding JSON: what they keep, where they agree, how a request is cut."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.errors import Refusal
+from relay.otlp.json import JsonTraces, decode, decode_exact, decode_fast
+from relay.otlp.json_values import Unusual
+from relay.otlp.resources import ResourceCache
+from relay.records import BodyFlag, Encoding
+from tests import builders
+
+LIMIT = 512 * 1024
+
+
+def relayed(traces: JsonTraces) -> Any:
+    """The request as an upstream would read it."""
+    return {"resourceSpans": json.loads(b"[%b]" % whole(traces))}
+
+
+def whole(traces: JsonTraces) -> bytes:
+    return b",".join(piece.body for piece in traces.pieces(2**40))
+
+
+def decoded(made: Any) -> JsonTraces:
+    return decode(builders.to_body(made), ResourceCache())
+
+
+@settings(max_examples=60)
+@given(made=builders.requests)
+def test_fast_way_keeps_every_member_of_any_valid_request(made: builders.Json) -> None:
+    traces = decode_fast(builders.to_body(made), ResourceCache())
+
+    assert relayed(traces) == made
+    assert traces.findings.flags & BodyFlag.DEEP == BodyFlag.NONE
+
+
+@settings(max_examples=60)
+@given(made=builders.requests, indent=st.sampled_from([None, 0, 1]), ascii_only=st.booleans())
+def test_exact_way_agrees_with_the_fast_way(
+    made: builders.Json, indent: int | None, ascii_only: bool
+) -> None:
+    body = json.dumps(made, indent=indent, ensure_ascii=ascii_only).encode()
+    fast, exact = decode_fast(body, ResourceCache()), decode_exact(body, ResourceCache())
+
+    assert whole(fast) == whole(exact)
+    assert fast.findings == exact.findings
+
+
+ODD_VALUES = st.one_of(
+    builders.any_values,
+    st.sampled_from(
+        [
+            {"intValue": 7},
+            {"intValue": -0},
+            {"intValue": "007"},
+            {"intValue": "-0"},
+            {"intValue": 2**63},
+            {"intValue": str(2**63)},
+            {"intValue": "1,2"},
+            {"intValue": ""},
+            {"intValue": "٣"},
+            {"intValue": True},
+            {"intValue": 1.0},
+            {"doubleValue": 1},
+            {"doubleValue": "1.5"},
+            {"doubleValue": "nan"},
+            {"doubleValue": 10**400},
+            {"bytesValue": "_-8"},
+            {"bytesValue": "A"},
+            {"boolValue": 1},
+            {"stringValue": "a", "intValue": "1"},
+            {"boolValue": True, "doubleValue": 2.5},
+            {"intValue": "1", "arrayValue": {}},
+            {"stringValueStrindex": 4},
+            {"stringValueStrindex": 4, "stringValue": "x"},
+            {"arrayValue": {"values": [{"stringValue": "a", "boolValue": False}]}},
+            {"stringValue": None},
+            {"other": 1},
+            None,
+        ]
+    ),
+)
+ODD_SPANS = st.fixed_dictionaries(
+    {},
+    optional={
+        "startTimeUnixNano": st.sampled_from(
+            ["0", "7", 7, 0, "18446744073709551616", 2**64 - 1, "-1", " 1", "", "0" + "1" * 18]
+        ),
+        "attributes": st.lists(
+            st.one_of(
+                st.fixed_dictionaries({"key": builders.texts, "value": ODD_VALUES}),
+                st.fixed_dictionaries({"key": builders.texts}),
+            ),
+            max_size=4,
+        ),
+        "flags": st.sampled_from([0, 1, 2**32, "3"]),
+        "events": st.lists(st.fixed_dictionaries({"timeUnixNano": st.sampled_from(["5", 5])})),
+    },
+)
+
+
+@settings(max_examples=400)
+@given(odd=st.lists(ODD_SPANS, max_size=3))
+def test_exact_way_agrees_with_whatever_the_fast_way_accepts(odd: list[builders.Json]) -> None:
+    body = builders.to_body(builders.request(*[builders.span() | span for span in odd]))
+    try:
+        fast = decode_fast(body, ResourceCache())
+    except (Unusual, ValueError):
+        return
+    exact = decode_exact(body, ResourceCache())
+
+    assert whole(fast) == whole(exact)
+    assert fast.findings == exact.findings
+
+
+def test_white_space_is_not_relayed() -> None:
+    made = builders.request(builders.span())
+    spaced = decode(json.dumps(made, indent=4).encode(), ResourceCache())
+
+    assert whole(spaced) == whole(decoded(made))
+
+
+def test_integers_that_came_as_numbers_become_decimal_strings() -> None:
+    made = builders.request(
+        builders.span(
+            startTimeUnixNano=1767225600000000000,
+            attributes=[{"key": "i", "value": {"intValue": -42}}],
+        )
+    )
+    span = builders.spans_of(relayed(decoded(made)))[0]
+
+    assert span["startTimeUnixNano"] == "1767225600000000000"
+    assert span["attributes"][0]["value"] == {"intValue": "-42"}
+
+
+def test_last_of_duplicate_keys_wins() -> None:
+    body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a","name":"b"}]}]}]}'
+
+    for way in (decode_fast, decode_exact):
+        assert relayed(way(body, ResourceCache()))["resourceSpans"][0]["scopeSpans"] == [
+            {"spans": [{"name": "b"}]}
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ('"stringValue":"a","intValue":"1"', {"intValue": "1"}),
+        ('"intValue":"1","stringValue":"a"', {"stringValue": "a"}),
+        ('"intValue":"1","stringValue":"a","intValue":"2"', {"intValue": "2"}),
+        ('"boolValue":true,"doubleValue":1.5', {"doubleValue": 1.5}),
+        ('"doubleValue":1.5,"boolValue":true', {"boolValue": True}),
+        ('"arrayValue":{},"intValue":5', {"intValue": "5"}),
+        ('"stringValueStrindex":3,"stringValue":"a"', {"stringValue": "a"}),
+        ('"stringValue":"a","boolValue":null', {"stringValue": "a"}),
+        ('"stringValue":"a","stringValue":null', {}),
+    ],
+)
+@pytest.mark.parametrize("around", ["%s", '"arrayValue":{"values":[{%s}]}'])
+def test_last_of_two_members_of_a_value_wins(text: str, kept: builders.Json, around: str) -> None:
+    body = builders.to_body(builders.with_value("HERE")).replace(
+        b'"HERE"', f"{{{around % text}}}".encode()
+    )
+    value = builders.spans_of(relayed(decode(body, ResourceCache())))[0]["attributes"][0]["value"]
+
+    assert value == (kept if around == "%s" else {"arrayValue": {"values": [kept]}})
+
+
+def test_text_that_looks_like_a_second_member_is_no_second_member() -> None:
+    text = 'x","stringValue":"y'
+    traces = decode_fast(
+        builders.to_body(builders.with_value({"stringValue": text})), ResourceCache()
+    )
+
+    assert builders.spans_of(relayed(traces))[0]["attributes"][0]["value"] == {"stringValue": text}
+
+
+@pytest.mark.parametrize("kind", ["arrayValue", "kvlistValue"])
+@pytest.mark.parametrize("way", [decode_fast, decode_exact])
+@pytest.mark.parametrize(
+    ("levels", "flags"),
+    [(1, BodyFlag.NONE), (30, BodyFlag.NONE), (31, BodyFlag.DEEP), (200, BodyFlag.DEEP)],
+)
+def test_nesting_is_marked_when_protobuf_parsers_could_not_take_it(
+    kind: str, way: Any, levels: int, flags: BodyFlag
+) -> None:
+    made = builders.with_value(builders.nested(levels, kind))
+    traces = way(builders.to_body(made), ResourceCache())
+
+    assert traces.pieces(LIMIT)[0].flags == flags
+    assert relayed(traces) == made
+
+
+@pytest.mark.parametrize("kind", ["arrayValue", "kvlistValue"])
+def test_nesting_beyond_200_levels_is_refused(kind: str) -> None:
+    with pytest.raises(Refusal, match="at most 200 levels"):
+        decoded(builders.with_value(builders.nested(201, kind)))
+
+
+BOMBS = [
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"resourceSpans":[{"resource":{"y":' + b"[" * 100_000 + b"]" * 100_000 + b"}}]}",
+    b'{"resourceSpans":[{"resource":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}]}",
+    builders.to_body(builders.with_value("HERE")).replace(
+        b'"HERE"', b'{"arrayValue":{"values":[' * 100_000 + b"{}" + b"]}}" * 100_000
+    ),
+    builders.to_body(builders.with_value("HERE")).replace(
+        b'"HERE"',
+        b'{"kvlistValue":{"values":[{"key":"k","value":' * 100_000 + b"{}" + b"}]}}" * 100_000,
+    ),
+    b'"' + b'\\"' * 1_000_000,
+    b"[" * 900 + b'"' + b'\\"' * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=range(len(BOMBS)))
+def test_depth_bomb_is_refused_without_harm(bomb: bytes) -> None:
+    with pytest.raises(Refusal) as refusal:
+        decode(bomb, ResourceCache())
+
+    assert refusal.value.status == 400
+
+
+def test_special_doubles_stay_text_and_are_marked() -> None:
+    for text in ("NaN", "Infinity", "-Infinity"):
+        traces = decoded(builders.with_value({"arrayValue": {"values": [{"doubleValue": text}]}}))
+
+        assert traces.pieces(LIMIT)[0].flags == BodyFlag.SPECIAL_DOUBLES
+        assert text.encode() in whole(traces)
+
+
+def test_special_double_of_a_resource_marks_the_request() -> None:
+    made = builders.request(builders.span())
+    made["resourceSpans"][0]["resource"]["attributes"].append(
+        {"key": "d", "value": {"doubleValue": "NaN"}}
+    )
+
+    assert decoded(made).pieces(LIMIT)[0].flags == BodyFlag.SPECIAL_DOUBLES
+
+
+def test_resource_that_only_the_exact_way_reads_leaves_spans_on_the_fast_way() -> None:
+    made = builders.request(builders.span())
+    made["resourceSpans"][0]["resource"]["newer"] = {"x": [None]}
+    traces = decode_fast(builders.to_body(made), ResourceCache())
+
+    del made["resourceSpans"][0]["resource"]["newer"]
+    assert relayed(traces) == made
+
+
+def test_error_in_a_resource_names_its_path() -> None:
+    made = builders.request(builders.span(), builders.span())
+    made["resourceSpans"].append({"resource": {"attributes": {"a": "b"}}})
+
+    with pytest.raises(Refusal, match=r"^resourceSpans\[1\]\.resource\.attributes must be a list"):
+        decoded(made)
+
+
+@pytest.mark.parametrize("text", [b'"\xff"', b'"\\ud800"'])
+def test_resource_text_is_checked_as_the_rest(text: bytes) -> None:
+    body = builders.to_body(builders.request(builders.span(), service="HERE"))
+    body = body.replace(b'"HERE"', text)
+    if text == b'"\xff"':
+        with pytest.raises(Refusal, match="is not UTF-8"):
+            decode(body, ResourceCache())
+    else:
+        assert decode(body, ResourceCache()).resources[0].service == "\ufffd"
+
+
+@pytest.mark.parametrize("absent", [{}, {"resource": None}])
+def test_absent_resource_stays_absent_and_an_empty_one_empty(absent: builders.Json) -> None:
+    entry = {"scopeSpans": [{"spans": [builders.span()]}]}
+
+    for way in (decode_fast, decode_exact):
+        traces = way(builders.to_body({"resourceSpans": [entry | absent]}), ResourceCache())
+        assert "resource" not in relayed(traces)["resourceSpans"][0]
+        traces.set_resource(0, traces.resources[0].normal)
+        assert "resource" not in relayed(traces)["resourceSpans"][0]
+        traces = way(
+            builders.to_body({"resourceSpans": [entry | {"resource": {}}]}), ResourceCache()
+        )
+        assert relayed(traces)["resourceSpans"][0]["resource"] == {}
+
+
+def test_resource_that_is_set_is_what_is_relayed() -> None:
+    traces = decoded(builders.request(builders.span()))
+    traces.set_resource(0, b'{"attributes":[{"key":"host.name","value":{"stringValue":"h"}}]}')
+
+    assert relayed(traces)["resourceSpans"][0]["resource"]["attributes"] == [
+        builders.text_attribute("host.name", "h")
+    ]
+
+
+def test_piece_tells_what_it_holds() -> None:
+    other = "11" * 16
+    made = builders.request(builders.span(), builders.span(), builders.span(traceId=other))
+    made["resourceSpans"] += builders.request(builders.span(), service="cart")["resourceSpans"]
+    made["resourceSpans"] += builders.request(builders.span(), service="")["resourceSpans"]
+    (piece,) = decoded(made).pieces(LIMIT)
+
+    assert piece.encoding is Encoding.JSON
+    assert piece.spans == 5
+    assert piece.trace_ids == bytes.fromhex(builders.TRACE_ID + other)
+    assert piece.services == ("shop", "cart")
+
+
+def test_request_without_spans_makes_no_piece() -> None:
+    empty: list[builders.Json] = [{}, {"resourceSpans": []}, builders.request()]
+    for made in empty:
+        assert decoded(made).pieces(LIMIT) == ()
+
+
+@settings(max_examples=60)
+@given(made=builders.requests, limit=st.integers(200, 1500))
+def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit: int) -> None:
+    traces = decoded(made)
+    pieces = traces.pieces(limit)
+
+    assert all(len(piece.body) <= limit or piece.spans == 1 for piece in pieces)
+    assert sum(piece.spans for piece in pieces) == len(traces.spans)
+    fragments = [{"resourceSpans": json.loads(b"[%b]" % piece.body)} for piece in pieces]
+    spans = [span for fragment in fragments for span in builders.spans_of(fragment)]
+    assert spans == builders.spans_of(made)
+    around = [
+        (entry.get("resource"), entry.get("schemaUrl"), scope.get("scope"), scope.get("schemaUrl"))
+        for fragment in fragments
+        for entry in fragment["resourceSpans"]
+        for scope in entry["scopeSpans"]
+        for _ in scope["spans"]
+    ]
+    assert around == [
+        (entry.get("resource"), entry.get("schemaUrl"), scope.get("scope"), scope.get("schemaUrl"))
+        for entry in made["resourceSpans"]
+        for scope in entry["scopeSpans"]
+        for _ in scope["spans"]
+    ]
+
+
+def test_cut_keeps_a_resource_that_was_set() -> None:
+    traces = decoded(builders.request(*[builders.span() for _ in range(10)]))
+    traces.set_resource(0, b'{"attributes":[]}')
+    pieces = traces.pieces(1000)
+
+    assert len(pieces) > 1
+    assert all(piece.body.startswith(b'{"resource":{"attributes":[]},') for piece in pieces)
+
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+SOUND = [
+    json.dumps(json.loads((FIXTURES / name).read_bytes())).encode()
+    for name in ("02_full_featured.json", "03_numbers_both_forms.json", "12_nulls.json")
+]
+JUNK = [
+    b'"',
+    b"{",
+    b"]",
+    b",",
+    b"null",
+    b"\\ud800",
+    b"1e999",
+    b"NaN",
+    b"\xef\xbb\xbf",
+    b"\xff",
+    b"",
+]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A sound body in which a few bytes were replaced, or anything at all."""
+    body = draw(st.sampled_from(SOUND))
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(body)))
+        junk = draw(st.one_of(st.sampled_from(JUNK), st.binary(max_size=3)))
+        body = body[:at] + junk + body[at + draw(st.integers(0, 6)) :]
+    return body
+
+
+@settings(max_examples=400)
+@given(body=st.one_of(damaged(), st.binary(max_size=60)))
+def test_damaged_body_raises_nothing_but_a_refusal(body: bytes) -> None:
+    try:
+        traces = decode(body, ResourceCache())
+    except Refusal:
+        return
+
+    json.loads(b"[%b]" % whole_unchecked(traces))
+
+
+def whole_unchecked(traces: JsonTraces) -> bytes:
+    """As `whole`, for ids that no check has seen: their bytes are not asked for."""
+    for span in traces.spans:
+        span.traceId = "00"
+    for index in range(len(traces.resources)):
+        traces.changed(index)
+    return whole(traces)

@@ -1,0 +1,50 @@
+"""The wire format, against the official classes. The property tests are in test_transcode.py."""
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from relay.otlp import messages
+from relay.otlp.messages import AnyValue, ArrayValue, KeyValue
+from relay.otlp.protobuf_writer import write_entries
+
+
+def entry_with(value: AnyValue) -> messages.ResourceSpans:
+    span = messages.Span(attributes=[KeyValue(key="k", value=value)])
+    return messages.ResourceSpans(scopeSpans=[messages.ScopeSpans(spans=[span])])
+
+
+def written(value: AnyValue) -> object:
+    request = ExportTraceServiceRequest.FromString(write_entries([entry_with(value)]))
+    attribute = request.resource_spans[0].scope_spans[0].spans[0].attributes[0].value
+    member = attribute.WhichOneof("value")
+    return getattr(attribute, member) if member else None
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, 127, 128, 2047, 2048, 2**63 - 1, -(2**63)])
+def test_writer_takes_integers_as_text_and_as_numbers(number: int) -> None:
+    assert written(AnyValue(intValue=str(number))) == number
+    assert written(AnyValue(intValue=number)) == number
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_writer_raises_value_error_for_integers_of_more_than_64_bits(number: int) -> None:
+    with pytest.raises(ValueError, match="64 bits"):
+        write_entries([entry_with(AnyValue(intValue=number))])
+
+
+def test_writer_raises_recursion_error_for_the_thirty_first_level() -> None:
+    value = AnyValue()
+    for _ in range(30):
+        value = AnyValue(arrayValue=ArrayValue([value]))
+    assert write_entries([entry_with(value)])
+
+    with pytest.raises(RecursionError):
+        write_entries([entry_with(AnyValue(arrayValue=ArrayValue([value])))])
+
+
+def test_writer_keeps_an_empty_value_apart_from_none() -> None:
+    assert written(AnyValue()) is None
+    unset = messages.Span(attributes=[KeyValue(key="k")])
+    entry = messages.ResourceSpans(scopeSpans=[messages.ScopeSpans(spans=[unset])])
+
+    assert len(write_entries([entry])) == len(write_entries([entry_with(AnyValue())])) - 2

@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from relay.cli.check_config import check_config
+
+CONFIG = """
+state_dir = "state"
+[ingest]
+tokens = ["ingest-s3cr3t"]
+[destinations.up]
+endpoint = "https://u:p-s3cr3t@up.example/v1/traces?k=q-s3cr3t"
+headers = { Authorization = "Bearer h-s3cr3t", X-Dataset = "${env:NOPE}" }
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "relay.toml"
+    path.write_text(CONFIG)
+    path.chmod(0o644)
+    return path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(check_config, [str(argument) for argument in arguments])
+
+
+def test_check_config_shows_what_was_read(config: Path) -> None:
+    result = run("--config", config)
+
+    assert result.exit_code == 0
+    for part in (
+        str(config),
+        str(config.parent / "state"),
+        "http://localhost:4318/v1/traces",
+        "127.0.0.1:4380",
+        "up → https://***@up.example/v1/traces?***",
+        "headers: Authorization, X-Dataset",
+        "blocked: secret ${env:NOPE} is not set",
+        "warning: ",
+    ):
+        assert part in result.stdout
+    assert "s3cr3t" not in result.output
+
+
+def test_check_config_prints_json_on_demand(config: Path) -> None:
+    result = run("--config", config, "--json")
+
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert (document["ok"], document["source"]) == (True, str(config))
+    assert document["ingest"]["listen"] == ["localhost:4318"]
+    assert document["ingest"]["tokens"] == 1
+    assert document["destinations"][0]["header_names"] == ["Authorization", "X-Dataset"]
+    assert document["destinations"][0]["blocked_reason"] == "secret ${env:NOPE} is not set"
+    assert "s3cr3t" not in result.output
+
+
+def test_check_config_prints_each_problem_on_a_line(config: Path) -> None:
+    config.write_text("stat_dir = 1\n[admin]\nlisten = '0.0.0.0:1'")
+
+    result = run("--config", config)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    hint = "from elsewhere use an SSH tunnel or a reverse proxy"
+    assert result.stderr.splitlines() == [
+        f"{config}: stat_dir: there is no such key (did you mean state_dir?)",
+        f'{config}: admin.listen: must be loopback, not "0.0.0.0:1" ({hint})',
+    ]
+
+
+def test_check_config_prints_problems_as_json(config: Path) -> None:
+    config.write_text("stat_dir = 1")
+
+    result = run("--config", config, "--json")
+
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert document["ok"] is False
+    assert document["problems"][0]["key"] == "stat_dir"
+    assert document["problems"][0]["source"] == str(config)
+
+
+def test_check_config_fails_when_the_named_file_is_absent(config: Path) -> None:
+    result = run("--config", config.parent / "absent.toml")
+
+    assert result.exit_code == 1
+    assert "there is no such file, named by --config" in result.stderr
+
+
+def test_check_config_is_content_without_any_file(config: Path) -> None:
+    config.unlink()
+
+    result = run()
+
+    assert result.exit_code == 0
+    assert "none found, all defaults" in result.stdout
+
+
+def test_check_config_calls_an_unknown_option_wrong_usage() -> None:
+    assert run("--nope").exit_code == 2
