@@ -126,6 +126,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._write_paused_since = 0.0
         self._is_closing_after_body = False
         self._has_upgrade_offer = False
+        self._answering: RequestResponseCycle | None = None  # others are queued behind it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or close it at once when there are too many."""
@@ -138,7 +139,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; a request whose body did not arrive whole leaves nothing."""
-        super().connection_lost(exc)
+        super().connection_lost(exc)  # it tells the latest request only, not one before it
+        answering = self._answering
+        if answering is not None and not answering.response_complete:
+            answering.disconnected = True
+            answering.message_event.set()
         self._on_lost()
 
     def data_received(self, data: bytes) -> None:
@@ -201,6 +206,8 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self.headers = _TRAILERS  # the app has the list that was filled until now
+        if not self.pipeline:
+            self._answering = self.cycle
         if not self.cycle.keep_alive:
             self.cycle.transport = cast("asyncio.Transport", _ClosesAfterBody(self))
         self._phase = _BODY
@@ -233,6 +240,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._phase_since = self.loop.time()
         self._drained_bytes = 0
         if self.pipeline or self.transport.is_closing():
+            self._answering = self.pipeline[-1][0] if self.pipeline else None
             super().on_response_complete()
         else:
             self.server_state.total_requests += 1

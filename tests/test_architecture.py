@@ -78,9 +78,11 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module)
             # `from relay.otlp import json` imports the module relay.otlp.json
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} & SOURCES.keys()
+            modules = {f"{node.module}.{alias.name}" for alias in node.names} & SOURCES.keys()
+            found |= modules
+            if len(modules) < len(node.names):
+                found.add(node.module)
     return found
 
 

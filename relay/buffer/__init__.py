@@ -1,4 +1,56 @@
-"""Accepted requests in, rows for every destination out, kept on disk in between."""
+"""Accepted requests in, rows for every destination out; kept on disk in between.
+
+"200 means kept": `Buffer.append` returns after the commit that holds the request was synced.
+
+Files, all 0600 in a directory of 0700::
+
+    relay.db, relay.db-wal, relay.db-shm   SQLite, WAL, 4 KiB pages, incremental vacuum
+    lock                                   flock of the one daemon that may be here, with its pid
+    relay.db.corrupt-TIME[-wal]            set aside whole: SQLite could not use it
+    relay.db.schema-N-TIME[-wal]           set aside untouched: written by a newer version
+
+Tables (drawn in `schema`): `rows`, whole requests of one encoding up to 512 KiB in one zstd frame,
+with a checksum over all columns; `traces`, the packed trace ids of each row; `destinations`, what
+each is owed, as ranges; `deliveries`, when what was settled with which status; `dead_letters`;
+`totals`, sums over rows that have gone.
+
+The body of a row is a fragment that concatenates: comma-joined `resourceSpans` entries in JSON,
+encoded `resource_spans` fields in protobuf. A batch for an upstream is a join of bodies.
+
+Threads: `store` and `backlog` live in the event loop, `writer` owns the one connection that ever
+writes or checkpoints, `reader` a read-only one. A group of requests costs one wake-up each way.
+
+What holds, at every moment:
+
+- A row's id is never used twice, not even after the table was emptied or the file replaced.
+- Rows are owed to every destination with an open range without anything being written for it.
+- In memory the ranges are the truth; on disk they owe the same or more. They move with the next
+  ingest commit, or by themselves after 200 ms, in one transaction with the dead letters of what
+  was settled. So a crash may send again, never skip.
+- In flight is known in memory only: after a crash it is owed again.
+- A row is deleted only when no range on disk owes any of it, and never while there is no
+  destination at all.
+- A body leaves the disk only after its checksum was compared. A row that fails becomes a dead
+  letter `damaged_on_disk` of the destination that met it, and the file stays in use.
+
+What survives what::
+
+    kill -9            every acknowledged request, with sync = "full" or "normal"
+    power loss         every acknowledged request with "full"; with "normal" not the last moments
+    full disk          what was kept; new requests are refused, nothing has to be repaired
+    I/O error          the same; the file is opened again every second until it works. A commit
+                       whose fsync failed may turn out to be there: it was refused, and comes twice
+    damaged row        all others
+    damaged pages      the file is set aside when SQLite says so, a new one begun with higher ids;
+                       destinations and their pauses move over, rows stay in the file set aside
+    file removed       noticed within 250 ms of use; refused until it is back or the daemon restarts
+
+`max_size` counts pages in use, WAL and reserve. Space gives way in this order: delivered rows past
+`keep_delivered`, then any delivered row, oldest first; then requests are refused. `when_full =
+"drop-oldest"` refuses, too, for now: dropping has to know which destinations fail (`hold`). Its
+place is `Housekeeping.make_room`; that of the reserve `Space.reserve_bytes`; that of reading back
+a file that was set aside `Writer._replace`.
+"""
 
 from relay.buffer.backlog import Backlog
 from relay.buffer.settings import BufferSettings

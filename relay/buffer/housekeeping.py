@@ -10,7 +10,7 @@ import apsw
 
 from relay.buffer.logfile import LogFile
 from relay.buffer.place import Place
-from relay.buffer.retention import Retention, shrink
+from relay.buffer.retention import SHRINK_BYTES, Retention, shrink
 from relay.buffer.schema import fetch
 from relay.buffer.settings import BufferSettings
 from relay.buffer.space import COMMIT_OVERHEAD_BYTES, Space
@@ -21,8 +21,8 @@ _FULL_SECONDS = 0.25
 _EXPIRE_SECONDS = 0.25
 _LETTERS_SECONDS = 60.0
 _LONGEST_WAIT_SECONDS = 60.0
-# Below what one small request needs there is no use in trying.
-_SMALLEST_NEED_BYTES = 16 * 1024
+# With less room than a usual request needs the buffer calls itself full, and refuses at once.
+_USUAL_NEED_BYTES = 64 * 1024
 
 
 class Housekeeping:
@@ -79,19 +79,24 @@ class Housekeeping:
 
     def fits_any(self, file: LogFile) -> bool:
         """Whether even a small request may be committed."""
-        return self.fits(file, _SMALLEST_NEED_BYTES)
+        return self.fits(file, _USUAL_NEED_BYTES)
 
     def make_room(self, file: LogFile, need_bytes: int) -> bool:
-        """Cut the WAL, then let delivered rows go until it fits; returns whether it does."""
+        """Cut the WAL, then let delivered rows go until so much fits, and a usual request.
+
+        Returns whether a usual request fits now: if not, the buffer is full.
+        """
         self._cut_wal(file)
         # A request that could not fit into an empty buffer is no reason to empty it.
-        while not self.space.fits(need_bytes) and need_bytes * 2 < self._settings.max_size_bytes:
+        is_possible = need_bytes * 2 < self._settings.max_size_bytes
+        wanted = max(need_bytes, _USUAL_NEED_BYTES) if is_possible else _USUAL_NEED_BYTES
+        while not self.space.fits(wanted):
             gone = self._retention.give_way(file)
             self._oldest_is_known = False
             self._cut_wal(file)
             if not gone:
                 break
-        return self.space.fits(need_bytes)
+        return self.space.fits(_USUAL_NEED_BYTES)
 
     def _cut_wal(self, file: LogFile) -> None:
         connection = file.connection
@@ -130,6 +135,7 @@ class Housekeeping:
             and shrink(file.connection, freelist_bytes=self.space.freelist_bytes)
         ):
             self.space.measure(file.connection)
+            self._wal_since_checkpoint += SHRINK_BYTES
             self._has_more = True
         return changed
 

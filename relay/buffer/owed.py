@@ -57,6 +57,8 @@ def subtract(ranges: Ranges, gone: Iterable[OwedRange]) -> Ranges:
 
 
 def _without(item: OwedRange, hole: OwedRange) -> list[OwedRange]:
+    if hole.end is not None and hole.end <= hole.start:
+        return [item]
     parts: list[OwedRange] = []
     before_end = hole.start if item.end is None else min(item.end, hole.start)
     if before_end > item.start:

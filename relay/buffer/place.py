@@ -130,7 +130,9 @@ class Place:
             target = self.directory / f"relay.db.{label}.{number}"
         if self.database.exists():
             self.database.rename(target)
-        if self.wal.exists():
+        if not self.wal_bytes():
+            self.wal.unlink(missing_ok=True)
+        else:
             self.wal.rename(target.with_name(target.name + "-wal"))
         with suppress(FileNotFoundError):
             (self.directory / "relay.db-shm").unlink()

@@ -161,7 +161,9 @@ def read_rows(connection: apsw.Connection, first_row: int, last_row: int, budget
     )
     raw_bytes, spans, encoding = budget.raw_bytes, budget.spans, budget.encoding
     is_first = budget.is_first
-    for chosen, (row_id, row_encoding, row_spans, row_bytes) in enumerate(meta):
+    for chosen, (row_id, row_encoding, *numbers) in enumerate(meta):
+        # What is damaged need not even be a number; its checksum is read with its body.
+        row_spans, row_bytes = (each if isinstance(each, int) else 0 for each in numbers)
         if budget.one_encoding and encoding is not None and row_encoding != encoding:
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
         if not is_first and (row_bytes > raw_bytes or row_spans > spans):

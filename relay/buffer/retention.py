@@ -21,6 +21,7 @@ _MIN_STEP_BYTES = 256 * 1024
 _FAST_SECONDS = 0.005
 _SLOW_SECONDS = 0.015
 _VACUUM_PAGES = 256
+SHRINK_BYTES = _VACUUM_PAGES * PAGE_BYTES
 # Free pages below this are kept for the next rows: moving pages only to grow again is waste.
 _KEEP_FREE_BYTES = 4 * MIB
 
@@ -118,7 +119,7 @@ class Retention:
 
 def shrink(connection: apsw.Connection, *, freelist_bytes: int) -> bool:
     """Give some free pages back to the file system; returns whether there were too many."""
-    if freelist_bytes <= _KEEP_FREE_BYTES + _VACUUM_PAGES * PAGE_BYTES:
+    if freelist_bytes <= _KEEP_FREE_BYTES + SHRINK_BYTES:
         return False
     fetch(connection, f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
     return True

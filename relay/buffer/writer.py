@@ -288,8 +288,8 @@ class Writer:
             self._commit_moves([])
             file = self._usable_file()
             with self._file_trouble():
-                has_room = self._house.make_room(file, group.need_bytes)
-                self.is_full = not self._house.fits_any(file)
+                self.is_full = not self._house.make_room(file, group.need_bytes)
+                has_room = self._house.fits(file, group.need_bytes)
                 self._publish(file)
             if not has_room:
                 raise _NoRoom
@@ -458,8 +458,9 @@ class Writer:
         is_idle = self._queue.empty() and self._carried is None
         with suppress(BufferUnavailable), self._file_trouble():
             changed = self._house.step(file, is_idle=is_idle)
-            if changed or self.is_full:
+            if self.is_full:
                 self.is_full = not self._house.fits_any(file)
+            if changed:
                 self._publish(file)
 
     def _publish(self, file: LogFile) -> None:

@@ -64,6 +64,17 @@ _OURS = frozenset(
         "upgrade",
     }
 )
+# What the engine, TLS and the resolver raise; UnicodeError is a host that IDNA does not know.
+_FOREIGN = (
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.TimeoutException,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    OSError,
+    UnicodeError,
+)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as latin-1
 
@@ -124,18 +135,18 @@ class Upstream:
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> policy.Outcome:
         """Send `batch` with `headers` and say what came of it.
 
-        Takes at most the destination's timeout and a second a MiB of body. Raises nothing but
-        what the task itself is cancelled with; then the connection is closed.
+        Takes at most the destination's timeout and a second a MiB of body. Whatever the network,
+        TLS or the answer do is an outcome; what is raised is a mistake of ours. When the task is
+        cancelled, the connection is closed.
         """
         settings = self._settings
         progress = self._network.progress = Progress()
-        secrets = [*headers.values(), *_url_secrets(settings)]
         try:
-            outcome = await self._send(batch, headers, secrets)
+            outcome = await self._send(batch, headers)
         except ConfigError as error:
             outcome = policy.Blocked(f"{settings.name}: {error.message}")
         except httpcore2.ProxyError as error:
-            said = mask(clean(str(error), MAX_WORDS_CHARACTERS), secrets)
+            said = _shown(str(error), headers, settings)
             outcome = failures.explain_proxy(said, self._way(), progress)
         except httpcore2.LocalProtocolError:
             # Its text may hold a header's value.
@@ -143,16 +154,14 @@ class Upstream:
                 f"{settings.name}: the request breaks a rule of HTTP: check its headers, "
                 "then reload"
             )
-        except Exception as error:  # noqa: BLE001 - foreign exceptions end here
+        except _FOREIGN as error:
             outcome = failures.explain(error, self._way(), progress)
         if isinstance(outcome, policy.Blocked) and not outcome.status:
             # Files and the environment are read again by the next probe.
             await self._forget()
         return outcome
 
-    async def _send(
-        self, batch: Batch, headers: Mapping[str, str], secrets: list[str]
-    ) -> policy.Outcome:
+    async def _send(self, batch: Batch, headers: Mapping[str, str]) -> policy.Outcome:
         """The exchange under its deadline; raises what is met before an answer's head."""
         line = await self._prepare(self._settings)
         limit = line.settings.timeout_seconds + SECONDS_PER_MIB * len(batch.content) / 2**20
@@ -172,7 +181,7 @@ class Upstream:
         if reply is None:
             return failures.timed_out(self._way(), self._network.progress, limit)
         return policy.classify(
-            _said(reply, secrets),
+            _said(reply, headers, line.settings),
             name=line.settings.name,
             header_names=tuple(headers),
             now=self._now(),
@@ -345,7 +354,7 @@ def _reply(response: httpcore2.Response) -> _Reply:
     return _Reply(response.status, headers)
 
 
-def _said(reply: _Reply, secrets: list[str]) -> policy.Said:
+def _said(reply: _Reply, headers: Mapping[str, str], settings: DestinationSettings) -> policy.Said:
     """What the answer says, for `policy`. Nothing in a body can make it fail."""
     content_type = reply.headers.get("content-type", "")
     words, rejected = "", 0
@@ -361,9 +370,9 @@ def _said(reply: _Reply, secrets: list[str]) -> policy.Said:
         log.exception("answer_not_readable", status=reply.status)
     return policy.Said(
         status=reply.status,
-        words=mask(clean(words, MAX_WORDS_CHARACTERS), secrets),
+        words=_shown(words, headers, settings),
         retry_after=reply.headers.get("retry-after", ""),
-        location=mask(_without_query(reply.headers.get("location", "")), secrets),
+        location=_shown(_without_query(reply.headers.get("location", "")), headers, settings),
         rejected=rejected,
     )
 
@@ -371,10 +380,16 @@ def _said(reply: _Reply, secrets: list[str]) -> policy.Said:
 def _without_query(location: str) -> str:
     """A redirect's target without user, query and fragment, which may hold secrets."""
     parts = split_url(location)
-    netloc = parts.netloc.rpartition("@")[2]
-    return clean(
-        parts._replace(netloc=netloc, query="", fragment="").geturl(), MAX_WORDS_CHARACTERS
-    )
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    return bare.geturl()
+
+
+def _shown(words: str, headers: Mapping[str, str], settings: DestinationSettings) -> str:
+    """Words of an upstream or a proxy in one short line, this destination's secrets masked."""
+    if not words:
+        return ""  # as with every plain success: masking costs a third of an exchange
+    secrets = [*headers.values(), *_url_secrets(settings)]
+    return mask(clean(words, MAX_WORDS_CHARACTERS), secrets)
 
 
 def _decoder(content_encoding: str) -> Callable[[bytes, int], bytes]:

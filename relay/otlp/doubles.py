@@ -50,7 +50,7 @@ def rewrite_special_doubles(fragment: bytes, encoding: Encoding, mode: DoublesMo
 # --- JSON: by text, since a value may be nested deeper than a decoder can go ---------------------
 # Safe in normal form: a quotation mark inside a string is escaped, so nothing matches there.
 
-_JSON_MEMBER = re.compile(rb'(?<!\\)"doubleValue":"(NaN|-?Infinity)"')
+_JSON_MEMBER = re.compile(rb'"doubleValue":"(NaN|-?Infinity)"')
 _JSON_VALUE = re.compile(rb'\{"doubleValue":"(?:NaN|-?Infinity)"\}')
 _NAMES = ("NaN", "Infinity", "-Infinity")
 # A value with two members does not exist in normal form: it marks where a nested one was.

@@ -19,7 +19,7 @@ MAX_PROTOBUF_LEVELS = 30
 
 # Strings are taken whole, so that what they hold is never mistaken for structure; the colon tells
 # the name of a member from a value. Possessive, so that long strings cost no backtracking.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?|[{}\[\]]')
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(:)?|[{}\[\]]')
 _CONTAINERS = (b'"arrayValue"', b'"kvlistValue"')
 _OPEN = frozenset(b"{[")
 _CLOSE = frozenset(b"}]")
@@ -29,8 +29,10 @@ def replace_below(fragment: bytes, levels: int, replace: Callable[[bytes], bytes
     """Give each outermost value that would open level `levels` + 1 to `replace` and put what
     comes back in its place. A value is the whole AnyValue, such as `{"kvlistValue":{…}}`.
 
-    Raises ValueError if the brackets do not pair.
+    Raises ValueError if there are values to look into and the brackets do not pair.
     """
+    if not any(name in fragment for name in _CONTAINERS):
+        return fragment
     out: list[bytes] = []
     copied_to = 0
     starts: list[int] = []  # where each open bracket stands
@@ -52,7 +54,7 @@ def replace_below(fragment: bytes, levels: int, replace: Callable[[bytes], bytes
                 folded = 0
             elif holders and holders[-1] == depth:
                 holders.pop()
-        elif not folded and token[1] is not None and token[0].startswith(_CONTAINERS):
+        elif not folded and token[1] and token[0].startswith(_CONTAINERS):
             depth = len(starts)
             if holders and holders[-1] == depth:
                 continue

@@ -185,10 +185,10 @@ def _are_canonical(texts: list[str]) -> bool:
     if max(map(len, texts)) > 18:
         return False
     joined = "," + ",".join(texts) + ","
-    if joined.count(",") != len(texts) + 1 or "-0" in joined or ",," in joined:
+    if joined.count(",") != len(texts) + 1 or "-0" in joined:
         return False
     joined = joined.replace(",-", ",")
-    if joined.count(",0") != joined.count(",0,"):
+    if ",," in joined or joined.count(",0") != joined.count(",0,"):
         return False  # a leading zero
     return joined.isascii() and joined.replace(",", "").isdigit()
 

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from tests.edge_server import (
 )
 
 FAST: dict[str, Any] = {"sweep_seconds": 0.01}
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 Run = Callable[..., AbstractContextManager[Edge]]
 
 
@@ -106,19 +109,19 @@ def test_listener_does_not_count_the_time_that_the_app_takes(run: Run) -> None:
 
 
 def test_listener_does_not_count_the_time_in_which_it_does_not_read(run: Run) -> None:
-    with run(body_seconds=0.05) as edge, edge.connect() as client:
-        edge.ingest.reload(Settings(max_body_bytes=2_000_000), tokens=())
+    with run(body_seconds=0.3) as edge, edge.connect() as client:
         edge.acceptor.hold()
-        client.send(post()).sock.setblocking(False)
+        edge.ingest.reload(Settings(max_body_bytes=200_000), tokens=())
+        large = post(bytes(200_000))  # not read to its end while the first awaits its answer
+        client.send(post() + large[:-1])
         edge.acceptor.wait_entered()
-        large = memoryview(post(bytes(500_000)))
-        sent = client.sock.send(large)  # no more is read while the first waits for its answer
-        wait_for_sweeps(edge, 20)
+        held_until = time.monotonic() + 0.4
+        wait_until(lambda: time.monotonic() > held_until)
         edge.acceptor.release(edge.listening.portal)
-        client.sock.settimeout(PATIENCE_SECONDS)
-        client.send(bytes(large[sent:]))
+        first = client.read()
+        wait_for_sweeps(edge)
 
-        assert (client.read().status, client.read().status) == (200, 200)
+        assert (first.status, client.ask(large[-1:]).status) == (200, 200)
 
 
 def test_listener_counts_idle_time_from_the_answer(run: Run) -> None:
@@ -242,6 +245,22 @@ def test_listener_closes_when_too_many_requests_are_queued(run: Run) -> None:
         edge.acceptor.release(edge.listening.portal)
 
 
+def test_listener_loses_pipelined_requests_quietly(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run() as edge:
+        edge.acceptor.hold()
+        with edge.connect() as client:
+            client.send(post() * 3)
+            edge.acceptor.wait_entered()
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+        wait_until(lambda: edge.listening.listener.open_connections == 0)
+        edge.acceptor.release(edge.listening.portal)
+        edge.listening.stop(PATIENCE_SECONDS)
+
+    assert caplog.records == []
+
+
 def test_listener_drops_only_so_much_of_a_refused_body(run: Run) -> None:
     with run(drain_bytes=100_000) as edge, edge.connect() as client:
         assert client.ask(post(b"", length=50_000_000)).status == 413
@@ -349,6 +368,7 @@ def test_stop_waits_for_an_accepted_request_whose_sender_has_gone(run: Run) -> N
         with edge.connect() as client:
             client.send(post())
             edge.acceptor.wait_entered()
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         wait_until(lambda: edge.listening.listener.open_connections == 0)
         stopped = edge.listening.begin_stop(600.0)
         edge.acceptor.release(edge.listening.portal)

@@ -5,6 +5,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -189,6 +190,14 @@ def test_inflate_raises_nothing_but_refusal_for_noise(coding: str, chunks: list[
 def test_zstd_and_gzip_give_back_what_they_were_given(body: bytes) -> None:
     assert unzstd(zstd_1(body), len(body)) == body
     assert gzip.decompress(gzip_level_1(body)) == body
+
+
+def test_zstd_gives_whole_frames_in_every_thread() -> None:
+    bodies = [bytes([number]) * (number * 997) for number in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        frames = list(pool.map(zstd_1, bodies))
+
+    assert [unzstd(frame, len(body)) for frame, body in zip(frames, bodies, strict=True)] == bodies
 
 
 @pytest.mark.parametrize("size", [4, 6, 0])

@@ -523,3 +523,15 @@ async def test_upstream_blocks_on_an_endpoint_that_is_no_url(
 
     assert isinstance(outcome, Blocked)
     assert "its endpoint is no" in outcome.reason
+
+
+async def test_upstream_raises_a_mistake_of_ours_instead_of_blaming_the_upstream(
+    raw_server: Running, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> Outcome:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("relay.deliver.policy.classify", fail)
+    async with raw_server() as server:
+        with pytest.raises(ZeroDivisionError):
+            await send_once(settings(server.url))

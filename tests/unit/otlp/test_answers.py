@@ -127,6 +127,7 @@ def test_encode_answer_survives_a_message_that_utf8_cannot_hold() -> None:
         b'{"partialSuccess":{"rejectedSpans":true}}',
         b'{"partialSuccess":{"rejectedSpans":1.5}}',
         b'{"partialSuccess":{"rejectedSpans":"99999999999999999999"}}',
+        b'{"partialSuccess":{"rejectedSpans":"%b"}}' % (b"9" * 5000),
         '{"partialSuccess":{"rejectedSpans":"٣"}}'.encode(),
         b"[" * 5000,
         b"\xff\xfe",
@@ -242,6 +243,13 @@ def test_read_words_cuts_at_the_limit(limit: int) -> None:
 
     assert len(words) == limit
     assert words == "" or words.endswith("…")
+
+
+def test_read_words_looks_at_the_first_64_kib_only() -> None:
+    """So this is no JSON any more, and is shown as the text that it is."""
+    body = b'{"message":"%b"}' % (b"x" * 70_000)
+
+    assert read_words(body, JSON_TYPE).startswith('{"message":"xxx')
 
 
 TYPES = st.sampled_from(

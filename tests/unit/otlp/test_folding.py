@@ -91,4 +91,4 @@ def test_fold_for_protobuf_leaves_shallow_fragments_alone() -> None:
 @pytest.mark.parametrize("text", [b"}", b"{", b"[{}", b"{}]"])
 def test_replace_below_raises_value_error_when_brackets_do_not_pair(text: bytes) -> None:
     with pytest.raises(ValueError, match="pair"):
-        replace_below(text, 30, lambda value: value)
+        replace_below(text + b'"arrayValue":', 30, lambda value: value)

@@ -54,6 +54,12 @@ def test_null_is_the_default_of_any_member(member: str) -> None:
     assert member not in builders.spans_of(read(body))[0]
 
 
+def test_null_after_a_value_takes_it_away() -> None:
+    body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a","name":null}]}]}]}'
+
+    assert builders.spans_of(read(body)) == [{}]
+
+
 def test_null_within_a_list_is_refused() -> None:
     assert refusal_of(builders.request(builders.span(attributes=[None]))) == (
         "resourceSpans[0].scopeSpans[0].spans[0].attributes[0] must be an object"

@@ -30,7 +30,7 @@ def with_unknown_fields() -> ExportTraceServiceRequest:
     return message
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(made=builders.requests)
 def test_valid_request_is_relayed_as_it_came(made: builders.Json) -> None:
     traces = decode(body_of(made), ResourceCache())
@@ -50,7 +50,7 @@ def test_unknown_fields_survive_whole_and_cut() -> None:
     assert all(piece.body.count(UNKNOWN) == piece.spans + 4 for piece in cut)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(made=builders.requests, limit=st.integers(150, 1000))
 def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit: int) -> None:
     traces = decode(body_of(made), ResourceCache())
@@ -114,6 +114,15 @@ def test_special_double_is_found_wherever_attributes_are(place: str, double: str
         entry["resource"]["attributes"] += attributes
     elif place == "scope":
         entry["scopeSpans"][0]["scope"]["attributes"] = attributes
+
+    assert decode(body_of(made), ResourceCache()).findings.flags == BodyFlag.SPECIAL_DOUBLES
+
+
+@pytest.mark.parametrize("kind", ["arrayValue", "kvlistValue"])
+def test_special_double_is_found_within_lists_and_maps(kind: str) -> None:
+    inner: builders.Json = {"doubleValue": "NaN"}
+    held = inner if kind == "arrayValue" else {"key": "k", "value": inner}
+    made = builders.with_value({kind: {"values": [held]}})
 
     assert decode(body_of(made), ResourceCache()).findings.flags == BodyFlag.SPECIAL_DOUBLES
 

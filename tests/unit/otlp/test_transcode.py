@@ -388,6 +388,8 @@ def test_to_protobuf_raises_transcode_error_for_what_is_not_ours(fragment: bytes
     assert isinstance(caught.value, RelayError)
     assert isinstance(caught.value, ValueError)
     assert "secret" not in str(caught.value)
+    # A traceback that shows the cause would show the value with it.
+    assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 
 

@@ -1,0 +1,263 @@
+"""Bytes that are not those that were written: rows, ranges, pages, files that are not ours."""
+
+import sqlite3
+from pathlib import Path
+
+import apsw
+import pytest
+
+from relay.buffer import writer as writer_module
+from relay.errors import BufferUnavailable
+from tests.unit.buffer.making import (
+    NOW_NS,
+    eventually,
+    noise,
+    opened,
+    piece,
+    rejected_span,
+    request,
+    take,
+    take_all,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+def change(state_dir: Path, sql: str) -> None:
+    connection = apsw.Connection(str(state_dir / "relay.db"))
+    connection.execute(sql)
+    connection.close()
+
+
+async def three_rows(state_dir: Path) -> None:
+    async with opened(state_dir) as buffer:
+        buffer.destination("a")
+        for number in (1, 2, 3):
+            await buffer.append(request(piece(b'{"n":%d}' % number)))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "body = x'00112233'",
+        "body = zeroblob(length(body))",
+        "body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)",
+        "spans = spans + 1",
+        "encoding = 2",
+        "encoding = 9",
+        "received_ns = received_ns + 1",
+        "parts = x''",
+        "flags = 1",
+        "raw_bytes = 1099511627776",
+        "spans = 'many'",
+    ],
+)
+async def test_damaged_row_becomes_a_dead_letter_and_the_others_go_on(
+    tmp_path: Path, damage: str
+) -> None:
+    await three_rows(tmp_path)
+    change(tmp_path, f"UPDATE rows SET {damage} WHERE id = 2")  # noqa: S608 - our own words
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        taken = await take(backlog, one_encoding=False)
+        later = await backlog.take(max_bytes=1 << 20, max_spans=100, one_encoding=False)
+        await buffer.flush()
+        letters = await buffer.dead_letters()
+
+    rows = [*taken.rows, *(later.rows if later else ())]
+    assert [row.body for row in rows] == [b'{"n":1}', b'{"n":3}']
+    assert [(each.letter.reason, each.letter.row) for each in letters] == [("damaged_on_disk", 2)]
+    assert letters[0].letter.destination == "a"
+
+
+async def test_damaged_row_is_settled_even_when_it_stands_alone(tmp_path: Path) -> None:
+    await three_rows(tmp_path)
+    change(tmp_path, "UPDATE rows SET checksum = checksum + 1")
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        assert await backlog.take(max_bytes=1 << 20, max_spans=100) is None
+        assert backlog.statistics().owed_spans == 0
+        await buffer.flush()
+        letters = await buffer.dead_letters()
+    async with opened(tmp_path) as buffer:
+        assert await buffer.destination("a").take(max_bytes=1, max_spans=1) is None
+
+    assert {stored.letter.body for stored in letters} == {b'{"n":%d}' % n for n in (1, 2, 3)}
+
+
+async def test_overwritten_bytes_of_the_file_never_pass_as_a_body(tmp_path: Path) -> None:
+    bodies = [noise(40_000, seed) for seed in range(20)]
+    async with opened(tmp_path) as buffer:
+        buffer.destination("a")
+        for body in bodies:
+            await buffer.append(request(piece(body)))
+    path = tmp_path / "relay.db"
+    content = bytearray(path.read_bytes())
+    at = content.index(bodies[7][1000:1100])
+    content[at : at + 64] = bytes(64)
+    path.write_bytes(content)
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        backlog = buffer.destination("a")
+        found = await take_all(backlog)
+        await buffer.flush()
+        letters = await buffer.dead_letters()
+
+    assert found == bodies[:7] + bodies[8:]
+    assert len(letters) == 1
+
+
+async def test_damaged_ranges_are_owed_from_the_beginning(tmp_path: Path) -> None:
+    await three_rows(tmp_path)
+    change(tmp_path, "UPDATE destinations SET ranges = zeroblob(9)")
+    async with opened(tmp_path) as buffer:
+        assert len(await take_all(buffer.destination("a"))) == 3
+
+
+async def test_damaged_dead_letter_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(rejected=(rejected_span(), rejected_span())))
+    change(tmp_path, "UPDATE dead_letters SET words = 'other' WHERE id = 1")
+    change(tmp_path, "UPDATE dead_letters SET body = x'00' WHERE id = 2")
+    async with opened(tmp_path) as buffer:
+        assert [stored.is_damaged for stored in await buffer.dead_letters()] == [True, True]
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 1000, b"SQLite format 3\0" + bytes(9000)])
+async def test_file_that_is_no_database_is_set_aside_and_a_new_one_begun(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "relay.db").write_bytes(content)
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(b"new")))
+        taken = await take(backlog)
+        aside = set_aside(tmp_path, "corrupt-*")
+
+    assert [path.read_bytes() for path in aside] == [content]
+    assert taken.rows[0].body == b"new"
+    assert taken.rows[0].row > 10**12
+
+
+async def test_database_of_another_program_is_set_aside(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "relay.db")
+    other.execute("CREATE TABLE theirs (a)")
+    other.close()
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece()))
+
+        assert len(set_aside(tmp_path, "corrupt-*")) == 1
+
+
+async def test_newer_schema_is_set_aside_untouched(tmp_path: Path) -> None:
+    await three_rows(tmp_path)
+    change(tmp_path, "PRAGMA user_version = 99")
+    content = (tmp_path / "relay.db").read_bytes()
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece()))
+        aside = set_aside(tmp_path, "schema-99-*")
+        assert buffer.statistics().last_row > 3
+
+    assert [path.read_bytes() for path in aside] == [content]
+
+
+async def test_file_found_corrupt_while_reading_is_replaced_and_ids_go_on(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.destination("a").set_paused(True)
+        for seed in range(200):
+            await buffer.append(request(piece(noise(3000, seed))))
+    path = tmp_path / "relay.db"
+    content = bytearray(path.read_bytes())
+    content[40 * 4096 : 200 * 4096] = b"\xff" * (160 * 4096)
+    path.write_bytes(content)
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        backlog = buffer.destination("a")
+        while buffer._writer.generation == 0:
+            await backlog.take(max_bytes=1 << 16, max_spans=10_000)
+        await buffer.append(request(piece(b"after")))
+        taken = await take(backlog)
+
+        assert backlog.is_paused
+        assert len(set_aside(tmp_path, "corrupt-*")) == 1
+        assert [row.body for row in taken.rows] == [b"after"]
+        assert taken.rows[0].row > 200
+
+
+async def test_database_that_is_removed_under_us_refuses_until_it_is_back(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece()))
+        path, hidden = tmp_path / "relay.db", tmp_path / "hidden"
+        path.rename(hidden)
+        buffer._writer._next_file_check = 0.0
+        with pytest.raises(BufferUnavailable, match="removed"):
+            await buffer.append(request(piece()))
+        assert not buffer.statistics().is_writable
+        hidden.rename(path)
+        await eventually(lambda: buffer.statistics().is_writable)
+        await buffer.append(request(piece()))
+
+        assert buffer.statistics().rows == 2
+
+
+async def test_wal_without_its_database_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "relay.db-wal").write_bytes(b"rows of somebody" * 100)
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece()))
+
+        assert len(set_aside(tmp_path, "corrupt-*-wal")) == 1
+
+
+def set_aside(state_dir: Path, pattern: str) -> list[Path]:
+    return list(state_dir.glob(f"relay.db.{pattern}"))
+
+
+class BrokenDisk(apsw.VFS):
+    """A disk that refuses writes while it is told to."""
+
+    def __init__(self, name: str) -> None:
+        self.error: type[Exception] | None = None
+        super().__init__(name, "")
+
+    def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        return BrokenFile(self, name, flags)
+
+
+class BrokenFile(apsw.VFSFile):
+    def __init__(self, disk: BrokenDisk, name: object, flags: list[int]) -> None:
+        super().__init__("", name, flags)  # type: ignore[arg-type]
+        self._disk = disk
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        if self._disk.error is not None:
+            raise self._disk.error
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        if self._disk.error is not None:
+            raise self._disk.error
+        super().xSync(flags)
+
+
+@pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError, apsw.ReadOnlyError])
+async def test_disk_that_fails_refuses_and_comes_back_by_itself(
+    tmp_path: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
+    disk = BrokenDisk(f"broken-{error.__name__}")
+    async with opened(tmp_path, vfs=f"broken-{error.__name__}") as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(b"before")))
+        taken = await take(backlog)
+        disk.error = error
+        with pytest.raises(BufferUnavailable):
+            await buffer.append(request(piece(b"during")))
+        assert not buffer.statistics().is_writable
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+        disk.error = None
+        await eventually(lambda: buffer.statistics().is_writable)
+        await buffer.append(request(piece(b"after")))
+        bodies = await take_all(backlog)
+
+    assert b"before" not in bodies
+    assert bodies[-1] == b"after"
