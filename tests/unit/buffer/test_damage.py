@@ -8,6 +8,7 @@ import pytest
 
 from relay.buffer import writer as writer_module
 from relay.errors import BufferUnavailable
+from relay.records import DeadLetter, Encoding
 from tests.unit.buffer.making import (
     NOW_NS,
     eventually,
@@ -261,3 +262,30 @@ async def test_disk_that_fails_refuses_and_comes_back_by_itself(
 
     assert b"before" not in bodies
     assert bodies[-1] == b"after"
+
+
+async def test_what_was_settled_while_the_disk_failed_is_written_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
+    disk = BrokenDisk("broken-moves")
+    async with opened(tmp_path, vfs="broken-moves", flush_seconds=60) as buffer:
+        backlog = buffer.destination("a")
+        for number in (1, 2, 3):
+            await buffer.append(request(piece(b"%d" % number)))
+        disk.error = apsw.IOError
+        for number in (1, 2):
+            taken = await take(backlog, max_spans=1)
+            letter = DeadLetter("a", "upstream_partial", f"no {number}", 1, Encoding.JSON, b"{}")
+            backlog.settle_with(taken, [letter], status=200, at_ns=NOW_NS + number * 10**10)
+            with pytest.raises(BufferUnavailable):
+                await buffer.append(request(piece()))
+        disk.error = None
+        await eventually(lambda: buffer.statistics().is_writable)
+        await buffer.flush()
+        words = [stored.letter.words for stored in await buffer.dead_letters()]
+    async with opened(tmp_path) as buffer:
+        bodies = await take_all(buffer.destination("a"))
+
+    assert words == ["no 2", "no 1"]
+    assert bodies[0] == b"3"

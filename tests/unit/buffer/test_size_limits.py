@@ -156,7 +156,7 @@ async def test_dead_letters_are_bounded_and_the_oldest_go_first(tmp_path: Path) 
 
 async def test_wal_stays_small_whatever_is_written(tmp_path: Path) -> None:
     largest = 0
-    async with opened(tmp_path, wal_checkpoint_bytes=256 * 1024, wal_truncate_bytes=MIB) as buffer:
+    async with opened(tmp_path, wal_checkpoint_bytes=256 * 1024) as buffer:
         for number in range(200):
             await buffer.append(request(piece(noise(50_000, number), spans=1)))
             largest = max(largest, buffer.statistics().wal_bytes)

@@ -262,6 +262,32 @@ def test_chunked_body_over_the_limit_is_413() -> None:
         connection.close()
 
 
+def test_announced_length_over_the_limit_is_413_before_the_body_comes() -> None:
+    with (
+        MockCollector(max_body_bytes=1000) as collector,
+        socket.create_connection((collector.host, collector.port), timeout=10) as connection,
+    ):
+        connection.sendall(
+            b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1001\r\n\r\n"
+        )
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_deflate_is_one_stream_only(collector: MockCollector) -> None:
+    packed = zlib.compress(b"{") + zlib.compress(b"}")
+
+    assert send(collector, packed, headers=JSON | {"Content-Encoding": "deflate"}).status == 400
+
+
+def test_bad_link_id_in_protobuf_is_refused(collector: MockCollector) -> None:
+    for trace_bytes, span_bytes in ((16, 7), (15, 8)):
+        request = request_proto()
+        link = request.resource_spans[0].scope_spans[0].spans[0].links.add()
+        link.trace_id, link.span_id = b"\1" * trace_bytes, b"\1" * span_bytes
+        assert send(collector, request).status == 400
+
+
 def test_connection_serves_on_after_413(collector: MockCollector) -> None:
     with MockCollector(max_body_bytes=1000) as small:
         connection = http.client.HTTPConnection(small.host, small.port, timeout=10)

@@ -177,6 +177,7 @@ def test_answer_that_must_have_no_body_has_none(status: int) -> None:
             connection.request("POST", "/v1/traces", b"{}", JSON)
             response = connection.getresponse()
             assert response.status == expected
+            assert (response.getheader("content-length") is None) == (expected == status)
             response.read()
         connection.close()
 

@@ -69,6 +69,20 @@ def test_restart_serves_on_the_same_port_with_the_same_journal_and_script() -> N
         assert len(collector.journal.requests()) == 3
 
 
+def test_restart_does_not_wait_for_connections_that_it_closed() -> None:
+    with MockCollector() as collector:
+        idle = http.client.HTTPConnection(collector.host, collector.port, timeout=10)
+        idle.request("POST", "/v1/traces", b"{}", JSON)
+        idle.getresponse().read()
+        collector.stop()
+        assert idle.sock is not None
+        assert idle.sock.recv(1) == b""
+        idle.close()
+
+        collector.start()
+        assert send(collector, request_json()).status == 200
+
+
 def test_running_collector_cannot_be_started_again() -> None:
     with MockCollector() as collector, pytest.raises(RuntimeError, match="running already"):
         collector.start()
