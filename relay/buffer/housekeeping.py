@@ -78,7 +78,8 @@ class Housekeeping:
         return self.space.fits(need_bytes)
 
     def fits_any(self, file: LogFile) -> bool:
-        """Whether even a small request may be committed."""
+        """Whether a usual request may be committed, by a fresh look at the disk."""
+        self.space.measure(file.connection)
         return self.fits(file, _USUAL_NEED_BYTES)
 
     def make_room(self, file: LogFile, need_bytes: int) -> bool:

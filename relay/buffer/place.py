@@ -30,6 +30,7 @@ class Place:
         self.directory = state_dir
         self.database = state_dir / "relay.db"
         self.wal = state_dir / "relay.db-wal"
+        self.set_asides = 0  # how often in this process
         self._lock_fd: int | None = None
         self._identity: list[tuple[Path, int, int]] = []
 
@@ -136,6 +137,7 @@ class Place:
             self.wal.rename(target.with_name(target.name + "-wal"))
         with suppress(FileNotFoundError):
             (self.directory / "relay.db-shm").unlink()
+        self.set_asides += 1
         sync_directory(self.directory)
         log.error("buffer_file_set_aside", file=target.name)
         return target

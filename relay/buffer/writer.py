@@ -17,7 +17,7 @@ import apsw
 import structlog
 
 from relay.buffer.housekeeping import Housekeeping
-from relay.buffer.logfile import LogFile, open_file
+from relay.buffer.logfile import LogFile, Persisted, open_file
 from relay.buffer.moves import PendingMoves
 from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group, build_group
@@ -154,6 +154,8 @@ class Writer:
         self._file: LogFile | None = None
         self._known_totals = Totals()
         self._known_row = 0
+        self._known_destinations: dict[str, Persisted] = {}
+        self._set_asides = 0
         self._next_file_check = 0.0
         self._house = Housekeeping(place, settings, clock_ns)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
@@ -169,9 +171,9 @@ class Writer:
     def open(self) -> Loaded:
         """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
         file = open_file(self._place, self._settings, vfs=self._vfs)
+        self._set_asides = self._place.set_asides
         self._adopt(file)
         loaded = file.loaded()
-        self._house.look(file)
         self._publish(file)
         self._thread.start()
         return loaded
@@ -388,21 +390,35 @@ class Writer:
         return file
 
     def _open_again(self) -> LogFile:
-        return open_file(self._place, self._settings, vfs=self._vfs, above_row=self._known_row)
+        return open_file(
+            self._place,
+            self._settings,
+            vfs=self._vfs,
+            known=self._known_destinations,
+            above_row=self._known_row,
+        )
 
     def _adopt(self, file: LogFile) -> None:
-        """Use `file`; a commit whose fsync failed may after all be in it."""
+        """Use `file`: the one we had, or a new one after that was set aside."""
         self._file = file
         self.last_error = ""
-        if self._known_row and file.last_row > self._known_row:
+        if self._place.set_asides != self._set_asides:
+            self._set_asides = self._place.set_asides
+            self.generation += 1
+            self._moves.forget_places()
+            self._events.replaced(file.last_row)
+        elif self._known_row and file.last_row > self._known_row:
+            # A commit whose fsync failed is in it after all.
             self._events.appeared(file.last_row, file.totals - self._known_totals)
         self._known_row, self._known_totals = file.last_row, file.totals
+        self._house.look(file)
 
     def _lose_file(self, error: Exception) -> None:
         """The disk refused: say so, and open the file anew at the next try."""
         self.last_error = f"{type(error).__name__}: {error}"
         log.error("buffer_disk_error", error=self.last_error)
         if self._file is not None and not isinstance(error, apsw.FullError):
+            self._known_destinations = self._file.destinations
             self._file.close(checkpoint=False)
             self._file = None
 
@@ -421,27 +437,15 @@ class Writer:
         if file is None:
             return
         log.error("buffer_file_corrupt", error=words)
-        known = file.destinations
+        self._known_destinations = file.destinations
+        self._known_row = max(self._known_row, file.last_row)
         file.close(checkpoint=False)
         self._file = None
-        self._place.set_aside(f"corrupt-{time_label()}")
-        self.generation += 1
-        self._moves.forget_places()
-        self._known_row = max(self._known_row, file.last_row)
         try:
-            new = open_file(
-                self._place,
-                self._settings,
-                vfs=self._vfs,
-                known=known,
-                above_row=self._known_row,
-            )
+            self._place.set_aside(f"corrupt-{time_label()}")
+            self._adopt(self._open_again())
         except DISK_ERRORS as error:
             self._lose_file(error)
-            return
-        self._known_row = 0
-        self._adopt(new)
-        self._events.replaced(new.last_row)
 
     def _reload(self, settings: BufferSettings) -> None:
         self._settings = settings

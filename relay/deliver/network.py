@@ -81,6 +81,8 @@ class _Stream(httpcore2.AsyncNetworkStream):
         self._network = network
         self._stream = stream
         self._held = b""
+        self._early = b""  # of an answer that came while the body was on its way
+        self._early_error: ssl.SSLError | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         progress = self._network.progress
@@ -88,7 +90,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
             await self._flush()
         progress.stage = Stage.READING if progress.bytes_read else Stage.AWAITING
         try:
-            data = await self._stream.receive(max_bytes)
+            data = await self._receive(max_bytes)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             progress.closed_by_peer = True
             return b""
@@ -116,12 +118,49 @@ class _Stream(httpcore2.AsyncNetworkStream):
         if held:
             await self._send(held)
 
+    async def _receive(self, max_bytes: int) -> bytes:
+        if self._early:
+            data, self._early = self._early[:max_bytes], self._early[max_bytes:]
+            return data
+        if self._early_error is not None:
+            raise self._early_error
+        return await self._stream.receive(max_bytes)
+
     async def _send(self, data: bytes) -> None:
+        """Raises WriteError, after which the engine goes on to read: there may be an answer."""
+        failure: Exception | None = None
+        if len(data) < COALESCE_BYTES:
+            try:
+                await self._stream.send(data)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+                failure = error
+        else:
+            failure = await self._send_and_listen(data)
+        if failure is not None:
+            raise httpcore2.WriteError(str(failure)) from failure
+
+    async def _send_and_listen(self, data: bytes) -> Exception | None:
+        """An upstream may refuse a large body early and close: its answer would go with the
+        connection if nobody read it while the body is on its way.
+        """
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._listen)
+            try:
+                await self._stream.send(data)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+                failure = error
+            tasks.cancel_scope.cancel()
+        return failure
+
+    async def _listen(self) -> None:
         try:
-            await self._stream.send(data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-            # The engine goes on to read: an upstream may refuse early and close.
-            raise httpcore2.WriteError(str(exc)) from exc
+            while len(self._early) < COALESCE_BYTES:
+                self._early += await self._stream.receive(COALESCE_BYTES)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass
+        except ssl.SSLError as error:
+            self._early_error = error
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -218,6 +218,7 @@ class BrokenDisk(apsw.VFS):
 
     def __init__(self, name: str) -> None:
         self.error: type[Exception] | None = None
+        self.refusals = 0
         super().__init__(name, "")
 
     def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
@@ -231,11 +232,13 @@ class BrokenFile(apsw.VFSFile):
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         if self._disk.error is not None:
+            self._disk.refusals += 1
             raise self._disk.error
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         if self._disk.error is not None:
+            self._disk.refusals += 1
             raise self._disk.error
         super().xSync(flags)
 
@@ -253,6 +256,8 @@ async def test_disk_that_fails_refuses_and_comes_back_by_itself(
         disk.error = error
         with pytest.raises(BufferUnavailable):
             await buffer.append(request(piece(b"during")))
+        seen = disk.refusals
+        await eventually(lambda: disk.refusals >= seen + 3)
         assert not buffer.statistics().is_writable
         backlog.settle(taken, status=200, at_ns=NOW_NS)
         disk.error = None
@@ -289,3 +294,28 @@ async def test_what_was_settled_while_the_disk_failed_is_written_when_it_is_back
 
     assert words == ["no 2", "no 1"]
     assert bodies[0] == b"3"
+
+
+async def test_file_found_corrupt_when_it_is_opened_again_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
+    disk = BrokenDisk("broken-again")
+    async with opened(tmp_path, vfs="broken-again") as buffer:
+        backlog = buffer.destination("a")
+        await backlog.set_paused(True)
+        await buffer.append(request(piece(b"before")))
+        disk.error = apsw.IOError
+        with pytest.raises(BufferUnavailable):
+            await buffer.append(request(piece(b"during")))
+        path = tmp_path / "relay.db"
+        path.write_bytes(b"x" * path.stat().st_size)
+        (tmp_path / "relay.db-wal").write_bytes(b"")
+        disk.error = None
+        await eventually(lambda: bool(set_aside(tmp_path, "corrupt-*")))
+        await eventually(lambda: buffer.statistics().is_writable)
+        await buffer.append(request(piece(b"after")))
+        bodies = await take_all(backlog)
+
+    assert bodies == [b"after"]
+    assert backlog.is_paused

@@ -252,6 +252,25 @@ async def test_courier_wake_probes_at_once_with_secrets_read_anew(
         assert len(at.clock.sleeps) == 1
 
 
+async def test_courier_probe_uses_secrets_read_anew(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    backlog.add(row(1))
+    async with world(settings(), backlog, Blocked("wrong token", 401), Delivered(200)) as at:
+        at.headers["Authorization"] = "Bearer new"
+        await at.clock.advance()
+
+        assert [h["Authorization"] for h in at.upstream.headers] == ["Bearer old", "Bearer new"]
+
+
+async def test_courier_status_shows_the_endpoint_without_its_secrets(
+    settings: Settings, backlog: Any
+) -> None:
+    courier = Courier(settings("https://u:p@h/t?key=s"), backlog, ScriptedUpstream(), dict)
+
+    assert courier.status.endpoint == "https://***@h/t?***"
+
+
 async def test_courier_wake_during_a_request_is_not_lost(
     settings: Settings, row: Row, backlog: Any
 ) -> None:

@@ -101,8 +101,7 @@ def write(folder: Path, name: str, certificate: x509.Certificate, key: Key) -> t
     return str(folder / f"{name}.pem"), str(folder / f"{name}.key")
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
+def make_authority(folder: Path) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
     made = (
@@ -110,8 +109,13 @@ def authority(tmp_path: Path) -> Authority:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    write(tmp_path, "ca", made, key)
-    return Authority(tmp_path, key, made)
+    write(folder, "ca", made, key)
+    return Authority(folder, key, made)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return make_authority(tmp_path)
 
 
 def server_context(certificate: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
@@ -311,6 +315,24 @@ async def test_tls_files_are_read_again_by_the_next_probe(
     assert after == Delivered(200)
 
 
+async def test_tls_authority_that_was_replaced_in_place_is_taken_up_by_the_next_probe(
+    raw_server: Running, settings: Settings, authority: Authority, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    stranger = make_authority(other)
+    async with raw_server(context=server_context(*authority.issue("server"))) as server:
+        upstream = Upstream(settings(https(server.port), ca_file=stranger.file))
+        batch = Batch(Encoding.JSON, b"", b"{}", "", spans=1, rows=1)
+        before = await upstream.send(batch, {})
+        shutil.copy(authority.file, stranger.file)
+        after = await upstream.send(batch, {})
+        await upstream.aclose()
+
+    assert isinstance(before, Blocked)
+    assert after == Delivered(200)
+
+
 @dataclasses.dataclass
 class Proxy:
     """Takes CONNECT and absolute targets; says who asked for what."""
@@ -432,3 +454,21 @@ async def test_proxy_that_refuses_is_named_as_the_one_who_did(
     assert f"the proxy 127.0.0.1:{proxy.port} answered {answer[9:12].decode()}" in outcome.reason
     assert words in outcome.reason
     assert "hunter2" not in outcome.reason
+
+
+async def test_proxy_answer_is_not_taken_for_the_upstream_s(
+    raw_server: Running, settings: Settings, authority: Authority
+) -> None:
+    context = server_context(*authority.issue("server", host="api.axiom.example"))
+    async with raw_server("hang", context=context) as server, proxying() as proxy:
+        outcome = await send_once(
+            settings(
+                https(server.port, "api.axiom.example"),
+                ca_file=authority.file,
+                proxy=f"http://127.0.0.1:{proxy.port}",
+                timeout_seconds=0.5,
+            )
+        )
+
+    assert isinstance(outcome, Wait)
+    assert "gave up while waiting for the answer" in outcome.reason
