@@ -36,8 +36,11 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm32", "i686
 class Traces(Protocol):
     """What check hands over: `otlp.json.JsonTraces` or `otlp.protobuf.ProtobufTraces`."""
 
-    encoding: Encoding
     resources: list[KnownResource]
+
+    @property
+    def encoding(self) -> Encoding:
+        """How it came in."""
 
     def set_resource(self, index: int, encoded: bytes) -> None:
         """Put an encoded resource in the place of number `index`."""

@@ -47,7 +47,8 @@ LEVEL_1_IMPORTS = {
 }
 FENCES = {
     "uvicorn": {"relay.listener", "relay.protocol", "mockcollector"},
-    "httpx2": {"relay.deliver", "mockcollector"},
+    "httpx2": {"relay.deliver"},
+    "httpcore2": {"relay.deliver"},
     "apsw": {"relay.buffer"},
     "starlette": {"relay.ingest", "relay.admin", "relay.daemon", "relay.listener", "mockcollector"},
     "click": {"relay.cli", "mockcollector"},

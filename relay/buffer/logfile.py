@@ -140,8 +140,9 @@ class LogFile:
                 if group.letters:
                     self.letters.add(group.letters, now_ns=now_ns)
             elif not moves:
-                # A probe after trouble: a commit that writes nothing would prove nothing.
-                execute("UPDATE totals SET rows = rows")
+                # A probe after trouble: a commit that writes nothing would prove nothing, and an
+                # UPDATE to the same values writes nothing. This pragma always writes page 1.
+                self.connection.pragma("user_version", schema.SCHEMA_VERSION)
             after = self._write_moves(moves, now_ns) if moves else None
             execute("COMMIT")
         except BaseException:

@@ -66,6 +66,7 @@ class PendingMoves:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._moves: dict[str, Move] = {}
+        self._in_commit: dict[str, Move] = {}  # taken, and not known to be on disk
 
     def __bool__(self) -> bool:
         return bool(self._moves)
@@ -101,14 +102,21 @@ class PendingMoves:
                 move.deliveries.clear()
 
     def take(self) -> dict[str, Move]:
-        """Everything there is; nothing is left."""
+        """Everything there is; `written` or `put_back` must follow."""
         with self._lock:
             moves, self._moves = self._moves, {}
+            self._in_commit = moves
         return moves
+
+    def written(self) -> None:
+        """What was taken is on disk."""
+        with self._lock:
+            self._in_commit = {}
 
     def put_back(self, older: dict[str, Move]) -> None:
         """Those moves were not written: they are pending again, before what came since."""
         with self._lock:
+            self._in_commit = {}
             for name, old in older.items():
                 new = self._moves.get(name)
                 if new is None:
@@ -120,7 +128,7 @@ class PendingMoves:
                     new.is_removed = old.is_removed
 
     def deliveries(self, name: str) -> list[Delivery]:
-        """What was settled and is not yet on disk."""
+        """What was settled and may not yet be on disk."""
         with self._lock:
-            move = self._moves.get(name)
-            return list(move.deliveries) if move else []
+            moves = (self._in_commit.get(name), self._moves.get(name))
+            return [delivery for move in moves if move for delivery in move.deliveries]

@@ -230,8 +230,9 @@ class Buffer:
 
         Raises BufferUnavailable when the disk cannot be read.
         """
+        destinations = traces.standings(self._backlogs, self._moves)
         finding = await traces.find(self._ask, trace_id)
-        return traces.places(finding, self._backlogs, self._moves)
+        return traces.places(finding, destinations)
 
     async def recent_traces(self, limit: int = 50) -> list[RecentTrace]:
         """The newest distinct traces, newest first. Raises BufferUnavailable."""

@@ -1,12 +1,14 @@
 """A trace id in, every place where something of it is kept out: what `where` and the page show."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from relay.buffer import owed, reader
 from relay.buffer.backlog import Backlog
 from relay.buffer.moves import PendingMoves
+from relay.buffer.owed import Ranges
 from relay.buffer.reader import DeliveredEntry, PartPlace, TraceFinding
 from relay.buffer.views import RecentTrace, StoredLetter, TraceDelivery, TracePlace
 from relay.records import OwedRange, Position
@@ -50,17 +52,35 @@ def _call(question: Callable[..., Any], connection: object, **arguments: object)
     return question(connection, **arguments)
 
 
-def places(
-    finding: TraceFinding, backlogs: Mapping[str, Backlog], moves: PendingMoves
-) -> list[TracePlace]:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a destination was owed, and what of it had been settled, at one moment.
+
+    Taken before the disk is asked: what is settled later is on disk or not, but was owed here.
+    """
+
+    name: str
+    ranges: Ranges
+    settled: list[DeliveredEntry]
+
+
+def standings(backlogs: Mapping[str, Backlog], moves: PendingMoves) -> list[Standing]:
+    """Every destination as it is now, by name."""
+    return [
+        Standing(
+            name,
+            backlog.ranges,
+            [
+                DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
+                for item in moves.deliveries(name)
+            ],
+        )
+        for name, backlog in sorted(backlogs.items())
+    ]
+
+
+def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePlace]:
     """The finding in words of couriers: kept rows first, then dead letters."""
-    pending = {
-        name: [
-            DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
-            for item in moves.deliveries(name)
-        ]
-        for name in backlogs
-    }
     result = [
         TracePlace(
             place.row,
@@ -71,8 +91,8 @@ def places(
             place.encoding,
             place.part.spans,
             tuple(
-                _delivery(place, backlog, pending[name] + finding.deliveries.get(place.row, []))
-                for name, backlog in sorted(backlogs.items())
+                _delivery(place, standing, finding.deliveries.get(place.row, []))
+                for standing in destinations
             ),
         )
         for place in finding.places
@@ -80,18 +100,18 @@ def places(
     return result + [_letter_place(stored) for stored in finding.letters]
 
 
-def _delivery(place: PartPlace, backlog: Backlog, entries: list[DeliveredEntry]) -> TraceDelivery:
+def _delivery(place: PartPlace, standing: Standing, entries: list[DeliveredEntry]) -> TraceDelivery:
     # Whole rows are settled by (row + 1, 0): the end of this part must not reach past its row.
     start = Position(place.row, place.first_span)
     end = Position(place.row, place.first_span + max(place.part.spans, 1))
-    if owed.overlaps(backlog.ranges, OwedRange(start, end)):
-        return TraceDelivery(backlog.name, "waiting")
-    for entry in entries:
-        if entry.destination == backlog.name and entry.start < end and start < entry.end:
+    if owed.overlaps(standing.ranges, OwedRange(start, end)):
+        return TraceDelivery(standing.name, "waiting")
+    for entry in standing.settled + entries:
+        if entry.destination == standing.name and entry.start < end and start < entry.end:
             is_success = 200 <= entry.status < 300
             state = "delivered" if is_success else "set_aside"
-            return TraceDelivery(backlog.name, state, entry.at_ns, entry.status)
-    return TraceDelivery(backlog.name, "not_owed")
+            return TraceDelivery(standing.name, state, entry.at_ns, entry.status)
+    return TraceDelivery(standing.name, "not_owed")
 
 
 def _letter_place(stored: StoredLetter) -> TracePlace:

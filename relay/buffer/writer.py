@@ -26,7 +26,7 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.views import LetterCount, Loaded, Totals
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull, BufferUnavailable
-from relay.records import Request
+from relay.records import DeadLetter, Request
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -321,6 +321,7 @@ class Writer:
                 raise
             finally:
                 self.commit_started = None
+        self._moves.written()
         self.last_commit_seconds = time.monotonic() - started
         self._counters.add_commit(self.last_commit_seconds)
         self.last_error = ""
@@ -336,20 +337,34 @@ class Writer:
             return
         except Exception:  # a dead letter that cannot be stored must not hold up the ranges
             log.exception("moves_not_storable")
-            self._commit_moves_singly()
+            with suppress(BufferUnavailable):
+                self._commit_moves_singly()
         self._events.done(answers)
 
     def _commit_moves_singly(self) -> None:
+        """Ranges first, then each dead letter by itself; one that cannot be stored is logged."""
         file = self._usable_file()
-        for name, move in self._moves.take().items():
-            letters, move.letters = move.letters, []
-            file.commit(None, {name: move}, now_ns=self._clock_ns())
-            for letter in letters:
-                move.letters, move.deliveries = [letter], []
-                try:
+        moves = self._moves.take()
+        with self._file_trouble():
+            try:
+                for name, move in list(moves.items()):
+                    letters, move.letters = move.letters, []
                     file.commit(None, {name: move}, now_ns=self._clock_ns())
-                except (apsw.Error, TypeError, ValueError, OverflowError):
-                    log.exception("dead_letter_not_storable", destination=name)
+                    move.deliveries, move.is_removed = [], False
+                    while letters:
+                        self._commit_letter(file, letters.pop(0))
+                    del moves[name]
+            finally:
+                self._moves.put_back(moves)
+
+    def _commit_letter(self, file: LogFile, letter: DeadLetter) -> None:
+        group = Group(letters=[letter], totals=file.totals)
+        try:
+            file.commit(group, {}, now_ns=self._clock_ns())
+        except (*DISK_ERRORS, *CORRUPT_ERRORS):
+            raise
+        except (apsw.Error, TypeError, ValueError, OverflowError):
+            log.exception("dead_letter_not_storable", destination=letter.destination)
 
     # -- the file -----------------------------------------------------------------------------
 
@@ -401,7 +416,6 @@ class Writer:
     def _adopt(self, file: LogFile) -> None:
         """Use `file`: the one we had, or a new one after that was set aside."""
         self._file = file
-        self.last_error = ""
         if self._place.set_asides != self._set_asides:
             self._set_asides = self._place.set_asides
             self.generation += 1

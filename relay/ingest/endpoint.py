@@ -82,7 +82,7 @@ class _Arrived:
 
 
 class Ingest:
-    """The way in over HTTP; `app` is the ASGI app for the listener.
+    """The way in over HTTP: itself the ASGI app for the listener; `app` are its routes.
 
     `accept` is told each whole body, unzipped; it answers, or raises Refusal (its status) or
     BufferError_ (503). `own_id` is what this relay adds to `otlp-relay-hops`. A request that is
@@ -106,10 +106,21 @@ class Ingest:
         self._in_flight_bytes = 0
         self._refusals = RefusalLog()
         self.reload(settings, tokens=tokens)
-        traces = _Endpoint(self, self._take)
+        self._traces = traces = _Endpoint(self, self._take)
         self.app = Starlette(routes=[Route(PATH, traces), Route(PATH + "/", traces)])
         self.app.router.redirect_slashes = False
         self.app.router.default = _Endpoint(self, self._refuse_path)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI app for the listener.
+
+        What nearly every request is goes past the router and the middleware around it: they cost
+        a tenth of a small request, and `respond` answers for every exception by itself.
+        """
+        if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
+            await self._traces(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     @property
     def in_flight_bytes(self) -> int:

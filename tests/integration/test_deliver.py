@@ -121,7 +121,9 @@ async def delivering(
 ) -> AsyncIterator[Destination]:
     settings = DestinationSettings(name="mock", endpoint=collector.endpoint, **changes)
     backlog, pauses = Backlog(owed=list(rows)), Pauses()
-    courier = Courier(settings, backlog, Upstream(settings), resolve, sleep=pauses.sleep)
+    courier = Courier(
+        settings, backlog, Upstream(settings), resolve, sleep=pauses.sleep, pace_seconds=0
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         yield Destination(courier, backlog, pauses)

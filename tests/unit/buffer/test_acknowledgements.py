@@ -207,6 +207,31 @@ async def test_find_trace_tells_where_each_request_is_for_each_destination(
     ]
 
 
+async def test_find_trace_is_right_while_ranges_are_being_written(tmp_path: Path) -> None:
+    async with opened(tmp_path, flush_seconds=0.0) as buffer:
+        backlog = buffer.destination("a")
+        for number in range(1, 200):
+            await buffer.append(request(piece(traces=(number,))))
+            await deliver_all(backlog)
+            places = await buffer.find_trace(trace_id(number))
+            assert places[0].deliveries[0].state == "delivered"
+
+
+async def test_dead_letter_that_cannot_be_stored_does_not_hold_up_the_ranges(
+    tmp_path: Path,
+) -> None:
+    good = DeadLetter("a", "upstream_partial", "good", 1, Encoding.JSON, b"{}")
+    bad = DeadLetter("a", "upstream_partial", "bad", 2**70, Encoding.JSON, b"{}")
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece()))
+        backlog.settle_with(await take(backlog), [bad, good], status=200, at_ns=NOW_NS)
+        await buffer.flush()
+        assert [stored.letter.words for stored in await buffer.dead_letters()] == ["good"]
+    async with opened(tmp_path) as buffer:
+        assert buffer.destination("a").statistics().owed_spans == 0
+
+
 async def test_recent_traces_are_distinct_and_newest_first(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         for traces in ((1,), (2, 3), (1,)):

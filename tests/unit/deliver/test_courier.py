@@ -90,7 +90,10 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(
-    settings: DestinationSettings, backlog: Any, *script: Outcome | Exception | anyio.Event
+    settings: DestinationSettings,
+    backlog: Any,
+    *script: Outcome | Exception | anyio.Event,
+    pace_seconds: float = 0.0,
 ) -> AsyncIterator[World]:
     upstream, clock = ScriptedUpstream(*script), Clock()
     headers = {"Authorization": "Bearer old"}
@@ -102,6 +105,7 @@ async def world(
         now_ns=lambda: clock.now_ns,
         sleep=clock.sleep,
         random=lambda: 0.5,
+        pace_seconds=pace_seconds,
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
@@ -142,6 +146,32 @@ async def test_courier_sends_with_the_next_request_what_gathered_during_the_last
 
         assert [batch.rows for batch in at.upstream.sent] == [1, 3]
         assert backlog.settled == [1, 2, 3, 4]
+
+
+async def test_courier_starts_small_batches_so_often_only_and_the_first_at_once(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    async with world(settings(), backlog, pace_seconds=60) as at:
+        backlog.add(row(1))
+        await at.settle_down()
+        backlog.add(row(2), row(3))
+        await at.settle_down()
+        assert [batch.rows for batch in at.upstream.sent] == [1]
+        await at.clock.advance()
+
+        assert [batch.rows for batch in at.upstream.sent] == [1, 2]
+
+
+async def test_courier_does_not_pace_large_batches(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    large = b'{"x":"' + b"a" * 300_000 + b'"}'
+    async with world(settings(max_batch_bytes=1), backlog, pace_seconds=60) as at:
+        backlog.add(row(1, large), row(2, large))
+        await at.settle_down()
+
+        assert len(at.upstream.sent) == 2
+        assert at.clock.sleeps == []
 
 
 async def test_courier_takes_rows_of_one_encoding_only_when_it_sends_as_they_came(
@@ -266,7 +296,9 @@ async def test_courier_probe_uses_secrets_read_anew(
 async def test_courier_status_shows_the_endpoint_without_its_secrets(
     settings: Settings, backlog: Any
 ) -> None:
-    courier = Courier(settings("https://u:p@h/t?key=s"), backlog, ScriptedUpstream(), dict)
+    courier = Courier(
+        settings("https://u:p@h/t?key=s"), backlog, ScriptedUpstream(), dict, pace_seconds=0
+    )
 
     assert courier.status.endpoint == "https://***@h/t?***"
 
@@ -287,7 +319,7 @@ async def test_courier_wake_during_a_request_is_not_lost(
 
     upstream, clock = Refusing(), Clock()
     backlog.add(row(1))
-    courier = Courier(settings(), backlog, upstream, dict, sleep=clock.sleep)
+    courier = Courier(settings(), backlog, upstream, dict, sleep=clock.sleep, pace_seconds=0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         await anyio.wait_all_tasks_blocked()
@@ -309,7 +341,7 @@ async def test_courier_reads_secrets_once_while_all_is_well(
         reads.append(1)
         return {}
 
-    courier = Courier(settings(), backlog, ScriptedUpstream(), resolve)
+    courier = Courier(settings(), backlog, ScriptedUpstream(), resolve, pace_seconds=0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         for number in range(1, 4):
@@ -333,7 +365,7 @@ async def test_courier_is_blocked_by_an_unset_secret_until_it_is_set(
         return {"Authorization": secrets[0]}
 
     upstream, clock = ScriptedUpstream(), Clock()
-    courier = Courier(settings(), backlog, upstream, resolve, sleep=clock.sleep)
+    courier = Courier(settings(), backlog, upstream, resolve, sleep=clock.sleep, pace_seconds=0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         await anyio.wait_all_tasks_blocked()
@@ -495,7 +527,7 @@ async def test_courier_stop_before_its_task_began_keeps_it_from_sending(
     settings: Settings, row: Row, backlog: Any
 ) -> None:
     backlog.add(row(1))
-    courier = Courier(settings(), backlog, ScriptedUpstream(), dict)
+    courier = Courier(settings(), backlog, ScriptedUpstream(), dict, pace_seconds=0)
     await courier.stop()
     with anyio.fail_after(5):
         await courier.run()
