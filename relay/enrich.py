@@ -51,48 +51,64 @@ class Enrich:
 
     def __init__(self, *, detected: Mapping[str, str], configured: Mapping[str, str]) -> None:
         """`detected` is for senders on this host, `configured` for all."""
-        self.remote = dict(configured)
-        self.local = {**detected, **configured}
+        self._remote = {encoding: Addition(configured, encoding) for encoding in Encoding}
+        local = {**detected, **configured}
+        self._local = {encoding: Addition(local, encoding) for encoding in Encoding}
 
     def __call__(self, traces: Traces, sender: Sender) -> None:
         """Enrich every resource of `traces` in place."""
+        encoding = traces.encoding
         for index, known in enumerate(traces.resources):
             if sender.is_local:
                 if known.enriched_local is None:
-                    known.enriched_local = with_attributes(known, self.local, traces.encoding)
+                    known.enriched_local = self._local[encoding].to(known)
                 encoded = known.enriched_local
             else:
                 if known.enriched_remote is None:
-                    known.enriched_remote = with_attributes(known, self.remote, traces.encoding)
+                    known.enriched_remote = self._remote[encoding].to(known)
                 encoded = known.enriched_remote
             traces.set_resource(index, encoded)
 
 
-def with_attributes(known: KnownResource, added: Attributes, encoding: Encoding) -> bytes:
-    """The resource with those of `added` that it lacks, at the end of its attributes."""
-    missing = {
-        key: value
-        for key, value in added.items()
-        if key not in known.keys and FORMER_NAMES.get(key) not in known.keys
-    }
-    if not missing:
-        return known.normal
-    if encoding is Encoding.PROTOBUF:
-        # Concatenated messages merge: what is appended becomes further attributes, and whatever
-        # the sender encoded, unknown fields too, stays as it was.
-        appended = Resource(
-            attributes=[
-                KeyValue(key=key, value=AnyValue(string_value=value))
-                for key, value in missing.items()
-            ]
-        )
-        return known.normal + appended.SerializeToString()
-    resource = messages.decode_resource(known.normal)
-    resource.attributes.extend(
-        messages.KeyValue(key=key, value=messages.AnyValue(stringValue=value))
-        for key, value in missing.items()
-    )
-    return messages.encode(resource)
+class Addition:
+    """Attributes in one encoding, encoded once, ready to be put into resources."""
+
+    def __init__(self, attributes: Mapping[str, str], encoding: Encoding) -> None:
+        encode = _as_json if encoding is Encoding.JSON else _as_protobuf
+        self._insert = _into_json if encoding is Encoding.JSON else _into_protobuf
+        self._encoded = {key: encode(key, value) for key, value in attributes.items()}
+
+    def to(self, known: KnownResource) -> bytes:
+        """The resource with those attributes that it lacks."""
+        missing = [
+            encoded
+            for key, encoded in self._encoded.items()
+            if key not in known.keys and FORMER_NAMES.get(key) not in known.keys
+        ]
+        return self._insert(known.normal, missing) if missing else known.normal
+
+
+def _as_json(key: str, value: str) -> bytes:
+    return messages.encode(messages.KeyValue(key=key, value=messages.AnyValue(stringValue=value)))
+
+
+def _as_protobuf(key: str, value: str) -> bytes:
+    attribute = KeyValue(key=key, value=AnyValue(string_value=value))
+    return Resource(attributes=[attribute]).SerializeToString()
+
+
+def _into_json(normal: bytes, missing: list[bytes]) -> bytes:
+    """At the head of the attributes, which in normal form stand first and are left out if empty."""
+    head = b'{"attributes":['
+    added = b",".join(missing)
+    if normal.startswith(head):
+        return head + added + b"," + normal[len(head) :]
+    return head + added + (b"]}" if normal == b"{}" else b"]," + normal[1:])
+
+
+def _into_protobuf(normal: bytes, missing: list[bytes]) -> bytes:
+    """Behind what is there: concatenated messages merge, and unknown fields stay as they were."""
+    return normal + b"".join(missing)
 
 
 def attributes_from_environment(text: str) -> Attributes:

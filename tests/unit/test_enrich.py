@@ -72,6 +72,22 @@ def test_sender_elsewhere_gets_what_is_configured_only(encoding: Encoding) -> No
     assert found.keys() == {"service.name", *CONFIGURED}
 
 
+def test_resource_without_attributes_gets_them_beside_what_it_has() -> None:
+    span = {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331"}
+    for resource in ({}, {"droppedAttributesCount": 3}, None):
+        entry = {"scopeSpans": [{"spans": [span]}]} | (
+            {} if resource is None else {"resource": resource}
+        )
+        traces = Check("reject")(
+            json.dumps({"resourceSpans": [entry]}).encode(), Encoding.JSON
+        ).traces
+        Enrich(detected={}, configured=CONFIGURED)(traces, HERE)
+        found = json.loads(traces.pieces(10**6)[0].body)["resource"]
+
+        assert {a["key"] for a in found.pop("attributes")} == CONFIGURED.keys()
+        assert found == (resource or {})
+
+
 @pytest.mark.parametrize("value", [{"stringValue": "own"}, {"stringValue": ""}, {}])
 def test_sender_wins_even_with_an_empty_value(value: dict[str, object]) -> None:
     assert enriched({"host.name": value, "team": value}, HERE)["host.name"] == value
