@@ -18,6 +18,7 @@ import apsw
 
 from relay.buffer import owed, reader, traces
 from relay.buffer.backlog import Backlog
+from relay.buffer.messages import Answer, Append, Corrupt, Flush, Reload, Stop
 from relay.buffer.moves import PendingMoves
 from relay.buffer.place import Place
 from relay.buffer.reader import Budget, Chunk, Job, Reader
@@ -33,7 +34,7 @@ from relay.buffer.views import (
     Totals,
     TracePlace,
 )
-from relay.buffer.writer import Answer, Append, Corrupt, Flush, Reload, Stop, Writer
+from relay.buffer.writer import Writer
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull, BufferUnavailable
 from relay.records import DeadLetter, OwedRange, Request, StoredRow

@@ -10,117 +10,36 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import apsw
 import structlog
 
 from relay.buffer.housekeeping import Housekeeping
 from relay.buffer.logfile import LogFile, Persisted, open_file
+from relay.buffer.messages import (
+    Answer,
+    Append,
+    Corrupt,
+    Events,
+    Flush,
+    Message,
+    Published,
+    Reload,
+)
 from relay.buffer.moves import PendingMoves
 from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group, build_group
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.settings import BufferSettings
-from relay.buffer.views import LetterCount, Loaded, Totals
+from relay.buffer.views import Loaded, Totals
 from relay.counters import Counters
-from relay.errors import BufferError_, BufferFull, BufferUnavailable
-from relay.records import DeadLetter, Request
+from relay.errors import BufferFull, BufferUnavailable
+from relay.records import DeadLetter
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _PROBE_SECONDS = 1.0
 _FILE_CHECK_SECONDS = 0.25
-
-
-class Answer(Protocol):
-    """What the writer keeps of a waiter: it only hands it back."""
-
-    def done(self) -> bool:
-        """Whether nobody waits any more."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """A request that waits for its commit. `size` is its bytes before compression."""
-
-    request: Request
-    size: int
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """Commit the pending moves now; `answer` (if any) wants to know."""
-
-    answer: Answer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Corrupt:
-    """A reader met a damaged page in the file of `generation`."""
-
-    generation: int
-    words: str
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """From now on these settings hold."""
-
-    settings: BufferSettings
-
-
-class Stop:
-    """Commit what waits, write back the WAL and end."""
-
-
-Message = Append | Flush | Corrupt | Reload | Stop
-
-
-class Events(Protocol):
-    """The event loop's side. Called from the writer's thread."""
-
-    def committed(self, appends: list[Append], group: Group) -> None:
-        """All of `appends` are on disk, as the rows of `group`."""
-        ...
-
-    def refused(self, answers: list[Answer], error: BufferError_) -> None:
-        """Nothing of these was kept."""
-        ...
-
-    def done(self, answers: list[Answer]) -> None:
-        """These asked for a flush (or a new file), and have it."""
-        ...
-
-    def appeared(self, last_row: int, sums: Totals) -> None:
-        """Rows up to `last_row` turned out to be on disk, `sums` of them unannounced."""
-        ...
-
-    def replaced(self, last_row: int) -> None:
-        """The file was set aside; in the new one rows follow on `last_row`."""
-        ...
-
-    def died(self, error: BaseException | None) -> None:
-        """The thread has ended; with an error it did so against its will."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What statistics() reads of the writer; replaced as a whole, so it needs no lock."""
-
-    kept: Totals = field(default_factory=Totals)
-    first_row: int = 0
-    last_row: int = 0
-    oldest_received_ns: int = 0
-    database_bytes: int = 0
-    reserve_bytes: int = 0
-    letters: dict[str, LetterCount] = field(default_factory=dict)
-    letters_dropped: int = 0
 
 
 class _NoRoom(Exception):
@@ -150,6 +69,7 @@ class Writer:
         self._clock_ns = clock_ns
         self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._carried: Message | None = None
+        self._in_hand: list[Answer] = []
         self._stopping = False
         self._file: LogFile | None = None
         self._known_totals = Totals()
@@ -206,7 +126,8 @@ class Writer:
             self._events.died(error)
 
     def _refuse_rest(self) -> None:
-        answers: list[Answer] = []
+        # In hand is what a turn had taken when it ended early; who was answered is not hurt.
+        answers = self._in_hand
         while (message := self._next(0.0)) is not None:
             if isinstance(message, Append | Flush | Corrupt) and message.answer is not None:
                 answers.append(message.answer)
@@ -223,6 +144,7 @@ class Writer:
 
     def _turn(self) -> None:
         message = self._next(self._wait_seconds())
+        self._in_hand = []
         appends: list[Append] = []
         flushes: list[Answer] = []
         size = 0
@@ -233,12 +155,15 @@ class Writer:
                     self._carried = message
                     break
                 appends.append(message)
+                self._in_hand.append(message.answer)
                 size += message.size
             elif isinstance(message, Flush):
                 has_flush = True
                 if message.answer is not None:
                     flushes.append(message.answer)
+                    self._in_hand.append(message.answer)
             elif isinstance(message, Corrupt):
+                self._in_hand.append(message.answer)
                 self._replace_reported(message)
             elif isinstance(message, Reload):
                 self._reload(message.settings)
@@ -363,7 +288,7 @@ class Writer:
             file.commit(group, {}, now_ns=self._clock_ns())
         except (*DISK_ERRORS, *CORRUPT_ERRORS):
             raise
-        except (apsw.Error, TypeError, ValueError, OverflowError):
+        except Exception:
             log.exception("dead_letter_not_storable", destination=letter.destination)
 
     # -- the file -----------------------------------------------------------------------------

@@ -208,3 +208,15 @@ async def test_writer_that_dies_is_told_and_nobody_waits_for_ever(
             await buffer.append(request(piece()))
 
         assert not buffer.statistics().is_writable
+
+
+async def test_waiters_of_a_turn_in_which_the_writer_dies_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise MemoryError("gone")
+
+    async with opened(tmp_path) as buffer:
+        monkeypatch.setattr(buffer._writer, "_append", die)
+        with anyio.fail_after(5), pytest.raises(BufferUnavailable):
+            await buffer.append(request(piece()))
