@@ -27,6 +27,7 @@ LEVELS = {
     "relay.logs": 1,
     "relay.config": 0,
     "relay.records": 0,
+    "relay.views": 0,
     "relay.errors": 0,
     "relay.secrets": 0,
     "relay.units": 0,
@@ -38,6 +39,7 @@ LEVELS = {
 LEAF_IMPORTS = {
     "relay.config": {"relay.errors", "relay.secrets", "relay.units", "relay.net"},
     "relay.records": {"relay.errors"},
+    "relay.views": {"relay.records"},
     "relay.secrets": {"relay.errors"},
     "relay.units": {"relay.errors"},
     "relay.compression": {"relay.errors"},

@@ -5,40 +5,12 @@ Pure: the daemon gathers, this arranges. Header values and bodies are not in it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from relay.admin.app import iso
 from relay.counters import Counters
 from relay.records import DestinationStatus
-
-
-class BacklogNumbers(Protocol):
-    """What a destination is owed (`buffer.views.BacklogStatistics`)."""
-
-    owed_spans: int
-    owed_rows: int
-    owed_bytes: int
-    oldest_owed_ns: int
-    in_flight_spans: int
-
-
-class BufferNumbers(Protocol):
-    """What lies on disk (`buffer.views.BufferStatistics`)."""
-
-    rows: int
-    spans: int
-    first_row: int
-    last_row: int
-    max_size_bytes: int
-    file_system_free_bytes: int
-    oldest_received_ns: int
-    dead_letters: dict[str, Any]
-    dead_letters_dropped: int
-    is_writable: bool
-    is_full: bool
-    last_error: str
-    stalled_seconds: float
-    disk_bytes: int
+from relay.views import BacklogStatistics, BufferStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +29,8 @@ class Process:
 def status_document(
     process: Process,
     counters: Counters,
-    buffer: BufferNumbers,
-    destinations: Sequence[tuple[DestinationStatus, BacklogNumbers]],
+    buffer: BufferStatistics,
+    destinations: Sequence[tuple[DestinationStatus, BacklogStatistics]],
 ) -> dict[str, Any]:
     """The document of `/api/status`."""
     return {
@@ -91,7 +63,7 @@ def _ingest(process: Process, counters: Counters) -> dict[str, Any]:
     }
 
 
-def _buffer(counters: Counters, buffer: BufferNumbers) -> dict[str, Any]:
+def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
     return {
         "rows": buffer.rows,
         "spans": buffer.spans,
@@ -117,7 +89,9 @@ def _buffer(counters: Counters, buffer: BufferNumbers) -> dict[str, Any]:
     }
 
 
-def _destination(status: DestinationStatus, backlog: BacklogNumbers, now_ns: int) -> dict[str, Any]:
+def _destination(
+    status: DestinationStatus, backlog: BacklogStatistics, now_ns: int
+) -> dict[str, Any]:
     oldest_ns = backlog.oldest_owed_ns
     return {
         "name": status.name,

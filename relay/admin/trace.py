@@ -1,90 +1,22 @@
 """What the buffer knows of one trace in; the document of `/api/traces/ID` out, as plain dicts."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from relay.admin.app import iso
 from relay.otlp import messages, transcode
 from relay.records import DeadLetter, DestinationStatus, Encoding, StoredRow
+from relay.views import RecentTrace, TracePlace
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
 STATES = ("waiting", "set_aside", "delivered", "not_owed")
 
 
-class Delivery(Protocol):
-    """Where a request is for one destination (`buffer.views.TraceDelivery`)."""
-
-    @property
-    def destination(self) -> str:
-        """Its name."""
-
-    @property
-    def state(self) -> str:
-        """One of STATES."""
-
-    @property
-    def at_ns(self) -> int:
-        """When; 0 for waiting and not owed."""
-
-    @property
-    def status(self) -> int:
-        """The upstream's HTTP status, 0 likewise."""
-
-
-class Place(Protocol):
-    """One request that holds spans of the trace (`buffer.views.TracePlace`)."""
-
-    @property
-    def row(self) -> int:
-        """0 for a dead letter."""
-
-    @property
-    def received_ns(self) -> int:
-        """When it came."""
-
-    @property
-    def sender_address(self) -> str:
-        """Who sent it."""
-
-    @property
-    def user_agent(self) -> str:
-        """With what."""
-
-    @property
-    def services(self) -> tuple[str, ...]:
-        """Its service.name attributes."""
-
-    @property
-    def encoding(self) -> Encoding:
-        """As it came in."""
-
-    @property
-    def spans(self) -> int:
-        """Of the whole request."""
-
-    @property
-    def deliveries(self) -> Sequence[Delivery]:
-        """One a destination."""
-
-    @property
-    def dead_letter(self) -> DeadLetter | None:
-        """Set when this is one."""
-
-
-class Recent(Protocol):
-    """One of the newest traces (`buffer.views.RecentTrace`)."""
-
-    trace_id: bytes
-    received_ns: int
-    services: tuple[str, ...]
-    sender_address: str
-
-
 def trace_document(
     trace_id: bytes,
-    places: Sequence[Place],
+    places: Sequence[TracePlace],
     rows: Sequence[StoredRow],
     destinations: Sequence[DestinationStatus],
 ) -> dict[str, Any]:
@@ -103,7 +35,7 @@ def trace_document(
     }
 
 
-def recent_trace(recent: Recent) -> dict[str, Any]:
+def recent_trace(recent: RecentTrace) -> dict[str, Any]:
     """One line of `/api/traces`."""
     return {
         "trace_id": recent.trace_id.hex(),
@@ -113,7 +45,7 @@ def recent_trace(recent: Recent) -> dict[str, Any]:
     }
 
 
-def _received(place: Place) -> dict[str, Any]:
+def _received(place: TracePlace) -> dict[str, Any]:
     return {
         "row": place.row,
         "received_at": iso(place.received_ns),
@@ -138,7 +70,7 @@ def _dead(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _destination(status: DestinationStatus, kept: Sequence[Place]) -> dict[str, Any]:
+def _destination(status: DestinationStatus, kept: Sequence[TracePlace]) -> dict[str, Any]:
     found = [
         (delivery, place)
         for place in kept

@@ -55,7 +55,7 @@ a file that was set aside `Writer._replace`.
 from relay.buffer.backlog import Backlog
 from relay.buffer.settings import BufferSettings
 from relay.buffer.store import Buffer
-from relay.buffer.views import (
+from relay.views import (
     BacklogStatistics,
     BufferStatistics,
     LetterCount,

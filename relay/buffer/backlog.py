@@ -12,8 +12,9 @@ from typing import Protocol
 from relay.buffer import owed
 from relay.buffer.owed import Ranges
 from relay.buffer.reader import Budget, Chunk
-from relay.buffer.views import BacklogStatistics, DamagedRow, LoadedDestination, Totals
+from relay.buffer.values import DamagedRow, LoadedDestination, Totals
 from relay.records import DeadLetter, Encoding, OwedRange, Position, StoredRow, Taken
+from relay.views import BacklogStatistics
 
 DAMAGED_REASON = "damaged_on_disk"
 

@@ -11,9 +11,9 @@ import apsw
 
 from relay.buffer.schema import fetch
 from relay.buffer.settings import BufferSettings
-from relay.buffer.views import LetterCount, StoredLetter
 from relay.compression import unzstd, zstd_1
 from relay.records import DeadLetter, Encoding
+from relay.views import LetterCount, StoredLetter
 
 _INSERT = "INSERT INTO dead_letters VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _SELECT = (

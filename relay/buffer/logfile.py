@@ -19,7 +19,7 @@ from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
-from relay.buffer.views import Loaded, LoadedDestination, Totals
+from relay.buffer.values import Loaded, LoadedDestination, Totals
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 

@@ -5,9 +5,10 @@ from typing import Protocol
 
 from relay.buffer.rows import Group
 from relay.buffer.settings import BufferSettings
-from relay.buffer.views import LetterCount, Totals
+from relay.buffer.values import Totals
 from relay.errors import BufferError_
 from relay.records import Request
+from relay.views import LetterCount
 
 
 class Answer(Protocol):

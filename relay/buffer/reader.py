@@ -17,8 +17,9 @@ from relay.buffer import schema
 from relay.buffer.letters import letters_of_trace, newest_letters, packed_index
 from relay.buffer.rows import Part, RowColumns, read_parts, read_row
 from relay.buffer.schema import fetch, fetch_value
-from relay.buffer.views import DamagedRow, StoredLetter
+from relay.buffer.values import DamagedRow
 from relay.records import Encoding, StoredRow
+from relay.views import StoredLetter
 
 Result = TypeVar("Result")
 

@@ -13,7 +13,7 @@ from relay.buffer import owed
 from relay.buffer.logfile import LogFile
 from relay.buffer.schema import PAGE_BYTES, fetch, fetch_value
 from relay.buffer.settings import MIB, BufferSettings
-from relay.buffer.views import Totals
+from relay.buffer.values import Totals
 
 _CANDIDATES = 512
 _MAX_STEP_BYTES = 4 * MIB

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from relay.buffer.settings import BufferSettings
-from relay.buffer.views import DamagedRow, Totals
+from relay.buffer.values import DamagedRow, Totals
 from relay.compression import unzstd, zstd_1
 from relay.records import BodyFlag, DeadLetter, Encoding, Piece, Request, Signal, StoredRow
 

@@ -26,18 +26,12 @@ from relay.buffer.rows import Group
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.tail import Tail
-from relay.buffer.views import (
-    BufferStatistics,
-    Loaded,
-    RecentTrace,
-    StoredLetter,
-    Totals,
-    TracePlace,
-)
+from relay.buffer.values import Loaded, Totals
 from relay.buffer.writer import Writer
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull, BufferUnavailable
 from relay.records import DeadLetter, OwedRange, Request, StoredRow
+from relay.views import BufferStatistics, RecentTrace, StoredLetter, TracePlace
 
 Result = TypeVar("Result")
 Start = Literal["auto", "beginning", "end"]

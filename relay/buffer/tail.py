@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 from relay.buffer.reader import Budget, Chunk
-from relay.buffer.views import DamagedRow
+from relay.buffer.values import DamagedRow
 from relay.records import StoredRow
 
 

@@ -10,8 +10,8 @@ from relay.buffer.backlog import Backlog
 from relay.buffer.moves import PendingMoves
 from relay.buffer.owed import Ranges
 from relay.buffer.reader import DeliveredEntry, PartPlace, TraceFinding
-from relay.buffer.views import RecentTrace, StoredLetter, TraceDelivery, TracePlace
 from relay.records import OwedRange, Position
+from relay.views import RecentTrace, StoredLetter, TraceDelivery, TracePlace
 
 _MOST_ROWS = 1000
 _RECENT_ROWS = 64

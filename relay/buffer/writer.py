@@ -31,7 +31,7 @@ from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group, build_group
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.settings import BufferSettings
-from relay.buffer.views import Loaded, Totals
+from relay.buffer.values import Loaded, Totals
 from relay.counters import Counters
 from relay.errors import BufferFull, BufferUnavailable
 from relay.records import DeadLetter
