@@ -96,8 +96,10 @@ class Admin:
                 Route("/api/status", self._authorized(self._status)),
                 Route("/api/traces", self._authorized(self._recent_traces)),
                 Route("/api/traces/{trace_id}", self._authorized(self._trace)),
+                Route("/api/{rest:path}", self._authorized(_nothing_here)),
             ],
             middleware=[Middleware(HostRule)],
+            exception_handlers={404: _nothing_here, 405: _wrong_method},
         )
         self.app.router.redirect_slashes = False
 
@@ -153,6 +155,14 @@ class Admin:
         if found is None:
             return failure(404, f"nothing is known of trace {trace_id.hex()}")
         return document(found)
+
+
+async def _nothing_here(request: Request, _error: Exception | None = None) -> Response:
+    return failure(404, f"there is no {request.url.path} here")
+
+
+async def _wrong_method(request: Request, _error: Exception) -> Response:
+    return failure(405, f"{request.url.path} takes GET only", {"Allow": "GET, HEAD"})
 
 
 def iso(ns: int) -> str | None:

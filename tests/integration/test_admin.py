@@ -1,0 +1,128 @@
+"""The admin API of a real relay: where a trace is, what was refused and why."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mockcollector.server import MockCollector
+from tests.builders import protobuf_twin, request, span
+from tests.relay_process import Relay, eventually
+
+GOOD = "0af7651916cd43dd8448eb211c80319c"
+OTHER = "1af7651916cd43dd8448eb211c80319c"
+
+
+def trace(relay: Relay, trace_id: str) -> tuple[int, Any]:
+    status, found = relay.get(f"/api/traces/{trace_id}")
+    return status, found
+
+
+def test_trace_is_told_with_its_spans_and_where_it_is_for_each_destination(tmp_path: Path) -> None:
+    with MockCollector() as upstream:
+        destinations = {
+            "there": {"endpoint": upstream.endpoint},
+            "gone": {"endpoint": "http://127.0.0.1:1/v1/traces"},
+        }
+        with Relay(tmp_path, destinations) as relay:
+            both = request(span(traceId=GOOD, name="mine"), span(traceId=OTHER, name="not mine"))
+            assert relay.post(both, headers={"User-Agent": "tester/1"}) == (200, b"{}")
+            upstream.journal.wait_for_spans(2)
+            found = eventually(
+                lambda: (
+                    (document := relay.get(f"/api/traces/{GOOD}")[1])["destinations"][1]["state"]
+                    == "delivered"
+                    and document
+                )
+            )
+
+            gone, there = found["destinations"]
+            assert (gone["name"], gone["state"]) == ("gone", "waiting")
+            assert "refused" in gone["reason"] or "cannot be reached" in gone["reason"]
+            assert (there["status"], there["encoding"]) == (200, "json")
+            (received,) = found["received"]
+            assert received["user_agent"] == "tester/1"
+            assert received["services"] == ["shop"]
+            (entry,) = found["resourceSpans"]
+            assert [s["name"] for s in entry["scopeSpans"][0]["spans"]] == ["mine"]
+
+
+@pytest.mark.parametrize("come_in", ["json", "protobuf"])
+def test_rejected_span_is_a_dead_letter_that_its_trace_tells_of(
+    tmp_path: Path, come_in: str
+) -> None:
+    with Relay(tmp_path) as relay:
+        bad = request(span(traceId=GOOD, spanId="0000000000000000"), span(traceId=GOOD))
+        body: bytes | dict[str, object] = bad
+        headers = {}
+        if come_in == "protobuf":
+            body = protobuf_twin(bad).SerializeToString()
+            headers = {"Content-Type": "application/x-protobuf"}
+        assert relay.post(body, headers=headers)[0] == 200
+        status, found = trace(relay, GOOD)
+
+        assert status == 200
+        (letter,) = found["dead_letters"]
+        assert letter["destination"] == "ingest"
+        assert letter["reason"] == "span_id_zero"
+        assert letter["path"] == "resourceSpans[0].scopeSpans[0].spans[0].spanId"
+        assert relay.status()["buffer"]["dead_letters_by_destination"] == {"ingest": 1}
+        assert relay.status()["ingest"]["rejected_spans"] == {"span_id_zero": 1}
+
+
+def test_trace_id_that_is_unknown_or_malformed_is_said_so(tmp_path: Path) -> None:
+    with Relay(tmp_path) as relay:
+        assert trace(relay, GOOD)[0] == 404
+        assert trace(relay, "xyz")[0] == 400
+        assert relay.get("/api/traces?limit=0")[0] == 400
+        assert relay.get("/api/nothing")[0] == 404
+        assert relay.get("/api/nothing", token="wrong")[0] == 401
+
+
+def test_recent_traces_are_listed_newest_first(tmp_path: Path) -> None:
+    with Relay(tmp_path) as relay:
+        for trace_id in (GOOD, OTHER):
+            assert relay.post(request(span(traceId=trace_id)))[0] == 200
+        status, found = relay.get("/api/traces?limit=5")
+
+        assert status == 200
+        assert [each["trace_id"] for each in found["traces"]] == [OTHER, GOOD]
+
+
+def test_senders_own_connection_test_is_shown_in_status(tmp_path: Path) -> None:
+    with Relay(tmp_path) as relay:
+        assert relay.status()["ingest"]["tested_by_sender_at"] is None
+        assert relay.post(b"", headers={"X-Test-Connection": "true"}) == (200, b"{}")
+
+        assert relay.status()["ingest"]["tested_by_sender_at"]
+        assert "tested by sender" in relay.run("status").stdout
+
+
+def test_partial_success_upstream_becomes_a_dead_letter_with_the_words(tmp_path: Path) -> None:
+    with MockCollector(script="partial=1:names are too long,ok") as upstream:
+        with Relay(tmp_path, {"mock": {"endpoint": upstream.endpoint}}) as relay:
+            assert relay.post(request(span(traceId=GOOD), span(traceId=GOOD)))[0] == 200
+            eventually(lambda: relay.destination("mock")["refused_spans"] == 1)
+            letters = eventually(
+                lambda: relay.status()["buffer"]["dead_letters_by_destination"].get("mock")
+            )
+
+            assert letters == 1
+            assert relay.destination("mock")["waiting_spans"] == 0
+            assert "names are too long" in relay.log()
+
+
+def test_status_as_json_is_what_the_api_says(tmp_path: Path) -> None:
+    with Relay(tmp_path) as relay:
+        shown = relay.run("status", "--json")
+
+        assert shown.returncode == 0
+        assert json.loads(shown.stdout).keys() == relay.status().keys()
+
+
+def test_status_without_a_daemon_says_what_to_do(tmp_path: Path) -> None:
+    shown = Relay(tmp_path).run("status")
+
+    assert shown.returncode == 1
+    assert "otlp-relay serve" in shown.stderr
