@@ -19,13 +19,13 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from relay import config_load
 from relay.admin import snapshot, trace
 from relay.admin.app import Admin
 from relay.admin.token import read_or_make
 from relay.buffer import Buffer, BufferSettings
 from relay.check import Check
 from relay.config import BufferConfig, Config, EnrichConfig, changes_needing_restart
+from relay.config.load import load
 from relay.counters import Counters
 from relay.deliver.fleet import Fleet
 from relay.enrich import Enrich, attributes_from_environment, detect
@@ -50,7 +50,7 @@ def serve(config_path: str | None, environ: Mapping[str, str]) -> int:
     Raises ConfigError and BufferLocked when it cannot start.
     """
     started_ns = time.time_ns()
-    config = config_load.load(config_path, environ)
+    config = load(config_path, environ)
     os.umask(0o077)
     raise_open_files_limit()
     ingest_sockets = bind(config.ingest.listen)
@@ -194,7 +194,7 @@ class Daemon:
     async def reload(self, sink: TaskGroup) -> None:
         """Take up the configuration as it is now; one that does not check changes nothing."""
         try:
-            config = config_load.load(self._config_path, self._environ)
+            config = load(self._config_path, self._environ)
             enrich = make_enrich(config.enrich, self._environ)
             if self._tls and config.ingest.tls_cert and config.ingest.tls_key:
                 tls_context(config.ingest.tls_cert, config.ingest.tls_key)  # do they fit?

@@ -33,11 +33,10 @@ LEVELS = {
     "relay.units": 0,
     "relay.compression": 0,
     "relay.version": 0,
-    "relay.net": 0,
 }
 # Among the leaves: errors and the version are under the rest.
 LEAF_IMPORTS = {
-    "relay.config": {"relay.errors", "relay.secrets", "relay.units", "relay.net"},
+    "relay.config": {"relay.errors", "relay.secrets", "relay.units"},
     "relay.records": {"relay.errors"},
     "relay.views": {"relay.records"},
     "relay.secrets": {"relay.errors"},
@@ -90,8 +89,8 @@ def imports_of(path: Path) -> set[str]:
 
 
 def stage_of(module: str) -> str:
-    """The longest name of LEVELS that holds the module; a family such as config_load counts too."""
-    fitting = [s for s in LEVELS if module == s or module.startswith((s + ".", s + "_"))]
+    """The longest name of LEVELS that holds the module."""
+    fitting = [s for s in LEVELS if module == s or module.startswith(s + ".")]
     assert fitting, f"{module} has no level: add it to LEVELS"
     return max(fitting, key=len)
 

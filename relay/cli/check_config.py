@@ -9,8 +9,8 @@ import click
 
 from relay.cli.options import config_option, json_option, printable
 from relay.config import Config
-from relay.config_load import load
-from relay.config_tables import one_line, problems_of
+from relay.config.load import load
+from relay.config.tables import one_line, problems_of
 from relay.errors import ConfigError
 from relay.units import format_size
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from relay.config import Config
-from relay.config_load import load
-from relay.config_tables import one_line, problems_of
+from relay.config.load import load
+from relay.config.tables import one_line, problems_of
 from relay.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from msgspec.structs import fields
 
-from relay import config_fields as keys
 from relay.config import (
     AdminConfig,
     BufferConfig,
@@ -15,8 +14,9 @@ from relay.config import (
     EnrichConfig,
     IngestConfig,
 )
-from relay.config_fields import Key
-from relay.config_load import load
+from relay.config import fields as keys
+from relay.config.fields import Key
+from relay.config.load import load
 from relay.secrets import Secret
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from relay.config import Config, resolve_headers
-from relay.config_load import load
+from relay.config.load import load
 from relay.errors import ConfigError
 
 BASE = "OTEL_EXPORTER_OTLP_"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay import config_fields as keys
 from relay.config import Config
-from relay.config_load import load
+from relay.config import fields as keys
+from relay.config.load import load
 from relay.errors import ConfigError
 
 MARK = f"value-{7}-of-S"  # no constant: hypothesis tries those of this file too

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from relay import config_load
 from relay.config import Config, ListenAddress
-from relay.config_load import load
+from relay.config import load as config_load
+from relay.config.load import load
 from relay.errors import ConfigError
 
 ENDPOINT = 'endpoint = "https://up.example/v1/traces"\n'

@@ -1,7 +1,7 @@
-"""What the configuration says, as frozen structs with every default; `config_load` makes them.
+"""What the configuration says, as frozen structs with every default; `config.load` makes them.
 
 A stage gets its struct, never the whole. Sizes are bytes and durations seconds, as the names of
-the fields say; the keys that people write are in `config_fields` and `docs/configuration.md`.
+the fields say; the keys that people write are in `config.fields` and `docs/configuration.md`.
 """
 
 import ipaddress
@@ -173,7 +173,7 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The whole configuration, as `config_load.load` read it."""
+    """The whole configuration, as `config.load` read it."""
 
     state_dir: Path
     """Folder of the buffer and the admin token; $STATE_DIRECTORY or below $XDG_STATE_HOME."""

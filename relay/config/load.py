@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.config import AdminConfig, BufferConfig, Config, EnrichConfig, IngestConfig
-from relay.config_destinations import (
+from relay.config.destinations import (
     NAME,
     FoundDestination,
     read_destination,
     with_environment,
 )
-from relay.config_fields import ADMIN_KEYS, BUFFER_KEYS, ENRICH_KEYS, INGEST_KEYS, TOP_KEYS
-from relay.config_tables import ConfigProblems, Reading, read_table
+from relay.config.fields import ADMIN_KEYS, BUFFER_KEYS, ENRICH_KEYS, INGEST_KEYS, TOP_KEYS
+from relay.config.tables import ConfigProblems, Reading, read_table
 from relay.errors import ConfigError
 from relay.secrets import Resolver, read_text
 

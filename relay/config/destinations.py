@@ -19,8 +19,8 @@ from relay.config import (
     points_at,
     resolve_headers,
 )
-from relay.config_fields import DESTINATION_KEYS, split_url
-from relay.config_tables import Reading, read_table
+from relay.config.fields import DESTINATION_KEYS, split_url
+from relay.config.tables import Reading, read_table
 from relay.errors import ConfigError, SecretUnset
 from relay.secrets import escape, has_reference
 

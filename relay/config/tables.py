@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from relay.config_fields import Faults, Key
+from relay.config.fields import Faults, Key
 from relay.errors import ConfigError, SecretUnset
 from relay.secrets import Resolver, has_reference
 
