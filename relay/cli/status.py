@@ -14,6 +14,8 @@ from relay.cli.target import admin_client
 from relay.cli.text import about_bytes, about_duration
 from relay.errors import RelayError
 
+# In a pipe nothing is folded, so that a line there is a destination and its words can be found.
+PIPE_WIDTH = 10_000
 STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked": "bold red"}
 
 
@@ -42,7 +44,8 @@ def status(config_path: str | None, as_json: bool) -> None:
 
 def show(found: dict[str, Any]) -> None:
     """The document as text."""
-    console = Console(highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(highlight=False, soft_wrap=True, width=width)
     ready = "ready" if found["ready"] else f"NOT READY: {found['not_ready_reason']}"
     up = about_duration(found["uptime_seconds"])
     console.print(f"otlp-relay {found['version']}, up {up}, {ready}")

@@ -215,6 +215,19 @@ def test_stock_exporter_delivers_with_its_headers() -> None:
         )
 
 
+KEY_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
 class Certificates:
     """A throw-away authority, a certificate for 127.0.0.1, and one for a client."""
 
@@ -222,8 +235,11 @@ class Certificates:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
-        builder = self._builder(self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        usage = {name: name == "key_cert_sign" for name in KEY_USAGES}
+        builder = (
+            self._builder(self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(x509.KeyUsage(**usage), critical=True)  # Python 3.13 demands it
         )
         self.ca_file = self._write("ca.pem", builder.sign(self._key, hashes.SHA256()))
         self.server = self._issue("server")
