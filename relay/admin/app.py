@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relay.admin.metrics import render
+from relay.errors import BufferError_
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"
@@ -99,7 +100,11 @@ class Admin:
                 Route("/api/{rest:path}", self._authorized(_nothing_here)),
             ],
             middleware=[Middleware(HostRule)],
-            exception_handlers={404: _nothing_here, 405: _wrong_method},
+            exception_handlers={
+                404: _nothing_here,
+                405: _wrong_method,
+                BufferError_: _buffer_trouble,
+            },
         )
         self.app.router.redirect_slashes = False
 
@@ -163,6 +168,10 @@ async def _nothing_here(request: Request, _error: Exception | None = None) -> Re
 
 async def _wrong_method(request: Request, _error: Exception) -> Response:
     return failure(405, f"{request.url.path} takes GET only", {"Allow": "GET, HEAD"})
+
+
+async def _buffer_trouble(_request: Request, error: Exception) -> Response:
+    return failure(503, str(error))
 
 
 def iso(ns: int) -> str | None:
