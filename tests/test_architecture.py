@@ -21,11 +21,13 @@ LEVELS = {
     "relay.admin": 2,
     "relay.otlp": 1,
     "relay.listener": 1,
+    "relay.transport": 1,
     "relay.protocol": 1,
     "relay.sockets": 1,
     "relay.counters": 1,
     "relay.logs": 1,
     "relay.config": 0,
+    "relay.presets": 0,
     "relay.records": 0,
     "relay.views": 0,
     "relay.errors": 0,
@@ -36,7 +38,8 @@ LEVELS = {
 }
 # Among the leaves: errors and the version are under the rest.
 LEAF_IMPORTS = {
-    "relay.config": {"relay.errors", "relay.secrets", "relay.units"},
+    "relay.config": {"relay.errors", "relay.presets", "relay.secrets", "relay.units"},
+    "relay.presets": {"relay.errors", "relay.units"},
     "relay.records": {"relay.errors"},
     "relay.views": {"relay.records"},
     "relay.secrets": {"relay.errors"},
@@ -48,8 +51,8 @@ LEVEL_1_IMPORTS = {
 }
 FENCES = {
     "uvicorn": {"relay.listener", "relay.protocol", "mockcollector"},
-    "httpx2": {"relay.deliver"},
-    "httpcore2": {"relay.deliver"},
+    "httpx2": {"relay.deliver", "relay.destinations"},
+    "httpcore2": {"relay.deliver", "relay.destinations", "relay.transport"},
     "apsw": {"relay.buffer"},
     "starlette": {"relay.ingest", "relay.admin", "relay.daemon", "relay.listener", "mockcollector"},
     "click": {"relay.cli", "mockcollector"},

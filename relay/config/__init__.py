@@ -152,7 +152,7 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     paused: bool = False
     """Keep what it is owed, send nothing."""
     preset: str | None = None
-    """Name of a vendor's settings; this version has none."""
+    """Name of the preset that filled in what was not written; None for none."""
 
     source: Path | None = None
     """The file it was read from; None for the environment."""

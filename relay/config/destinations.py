@@ -22,13 +22,19 @@ from relay.config import (
 from relay.config.fields import DESTINATION_KEYS, split_url
 from relay.config.tables import Reading, read_table
 from relay.errors import ConfigError, SecretUnset
-from relay.secrets import escape, has_reference
+from relay.presets import TOKEN, Preset, find
+from relay.secrets import Secret, escape, has_reference
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SECRET_HEADER = re.compile(
     r"auth|token|key|secret|pass|cookie|credential|honeycomb-team", re.IGNORECASE
 )
 _LONG = 20  # a value of this length is more likely a secret than the name of a data set
+_LIMITS = {
+    "max_batch_bytes": "max_batch_bytes",
+    "max_batch_spans": "max_batch_spans",
+    "max_age": "max_age_seconds",
+}
 # Keys whose words are settled and checked, and whose work a later version does.
 _NOT_YET = {"concurrency": "concurrency", "hold": "hold_seconds", "max_age": "max_age_seconds"}
 
@@ -51,6 +57,10 @@ def read_destination(
     unset: list[ConfigError] = []
     fields = read_table(found.raw, DESTINATION_KEYS, found.table, found.where, reading, unset=unset)
     _check_pairs(found, reading)
+    preset = find(fields["preset"]) if fields.get("preset") else None
+    if preset is not None and isinstance(found.raw, dict):
+        fill_in(fields, found.raw, preset)
+        _check_preset(fields, preset, found, reading)
     if len(reading.problems) > problems_before:
         return None
     destination = DestinationConfig(
@@ -71,10 +81,84 @@ def read_destination(
         return None
     _warn(destination, found, reading)
     try:
-        resolve_headers(destination, reading.resolver.environ)
+        headers = resolve_headers(destination, reading.resolver.environ)
     except SecretUnset as error:
         return msgspec.structs.replace(destination, blocked_reason=error.message)
+    if preset is not None:
+        _warn_of_prefixes(headers, preset, found, reading)
     return destination
+
+
+def fill_in(fields: dict[str, Any], written: Mapping[str, Any], preset: Preset) -> None:
+    """Put into `fields` what the preset knows and the table `written` does not say itself.
+
+    An endpoint with placeholders is left out, and so are headers that hold what only the user
+    has. Names of headers are compared as HTTP does, without case.
+    """
+    if "endpoint" not in written and not preset.placeholders:
+        fields["endpoint"] = preset.endpoint
+    for key in ("encoding", "compression"):
+        if key not in written:
+            fields[key] = getattr(preset, key)
+    for key, name in _LIMITS.items():
+        limit = getattr(preset, name)
+        if key not in written and limit is not None:
+            fields[name] = limit
+    headers: dict[str, Secret] = fields.get("headers", {})
+    given = {name.lower() for name in headers}
+    fixed = {
+        each.name: Secret(escape(each.template))
+        for each in preset.headers
+        if each.is_fixed and each.name.lower() not in given
+    }
+    if fixed:
+        fields["headers"] = {**headers, **fixed}
+
+
+def _check_preset(
+    fields: dict[str, Any], preset: Preset, found: FoundDestination, reading: Reading
+) -> None:
+    """What the preset leaves to the user must be there."""
+    raw = found.raw if isinstance(found.raw, dict) else {}
+    endpoint = fields.get("endpoint", "")
+    is_left_open = any(f"{{{name}}}" in endpoint for name in preset.placeholders)
+    if is_left_open or ("endpoint" not in raw and preset.placeholders):
+        names = " and ".join(preset.placeholders)
+        fault = f"still has {{{names}}} in it" if is_left_open else "is missing"
+        urls = " or ".join(f'"{url}"' for url in preset.all_endpoints)
+        reading.add(
+            f"{fault}: preset {preset.name} cannot know the {names}",
+            _key(found, "endpoint"),
+            found.where,
+            hint=f"write the whole URL: {urls}",
+        )
+    if "headers" in raw and "headers" not in fields:
+        return  # they have a problem of their own
+    given = {name.lower(): value.reveal() for name, value in fields.get("headers", {}).items()}
+    for header in preset.headers:
+        value = given.get(header.name.lower(), "")
+        if TOKEN in value or (header.is_required and not value):
+            reading.add(
+                f'preset {preset.name} needs header {header.name} = "{header.template}", '
+                f"{TOKEN} being: {header.asks}",
+                _key(found, "headers"),
+                found.where,
+                hint=f"it is found at: {header.found_at}" if header.found_at else None,
+            )
+
+
+def _warn_of_prefixes(
+    headers: Mapping[str, str], preset: Preset, found: FoundDestination, reading: Reading
+) -> None:
+    """A token without its Bearer or Basic is the commonest reason of a refusal."""
+    values = {name.lower(): value for name, value in headers.items()}
+    for header in preset.headers:
+        value = values.get(header.name.lower())
+        if value is not None and not value.lower().startswith(header.prefix.lower()):
+            reading.warnings.append(
+                f"{found.where}: {_key(found, 'headers')}.{header.name} does not begin with "
+                f'"{header.prefix}", and {preset.name} wants "{header.template}"'
+            )
 
 
 def _key(found: FoundDestination, name: str) -> str:
@@ -104,7 +188,8 @@ def _warn(destination: DestinationConfig, found: FoundDestination, reading: Read
     default = DestinationConfig(name="", endpoint="")
     for name, field in _NOT_YET.items():
         if getattr(destination, field) != getattr(default, field):
-            reading.warnings.append(f"{found.where}: {_key(found, name)} has no effect yet")
+            origin = "" if isinstance(found.raw, dict) and name in found.raw else " of the preset"
+            reading.warnings.append(f"{found.where}: {_key(found, name)}{origin} has no effect yet")
     if destination.source is not None and isinstance(found.raw, dict) and _has_literal(found.raw):
         reading.warn_if_exposed(destination.source, "a secret")
     if not destination.endpoint:

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from relay.config import HEADER_NAME, ListenAddress, header_value_fault
 from relay.errors import ConfigError
+from relay.presets import find
 from relay.secrets import (
     Reference,
     Resolver,
@@ -335,14 +336,17 @@ def proxy(value: object, resolver: Resolver) -> str | Secret:
 
 
 def preset(value: object, resolver: Resolver) -> str | None:
-    """Nothing but the empty string: this version has no presets."""
+    """The name of a backend's preset; the empty string is none."""
     name = text(value, resolver)
-    if name:
+    if not name:
+        return None
+    found = find(name)
+    if found.is_sender:
         raise ConfigError(
-            f"this version has no presets, so not {shown(value)} either",
-            hint="leave preset out; give endpoint and headers",
+            f"{name} sends spans to this relay and takes none",
+            hint="leave the destination out: what a sender needs is under [ingest]",
         )
-    return None
+    return found.name
 
 
 TOP_KEYS = {

@@ -258,7 +258,7 @@ def test_all_problems_come_at_once_with_key_and_nearest(place: Place) -> None:
         ("[destinations.up]", "endpoint: is missing"),
         ("[destinations.'a b']\n" + ENDPOINT, "is no name"),
         ("[destinations]\nup = 'x'", "must be a table"),
-        ("[destinations.up]\npreset = 'axiom'", "no presets"),
+        ("[destinations.up]\npreset = 'axoim'", "no preset 'axoim'.*did you mean axiom"),
         ("[destinations.up]\nendpoint = 'up.example/v1'", "https?://"),
         ("[destinations.up]\nendpoint = 'http:///v1'", "name a host"),
         ("[destinations.up]\nendpoint = 'http://h:99999/'", "host or port"),

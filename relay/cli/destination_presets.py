@@ -1,0 +1,129 @@
+"""`otlp-relay destination presets [NAME]`: what is known of backends, as text or JSON."""
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from relay.cli.options import json_option
+from relay.errors import ConfigError
+from relay.presets import PRESETS, HeaderField, Preset, Refusal, find
+from relay.presets.example import command_of, probe_of, settings_of, toml_of
+
+# In a pipe nothing is folded: a line there is a preset.
+PIPE_WIDTH = 10_000
+INDENT = " " * 14
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def presets(name: str | None, as_json: bool) -> None:
+    """List the backends that this version knows, or show all that is known of one.
+
+    In the list a header in parentheses is optional, and what is asked for stands in braces.
+    """
+    try:
+        chosen = find(name) if name else None
+    except ConfigError as error:
+        raise click.BadParameter(f"{error.message}: {error.hint}", param_hint="NAME") from None
+    if as_json:
+        document = as_document(chosen) if chosen else [as_document(p) for p in PRESETS.values()]
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    elif chosen:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+        click.echo("\n".join(lines_of(chosen, width)))
+    else:
+        folding = None if sys.stdout.isatty() else PIPE_WIDTH
+        Console(highlight=False, markup=False, width=folding).print(table_of(PRESETS.values()))
+
+
+def as_document(preset: Preset) -> dict[str, Any]:
+    """Everything as JSON has it; placeholders of the endpoint by name."""
+    return {
+        **asdict(preset),
+        "endpoints": [{"label": label, "url": url} for label, url in preset.endpoints],
+        "examples": dict(preset.examples),
+        "placeholders": list(preset.placeholders),
+    }
+
+
+def table_of(shown: Iterable[Preset]) -> Table:
+    """A line a preset."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("NAME", "WHAT IT IS", "HEADERS", "ENCODING"):
+        table.add_column(title, overflow="fold", no_wrap=title == "NAME")
+    for preset in shown:
+        headers = [
+            each.name if each.is_required else f"({each.name})"
+            for each in preset.headers
+            if not each.is_fixed
+        ]
+        table.add_row(preset.name, preset.title, ", ".join(headers) or "-", preset.encoding)
+    return table
+
+
+def lines_of(preset: Preset, width: int = PIPE_WIDTH) -> list[str]:
+    """All of one preset as text, folded at `width`; what is to be copied never is."""
+    lines = [line for text in _described(preset) for line in _folded(text, width)]
+    lines = [preset.title, "", *lines, "", *toml_of(preset).splitlines()]
+    if not preset.is_sender:
+        lines += ["", *command_of(preset).splitlines()]
+    return lines
+
+
+def _described(preset: Preset) -> list[str]:
+    lines: list[str] = []
+    lines += _titled("endpoint", [preset.endpoint, *_variants(preset)])
+    lines += _titled("headers", [line for each in preset.headers for line in _header(each)])
+    if not preset.is_sender:
+        lines += _titled("settings", [f'{key} = "{value}"' for key, value in settings_of(preset)])
+        lines += _titled("success", [", ".join(map(str, preset.success_statuses))])
+    lines += _titled("test", [probe_of(preset)])
+    lines += _titled("read back", [preset.query_endpoint] if preset.query else [])
+    lines += _titled("refusals", [line for each in preset.refusals for line in _refusal(each)])
+    lines += _titled("notes", preset.notes)
+    lines += _titled("unconfirmed", preset.unconfirmed)
+    return [*lines, *_titled("see", [preset.page])]
+
+
+def _folded(line: str, width: int) -> list[str]:
+    text = line[len(INDENT) :]
+    indent = " " * (len(INDENT) + len(text) - len(text.lstrip()) + 2)
+    return textwrap.wrap(
+        line,
+        max(width, 3 * len(INDENT)),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _titled(title: str, texts: Iterable[str]) -> list[str]:
+    """The texts in a column, the title before the first; nothing without texts."""
+    return [
+        f"{title if number == 0 else '':<{len(INDENT)}}{text}" for number, text in enumerate(texts)
+    ]
+
+
+def _variants(preset: Preset) -> list[str]:
+    return [f"{url}  ({label})" for label, url in preset.endpoints]
+
+
+def _refusal(refusal: Refusal) -> list[str]:
+    words = f' "{refusal.words}"' if refusal.words else ""
+    return [f"{refusal.status}{words}: {refusal.meaning}", f"    {refusal.remedy}"]
+
+
+def _header(header: HeaderField) -> list[str]:
+    kind = "required" if header.is_required else "optional"
+    need = "filled in" if header.is_fixed else f"{kind}, {{token}} is: {header.asks}"
+    lines = [f"{header.name}: {header.template}  ({need})"]
+    return [*lines, f"    {header.found_at}"] if header.found_at else lines
