@@ -23,6 +23,13 @@ run: $(STAMP)  ## relay, mock collector, one test trace, until Ctrl-C (CONFIG=FI
 test: $(STAMP)  ## all tests that need no container
 	$(BIN)/python -m pytest tests -m "not e2e" $(ARGS)
 
+test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and exporters; needs Docker
+	@scripts/docker
+	@$(BIN)/python -m tests.e2e.images
+	@$(BIN)/python -m tests.e2e.sender_builds
+	@$(BIN)/python scripts/wheel.py
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
 check: $(STAMP)  ## lint, format and types; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

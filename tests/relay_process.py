@@ -50,14 +50,17 @@ class Relay:
         settings: str = "",
         environ: Mapping[str, str] | None = None,
         command: tuple[str, ...] = ("-m", "relay.cli"),
+        executable: tuple[str, ...] | None = None,
     ) -> None:
+        """`executable` is the start of every command line, of an installed relay; else ours is."""
         self.folder = folder
         self.ingest_port, self.admin_port = free_port(), free_port()
         self.config = folder / "relay.toml"
         self.state_dir = folder / "state"
         self._settings = settings
         self._environ = dict(environ or {})
-        self._command = command
+        self._serve = executable or (sys.executable, *command)
+        self._other = executable or (sys.executable, "-m", "relay.cli")
         self._log = folder / "relay.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.write_config(destinations or {})
@@ -74,13 +77,14 @@ class Relay:
         for name, keys in destinations.items():
             lines.append(f"[destinations.{name}]")
             lines += [f"{key} = {toml(value)}" for key, value in keys.items()]
+        self.config.touch(mode=0o600)
         self.config.write_text("\n".join(lines) + "\n")
 
     def start(self, *, wait: bool = True) -> Self:
         """Start it; with `wait`, until `/readyz` answers 200."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self._command, "serve", "--config", str(self.config)],
+                [*self._serve, "serve", "--config", str(self.config)],
                 stderr=log,
                 stdout=log,
                 env={**COVERED, **self._environ},
@@ -144,7 +148,7 @@ class Relay:
         """Another command with the same configuration, such as `status --json`."""
         command, *rest = arguments
         return subprocess.run(
-            [sys.executable, "-m", "relay.cli", command, "--config", str(self.config), *rest],
+            [*self._other, command, "--config", str(self.config), *rest],
             capture_output=True,
             text=True,
             timeout=60,
@@ -177,7 +181,12 @@ class Relay:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            # Ctrl-C too must not leave it running: nobody would know of it.
+            self._end()
+            raise
 
     def __exit__(
         self,
@@ -185,11 +194,14 @@ class Relay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._end()
+        if error is not None:
+            print(f"--- log of the relay ---\n{self.log()[-6000:]}")
+
+    def _end(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        if error is not None:
-            print(f"--- log of the relay ---\n{self.log()[-6000:]}")
 
 
 def toml(value: Any) -> str:

@@ -136,6 +136,7 @@ def measure(row: Row, share: float, scale: float, *, profile: bool) -> str:
     with tempfile.TemporaryDirectory() as folder:
         ingest, admin, upstream = free_port(), free_port(), free_port()
         config = Path(folder, "relay.toml")
+        config.touch(mode=0o600)
         config.write_text(
             f'state_dir = "state"\n[ingest]\nlisten = "127.0.0.1:{ingest}"\n'
             f'[admin]\nlisten = "127.0.0.1:{admin}"\n[buffer]\nmax_size = "8GiB"\n'
