@@ -15,11 +15,13 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
 ANOTHER_RUN = """
-import sys, tempfile
+import signal, sys, tempfile
 from pathlib import Path
 from tests.e2e.containers import RUN, Ground
 from tests.e2e.jaeger import Jaeger
 
+# A run that was started in the background inherits Ctrl-C as ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Ground() as ground, tempfile.TemporaryDirectory() as folder:
     with Jaeger(ground, sys.argv[1], Path(folder)):
         print(RUN, flush=True)
