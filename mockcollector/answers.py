@@ -23,8 +23,19 @@ def grpc_code(status: int) -> int:
     return 14 if status in _UNAVAILABLE else _GRPC_CODES.get(status, 2)
 
 
-def success_body(encoding: Encoding, *, rejected_spans: int = 0, message: str = "") -> bytes:
-    """Full success; with rejected spans or a message, partial success or a warning."""
+def success_body(
+    encoding: Encoding,
+    *,
+    rejected_spans: int = 0,
+    message: str = "",
+    empty_partial: bool = False,
+) -> bytes:
+    """Full success; with rejected spans or a message, partial success or a warning.
+
+    With `empty_partial` full success holds an empty partial_success, which means the same.
+    """
+    if empty_partial and not rejected_spans and not message:
+        return b"\x0a\x00" if encoding is Encoding.PROTOBUF else b'{"partialSuccess":{}}'
     if encoding is Encoding.PROTOBUF:
         response = ExportTraceServiceResponse()
         if rejected_spans or message:

@@ -4,15 +4,16 @@ The order of checks: path, method, required headers, Content-Type, Content-Encod
 decompression, decoding, ids. The first that fails answers; what passes all of them gets its answer
 from the script. Before an answer is sent the journal has it, so whoever reads the answer can ask.
 
-Another path (a control interface, say) is another entry of `_routes`.
+The rules of a vendor change what is refused and the words of it, not the order.
 """
 
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -29,7 +30,7 @@ from mockcollector.decoding import KEY_BYTES, Decode, decode, decode_ids
 from mockcollector.gate import Gate
 from mockcollector.journal import Journal
 from mockcollector.received import ReceivedRequest
-from mockcollector.rules import Encoding, Refused, Rules
+from mockcollector.rules import Cause, Encoding, Refused, Rules
 from mockcollector.script import OK, Answer, Ending, Script
 
 Scope = Mapping[str, Any]
@@ -71,7 +72,11 @@ class CollectorApp:
         self.gate = Gate()
         self._on_request = on_request
         self._decode: Decode = decode if journal.keep == "spans" else decode_ids
-        self._routes = {rules.path: self._take_traces}
+        self._paths = {rules.path, *rules.protobuf_paths}
+
+    async def wait_until_stopping(self) -> None:
+        """Return when this run of the server ends."""
+        await self.gate.wait_until_closed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one request: the ASGI interface. Raises RuntimeError for other protocols."""
@@ -84,11 +89,16 @@ class CollectorApp:
             query=scope["query_string"].decode("latin-1"),
             headers=tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
         )
-        request.encoding = find_encoding(request.headers)
+        request.encoding = find_encoding(request.headers, self.rules)
         exchange = _Exchange(self, request, scope, receive, send)
         try:
-            take = self._routes.get(request.path) or _refuse_path
-            await take(request, receive)
+            if request.path not in self._paths:
+                raise Refused(
+                    404,
+                    "nothing is here; traces go to the path that the collector printed",
+                    cause=Cause.PATH,
+                )
+            await self._take_traces(request, receive)
         except ClientLeftError:
             self.journal.arrive(request)
             self.settle(request, status=None, answer="client left")
@@ -106,32 +116,48 @@ class CollectorApp:
             self._on_request(request)
 
     async def _take_traces(self, request: ReceivedRequest, receive: Receive) -> None:
+        rules = self.rules
         if request.method != "POST":
             raise Refused(
-                405, f"{request.method} is not POST, the one method here", headers={"allow": "POST"}
+                405,
+                f"{request.method} is not POST, the one method here",
+                cause=Cause.METHOD,
+                headers={"allow": "POST"},
             )
-        check_required_headers(request.headers, self.rules)
-        if request.encoding is None:
-            raise Refused(
-                415, "Content-Type is neither application/json nor application/x-protobuf"
-            )
-        request.content_encoding = find_coding(request.headers)
-        limit_bytes = self.rules.max_body_bytes
+        check_required_headers(request.headers, rules)
+        if request.encoding is None or (
+            request.path in rules.protobuf_paths and request.encoding is Encoding.JSON
+        ):
+            raise Refused(415, _type_demand(rules, request.path), cause=Cause.MEDIA_TYPE)
+        request.content_encoding = find_coding(request.headers, rules)
+        limit_bytes = rules.max_body_bytes
         check_length(request.headers, limit_bytes)
         body = await _read_body(request, receive, limit_bytes)
         body = unpack(body, request.content_encoding, limit_bytes)
         request.decoded_bytes = len(body)
         if self.journal.keep == "spans":
             request.body = body
-        decoded = self._decode(body, request.encoding)
+        decoded = self._decode(body, request.encoding, rules.ids)
+        for check in rules.span_checks:
+            check(body, request.encoding, len(decoded.span_ids) // KEY_BYTES)
         request.message = decoded.message
         request.unknown_keys = decoded.unknown_keys
         request.span_ids = decoded.span_ids
         request.span_count = len(decoded.span_ids) // KEY_BYTES
 
 
-async def _refuse_path(_request: ReceivedRequest, _receive: Receive) -> NoReturn:
-    raise Refused(404, "nothing is here; traces go to the path that the collector printed")
+def _type_demand(rules: Rules, path: str) -> str:
+    """What a Content-Type must be; the one that came is not quoted."""
+    types = [
+        name
+        for name, encoding in rules.media_types.items()
+        if encoding is Encoding.PROTOBUF or path not in rules.protobuf_paths
+    ]
+    return (
+        f"Content-Type is not {types[0]}"
+        if len(types) == 1
+        else (f"Content-Type is neither {' nor '.join(types)}")
+    )
 
 
 async def _read_body(request: ReceivedRequest, receive: Receive, limit_bytes: int) -> bytes:
@@ -169,15 +195,26 @@ class _Exchange:
         self._encoding = request.encoding or Encoding.JSON
 
     async def refuse(self, refusal: Refused) -> None:
-        """Answer a request that broke a rule."""
-        body = status_body(self._encoding, refusal.status, refusal.message, refusal.violations)
+        """Answer a request that broke a rule, in the vendor's words where it has its own."""
+        if refusal.cause is not Cause.HEADER:  # a header's rule has said it already
+            refusal = refusal.worded(self._app.rules.wordings.get(refusal.cause))
+        content_type = self._encoding.media_type
+        match refusal.body:
+            case None:
+                body = status_body(
+                    self._encoding, refusal.status, refusal.message, refusal.violations
+                )
+            case str():
+                body, content_type = refusal.body.encode(), "text/plain; charset=utf-8"
+            case _:
+                body, content_type = json.dumps(refusal.body).encode(), "application/json"
         self._app.settle(
             self._request,
             status=refusal.status,
             answer=str(refusal.status),
             reason=refusal.message,
         )
-        headers = {"content-type": self._encoding.media_type, **refusal.headers}
+        headers = {"content-type": content_type, **refusal.headers}
         await self._respond(refusal.status, headers, body)
 
     async def give(self, answer: Answer) -> None:
@@ -200,7 +237,9 @@ class _Exchange:
         await self._finish(answer)
 
     async def _finish(self, answer: Answer) -> None:
-        request = self._request
+        request, rules = self._request, self._app.rules
+        if answer.status == 200 and rules.success_status != 200:
+            answer = replace(answer, status=rules.success_status)  # how this vendor says 200
         accepted = max(0, request.span_count - answer.rejected_spans) if answer.is_success else 0
         headers, body = self._render(answer)
         is_answered = answer.ending is Ending.ANSWER
@@ -223,7 +262,10 @@ class _Exchange:
         match answer.body:
             case None if answer.is_success:
                 body = success_body(
-                    self._encoding, rejected_spans=answer.rejected_spans, message=answer.message
+                    self._encoding,
+                    rejected_spans=answer.rejected_spans,
+                    message=answer.message,
+                    empty_partial=self._app.rules.empty_partial,
                 )
             case None:
                 message = answer.message or f"scripted answer {answer.status}"

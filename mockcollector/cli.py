@@ -4,31 +4,25 @@ import importlib.metadata
 import json
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 
-from mockcollector.received import ReceivedRequest
+from mockcollector import profiles as known_profiles
+from mockcollector.lines import (
+    end_line,
+    end_record,
+    request_line,
+    request_record,
+    start_line,
+    start_record,
+)
+from mockcollector.profiles import ProfileError
 from mockcollector.script import Script, ScriptError
 from mockcollector.server import MockCollector
 
 T = TypeVar("T")
-_SHOWN_NAMES = 3
-_SHOWN_CHARACTERS = 80
-# Every client sends these; a line shows what is particular.
-_ORDINARY_HEADERS = {
-    "accept",
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "host",
-    "transfer-encoding",
-}
 
 
 @click.group()
@@ -42,6 +36,24 @@ def _read_address(_ctx: click.Context, _param: click.Parameter, value: str) -> t
     if not host or not port.isdecimal() or int(port) > 65535:
         raise click.BadParameter(f"{value!r} is not HOST:PORT, such as 127.0.0.1:4319")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _read_control(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, int | None]:
+    return ("127.0.0.1", None) if value is None else _read_address(ctx, param, value)
+
+
+def _read_profile_options(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str | bool]:
+    options: dict[str, str | bool] = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not sign:
+            raise click.BadParameter("an option of a profile is written NAME=VALUE")
+        options[name.strip()] = {"true": True, "false": False}.get(text, text)
+    return options
 
 
 def _read_script(_ctx: click.Context, _param: click.Parameter, value: str) -> Script:
@@ -75,6 +87,31 @@ def _read_headers(
     help="Where to listen; port 0 takes a free one.",
 )
 @click.option(
+    "--profile",
+    metavar="NAME",
+    help="Behave as a vendor does: axiom, honeycomb, … (`mockcollector profiles` lists them).",
+)
+@click.option(
+    "--token",
+    envvar="MOCKCOLLECTOR_TOKEN",
+    help="The token that the profile takes, instead of its default.",
+)
+@click.option(
+    "--profile-option",
+    "profile_options",
+    callback=_read_profile_options,
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A further option of the profile, such as multitenancy=true.",
+)
+@click.option(
+    "--control",
+    callback=_read_control,
+    metavar="HOST:PORT",
+    envvar="MOCKCOLLECTOR_CONTROL",
+    help="Serve the control API there (no authentication: loopback). Without it there is none.",
+)
+@click.option(
     "--require-header",
     "required_headers",
     callback=_read_headers,
@@ -95,9 +132,8 @@ def _read_headers(
     "--max-body",
     "max_body_bytes",
     type=click.IntRange(min=1),
-    default=64 * 1024 * 1024,
-    show_default=True,
-    help="Bytes of a body, before and after decompression; above it 413.",
+    help="Bytes of a body, before and after decompression; above it 413.  "
+    "[default: the profile's, else 67108864]",
 )
 @click.option("--json", "is_json", is_flag=True, help="One JSON object a line.")
 @click.option("--quiet", "is_quiet", is_flag=True, help="Print nothing.")
@@ -109,10 +145,15 @@ def _read_headers(
     help="counts: decode ids only and keep numbers, for load tests.",
 )
 def serve(
+    *,
     listen: tuple[str, int],
+    profile: str | None,
+    token: str | None,
+    profile_options: dict[str, str | bool],
+    control: tuple[str, int | None],
     required_headers: dict[str, str | None],
     script: Script,
-    max_body_bytes: int,
+    max_body_bytes: int | None,
     is_json: bool,
     is_quiet: bool,
     keep: Any,
@@ -122,23 +163,73 @@ def serve(
     collector = MockCollector(
         host=listen[0],
         port=listen[1],
+        profile=_build_profile(profile, token, profile_options),
+        control_host=control[0],
+        control_port=control[1],
         required_headers=required_headers,
         script=script,
         keep=keep,
         max_body_bytes=max_body_bytes,
-        on_request=lambda request: show(_request_line, _request_record, request),
+        on_request=lambda request: show(request_line, request_record, request),
     )
     show.on_closed_output = collector.ask_to_stop
     try:
         collector.start()
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {listen[0]}:{listen[1]}: {error}") from None
+        where = f"{listen[0]}:{listen[1]}"
+        if control[1] is not None:
+            where += f" and {control[0]}:{control[1]}"
+        raise click.ClickException(f"cannot listen on {where}: {error}") from None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.ask_to_stop())
-    show(_start_line, _start_record, collector)
+    show(start_line, start_record, collector)
     collector.wait_until_ended()
     collector.stop()
-    show(_end_line, _end_record, collector)
+    show(end_line, end_record, collector)
+
+
+def _build_profile(
+    name: str | None, token: str | None, options: dict[str, str | bool]
+) -> known_profiles.Profile | None:
+    if name is None:
+        if options:
+            raise click.UsageError("--profile-option needs --profile")
+        return None
+    try:
+        return known_profiles.build(name, token, **options)
+    except ProfileError as error:
+        raise click.BadParameter(str(error), param_hint="--profile") from None
+
+
+@main.command()
+@click.option("--json", "is_json", is_flag=True, help="One JSON array.")
+def profiles(is_json: bool) -> None:
+    """List the vendors that `serve --profile` can be, and what of them is not confirmed."""
+    records = [_profile_record(name) for name in known_profiles.PROFILES]
+    if is_json:
+        print(json.dumps(records, indent=2))
+        return
+    for record in records:
+        print(f"{record['name']}  {record['path']}")
+        print(f"  {record['summary']}")
+        for name, value in record["headers"].items():
+            print(f"  header {name}: {value}")
+        if record["options"]:
+            print(f"  options {', '.join(record['options'])}")
+        for words in record["unconfirmed"]:
+            print(f"  unconfirmed: {words}")
+
+
+def _profile_record(name: str) -> dict[str, Any]:
+    built = known_profiles.build(name)
+    return {
+        "name": name,
+        "path": built.rules.path,
+        "summary": built.summary,
+        "headers": dict(built.headers),  # of the default token: no secret
+        "options": list(known_profiles.options_of(name)),
+        "unconfirmed": list(built.unconfirmed),
+    }
 
 
 class _Printer:
@@ -161,107 +252,3 @@ class _Printer:
             self._is_quiet = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered goes nowhere
             self.on_closed_output()
-
-
-def _start_line(collector: MockCollector) -> str:
-    return f"mockcollector listens on {collector.endpoint}"
-
-
-def _start_record(collector: MockCollector) -> dict[str, Any]:
-    return {"event": "listening", "endpoint": collector.endpoint}
-
-
-def _request_line(request: ReceivedRequest) -> str:
-    arrived = datetime.fromtimestamp(request.received_unix_nano / 1e9, UTC).astimezone()
-    parts = [arrived.strftime("%H:%M:%S.%f")[:-3]]
-    if (request.method, request.status) != ("POST", 200):
-        parts.append(_printable(f"{request.method} {request.path}"))
-    parts.append(request.encoding or "unknown encoding")
-    if request.content_encoding != "identity":
-        parts.append(request.content_encoding)
-    parts.append(f"{request.span_count} span{'' if request.span_count == 1 else 's'}")
-    if services := _services(request):
-        parts.append("from " + ", ".join(map(_printable, services)))
-    if names := _names(request):
-        more = request.span_count - len(names)
-        shown = ", ".join(map(_printable, names))
-        parts.append(f"({shown}{f' and {more} more' if more else ''})")
-    parts.append(f"→ {request.answer}")
-    if request.reason:
-        parts.append(_printable(request.reason))
-    if request.unknown_keys:
-        parts.append(f"unknown keys: {_printable(', '.join(request.unknown_keys[:_SHOWN_NAMES]))}")
-    if names := _particular_headers(request):
-        parts.append(f"[{', '.join(map(_printable, names))}]")
-    return " ".join(parts)
-
-
-def _request_record(request: ReceivedRequest) -> dict[str, Any]:
-    return {
-        "event": "request",
-        "time_unix_nano": request.received_unix_nano,
-        "number": request.number,
-        "method": request.method,
-        "path": request.path,
-        "encoding": request.encoding,
-        "content_encoding": request.content_encoding,
-        "wire_bytes": request.wire_bytes,
-        "decoded_bytes": request.decoded_bytes,
-        "spans": request.span_count,
-        "accepted_spans": request.accepted_spans,
-        "services": _services(request),
-        "names": _names(request),
-        "unknown_keys": list(request.unknown_keys),
-        "header_names": list(request.header_names),
-        "status": request.status,
-        "answer": request.answer,
-        "reason": request.reason,
-    }
-
-
-def _end_line(collector: MockCollector) -> str:
-    counts = collector.journal.counts
-    answers = (
-        ", ".join(f"{word} ({times} times)" for word, times in counts.answers.items()) or "none"
-    )
-    duplicates = collector.journal.duplicate_spans
-    return (
-        f"mockcollector stopped: {counts.requests} requests, {counts.spans_accepted} spans accepted"
-        f" ({duplicates} of them again), {counts.spans_refused} refused; answers: {answers}"
-    )
-
-
-def _end_record(collector: MockCollector) -> dict[str, Any]:
-    counts = collector.journal.counts
-    return {
-        "event": "stopped",
-        "requests": counts.requests,
-        "spans_accepted": counts.spans_accepted,
-        "duplicate_spans": collector.journal.duplicate_spans,
-        "spans_refused": counts.spans_refused,
-        "wire_bytes": counts.wire_bytes,
-        "decoded_bytes": counts.decoded_bytes,
-        "answers": counts.answers,
-    }
-
-
-def _services(request: ReceivedRequest) -> list[str]:
-    names = Counter(
-        str(span.resource.attributes.get("service.name", "(no service.name)"))
-        for span in request.spans
-    )
-    return [name for name, _ in names.most_common(_SHOWN_NAMES)]
-
-
-def _names(request: ReceivedRequest) -> list[str]:
-    return [span.name for span in request.spans[:_SHOWN_NAMES]]
-
-
-def _particular_headers(request: ReceivedRequest) -> list[str]:
-    return [name for name in request.header_names if name not in _ORDINARY_HEADERS]
-
-
-def _printable(text: str) -> str:
-    """Senders choose names and paths: nothing of theirs may move the cursor of a terminal."""
-    cut = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mockcollector.rules import Encoding, Refused, Rules
+from mockcollector.rules import Cause, Encoding, Refused, Rules, TypeMatch
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -18,7 +18,6 @@ else:
     from backports import zstd
 
 Headers = Sequence[tuple[str, str]]
-SUPPORTED_CODINGS = "gzip, deflate, zstd, identity"
 _MAX_WINDOW_LOG = 23
 
 
@@ -28,42 +27,72 @@ def header_values(headers: Headers, name: str) -> list[str]:
 
 
 def check_required_headers(headers: Headers, rules: Rules) -> None:
-    """Refuse with 401 where a required header is missing and 403 where its value is wrong."""
+    """Refuse what lacks a header: with 401 or 403, or as the vendor of `rules` does."""
+    for rule in rules.header_rules:
+        values = header_values(headers, rule.name.lower())
+        if not values:
+            raise _missing(rule.name).worded(rule.missing)
+        if _is_wrong(values, rule.expected):
+            raise _wrong(rule.name).worded(rule.wrong)
     for name, expected in rules.required_headers.items():
         values = header_values(headers, name.lower())
         if not values:
-            scheme = "Bearer" if name.lower() == "authorization" else f'ApiKey header="{name}"'
-            raise Refused(
-                401, f"the header {name} is missing", headers={"www-authenticate": scheme}
-            )
-        if expected is None:
-            continue
-        # Two values are wrong even if one of them is right: a proxy may have picked the other.
-        if len(values) > 1 or not hmac.compare_digest(values[0].encode(), expected.encode()):
-            raise Refused(403, f"the header {name} has a wrong value")
+            raise _missing(name)
+        if _is_wrong(values, expected):
+            raise _wrong(name)
 
 
-def find_encoding(headers: Headers) -> Encoding | None:
-    """The encoding that Content-Type names, or None. Parameters and case do not matter."""
+def _missing(name: str) -> Refused:
+    scheme = "Bearer" if name.lower() == "authorization" else f'ApiKey header="{name}"'
+    return Refused(
+        401,
+        f"the header {name} is missing",
+        cause=Cause.HEADER,
+        headers={"www-authenticate": scheme},
+    )
+
+
+def _wrong(name: str) -> Refused:
+    return Refused(403, f"the header {name} has a wrong value", cause=Cause.HEADER)
+
+
+def _is_wrong(values: list[str], expected: str | None) -> bool:
+    if expected is None:
+        return False
+    # Two values are wrong even if one of them is right: a proxy may have picked the other.
+    return len(values) > 1 or not hmac.compare_digest(values[0].encode(), expected.encode())
+
+
+def find_encoding(headers: Headers, rules: Rules) -> Encoding | None:
+    """The encoding that Content-Type names, or None where `rules` know no such type."""
     values = header_values(headers, "content-type")
     if len(values) != 1:
         return None
-    media_type, _, parameters = values[0].partition(";")
+    text = values[0]
+    if rules.type_match is TypeMatch.EXACT:
+        return rules.media_types.get(text)
+    if rules.type_match is TypeMatch.CONTAINS:
+        known = (encoding for name, encoding in rules.media_types.items() if name in text.lower())
+        return next(known, None)
+    media_type, _, parameters = text.partition(";")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    for encoding in Encoding:
-        if media_type.strip().lower() == encoding.media_type:
-            return encoding if charset in {"", "utf-8", "utf8"} else None
-    return None
+    if charset not in {"", "utf-8", "utf8"}:
+        return None
+    return rules.media_types.get(media_type.strip().lower())
 
 
-def find_coding(headers: Headers) -> str:
+def find_coding(headers: Headers, rules: Rules) -> str:
     """The one content coding of the request, in lower case; "identity" where there is none."""
-    coding = ",".join(header_values(headers, "content-encoding")).strip().lower() or "identity"
-    if coding not in SUPPORTED_CODINGS.split(", "):
+    text = ",".join(header_values(headers, "content-encoding")).strip()
+    coding = text.lower() or "identity"
+    is_spelt_right = text == coding or not text or not rules.is_coding_case_exact
+    if coding not in (*rules.codings, "identity") or not is_spelt_right:
+        known = ", ".join(rules.codings)
         raise Refused(
             415,
-            f"the content encoding is not one of {SUPPORTED_CODINGS}",
-            headers={"accept-encoding": SUPPORTED_CODINGS.removesuffix(", identity")},
+            f"the content encoding is not one of {known}, identity",
+            cause=Cause.CODING,
+            headers={"accept-encoding": known},
         )
     return coding
 
@@ -77,7 +106,7 @@ def check_length(headers: Headers, limit_bytes: int) -> None:
 
 def too_large(limit_bytes: int) -> Refused:
     """The refusal of a body over the limit."""
-    return Refused(413, f"the body is larger than {limit_bytes} bytes")
+    return Refused(413, f"the body is larger than {limit_bytes} bytes", cause=Cause.SIZE)
 
 
 def unpack(body: bytes, coding: str, limit_bytes: int) -> bytes:

@@ -1,8 +1,9 @@
 """A plain body in; a decoded message, or in counts mode its span ids alone, out.
 
-Ids are judged here for both encodings: trace.proto demands 16 and 8 bytes, not all zero, and one
-bad span refuses the whole batch, as Grafana Tempo does. A parent is empty or a whole id. A link's
-ids may be empty or zero (the trace API lets invalid contexts be linked), but not of another length.
+Ids are judged here for both encodings, by an `IdRule`. By the strict one, `VALID`, trace.proto
+demands 16 and 8 bytes, not all zero, and one bad span refuses the whole batch, as Grafana Tempo
+does; a parent is empty or a whole id; a link's ids may be empty or zero (the trace API lets invalid
+contexts be linked), but not of another length.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,29 +15,30 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from mockcollector import otlp_json
-from mockcollector.rules import Encoding, Refused, Violation
+from mockcollector.rules import Cause, Encoding, IdRule, Refused, Violation
 
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
 KEY_BYTES = TRACE_ID_BYTES + SPAN_ID_BYTES
-_ZERO_TRACE = bytes(TRACE_ID_BYTES)
-_ZERO_SPAN = bytes(SPAN_ID_BYTES)
 _MAX_VIOLATIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A body that broke no rule. `span_ids` packs 24 bytes a span: trace id, then span id."""
+    """A body that broke no rule. `span_ids` packs 24 bytes a span: trace id, then span id.
+
+    An id of another length, where the rule lets it pass, is filled up with zeros or cut there.
+    """
 
     span_ids: bytes
     message: ExportTraceServiceRequest | None = None
     unknown_keys: tuple[str, ...] = ()
 
 
-Decode = Callable[[bytes, Encoding], Decoded]
+Decode = Callable[[bytes, Encoding, IdRule], Decoded]
 
 
-def decode(body: bytes, encoding: Encoding) -> Decoded:
+def decode(body: bytes, encoding: Encoding, rule: IdRule = IdRule.VALID) -> Decoded:
     """Decode and check everything. Raises `Refused` with status 400."""
     unknown: tuple[str, ...] = ()
     if encoding is Encoding.JSON:
@@ -47,16 +49,16 @@ def decode(body: bytes, encoding: Encoding) -> Decoded:
     total = 0
     ids = bytearray()
     for path, span in _walk(message):
-        wrong = list(_flaws_of(span, path))
+        wrong = list(_flaws_of(span, path, rule))
         total += len(wrong)
         violations += wrong[: _MAX_VIOLATIONS - len(violations)]
-        ids += span.trace_id + span.span_id
+        ids += _key(span.trace_id, span.span_id)
     if violations:
         _refuse_ids(violations, total)
     return Decoded(bytes(ids), message, unknown)
 
 
-def decode_ids(body: bytes, encoding: Encoding) -> Decoded:
+def decode_ids(body: bytes, encoding: Encoding, rule: IdRule = IdRule.VALID) -> Decoded:
     """Read the ids alone, cheaply: of everything else only the syntax is checked.
 
     Raises `Refused` with status 400 for an undecodable body or a trace or span id that is no id.
@@ -67,9 +69,16 @@ def decode_ids(body: bytes, encoding: Encoding) -> Decoded:
     else:
         pairs = _read_json_ids(body)
     for trace_id, span_id in pairs:
-        if _is_bad_trace(trace_id) or _is_bad_span(span_id):
-            raise Refused(400, "a span has a malformed or zero traceId or spanId")
-    return Decoded(b"".join([part for pair in pairs for part in pair]))
+        if _is_bad(trace_id, TRACE_ID_BYTES, rule) or _is_bad(span_id, SPAN_ID_BYTES, rule):
+            raise Refused(400, "a span has a malformed or zero traceId or spanId", cause=Cause.IDS)
+    if rule is IdRule.VALID:  # load tests: nothing to fill up
+        return Decoded(b"".join([part for pair in pairs for part in pair]))
+    return Decoded(b"".join([_key(trace_id, span_id) for trace_id, span_id in pairs]))
+
+
+def _key(trace_id: bytes, span_id: bytes) -> bytes:
+    trace = trace_id.ljust(TRACE_ID_BYTES, b"\0")[:TRACE_ID_BYTES]
+    return trace + span_id.ljust(SPAN_ID_BYTES, b"\0")[:SPAN_ID_BYTES]
 
 
 def _parse_protobuf(body: bytes) -> ExportTraceServiceRequest:
@@ -89,13 +98,18 @@ def _walk(message: ExportTraceServiceRequest) -> Iterator[tuple[tuple[int, int, 
                 yield (resource_at, scope_at, span_at), span
 
 
-def _flaws_of(span: Span, place: tuple[int, int, int]) -> Iterator[Violation]:
+def _flaws_of(span: Span, place: tuple[int, int, int], rule: IdRule) -> Iterator[Violation]:
+    if rule is IdRule.ANY:
+        return
     path = "resourceSpans[{}].scopeSpans[{}].spans[{}]".format(*place)
-    if _is_bad_trace(span.trace_id):
-        yield Violation(f"{path}.traceId", "must be 16 bytes, not all zero")
-    if _is_bad_span(span.span_id):
-        yield Violation(f"{path}.spanId", "must be 8 bytes, not all zero")
-    if span.parent_span_id and _is_bad_span(span.parent_span_id):
+    if _is_bad(span.trace_id, TRACE_ID_BYTES, rule):
+        yield Violation(f"{path}.traceId", _demand(TRACE_ID_BYTES, rule))
+    if _is_bad(span.span_id, SPAN_ID_BYTES, rule):
+        yield Violation(f"{path}.spanId", _demand(SPAN_ID_BYTES, rule))
+    if rule is IdRule.PRESENT:
+        return
+    parent_rule = IdRule.SIZED if rule is IdRule.NONZERO else rule
+    if span.parent_span_id and _is_bad(span.parent_span_id, SPAN_ID_BYTES, parent_rule):
         yield Violation(f"{path}.parentSpanId", "must be empty or 8 bytes, not all zero")
     for at, link in enumerate(span.links):
         if len(link.trace_id) not in {0, TRACE_ID_BYTES}:
@@ -104,18 +118,28 @@ def _flaws_of(span: Span, place: tuple[int, int, int]) -> Iterator[Violation]:
             yield Violation(f"{path}.links[{at}].spanId", "must be empty or 8 bytes")
 
 
-def _is_bad_trace(trace_id: bytes) -> bool:
-    return len(trace_id) != TRACE_ID_BYTES or trace_id == _ZERO_TRACE
+def _is_bad(an_id: bytes, size_bytes: int, rule: IdRule) -> bool:
+    if rule is IdRule.VALID or rule is IdRule.NONZERO:
+        return len(an_id) != size_bytes or not any(an_id)
+    if rule is IdRule.SIZED:
+        return len(an_id) not in {0, size_bytes}
+    return rule is IdRule.PRESENT and not an_id
 
 
-def _is_bad_span(span_id: bytes) -> bool:
-    return len(span_id) != SPAN_ID_BYTES or span_id == _ZERO_SPAN
+def _demand(size_bytes: int, rule: IdRule) -> str:
+    if rule is IdRule.PRESENT:
+        return "must be there"
+    return f"must be {size_bytes} bytes" + (
+        ", not all zero" if rule is IdRule.VALID else " or none"
+    )
 
 
 def _refuse_ids(violations: list[Violation], total: int) -> None:
     listed = "; ".join(f"{violation.path} {violation.description}" for violation in violations)
     more = f"; and {total - len(violations)} more" if total > len(violations) else ""
-    raise Refused(400, f"invalid ids: {listed}{more}", violations=tuple(violations))
+    raise Refused(
+        400, f"invalid ids: {listed}{more}", cause=Cause.IDS, violations=tuple(violations)
+    )
 
 
 class _Ids(msgspec.Struct, gc=False):

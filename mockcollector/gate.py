@@ -28,3 +28,8 @@ class Gate:
         """Let everything go on, for good."""
         self.is_closed = True
         self.release()
+
+    async def wait_until_closed(self) -> None:
+        """Return once nothing is held back any more."""
+        while not self.is_closed:
+            await self._event.wait()

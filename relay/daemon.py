@@ -5,6 +5,7 @@ source) are inside; the buffer is open around both. A vital part that dies ends 
 70: the listeners and the buffer's writer. A courier never takes the rest with it.
 """
 
+import contextlib
 import gc
 import os
 import secrets
@@ -21,10 +22,17 @@ from anyio.abc import TaskGroup
 
 from relay.admin import snapshot, trace
 from relay.admin.app import Admin
+from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.admin.token import read_or_make
 from relay.buffer import Buffer, BufferSettings
 from relay.check import Check
-from relay.config import BufferConfig, Config, EnrichConfig, changes_needing_restart
+from relay.config import (
+    BufferConfig,
+    Config,
+    DestinationConfig,
+    EnrichConfig,
+    changes_needing_restart,
+)
 from relay.config.load import load
 from relay.counters import Counters
 from relay.deliver.fleet import Fleet
@@ -98,6 +106,7 @@ class Daemon:
         self._listening: list[str] = []
         self._stop_asked = anyio.Event()
         self._is_stopping = False
+        self._changing = anyio.Lock()  # one reload at a time, whoever asks for it
         own_id = secrets.token_hex(8)
         self._pipeline = Pipeline(
             Check(config.ingest.malformed_ids),
@@ -136,7 +145,7 @@ class Daemon:
                     source.start_soon(self._watch_buffer)
                     await source.start(admin_listener.serve)
                     await source.start(ingest_listener.serve)
-                    await source.start(self._heed_signals, sink, source, ingest_listener)
+                    await source.start(self._heed_signals, source, ingest_listener)
                     self._announce(admin_sockets)
                     await self._stop_asked.wait()
                     log.info("stopping", signal="again skips the waiting")
@@ -160,7 +169,6 @@ class Daemon:
 
     async def _heed_signals(
         self,
-        sink: TaskGroup,
         source: TaskGroup,
         ingest_listener: Listener,
         *,
@@ -171,7 +179,7 @@ class Daemon:
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
-                    await self.reload(sink)
+                    await self._reload_by_signal()
                 elif not self._is_stopping:
                     self._is_stopping = True
                     self._stop_asked.set()
@@ -191,31 +199,122 @@ class Daemon:
             state_dir=str(self._config.state_dir),
         )
 
-    async def reload(self, sink: TaskGroup) -> None:
-        """Take up the configuration as it is now; one that does not check changes nothing."""
+    async def _reload_by_signal(self) -> None:
+        # What is wrong is in the log; who sends a signal reads it there.
+        with contextlib.suppress(RelayError):
+            await self.reload()
+
+    # What can be asked of it (`admin.control.Control`)
+
+    async def reload(self, starts: Mapping[str, Start] | None = None) -> dict[str, Any]:
+        """Take up the configuration as it is now; one that does not check changes nothing.
+
+        A destination of `starts` that is owed nothing by its name yet begins there. Returns what
+        was taken up. Raises ConfigError, and ControlRefused while stopping.
+        """
+        async with self._changing:
+            return await self._take_up(self._read_again(), starts or {})
+
+    def destination(self, name: str) -> dict[str, Any]:
+        """What is known of a destination, also when it is gone from the configuration."""
+        backlog = self._buffer.backlogs().get(name)
+        configured = self._configured(name)
+        if backlog is None:
+            raise UnknownDestination(f"there is no destination {name!r}")
+        statistics = backlog.statistics()
+        return {
+            "name": name,
+            "is_configured": configured is not None,
+            "source": str(configured.source or "") if configured else "",
+            "is_paused": statistics.is_paused,
+            "waiting_spans": statistics.owed_spans,
+            "in_flight_spans": statistics.in_flight_spans,
+        }
+
+    async def set_paused(self, name: str, *, is_paused: bool) -> dict[str, Any]:
+        """Pause or resume a destination, kept in the buffer."""
+        async with self._changing:
+            configured = self._configured(name)
+            if configured is None:
+                raise UnknownDestination(f"there is no destination {name!r}")
+            if configured.paused and not is_paused:
+                raise ControlRefused(
+                    f"`paused = true` stands in {configured.source or 'its configuration'}",
+                    hint="take it out there, then reload",
+                )
+            await self._fleet.set_paused(name, is_paused=is_paused)
+        log.info("pause_changed", destination=name, is_paused=is_paused)
+        return self.destination(name)
+
+    async def remove(self, name: str, *, drop: bool) -> dict[str, Any]:
+        """Take up that a destination is gone, and drop or keep what waits for it."""
+        async with self._changing:
+            config = self._read_again()
+            standing = next((d for d in config.destinations if d.name == name), None)
+            if standing is not None:
+                raise ControlRefused(
+                    f"{name} still stands in {standing.source or 'the environment'}",
+                    hint="take it out there first",
+                )
+            await self._take_up(config, {})
+            found = {**self.destination(name), "waiting": "dropped" if drop else "kept"}
+            backlog = self._buffer.backlogs()[name]
+            if drop:
+                await backlog.remove()
+            elif backlog.is_paused:
+                # A later destination of this name begins as any other: it was not paused.
+                await backlog.set_paused(False)
+        log.info("destination_removed", destination=name, waiting=found["waiting"])
+        return found
+
+    def _configured(self, name: str) -> DestinationConfig | None:
+        return next((d for d in self._config.destinations if d.name == name), None)
+
+    def _read_again(self) -> Config:
+        """The configuration as it is now. Raises ConfigError, which is logged."""
+        if self._is_stopping:
+            raise ControlRefused("the daemon is stopping")
         try:
             config = load(self._config_path, self._environ)
-            enrich = make_enrich(config.enrich, self._environ)
+            make_enrich(config.enrich, self._environ)
             if self._tls and config.ingest.tls_cert and config.ingest.tls_key:
                 tls_context(config.ingest.tls_cert, config.ingest.tls_key)  # do they fit?
                 self._tls.load_cert_chain(config.ingest.tls_cert, config.ingest.tls_key)
         except RelayError as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400 - no traceback: it is the config
-            return
-        for key in changes_needing_restart(self._config, config):
+            raise
+        return config
+
+    async def _take_up(self, config: Config, starts: Mapping[str, Start]) -> dict[str, Any]:
+        """Use `config` from now on."""
+        restart_needed = changes_needing_restart(self._config, config)
+        for key in restart_needed:
             log.warning("restart_needed", key=key)
         # A new Check, since what it remembers of resources holds what the old Enrich added.
         self._pipeline.check = Check(config.ingest.malformed_ids)
-        self._pipeline.enrich = enrich
+        self._pipeline.enrich = make_enrich(config.enrich, self._environ)
         self._ingest.reload(
             config.ingest, tokens=[token.reveal() for token in config.ingest.tokens]
         )
         self._buffer.reload(buffer_settings(config.buffer))
         self._config = config
-        await self._fleet.reload(sink, config.destinations)
+        names = [destination.name for destination in config.destinations]
+        for name in names:
+            if name in starts:
+                self._buffer.destination(name, starts[name])
+        await self._fleet.reload(config.destinations)
+        for name, backlog in self._buffer.backlogs().items():
+            if name not in names:
+                backlog.is_attached = False
         for warning in config.warnings:
             log.warning("config_warning", message=warning)
-        log.info("reloaded", destinations=", ".join(d.name for d in config.destinations) or "none")
+        log.info("reloaded", destinations=", ".join(names) or "none")
+        return {
+            "destinations": names,
+            "blocked": config.destination_problems,
+            "restart_needed": restart_needed,
+            "warnings": list(config.warnings),
+        }
 
     # What the admin listener tells
 

@@ -145,10 +145,13 @@ class Relay:
         return next(d for d in self.status()["destinations"] if d["name"] == name)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Another command with the same configuration, such as `status --json`."""
+        """Another command with the same configuration, such as `status --json`.
+
+        The first argument is its whole name, such as `destination list`.
+        """
         command, *rest = arguments
         return subprocess.run(
-            [*self._other, command, "--config", str(self.config), *rest],
+            [*self._other, *command.split(), "--config", str(self.config), *rest],
             capture_output=True,
             text=True,
             timeout=60,

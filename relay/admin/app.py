@@ -2,10 +2,8 @@
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -13,21 +11,16 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from relay.admin import control
+from relay.admin.answers import SECURITY_HEADERS, document, failure
 from relay.admin.metrics import render
 from relay.errors import BufferError_
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"
-SECURITY_HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
-class Source(Protocol):
-    """Where the documents come from: the daemon's own account of itself."""
+class Source(control.Control, Protocol):
+    """Where the documents come from and what is asked of: the daemon."""
 
     def not_ready_reason(self) -> str:
         """Empty when a span could be kept now; else one sentence."""
@@ -66,23 +59,6 @@ def is_own_host(header: bytes) -> bool:
     return name in HOSTS
 
 
-def document(value: Any, status: int = 200) -> Response:
-    """`value` as JSON."""
-    return Response(
-        msgspec.json.encode(value),
-        status,
-        headers=SECURITY_HEADERS,
-        media_type="application/json",
-    )
-
-
-def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as JSON: `{"error": …}`."""
-    answer = document({"error": message}, status)
-    answer.headers.update(headers or {})
-    return answer
-
-
 class Admin:
     """The routes of the admin listener over one `Source`."""
 
@@ -97,6 +73,7 @@ class Admin:
                 Route("/api/status", self._authorized(self._status)),
                 Route("/api/traces", self._authorized(self._recent_traces)),
                 Route("/api/traces/{trace_id}", self._authorized(self._trace)),
+                *control.routes(source, self._authorized),
                 Route("/api/{rest:path}", self._authorized(_nothing_here)),
             ],
             middleware=[Middleware(HostRule)],
@@ -104,6 +81,7 @@ class Admin:
                 404: _nothing_here,
                 405: _wrong_method,
                 BufferError_: _buffer_trouble,
+                **control.EXCEPTION_HANDLERS,
             },
         )
         self.app.router.redirect_slashes = False
@@ -122,9 +100,7 @@ class Admin:
         headers = {**SECURITY_HEADERS, "Content-Type": content_type}
         return Response(body, headers=headers)
 
-    def _authorized(
-        self, endpoint: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _authorized(self, endpoint: control.Endpoint) -> control.Endpoint:
         async def guarded(request: Request) -> Response:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(
@@ -166,8 +142,9 @@ async def _nothing_here(request: Request, _error: Exception | None = None) -> Re
     return failure(404, f"there is no {request.url.path} here")
 
 
-async def _wrong_method(request: Request, _error: Exception) -> Response:
-    return failure(405, f"{request.url.path} takes GET only", {"Allow": "GET, HEAD"})
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    allow = (getattr(error, "headers", None) or {}).get("Allow", "GET, HEAD")
+    return failure(405, f"{request.url.path} takes {allow} only", {"Allow": allow})
 
 
 async def _buffer_trouble(_request: Request, error: Exception) -> Response:

@@ -16,6 +16,18 @@ class DaemonUnreachable(RelayError):
     code = "daemon_unreachable"
 
 
+class NoDaemon(DaemonUnreachable):
+    """None runs: there is no token yet, or nobody listens."""
+
+    code = "no_daemon"
+
+
+class DaemonRefused(RelayError):
+    """The daemon answered, and does not do what was asked."""
+
+    code = "daemon_refused"
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonClient:
     """The admin API of the daemon that a configuration describes."""
@@ -27,25 +39,29 @@ class DaemonClient:
 
     def get(self, path: str) -> tuple[int, Any]:
         """Status and JSON document of `path`; raises DaemonUnreachable with what to do."""
-        try:
-            token = admin_token.read(self.state_dir)
-        except FileNotFoundError:
-            raise DaemonUnreachable(
-                f"no daemon has run with the state directory {self.state_dir}",
-                hint="start one with `otlp-relay serve`, or name its config with --config",
-            ) from None
-        except PermissionError:
-            raise DaemonUnreachable(
-                f"the admin token in {self.state_dir} is not readable for you",
-                hint="run this as the daemon's user, e.g. `sudo -u otlp-relay otlp-relay status`",
-            ) from None
+        return self._exchange("GET", path)
+
+    def ask(self, method: str, path: str) -> dict[str, Any]:
+        """The document of a request that was done.
+
+        Raises DaemonRefused with the daemon's own reason, else as `get`.
+        """
+        status, found = self._exchange(method, path)
+        if status != 200 or not isinstance(found, dict):
+            words = found.get("error") if isinstance(found, dict) else None
+            raise DaemonRefused(str(words or f"the daemon answered {status}"))
+        return found
+
+    def _exchange(self, method: str, path: str) -> tuple[int, Any]:
+        token = self._token()
         connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_seconds)
         try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            connection.request(method, path, headers={"Authorization": f"Bearer {token}"})
             response = connection.getresponse()
             body = response.read()
-        except OSError as error:
-            raise DaemonUnreachable(
+        except (OSError, http.client.HTTPException) as error:
+            kind = NoDaemon if isinstance(error, ConnectionRefusedError) else DaemonUnreachable
+            raise kind(
                 f"no answer from the admin listener on {self.host}:{self.port} ({error})",
                 hint="is `otlp-relay serve` running with this configuration?",
             ) from None
@@ -61,4 +77,18 @@ class DaemonClient:
         except ValueError:
             raise DaemonUnreachable(
                 f"what answers on {self.host}:{self.port} is not otlp-relay"
+            ) from None
+
+    def _token(self) -> str:
+        try:
+            return admin_token.read(self.state_dir)
+        except FileNotFoundError:
+            raise NoDaemon(
+                f"no daemon has run with the state directory {self.state_dir}",
+                hint="start one with `otlp-relay serve`, or name its config with --config",
+            ) from None
+        except PermissionError:
+            raise DaemonUnreachable(
+                f"the admin token in {self.state_dir} is not readable for you",
+                hint="run this as the daemon's user, e.g. `sudo -u otlp-relay otlp-relay status`",
             ) from None

@@ -16,7 +16,7 @@ def ingest_address(config: Config) -> tuple[str, int]:
     return reachable(config.ingest.listen[0])
 
 
-def admin_client(config: Config) -> DaemonClient:
+def admin_client(config: Config, timeout_seconds: float = 5.0) -> DaemonClient:
     """A client for the admin listener of the configuration."""
     host, port = reachable(config.admin.listen[0])
-    return DaemonClient(host, port, config.state_dir)
+    return DaemonClient(host, port, config.state_dir, timeout_seconds)

@@ -7,8 +7,12 @@ The loop of one destination::
       take ──nothing──▶ IDLE, until the backlog has something ───────┤
         │                                                            │
       build ─▶ send ─▶ outcome ─▶ Delivered ─▶ settle ───────────────┤
-                                  Wait ──────▶ give back, pause ─────┤
-                                  Blocked ───▶ give back, pause ─────┘
+        ▲                │        Wait ──────▶ give back, pause ─────┤
+        └─ once, in the ─┘        Blocked ───▶ give back, pause ─────┘
+           other encoding
+
+The way back is for `encoding = auto`: an answer that may mean the encoding (`policy`) lets the same
+rows go at once in the other one. What passes is remembered until the settings are given anew.
 
 Rows are given back before every pause and taken again after it: what changed meanwhile (a reload,
 more rows, rows that had to give way) counts, and a destination that waits holds no memory.
@@ -132,6 +136,8 @@ class Courier:
         self._ended: anyio.Event | None = None
         self._died_at: object = None
         self._last_refusal = ""
+        self._learnt = batches.LearntEncodings()
+        self._upstream_words: list[str] = []
 
     # What others may ask of it
 
@@ -166,6 +172,9 @@ class Courier:
         self.status.encoding = settings.encoding
         self.status.header_names = settings.header_names
         self._died_at = None
+        # Anew, not emptied: a request that is out now must not teach the new settings.
+        self._learnt = batches.LearntEncodings()
+        self._show_warnings()
         self.wake()
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
@@ -255,12 +264,18 @@ class Courier:
         with anyio.CancelScope() as scope:
             self._sending_scope = scope
             try:
-                if self._headers is None:
-                    self._headers = self._resolve_headers()
-                    self.status.header_names = tuple(self._headers)
-                batch = await batches.build(taken.rows, settings)
+                headers = self._headers
+                if headers is None:
+                    headers = self._headers = self._resolve_headers()
+                    self.status.header_names = tuple(headers)
+                learnt = self._learnt
+                encoding = batches.encoding_of(taken.rows, settings, learnt)
+                batch = await batches.build(taken.rows, settings, encoding)
                 self.status.requests += 1
-                return batch, await self._upstream.send(batch, self._headers)
+                outcome = await self._upstream.send(batch, headers)
+                if settings.encoding != "auto" or not policy.may_mean_the_encoding(outcome):
+                    return batch, outcome
+                return await self._try_other(taken, settings, headers, batch, outcome, learnt)
             except ConfigError as error:
                 return None, policy.Blocked(
                     f"{settings.name}: {error.message}; it is looked at again by itself, "
@@ -272,6 +287,43 @@ class Courier:
             finally:
                 self._sending_scope = None
         return None, None
+
+    async def _try_other(
+        self,
+        taken: Taken,
+        settings: DestinationSettings,
+        headers: Mapping[str, str],
+        refused: batches.Batch,
+        refusal: policy.Blocked,
+        learnt: batches.LearntEncodings,
+    ) -> tuple[batches.Batch, policy.Outcome]:
+        """The rows of `refused` once in the other encoding.
+
+        Not after a wake: then they are taken again at once, with what is true by then.
+        """
+        if self._is_nudged or self._is_stopping:
+            return refused, refusal
+        other = batches.other_than(refused.encoding)
+        try:
+            batch = await batches.build(taken.rows, settings, other)
+        except Exception:
+            log.exception("batch_not_transcoded", destination=settings.name, spans=taken.spans)
+            return refused, policy.worse_of_two(refusal, policy.Blocked(""))
+        self.status.requests += 1
+        outcome = await self._upstream.send(batch, headers)
+        if isinstance(outcome, policy.Blocked):
+            return refused, policy.worse_of_two(refusal, outcome)
+        if isinstance(outcome, policy.Delivered):
+            learnt.learn(taken.rows[0].encoding, other, refusal.status)
+            self._show_warnings()
+            log.warning(
+                "encoding_changed",
+                destination=settings.name,
+                refused=batches.spoken(refused.encoding),
+                sent=batches.spoken(other),
+                status=refusal.status,
+            )
+        return batch, outcome
 
     def _settle(self, taken: Taken, batch: batches.Batch, outcome: policy.Delivered) -> None:
         now_ns = self._now_ns()
@@ -326,9 +378,13 @@ class Courier:
                 words=outcome.message,
             )
             self._last_refusal = outcome.message
-        elif outcome.message and not refused and outcome.message not in self.status.warnings:
+        elif outcome.message and not refused and outcome.message not in self._upstream_words:
             log.warning("destination_warned", destination=self.status.name, words=outcome.message)
-            self.status.warnings = [*self.status.warnings, outcome.message][-MAX_WARNINGS:]
+            self._upstream_words = [*self._upstream_words, outcome.message][-MAX_WARNINGS:]
+            self._show_warnings()
+
+    def _show_warnings(self) -> None:
+        self.status.warnings = [*self._learnt.notes(), *self._upstream_words]
 
     async def _act_on(self, outcome: policy.Outcome) -> None:
         """The state that an outcome puts the destination in, and the pause it asks for."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from relay.deliver.network import Progress, Stage
 from relay.deliver.policy import Blocked, Outcome, Wait
-from relay.deliver.settings import split_url
+from relay.transport.routes import split_url
 
 GRPC_PORT = 4317
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,13 +15,29 @@ from relay.errors import ConfigError, SecretUnset
 from relay.records import DestinationStatus
 from relay.secrets import Resolver, Secret
 
+# For the request in flight of a destination that is gone: cut off, it would be sent twice.
+GONE_GRACE_SECONDS = 2.0
+
+
+class PausableBacklog(Backlog, Protocol):
+    """A backlog that remembers over restarts that it was paused."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a command paused it."""
+        ...
+
+    async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - the buffer's own
+        """Keep the flag; returns when it is on disk. Raises BufferUnavailable."""
+        ...
+
 
 class Fleet:
     """All couriers. A destination that leaves the configuration keeps what it is owed on disk."""
 
     def __init__(
         self,
-        backlog_of: Callable[[str], Backlog],
+        backlog_of: Callable[[str], PausableBacklog],
         environ: Mapping[str, str],
         own_id: str,
     ) -> None:
@@ -28,32 +45,59 @@ class Fleet:
         self._environ = environ
         self._own_id = own_id
         self._couriers: dict[str, Courier] = {}
+        self._tasks: TaskGroup | None = None
 
     def start(self, tasks: TaskGroup, destinations: Iterable[DestinationConfig]) -> None:
-        """Start a courier for each destination that has none, in `tasks`."""
+        """Start a courier for each destination, in `tasks`; paused if a command paused it."""
+        self._tasks = tasks
+        self._start_new(destinations)
+
+    def _start_new(self, destinations: Iterable[DestinationConfig]) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the fleet was not started")
         for destination in destinations:
             if destination.name not in self._couriers:
                 settings = self._settings(destination)
+                backlog = self._backlog_of(destination.name)
                 courier = Courier(
                     settings,
-                    self._backlog_of(destination.name),
+                    backlog,
                     Upstream(settings, hops=self._own_id),
                     functools.partial(resolve_headers, destination, self._environ),
                 )
+                if backlog.is_paused:
+                    courier.pause()
                 self._couriers[destination.name] = courier
-                tasks.start_soon(courier.run, name=f"courier {destination.name}")
+                self._tasks.start_soon(courier.run, name=f"courier {destination.name}")
 
-    async def reload(self, tasks: TaskGroup, destinations: Iterable[DestinationConfig]) -> None:
-        """Take up `destinations`: stop what is gone, start what is new, try all at once."""
+    async def reload(self, destinations: Iterable[DestinationConfig]) -> None:
+        """Take up `destinations`: try all at once, start what is new, stop what is gone."""
         wanted = {destination.name: destination for destination in destinations}
-        for name in self._couriers.keys() - wanted.keys():
-            await self._couriers.pop(name).stop()
+        gone = [self._couriers.pop(name) for name in self._couriers.keys() - wanted.keys()]
         for name, courier in self._couriers.items():
             courier.update(
                 self._settings(wanted[name]),
                 functools.partial(resolve_headers, wanted[name], self._environ),
             )
-        self.start(tasks, wanted.values())
+        self._start_new(wanted.values())
+        async with anyio.create_task_group() as stopping:
+            for courier in gone:
+                stopping.start_soon(courier.stop, GONE_GRACE_SECONDS)
+
+    async def set_paused(self, name: str, *, is_paused: bool) -> bool:
+        """Pause or resume, on disk when this returns; False when there is no such courier.
+
+        Resuming one that is not paused makes it try at once. Raises BufferUnavailable.
+        """
+        courier = self._couriers.get(name)
+        if courier is None:
+            return False
+        await self._backlog_of(name).set_paused(is_paused)
+        if is_paused:
+            courier.pause()
+        else:
+            courier.resume()
+        return True
 
     async def stop(self, grace_seconds: float) -> None:
         """End every courier, each with so long for the request it has out."""

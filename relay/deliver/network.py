@@ -1,4 +1,4 @@
-"""A destination's settings go in; proxy, TLS context and byte streams for its connection come out.
+"""A destination's settings go in; byte streams for its connection come out.
 
 The streams note how far an exchange got (`Progress`): whether it connected, in which stage it is
 and how much of the answer has come. That decides whether a lost connection is tried again at once
@@ -6,13 +6,11 @@ and what a timeout is called. They also send head and body of a request in one w
 small, and leave time limits to the one deadline around the whole exchange.
 """
 
-import contextlib
 import enum
 import select
 import socket
 import ssl
-import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,7 @@ import anyio.abc
 import httpcore2
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from relay.deliver.settings import DestinationSettings, split_url
-from relay.errors import ConfigError
+from relay.deliver.settings import DestinationSettings
 
 # Up to this size head and body are copied together: one system call and one packet less.
 COALESCE_BYTES = 64 * 1024
@@ -204,73 +201,6 @@ def _is_readable(raw: socket.socket | None) -> bool:
     poll = select.poll()
     poll.register(raw.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-def proxy_url(settings: DestinationSettings) -> str | None:
-    """The proxy to go through, or None for the direct way.
-
-    `auto` is the environment's (http_proxy, https_proxy, all_proxy, no_proxy), but never for this
-    machine: a token must not leave it because a shell exports HTTP_PROXY. Raises ConfigError for
-    a kind of proxy that is not supported.
-    """
-    if settings.proxy == "none":
-        return None
-    chosen: str | None = settings.proxy
-    if settings.proxy == "auto":
-        chosen = _environment_proxy(settings)
-    if not chosen:
-        return None
-    url = chosen if "://" in chosen else f"http://{chosen}"
-    parts = split_url(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            f"the proxy of {settings.name} must be an http:// or https:// URL", key="proxy"
-        )
-    return url
-
-
-def _environment_proxy(settings: DestinationSettings) -> str | None:
-    if settings.is_loopback:
-        return None
-    target = split_url(settings.endpoint)
-    proxies = urllib.request.getproxies_environment()
-    # proxy_bypass_environment is not in the stubs of every type checker; it is documented by use.
-    if urllib.request.proxy_bypass_environment(target.netloc.rpartition("@")[2], proxies):  # type: ignore[attr-defined]
-        return None
-    return proxies.get(target.scheme) or proxies.get("all")
-
-
-def tls_context(settings: DestinationSettings) -> ssl.SSLContext:
-    """The TLS context of a destination: its own CA or the system's, and its client certificate.
-
-    Reads files: call it in a thread. Raises ConfigError that names the key and the file.
-    """
-    if settings.ca_file:
-        with _reading("ca_file", settings.ca_file):
-            context = ssl.create_default_context(cafile=settings.ca_file)
-        # From Python 3.13 on an own authority without key identifiers would be refused, which it
-        # is neither before nor by curl: what is trusted by name is checked the same everywhere.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    else:
-        context = httpcore2.default_ssl_context()
-    if settings.client_cert:
-        named = " or ".join(part for part in (settings.client_cert, settings.client_key) if part)
-        with _reading("client_cert", named):
-            # An empty password: OpenSSL would ask on the terminal for an encrypted key.
-            context.load_cert_chain(settings.client_cert, settings.client_key, password=b"")
-    return context
-
-
-@contextlib.contextmanager
-def _reading(key: str, path: str) -> Iterator[None]:
-    """Turns what goes wrong with a file of certificates into a ConfigError."""
-    try:
-        yield
-    except ssl.SSLError as error:
-        said = error.reason or "it holds no certificate"
-        raise ConfigError(f"{path} cannot be used ({said})", key=key) from error
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}", key=key) from error
 
 
 def fingerprint(settings: DestinationSettings) -> tuple[object, ...]:

@@ -11,19 +11,25 @@ Here a 500 waits too, and a refusal keeps what it refused: nothing that was kept
 the mistake of a proxy or of a configuration.
 
 Answers that speak of *this batch* (`OF_THE_BATCH`) are blocked like the rest for now. They have a
-set of their own because that is where halving, splitting and the other encoding belong.
+set of their own because that is where halving and splitting belong.
+
+415 may be meant for the encoding, and so may a 400 or a 422 of an upstream that reads what it does
+not know as rubbish (`OF_THE_ENCODING`). Where the encoding is free, the courier tries the other one
+before it counts as blocked; `worse_of_two` says what two refusals amount to.
 """
 
 import http
 import random as random_module
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TypeGuard
 
 RETRY_LATER = frozenset({408, 425, 429})
 OF_THE_BATCH = frozenset({400, 413, 415, 422})
+OF_THE_ENCODING = frozenset({400, 415, 422})
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 BACKOFF_FIRST_SECONDS = 1.0
@@ -57,10 +63,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The upstream, or the way to it, refuses; everything is kept and probed."""
+    """The upstream, or the way to it, refuses; everything is kept and probed.
+
+    `said` is the part of `reason` that the upstream said, without our advice; may be empty.
+    """
 
     reason: str
     status: int = 0
+    said: str = field(default="", compare=False)
 
 
 Outcome = Delivered | Wait | Blocked
@@ -89,7 +99,30 @@ def classify(said: Said, *, name: str, header_names: tuple[str, ...], now: datet
     if status in RETRY_LATER or status >= 500:
         told = parse_retry_after(said.retry_after, now)
         return Wait(f"{_answered(name, said)}; it is tried again by itself", told, status)
-    return Blocked(f"{_answered(name, said)}; {_advice(said, header_names)}", status)
+    answered = _answered(name, said)
+    return Blocked(f"{answered}; {_advice(said, header_names)}", status, answered)
+
+
+def may_mean_the_encoding(outcome: Outcome) -> TypeGuard[Blocked]:
+    """Whether the same rows in the other encoding may fare better."""
+    return isinstance(outcome, Blocked) and outcome.status in OF_THE_ENCODING
+
+
+def worse_of_two(first: Blocked, second: Blocked) -> Blocked:
+    """What it means that the rows were refused as `first` and in the other encoding as `second`.
+
+    The words of the first, since those rows came in like that; but where the second one got past
+    the encoding and met another obstacle, such as a wrong token, that is the one in the way.
+    """
+    if second.status and second.status not in OF_THE_BATCH:
+        return second
+    tried = f"refused too ({second.status})" if second.status else "not possible either"
+    return Blocked(
+        f"{first.said or first.reason}; the other encoding is {tried}: check endpoint and headers, "
+        "then reload",
+        first.status,
+        first.said,
+    )
 
 
 def parse_retry_after(text: str, now: datetime) -> float | None:

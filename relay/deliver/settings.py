@@ -1,9 +1,9 @@
 """What a courier is told: frozen settings in, small facts derived from them out."""
 
-import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+
+from relay.transport.routes import is_loopback_host, split_url
 
 ENCODINGS = ("auto", "json", "protobuf")
 
@@ -40,28 +40,3 @@ class DestinationSettings:
     def is_loopback(self) -> bool:
         """Whether the endpoint is this machine by its spelling, without asking DNS."""
         return is_loopback_host(split_url(self.endpoint).hostname or "")
-
-
-def split_url(url: str) -> SplitResult:
-    """The parts of `url`; all empty when it has none, as `http://[`, or no sound port."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - looking at it is the check
-    except ValueError:
-        return SplitResult("", "", "", "", "")
-    return parts
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether `host` means this machine: localhost, *.localhost, 127/8, ::1, unspecified."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped is not None:
-        address = mapped
-    return address.is_loopback or address.is_unspecified

@@ -9,10 +9,7 @@ proxy to this machine.
 Foreign exceptions end here. Header values are masked in every word of an upstream that leaves.
 """
 
-import base64
 import contextlib
-import re
-import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,43 +24,28 @@ import structlog
 
 from relay.deliver import failures, policy
 from relay.deliver.batches import Batch
-from relay.deliver.network import Network, Progress, fingerprint, proxy_url, tls_context
-from relay.deliver.settings import DestinationSettings, split_url
+from relay.deliver.network import Network, Progress, fingerprint
+from relay.deliver.settings import DestinationSettings
 from relay.errors import ConfigError
 from relay.otlp import answers
 from relay.otlp.words import clean, mask
-from relay.version import __version__
+from relay.transport.heads import (
+    MAX_ANSWER_BYTES,
+    MAX_WORDS_CHARACTERS,
+    basic,
+    decoder,
+    request_head,
+)
+from relay.transport.routes import proxy_url, secrets_of, split_url, without_query
+from relay.transport.trust import tls_context
 
 log = structlog.stdlib.get_logger(__name__)
 
-MAX_ANSWER_BYTES = 64 * 1024
-MAX_WORDS_CHARACTERS = 500
 SECONDS_PER_MIB = 1.0
 # Common servers close idle connections after 60 s or more; a connection that one with less has
 # closed is noticed before it is used again.
 KEEP_ALIVE_SECONDS = 50.0
-USER_AGENT = (
-    f"otlp-relay/{__version__} "
-    f"(python {sys.version_info.major}.{sys.version_info.minor}; {sys.platform})"
-)
 
-# What the exchange itself decides; a configured header of that name is left out.
-_OURS = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "expect",
-        "keep-alive",
-        "otlp-relay-hops",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 # What the engine, TLS and the resolver raise; UnicodeError is a host that IDNA does not know.
 _FOREIGN = (
     httpcore2.NetworkError,
@@ -75,8 +57,6 @@ _FOREIGN = (
     OSError,
     UnicodeError,
 )
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as latin-1
 
 
 @dataclass(slots=True)
@@ -219,7 +199,7 @@ class Upstream:
 
         The status has been said: what happens to the body does not change it.
         """
-        unzip = _decoder(reply.headers.get("content-encoding", ""))
+        unzip = decoder(reply.headers.get("content-encoding", ""))
         arrived = 0
         try:
             async with contextlib.aclosing(response.aiter_stream()) as chunks:
@@ -271,7 +251,7 @@ class Upstream:
             ),
             url.netloc.decode("ascii"),
             pool,
-            _basic(url.username, url.password),
+            basic(url.username, url.password),
             proxy is not None,
         )
         return self._line
@@ -294,48 +274,15 @@ def _headers(
     batch: Batch, configured: Mapping[str, str], line: _Line, hops: str
 ) -> list[tuple[bytes, bytes]]:
     """The head of the request. Raises ConfigError that names a header HTTP does not allow."""
-    head = {"host": line.host, "user-agent": USER_AGENT, "accept": batch.encoding.media_type}
-    if line.authorization:
-        head["authorization"] = line.authorization
-    names = {name: name.title() for name in head}
-    for name, value in configured.items():
-        text = value.strip(" \t")
-        if not _HEADER_NAME.fullmatch(name) or not _VALUE.fullmatch(text):
-            raise ConfigError(
-                f"the header {name!r} has a name or a value that HTTP does not allow: "
-                "correct it, then reload",
-                key="headers",
-            )
-        if name.lower() not in _OURS:
-            head[name.lower()] = text
-            names[name.lower()] = name
-    head["accept-encoding"] = "identity"
-    head["content-type"] = batch.encoding.media_type
-    if batch.content_encoding:
-        head["content-encoding"] = batch.content_encoding
-    if hops:
-        head["otlp-relay-hops"] = hops
-    head["content-length"] = str(len(batch.content))
-    return [
-        (names.get(name, name.title()).encode(), value.encode("latin-1"))
-        for name, value in head.items()
-    ]
-
-
-def _url_secrets(settings: DestinationSettings) -> list[str]:
-    """Users and passwords that stand in URLs of the settings."""
-    found = []
-    for url in (settings.endpoint, settings.proxy):
-        parts = split_url(url)
-        found += [unquote(part) for part in (parts.password, parts.username) if part]
-    return found
-
-
-def _basic(user: str, password: str) -> str:
-    """The header value for a user and password in the endpoint, as curl sends it."""
-    if not user and not password:
-        return ""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return request_head(
+        configured,
+        host=line.host,
+        authorization=line.authorization,
+        media_type=batch.encoding.media_type,
+        length_bytes=len(batch.content),
+        content_encoding=batch.content_encoding,
+        hops=hops,
+    )
 
 
 def _proxy(url: str) -> httpcore2.Proxy:
@@ -372,35 +319,14 @@ def _said(reply: _Reply, headers: Mapping[str, str], settings: DestinationSettin
         status=reply.status,
         words=_shown(words, headers, settings),
         retry_after=reply.headers.get("retry-after", ""),
-        location=_shown(_without_query(reply.headers.get("location", "")), headers, settings),
+        location=_shown(without_query(reply.headers.get("location", "")), headers, settings),
         rejected=rejected,
     )
-
-
-def _without_query(location: str) -> str:
-    """A redirect's target without user, query and fragment, which may hold secrets."""
-    parts = split_url(location)
-    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
-    return bare.geturl()
 
 
 def _shown(words: str, headers: Mapping[str, str], settings: DestinationSettings) -> str:
     """Words of an upstream or a proxy in one short line, this destination's secrets masked."""
     if not words:
         return ""  # as with every plain success: masking costs a third of an exchange
-    secrets = [*headers.values(), *_url_secrets(settings)]
+    secrets = [*headers.values(), *secrets_of(settings.endpoint, settings.proxy)]
     return mask(clean(words, MAX_WORDS_CHARACTERS), secrets)
-
-
-def _decoder(content_encoding: str) -> Callable[[bytes, int], bytes]:
-    """Unzips chunk by chunk, at most so many bytes: we asked for identity, some zip all the same.
-
-    Words in a coding we do not know are no words.
-    """
-    coding = content_encoding.strip().lower()
-    if coding in ("", "identity"):
-        return lambda chunk, room: chunk[:room]
-    if coding in ("gzip", "x-gzip", "deflate"):
-        unzip = zlib.decompressobj(wbits=47)  # gzip or zlib by its first bytes
-        return lambda chunk, room: unzip.decompress(chunk, room) if room > 0 else b""
-    return lambda _chunk, _room: b""

@@ -162,3 +162,27 @@ async def test_batch_does_long_work_in_a_thread(
     await batches.build([row(1, b"x" * size)], settings(AWAY))
 
     assert [thread is not threading.main_thread() for thread in threads] == [is_elsewhere]
+
+
+def test_learnt_encodings_know_nothing_at_first_and_are_kept_by_what_came_in(
+    settings: Settings, row: Row
+) -> None:
+    learnt = batches.LearntEncodings()
+    json_row, protobuf_row = row(1), row(2, b"", encoding=Encoding.PROTOBUF)
+    assert (learnt.sent_as(Encoding.JSON), learnt.notes()) == (Encoding.JSON, [])
+
+    learnt.learn(Encoding.JSON, Encoding.PROTOBUF, 415)
+
+    for rows in ([json_row], [protobuf_row]):
+        assert batches.encoding_of(rows, settings(), learnt) is Encoding.PROTOBUF
+    assert batches.encoding_of([json_row], settings(encoding="json"), learnt) is Encoding.JSON
+    assert learnt.notes() == ["refuses JSON (415): sent as protobuf"]
+
+    learnt.learn(Encoding.JSON, Encoding.JSON, 415)
+    assert (learnt.sent_as(Encoding.JSON), learnt.notes()) == (Encoding.JSON, [])
+
+
+async def test_batch_is_built_in_the_encoding_asked_for(settings: Settings, row: Row) -> None:
+    batch = await batches.build([row(1, entry("a"))], settings(), Encoding.PROTOBUF)
+
+    assert (batch.encoding, names(batch)) == (Encoding.PROTOBUF, ["a"])

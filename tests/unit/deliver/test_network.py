@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from relay.deliver.network import fingerprint, proxy_url, tls_context
+from relay.deliver.network import fingerprint
 from relay.deliver.settings import DestinationSettings
 from relay.errors import ConfigError
+from relay.transport.routes import proxy_url
+from relay.transport.trust import tls_context
 
 Settings = Callable[..., DestinationSettings]
 AWAY = "https://api.axiom.example/v1/traces"

@@ -12,9 +12,11 @@ from relay.deliver.policy import (
     Said,
     Wait,
     classify,
+    may_mean_the_encoding,
     parse_retry_after,
     probe_seconds,
     wait_seconds,
+    worse_of_two,
 )
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -216,3 +218,33 @@ def test_probes_double_to_a_minute_with_a_fifth_either_way(probes: int, pause: f
     assert probe_seconds(probes, lambda: 0.0) == pytest.approx(pause * 0.8)
     assert probe_seconds(probes, lambda: 0.5) == pytest.approx(pause)
     assert probe_seconds(probes, lambda: 1.0) == pytest.approx(pause * 1.2)
+
+
+def test_only_refusals_of_the_content_may_mean_the_encoding() -> None:
+    statuses = [200, 308, 400, 401, 403, 404, 413, 415, 422, 429, 500, 503]
+
+    assert [s for s in statuses if may_mean_the_encoding(outcome_of(s))] == [400, 415, 422]
+    assert not may_mean_the_encoding(Blocked("an exception of ours"))
+
+
+def blocked(status: int, words: str) -> Blocked:
+    outcome = outcome_of(status, words=words)
+    assert isinstance(outcome, Blocked)
+    return outcome
+
+
+@pytest.mark.parametrize("second", [400, 413, 415, 422])
+def test_two_refusals_are_the_first_one_without_the_advice_that_was_tried(second: int) -> None:
+    both = worse_of_two(blocked(415, "no JSON"), blocked(second, "no"))
+
+    assert both.status == 415
+    assert both.reason == (
+        "axiom answered 415 Unsupported Media Type: “no JSON”; the other encoding is refused too "
+        f"({second}): check endpoint and headers, then reload"
+    )
+
+
+def test_two_refusals_are_the_second_one_where_that_is_of_another_kind() -> None:
+    second = blocked(401, "who are you")
+
+    assert worse_of_two(blocked(415, "no JSON"), second) is second

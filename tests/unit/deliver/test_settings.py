@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from relay.deliver.settings import DestinationSettings, is_loopback_host
+from relay.deliver.settings import DestinationSettings
+from relay.transport.routes import is_loopback_host
 
 
 @pytest.mark.parametrize(

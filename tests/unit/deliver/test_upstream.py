@@ -18,9 +18,10 @@ import pytest
 from relay.deliver.batches import Batch
 from relay.deliver.policy import Blocked, Delivered, Outcome, Wait
 from relay.deliver.settings import DestinationSettings
-from relay.deliver.upstream import MAX_ANSWER_BYTES, Upstream
+from relay.deliver.upstream import Upstream
 from relay.otlp import answers
 from relay.records import Encoding
+from relay.transport.heads import MAX_ANSWER_BYTES
 from relay.version import __version__
 
 pytestmark = pytest.mark.anyio

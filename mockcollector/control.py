@@ -1,0 +1,263 @@
+"""Questions and orders over HTTP in, the journal's answers out: the control API, all in JSON.
+
+For tests that are not written in Python, and for `curl`. It has a listener of its own, so that no
+path of it can be one that a vendor uses, and no sender reaches it. It knows no authentication:
+listen on loopback, or in a network of containers.
+
+::
+
+    GET    /                 what this is, and where traces go
+    GET    /counts           numbers and answers
+    GET    /spans            accepted spans, by ?name= ?trace_id= ?attribute=KEY=VALUE …
+    POST   /spans            the same, what is wanted as a JSON object
+    GET    /requests         requests, by ?status= ?encoding= ?header=NAME or NAME=VALUE
+    POST   /assert           200 and the span that has all of it, 409 and the nearest miss
+    POST   /wait             until there are so many spans or requests, or such a span; 409 if not
+    GET    /script           what is yet to be answered
+    PUT    /script           replace it;  POST appends;  DELETE clears
+    POST   /release          let hanging and delayed requests be answered now
+    DELETE /journal          forget everything that came
+
+Header values are matched, never shown. The journal's own rules hold: spans are accepted ones.
+"""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from mockcollector.control_values import (
+    MistakeError,
+    counts_record,
+    read_answers,
+    read_query_wanted,
+    read_wanted,
+    request_record,
+    script_record,
+    span_record,
+)
+from mockcollector.script import ScriptError
+
+if TYPE_CHECKING:
+    from mockcollector.server import MockCollector
+
+MAX_WAIT_SECONDS = 600.0
+MAX_BODY_BYTES = 1024 * 1024
+_WAIT_WORDS = {"spans", "span", "requests", "timeout", "distinct", "settled"}
+
+
+class ControlApp(Starlette):
+    """The control API of one collector, as an ASGI app in the collector's own event loop."""
+
+    def __init__(
+        self, collector: "MockCollector", wait_until_stopping: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._collector = collector
+        self._wait_until_stopping = wait_until_stopping
+        self._journal = collector.journal
+        self._script = collector.script
+        super().__init__(
+            routes=[
+                Route("/", self._tell),
+                Route("/counts", self._count),
+                Route("/spans", self._find, methods=["GET", "POST"]),
+                Route("/requests", self._list_requests),
+                Route("/assert", self._assert, methods=["POST"]),
+                Route("/wait", self._wait, methods=["POST"]),
+                Route("/script", self._change_script, methods=["GET", "PUT", "POST", "DELETE"]),
+                Route("/release", self._release, methods=["POST"]),
+                Route("/journal", self._clear, methods=["DELETE"]),
+            ],
+            exception_handlers={
+                MistakeError: _refuse_mistake,
+                ScriptError: _refuse_mistake,
+                HTTPException: _refuse_http,
+            },
+        )
+
+    async def _tell(self, _request: Request) -> JSONResponse:
+        profile = self._collector.profile
+        return JSONResponse(
+            {
+                "mockcollector": "control API",
+                "endpoint": self._collector.endpoint,
+                "profile": profile.name if profile else None,
+                "header_names": list(self._collector.headers),
+                "paths": sorted({route.path for route in self.routes if isinstance(route, Route)}),
+            }
+        )
+
+    async def _count(self, _request: Request) -> JSONResponse:
+        return JSONResponse(counts_record(self._journal))
+
+    def _check_spans_are_kept(self) -> None:
+        if self._journal.keep == "counts":
+            raise MistakeError("this collector keeps counts only: ask /counts")
+
+    async def _find(self, request: Request) -> JSONResponse:
+        self._check_spans_are_kept()
+        if request.method == "POST":
+            body = await _read(request)
+            include_refused = _flag(body, "include_refused")
+            wanted = read_wanted(body)
+        else:
+            query = list(request.query_params.multi_items())
+            include_refused = ("include_refused", "true") in query
+            wanted = read_query_wanted([pair for pair in query if pair[0] != "include_refused"])
+        found = self._journal.spans(include_refused=include_refused, **wanted)
+        return JSONResponse({"spans": [span_record(span) for span in found]})
+
+    async def _list_requests(self, request: Request) -> JSONResponse:
+        query = dict(request.query_params)
+        header, status = query.pop("header", None), query.pop("status", None)
+        encoding = query.pop("encoding", None)
+        if query:
+            raise MistakeError(f"{min(query)!r} is not one of header, status, encoding")
+        if status is not None and not re.fullmatch(r"\d{3}", status):
+            raise MistakeError("status is three digits")
+        wanted: str | Mapping[str, str] | None = header
+        if header is not None and "=" in header:
+            name, _, value = header.partition("=")
+            wanted = {name: value}
+        found = self._journal.requests(
+            header=wanted, status=int(status) if status else None, encoding=encoding
+        )
+        return JSONResponse({"requests": [request_record(each) for each in found]})
+
+    async def _assert(self, request: Request) -> JSONResponse:
+        self._check_spans_are_kept()
+        wanted = read_wanted(await _read(request))
+        try:
+            span = self._journal.assert_span(**wanted)
+        except AssertionError as miss:
+            return JSONResponse({"error": str(miss)}, 409)
+        return JSONResponse({"span": span_record(span)})
+
+    async def _wait(self, request: Request) -> JSONResponse:
+        body = await _read(request)
+        wait = self._read_wait(body)
+        answer = JSONResponse({"error": "the collector stops"}, 503)
+
+        async def ask() -> None:
+            nonlocal answer
+            try:
+                answer = JSONResponse(await wait())
+            except AssertionError as miss:
+                answer = JSONResponse({"error": str(miss)}, 409)
+            group.cancel_scope.cancel()
+
+        async def watch(end: Callable[[], Awaitable[None]]) -> None:
+            await end()
+            group.cancel_scope.cancel()
+
+        async def client_leaves() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            group.start_soon(watch, client_leaves)
+            group.start_soon(watch, self._wait_until_stopping)
+        return answer
+
+    def _read_wait(self, body: dict[str, Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
+        """What to wait for, as a function. Raises MistakeError."""
+        what = [word for word in ("spans", "span", "requests") if word in body]
+        if len(what) != 1 or not body.keys() <= _WAIT_WORDS:
+            raise MistakeError(
+                'wait for one of "spans": N, "span": {…}, "requests": N; '
+                'with "timeout" in seconds, "distinct" or "settled"'
+            )
+        timeout = body.get("timeout", 10.0)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise MistakeError("timeout is a number of seconds")
+        if not 0 <= timeout <= MAX_WAIT_SECONDS:
+            raise MistakeError(f"timeout is between 0 and {MAX_WAIT_SECONDS:g} seconds")
+        is_distinct = _flag(body, "distinct", default=True)
+        is_settled = _flag(body, "settled")
+        if what == ["span"]:
+            self._check_spans_are_kept()
+            wanted = read_wanted(body["span"])
+
+            async def for_span() -> dict[str, Any]:
+                span = await self._journal.wait_for_span_async(timeout, **wanted)
+                return {"span": span_record(span)}
+
+            return for_span
+        count = body[what[0]]
+        if type(count) is not int or count < 0:
+            raise MistakeError(f"{what[0]} is a whole number")
+
+        async def for_count() -> dict[str, Any]:
+            if what == ["spans"]:
+                await self._journal.wait_for_spans_async(count, timeout, distinct=is_distinct)
+            else:
+                await self._journal.wait_for_requests_async(count, timeout, settled=is_settled)
+            return counts_record(self._journal)
+
+        return for_count
+
+    async def _change_script(self, request: Request) -> JSONResponse:
+        if request.method == "DELETE":
+            self._script.clear()
+        elif request.method in {"PUT", "POST"}:
+            body = await _read(request)
+            answers, default = read_answers(body)
+            if request.method == "PUT":
+                self._script.replace(answers)
+            else:
+                self._script.add(answers)
+            if default is not None:
+                self._script.default = default
+        return JSONResponse(script_record(self._script))
+
+    async def _release(self, _request: Request) -> JSONResponse:
+        self._collector.release()
+        return JSONResponse({"released": True})
+
+    async def _clear(self, _request: Request) -> JSONResponse:
+        self._journal.clear()
+        return JSONResponse(counts_record(self._journal))
+
+
+async def _read(request: Request) -> dict[str, Any]:
+    """The JSON object of a request. Another Content-Type is refused: pages of others could send."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise HTTPException(415, "the body is JSON: send Content-Type: application/json")
+    text = b""
+    async for chunk in request.stream():
+        text += chunk
+        if len(text) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise MistakeError("the body is not JSON") from None
+    if not isinstance(body, dict):
+        raise MistakeError("the body is not a JSON object")
+    return body
+
+
+def _flag(body: dict[str, Any], name: str, *, default: bool = False) -> bool:
+    value = body.pop(name, default)
+    if not isinstance(value, bool):
+        raise MistakeError(f"{name} is true or false")
+    return value
+
+
+async def _refuse_mistake(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def _refuse_http(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)

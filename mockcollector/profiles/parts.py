@@ -1,0 +1,47 @@
+"""What profiles are put together from: tokens and words in, header rules and wordings out."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mockcollector.rules import Body, Encoding, HeaderRule, Rules, Wording
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A vendor's endpoint. `headers` are those of a request that it takes."""
+
+    rules: Rules
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unconfirmed: tuple[str, ...] = ()
+    name: str = ""
+    summary: str = ""
+
+
+PROTOBUF_ONLY = {Encoding.PROTOBUF.media_type: Encoding.PROTOBUF}
+ANSWER_UNKNOWN = "how it refuses a token that is missing or wrong: 401 here"
+JSON_UNKNOWN = "whether it takes JSON: here it does"
+BASE_UNKNOWN = "every other refusal: the strict collector's own here"
+
+
+def same_answer(name: str, expected: str, wording: Wording) -> HeaderRule:
+    """A header that is answered alike where it is missing and where it is wrong."""
+    return HeaderRule(name, expected, wording, wording)
+
+
+def basic(token: str) -> str:
+    """The value of Authorization for USER:PASSWORD, or for the base64 of that."""
+    encoded = base64.b64encode(token.encode()).decode() if ":" in token else token
+    return f"Basic {encoded}"
+
+
+def detail(status: int, text: str) -> Wording:
+    """A refusal as FastAPI writes it."""
+    body: Body = {"detail": text}
+    return Wording(status, body=body)
+
+
+def error(status: int, text: str) -> Wording:
+    """A refusal in an object with the one member `error`."""
+    body: Body = {"error": text}
+    return Wording(status, body=body)

@@ -1,0 +1,116 @@
+"""POST and DELETE on the admin API in; changes to the running daemon, and what became of them, out.
+
+::
+
+    POST   /api/reload?start=NAME:end            take up the configuration as it is now
+    GET    /api/destinations/NAME                what it is owed, also when it is gone from there
+    DELETE /api/destinations/NAME?waiting=keep   it is gone from there: what becomes of what waits
+    POST   /api/destinations/NAME/pause | resume
+
+404: no such destination. 409: refused, with the reason; nothing was changed.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from relay.admin.answers import document, failure
+from relay.errors import ConfigError, RelayError
+
+Start = Literal["beginning", "end"]
+STARTS: tuple[Start, ...] = ("beginning", "end")
+WAITING = ("keep", "drop")
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class UnknownDestination(RelayError):
+    """There is no destination of that name."""
+
+    code = "unknown_destination"
+
+
+class ControlRefused(RelayError):
+    """The daemon does not do what was asked, and nothing was changed."""
+
+    code = "control_refused"
+
+
+class Control(Protocol):
+    """What can be asked of the daemon while it runs."""
+
+    async def reload(self, starts: Mapping[str, Start]) -> dict[str, Any]:
+        """Take up the configuration; new destinations of `starts` begin there.
+
+        Raises ConfigError with all that is wrong, and ControlRefused.
+        """
+
+    def destination(self, name: str) -> dict[str, Any]:
+        """What is known of a destination. Raises UnknownDestination."""
+
+    async def set_paused(self, name: str, *, is_paused: bool) -> dict[str, Any]:
+        """Pause or resume, kept over restarts. Raises UnknownDestination, ControlRefused."""
+
+    async def remove(self, name: str, *, drop: bool) -> dict[str, Any]:
+        """Take up that a destination is gone; drop or keep what waits for it.
+
+        Raises UnknownDestination, ControlRefused while it still stands in the configuration.
+        """
+
+
+def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
+    """The routes over `control`, each behind `authorized`."""
+
+    async def reload(request: Request) -> Response:
+        starts: dict[str, Start] = {}
+        for entry in request.query_params.getlist("start"):
+            name, _, start = entry.rpartition(":")
+            if start not in STARTS or not name:
+                return failure(400, "start is NAME:beginning or NAME:end")
+            starts[name] = start
+        return document(await control.reload(starts))
+
+    async def destination(request: Request) -> Response:
+        return document(control.destination(request.path_params["name"]))
+
+    async def remove(request: Request) -> Response:
+        waiting = request.query_params.get("waiting", "")
+        if waiting not in WAITING:
+            return failure(400, "say waiting=keep or waiting=drop")
+        name = request.path_params["name"]
+        return document(await control.remove(name, drop=waiting == "drop"))
+
+    async def pause(request: Request) -> Response:
+        return document(await control.set_paused(request.path_params["name"], is_paused=True))
+
+    async def resume(request: Request) -> Response:
+        return document(await control.set_paused(request.path_params["name"], is_paused=False))
+
+    one = "/api/destinations/{name}"
+    return [
+        Route("/api/reload", authorized(reload), methods=["POST"]),
+        Route(one, authorized(destination), methods=["GET"]),
+        Route(one, authorized(remove), methods=["DELETE"]),
+        Route(f"{one}/pause", authorized(pause), methods=["POST"]),
+        Route(f"{one}/resume", authorized(resume), methods=["POST"]),
+    ]
+
+
+async def unknown(_request: Request, error: Exception) -> Response:
+    """The answer to UnknownDestination."""
+    return failure(404, str(error))
+
+
+async def refused(_request: Request, error: Exception) -> Response:
+    """The answer to a refusal: the configuration's faults name keys and files, never values."""
+    return failure(409, str(error))
+
+
+EXCEPTION_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Any]] = {
+    UnknownDestination: unknown,
+    ControlRefused: refused,
+    ConfigError: refused,
+}

@@ -1,0 +1,203 @@
+"""`otlp-relay destination …`: the group of commands; `list` and `show`, the others elsewhere."""
+
+import json
+import sys
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relay.cli.client import DaemonRefused, DaemonUnreachable
+from relay.cli.destination_names import configured, exit_unknown
+from relay.cli.lazy import LazyGroup
+from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.status import PIPE_WIDTH, STYLES
+from relay.cli.target import admin_client
+from relay.config import Config, DestinationConfig
+from relay.config.fields import DESTINATION_KEYS
+from relay.destinations import saved
+from relay.presets import Preset, find
+from relay.secrets import MASK, Reference, Secret, mask_url, parse, read_text
+from relay.units import FOREVER, format_duration, format_size
+
+# Words before a credential (RFC 9110, 11.4): they tell the scheme and are no secret.
+_SCHEMES: Final = frozenset({"bearer", "basic", "token", "apikey", "api-key", "lstoken"})
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "add": "relay.cli.destination_add:add",
+        "test": "relay.cli.destination_test:test",
+        "pause": "relay.cli.destination_change:pause",
+        "resume": "relay.cli.destination_change:resume",
+        "remove": "relay.cli.destination_change:remove",
+        "presets": "relay.cli.destination_presets:presets",
+    },
+)
+def destination() -> None:
+    """Add, test, list, pause and remove destinations."""
+
+
+@destination.command("list")
+@config_option
+@json_option
+def list_destinations(config_path: str | None, as_json: bool) -> None:
+    """List the destinations of the configuration, and their state if a daemon runs."""
+    config = load_or_exit(config_path)
+    states = states_of(config)
+    found = [summary(each, config, states) for each in config.destinations]
+    if as_json:
+        click.echo(json.dumps({"daemon": states is not None, "destinations": found}, indent=2))
+    elif not found:
+        click.echo("no destination is configured; `otlp-relay destination add NAME` adds one")
+    else:
+        show_table(found)
+        if states is None:
+            click.echo("no daemon answers: states are not known")
+
+
+@destination.command()
+@click.argument("name")
+@config_option
+@json_option
+def show(name: str, config_path: str | None, as_json: bool) -> None:
+    """Show every key of a destination; secrets as references or ***."""
+    config = load_or_exit(config_path)
+    chosen = configured(name, config) or exit_unknown(name, config)
+    document = {
+        **summary(chosen, config, states_of(config)),
+        "keys": keys_of(chosen, config),
+        "blocked_reason": chosen.blocked_reason or None,
+    }
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    by = "a command" if document["is_saved_by_command"] else "a person"
+    click.echo(f"{name}, in {printable(document['source'])}, written by {by}")
+    for key, value in document["keys"].items():
+        if key == "headers":
+            for header, template in value.items():
+                click.echo(printable(f"  header {header}: {template}"))
+        elif value is not None:
+            text = str(value).lower() if isinstance(value, bool) else value
+            click.echo(printable(f"  {key:<16} {text}"))
+    if document["state"]:
+        click.echo(printable(f"  now {document['state']} {document['reason']}".rstrip()))
+    if document["blocked_reason"]:
+        click.echo(printable(f"  cannot send from here: {document['blocked_reason']}"))
+
+
+def states_of(config: Config) -> dict[str, Any] | None:
+    """What the daemon says of each destination, by name; None if none answers."""
+    try:
+        found = admin_client(config).ask("GET", "/api/status")
+    except (DaemonUnreachable, DaemonRefused):
+        return None
+    return {each["name"]: each for each in found["destinations"]}
+
+
+def summary(
+    each: DestinationConfig, config: Config, states: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """One destination as `list` shows it: names of headers, never their values."""
+    now = (states or {}).get(each.name, {})
+    is_ours = each.source is not None and each.source != config.source
+    return {
+        "name": each.name,
+        "endpoint": keys_of(each, config)["endpoint"],
+        "encoding": each.encoding,
+        "header_names": list(each.headers),
+        "source": str(each.source or "the environment"),
+        "is_saved_by_command": bool(is_ours and each.source and saved.is_ours(each.source)),
+        "state": now.get("state"),
+        "reason": now["reason"] if now else each.blocked_reason,
+        "waiting_spans": now.get("waiting_spans"),
+    }
+
+
+def show_table(found: list[dict[str, Any]]) -> None:
+    """A line a destination."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("NAME", "ENDPOINT", "ENCODING", "HEADERS", "STATE", "SAVED IN"):
+        table.add_column(title, overflow="fold")
+    for each in found:
+        table.add_row(
+            each["name"],
+            Text(each["endpoint"] or "(not known)"),
+            each["encoding"],
+            Text(", ".join(each["header_names"]) or "-"),
+            Text(each["state"] or "-", style=STYLES.get(each["state"] or "", "")),
+            Text(printable(each["source"])),
+        )
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    Console(highlight=False, soft_wrap=True, width=width).print(table)
+
+
+def keys_of(each: DestinationConfig, config: Config) -> dict[str, Any]:
+    """Every key as it is written or, where it is not, as it is by preset or default."""
+    written = written_table(each, config)
+    preset = find(each.preset) if each.preset else None
+    keys: dict[str, Any] = {}
+    for key, reader in DESTINATION_KEYS.items():
+        value = written.get(key, getattr(each, reader.field))
+        if key == "headers":
+            keys[key] = {
+                name: masked(name, template.reveal(), preset)
+                for name, template in each.headers.items()
+            }
+        elif isinstance(value, Secret):
+            keys[key] = mask_url(value.reveal())
+        elif isinstance(value, bool):
+            keys[key] = value
+        elif key in written:
+            keys[key] = mask_url(str(value)) if key in {"endpoint", "proxy"} else str(value)
+        else:
+            keys[key] = in_words(key, value)
+    return keys
+
+
+def in_words(key: str, value: object) -> str | None:
+    """A value that stands in no file, as it would be written there."""
+    if key in {"hold", "max_age"} and value is None:
+        return FOREVER
+    if value is None:
+        return None
+    if key == "max_batch_bytes" and isinstance(value, int):
+        return format_size(value)
+    if isinstance(value, float):
+        return format_duration(value)
+    return mask_url(str(value)) if key == "endpoint" else str(value)
+
+
+def written_table(each: DestinationConfig, config: Config) -> dict[str, Any]:
+    """The table in the file it was read from: references stand in it, not their values."""
+    if each.source is None:
+        return {}
+    raw = tomllib.loads(read_text(each.source))
+    if each.source == config.source:
+        raw = raw["destinations"][each.name]
+    return dict(raw)
+
+
+def masked(name: str, template: str, preset: Preset | None) -> str:
+    """A header's template: references and the scheme are shown, other text only where the preset
+    says that it is no secret.
+    """
+    known = {header.name.lower(): header for header in preset.headers} if preset else {}
+    header = known.get(name.lower())
+    if header is not None and not header.is_secret:
+        return template
+    shown = ""
+    for part in parse(template):
+        if isinstance(part, Reference):
+            shown += str(part)
+            continue
+        scheme, blank, rest = part.partition(" ")
+        is_scheme = not shown and bool(blank) and scheme.lower() in _SCHEMES
+        shown += f"{scheme} {MASK if rest else ''}" if is_scheme else MASK
+    return shown

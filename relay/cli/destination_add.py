@@ -1,0 +1,241 @@
+"""`otlp-relay destination add`: tests the connection, and saves the destination if that passes."""
+
+import json
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+
+from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon
+from relay.cli.connection import run_test, tell_step
+from relay.cli.destination_ask import fill_gaps, preset_of
+from relay.cli.destination_flags import destination_options, read_table_of, table_of
+from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.target import admin_client
+from relay.config import Config, DestinationConfig
+from relay.config.destinations import NAME
+from relay.config.tables import one_line, problems_of
+from relay.destinations import saved
+from relay.destinations.report import Report
+from relay.errors import ConfigError, RelayError
+from relay.presets import Preset
+from relay.secrets import has_reference
+
+# The daemon lets a request in flight end before it answers.
+RELOAD_SECONDS: Final = 30.0
+EXIT_NOT_DONE: Final = 1
+NEXT_START: Final = "no daemon runs: it takes effect at the next start"
+_SECRET_HEADER: Final = re.compile(
+    r"auth|token|key|secret|pass|cookie|credential|team", re.IGNORECASE
+)
+
+
+@dataclass(kw_only=True)
+class Added:
+    """What became of it, as `--json` prints it. `error` is empty when all was done."""
+
+    name: str
+    saved: str | None = None
+    error: str = ""
+    daemon: str = "not told"
+    warnings: list[str] = field(default_factory=list)
+    hint: str = ""
+    test: dict[str, Any] | None = None
+
+
+@click.command()
+@click.argument("name")
+@config_option
+@destination_options
+@click.option("--span", "with_span", is_flag=True, help="Test with a real span.")
+@click.option("--save-anyway", is_flag=True, help="Save it even if the test fails.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice(["beginning", "end"]),
+    help="What it gets of the spans already kept: all or none. By default the first "
+    "destination gets all and a later one none. Needs the running daemon.",
+)
+@click.option("--replace", "may_replace", is_flag=True, help="Replace one that a command saved.")
+@json_option
+def add(
+    name: str,
+    config_path: str | None,
+    as_json: bool,
+    with_span: bool,
+    save_anyway: bool,
+    start: str | None,
+    may_replace: bool,
+    **flags: Any,
+) -> None:
+    """Test the connection to a destination; save it only if the test passes.
+
+    What the preset still needs is asked for on a terminal. A secret given as ${env:NAME},
+    ${file:PATH} or ${credential:NAME} is saved as that reference, never as its value. A running
+    daemon takes the destination up at once.
+    """
+    if NAME.fullmatch(name) is None:
+        raise click.UsageError(f"{name!r} is no name: letters, digits, _ and -, not first")
+    config = load_or_exit(config_path)
+    added = Added(name=name)
+    try:
+        folder = free_place(name, config, may_replace=may_replace)
+        if start:
+            refuse_owed(name, config)
+        table = table_of(flags)
+        preset = preset_of(table)
+        fill_gaps(table, preset)
+        destination, added.warnings = read_or_refuse(name, table, config)
+        report = run_test(
+            destination, config, preset, send_span=with_span, on_step=None if as_json else tell_step
+        )
+        added.test = asdict(report)
+        if not report.passed:
+            added.error = "the test failed"
+        if report.passed or save_anyway:
+            if report.encoding == "protobuf" and destination.encoding == "auto":
+                table["encoding"] = report.encoding
+            notes = notes_of(report)
+            path = saved.save(folder, name, table, notes=notes, may_replace=may_replace)
+            added.saved, added.error = str(path), ""
+            added.hint = hint_of(table, preset)
+            added.daemon = tell_daemon(name, config, start)
+    except RelayError as error:
+        added.error = str(error)
+    finish(added, as_json=as_json)
+
+
+def free_place(name: str, config: Config, *, may_replace: bool) -> Path:
+    """The folder to save in. Raises NotSaved, which names the file, if the name is taken."""
+    folder = config.destinations_dir
+    if folder is None:
+        raise saved.NotSaved(
+            "there is no place to save it in", hint="name a configuration with --config"
+        )
+    path = saved.path_of(folder, name)
+    taken = next((d for d in config.destinations if d.name == name), None)
+    if taken is not None and taken.source != path:
+        raise saved.NotSaved(
+            f"the name is taken by [destinations.{name}] in {taken.source or 'the environment'}",
+            hint="edit it there, or choose another name",
+        )
+    saved.refuse_taken(path, may_replace=may_replace)
+    return folder
+
+
+def refuse_owed(name: str, config: Config) -> None:
+    """Where to start is for a new destination, and the daemon keeps it.
+
+    Raises ConfigError for one that is owed something already, DaemonUnreachable without a daemon.
+    """
+    try:
+        found = admin_client(config).ask("GET", f"/api/destinations/{quote(name, safe='')}")
+    except DaemonRefused:
+        return  # nobody knows it yet
+    except DaemonUnreachable as error:
+        raise DaemonUnreachable(
+            f"--from needs the running daemon, which keeps it: {error.message}", hint=error.hint
+        ) from None
+    raise ConfigError(
+        f"--from is for a new destination, and {name} is known: "
+        f"{found['waiting_spans']:,} spans wait for it"
+    )
+
+
+def read_or_refuse(
+    name: str, table: dict[str, Any], config: Config
+) -> tuple[DestinationConfig, list[str]]:
+    """The destination, and warnings. Raises click.UsageError with all that is wrong."""
+    try:
+        return read_table_of(name, table, config)
+    except ConfigError as error:
+        lines = [printable(one_line(problem)) for problem in problems_of(error)]
+        raise click.UsageError("\n".join(lines)) from None
+
+
+def notes_of(report: Report) -> list[str]:
+    """Comments of the file: when it was tested, and whether it passed."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    if report.passed:
+        return [f"Tested and saved {now}."]
+    return [
+        f"Saved {now} with --save-anyway although the connection test did not pass:",
+        report.wrong,
+    ]
+
+
+def hint_of(table: dict[str, Any], preset: Preset | None) -> str:
+    """Where a secret was typed into the file, that there is another way; else empty."""
+    known = {each.name.lower(): each.is_secret for each in preset.headers} if preset else {}
+    typed = [
+        name
+        for name, template in table.get("headers", {}).items()
+        if not has_reference(template)
+        and known.get(name.lower(), bool(_SECRET_HEADER.search(name)))
+    ]
+    if not typed:
+        return ""
+    return (
+        f"the value of {', '.join(typed)} stands in the file, which only its owner can read; "
+        "${env:NAME}, ${file:PATH} or ${credential:NAME} keeps it out of there"
+    )
+
+
+def tell_daemon(name: str, config: Config, start: str | None = None) -> str:
+    """Have a running daemon take the files up; what became of that, in a sentence.
+
+    Raises DaemonRefused with its reason, and DaemonUnreachable when one runs that does not answer.
+    """
+    query = f"?start={quote(name, safe='')}:{start}" if start else ""
+    client = admin_client(config, RELOAD_SECONDS)
+    try:
+        found = client.ask("POST", f"/api/reload{query}")
+    except NoDaemon:
+        return NEXT_START
+    except DaemonRefused as error:
+        raise DaemonRefused(
+            f"the running daemon does not take it up and goes on as before: {error.message}",
+            hint="mend that, then send it SIGHUP",
+        ) from None
+    if name not in found["destinations"]:
+        raise DaemonRefused(
+            "the running daemon reads another configuration and does not know this file",
+            hint="name the daemon's own with --config",
+        )
+    blocked = found["blocked"].get(name)
+    if blocked:
+        return f"the running daemon has taken it up, and cannot send yet: {blocked}"
+    return "the running daemon has taken it up"
+
+
+def finish(added: Added, *, as_json: bool) -> None:
+    """Print what became of it; ends the process with 1 when not all was done."""
+    if as_json:
+        click.echo(json.dumps(asdict(added), indent=2))
+    else:
+        _tell(added)
+    if added.error:
+        sys.exit(EXIT_NOT_DONE)
+
+
+def _tell(added: Added) -> None:
+    test = added.test or {}
+    for warning in added.warnings:
+        click.echo(printable(f"warning: {warning}"), err=True)
+    if test and not test["passed"]:
+        click.echo(printable(f"{test['wrong']}\n  {test['remedy']}"), err=True)
+    if added.saved:
+        tested = "" if test["passed"] else ", though the test did not pass"
+        click.echo(printable(f"saved in {added.saved}{tested}"))
+    if added.error:
+        saved_or_not = "" if added.saved else "nothing was saved: "
+        click.echo(printable(f"otlp-relay: {saved_or_not}{added.error}"), err=True)
+    else:
+        click.echo(printable(added.daemon))
+    if added.hint:
+        click.echo(printable(f"hint: {added.hint}"))

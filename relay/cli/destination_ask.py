@@ -1,0 +1,125 @@
+"""A table and a preset in; the table with what the preset leaves to the user, asked for, out.
+
+On a terminal each gap is a question; secrets are not echoed. Elsewhere nothing is ever asked: the
+flags that are missing are named at once. An answer with ${…} in it is a template as in a file;
+any other is taken as it is, whatever dollars it holds.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from relay.errors import ConfigError
+from relay.presets import HeaderField, Preset, find
+from relay.secrets import escape
+
+_PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
+Ask = Callable[..., Any]
+
+
+def is_terminal() -> bool:
+    """Whether somebody can answer."""
+    return sys.stdin.isatty()
+
+
+def preset_of(table: dict[str, Any]) -> Preset | None:
+    """The preset that the table names. Raises click.UsageError with what would be right."""
+    if "preset" not in table:
+        return None
+    try:
+        preset = find(table["preset"])
+    except ConfigError as error:
+        raise click.UsageError(f"--preset: {error.message} ({error.hint})") from None
+    if preset.is_sender:
+        raise click.UsageError(
+            f"--preset: {preset.name} sends spans to this relay and takes none; "
+            f"`otlp-relay destination presets {preset.name}` tells how to set it up"
+        )
+    return preset
+
+
+def fill_gaps(table: dict[str, Any], preset: Preset | None) -> None:
+    """Put into `table` what is still needed.
+
+    Raises click.UsageError that names the missing flags where nobody can be asked.
+    """
+    if not is_terminal():
+        _refuse_gaps(table, preset)
+    else:
+        _ask_endpoint(table, preset)
+        _ask_headers(table, preset)
+
+
+def _missing(table: dict[str, Any], preset: Preset) -> list[HeaderField]:
+    """Headers that nobody gave and that cannot be filled in."""
+    given = {name.lower() for name in table.get("headers", {})}
+    return [f for f in preset.headers if not f.is_fixed and f.name.lower() not in given]
+
+
+def _refuse_gaps(table: dict[str, Any], preset: Preset | None) -> None:
+    gaps = []
+    if "endpoint" not in table and preset is None:
+        gaps.append("--endpoint URL, or --preset NAME")
+    elif "endpoint" not in table and preset is not None and preset.placeholders:
+        gaps.append(f"--endpoint, such as {' or '.join(preset.all_endpoints)}")
+    for field in _missing(table, preset) if preset else ():
+        if field.is_required:
+            value = field.template.replace("{token}", "…")
+            found_at = f"; found at: {field.found_at}" if field.found_at else ""
+            gaps.append(f"--header '{field.name}={value}' ({field.asks}{found_at})")
+    if gaps:
+        raise click.UsageError(
+            "missing, and there is no terminal to ask on:\n  " + "\n  ".join(gaps)
+        )
+
+
+def _ask_endpoint(table: dict[str, Any], preset: Preset | None) -> None:
+    if "endpoint" in table:
+        return
+    if preset is None:
+        table["endpoint"] = _typed(_prompt("Endpoint, the URL for traces"))
+        return
+    choices = preset.all_endpoints
+    chosen = choices[0]
+    if len(choices) > 1:
+        labels = {url: label for label, url in preset.endpoints}
+        for number, url in enumerate(choices, start=1):
+            label = f"  ({labels[url]})" if url in labels else ""
+            click.echo(f"  {number}  {url}{label}", err=True)
+        answer = _prompt("Endpoint, a number or another URL", default="1").strip()
+        is_number = answer.isdecimal() and 1 <= int(answer) <= len(choices)
+        chosen = choices[int(answer) - 1] if is_number else answer
+    values = {
+        name: _prompt(f"{name} in {chosen}") for name in dict.fromkeys(_PLACEHOLDER.findall(chosen))
+    }
+    url = _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]).strip(), chosen)
+    if url != preset.endpoint:
+        table["endpoint"] = _typed(url)
+
+
+def _ask_headers(table: dict[str, Any], preset: Preset | None) -> None:
+    for field in _missing(table, preset) if preset else ():
+        if field.found_at:
+            click.echo(f"  {field.name}: {field.found_at}", err=True)
+        text = f"{field.name}: {field.asks}"
+        more: dict[str, Any] = {} if field.is_required else {"default": "", "show_default": False}
+        answer = _prompt(text, hide_input=field.is_secret, **more).strip()
+        if not answer:
+            continue
+        if field.prefix and answer.lower().startswith(field.prefix.lower()):
+            answer = answer[len(field.prefix) :].lstrip()  # the whole value was pasted
+        table.setdefault("headers", {})[field.name] = field.fill(_typed(answer))
+
+
+def _prompt(text: str, **more: Any) -> str:
+    """On standard error, so that `--json` has standard output for itself."""
+    return str(click.prompt(text, err=True, **more))
+
+
+def _typed(answer: str) -> str:
+    """A template of what was answered."""
+    answer = answer.strip()
+    return answer if "${" in answer else escape(answer)

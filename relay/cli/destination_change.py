@@ -1,0 +1,183 @@
+"""`otlp-relay destination pause | resume | remove`: a name in; what the daemon made of it out."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from relay.cli.client import DaemonClient, DaemonRefused, NoDaemon
+from relay.cli.destination_ask import is_terminal
+from relay.cli.destination_names import configured, exit_unknown, fail
+from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.target import admin_client
+from relay.config import Config
+from relay.destinations import saved
+from relay.errors import ConfigError, RelayError
+
+# The daemon lets a request in flight end before it answers.
+CHANGE_SECONDS = 30.0
+
+
+@click.command()
+@click.argument("name")
+@config_option
+@json_option
+def pause(name: str, config_path: str | None, as_json: bool) -> None:
+    """Keep what a destination is owed and send it nothing, until `resume`; over restarts too."""
+    change(name, "pause", config_path, as_json=as_json)
+
+
+@click.command()
+@click.argument("name")
+@config_option
+@json_option
+def resume(name: str, config_path: str | None, as_json: bool) -> None:
+    """Go on sending to a destination; one that waits or is blocked is tried at once."""
+    change(name, "resume", config_path, as_json=as_json)
+
+
+@click.command()
+@click.argument("name")
+@config_option
+@click.option(
+    "--keep-waiting", "waiting", flag_value="keep", help="Keep what waits for it on disk."
+)
+@click.option("--drop-waiting", "waiting", flag_value="drop", help="Drop what waits for it.")
+@json_option
+def remove(name: str, config_path: str | None, waiting: str | None, as_json: bool) -> None:
+    """Remove a destination that a command saved.
+
+    What still waits for it is kept for a later destination of the same name, or dropped; where
+    something waits and there is no terminal to ask on, one of the two flags is needed.
+    """
+    config = load_or_exit(config_path)
+    client = admin_client(config, CHANGE_SECONDS)
+    try:
+        path = file_to_delete(name, config)
+        known = what_waits(name, client)
+        if path is None and not (known and known["is_known"]):
+            exit_unknown(name, config)
+        if known is None and waiting == "drop":
+            raise ConfigError(
+                "--drop-waiting needs the running daemon, which holds what waits",
+                hint="start it, or use --keep-waiting",
+            )
+        choice = waiting or choose(name, known)
+        if path is not None:
+            saved.delete(path)
+        done: dict[str, Any] = {"name": name, "deleted": path and str(path), "daemon": None}
+        if known is not None:
+            done["daemon"] = settle(name, choice, known, client)
+    except RelayError as error:
+        fail(error)
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+    else:
+        tell_removed(done)
+
+
+def place(name: str) -> str:
+    """A destination's path in the admin API."""
+    return f"/api/destinations/{quote(name, safe='')}"
+
+
+def change(name: str, verb: str, config_path: str | None, *, as_json: bool) -> None:
+    """Pause or resume by the daemon, which keeps it."""
+    config = load_or_exit(config_path)
+    try:
+        found = admin_client(config).ask("POST", f"{place(name)}/{verb}")
+    except NoDaemon as error:
+        fail(
+            NoDaemon(
+                f"no daemon runs, and it is the daemon that keeps this: {error.message}",
+                hint="start it, or write `paused = true` into the destination's file",
+            )
+        )
+    except RelayError as error:
+        fail(error)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        state = "is paused" if found["is_paused"] else "goes on"
+        click.echo(f"{name} {state}; {found['waiting_spans']:,} spans wait for it")
+
+
+def file_to_delete(name: str, config: Config) -> Path | None:
+    """The saved file; None if nothing of that name is configured. Raises NotSaved for others'."""
+    chosen = configured(name, config)
+    if chosen is None:
+        return None
+    if chosen.source is None:
+        raise saved.NotSaved(f"{name} is made of OTEL_EXPORTER_OTLP_*: change the environment")
+    is_in_main = chosen.source == config.source
+    if is_in_main or not saved.is_ours(chosen.source):
+        what = f"take [destinations.{name}] out" if is_in_main else "delete it"
+        raise saved.NotSaved(
+            f"no command wrote {chosen.source}, where {name} stands",
+            hint=f"{what} yourself, then send the daemon SIGHUP; `remove` again settles what waits",
+        )
+    return chosen.source
+
+
+def what_waits(name: str, client: DaemonClient) -> dict[str, Any] | None:
+    """What the daemon knows of a destination; None if no daemon runs.
+
+    Raises DaemonUnreachable when one runs that cannot be asked.
+    """
+    try:
+        return {"is_known": True, **client.ask("GET", place(name))}
+    except DaemonRefused:
+        return {"is_known": False, "waiting_spans": 0}
+    except NoDaemon:
+        return None
+
+
+def choose(name: str, known: Mapping[str, Any] | None) -> str:
+    """The word keep or drop, asked for where something waits.
+
+    Raises click.UsageError without a terminal.
+    """
+    if known is None:
+        return "keep"
+    if not known["waiting_spans"]:
+        return "drop"
+    words = f"{known['waiting_spans']:,} spans still wait for {name}"
+    if not is_terminal():
+        raise click.UsageError(f"{words}: say --keep-waiting or --drop-waiting")
+    text = f"{words}. Keep them for a later destination of that name, or drop them?"
+    return str(click.prompt(text, type=click.Choice(["keep", "drop"]), err=True))
+
+
+def settle(
+    name: str, choice: str, known: Mapping[str, Any], client: DaemonClient
+) -> dict[str, Any]:
+    """Tell the daemon. Raises DaemonRefused with its reason: the file is deleted by then."""
+    try:
+        if known["is_known"]:
+            return client.ask("DELETE", f"{place(name)}?waiting={choice}")
+        client.ask("POST", "/api/reload")
+    except DaemonRefused as error:
+        raise DaemonRefused(
+            f"its file is deleted, but the running daemon does not take that up: {error.message}",
+            hint=f"mend that, then `otlp-relay destination remove {name}` again",
+        ) from None
+    return {"waiting": "dropped", "waiting_spans": 0}
+
+
+def tell_removed(done: Mapping[str, Any]) -> None:
+    """What was done, in sentences."""
+    name, told = done["name"], done["daemon"]
+    if done["deleted"]:
+        click.echo(printable(f"removed {done['deleted']}"))
+    if told is None:
+        click.echo("no daemon runs: what waits for it stays in the buffer, under its name")
+    elif told["waiting"] == "dropped":
+        click.echo(f"{told['waiting_spans']:,} spans that waited for {name} were dropped")
+    else:
+        click.echo(
+            f"{told['waiting_spans']:,} spans are kept for a later destination named {name}, and "
+            f"those to come; `otlp-relay destination remove {name} --drop-waiting` lets them go"
+        )

@@ -1,0 +1,167 @@
+"""Flags of the command line in; the table of a destination, as a file would have it, out.
+
+Each key of a destination is a flag. Values mean what they mean in a file: ${env:NAME}, ${file:PATH}
+and ${credential:NAME} are references, $$ is a dollar. Only paths start elsewhere: at the folder
+where the command is typed, and so they are made absolute.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from relay.config import HEADER_NAME, Config, DestinationConfig
+from relay.config.destinations import FoundDestination, read_destination
+from relay.config.tables import ConfigProblems, Reading
+from relay.errors import ConfigError
+from relay.secrets import Resolver, has_reference
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# In the order of the help and of the file; headers stand apart.
+HELP: Final = {
+    "preset": "Backend to take what is not given from: see `destination presets`.",
+    "endpoint": "URL for traces, taken as it is: nothing is appended.",
+    "encoding": "auto, json or protobuf; auto is as each batch came in.",
+    "compression": "auto, none or gzip; auto is none to this host, else gzip.",
+    "timeout": "Deadline of one exchange, such as 30s.",
+    "ca_file": "PEM file of the authorities to trust instead of the system's.",
+    "client_cert": "PEM file of the certificate to show; needs --client-key.",
+    "client_key": "PEM file of its private key.",
+    "proxy": "auto, none or a URL; auto is the environment's.",
+    "max_batch_bytes": "Largest body of one request, such as 4MiB.",
+    "max_batch_spans": "Most spans of one request.",
+    "concurrency": "Requests at once while there is a backlog, 1 to 4.",
+    "hold": "How long spans stay for it when it fails and space is short, such as 24h.",
+    "max_age": "Age at which spans are set aside undelivered, such as 7d.",
+    "special_doubles": "NaN and Infinity: keep, string or drop.",
+}
+_INTEGERS: Final = frozenset({"max_batch_spans", "concurrency"})
+_PATHS: Final = ("ca_file", "client_cert", "client_key")
+_HEADER: Final = re.compile(rf"({HEADER_NAME.pattern})\s*[=:]\s*(.*)", re.DOTALL)
+
+
+def destination_options(command: Command) -> Command:
+    """All keys of a destination as options; `table_of` makes a table of what is given."""
+    options = [
+        click.option(
+            f"--{key.replace('_', '-')}",
+            key,
+            type=int if key in _INTEGERS else str,
+            metavar="N" if key in _INTEGERS else "FILE" if key in _PATHS else "VALUE",
+            help=text,
+        )
+        for key, text in HELP.items()
+    ]
+    options[2:2] = [
+        click.option(
+            "--header",
+            "header",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A header; may be given several times. Put ${env:NAME} in single quotes.",
+        ),
+        click.option(
+            "--headers",
+            "headers",
+            metavar="JSON",
+            help="Headers as one JSON object, as OpenRouter takes them.",
+        ),
+    ]
+    options.append(
+        click.option("--paused", "paused", is_flag=True, help="Keep what it is owed, send nothing.")
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def table_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, by key. Raises click.UsageError, which repeats no header's value."""
+    table: dict[str, Any] = {
+        key: flags[key] for key in HELP if flags.get(key) is not None and flags[key] != ""
+    }
+    for key in _PATHS:
+        if key in table and not _is_reference(table[key]):
+            table[key] = str(Path(table[key]).absolute())
+    if flags.get("paused"):
+        table["paused"] = True
+    headers = headers_of(flags.get("header") or (), flags.get("headers") or "")
+    if headers:
+        table["headers"] = headers
+    return table
+
+
+def headers_of(single: Iterable[str], as_json: str) -> dict[str, str]:
+    """Names and templates of `--header` and `--headers`. Raises click.UsageError."""
+    pairs: list[tuple[str, object]] = []
+    if as_json:
+        try:
+            found = json.loads(as_json, object_pairs_hook=_Pairs)
+        except ValueError:
+            # Its message and the chain would show what was typed.
+            found = None
+        if not isinstance(found, _Pairs):
+            raise click.UsageError(
+                '--headers takes one JSON object, such as \'{"Authorization": "Bearer …"}\''
+            )
+        pairs += found
+    for text in single:
+        match = _HEADER.fullmatch(text)
+        if match is None:
+            raise click.UsageError("--header takes NAME=VALUE, such as 'X-Axiom-Dataset=traces'")
+        pairs.append((match[1], match[2]))
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        _check(name, value, headers)
+        headers[name] = str(value)
+    return headers
+
+
+def _check(name: str, value: object, headers: Mapping[str, str]) -> None:
+    if name.lower() in {each.lower() for each in headers}:
+        raise click.UsageError(f"the header {name[:100]} is given twice")
+    if not isinstance(value, str):
+        raise click.UsageError(f"--headers: the value of {name[:100]} must be a string")
+    if not value.strip() or value.strip().lower() in {"bearer", "basic"}:
+        raise click.UsageError(
+            f"the header {name[:100]} has no value: in double quotes the shell puts its own "
+            "variables in; put ${env:NAME} in single quotes"
+        )
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The members of a JSON object in order, a name that stands twice included."""
+
+
+def _is_reference(template: str) -> bool:
+    try:
+        return has_reference(template)
+    except ConfigError:
+        return True  # the reader of the table says what is wrong with it
+
+
+def read_table_of(
+    name: str, table: Mapping[str, Any], config: Config
+) -> tuple[DestinationConfig, list[str]]:
+    """The destination that a file with this table would be, and warnings of it.
+
+    Raises ConfigProblems as the daemon would.
+    """
+    reading = Reading(Resolver(os.environ, folder_of(config)))
+    found = FoundDestination(name, dict(table), "", f"destination {name}", None)
+    destination = read_destination(found, config.ingest, reading)
+    if destination is None:
+        raise ConfigProblems(reading.problems)
+    return destination, reading.warnings
+
+
+def folder_of(config: Config) -> Path:
+    """Where relative paths in files of this configuration start."""
+    if config.source:
+        return config.source.parent
+    return config.destinations_dir.parent if config.destinations_dir else Path("/")

@@ -1,0 +1,32 @@
+"""`otlp-relay destination test NAME`: the connection test of a configured destination."""
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from relay.cli.connection import tell_step, tell_verdict, test_configured
+from relay.cli.destination_names import configured, exit_unknown
+from relay.cli.options import config_option, json_option, load_or_exit
+
+
+@click.command()
+@click.argument("name")
+@config_option
+@click.option("--span", "with_span", is_flag=True, help="Send a real test span, too.")
+@json_option
+def test(name: str, config_path: str | None, as_json: bool, with_span: bool) -> None:
+    """Test the connection to a destination, step by step. Changes nothing.
+
+    Exits 0 when it passes, 1 when not; what is wrong and what to do is said in a sentence each.
+    """
+    config = load_or_exit(config_path)
+    destination = configured(name, config) or exit_unknown(name, config)
+    on_step = None if as_json else tell_step
+    report = test_configured(destination, config, send_span=with_span, on_step=on_step)
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=2))
+    else:
+        tell_verdict(report)
+    sys.exit(0 if report.passed else 1)

@@ -1,0 +1,166 @@
+"""`otlp-relay doctor`: is this relay in order, and does each destination take spans?"""
+
+import http.client
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import click
+
+from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon
+from relay.cli.connection import MARKS, run_test, tell_step, tell_verdict, test_configured
+from relay.cli.destination_add import read_or_refuse
+from relay.cli.destination_ask import preset_of
+from relay.cli.destination_flags import destination_options, table_of
+from relay.cli.destination_names import configured, exit_unknown
+from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.target import admin_client, ingest_address
+from relay.config import Config
+from relay.destinations.report import Report
+
+NAME_OF_FLAGS: Final = "doctor"
+PORT_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about this relay itself; `state` as of a step of the connection test."""
+
+    name: str
+    state: str
+    found: str
+
+
+@click.command()
+@click.argument("name", required=False)
+@config_option
+@destination_options
+@click.option("--span", "with_span", is_flag=True, help="Send a real test span, too.")
+@json_option
+def doctor(
+    name: str | None, config_path: str | None, as_json: bool, with_span: bool, **flags: Any
+) -> None:
+    """Look at this relay and test every destination, one by name, or one given by flags.
+
+    Each step shows its time and what was found: name, TCP, TLS, HTTP, auth, encoding, a request.
+    The first that fails says what is wrong and what to do. Needs no running daemon and changes
+    nothing. Exits 0 when all pass, 1 when not.
+    """
+    config = load_or_exit(config_path)
+    table = table_of(flags)
+    if table and name:
+        raise click.UsageError("give a NAME or flags such as --endpoint, not both")
+    on_step = None if as_json else tell_step
+    findings = [] if table or name else look_at_relay(config)
+    if not as_json:
+        for finding in findings:
+            click.echo(printable(f"{MARKS[finding.state]:<7} {finding.name:<10} {finding.found}"))
+    reports: dict[str, Report] = {}
+    if table:
+        preset = preset_of(table)
+        destination, _warnings = read_or_refuse(NAME_OF_FLAGS, table, config)
+        reports[destination.endpoint] = run_test(
+            destination, config, preset, send_span=with_span, on_step=on_step
+        )
+        if not as_json:
+            tell_verdict(reports[destination.endpoint])
+    else:
+        test_named(name, config, reports, with_span=with_span, on_step=on_step)
+    passed = all(r.passed for r in reports.values()) and all(f.state != "failed" for f in findings)
+    if as_json:
+        document = {
+            "passed": passed,
+            "relay": [asdict(finding) for finding in findings],
+            "destinations": {name: asdict(report) for name, report in reports.items()},
+        }
+        click.echo(json.dumps(document, indent=2))
+    elif not reports:
+        click.echo("no destination is configured; `otlp-relay destination add NAME` adds one")
+    sys.exit(0 if passed else 1)
+
+
+def test_named(
+    name: str | None,
+    config: Config,
+    reports: dict[str, Report],
+    *,
+    with_span: bool,
+    on_step: Any,
+) -> None:
+    """Test the destination of that name, or all of them in turn."""
+    chosen = config.destinations
+    if name is not None:
+        chosen = (configured(name, config) or exit_unknown(name, config),)
+    for destination in chosen:
+        if on_step:
+            click.echo(printable(f"\n{destination.name}: {destination.shown_endpoint}"))
+        report = test_configured(destination, config, send_span=with_span, on_step=on_step)
+        reports[destination.name] = report
+        if on_step:
+            tell_verdict(report)
+
+
+def look_at_relay(config: Config) -> list[Finding]:
+    """The configuration, the state directory, the daemon and the ingest port of this host."""
+    source = str(config.source) if config.source else "none, the defaults hold"
+    findings = [Finding("config", "ok", source)]
+    findings += [Finding("config", "warning", warning) for warning in config.warnings]
+    findings.append(look_at_state(config))
+    runs = look_at_daemon(config)
+    findings.append(runs)
+    findings.append(look_at_ingest(config, is_running=runs.state == "ok"))
+    return findings
+
+
+def look_at_state(config: Config) -> Finding:
+    """Whether the state directory is there, or could be made, and written."""
+    place = config.state_dir
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Finding(
+            "state",
+            "failed",
+            f"{config.state_dir} cannot be written by this user: run this as the daemon's user, "
+            "such as `sudo -u otlp-relay otlp-relay doctor`, or set state_dir",
+        )
+    made = "" if place == config.state_dir else ", made at the first start"
+    return Finding("state", "ok", f"{config.state_dir}{made}")
+
+
+def look_at_daemon(config: Config) -> Finding:
+    """Whether the daemon of this configuration runs and can keep a span."""
+    try:
+        found = admin_client(config).ask("GET", "/api/status")
+    except NoDaemon:
+        return Finding("daemon", "skipped", "none runs; `otlp-relay serve` starts one")
+    except (DaemonUnreachable, DaemonRefused) as error:
+        return Finding("daemon", "failed", error.message)
+    if not found["ready"]:
+        return Finding("daemon", "failed", f"runs, and keeps nothing: {found['not_ready_reason']}")
+    return Finding("daemon", "ok", f"runs, version {found['version']}")
+
+
+def look_at_ingest(config: Config, *, is_running: bool) -> Finding:
+    """Whether the ingest port is the daemon's, or free for it."""
+    host, port = ingest_address(config)
+    where = f"{host}:{port}"
+    connection = http.client.HTTPConnection(host, port, timeout=PORT_SECONDS)
+    try:
+        connection.connect()
+    except OSError as error:
+        if is_running:
+            return Finding("ingest", "failed", f"{where} does not answer: {error}")
+        return Finding("ingest", "ok", f"{where} is free")
+    finally:
+        connection.close()
+    if is_running:
+        return Finding("ingest", "ok", f"{where} accepts")
+    return Finding(
+        "ingest",
+        "failed",
+        f"{where} is held by another program (`ss -ltnp 'sport = :{port}'` names it); "
+        "stop that, or listen elsewhere",
+    )

@@ -1,0 +1,77 @@
+"""What a connection test found, step by step: the values that travel. No I/O."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+StepName = Literal["name", "tcp", "tls", "http", "auth", "encoding", "request", "read_back"]
+StepState = Literal["ok", "failed", "skipped", "warning"]
+EncodingName = Literal["json", "protobuf"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the test: what it took and what was seen, secrets masked."""
+
+    name: StepName
+    state: StepState
+    seconds: float
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole test. The steps end with the first that failed.
+
+    `wrong` and `remedy` are a sentence each, empty when it passed. `encoding` is the one that
+    passed, None if the test did not come that far: where `auto` was asked for, `protobuf` means
+    that JSON was refused and protobuf has to be set; `json` needs no setting.
+    """
+
+    steps: tuple[Step, ...]
+    passed: bool
+    wrong: str = ""
+    remedy: str = ""
+    encoding: EncodingName | None = None
+
+
+class StepFailed(Exception):
+    """The test ends at this step, with what is wrong and what to do, a sentence each."""
+
+    def __init__(self, step: StepName, wrong: str, remedy: str, found: str = "") -> None:
+        super().__init__(wrong)
+        self.step = step
+        self.wrong = wrong
+        self.remedy = remedy
+        self.found = found or wrong
+
+
+class Recorder:
+    """Takes the steps down as they happen and tells each to `on_step`, if there is one.
+
+    A step takes from the end of the one before it to when it is told, unless `seconds` says more.
+    """
+
+    def __init__(
+        self,
+        on_step: Callable[[Step], None] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.steps: list[Step] = []
+        self._on_step = on_step
+        self._clock = clock
+        self._since = clock()
+
+    def ok(self, name: StepName, found: str) -> None:
+        """The step is in order."""
+        self.add(name, "ok", found)
+
+    def add(self, name: StepName, state: StepState, found: str) -> None:
+        """The step has come to `state`."""
+        now = self._clock()
+        step = Step(name, state, max(0.0, now - self._since), found)
+        self._since = now
+        self.steps.append(step)
+        if self._on_step is not None:
+            self._on_step(step)

@@ -1,0 +1,352 @@
+"""The connection test against every kind of wrong: one sentence what it is, one what to do."""
+# ruff: noqa: E501 - a table reads best with a row a line
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mockcollector.server import MockCollector
+from relay.config import DestinationConfig, ListenAddress
+from relay.destinations import connection
+from relay.destinations.report import Report
+from relay.presets import PRESETS
+from tests.certificates import DAY, NOW, make_authority
+from tests.relay_process import Relay, free_port
+
+CANARY = "canary-7f3a9c"
+HTML = b"<html><head><title>Welcome to nginx</title></head><body>hello</body></html>"
+
+
+@dataclass
+class Raw:
+    """A server that reads a request and answers with these bytes, or hangs with None."""
+
+    answer: Callable[[bytes], bytes | None]
+    context: ssl.SSLContext | None = None
+    port: int = 0
+    _sockets: list[socket.socket] = field(default_factory=list)
+
+    @contextmanager
+    def run(self) -> Iterator["Raw"]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self._sockets.append(listener)
+        thread = threading.Thread(target=self._accept, args=(listener,), daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            for sock in self._sockets:
+                sock.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _address = listener.accept()
+            except OSError:
+                return
+            self._sockets.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            if self.context is not None:
+                connection = self.context.wrap_socket(connection, server_side=True)
+                self._sockets.append(connection)
+            answer = self.answer(read_request(connection))
+            if answer is not None:
+                connection.sendall(answer)
+                connection.close()
+        except OSError:
+            connection.close()
+
+
+def read_request(connection: socket.socket) -> bytes:
+    """A request with its body; what there is when the other side stops."""
+    seen = b""
+    while b"\r\n\r\n" not in seen:
+        more = connection.recv(65536)
+        if not more:
+            return seen
+        seen += more
+    head, _, body = seen.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n")
+         if line.startswith(b"content-length:")), 0
+    )  # fmt: skip
+    while len(body) < length:
+        more = connection.recv(65536)
+        if not more:
+            break
+        body += more
+    return head + b"\r\n\r\n" + body
+
+
+def http(
+    status: str, body: bytes = b"", media_type: str = "application/json", more: str = ""
+) -> bytes:
+    """An answer in HTTP/1.1."""
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
+        f"Connection: close\r\n{more}\r\n"
+    )
+    return head.encode() + body
+
+
+def always(answer: bytes | None) -> Callable[[bytes], bytes | None]:
+    return lambda _request: answer
+
+
+def by_path(path: bytes, there: bytes, elsewhere: bytes) -> Callable[[bytes], bytes | None]:
+    return lambda request: there if request.split(b" ")[1:2] == [path] else elsewhere
+
+
+def only_protobuf(status: str) -> Callable[[bytes], bytes | None]:
+    def answer(request: bytes) -> bytes:
+        if b"application/x-protobuf" in request.lower():
+            return http("200 OK", b"", "application/x-protobuf")
+        return http(status, b'{"message":"unsupported"}')
+
+    return answer
+
+
+def check(endpoint: str, *, preset: str | None = None, **more: Any) -> Report:
+    """One connection test, with a canary for a token."""
+    keys = {"timeout_seconds": 2.0, **more.pop("keys", {})}
+    destination = DestinationConfig(name="up", endpoint=endpoint, **keys)
+    headers = more.pop("headers", {"Authorization": f"Bearer {CANARY}"})
+
+    async def run() -> Report:
+        return await connection.test_connection(
+            destination, headers=headers, preset=PRESETS[preset] if preset else None, **more
+        )
+
+    return anyio.run(run)
+
+
+def assert_failed(report: Report, step: str, *words: str) -> None:
+    """It failed at `step`, and both sentences together say `words`; no secret in any of it."""
+    said = f"{report.wrong} | {report.remedy}"
+    assert not report.passed
+    assert report.steps[-1].name == step, (report.steps, said)
+    assert report.steps[-1].state == "failed"
+    assert report.wrong
+    assert report.remedy
+    for word in words:
+        assert word.lower() in said.lower(), said
+    assert CANARY not in repr(report)
+
+
+OK = http("200 OK", b"{}")
+ANSWERS = [
+    ("401", always(http("401 Unauthorized", b'{"message":"missing token"}')), "auth", ("401", "missing token")),
+    ("401 that prints the token", always(http("401 Unauthorized", b'{"message":"bad ' + CANARY.encode() + b'"}')), "auth", ("401",)),
+    ("403", always(http("403 Forbidden", b'{"message":"Forbidden"}')), "auth", ("403",)),
+    ("404, and the path is meant", by_path(b"/v1/traces", OK, http("404 Not Found")), "http", ("404", "did you mean", "/v1/traces")),
+    ("405", by_path(b"/v1/traces", OK, http("405 Method Not Allowed")), "http", ("405", "/v1/traces")),
+    ("413", always(http("413 Content Too Large")), "request", ("413",)),
+    ("429", always(http("429 Too Many Requests", more="Retry-After: 7\r\n")), "request", ("429",)),
+    ("3xx", always(http("301 Moved Permanently", more="Location: https://elsewhere.example/v1/traces\r\n")), "http", ("301", "elsewhere.example")),
+    ("HTML page", always(http("200 OK", HTML, "text/html")), "http", ("web page",)),
+    ("200 from something else", always(http("200 OK", b'{"status":"up"}')), "http", ("OTLP",)),
+    ("gRPC's port", always(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + b"\x00" * 18), "http", ("gRPC",)),
+    ("a proxy's page", always(http("403 Forbidden", b"<html>Access blocked by proxy</html>", "text/html", "Via: 1.1 squid\r\n")), "http", ("proxy",)),
+    ("answer that never ends", always(None), "http", ("2 s",)),
+    ("500", always(http("500 Internal Server Error", b'{"message":"broken"}')), "http", ("500", "broken")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "step", "words"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS])  # fmt: skip
+def test_connection_says_what_an_answer_means(
+    answer: Callable[[bytes], bytes | None], step: str, words: tuple[str, ...]
+) -> None:
+    with Raw(answer).run() as server:
+        path = "/otlp" if "/v1/traces" in words else "/v1/traces"
+        report = check(f"http://127.0.0.1:{server.port}{path}")
+
+    steps = {"http", "auth", "encoding", "request"}
+    assert report.steps[-1].name in steps
+    assert_failed(report, report.steps[-1].name, *words)
+    assert report.steps[-1].name == step
+
+
+def test_connection_passes_and_tells_every_step_with_its_time() -> None:
+    told: list[str] = []
+    with MockCollector(required_headers={"authorization": f"Bearer {CANARY}"}) as upstream:
+        report = check(upstream.endpoint, on_step=lambda step: told.append(step.name))
+
+    assert report.passed
+    assert told == [step.name for step in report.steps]
+    assert {"tcp", "http", "auth", "encoding", "request"} <= set(told)
+    assert all(step.seconds >= 0 for step in report.steps)
+    assert upstream.journal.counts.spans_accepted == 0  # an empty request made no data set
+
+
+def test_connection_sends_a_span_only_when_asked_to() -> None:
+    with MockCollector() as upstream:
+        report = check(upstream.endpoint, send_span=True)
+        upstream.journal.wait_for_spans(1)
+
+    assert report.passed
+
+
+@pytest.mark.parametrize("status", ["415 Unsupported Media Type", "400 Bad Request"])
+def test_connection_settles_on_protobuf_where_json_is_refused(status: str) -> None:
+    with Raw(only_protobuf(status)).run() as server:
+        endpoint = f"http://127.0.0.1:{server.port}/v1/traces"
+        auto = check(endpoint)
+        as_set = check(endpoint, keys={"encoding": "json"})
+
+    assert (auto.passed, auto.encoding) == (True, "protobuf")
+    assert_failed(as_set, "encoding", "JSON", 'encoding = "protobuf"')
+
+
+def test_connection_says_that_nothing_listens() -> None:
+    report = check(f"http://127.0.0.1:{free_port()}/v1/traces")
+
+    assert_failed(report, "tcp", "refused", "nothing listens")
+
+
+def test_connection_says_that_the_host_is_unknown() -> None:
+    report = check("http://no-such-host.invalid/v1/traces")
+
+    assert_failed(report, "name", "no-such-host.invalid")
+
+
+def test_connection_says_that_a_port_is_filtered() -> None:
+    """A listener whose queue is full drops what comes, as a firewall does."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(8)]
+        try:
+            for sock in waiting:
+                sock.setblocking(False)
+                sock.connect_ex(address)
+            report = check(f"http://127.0.0.1:{address[1]}/v1/traces")
+        finally:
+            for sock in waiting:
+                sock.close()
+
+    assert_failed(report, "tcp", "did not answer", "firewall")
+
+
+@pytest.mark.parametrize("path", ["/v1/traces/v1/traces", "/v1/traces/v1/traces/"])
+def test_connection_says_that_the_path_is_doubled(path: str) -> None:
+    with Raw(by_path(b"/v1/traces", OK, http("404 Not Found"))).run() as server:
+        report = check(f"http://127.0.0.1:{server.port}{path}")
+
+    assert_failed(report, "http", "twice", "/v1/traces")
+
+
+def test_connection_tells_tls_from_plain_both_ways(tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("server"))
+    with MockCollector() as plain:
+        to_plain = check(f"https://127.0.0.1:{plain.port}/v1/traces")
+    with Raw(always(OK), context).run() as tls:
+        to_tls = check(f"http://127.0.0.1:{tls.port}/v1/traces")
+
+    assert_failed(to_plain, "tls", "http://")
+    assert_failed(to_tls, to_tls.steps[-1].name, "https://")
+
+
+@pytest.mark.parametrize(
+    ("issued", "trusts", "words"),
+    [
+        ({}, False, ("ca_file",)),
+        ({"ends": NOW - DAY / 2}, True, ("expired",)),
+        ({"host": "other.example"}, True, ("another name",)),
+    ],
+    ids=["unknown authority", "expired", "wrong name"],
+)
+def test_connection_says_what_is_wrong_with_a_certificate(
+    tmp_path: Path, issued: dict[str, Any], trusts: bool, words: tuple[str, ...]
+) -> None:
+    authority = make_authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("server", **issued))
+    keys = {"ca_file": Path(authority.file)} if trusts else {}
+    with Raw(always(OK), context).run() as server:
+        report = check(f"https://127.0.0.1:{server.port}/v1/traces", keys=keys)
+
+    assert_failed(report, "tls", *words)
+
+
+def test_connection_trusts_its_own_authority_and_warns_of_a_near_expiry(tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("server"))
+    with Raw(always(OK), context).run() as server:
+        report = check(
+            f"https://127.0.0.1:{server.port}/v1/traces", keys={"ca_file": Path(authority.file)}
+        )
+
+    assert report.passed, report
+    tls = next(step for step in report.steps if step.name == "tls")
+    assert tls.state == "warning"  # it ends tomorrow
+
+
+def test_connection_knows_our_own_listener_by_its_address() -> None:
+    report = check(
+        "http://localhost:4318/v1/traces", own_addresses=[ListenAddress("localhost", 4318)]
+    )
+
+    assert_failed(report, report.steps[-1].name, "this relay")
+
+
+@pytest.mark.parametrize("name", ["axiom", "honeycomb", "langfuse", "phoenix"])
+def test_connection_explains_a_wrong_token_by_the_preset(name: str) -> None:
+    preset = PRESETS[name]
+    headers = {field.name: field.fill("wrong-token-value") for field in preset.headers}
+    with MockCollector(profile=name) as upstream:
+        report = check(upstream.endpoint, preset=name, headers=headers)
+
+    assert not report.passed
+    assert report.steps[-1].name == "auth", report
+    assert "wrong-token-value" not in repr(report)
+
+
+def test_doctor_shows_each_step_and_ends_with_0_or_1(tmp_path: Path) -> None:
+    with MockCollector(required_headers={"authorization": f"Bearer {CANARY}"}) as upstream:
+        good = {"endpoint": upstream.endpoint, "headers": {"Authorization": f"Bearer {CANARY}"}}
+        with Relay(tmp_path, {"good": good}) as relay:
+            passed = relay.run("doctor")
+            as_json = relay.run("doctor", "--json")
+            relay.write_config({"good": good, "bad": {"endpoint": upstream.endpoint}})
+            failed = relay.run("doctor")
+            one = relay.run("doctor", "good")
+            unknown = relay.run("doctor", "godo")
+
+    assert passed.returncode == 0, passed.stdout
+    for word in ("config", "state", "daemon", "ingest", "tcp", "auth", "passed"):
+        assert word in passed.stdout
+    assert json.loads(as_json.stdout)["passed"] is True
+    assert failed.returncode == 1
+    assert "401" in failed.stdout
+    assert one.returncode == 0
+    assert unknown.returncode == 1
+    assert "good" in unknown.stderr
+    assert CANARY not in passed.stdout + as_json.stdout + failed.stdout + one.stdout
+
+
+def test_destination_test_is_the_same_test_for_one(tmp_path: Path) -> None:
+    with MockCollector() as upstream:
+        relay = Relay(tmp_path, {"up": {"endpoint": upstream.endpoint}})
+        passed = relay.run("destination test", "up")
+        usage = relay.run("doctor", "up", "--endpoint", upstream.endpoint)
+
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    assert "passed" in passed.stdout
+    assert usage.returncode == 2
