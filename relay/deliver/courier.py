@@ -24,13 +24,13 @@ destination alone, until a reload or a resume.
 
 import random as random_module
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 import structlog
 
 from relay.deliver import batches, policy
+from relay.deliver.seams import Backlog, Exchanges
 from relay.deliver.settings import DestinationSettings
 from relay.errors import ConfigError
 from relay.records import DeadLetter, DestinationState, DestinationStatus, Taken
@@ -44,53 +44,6 @@ MAX_WARNINGS = 5
 PACE_SECONDS = 0.01
 PACED_BELOW_BYTES = 256 * 1024
 IN_TROUBLE = (DestinationState.WAITING, DestinationState.BLOCKED)
-
-
-class Backlog(Protocol):
-    """What one destination is owed."""
-
-    @property
-    def name(self) -> str:
-        """The destination's name."""
-        ...
-
-    async def wait(self) -> None:
-        """Return when there may be something to take. May be cancelled."""
-        ...
-
-    async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
-        """The next rows, now in flight; None when nothing is owed."""
-        ...
-
-    def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
-        """`taken` was delivered with HTTP `status`: it is owed no more."""
-        ...
-
-    def settle_with(
-        self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
-    ) -> None:
-        """As `settle`, and `dead` is set aside in the same step."""
-        ...
-
-    def give_back(self, taken: Taken) -> None:
-        """`taken` is owed as before."""
-        ...
-
-
-class Exchanges(Protocol):
-    """The way to the upstream: `upstream.Upstream`, or a double of it."""
-
-    def update(self, settings: DestinationSettings) -> None:
-        """Use `settings` from the next exchange on."""
-        ...
-
-    async def send(self, batch: batches.Batch, headers: Mapping[str, str]) -> policy.Outcome:
-        """One exchange."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        ...
 
 
 class Courier:
@@ -227,10 +180,29 @@ class Courier:
         )
         if taken is None:
             self._died_at = None
+            unset = self._unset_secret()
+            if unset is not None:
+                await self._act_on(unset)
+                return
             self._enter(DestinationState.IDLE)
             await self._rest_for(self._backlog.wait)
             return
         await self._deliver(taken, settings)
+
+    def _take_headers(self) -> dict[str, str]:
+        """The headers with their secrets, read now. Raises ConfigError."""
+        headers = self._headers = self._resolve_headers()
+        self.status.header_names = tuple(headers)
+        return headers
+
+    def _unset_secret(self) -> policy.Blocked | None:
+        """What keeps it from sending even before there is anything to send, if anything does."""
+        if self._headers is None:
+            try:
+                self._take_headers()
+            except ConfigError as error:
+                return _cannot_send(self._settings, error)
+        return None
 
     async def _deliver(self, taken: Taken, settings: DestinationSettings) -> None:
         """One batch, from its rows to their fate. `taken` is not in flight after it."""
@@ -266,8 +238,7 @@ class Courier:
             try:
                 headers = self._headers
                 if headers is None:
-                    headers = self._headers = self._resolve_headers()
-                    self.status.header_names = tuple(headers)
+                    headers = self._take_headers()
                 learnt = self._learnt
                 encoding = batches.encoding_of(taken.rows, settings, learnt)
                 batch = await batches.build(taken.rows, settings, encoding)
@@ -277,10 +248,7 @@ class Courier:
                     return batch, outcome
                 return await self._try_other(taken, settings, headers, batch, outcome, learnt)
             except ConfigError as error:
-                return None, policy.Blocked(
-                    f"{settings.name}: {error.message}; it is looked at again by itself, "
-                    "and at once on a reload"
-                )
+                return None, _cannot_send(settings, error)
             except Exception as error:
                 log.exception("batch_failed", destination=settings.name, spans=taken.spans)
                 return None, policy.Blocked(_own_fault(error))
@@ -477,6 +445,13 @@ class Courier:
                     was=before.value,
                     seconds=seconds,
                 )
+
+
+def _cannot_send(settings: DestinationSettings, error: ConfigError) -> policy.Blocked:
+    return policy.Blocked(
+        f"{settings.name}: {error.message}; it is looked at again by itself, "
+        "and at once on a reload"
+    )
 
 
 def _own_fault(error: Exception) -> str:

@@ -8,7 +8,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from relay.config import DestinationConfig, resolve_headers
-from relay.deliver.courier import Backlog, Courier
+from relay.deliver.courier import Courier
+from relay.deliver.seams import Backlog
 from relay.deliver.settings import DestinationSettings
 from relay.deliver.upstream import Upstream
 from relay.errors import ConfigError, SecretUnset

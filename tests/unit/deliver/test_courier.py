@@ -148,6 +148,31 @@ async def test_courier_sends_with_the_next_request_what_gathered_during_the_last
         assert backlog.settled == [1, 2, 3, 4]
 
 
+async def test_courier_is_blocked_by_an_unset_secret_before_there_is_anything_to_send(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    secrets: list[str] = []
+
+    def resolve() -> dict[str, str]:
+        if not secrets:
+            raise SecretUnset("secret ${env:TOKEN} is not set")
+        return {"Authorization": secrets[0]}
+
+    upstream, clock = ScriptedUpstream(), Clock()
+    courier = Courier(settings(), backlog, upstream, resolve, sleep=clock.sleep, pace_seconds=0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(courier.run)
+        await anyio.wait_all_tasks_blocked()
+        assert courier.status.state == "blocked"
+        assert "TOKEN" in courier.status.reason
+        secrets.append("Bearer now")
+        courier.wake()
+        await anyio.wait_all_tasks_blocked()
+        assert courier.status.state == "idle"
+        assert courier.status.reason == ""
+        tasks.cancel_scope.cancel()
+
+
 async def test_courier_starts_small_batches_so_often_only_and_the_first_at_once(
     settings: Settings, row: Row, backlog: Any
 ) -> None:

@@ -1,0 +1,55 @@
+"""What a courier stands between, as it needs them: the backlog it takes from, the way it sends."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from relay.deliver import batches, policy
+from relay.deliver.settings import DestinationSettings
+from relay.records import DeadLetter, Taken
+
+
+class Backlog(Protocol):
+    """What one destination is owed."""
+
+    @property
+    def name(self) -> str:
+        """The destination's name."""
+        ...
+
+    async def wait(self) -> None:
+        """Return when there may be something to take. May be cancelled."""
+        ...
+
+    async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
+        """The next rows, now in flight; None when nothing is owed."""
+        ...
+
+    def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
+        """`taken` was delivered with HTTP `status`: it is owed no more."""
+        ...
+
+    def settle_with(
+        self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
+    ) -> None:
+        """As `settle`, and `dead` is set aside in the same step."""
+        ...
+
+    def give_back(self, taken: Taken) -> None:
+        """`taken` is owed as before."""
+        ...
+
+
+class Exchanges(Protocol):
+    """The way to the upstream: `upstream.Upstream`, or a double of it."""
+
+    def update(self, settings: DestinationSettings) -> None:
+        """Use `settings` from the next exchange on."""
+        ...
+
+    async def send(self, batch: batches.Batch, headers: Mapping[str, str]) -> policy.Outcome:
+        """One exchange."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        ...
