@@ -25,6 +25,7 @@ test: $(STAMP)  ## all tests that need no container
 
 test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and exporters; needs Docker
 	@scripts/docker
+	@scripts/proxies
 	@$(BIN)/python -m tests.e2e.images
 	@$(BIN)/python -m tests.e2e.sender_builds
 	@$(BIN)/python scripts/wheel.py

@@ -89,7 +89,10 @@ class CollectorApp:
             query=scope["query_string"].decode("latin-1"),
             headers=tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
         )
-        request.encoding = find_encoding(request.headers, self.rules)
+        # What the sender meant, also where this vendor does not take it.
+        request.encoding = find_encoding(request.headers, self.rules) or find_encoding(
+            request.headers, Rules()
+        )
         exchange = _Exchange(self, request, scope, receive, send)
         try:
             if request.path not in self._paths:
@@ -125,9 +128,8 @@ class CollectorApp:
                 headers={"allow": "POST"},
             )
         check_required_headers(request.headers, rules)
-        if request.encoding is None or (
-            request.path in rules.protobuf_paths and request.encoding is Encoding.JSON
-        ):
+        encoding = find_encoding(request.headers, rules)
+        if encoding is None or (request.path in rules.protobuf_paths and encoding is Encoding.JSON):
             raise Refused(415, _type_demand(rules, request.path), cause=Cause.MEDIA_TYPE)
         request.content_encoding = find_coding(request.headers, rules)
         limit_bytes = rules.max_body_bytes
@@ -137,9 +139,9 @@ class CollectorApp:
         request.decoded_bytes = len(body)
         if self.journal.keep == "spans":
             request.body = body
-        decoded = self._decode(body, request.encoding, rules.ids)
+        decoded = self._decode(body, encoding, rules.ids)
         for check in rules.span_checks:
-            check(body, request.encoding, len(decoded.span_ids) // KEY_BYTES)
+            check(body, encoding, len(decoded.span_ids) // KEY_BYTES)
         request.message = decoded.message
         request.unknown_keys = decoded.unknown_keys
         request.span_ids = decoded.span_ids

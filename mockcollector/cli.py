@@ -192,8 +192,9 @@ def _build_profile(
     name: str | None, token: str | None, options: dict[str, str | bool]
 ) -> known_profiles.Profile | None:
     if name is None:
-        if options:
-            raise click.UsageError("--profile-option needs --profile")
+        if options or token is not None:
+            option = "--profile-option" if options else "--token"
+            raise click.UsageError(f"{option} needs --profile")
         return None
     try:
         return known_profiles.build(name, token, **options)

@@ -57,7 +57,7 @@ class SecretUnset(ConfigError):
 
 
 class Refusal(RelayError):
-    """A request refused as a whole: HTTP status and google.rpc code (CONTRACTS 3.8, 3b).
+    """A request refused as a whole: HTTP status and google.rpc code (OTLP 1.11, "Failures").
 
     `message` goes to the sender: it names positions and paths, never bytes of the body.
     """

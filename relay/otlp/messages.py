@@ -37,7 +37,7 @@ class AnyValue(_Message, gc=False):
     arrayValue: "ArrayValue | UnsetType" = UNSET
     kvlistValue: "KeyValueList | UnsetType" = UNSET
     bytesValue: str | UnsetType = UNSET
-    stringValueStrindex: Int32 | UnsetType = UNSET  # profiles only; carried (CONTRACTS 6.10)
+    stringValueStrindex: Int32 | UnsetType = UNSET  # of profiles; carried unchanged
     stringValue: str | UnsetType = UNSET
 
 
