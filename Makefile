@@ -28,6 +28,7 @@ test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and expor
 	@scripts/proxies
 	@$(BIN)/python -m tests.e2e.images
 	@$(BIN)/python -m tests.e2e.sender_builds
+	@$(BIN)/python -m tests.e2e.phoenix
 	@$(BIN)/python scripts/wheel.py
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import anyio
 import pytest
+from click.testing import CliRunner, Result
 
 from mockcollector.server import MockCollector
+from relay.cli import main
 from relay.config import DestinationConfig, ListenAddress
 from relay.destinations import connection
 from relay.destinations.report import Report
@@ -133,6 +135,17 @@ def check(endpoint: str, *, preset: str | None = None, **more: Any) -> Report:
     return anyio.run(run)
 
 
+def doctor(folder: Path, endpoint: str) -> Result:
+    """The command that a user types, in this process."""
+    config = folder / "relay.toml"
+    config.write_text('state_dir = "state"\n')
+    return CliRunner().invoke(
+        main,
+        ["doctor", "--config", str(config), "--endpoint", endpoint, "--timeout", "2s",
+         "--header", f"Authorization=Bearer {CANARY}"],
+    )  # fmt: skip
+
+
 def assert_failed(report: Report, step: str, *words: str) -> None:
     """It failed at `step`, and both sentences together say `words`; no secret in any of it."""
     said = f"{report.wrong} | {report.remedy}"
@@ -167,16 +180,19 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("answer", "step", "words"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS])  # fmt: skip
 def test_connection_says_what_an_answer_means(
-    answer: Callable[[bytes], bytes | None], step: str, words: tuple[str, ...]
+    tmp_path: Path, answer: Callable[[bytes], bytes | None], step: str, words: tuple[str, ...]
 ) -> None:
     with Raw(answer).run() as server:
         path = "/otlp" if "/v1/traces" in words else "/v1/traces"
-        report = check(f"http://127.0.0.1:{server.port}{path}")
+        endpoint = f"http://127.0.0.1:{server.port}{path}"
+        report = check(endpoint)
+        shown = doctor(tmp_path, endpoint)
 
-    steps = {"http", "auth", "encoding", "request"}
-    assert report.steps[-1].name in steps
-    assert_failed(report, report.steps[-1].name, *words)
-    assert report.steps[-1].name == step
+    assert_failed(report, step, *words)
+    assert shown.exit_code == 1
+    assert report.wrong in shown.output
+    assert report.remedy in shown.output
+    assert CANARY not in shown.output
 
 
 def test_connection_passes_and_tells_every_step_with_its_time() -> None:
