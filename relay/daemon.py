@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from relay.config import (
 from relay.config.load import load
 from relay.counters import Counters
 from relay.deliver.fleet import Fleet
+from relay.destinations.connection import test_configured
 from relay.enrich import Enrich, attributes_from_environment, detect
 from relay.errors import ConfigError, RelayError
 from relay.ingest import Ingest
@@ -107,7 +109,7 @@ class Daemon:
         self._stop_asked = anyio.Event()
         self._is_stopping = False
         self._changing = anyio.Lock()  # one reload at a time, whoever asks for it
-        own_id = secrets.token_hex(8)
+        self._own_id = own_id = secrets.token_hex(8)
         self._pipeline = Pipeline(
             Check(config.ingest.malformed_ids),
             make_enrich(config.enrich, environ),
@@ -245,6 +247,20 @@ class Daemon:
             await self._fleet.set_paused(name, is_paused=is_paused)
         log.info("pause_changed", destination=name, is_paused=is_paused)
         return self.destination(name)
+
+    async def test(self, name: str, *, send_span: bool) -> dict[str, Any]:
+        """Test the connection to a configured destination with this process's secrets."""
+        configured = self._configured(name)
+        if configured is None:
+            raise UnknownDestination(f"there is no destination {name!r}")
+        report = await test_configured(
+            configured,
+            self._environ,
+            send_span=send_span,
+            own_addresses=self._config.ingest.listen,
+            own_id=self._own_id,
+        )
+        return asdict(report)
 
     async def remove(self, name: str, *, drop: bool) -> dict[str, Any]:
         """Take up that a destination is gone, and drop or keep what waits for it."""

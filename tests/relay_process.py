@@ -121,13 +121,19 @@ class Relay:
 
     def get(self, path: str, *, parse: bool = True, token: str | None = None) -> tuple[int, Any]:
         """GET from the admin listener with the token of the state directory."""
+        return self.ask("GET", path, parse=parse, token=token)
+
+    def ask(
+        self, method: str, path: str, *, parse: bool = True, token: str | None = None
+    ) -> tuple[int, Any]:
+        """Any request to the admin listener, likewise."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
         try:
             headers = {}
             if parse:
                 known = (self.state_dir / "admin-token").read_text().strip()
                 headers["Authorization"] = f"Bearer {known if token is None else token}"
-            connection.request("GET", path, headers=headers)
+            connection.request(method, path, headers=headers)
             response = connection.getresponse()
             text = response.read()
             return response.status, json.loads(text) if parse else text.decode()

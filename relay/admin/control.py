@@ -6,6 +6,10 @@
     GET    /api/destinations/NAME                what it is owed, also when it is gone from there
     DELETE /api/destinations/NAME?waiting=keep   it is gone from there: what becomes of what waits
     POST   /api/destinations/NAME/pause | resume
+    POST   /api/destinations/NAME/test?span=true the connection test, with the daemon's own secrets
+
+Only a configured destination can be tested here: with an endpoint of the caller's choice the token
+of this API would send any secret that the daemon may read anywhere.
 
 404: no such destination. 409: refused, with the reason; nothing was changed.
 """
@@ -54,6 +58,9 @@ class Control(Protocol):
     async def set_paused(self, name: str, *, is_paused: bool) -> dict[str, Any]:
         """Pause or resume, kept over restarts. Raises UnknownDestination, ControlRefused."""
 
+    async def test(self, name: str, *, send_span: bool) -> dict[str, Any]:
+        """The report of the connection test. Raises UnknownDestination."""
+
     async def remove(self, name: str, *, drop: bool) -> dict[str, Any]:
         """Take up that a destination is gone; drop or keep what waits for it.
 
@@ -89,6 +96,13 @@ def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list
     async def resume(request: Request) -> Response:
         return document(await control.set_paused(request.path_params["name"], is_paused=False))
 
+    async def test(request: Request) -> Response:
+        send_span = request.query_params.get("span", "false")
+        if send_span not in ("true", "false"):
+            return failure(400, "span is true or false")
+        name = request.path_params["name"]
+        return document(await control.test(name, send_span=send_span == "true"))
+
     one = "/api/destinations/{name}"
     return [
         Route("/api/reload", authorized(reload), methods=["POST"]),
@@ -96,6 +110,7 @@ def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list
         Route(one, authorized(remove), methods=["DELETE"]),
         Route(f"{one}/pause", authorized(pause), methods=["POST"]),
         Route(f"{one}/resume", authorized(resume), methods=["POST"]),
+        Route(f"{one}/test", authorized(test), methods=["POST"]),
     ]
 
 

@@ -9,10 +9,10 @@ import click
 
 from relay.cli.options import printable
 from relay.config import Config, DestinationConfig, resolve_headers
-from relay.destinations.connection import test_connection
+from relay.destinations.connection import test_configured, test_connection
 from relay.destinations.report import Report, Step
 from relay.errors import SecretUnset
-from relay.presets import Preset, find
+from relay.presets import Preset
 
 MARKS: Final = {"ok": "ok", "failed": "FAILED", "skipped": "-", "warning": "note"}
 
@@ -49,7 +49,7 @@ def run_test(
     return anyio.run(test)
 
 
-def test_configured(
+def run_configured(
     destination: DestinationConfig,
     config: Config,
     *,
@@ -57,8 +57,17 @@ def test_configured(
     on_step: Callable[[Step], None] | None,
 ) -> Report:
     """The test of a destination as the configuration has it, with what its preset knows."""
-    preset = find(destination.preset) if destination.preset else None
-    return run_test(destination, config, preset, send_span=send_span, on_step=on_step)
+
+    async def test() -> Report:
+        return await test_configured(
+            destination,
+            os.environ,
+            send_span=send_span,
+            own_addresses=config.ingest.listen,
+            on_step=on_step,
+        )
+
+    return anyio.run(test)
 
 
 def tell_step(step: Step) -> None:

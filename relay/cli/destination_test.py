@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from relay.cli.connection import tell_step, tell_verdict, test_configured
+from relay.cli.connection import run_configured, tell_step, tell_verdict
 from relay.cli.destination_names import configured, exit_unknown
 from relay.cli.options import config_option, json_option, load_or_exit
 
@@ -24,7 +24,7 @@ def test(name: str, config_path: str | None, as_json: bool, with_span: bool) -> 
     config = load_or_exit(config_path)
     destination = configured(name, config) or exit_unknown(name, config)
     on_step = None if as_json else tell_step
-    report = test_configured(destination, config, send_span=with_span, on_step=on_step)
+    report = run_configured(destination, config, send_span=with_span, on_step=on_step)
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
     else:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon
-from relay.cli.connection import MARKS, run_test, tell_step, tell_verdict, test_configured
+from relay.cli.connection import MARKS, run_configured, run_test, tell_step, tell_verdict
 from relay.cli.destination_add import read_or_refuse
 from relay.cli.destination_ask import preset_of
 from relay.cli.destination_flags import destination_options, table_of
@@ -96,7 +96,7 @@ def test_named(
     for destination in chosen:
         if on_step:
             click.echo(printable(f"\n{destination.name}: {destination.shown_endpoint}"))
-        report = test_configured(destination, config, send_span=with_span, on_step=on_step)
+        report = run_configured(destination, config, send_span=with_span, on_step=on_step)
         reports[destination.name] = report
         if on_step:
             tell_verdict(report)

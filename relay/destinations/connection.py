@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from relay.compression import gzip_level_1
-from relay.config import DestinationConfig, ListenAddress, points_at
+from relay.config import DestinationConfig, ListenAddress, points_at, resolve_headers
 from relay.destinations import answers, loops
 from relay.destinations.answers import Asked, EmptyRefused, EncodingRefused, Taken, Verdict, Wrong
 from relay.destinations.dialling import Line, Target, dial
@@ -25,12 +25,12 @@ from relay.destinations.payload import ProbeSpan, body_of
 from relay.destinations.read_back import READ_BACK_SECONDS, read_back
 from relay.destinations.report import EncodingName, Recorder, Report, Step, StepFailed, StepName
 from relay.errors import ConfigError
-from relay.presets import Preset
+from relay.presets import Preset, find
 from relay.records import Encoding
 from relay.secrets import mask_url
 from relay.transport.heads import request_head
 
-__all__ = ["Report", "Step", "refused", "test_connection"]
+__all__ = ["Report", "Step", "refused", "test_configured", "test_connection"]
 
 _OF_ONE_ANSWER: tuple[StepName, ...] = ("http", "auth", "encoding", "request")
 _WORDS = {Encoding.JSON: "JSON", Encoding.PROTOBUF: "protobuf"}
@@ -70,6 +70,32 @@ async def test_connection(  # noqa: PLR0913 - all but the destination have defau
     except ConfigError as error:
         return refused(error, tuple(record.steps))
     return Report(tuple(record.steps), passed=True, encoding=_NAMES[encoding])
+
+
+async def test_configured(
+    destination: DestinationConfig,
+    environ: Mapping[str, str],
+    *,
+    send_span: bool = False,
+    own_addresses: Sequence[ListenAddress] = (),
+    own_id: str = "",
+    on_step: Callable[[Step], None] | None = None,
+) -> Report:
+    """The test of a destination as it is configured: its preset, its secrets read now."""
+    try:
+        headers = resolve_headers(destination, environ)
+    except ConfigError as error:
+        return refused(error)
+    return await test_connection(
+        destination,
+        headers=headers,
+        preset=find(destination.preset) if destination.preset else None,
+        send_span=send_span,
+        own_addresses=own_addresses,
+        own_id=own_id,
+        on_step=on_step,
+        environ=environ,
+    )
 
 
 def refused(error: ConfigError, steps: tuple[Step, ...] = ()) -> Report:

@@ -357,6 +357,34 @@ def test_doctor_shows_each_step_and_ends_with_0_or_1(tmp_path: Path) -> None:
     assert CANARY not in passed.stdout + as_json.stdout + failed.stdout + one.stdout
 
 
+def test_admin_api_tests_a_configured_destination_and_no_other(tmp_path: Path) -> None:
+    required = {"authorization": f"Bearer {CANARY}"}
+    with MockCollector(required_headers=required) as upstream:
+        good = {"endpoint": upstream.endpoint, "headers": {"Authorization": "Bearer ${env:TOKEN}"}}
+        bad = {"endpoint": upstream.endpoint}
+        relay = Relay(tmp_path, {"good": good, "bad": bad}, environ={"TOKEN": CANARY})
+        with relay:
+            passed = relay.ask("POST", "/api/destinations/good/test")
+            failed = relay.ask("POST", "/api/destinations/bad/test")
+            unknown = relay.ask("POST", "/api/destinations/other/test")
+
+    assert (passed[0], passed[1]["passed"]) == (200, True)
+    assert (failed[0], failed[1]["passed"]) == (200, False)
+    assert "401" in failed[1]["wrong"]
+    assert unknown[0] == 404
+    assert CANARY not in repr((passed, failed)) + relay.log()
+
+
+def test_connection_says_that_the_dataset_header_is_missing() -> None:
+    preset = PRESETS["axiom"]
+    token = {"Authorization": preset.headers[0].fill("xaat-mock")}
+    with MockCollector(profile="axiom") as upstream:
+        report = check(upstream.endpoint, preset="axiom", headers=token)
+
+    assert not report.passed
+    assert "dataset" in (report.wrong + report.remedy).lower()
+
+
 def test_destination_test_is_the_same_test_for_one(tmp_path: Path) -> None:
     with MockCollector() as upstream:
         relay = Relay(tmp_path, {"up": {"endpoint": upstream.endpoint}})
