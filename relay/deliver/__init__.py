@@ -21,11 +21,16 @@ should look, so the state and its reason are in the status and in one log line. 
 the same, after five seconds and then less often, down to once a minute, because the cure may be
 on the other side. A reload or a resume probes at once.
 
+**The other encoding.** With `encoding = "auto"` a batch goes as it came in. Where an upstream
+answers 415, 400 or 422, the same rows are sent once in the other encoding; if that passes it is
+remembered until the settings change, and the status says so.
+
 **What is set aside.** Only spans that the upstream itself refused inside a success (OTLP's
 partial success). It says how many, never which, so the whole batch becomes one dead letter that
 says "N of M".
 
-The files: `courier` is the loop and keeps the destination's status; `batches` turns rows into a
+The files: `fleet` keeps a courier for each destination; `courier` is the loop and keeps the
+destination's status, `seams` what it stands between; `batches` turns rows into a
 request body; `upstream` is one HTTP exchange; `policy` says what an answer means and how long to
 pause, without any I/O; `failures` turns foreign exceptions into such an outcome; `network` is the
 byte stream under the exchange, which notes how far it got; `settings` is what the daemon passes.
