@@ -128,6 +128,7 @@ class Daemon:
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
         self._fleet = Fleet(buffer.destination, environ, own_id)
+        buffer.health = self._fleet.health
 
     async def run(
         self, ingest_sockets: list[socket.socket], admin_sockets: list[socket.socket]

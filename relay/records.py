@@ -167,6 +167,18 @@ class Taken:
         return sum(row.spans for row in self.rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the buffer must know of a destination when space is short.
+
+    `failing_since_ns` is 0 while it is healthy, else the wall clock when it began to wait, to be
+    blocked or to be paused. `hold_ns` is how long rows are held for it then; None is for ever.
+    """
+
+    failing_since_ns: int = 0
+    hold_ns: int | None = None
+
+
 class DestinationState(enum.StrEnum):
     """What a courier is doing, as status, metrics and the page say it."""
 
@@ -188,6 +200,7 @@ class DestinationStatus:
     state: DestinationState = DestinationState.IDLE
     reason: str = ""  # one sentence, with the upstream's own words, masked
     since_ns: int = 0
+    failing_since_ns: int = 0  # when it left idle and delivering; 0: it is healthy
     next_try_ns: int = 0
     last_success_ns: int = 0
     last_status: int = 0

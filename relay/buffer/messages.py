@@ -1,5 +1,6 @@
 """What the event loop tells the writer's thread, and what that tells back: plain values."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -7,7 +8,7 @@ from relay.buffer.rows import Group
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Totals
 from relay.errors import BufferError_
-from relay.records import Request
+from relay.records import Health, Request
 from relay.views import LetterCount
 
 
@@ -60,6 +61,11 @@ Message = Append | Flush | Corrupt | Reload | Stop
 
 class Events(Protocol):
     """The event loop's side. Called from the writer's thread."""
+
+    @property
+    def health(self) -> Callable[[], Mapping[str, Health]]:
+        """How each configured destination fares: asked when space is short."""
+        ...
 
     def committed(self, appends: list[Append], group: Group) -> None:
         """All of `appends` are on disk, as the rows of `group`."""

@@ -6,34 +6,33 @@ answers what memory cannot.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import anyio
 import anyio.to_thread
-import apsw
 
 from relay.buffer import owed, reader, traces
+from relay.buffer.asking import Asking
 from relay.buffer.backlog import Backlog
-from relay.buffer.messages import Answer, Append, Corrupt, Flush, Reload, Stop
+from relay.buffer.messages import Answer, Append, Flush, Reload, Stop
 from relay.buffer.moves import PendingMoves
 from relay.buffer.place import Place
-from relay.buffer.reader import Budget, Chunk, Job, Reader
+from relay.buffer.reader import Budget, Chunk, Reader
 from relay.buffer.rows import Group
-from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
+from relay.buffer.schema import DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.tail import Tail
 from relay.buffer.values import Loaded, Totals
 from relay.buffer.writer import Writer
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull, BufferUnavailable
-from relay.records import DeadLetter, OwedRange, Request, StoredRow
+from relay.records import DeadLetter, Health, OwedRange, Request, StoredRow
 from relay.views import BufferStatistics, RecentTrace, StoredLetter, TracePlace
 
-Result = TypeVar("Result")
 Start = Literal["auto", "beginning", "end"]
 
 
@@ -54,6 +53,8 @@ class Buffer:
     ) -> None:
         self.settings = settings
         self.last_row = 0
+        # The couriers' account of themselves, put here by the daemon; any thread may ask.
+        self.health: Callable[[], Mapping[str, Health]] = dict
         self._counters = counters
         self._clock_ns = clock_ns
         self._place = Place(state_dir)
@@ -79,6 +80,7 @@ class Buffer:
         self._reader = Reader(
             self._place.database, vfs=vfs, generation=lambda: self._writer.generation
         )
+        self._asking = Asking(self._reader, self._writer, self)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -113,7 +115,7 @@ class Buffer:
         """Commit what waits and the ranges that moved, write back the WAL, unlock; safe twice."""
         if not self._is_open:
             return
-        self._bind()
+        self.bind()
         with anyio.CancelScope(shield=True):
             if not self._is_closing:
                 self._is_closing = True
@@ -126,7 +128,7 @@ class Buffer:
 
     async def wait_failed(self) -> None:
         """Never return; raise what killed the writer's thread: then the process must end."""
-        self._bind()
+        self.bind()
         await self._ended.wait()
         if self._death is not None:
             raise self._death
@@ -149,15 +151,16 @@ class Buffer:
         """
         if not request.pieces and not request.rejected:
             return
-        self._must_be_open()
+        self.must_be_open()
         if self._writer.is_full:
             raise BufferFull
-        answer = self._bind().create_future()
+        answer = self.bind().create_future()
         size = sum(len(piece.body) for piece in request.pieces)
         self._writer.put(Append(request, size, answer))
         await answer
 
-    def _must_be_open(self) -> None:
+    def must_be_open(self) -> None:
+        """Raise BufferUnavailable when nothing can be asked or kept any more."""
         if self._death is not None:
             raise BufferUnavailable("the buffer's writer has died")
         if not self._is_open or self._is_closing:
@@ -226,62 +229,32 @@ class Buffer:
         Raises BufferUnavailable when the disk cannot be read.
         """
         destinations = traces.standings(self._backlogs, self._moves)
-        finding = await traces.find(self._ask, trace_id)
+        finding = await traces.find(self._asking.ask, trace_id)
         return traces.places(finding, destinations)
 
     async def recent_traces(self, limit: int = 50) -> list[RecentTrace]:
         """The newest distinct traces, newest first. Raises BufferUnavailable."""
-        return await traces.recent(self._ask, before_row=self.last_row + 1, limit=limit)
+        return await traces.recent(self._asking.ask, before_row=self.last_row + 1, limit=limit)
 
     async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:
         """Those of `rows` that are kept and whole, in order. Raises BufferUnavailable."""
         found: list[StoredRow] = []
         for row in sorted(set(rows)):
-            kept = self._tail.get(row) or await self._ask(partial(_row, row))
+            kept = self._tail.get(row) or await self._asking.read_row(row)
             if kept is not None:
                 found.append(kept)
         return found
 
     async def dead_letters(self, limit: int = 100) -> list[StoredLetter]:
         """The newest dead letters, newest first. Raises BufferUnavailable."""
-        return await self._ask(lambda connection: reader.list_letters(connection, limit))
-
-    async def _ask(self, question: Callable[[apsw.Connection], Result]) -> Result:
-        """Ask the reader's thread. Raises BufferUnavailable for whatever the disk says."""
-        self._must_be_open()
-        loop = self._bind()
-        future: asyncio.Future[Result] = loop.create_future()
-
-        def told(result: Result | None, error: BaseException | None) -> None:
-            self._post(_resolve, future, result, error)
-
-        generation = self._writer.generation
-        self._reader.ask(Job(question, told))
-        try:
-            return await future
-        except CORRUPT_ERRORS as error:
-            replaced = loop.create_future()
-            self._writer.put(Corrupt(generation, str(error), replaced))
-            await replaced
-            raise BufferUnavailable("the buffer's file was damaged and was replaced") from error
-        except DISK_ERRORS as error:
-            raise BufferUnavailable(f"the buffer cannot be read: {error}") from error
+        return await self._asking.ask(lambda connection: reader.list_letters(connection, limit))
 
     # -- what backlogs call -------------------------------------------------------------------
 
     async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
         """Rows from memory if they are there, else from disk; None: the file was replaced."""
         chunk = self._tail.read(first_row, last_row, budget)
-        if chunk is not None:
-            return chunk
-        generation = self._writer.generation
-        try:
-            chunk = await self._ask(partial(_rows, first_row, last_row, budget))
-        except BufferUnavailable:
-            if generation != self._writer.generation:
-                return None
-            raise
-        return chunk if generation == self._writer.generation else None
+        return chunk or await self._asking.read_chunk(first_row, last_row, budget)
 
     def moved(
         self,
@@ -320,11 +293,8 @@ class Buffer:
         if row not in self._oldest and self._loop is not None and not self._is_closing:
             known = max(self._oldest.values(), default=0)
             self._oldest = {row: known}  # until the answer comes
-            self._reader.ask(
-                Job(
-                    lambda connection: reader.first_received_ns(connection, row),
-                    partial(self._post, self._found_oldest, row),
-                )
+            self._asking.look_up(
+                partial(reader.first_received_ns, first_row=row), partial(self._found_oldest, row)
             )
         return self._oldest.get(row)
 
@@ -338,8 +308,8 @@ class Buffer:
 
     async def flush(self) -> None:
         """Return when everything that moved is on disk. Raises BufferUnavailable."""
-        self._must_be_open()
-        answer = self._bind().create_future()
+        self.must_be_open()
+        answer = self.bind().create_future()
         self._writer.put(Flush(answer))
         await answer
 
@@ -362,31 +332,31 @@ class Buffer:
 
     def committed(self, appends: list[Append], group: Group) -> None:
         """Called in the writer's thread."""
-        self._post(self._on_committed, appends, group)
+        self.post(self._on_committed, appends, group)
 
     def refused(self, answers: list[Answer], error: BufferError_) -> None:
         """Called in the writer's thread."""
         if answers:
-            self._post(self._on_refused, answers, error)
+            self.post(self._on_refused, answers, error)
 
     def done(self, answers: list[Answer]) -> None:
         """Called in the writer's thread."""
         if answers:
-            self._post(self._on_done, answers)
+            self.post(self._on_done, answers)
 
     def appeared(self, last_row: int, sums: Totals) -> None:
         """Called in the writer's thread."""
-        self._post(self._on_rows, last_row, sums, ())
+        self.post(self._on_rows, last_row, sums, ())
 
     def replaced(self, last_row: int) -> None:
         """Called in the writer's thread."""
-        self._post(self._on_replaced, last_row)
+        self.post(self._on_replaced, last_row)
 
     def died(self, error: BaseException | None) -> None:
         """Called in the writer's thread, as its last act."""
         if error is not None:
             self._death = error
-            self._post(self._ended.set)
+            self.post(self._ended.set)
 
     def _on_committed(self, appends: list[Append], group: Group) -> None:
         sums = Totals(
@@ -433,13 +403,14 @@ class Buffer:
 
     # -- the loop -----------------------------------------------------------------------------
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """The event loop that everything here belongs to."""
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         return loop
 
-    def _post(self, call: Callable[..., Any], *arguments: Any) -> None:
+    def post(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Run `call` in the event loop; before there is one, nobody waits for anything."""
         loop = self._loop
         if loop is None:
@@ -449,20 +420,3 @@ class Buffer:
             loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             return  # the loop has ended: so have all who waited
-
-
-def _rows(first_row: int, last_row: int, budget: Budget, connection: apsw.Connection) -> Chunk:
-    return reader.read_rows(connection, first_row, last_row, budget)
-
-
-def _row(row: int, connection: apsw.Connection) -> StoredRow | None:
-    return reader.read_one(connection, row)
-
-
-def _resolve(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)

@@ -33,7 +33,7 @@ from relay.deliver import batches, policy
 from relay.deliver.seams import Backlog, Exchanges
 from relay.deliver.settings import DestinationSettings
 from relay.errors import ConfigError
-from relay.records import DeadLetter, DestinationState, DestinationStatus, Taken
+from relay.records import DeadLetter, DestinationState, DestinationStatus, Health, Taken
 from relay.secrets import mask_url
 
 log = structlog.stdlib.get_logger(__name__)
@@ -43,6 +43,7 @@ MAX_WARNINGS = 5
 # much CPU as ten small requests coming in. The first one after a pause goes at once.
 PACE_SECONDS = 0.01
 PACED_BELOW_BYTES = 256 * 1024
+HEALTHY = (DestinationState.IDLE, DestinationState.DELIVERING)
 IN_TROUBLE = (DestinationState.WAITING, DestinationState.BLOCKED)
 
 
@@ -129,6 +130,11 @@ class Courier:
         self._learnt = batches.LearntEncodings()
         self._show_warnings()
         self.wake()
+
+    def health(self) -> Health:
+        """How it fares, for the buffer when space is short; may be called from any thread."""
+        hold = self._settings.hold_seconds
+        return Health(self.status.failing_since_ns, None if hold is None else int(hold * 1e9))
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """End `run`: wait so long for the request in flight, then give its rows back."""
@@ -429,6 +435,10 @@ class Courier:
         if state is before:
             return
         since_ns, status.since_ns, status.state = status.since_ns, self._now_ns(), state
+        if state in HEALTHY:
+            status.failing_since_ns = 0
+        elif not status.failing_since_ns:
+            status.failing_since_ns = status.since_ns
         if state is DestinationState.WAITING:
             log.warning("destination_waiting", destination=status.name, reason=reason)
         elif state is DestinationState.BLOCKED:

@@ -13,7 +13,7 @@ from relay.deliver.seams import Backlog
 from relay.deliver.settings import DestinationSettings
 from relay.deliver.upstream import Upstream
 from relay.errors import ConfigError, SecretUnset
-from relay.records import DestinationStatus
+from relay.records import DestinationStatus, Health
 from relay.secrets import Resolver, Secret
 
 # For the request in flight of a destination that is gone: cut off, it would be sent twice.
@@ -110,6 +110,10 @@ class Fleet:
         """What each courier says of itself, by name."""
         return [courier.status for _name, courier in sorted(self._couriers.items())]
 
+    def health(self) -> dict[str, Health]:
+        """How each destination fares, for the buffer; may be called from any thread."""
+        return {name: courier.health() for name, courier in list(self._couriers.items())}
+
     def _settings(self, destination: DestinationConfig) -> DestinationSettings:
         proxy, blocked_reason = "auto", destination.reload_reason
         if isinstance(destination.proxy, Secret):
@@ -132,6 +136,9 @@ class Fleet:
             proxy=proxy,
             max_batch_bytes=destination.max_batch_bytes,
             max_batch_spans=destination.max_batch_spans,
+            concurrency=destination.concurrency,
+            hold_seconds=destination.hold_seconds,
+            max_age_seconds=destination.max_age_seconds,
             special_doubles=destination.special_doubles,
             paused=destination.paused,
             blocked_reason=blocked_reason,

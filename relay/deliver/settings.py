@@ -31,6 +31,9 @@ class DestinationSettings:
     proxy: str = field(default="auto", repr=False)
     max_batch_bytes: int = 4 * 1024 * 1024
     max_batch_spans: int = 8192
+    concurrency: int = 1  # requests in flight at most, while there is a backlog
+    hold_seconds: float | None = 86_400.0  # None: rows are held for it for ever
+    max_age_seconds: float | None = None  # older rows are set aside instead of sent
     special_doubles: SpecialDoubles = "keep"
     paused: bool = False
     blocked_reason: str = ""  # what only a reload can mend: nothing is tried until then

@@ -145,7 +145,9 @@ def test_buffer_opened_outside_of_a_loop_serves_inside_of_one(tmp_path: Path) ->
 async def test_reader_cannot_write(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         with pytest.raises(BufferUnavailable):
-            await buffer._ask(lambda connection: connection.execute("DELETE FROM rows").fetchall())
+            await buffer._asking.ask(
+                lambda connection: connection.execute("DELETE FROM rows").fetchall()
+            )
 
 
 async def test_every_commit_is_synced_once(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ async def test_deliveries_are_dropped_with_the_rows_they_speak_of(tmp_path: Path
             await deliver_all(backlog, at_ns=NOW_NS + number * 10**10)
             await buffer.flush()
         await eventually(lambda: buffer.statistics().rows == 0)
-        count = await buffer._ask(
+        count = await buffer._asking.ask(
             lambda connection: connection.execute("SELECT count(*) FROM deliveries").get
         )
 
