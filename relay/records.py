@@ -4,6 +4,7 @@ Units are in the names; times are nanoseconds since the epoch unless a name says
 """
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class BodyFlag(enum.IntFlag):
     NONE = 0
     SPECIAL_DOUBLES = 1  # an attribute is NaN or ±Infinity (D15)
     DEEP = 2  # nested deeper than 30 levels: must be folded for protobuf upstreams (D5)
+    RELAYED = 4  # it came through other relays, and says through which
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ class Sender:
 
     `is_local` is true only for a loopback peer whose request shows no proxy in between
     (no Forwarded, X-Forwarded-*, Via, X-Real-IP or CF-* header): a tunnel's peer is loopback too.
+    `hops` are the ids of the relays that the request came through, comma-separated.
     """
 
     address: str
     is_local: bool = False
     user_agent: str = ""
     is_connection_test: bool = False
+    hops: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,15 @@ class Answer:
     grpc_code: int = 0
 
 
+def longest_way(ways: Iterable[str]) -> str:
+    """Of ways through relays the one with the most of them.
+
+    One way, not all ids together: a relay in front of forty others would otherwise look like a
+    loop. Spans that go in a circle have the longest way sooner or later.
+    """
+    return max(ways, key=lambda way: way.count(",") + bool(way), default="")
+
+
 class Position(NamedTuple):
     """A place in the log: span number `span` (from 0) of row `row`. Rows start at 1."""
 
@@ -121,7 +134,10 @@ class OwedRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A row as read back: its checksum was right. `body` is unzipped, a fragment as in `Piece`."""
+    """A row as read back: its checksum was right. `body` is unzipped, a fragment as in `Piece`.
+
+    `hops` is the longest way through relays that any of its requests came.
+    """
 
     row: int
     received_ns: int
@@ -129,6 +145,7 @@ class StoredRow:
     flags: BodyFlag
     spans: int
     body: bytes
+    hops: str = ""
 
 
 @dataclass(frozen=True, slots=True)

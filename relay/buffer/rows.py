@@ -17,7 +17,16 @@ import msgspec
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import DamagedRow, Totals
 from relay.compression import unzstd, zstd_1
-from relay.records import BodyFlag, DeadLetter, Encoding, Piece, Request, Signal, StoredRow
+from relay.records import (
+    BodyFlag,
+    DeadLetter,
+    Encoding,
+    Piece,
+    Request,
+    Signal,
+    StoredRow,
+    longest_way,
+)
 
 # Whatever else a row costs on disk: its cells, its share of inner pages, its trace ids' row.
 ROW_OVERHEAD_BYTES = 192
@@ -36,6 +45,7 @@ class Part(NamedTuple):
     is_local: bool
     user_agent: str
     services: tuple[str, ...]
+    hops: str = ""
 
 
 class RowColumns(NamedTuple):
@@ -80,6 +90,7 @@ class _Draft:
     bodies: list[bytes] = field(default_factory=list)
     trace_ids: list[bytes] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    hops: str = ""
 
     def add(self, piece: Piece, request: Request) -> None:
         if self.bodies and self.encoding is Encoding.JSON:
@@ -95,8 +106,12 @@ class _Draft:
                 sender.is_local,
                 sender.user_agent,
                 piece.services,
+                sender.hops,
             )
         )
+        if sender.hops:
+            self.flags |= BodyFlag.RELAYED
+            self.hops = longest_way((self.hops, sender.hops))
         self.bodies.append(piece.body)
         self.trace_ids.append(piece.trace_ids)
         self.raw_bytes += len(piece.body)
@@ -166,7 +181,15 @@ def build_group(
         group.rows.append(columns)
         group.traces.append((row_id, trace_ids))
         group.stored.append(
-            StoredRow(row_id, draft.received_ns, draft.encoding, draft.flags, draft.spans, body)
+            StoredRow(
+                row_id,
+                draft.received_ns,
+                draft.encoding,
+                draft.flags,
+                draft.spans,
+                body,
+                draft.hops,
+            )
         )
         group.need_bytes += (
             len(columns.body) + len(columns.parts) + len(trace_ids) + ROW_OVERHEAD_BYTES
@@ -211,6 +234,9 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
         if checksum(columns) != columns.checksum:
             return _damaged(columns, "the checksum of this row is wrong")
         body = unzstd(columns.body, columns.raw_bytes)
+        hops = ""
+        if columns.flags & BodyFlag.RELAYED:
+            hops = longest_way(part.hops for part in read_parts(columns.parts))
         return StoredRow(
             columns.id,
             columns.received_ns,
@@ -218,6 +244,7 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
             BodyFlag(columns.flags),
             columns.spans,
             body,
+            hops,
         )
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         # The types in a damaged row need not be those of its columns.

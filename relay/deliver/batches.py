@@ -17,7 +17,7 @@ import anyio.to_thread
 from relay.compression import gzip_level_1
 from relay.deliver.settings import DestinationSettings
 from relay.otlp import doubles, transcode
-from relay.records import BodyFlag, Encoding, StoredRow
+from relay.records import BodyFlag, Encoding, StoredRow, longest_way
 
 # Work on more than this goes to a thread: the hop costs about 0.1 ms, gzip at level 1 or a
 # transcoding of as many bytes more than that.
@@ -36,6 +36,7 @@ class Batch:
     content_encoding: str
     spans: int
     rows: int
+    hops: str = ""  # the relays that its spans came through, this one not among them
 
 
 class LearntEncodings:
@@ -131,7 +132,8 @@ def make_batch(
     if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
         content, content_encoding = gzip_level_1(body), "gzip"
     spans = sum(row.spans for row in rows)
-    return Batch(encoding, fragment, content, content_encoding, spans, len(rows))
+    hops = longest_way(row.hops for row in rows)
+    return Batch(encoding, fragment, content, content_encoding, spans, len(rows), hops)
 
 
 def _gzips(settings: DestinationSettings) -> bool:

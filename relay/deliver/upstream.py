@@ -281,7 +281,7 @@ def _headers(
         media_type=batch.encoding.media_type,
         length_bytes=len(batch.content),
         content_encoding=batch.content_encoding,
-        hops=hops,
+        hops=",".join(hop for hop in (batch.hops, hops) if hop),
     )
 
 

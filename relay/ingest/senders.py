@@ -18,6 +18,7 @@ HOPS_HEADER: Final = "otlp-relay-hops"
 _HOPS: Final = HOPS_HEADER.encode()
 _MAX_HOPS: Final = 32
 _MAX_HOPS_BYTES: Final = 4096
+_HOP: Final = re.compile(r"[!-+.-~\-]{1,128}")
 
 _USER_AGENT_CHARACTERS: Final = 256
 _PROXY_HEADERS: Final = frozenset({b"forwarded", b"via", b"x-real-ip"})
@@ -134,7 +135,12 @@ def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool) -> Send
             name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) for name in headers
         )
     user_agent = headers.get(b"user-agent", b"")[:_USER_AGENT_CHARACTERS].decode("latin-1")
-    return Sender(address, is_local, user_agent, is_connection_test)
+    hops = ""
+    if _HOPS in headers:
+        # `refuse_loop` has held its length and the number of ids to the limits.
+        given = headers[_HOPS].decode("latin-1").split(",")
+        hops = ",".join(hop.strip() for hop in given if _HOP.fullmatch(hop.strip()))
+    return Sender(address, is_local, user_agent, is_connection_test, hops)
 
 
 def is_loopback_address(address: str) -> bool:
