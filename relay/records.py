@@ -136,6 +136,7 @@ class OwedRange(NamedTuple):
 class StoredRow:
     """A row as read back: its checksum was right. `body` is unzipped, a fragment as in `Piece`.
 
+    Where only a part of a row is owed, that part: `spans` spans from number `first_span` on.
     `hops` is the longest way through relays that any of its requests came.
     """
 
@@ -145,6 +146,7 @@ class StoredRow:
     flags: BodyFlag
     spans: int
     body: bytes
+    first_span: int = 0
     hops: str = ""
 
 

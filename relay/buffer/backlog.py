@@ -1,5 +1,7 @@
 """One destination's view of the log: what it is owed in, rows to deliver out, settled ranges back.
 
+A row may be owed in part: then only that part is handed out, as a row of its own.
+
 The ranges in memory are the truth; the disk follows with the next commit, after 200 ms at the
 latest. What is in flight is known only here: after a crash it is owed again. Everything runs in
 the event loop, nothing here blocks it.
@@ -9,14 +11,17 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from relay.buffer import owed
+from relay.buffer import owed, parts
+from relay.buffer.gathering import Gathering
 from relay.buffer.owed import Ranges
+from relay.buffer.parts import Parts
 from relay.buffer.reader import Budget, Chunk
 from relay.buffer.values import DamagedRow, LoadedDestination, Totals
 from relay.records import DeadLetter, Encoding, OwedRange, Position, StoredRow, Taken
 from relay.views import BacklogStatistics
 
-DAMAGED_REASON = "damaged_on_disk"
+# How many of the newest rows are looked at for one that is there and in the encoding asked for.
+_NEWEST_LOOKS = 16
 
 
 class Log(Protocol):
@@ -57,36 +62,6 @@ class Log(Protocol):
         ...
 
 
-class _Gathering:
-    """A batch while it grows."""
-
-    def __init__(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
-        self.max_bytes = max_bytes
-        self.max_spans = max_spans
-        self.one_encoding = one_encoding
-        self.rows: list[StoredRow] = []
-        self.damaged: list[DamagedRow] = []
-        self.covered: list[OwedRange] = []
-
-    def budget(self) -> Budget:
-        rows = self.rows
-        encoding: Encoding | None = rows[-1].encoding if rows else None
-        return Budget(
-            self.max_bytes - sum(len(row.body) for row in rows),
-            self.max_spans - sum(row.spans for row in rows),
-            encoding,
-            one_encoding=self.one_encoding,
-            is_first=not rows,
-        )
-
-    def add(self, chunk: Chunk) -> None:
-        for row in chunk.rows:
-            if isinstance(row, StoredRow):
-                self.rows.append(row)
-            else:
-                self.damaged.append(row)
-
-
 class Backlog:
     """What one destination is owed, and what of it is in flight."""
 
@@ -100,6 +75,7 @@ class Backlog:
         self._sums = sums
         self._in_flight_spans = 0
         self._flying: dict[int, StoredRow] = {}
+        self._parts = Parts()
         self._is_removed = False
         self._changed = asyncio.Event()
         self._taking = asyncio.Lock()
@@ -124,6 +100,11 @@ class Backlog:
 
     # -- what couriers call -------------------------------------------------------------------
 
+    @property
+    def has_more(self) -> bool:
+        """Whether anything is owed that is not in flight."""
+        return bool(self._free())
+
     async def wait(self) -> None:
         """Return as soon as something is owed that is not in flight. Ignores `is_paused`."""
         while not self._free():
@@ -140,7 +121,7 @@ class Backlog:
         """
         async with self._taking:
             while free := self._free():
-                batch = _Gathering(
+                batch = Gathering(
                     max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding
                 )
                 for item in free:
@@ -150,6 +131,40 @@ class Backlog:
                 if taken is not None:
                     return taken
             return None
+
+    async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
+        """The last owed row that is not in flight, alone; with `encoding` the last such row.
+
+        None when there is none among the newest few. Raises and may be cancelled as `take`.
+        """
+        async with self._taking:
+            before: OwedRange | None = None
+            for _ in range(_NEWEST_LOOKS):
+                free = owed.subtract(self._free(), (before,) if before is not None else ())
+                if not free:
+                    break
+                start, end = free[-1]
+                newest = (end.row if end.span else end.row - 1) if end is not None else start.row
+                item = OwedRange(max(start, Position(newest)), end)
+                batch = Gathering(max_bytes=0, max_spans=0, one_encoding=False)
+                await self._gather(batch, item)
+                if batch.damaged or (batch.rows and encoding in (None, batch.rows[0].encoding)):
+                    taken = self._claim(batch)
+                    if taken is not None:
+                        return taken
+                before = OwedRange(item.start, None)
+            return None
+
+    async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
+        """`taken` in two parts that stay in flight, the first of about so many spans.
+
+        Cut at the border between rows that is nearest below, inside the row where there is only
+        one. Raises ValueError when it is a single span, TranscodeError when its row cannot be read:
+        then `taken` is in flight as before. May be cancelled.
+        """
+        if len(taken.rows) == 1:
+            self._parts.note(taken.rows[0])
+        return await parts.halve(taken, spans)
 
     def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
         """Delivered, answered with `status`: no longer owed. Never blocks."""
@@ -199,6 +214,7 @@ class Backlog:
         self._is_removed = True
         self._owed, self._in_flight = (), ()
         self._flying.clear()
+        self._parts.clear()
         self._sums, self._in_flight_spans = Totals(), 0
         self._log.forget(self)
         await self._log.flush()
@@ -211,10 +227,41 @@ class Backlog:
             self._sums += sums
             self._wake()
 
+    def evicted(self, ranges: Ranges, sums: Totals) -> None:
+        """`ranges` had to give way undelivered; `sums` is what of them was owed.
+
+        What of it is in flight may still be delivered, which then changes nothing here.
+        """
+        if not _intersection(self._owed, ranges):
+            return
+        self._owed = owed.subtract(self._owed, ranges)
+        self._parts.forget_settled(self._owed)
+        self._sums -= sums
+        self._mend_sums()
+        self._log.moved(self)
+
+    def owe(self, ranges: Ranges, sums: Totals) -> None:
+        """Owe `ranges` again, or for the first time; `sums` is what of them was not owed yet."""
+        if self._is_removed:
+            return
+        self._owed = owed.union((*self._owed, *ranges))
+        self._sums += sums
+        self._log.moved(self)
+        self._wake()
+
+    def skip(self, ranges: Ranges) -> None:
+        """Rows of another destination alone: not owed, and not settled either.
+
+        To be called instead of `rows_added`, before anything can have taken them.
+        """
+        self._owed = owed.subtract(self._owed, ranges)
+        self._log.moved(self)
+
     def restart_after(self, last_row: int) -> None:
         """The file was replaced: what it owed lies in the old one; rows to come are owed."""
         self._owed, self._in_flight = owed.open_from(last_row + 1), ()
         self._flying.clear()
+        self._parts.clear()
         self._sums, self._in_flight_spans = Totals(), 0
 
     # -- inside -------------------------------------------------------------------------------
@@ -228,7 +275,7 @@ class Backlog:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _gather(self, batch: _Gathering, item: OwedRange) -> bool:
+    async def _gather(self, batch: Gathering, item: OwedRange) -> bool:
         """Fill `batch` from one range; returns whether it is full."""
         end = item.end or Position(self._log.last_row + 1)
         last_row = end.row if end.span else end.row - 1
@@ -237,7 +284,7 @@ class Backlog:
             chunk = await self._log.read_chunk(position.row, last_row, batch.budget())
             if chunk is None:
                 return True
-            batch.add(chunk)
+            await batch.add(chunk, item, self._parts)
             stop = min(end, max(position, Position(chunk.next_row)))
             if stop > position:
                 batch.covered.append(OwedRange(position, stop))
@@ -246,7 +293,7 @@ class Backlog:
                 return True
         return False
 
-    def _claim(self, batch: _Gathering) -> Taken | None:
+    def _claim(self, batch: Gathering) -> Taken | None:
         """Put what was read in flight, settle what was damaged or is not there any more."""
         # While rows were read, the backlog may have been removed or the file replaced.
         still_owed = owed.subtract(self._owed, self._in_flight)
@@ -270,7 +317,7 @@ class Backlog:
         letters = [
             DeadLetter(
                 destination=self.name,
-                reason=DAMAGED_REASON,
+                reason=row.reason,
                 words=row.words,
                 spans=row.spans,
                 affected=row.spans,
@@ -303,13 +350,22 @@ class Backlog:
         at_ns: int,
     ) -> None:
         ranges = tuple(ranges)
+        # What gave way while it was in flight has left the sums already.
+        gone = _intersection(ranges, self._owed)
         self._owed = owed.subtract(self._owed, ranges)
-        self._sums -= Totals(
-            len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)
-        )
+        if gone == ranges and not self._parts:
+            self._sums -= Totals(
+                len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)
+            )
+        else:
+            self._sums -= self._parts.sums(gone, rows, left=self._owed)
+            self._parts.forget_settled(self._owed)
+        self._mend_sums()
+        self._log.moved(self, ranges, at_ns=at_ns, status=status, letters=letters)
+
+    def _mend_sums(self) -> None:
         if not owed.clip(self._owed, self._log.last_row):
             self._sums = Totals()
-        self._log.moved(self, ranges, at_ns=at_ns, status=status, letters=letters)
 
 
 def _intersection(ranges: Ranges, wanted: Ranges) -> Ranges:

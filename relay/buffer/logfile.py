@@ -15,11 +15,13 @@ from relay.buffer import owed, schema
 from relay.buffer.letters import LetterBox
 from relay.buffer.moves import Delivery, Move
 from relay.buffer.owed import Ranges
+from relay.buffer.parts import share
 from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Loaded, LoadedDestination, Totals
+from relay.records import Position
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -97,21 +99,34 @@ class LogFile:
         )
 
     def sums(self, ranges: Ranges) -> Totals:
-        """Rows, spans and bytes of `ranges`: two look-ups a range, however long it is."""
+        """Rows, spans and bytes of `ranges`: two look-ups a range, however long it is.
+
+        A row that is in them in part counts as a row, with the share of its bytes.
+        """
         result = Totals()
+        last_row = 0
         for item in owed.clip(ranges, self.last_row):
             if item.end is not None:
-                result += self._before(item.end.row) - self._before(item.start.row)
+                result += self._before(item.end, is_end=True) - self._before(item.start)
+                result.rows -= int(item.start.row == last_row)
+                last_row = item.end.row if item.end.span else item.end.row - 1
         return result
 
-    def _before(self, row: int) -> Totals:
+    def _before(self, place: Position, *, is_end: bool = False) -> Totals:
         found = fetch(
             self.connection,
-            "SELECT rows_before, spans_before, bytes_before FROM rows"
+            "SELECT rows_before, spans_before, bytes_before, id, spans, raw_bytes FROM rows"
             " WHERE id >= ? ORDER BY id LIMIT 1",
-            (row,),
+            (place.row,),
         )
-        return Totals(*found[0]) if found else self.totals
+        if not found:
+            return self.totals
+        rows, spans, raw_bytes, row, row_spans, row_bytes = found[0]
+        if place.span and row == place.row:
+            first = min(place.span, row_spans)
+            part = Totals(int(is_end), first, share(row_bytes, row_spans, 0, first))
+            return Totals(rows, spans, raw_bytes) + part
+        return Totals(rows, spans, raw_bytes)
 
     def oldest_ns(self, ranges: Ranges) -> int:
         """Received time of the first row of `ranges`; 0 when there is none."""

@@ -188,7 +188,7 @@ def build_group(
                 draft.flags,
                 draft.spans,
                 body,
-                draft.hops,
+                hops=draft.hops,
             )
         )
         group.need_bytes += (
@@ -244,7 +244,7 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
             BodyFlag(columns.flags),
             columns.spans,
             body,
-            hops,
+            hops=hops,
         )
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         # The types in a damaged row need not be those of its columns.

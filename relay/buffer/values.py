@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from relay.records import BodyFlag, Encoding
 
+DAMAGED_REASON = "damaged_on_disk"
+
 
 @dataclass(frozen=True, slots=True)
 class DamagedRow:
@@ -16,6 +18,7 @@ class DamagedRow:
     spans: int
     body: bytes
     words: str
+    reason: str = DAMAGED_REASON  # code of the dead letter it becomes
 
 
 @dataclass(slots=True)

@@ -1,0 +1,162 @@
+"""Stretches of spans out of kept fragments, held against whole decoding."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from relay.otlp.ids import trace_ids_of
+from relay.otlp.slicing import slice_spans
+from relay.otlp.transcode import TranscodeError
+from relay.records import Encoding
+from tests.builders import protobuf_twin, request, requests, span, to_body
+
+JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
+# Field 100 of any message, length-delimited: unknown to every schema here.
+UNKNOWN = b"\xa2\x06\x03new"
+
+
+def fragment_of(made: Any) -> bytes:
+    return to_body(made["resourceSpans"])[1:-1]
+
+
+def flat_json(fragment: bytes) -> list[str]:
+    """Each span with all that stands around it, as text."""
+    return [
+        json.dumps([entry.get("resource"), entry.get("schemaUrl"), scope.get("scope"),
+                    scope.get("schemaUrl"), one], sort_keys=True)
+        for entry in json.loads(b"[%b]" % fragment)
+        for scope in entry.get("scopeSpans", [])
+        for one in scope.get("spans", [])
+    ]  # fmt: skip
+
+
+def flat_protobuf(fragment: bytes) -> list[tuple[bytes, ...]]:
+    parsed = ExportTraceServiceRequest.FromString(fragment)
+    return [
+        (
+            entry.resource.SerializeToString(deterministic=True),
+            entry.schema_url.encode(),
+            scope.scope.SerializeToString(deterministic=True),
+            scope.schema_url.encode(),
+            one.SerializeToString(deterministic=True),
+        )
+        for entry in parsed.resource_spans
+        for scope in entry.scope_spans
+        for one in scope.spans
+    ]
+
+
+@given(requests, st.integers(0, 12), st.integers(0, 12))
+def test_stretch_of_json_is_those_spans_with_all_around_them(
+    made: Any, first: int, count: int
+) -> None:
+    fragment = fragment_of(made)
+
+    cut = slice_spans(fragment, JSON, first, count)
+
+    assert flat_json(cut) == flat_json(fragment)[first : first + count]
+
+
+@given(requests, st.integers(0, 12), st.integers(0, 12))
+def test_stretch_of_protobuf_is_those_spans_with_all_around_them(
+    made: Any, first: int, count: int
+) -> None:
+    fragment = protobuf_twin(made).SerializeToString()
+
+    cut = slice_spans(fragment, PROTOBUF, first, count)
+
+    assert flat_protobuf(cut) == flat_protobuf(fragment)[first : first + count]
+
+
+@given(requests, st.integers(0, 12), st.sampled_from([JSON, PROTOBUF]))
+def test_two_stretches_together_are_the_whole(made: Any, border: int, encoding: Encoding) -> None:
+    if encoding is JSON:
+        fragment, flat = fragment_of(made), flat_json
+        left, right = (
+            slice_spans(fragment, JSON, 0, border),
+            slice_spans(fragment, JSON, border, 99),
+        )
+        assert flat(left) + flat(right) == flat(fragment)
+    else:
+        fragment = protobuf_twin(made).SerializeToString()
+        left = slice_spans(fragment, PROTOBUF, 0, border)
+        right = slice_spans(fragment, PROTOBUF, border, 99)
+        assert flat_protobuf(left + right) == flat_protobuf(fragment)
+
+
+def test_stretch_leaves_out_what_holds_no_span_of_it() -> None:
+    one, two = request(span(name="a")), request(span(name="b"), service="other")
+    both = {"resourceSpans": one["resourceSpans"] + two["resourceSpans"]}
+
+    assert slice_spans(fragment_of(both), JSON, 1, 1) == fragment_of(two)
+    twin = protobuf_twin(both).SerializeToString()
+    assert slice_spans(twin, PROTOBUF, 1, 1) == protobuf_twin(two).SerializeToString()
+
+
+def test_stretch_of_protobuf_keeps_unknown_fields_at_every_level() -> None:
+    def field(tag: bytes, payload: bytes) -> bytes:
+        return tag + bytes([len(payload)]) + payload
+
+    def made(name: bytes) -> bytes:
+        return field(b"\x12", field(b"\x2a", name) + UNKNOWN)
+
+    scope = field(b"\x12", made(b"a") + made(b"b") + UNKNOWN)
+    fragment = field(b"\x0a", scope + UNKNOWN)
+
+    cut = slice_spans(fragment, PROTOBUF, 1, 1)
+
+    assert cut.count(UNKNOWN) == 3
+    assert (b"a" + UNKNOWN in cut, b"b" + UNKNOWN in cut) == (False, True)
+
+
+def deep_span(levels: int) -> bytes:
+    """A span with a value of that many levels, written as text: encoders recurse, too."""
+    value = b'{"kvlistValue":{"values":[{"key":"k","value":' * levels
+    value += b'{"stringValue":"{}"}' + b"}]}}" * levels
+    return b'{"traceId":"%b","attributes":[{"key":"k","value":%b}]}' % (b"cd" * 16, value)
+
+
+def around(*spans: bytes) -> bytes:
+    return b'{"scopeSpans":[{"spans":[%b]}]}' % b",".join(spans)
+
+
+@pytest.mark.parametrize("levels", [30, 31, 200, 400])
+def test_stretch_of_deep_json_is_the_same_text(levels: int) -> None:
+    """Deeper than a decoder goes: 200 levels are let in, four brackets each."""
+    first, deep, last = to_body(span()), deep_span(levels), to_body(span(name="last"))
+    fragment = around(first, deep, last)
+
+    assert slice_spans(fragment, JSON, 1, 1) == around(deep)
+    assert slice_spans(fragment, JSON, 1, 2) == around(deep, last)
+    assert slice_spans(fragment, JSON, 0, 1) == around(first)
+
+
+@pytest.mark.parametrize(
+    ("fragment", "encoding"),
+    [(b'{"nonsense":1}', JSON), (b"{", JSON), (b"\xff", JSON), (b"\xff\xff", PROTOBUF)],
+)
+def test_stretch_of_what_is_not_ours_is_a_transcode_error(
+    fragment: bytes, encoding: Encoding
+) -> None:
+    with pytest.raises(TranscodeError):
+        slice_spans(fragment, encoding, 0, 1)
+    assert trace_ids_of(fragment, encoding) == b""
+
+
+def test_trace_ids_are_distinct_and_in_the_order_they_come() -> None:
+    ids = ["ab" * 16, "01" * 16, "ab" * 16]
+    made = request(*(span(traceId=one) for one in ids))
+    wanted = bytes.fromhex(ids[0] + ids[1])
+
+    assert trace_ids_of(fragment_of(made), JSON) == wanted
+    assert trace_ids_of(protobuf_twin(made).SerializeToString(), PROTOBUF) == wanted
+
+
+def test_trace_ids_of_another_length_are_left_out_and_depth_is_no_obstacle() -> None:
+    odd = [to_body(span(traceId=one)) for one in ("abc", "z" * 32)]
+
+    assert trace_ids_of(around(*odd, deep_span(400)), JSON) == b"\xcd" * 16
