@@ -35,8 +35,6 @@ _LIMITS = {
     "max_batch_spans": "max_batch_spans",
     "max_age": "max_age_seconds",
 }
-# Keys whose words are settled and checked, and whose work a later version does.
-_NOT_YET = {"concurrency": "concurrency", "hold": "hold_seconds", "max_age": "max_age_seconds"}
 
 
 class FoundDestination(NamedTuple):
@@ -185,11 +183,6 @@ def _check_pairs(found: FoundDestination, reading: Reading) -> None:
 
 
 def _warn(destination: DestinationConfig, found: FoundDestination, reading: Reading) -> None:
-    default = DestinationConfig(name="", endpoint="")
-    for name, field in _NOT_YET.items():
-        if getattr(destination, field) != getattr(default, field):
-            origin = "" if isinstance(found.raw, dict) and name in found.raw else " of the preset"
-            reading.warnings.append(f"{found.where}: {_key(found, name)}{origin} has no effect yet")
     if destination.source is not None and isinstance(found.raw, dict) and _has_literal(found.raw):
         reading.warn_if_exposed(destination.source, "a secret")
     if not destination.endpoint:

@@ -8,12 +8,17 @@ was set aside as a dead letter in the same step. Everything in between (a crash,
 connection, a shutdown) leaves the row owed, and it is sent again. So an upstream may see a span
 twice: when its answer was lost on the way to us.
 
-**Order.** One request is in flight at a time, and rows go in the order in which they were kept.
-Nothing lingers to make a batch larger: what was kept while one request was out goes with the next.
+**Order.** Rows go in the order in which they were kept, one request after the other. Nothing
+lingers to make a batch larger: what was kept while one request was out goes with the next. Where
+the settings allow it and more is owed than one request holds, `lanes` send further requests beside
+the first; they end with the backlog, or with the first failure.
 
 **What waits.** 408, 425, 429, every 5xx, no connection, a timeout. The upstream is expected to
 come back by itself; it is tried again after its Retry-After, else after a random part of a span
 of time that doubles from one second to thirty. For ever: waiting gives up nothing.
+
+A timeout, 500, 502 or 504 after the body was sent may mean that it was too much: the next request
+is half of it, down to one row, and grows again with each success (`reach`).
 
 **What is blocked.** Everything else that is no success: a wrong token, a wrong path, a redirect,
 a certificate that cannot be trusted, a secret without a value, an exception of ours. Somebody
@@ -25,13 +30,25 @@ on the other side. A reload or a resume probes at once.
 answers 415, 400 or 422, the same rows are sent once in the other encoding; if that passes it is
 remembered until the settings change, and the status says so.
 
-**What is set aside.** Only spans that the upstream itself refused inside a success (OTLP's
-partial success). It says how many, never which, so the whole batch becomes one dead letter that
-says "N of M".
+**What is refused for itself.** 400 and 422 may mean a single span, 413 the size, and an exception
+of ours the bytes at hand. The batch is halved, and what is at fault is found and set aside, if
+others are seen to pass (`search`). After three failures of one head with any other status, every
+other probe is the newest row instead: if that passes, it is the head, and it is searched.
 
-The files: `fleet` keeps a courier for each destination; `courier` is the loop and keeps the
-destination's status, `seams` what it stands between; `batches` turns rows into a
-request body; `upstream` is one HTTP exchange; `policy` says what an answer means and how long to
-pause, without any I/O; `failures` turns foreign exceptions into such an outcome; `network` is the
-byte stream under the exchange, which notes how far it got; `settings` is what the daemon passes.
+**What is set aside** becomes a dead letter with the upstream's own words:
+
+- `upstream_refused`, `too_large`: a span that was refused alone while others passed;
+- `upstream_partial`: OTLP's partial success says how many were refused, never which, so the whole
+  batch is kept as "N of M";
+- `too_old`: received longer ago than the destination's `max_age`; not sent;
+- `relay_error`: an exception of ours, with the lines it came through.
+
+The files: `fleet` keeps a courier for each destination; `courier` is the loop, `seams` what it
+stands between, `account` the destination's status; `dispatch` builds, sends and settles one batch;
+`inquiry` decides what a refusal leads to, `search` looks for the culprits, `evidence` says when a
+lone span may be one; `reach` is how much goes at once, `lanes` the requests beside the first,
+`letters` what is set aside; `batches` turns rows into a request body; `upstream` is one HTTP
+exchange; `policy` says what an answer means and how long to pause, without any I/O; `failures`
+turns foreign exceptions into such an outcome; `network` is the byte stream under the exchange,
+which notes how far it got; `settings` is what the daemon passes.
 """

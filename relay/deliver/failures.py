@@ -16,6 +16,8 @@ from relay.deliver.policy import Blocked, Outcome, Wait
 from relay.transport.routes import split_url
 
 GRPC_PORT = 4317
+# The body is on its way, or there: a smaller one may get through where this one did not.
+_WITH_BODY = (Stage.SENDING, Stage.AWAITING, Stage.READING)
 
 # OpenSSL's numbers of X509_verify_cert errors, as SSLCertVerificationError.verify_code has them.
 _UNTRUSTED = frozenset({2, 18, 19, 20, 21, 24, 27})
@@ -61,8 +63,11 @@ class Way:
 def timed_out(way: Way, progress: Progress, seconds: float) -> Wait:
     """The deadline of an exchange passed."""
     peer = f" with {progress.peer}" if progress.peer else ""
-    return Wait(f"{way.name}: no success within {seconds:.0f} s, gave up while "
-                f"{progress.stage.value}{peer}; it is tried again by itself")  # fmt: skip
+    return Wait(
+        f"{way.name}: no success within {seconds:.0f} s, gave up while "
+        f"{progress.stage.value}{peer}; it is tried again by itself",
+        may_be_the_size=progress.stage in _WITH_BODY,
+    )
 
 
 def explain(error: BaseException, way: Way, progress: Progress) -> Outcome:
@@ -90,7 +95,8 @@ def _explain_end(way: Way, progress: Progress) -> Outcome:
         when = "in the middle of its answer" if progress.bytes_read else "without an answer"
     return Wait(
         f"{way.name}: {progress.peer or way.host} closed the connection {when}; "
-        "it is tried again by itself"
+        "it is tried again by itself",
+        may_be_the_size=progress.stage in _WITH_BODY,
     )
 
 

@@ -65,6 +65,7 @@ class Fleet:
                     backlog,
                     Upstream(settings, hops=self._own_id),
                     functools.partial(resolve_headers, destination, self._environ),
+                    make_upstream=functools.partial(Upstream, hops=self._own_id),
                 )
                 if backlog.is_paused:
                     courier.pause()

@@ -10,8 +10,9 @@ The specification retries 429, 502, 503 and 504 only and lets every other failur
 Here a 500 waits too, and a refusal keeps what it refused: nothing that was kept is dropped for
 the mistake of a proxy or of a configuration.
 
-Answers that speak of *this batch* (`OF_THE_BATCH`) are blocked like the rest for now. They have a
-set of their own because that is where halving and splitting belong.
+Answers that may speak of what is *in* the batch (`OF_THE_CONTENT`) are blocked, too, but first the
+courier looks for the spans that they are about (`search`). After those that may mean that it was
+too much at once (`OF_THE_SIZE`, a timeout) it waits and sends less.
 
 415 may be meant for the encoding, and so may a 400 or a 422 of an upstream that reads what it does
 not know as rubbish (`OF_THE_ENCODING`). Where the encoding is free, the courier tries the other one
@@ -29,7 +30,10 @@ from typing import TypeGuard
 
 RETRY_LATER = frozenset({408, 425, 429})
 OF_THE_BATCH = frozenset({400, 413, 415, 422})
+OF_THE_CONTENT = frozenset({400, 413, 422})
 OF_THE_ENCODING = frozenset({400, 415, 422})
+OF_THE_SIZE = frozenset({500, 502, 504})
+TOO_LARGE = 413
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 BACKOFF_FIRST_SECONDS = 1.0
@@ -54,23 +58,39 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The upstream is away or asks for patience; it is tried again for ever."""
+    """The upstream is away or asks for patience; it is tried again for ever.
+
+    `may_be_the_size`: the body was on its way or had been sent, so less at once may get through.
+    """
 
     reason: str
     retry_after_seconds: float | None = None
     status: int = 0
+    may_be_the_size: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """The upstream, or the way to it, refuses; everything is kept and probed.
 
-    `said` is the part of `reason` that the upstream said, without our advice; may be empty.
+    `said` is the part of `reason` that the upstream said, without our advice; may be empty. `words`
+    are its own words alone, masked.
     """
 
     reason: str
     status: int = 0
     said: str = field(default="", compare=False)
+    words: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Faulty(Blocked):
+    """An exception of ours is in the way: `words` are its kind and the lines it came through.
+
+    `is_certain`: it is the fault of what was to be sent, whatever the upstream does.
+    """
+
+    is_certain: bool = False
 
 
 Outcome = Delivered | Wait | Blocked
@@ -98,14 +118,26 @@ def classify(said: Said, *, name: str, header_names: tuple[str, ...], now: datet
         return Delivered(status, max(0, said.rejected), said.words)
     if status in RETRY_LATER or status >= 500:
         told = parse_retry_after(said.retry_after, now)
-        return Wait(f"{_answered(name, said)}; it is tried again by itself", told, status)
+        return Wait(
+            f"{_answered(name, said)}; it is tried again by itself",
+            told,
+            status,
+            status in OF_THE_SIZE,
+        )
     answered = _answered(name, said)
-    return Blocked(f"{answered}; {_advice(said, header_names)}", status, answered)
+    return Blocked(f"{answered}; {_advice(said, header_names)}", status, answered, said.words)
 
 
 def may_mean_the_encoding(outcome: Outcome) -> TypeGuard[Blocked]:
     """Whether the same rows in the other encoding may fare better."""
     return isinstance(outcome, Blocked) and outcome.status in OF_THE_ENCODING
+
+
+def may_mean_the_content(outcome: Outcome | None) -> TypeGuard[Blocked]:
+    """Whether parts of the same rows may fare better than all of them."""
+    return isinstance(outcome, Faulty) or (
+        isinstance(outcome, Blocked) and outcome.status in OF_THE_CONTENT
+    )
 
 
 def worse_of_two(first: Blocked, second: Blocked) -> Blocked:
@@ -122,6 +154,7 @@ def worse_of_two(first: Blocked, second: Blocked) -> Blocked:
         "then reload",
         first.status,
         first.said,
+        first.words,
     )
 
 

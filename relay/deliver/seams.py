@@ -5,7 +5,7 @@ from typing import Protocol
 
 from relay.deliver import batches, policy
 from relay.deliver.settings import DestinationSettings
-from relay.records import DeadLetter, Taken
+from relay.records import DeadLetter, Encoding, Taken
 
 
 class Backlog(Protocol):
@@ -22,6 +22,24 @@ class Backlog(Protocol):
 
     async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
         """The next rows, now in flight; None when nothing is owed."""
+        ...
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything is owed that is not in flight."""
+        ...
+
+    async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
+        """The last owed row that is not in flight, alone, now in flight; None: there is none.
+
+        With `encoding` the last one that came in so.
+        """
+        ...
+
+    async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
+        """`taken` in two, both in flight: at the border between rows nearest below so many spans,
+        inside the row where there is one. Raises TranscodeError when that cannot be read.
+        """
         ...
 
     def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:

@@ -14,6 +14,7 @@ from relay.deliver.courier import Courier
 from relay.deliver.settings import DestinationSettings
 from relay.deliver.upstream import Upstream
 from relay.errors import SecretUnset
+from relay.otlp.transcode import TranscodeError
 from relay.records import (
     BodyFlag,
     DeadLetter,
@@ -65,6 +66,16 @@ class Backlog:
         rows, self.owed = tuple(self.owed), []
         ranges = tuple(OwedRange(Position(r.row), Position(r.row + 1)) for r in rows)
         return Taken(rows, ranges) if rows else None
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self.owed)
+
+    async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
+        return None
+
+    async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
+        raise TranscodeError("a row of this double cannot be cut")
 
     def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
         self.settle_with(taken, (), status=status, at_ns=at_ns)

@@ -54,7 +54,7 @@ def test_preset_fills_encoding_and_limits(tmp_path: Path) -> None:
     assert newrelic.max_batch_bytes == 1_000_000
 
 
-def test_preset_fills_the_age_and_says_that_it_has_no_effect(tmp_path: Path) -> None:
+def test_preset_fills_the_age(tmp_path: Path) -> None:
     text = with_header(
         "dash0",
         'Authorization = "Bearer ${env:T}"',
@@ -64,7 +64,7 @@ def test_preset_fills_the_age_and_says_that_it_has_no_effect(tmp_path: Path) -> 
     config = read(tmp_path, text)
 
     assert config.destinations[0].max_age_seconds == 6 * 3600
-    assert [w for w in config.warnings if "max_age of the preset has no effect yet" in w]
+    assert config.warnings == ()
 
 
 def test_what_is_written_wins_over_the_preset(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from relay.deliver.settings import DestinationSettings
+from relay.otlp.transcode import TranscodeError
 from relay.records import (
     BodyFlag,
     DeadLetter,
@@ -154,6 +155,10 @@ def settings() -> Callable[..., DestinationSettings]:
     return make_settings  # type: ignore[return-value]
 
 
+def taken_of(*rows: StoredRow) -> Taken:
+    return Taken(rows, tuple(OwedRange(Position(r.row), Position(r.row + 1)) for r in rows))
+
+
 @dataclass
 class MemoryBacklog:
     """What a destination is owed, in a list: the interface that a courier is given."""
@@ -199,8 +204,30 @@ class MemoryBacklog:
             return None
         self.owed = self.owed[len(rows) :]
         self.in_flight += len(rows)
-        ranges = tuple(OwedRange(Position(r.row), Position(r.row + 1)) for r in rows)
-        return Taken(tuple(rows), ranges)
+        return taken_of(*rows)
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self.owed)
+
+    async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
+        fitting = [row for row in self.owed if encoding in (None, row.encoding)]
+        if not fitting:
+            return None
+        self.owed.remove(fitting[-1])
+        self.in_flight += 1
+        return taken_of(fitting[-1])
+
+    async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
+        """At the border of rows only: what goes on inside a row is the buffer's."""
+        if len(taken.rows) == 1:
+            raise TranscodeError("a row of this double cannot be cut")
+        count = 1
+        while count < len(taken.rows) - 1 and (
+            sum(row.spans for row in taken.rows[: count + 1]) <= spans
+        ):
+            count += 1
+        return taken_of(*taken.rows[:count]), taken_of(*taken.rows[count:])
 
     def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
         self.settle_with(taken, (), status=status, at_ns=at_ns)
@@ -210,7 +237,6 @@ class MemoryBacklog:
     ) -> None:
         if self.settle_errors:
             raise self.settle_errors.pop(0)
-        assert status >= 200
         assert at_ns > 0
         self.settled.extend(row.row for row in taken.rows)
         self.dead.extend(dead)
@@ -218,7 +244,7 @@ class MemoryBacklog:
         self._changed()
 
     def give_back(self, taken: Taken) -> None:
-        self.owed = [*taken.rows, *self.owed]
+        self.owed = sorted([*taken.rows, *self.owed], key=lambda row: row.row)
         self.in_flight -= len(taken.rows)
         self.given_back += 1
         self._changed()

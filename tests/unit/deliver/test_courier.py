@@ -590,14 +590,20 @@ async def test_courier_takes_an_exception_of_ours_for_an_outcome(
     )
 
 
-async def test_courier_blocks_on_a_row_that_cannot_be_transcoded(
+async def test_courier_sets_aside_a_row_that_cannot_be_transcoded(
     settings: Settings, row: Row, backlog: Any
 ) -> None:
     backlog.add(row(1, b'{"nonsense":1}'))
     async with world(settings(encoding="protobuf"), backlog) as at:
-        assert at.state == "blocked"
-        assert "TranscodeError" in at.courier.status.reason
-        assert (len(at.upstream.sent), len(backlog.owed)) == (0, 1)
+        assert at.state == "idle"
+        assert (len(at.upstream.sent), len(backlog.owed), backlog.settled) == (0, 0, [1])
+        (letter,) = backlog.dead
+        assert (letter.reason, letter.status, letter.body) == (
+            "relay_error",
+            0,
+            b'{"nonsense":1}',
+        )
+        assert letter.words.startswith("TranscodeError at relay/")
 
 
 async def test_courier_that_dies_twice_at_one_place_stops_until_it_is_woken(

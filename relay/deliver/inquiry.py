@@ -1,0 +1,194 @@
+"""A refusal goes in; whether it is the batch's own fault, and what follows, comes out.
+
+Decides whether to search at all, in which encoding, and what to send as the next probe. The search
+itself is `search`. It is not repeated for the same head before something has passed: rows that came
+since are asked first.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from relay.deliver import policy
+from relay.deliver.dispatch import Attempt, Dispatch, Terms
+from relay.deliver.reach import raw_bytes
+from relay.deliver.search import Search
+from relay.records import DestinationState, DestinationStatus, Encoding, OwedRange, Position, Taken
+
+# So many failures in a row of one head are put down to the upstream; then another row is asked.
+FAILURES_OF_ONE_HEAD = 3
+
+Send = Callable[[Taken, Encoding, Terms], Awaitable[Attempt]]
+
+
+class _Ground:
+    """What a search works on, under the terms of one turn (`search.Field`)."""
+
+    def __init__(
+        self, dispatch: Dispatch, send: Send, may_go_on: Callable[[], bool], terms: Terms
+    ) -> None:
+        self._dispatch = dispatch
+        self._send = send
+        self._terms = terms
+        self.may_go_on = may_go_on
+        self.split = dispatch.backlog.split
+        self.give_back = dispatch.backlog.give_back
+        self.is_too_large = terms.reach.is_too_large
+        self.note_too_large = terms.reach.too_large
+
+    async def send(self, part: Taken, encoding: Encoding) -> Attempt:
+        return await self._send(part, encoding, self._terms)
+
+    async def settle(self, attempt: Attempt) -> None:
+        await self._dispatch.settle(attempt, self._terms)
+
+    async def set_aside(self, attempt: Attempt) -> None:
+        await self._dispatch.set_aside(attempt, self._terms)
+
+    async def take_other(self, came_in: Encoding) -> Taken | None:
+        is_auto = self._terms.settings.encoding == "auto"
+        return await self._dispatch.backlog.take_newest(came_in if is_auto else None)
+
+    def condemns_lone(self, attempt: Attempt) -> bool:
+        refusal = attempt.refusal
+        return self._terms.evidence.condemns_lone(
+            attempt.taken,
+            attempt.encoding,
+            self._dispatch.monotonic(),
+            is_too_large=refusal is not None and refusal.status == policy.TOO_LARGE,
+        )
+
+
+class Inquiry:
+    """Remembers how the head of one backlog fared."""
+
+    def __init__(self, dispatch: Dispatch, send: Send, may_go_on: Callable[[], bool]) -> None:
+        self._dispatch = dispatch
+        self._send = send
+        self._may_go_on = may_go_on
+        self._head: Position | None = None
+        self._failures = 0
+        self._refused: Attempt | None = None
+        self._asks_another = False
+        self._unproven: tuple[Terms, tuple[OwedRange, ...], int] | None = None
+        self._suspected: tuple[Terms, frozenset[Position]] | None = None
+
+    def note_refused(self, attempt: Attempt) -> None:
+        """The head was sent, and refused."""
+        head = attempt.taken.ranges[0].start
+        if head != self._head:
+            self._head, self._failures, self._asks_another = head, 0, False
+        self._failures += 1
+        # Without what it sent: a destination that is blocked for days holds no memory.
+        self._refused = replace(attempt, batch=None, taken=Taken((), ()))
+
+    def is_due(self, taken: Taken, status: DestinationStatus) -> bool:
+        """Whether another row is to be the next probe instead of `taken`; then every other time."""
+        refused = self._refused
+        if (
+            status.state is not DestinationState.BLOCKED
+            or self._failures < FAILURES_OF_ONE_HEAD
+            or taken.ranges[0].start != self._head
+            or refused is None
+            or refused.refusal is None
+            or not refused.refusal.status
+        ):
+            return False
+        self._asks_another = not self._asks_another
+        return self._asks_another
+
+    async def ask_another(self, taken: Taken, terms: Terms) -> policy.Outcome | None:
+        """Send another row than `taken`, and search `taken` if that passes. Settles or gives back.
+
+        Returns what the destination's state is to follow, None for nothing.
+        """
+        refused = self._refused
+        if refused is None or refused.refusal is None:
+            raise RuntimeError("nothing was refused that another row could stand for")
+        head = replace(refused, taken=taken)
+        search = self._search(head, terms)
+        await search.run(head, needs_proof=True)
+        return self._conclude(search, refused.refusal, terms)
+
+    async def search(self, attempt: Attempt, terms: Terms) -> policy.Outcome | None:
+        """Search `attempt`, refused for what may be its content. Settles or gives back all of it.
+
+        Returns what the destination's state is to follow, None for nothing.
+        """
+        refusal = attempt.refusal
+        if refusal is None:
+            raise RuntimeError("only what was refused can be searched")
+        taken = attempt.taken
+        if refusal.status == policy.TOO_LARGE:
+            terms.reach.too_large(taken)
+        needs_proof = taken.spans > 1 and self._was_searched(taken, terms)
+        if needs_proof and self._unproven is not None and self._unproven[1] == taken.ranges:
+            self._dispatch.backlog.give_back(taken)
+            return refusal
+        is_lone = taken.spans < 2 and not self._dispatch.backlog.has_more
+        search = self._search(attempt, terms)
+        await search.run(attempt, needs_proof=needs_proof)
+        is_open = not (search.is_solved or search.is_broken_off or search.has_evidence)
+        if is_open and attempt.alternative is not None and not is_lone:
+            second = await self._search_alternative(attempt, terms)
+            search = second or search
+        if not search.is_solved and not search.is_broken_off:
+            passes = sum(terms.evidence.passes.values())
+            self._unproven = (terms, taken.ranges, passes)
+        return self._conclude(search, refusal, terms)
+
+    async def _search_alternative(self, attempt: Attempt, terms: Terms) -> Search | None:
+        """The same rows in the encoding that refused them, too."""
+        head = attempt.taken
+        backlog = self._dispatch.backlog
+        if attempt.alternative is None:
+            return None
+        taken = await backlog.take(
+            max_bytes=raw_bytes(head), max_spans=head.spans, one_encoding=True
+        )
+        if taken is None:
+            return None
+        if taken.ranges[0].start != head.ranges[0].start:
+            backlog.give_back(taken)
+            return None
+        second = Attempt(taken, attempt.alternative, attempt.outcome)
+        search = self._search(second, terms)
+        await search.run(second)
+        if search.has_evidence and attempt.refusal is not None:
+            self._dispatch.learn(second, attempt.refusal.status, terms)
+        return search
+
+    def _search(self, head: Attempt, terms: Terms) -> Search:
+        refusal = head.refusal
+        ground = _Ground(self._dispatch, self._send, self._may_go_on, terms)
+        statuses = frozenset({refusal.status} if refusal is not None and refusal.status else ())
+        known, suspected = self._suspected or (terms, frozenset())
+        return Search(
+            ground,
+            head.encoding,
+            statuses=statuses,
+            other=head.alternative,
+            suspected=suspected if known is terms else frozenset(),
+        )
+
+    def _was_searched(self, taken: Taken, terms: Terms) -> bool:
+        """Whether a search of this very head has found nothing, and nothing has passed since."""
+        if self._unproven is None:
+            return False
+        known, ranges, passes = self._unproven
+        return (
+            known is terms
+            and ranges[0].start == taken.ranges[0].start
+            and passes == sum(terms.evidence.passes.values())
+        )
+
+    def _conclude(
+        self, search: Search, refusal: policy.Blocked, terms: Terms
+    ) -> policy.Outcome | None:
+        self._suspected = (terms, search.suspects) if search.suspects else None
+        if search.is_solved:
+            return policy.Delivered(200)
+        if not search.is_broken_off:
+            return refusal
+        if isinstance(search.outcome, policy.Wait) and search.part_spans:
+            terms.reach.narrow(search.part_spans)
+        return search.outcome
