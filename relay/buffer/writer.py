@@ -25,6 +25,7 @@ from relay.buffer.messages import (
     Message,
     Published,
     Reload,
+    Work,
 )
 from relay.buffer.moves import PendingMoves
 from relay.buffer.place import Place, time_label
@@ -33,7 +34,7 @@ from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Loaded, Totals
 from relay.counters import Counters
-from relay.errors import BufferFull, BufferUnavailable
+from relay.errors import BufferFull, BufferUnavailable, RelayError
 from relay.records import DeadLetter
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -129,7 +130,7 @@ class Writer:
         # In hand is what a turn had taken when it ended early; who was answered is not hurt.
         answers = self._in_hand
         while (message := self._next(0.0)) is not None:
-            if isinstance(message, Append | Flush | Corrupt) and message.answer is not None:
+            if isinstance(message, Append | Flush | Corrupt | Work) and message.answer is not None:
                 answers.append(message.answer)
         self._events.refused(answers, BufferUnavailable("the buffer is closed"))
 
@@ -149,6 +150,7 @@ class Writer:
         flushes: list[Answer] = []
         size = 0
         has_flush = False
+        work: Work | None = None
         while message is not None:
             if isinstance(message, Append):
                 if appends and size + message.size > self._settings.transaction_bytes:
@@ -162,6 +164,11 @@ class Writer:
                 if message.answer is not None:
                     flushes.append(message.answer)
                     self._in_hand.append(message.answer)
+            elif isinstance(message, Work):
+                # One a turn, after what came before it: requests behind it wait for one job only.
+                work = message
+                self._in_hand.append(message.answer)
+                break
             elif isinstance(message, Corrupt):
                 self._in_hand.append(message.answer)
                 self._replace_reported(message)
@@ -174,6 +181,8 @@ class Writer:
             self._append(appends)
         if flushes or has_flush or (self.last_error and not appends):
             self._commit_moves(flushes)
+        if work is not None:
+            self._work(work)
         self._keep_house()
 
     def _wait_seconds(self) -> float | None:
@@ -211,17 +220,47 @@ class Writer:
     def _commit(self, appends: list[Append]) -> Group:
         file = self._usable_file()
         group = self._build(file, appends)
-        if not self._house.fits(file, group.need_bytes):
-            self._commit_moves([])
-            file = self._usable_file()
-            with self._file_trouble():
-                self.is_full = not self._house.make_room(file, group.need_bytes)
-                has_room = self._house.fits(file, group.need_bytes)
-                self._publish(file)
-            if not has_room:
-                raise _NoRoom
+        if not self._has_room(file, group.need_bytes):
+            raise _NoRoom
         self._transact(group)
         return group
+
+    def _has_room(self, file: LogFile, need_bytes: int) -> bool:
+        """Whether so much fits, after what may give way for it has. Raises BufferUnavailable."""
+        if self._house.fits(file, need_bytes):
+            return True
+        self._commit_moves([])
+        file = self._usable_file()
+        with self._file_trouble():
+            self.is_full = not self._house.make_room(file, need_bytes)
+            has_room = self._house.fits(file, need_bytes)
+            self._publish(file)
+        return has_room
+
+    def _work(self, work: Work) -> None:
+        """A transaction of its own, after everything that moved is on disk."""
+        try:
+            self._transact(None)
+            need_bytes = work.job.need_bytes
+            if need_bytes and not self._has_room(self._usable_file(), need_bytes):
+                raise BufferFull
+            file = self._usable_file()
+            started = self.commit_started = time.monotonic()
+            with self._file_trouble():
+                try:
+                    result = file.work(lambda it: work.job.run(it, now_ns=self._clock_ns()))
+                finally:
+                    self.commit_started = None
+            self._counters.add_commit(time.monotonic() - started)
+        except Exception as error:
+            if not isinstance(error, RelayError):
+                log.exception("buffer_job_failed", job=type(work.job).__name__)
+            self._events.failed(work, error)
+            return
+        self._known_row, self._known_totals = file.last_row, file.totals
+        self._house.note_job(file, need_bytes)
+        self._publish(file)
+        self._events.worked(work, result)
 
     def _build(self, file: LogFile, appends: list[Append]) -> Group:
         return build_group(
