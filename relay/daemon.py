@@ -42,6 +42,7 @@ from relay.enrich import Enrich, attributes_from_environment, detect
 from relay.errors import ConfigError, RelayError
 from relay.ingest import Ingest
 from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
+from relay.operations.dead_letters import DeadLetters
 from relay.pipeline import Pipeline
 from relay.version import __version__
 
@@ -135,7 +136,8 @@ class Daemon:
     ) -> int:
         """Serve until asked to stop; the exit code. The buffer is closed in every case."""
         self._listening = [address_of(sock) for sock in ingest_sockets]
-        admin = Admin(self, read_or_make(self._config.state_dir))
+        letters = DeadLetters(self._buffer, self._pipeline, self._names, self._config.state_dir)
+        admin = Admin(self, read_or_make(self._config.state_dir), letters)
         ingest_listener = Listener(
             self._ingest, ingest_sockets, self._counters, ssl_context=self._tls
         )
@@ -283,6 +285,9 @@ class Daemon:
                 await backlog.set_paused(False)
         log.info("destination_removed", destination=name, waiting=found["waiting"])
         return found
+
+    def _names(self) -> list[str]:
+        return [destination.name for destination in self._config.destinations]
 
     def _configured(self, name: str) -> DestinationConfig | None:
         return next((d for d in self._config.destinations if d.name == name), None)

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.admin import control
+from relay.admin import control, dead_letters
 from relay.admin.answers import SECURITY_HEADERS, document, failure
 from relay.admin.metrics import render
 from relay.errors import BufferError_
@@ -60,9 +60,9 @@ def is_own_host(header: bytes) -> bool:
 
 
 class Admin:
-    """The routes of the admin listener over one `Source`."""
+    """The routes of the admin listener over one `Source` and what else can be asked."""
 
-    def __init__(self, source: Source, token: str) -> None:
+    def __init__(self, source: Source, token: str, letters: dead_letters.DeadLetters) -> None:
         self._source = source
         self._token = token.encode()
         self.app = Starlette(
@@ -74,6 +74,7 @@ class Admin:
                 Route("/api/traces", self._authorized(self._recent_traces)),
                 Route("/api/traces/{trace_id}", self._authorized(self._trace)),
                 *control.routes(source, self._authorized),
+                *dead_letters.routes(letters, self._authorized),
                 Route("/api/{rest:path}", self._authorized(_nothing_here)),
             ],
             middleware=[Middleware(HostRule)],
@@ -82,6 +83,7 @@ class Admin:
                 405: _wrong_method,
                 BufferError_: _buffer_trouble,
                 **control.EXCEPTION_HANDLERS,
+                **dead_letters.EXCEPTION_HANDLERS,
             },
         )
         self.app.router.redirect_slashes = False

@@ -15,6 +15,7 @@ import apsw
 import structlog
 
 from relay.buffer.housekeeping import Housekeeping
+from relay.buffer.jobs import perform
 from relay.buffer.logfile import LogFile, Persisted, open_file
 from relay.buffer.messages import (
     Answer,
@@ -248,7 +249,7 @@ class Writer:
             started = self.commit_started = time.monotonic()
             with self._file_trouble():
                 try:
-                    result = file.work(lambda it: work.job.run(it, now_ns=self._clock_ns()))
+                    result = perform(work.job, file, now_ns=self._clock_ns())
                 finally:
                     self.commit_started = None
             self._counters.add_commit(time.monotonic() - started)
