@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pty
+import random
 import subprocess
 import sys
 import threading
@@ -515,3 +516,30 @@ def test_base64_of_what_cannot_be_read(tmp_path: Path) -> None:
 
     assert found["resourceSpans"] is None
     assert base64.b64decode(found["body_base64"]) == b"\x00\x01\x02\x03"
+
+
+def test_how_many_were_given_up_is_told_everywhere_and_over_a_restart(tmp_path: Path) -> None:
+    rng = random.Random(17)
+    settings = '[buffer]\nmax_size = "1MiB"\nmin_free = "0B"'  # a tenth of it for dead letters
+    with MockCollector(script="partial=1:the one to keep") as upstream:
+        destinations = {"mock": {"endpoint": upstream.endpoint}}
+        with Relay(tmp_path, destinations, settings=settings) as relay:
+            relay.post(request(named(GOOD)))
+            eventually(lambda: letters(relay) == {"mock": 1})
+            for number in range(1, 61):
+                noise = [text_attribute("noise", rng.randbytes(3000).hex())]
+                relay.post(request(named(MALFORMED, number, attributes=noise)))
+            eventually(lambda: relay.status()["buffer"]["dead_letters_dropped"] > 20)
+            relay.kill()
+            relay.start()
+            found = run_json(relay, "dead-letter list")
+            dropped = found["dropped"]["ingest"]
+            assert found["dropped"] == {"ingest": 60 - letters(relay)["ingest"]}
+            assert letters(relay)["mock"] == 1
+            assert f"given up for space or age so far: {dropped} of ingest" in (
+                relay.run("dead-letter list").stdout
+            )
+            assert f"({dropped} given up for space or age)" in relay.run("status").stdout
+            metrics = relay.get("/metrics", parse=False)[1]
+            assert f"otlp_relay_dead_letters_dropped_total {float(dropped)}" in metrics
+            assert 'otlp_relay_dead_letters_by_destination{destination="mock"} 1.0' in metrics
