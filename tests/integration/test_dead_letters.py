@@ -55,13 +55,15 @@ def names(upstream: MockCollector) -> Counter[str]:
 
 
 @contextmanager
-def two_destinations(tmp_path: Path, **more: Any) -> Iterator[tuple[Relay, Any, Any]]:
+def two_destinations(
+    tmp_path: Path, *, settings: str = "", **more: Any
+) -> Iterator[tuple[Relay, Any, Any]]:
     with MockCollector() as upstream, MockCollector() as other:
         destinations = {
             "mock": {"endpoint": upstream.endpoint, **more},
             "other": {"endpoint": other.endpoint},
         }
-        with Relay(tmp_path, destinations) as relay:
+        with Relay(tmp_path, destinations, settings=settings) as relay:
             yield relay, upstream, other
 
 
@@ -174,7 +176,8 @@ def test_replay_to_another_destination_and_of_one_that_is_gone(tmp_path: Path) -
 def test_spans_refused_on_the_way_in_go_to_all_once_their_ids_are_derived(
     tmp_path: Path, come_in: str
 ) -> None:
-    with two_destinations(tmp_path) as (relay, upstream, other):
+    settings = '[enrich]\nattributes = { "env" = "test" }'
+    with two_destinations(tmp_path, settings=settings) as (relay, upstream, other):
         bad = request(named(MALFORMED), named("0" * 32, 2))
         if come_in == "json":
             relay.post(bad)
@@ -194,6 +197,8 @@ def test_spans_refused_on_the_way_in_go_to_all_once_their_ids_are_derived(
             (found,) = each.journal.wait_for_spans(1)
             assert found.attributes["relay.original_trace_id"] == MALFORMED
             assert len(found.trace_id) == 32
+            # Of this host nothing is said: nobody knows any more who sent it.
+            assert found.resource.attributes == {"env": "test", "service.name": "shop"}
         assert letters(relay) == {"ingest": 1}
 
 

@@ -393,6 +393,20 @@ async def test_erasing_leaves_nothing_whatever_happened_before(tmp_path: Path, s
         await deliver_all(backlog)
 
 
+@pytest.mark.parametrize("erases", [True, False])
+async def test_bytes_of_an_erased_letter_are_overwritten_before_its_pages_are_returned(
+    tmp_path: Path, erases: bool
+) -> None:
+    body = noise(60_000, 4318)
+    async with opened(tmp_path) as buffer:
+        (number,) = await set_aside(buffer, letter(body=body))
+        await buffer.work(CutLog())
+        await buffer.work(Discard([number], erases))
+        await buffer.work(CutLog())
+
+        assert found_in(tmp_path, zstd_1(body)[9:]) == ([] if erases else ["relay.db"])
+
+
 async def test_log_is_not_cut_while_somebody_reads_and_is_after_that(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         (number,) = await set_aside(buffer, letter())
