@@ -25,6 +25,7 @@ from relay.records import Request
 
 # Moved at a time: about 4 MiB, some milliseconds.
 _VACUUM_PAGES = 1024
+_LAST_PAGES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,23 @@ class Discard:
 
 
 class ReturnPages(Chore[int]):
-    """Give free pages back to the file system, with whatever they hold; how many are left."""
+    """Give free pages back to the file system, with whatever they hold; how many are left.
+
+    A step at a time, and all of the last ones at once: retention frees more meanwhile, so small
+    steps alone might never see an end. `at_once` takes all, however long it is.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
 
     def run(self, file: LogFile, *, now_ns: int) -> int:
         """One step."""
-        fetch(file.connection, f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-        return int(file.connection.pragma("freelist_count"))
+        connection = file.connection
+        if not self._at_once and int(connection.pragma("freelist_count")) > _LAST_PAGES:
+            fetch(connection, f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+        else:
+            fetch(connection, "PRAGMA incremental_vacuum")
+        return int(connection.pragma("freelist_count"))
 
 
 class CutLog(Chore[bool]):

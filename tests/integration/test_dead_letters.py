@@ -488,6 +488,35 @@ def test_without_a_daemon_it_says_so(tmp_path: Path) -> None:
     assert "no daemon has run" in done.stderr
 
 
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_without_a_daemon_letters_are_read_from_its_file(tmp_path: Path, end: str) -> None:
+    with two_destinations(tmp_path) as (relay, upstream, _other):
+        refuse_one(relay, upstream)
+        relay.post(request(named(MALFORMED)))
+        asked = (("dead-letter list",), ("dead-letter list", "--all"), ("dead-letter show", "1"))
+        online = [run_json(relay, *each) for each in asked]
+        lines = relay.run("dead-letter export").stdout
+        relay.kill() if end == "kill" else relay.stop()
+
+        assert [run_json(relay, *each) for each in asked] == online
+        exported = relay.run("dead-letter export")
+        assert exported.stdout == lines
+        assert "read from its file" in exported.stderr
+        assert relay.run("dead-letter show", "77").returncode == 1
+        replayed = relay.run("dead-letter replay", "--all")
+        assert replayed.returncode == 1
+        assert "is `otlp-relay serve` running" in replayed.stderr
+        relay.start()
+        assert run_json(relay, "dead-letter list") == online[0]
+        connection = apsw.Connection(str(relay.state_dir / "relay.db"))
+        relay.stop()
+        connection.pragma("user_version", 1)
+        connection.close()
+        refused = relay.run("dead-letter list")
+        assert refused.returncode == 1
+        assert "start the relay" in refused.stderr
+
+
 @pytest.mark.parametrize(
     "path",
     [

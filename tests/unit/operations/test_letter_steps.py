@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from relay.admin.dead_letters import ReplayRefused, UnknownDeadLetter
@@ -13,13 +14,13 @@ from relay.buffer import Buffer
 from relay.check import Check
 from relay.enrich import Enrich
 from relay.errors import BufferFull
-from relay.operations import dead_letters
+from relay.operations import letter_looking
 from relay.operations.dead_letters import DeadLetters
 from relay.otlp.transcode import to_protobuf
 from relay.records import DeadLetter, Encoding
 from relay.views import LetterFilter
 from tests.builders import nested, request, span, text_attribute, to_body
-from tests.unit.buffer.making import noise, opened, piece, take_all
+from tests.unit.buffer.making import deliver_all, eventually, noise, opened, piece, take_all
 from tests.unit.buffer.making import request as kept
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +63,7 @@ async def replay(letters: DeadLetters, wanted: LetterFilter = ALL, **named: Any)
 async def test_each_step_says_where_to_go_on_and_leaves_out_what_came_since(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "STEP_LETTERS", 2)
+    monkeypatch.setattr(letter_looking, "STEP_LETTERS", 2)
     bodies = [fragment(name=f"{n}") for n in range(5)]
     async with letters_of(tmp_path, *bodies) as (buffer, letters):
         sent: list[int] = []
@@ -87,7 +88,7 @@ async def test_each_step_says_where_to_go_on_and_leaves_out_what_came_since(
 async def test_a_step_takes_about_so_many_bytes_and_one_letter_at_least(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "STEP_BYTES", 1000)
+    monkeypatch.setattr(letter_looking, "STEP_BYTES", 1000)
     large = fragment(attributes=[text_attribute("k", "x" * 900)])
     async with letters_of(tmp_path, large, large) as (_buffer, letters):
         step = await replay(letters)
@@ -169,3 +170,34 @@ async def test_words_that_differ_in_numbers_and_ids_are_one_group_with_the_newes
         (1, "other"),
         (2, "request 18 of c0ffee-2: no"),
     ]
+
+
+async def test_erasing_comes_to_its_end_while_spans_come_and_go(tmp_path: Path) -> None:
+    frame = noise(30_000, 77)
+    async with letters_of(tmp_path, noise(30_000, 77), keep_delivered_seconds=0, tail_bytes=0) as (
+        buffer,
+        letters,
+    ):
+        backlog = buffer.destination("a")
+        await buffer.destination("b").remove()
+        stop = anyio.Event()
+        delivered = 0
+
+        async def busy() -> None:
+            nonlocal delivered
+            while not stop.is_set():
+                await buffer.append(kept(piece(noise(200_000, delivered))))
+                delivered += await deliver_all(backlog)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(busy)
+            await eventually(lambda: delivered > 20)
+            files = [tmp_path / "relay.db", tmp_path / "relay.db-wal"]
+            assert any(frame[500:540] in file.read_bytes() for file in files)
+            await letters.discard(ALL, after=0, erases=True)
+            done = await letters.finish_erasing()
+            held = (tmp_path / "relay.db").read_bytes()
+            stop.set()
+
+    assert (done["is_done"], done["why"]) == (True, "")
+    assert not any(frame[at : at + 40] in held for at in range(0, len(frame), 500))
