@@ -138,7 +138,9 @@ def must_choose(selection: Selection, *, takes_all: bool) -> None:
 
 def path_of(path: str, query: list[tuple[str, str]]) -> str:
     """A path of the admin API with its parameters."""
-    return f"{path}?{urlencode(query)}" if query else path
+    # An argument may hold bytes that are no UTF-8: then nothing is found, which is right.
+    encoded = urlencode(query, errors="replace")
+    return f"{path}?{encoded}" if encoded else path
 
 
 def count(client: Asked, selection: Selection) -> tuple[int, int]:
