@@ -9,6 +9,7 @@
     └── BufferError_
         ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender comes again
         ├── BufferUnavailable   the disk failed or the buffer is closing: 503
+        │   └── BufferUnusable  the state directory cannot be one, until somebody changes it
         └── BufferLocked     another daemon holds the state directory
 
 A class without a message speaks by its docstring. `code` is stable: metrics and JSON carry it.
@@ -86,6 +87,12 @@ class BufferUnavailable(BufferError_):
     """The buffer cannot write now; nothing was kept of this request."""
 
     code = "buffer_unavailable"
+
+
+class BufferUnusable(BufferUnavailable):
+    """The state directory cannot be used as it is set."""
+
+    code = "buffer_unusable"
 
 
 class BufferLocked(BufferError_):

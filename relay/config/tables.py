@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.config.fields import Faults, Key
-from relay.errors import ConfigError, SecretUnset
+from relay.errors import ConfigError, RelayError, SecretUnset
 from relay.secrets import Resolver, has_reference
 
 
@@ -24,7 +24,7 @@ def problems_of(error: ConfigError) -> tuple[ConfigError, ...]:
     return error.problems if isinstance(error, ConfigProblems) else (error,)
 
 
-def one_line(problem: ConfigError) -> str:
+def one_line(problem: RelayError) -> str:
     """A problem with its hint in one line of text."""
     line = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
     return " ".join(line.split())
