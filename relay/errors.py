@@ -5,6 +5,7 @@
     RelayError
     ├── ConfigError          a setting cannot be used: key, file, value, what would be right
     │   └── SecretUnset      a ${env|file|credential:…} that has no value now
+    │       └── NoCredentials   this process was not started by a service manager
     ├── Refusal              a request is refused as a whole; becomes an HTTP answer
     └── BufferError_
         ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender comes again
@@ -55,6 +56,12 @@ class SecretUnset(ConfigError):
     """A secret that the configuration names has no value."""
 
     code = "secret_unset"
+
+
+class NoCredentials(SecretUnset):
+    """Credentials are there only for what the service manager starts."""
+
+    code = "no_credentials"
 
 
 class Refusal(RelayError):

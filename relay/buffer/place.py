@@ -147,6 +147,19 @@ class Place:
         return target
 
 
+def holder_of(state_dir: Path) -> str:
+    """The pid of the otlp-relay that has this directory now; empty if none has, or none of us."""
+    try:
+        with (state_dir / "lock").open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read(32).decode("ascii", "replace").strip()
+    except OSError:
+        pass
+    return ""
+
+
 def time_label() -> str:
     """UTC now, for file names."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
