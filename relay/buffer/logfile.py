@@ -284,6 +284,16 @@ class LogFile:
         )
         return replace(new, delivery_id=self.connection.last_insert_rowid())
 
+    def write_back(self) -> None:
+        """Write the whole WAL back into the database and begin it anew, if there is room.
+
+        After an fsync that failed Linux takes for written what never was. A later commit behind
+        that would be synced and yet be lost with it, since a WAL is read up to its first gap.
+        Raises one of DISK_ERRORS, BusyError while somebody reads, one of CORRUPT_ERRORS.
+        """
+        with suppress(apsw.FullError):
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
     def close(self, *, checkpoint: bool) -> None:
         """Close the connection; with `checkpoint` the WAL is written back and cut first."""
         with suppress(apsw.Error):
@@ -311,6 +321,7 @@ def open_file(
     """
     if place.orphaned_wal():
         place.set_aside(f"corrupt-{time_label()}")
+    is_first = known is None
     known = dict(known or {})
     for is_last in (False, False, True):
         floor = max(above_row + 1, _floor_of_earlier_files(place))
@@ -328,6 +339,8 @@ def open_file(
             continue
         try:
             file = LogFile(connection, settings)
+            with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
+                file.write_back()
             _restore(file, known)
         except schema.CORRUPT_ERRORS:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

@@ -188,6 +188,9 @@ def refuse_newer(path: Path, *, vfs: str | None) -> None:
     connection = open_reader(path, vfs=vfs)
     try:
         version = connection.pragma("user_version")
+    except apsw.ReadOnlyError:
+        # Its very creation was interrupted, and has to be rolled back by who may write.
+        return
     finally:
         connection.close()
     if version > SCHEMA_VERSION:
