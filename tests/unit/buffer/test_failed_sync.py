@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyVFS]:
     monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
-    made = FaultyVFS("failed-sync")
+    made = FaultyVFS("failed-sync", seed=4, survival=0.3)
     yield made
     made.unregister()
 
