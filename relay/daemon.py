@@ -382,6 +382,7 @@ def buffer_settings(config: BufferConfig) -> BufferSettings:
         max_size_bytes=config.max_size_bytes,
         min_free_bytes=config.min_free_bytes,
         keep_delivered_seconds=config.keep_delivered_seconds,
+        history_bytes=config.history_bytes,
         when_full=config.when_full,
         sync=config.sync,
     )

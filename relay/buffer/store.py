@@ -242,13 +242,13 @@ class Buffer:
             stalled_seconds=time.monotonic() - started if started is not None else 0.0,
         )
 
-    async def find_trace(self, trace_id: bytes) -> list[TracePlace]:
-        """Where the trace (16 bytes) is, oldest first; scans all kept ids, 0.1-0.5 s a million.
+    async def find_trace(self, trace_id: bytes, text: str = "") -> list[TracePlace]:
+        """Where the trace (16 bytes) is, oldest first; scans all known ids, 0.1-0.5 s a million.
 
-        Raises BufferUnavailable when the disk cannot be read.
+        Raises BufferUnavailable when the disk cannot be read. `text` as for `traces.find`.
         """
         destinations = traces.standings(self._backlogs, self._moves)
-        finding = await traces.find(self._asking.ask, trace_id)
+        finding = await traces.find(self._asking.ask, trace_id, text)
         return traces.places(finding, destinations)
 
     async def recent_traces(self, limit: int = 50) -> list[RecentTrace]:
