@@ -21,7 +21,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from relay.admin import snapshot, trace
+from relay.admin import snapshot
 from relay.admin.app import Admin
 from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.admin.token import read_or_make
@@ -42,6 +42,7 @@ from relay.enrich import Enrich, attributes_from_environment, detect
 from relay.errors import ConfigError, RelayError
 from relay.ingest import Ingest
 from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
+from relay.operations.traces import Traces
 from relay.pipeline import Pipeline
 from relay.version import __version__
 
@@ -135,7 +136,8 @@ class Daemon:
     ) -> int:
         """Serve until asked to stop; the exit code. The buffer is closed in every case."""
         self._listening = [address_of(sock) for sock in ingest_sockets]
-        admin = Admin(self, read_or_make(self._config.state_dir))
+        traces = Traces(self._buffer, self._fleet)
+        admin = Admin(self, read_or_make(self._config.state_dir), traces)
         ingest_listener = Listener(
             self._ingest, ingest_sockets, self._counters, ssl_context=self._tls
         )
@@ -362,18 +364,6 @@ class Daemon:
         return snapshot.status_document(
             process, self._counters, self._buffer.statistics(), destinations
         )
-
-    async def trace(self, trace_id: bytes) -> dict[str, Any] | None:
-        """The document of `/api/traces/ID`."""
-        places = await self._buffer.find_trace(trace_id)
-        if not places:
-            return None
-        rows = await self._buffer.read_rows({place.row for place in places if place.row})
-        return trace.trace_document(trace_id, places, rows, self._fleet.statuses())
-
-    async def recent_traces(self, limit: int) -> list[dict[str, Any]]:
-        """What was received last, newest first."""
-        return [trace.recent_trace(each) for each in await self._buffer.recent_traces(limit)]
 
 
 def buffer_settings(config: BufferConfig) -> BufferSettings:

@@ -12,8 +12,6 @@ time. Used in the writer's thread.
 import time
 from dataclasses import dataclass
 
-import apsw
-
 from relay.buffer.logfile import LogFile
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
@@ -54,8 +52,17 @@ class _Entry:
     at_ns: int
 
 
-def remember(file: LogFile, first: int, last: int) -> None:
-    """Copy what may be told of rows `first`…`last`, inside the transaction that deletes them."""
+def let_go(file: LogFile, first: int, last: int) -> None:
+    """Delete rows `first`…`last`, all of them, and remember them. For a transaction."""
+    execute = file.connection.execute
+    if file.letters.settings.history_limit_bytes:
+        _remember(file, first, last)
+    else:
+        execute("DELETE FROM traces WHERE row >= ? AND row <= ?", (first, last))
+    execute("DELETE FROM rows WHERE id >= ? AND id <= ?", (first, last))
+
+
+def _remember(file: LogFile, first: int, last: int) -> None:
     added = fetch_value(
         file.connection,
         "SELECT sum(length(parts) + length(ids) + ?) FROM rows JOIN traces ON traces.row = rows.id"
@@ -70,15 +77,17 @@ def remember(file: LogFile, first: int, last: int) -> None:
     file.tally(_TALLY, int(added or 0))
 
 
-def forget_deliveries(connection: apsw.Connection, last: int) -> None:
-    """Drop deliveries that end at row `last` or before, and before anything that is known."""
+def forget_deliveries(file: LogFile) -> None:
+    """Drop deliveries of before anything that is kept or remembered. For a transaction."""
     oldest = fetch_value(
-        connection,
+        file.connection,
         "SELECT min(oldest) FROM"
         " (SELECT min(id) AS oldest FROM rows UNION ALL SELECT min(row) FROM history)",
     )
-    border = last + 1 if oldest is None else min(oldest, last + 1)
-    connection.execute("DELETE FROM deliveries WHERE (end_row, end_span) <= (?, 0)", (border,))
+    file.connection.execute(
+        "DELETE FROM deliveries WHERE (end_row, end_span) <= (?, 0)",
+        (file.last_row + 1 if oldest is None else oldest,),
+    )
 
 
 class History:
@@ -103,7 +112,7 @@ class History:
         self._swept_to, self._is_sweeping = 0, False
 
     def note_remembered(self, file: LogFile) -> None:
-        """Rows went, by `remember`."""
+        """Rows went, by `let_go`."""
         self._bytes = file.tallies().get(_TALLY, 0)
 
     def used_bytes(self, file: LogFile) -> int:

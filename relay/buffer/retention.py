@@ -10,7 +10,7 @@ import time
 import apsw
 
 from relay.buffer import owed
-from relay.buffer.history import forget_deliveries, remember
+from relay.buffer.history import forget_deliveries, let_go
 from relay.buffer.logfile import LogFile
 from relay.buffer.schema import PAGE_BYTES, fetch, fetch_value
 from relay.buffer.settings import MIB, BufferSettings
@@ -32,7 +32,6 @@ class Retention:
 
     def __init__(self, settings: BufferSettings) -> None:
         self._keep_ns = int(settings.keep_delivered_seconds * 1e9)
-        self._remembers = settings.history_limit_bytes > 0
         self._step_bytes = MIB
 
     def expire(self, file: LogFile, *, now_ns: int) -> int:
@@ -93,12 +92,8 @@ class Retention:
         gone = file.gone + chosen
         totals = file.totals
         with connection:
-            if self._remembers:
-                remember(file, first, last)
-            else:
-                connection.execute("DELETE FROM traces WHERE row >= ? AND row <= ?", (first, last))
-            connection.execute("DELETE FROM rows WHERE id >= ? AND id <= ?", (first, last))
-            forget_deliveries(connection, file.last_row)
+            let_go(file, first, last)
+            forget_deliveries(file)
             connection.execute(
                 "UPDATE totals SET rows = ?, spans = ?, raw_bytes = ?,"
                 " gone_rows = ?, gone_spans = ?, gone_raw_bytes = ?",

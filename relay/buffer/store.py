@@ -22,6 +22,7 @@ from relay.buffer.backlog import Backlog
 from relay.buffer.jobs import Job, Result
 from relay.buffer.messages import Answer, Append, Flush, Reload, Stop, Work
 from relay.buffer.moves import PendingMoves
+from relay.buffer.owed import Ranges
 from relay.buffer.place import Place
 from relay.buffer.reader import Budget, Chunk, Reader
 from relay.buffer.rows import Group
@@ -187,11 +188,12 @@ class Buffer:
 
     # -- the way out --------------------------------------------------------------------------
 
-    def destination(self, name: str, start: Start = "auto") -> Backlog:
+    def destination(self, name: str, start: Start = "auto", *, held: Ranges = ()) -> Backlog:
         """The backlog of `name`, made if it is new.
 
         A new one begins with `start` "auto" at the beginning if no destination is owed anything
-        by name yet (nothing counts as delivered before), else at the end: rows to come.
+        by name yet (nothing counts as delivered before), else at the end: rows to come. `held` is
+        for a new one too, in the same transaction (`Backlog.hold`).
         """
         backlog = self._backlogs.get(name)
         if backlog is None:
@@ -202,7 +204,8 @@ class Buffer:
             backlog = self._backlogs[name] = Backlog(self, name, ranges, sums=sums)
             if at_beginning and kept.first_row:
                 self._oldest[owed.START.row] = kept.oldest_received_ns
-            self.moved(backlog)
+            if not backlog.hold(held):
+                self.moved(backlog)
         backlog.is_attached = True
         return backlog
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from relay.buffer import findings, owed, reader
 from relay.buffer.backlog import Backlog
@@ -65,18 +65,23 @@ async def _rows_of(ask: Ask, trace_id: bytes) -> list[int]:
     return rows[: findings.MOST_ROWS]
 
 
-async def kept_rows_of(ask: Ask, trace_id: bytes) -> list[int]:
-    """Rows that hold the trace and are kept, lowest first; at most 1,000."""
+class TraceRows(NamedTuple):
+    """Rows that hold spans of a trace."""
+
+    kept: list[int]
+    gone: list[int]  # only remembered
+
+
+async def rows_of(ask: Ask, trace_id: bytes) -> TraceRows:
+    """The rows that hold the trace, lowest first; at most 1,000."""
     rows = await _rows_of(ask, trace_id)
-    return sorted(
-        {
-            place.row
-            for few in findings.batches(rows)
-            for place in await ask(
-                partial(_call, findings.trace_places, trace_id=trace_id, rows=few)
-            )
-            if place.is_kept
-        }
+    kept: dict[int, bool] = {}
+    for few in findings.batches(rows):
+        places = await ask(partial(_call, findings.trace_places, trace_id=trace_id, rows=few))
+        kept.update((place.row, place.is_kept) for place in places)
+    return TraceRows(
+        sorted(row for row, is_kept in kept.items() if is_kept),
+        sorted(row for row, is_kept in kept.items() if not is_kept),
     )
 
 
