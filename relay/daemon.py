@@ -42,6 +42,7 @@ from relay.enrich import Enrich, attributes_from_environment, detect
 from relay.errors import ConfigError, RelayError
 from relay.ingest import Ingest
 from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
+from relay.operations.replay import Replay
 from relay.operations.traces import Traces
 from relay.pipeline import Pipeline
 from relay.version import __version__
@@ -129,6 +130,7 @@ class Daemon:
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
         self._fleet = Fleet(buffer.destination, environ, own_id)
+        self._replay = Replay(buffer, self._fleet)
         buffer.health = self._fleet.health
 
     async def run(
@@ -137,7 +139,7 @@ class Daemon:
         """Serve until asked to stop; the exit code. The buffer is closed in every case."""
         self._listening = [address_of(sock) for sock in ingest_sockets]
         traces = Traces(self._buffer, self._fleet)
-        admin = Admin(self, read_or_make(self._config.state_dir), traces)
+        admin = Admin(self, read_or_make(self._config.state_dir), traces, self._replay)
         ingest_listener = Listener(
             self._ingest, ingest_sockets, self._counters, ssl_context=self._tls
         )
@@ -320,7 +322,7 @@ class Daemon:
         names = [destination.name for destination in config.destinations]
         for name in names:
             if name in starts:
-                self._buffer.destination(name, starts[name])
+                await self._replay.begin(name, starts[name])
         await self._fleet.reload(config.destinations)
         for name, backlog in self._buffer.backlogs().items():
             if name not in names:

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.admin import control, trace_routes
+from relay.admin import control, replay, trace_routes
 from relay.admin.answers import SECURITY_HEADERS, document, failure
 from relay.admin.metrics import render
 from relay.errors import BufferError_
@@ -55,7 +55,13 @@ def is_own_host(header: bytes) -> bool:
 class Admin:
     """The routes of the admin listener over one `Source` and what else can be asked."""
 
-    def __init__(self, source: Source, token: str, traces: trace_routes.Traces) -> None:
+    def __init__(
+        self,
+        source: Source,
+        token: str,
+        traces: trace_routes.Traces,
+        replays: replay.Replay,
+    ) -> None:
         self._source = source
         self._token = token.encode()
         self.app = Starlette(
@@ -66,6 +72,7 @@ class Admin:
                 Route("/api/status", self._authorized(self._status)),
                 *control.routes(source, self._authorized),
                 *trace_routes.routes(traces, self._authorized),
+                *replay.routes(replays, self._authorized),
                 Route("/api/{rest:path}", self._authorized(_nothing_here)),
             ],
             middleware=[Middleware(HostRule)],

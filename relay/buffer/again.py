@@ -23,6 +23,7 @@ from relay.records import OwedRange, Position, StoredRow
 # A row's numbers may stand on a page of their own: so many take up to 20 ms.
 _STEP_ROWS = 4_000
 _HISTORY_ROWS = 20_000
+NOTHING = Totals()
 
 
 class Log(Protocol):
@@ -73,7 +74,7 @@ async def since(log: Log, since_ns: int) -> Found:
         if len(found) < _STEP_ROWS:
             break
     gone_rows, gone_spans = await _gone(log, since_ns)
-    return Found(tuple(runs), max(looked_to, 0), oldest_ns, gone_rows, gone_spans, count)
+    return Found(tuple(runs), looked_to, oldest_ns, gone_rows, gone_spans, count)
 
 
 def _times(connection: apsw.Connection, after_row: int) -> list[tuple[int, int]]:
@@ -126,7 +127,6 @@ async def of_trace(log: Log, trace_id: bytes) -> Found:
         owed.union(ranges),
         log.last_row,
         gone_rows=len(kept.gone),
-        gone_spans=0,
         rows=len(rows),
     )
 
@@ -155,7 +155,7 @@ async def measure(
     A row counts as one unless some of it is in `also_owed`, where it counts already.
     """
     there: list[OwedRange] = []
-    sums = Totals()
+    sums, counted = Totals(), 0
     for item in ranges:
         if item.end is None:
             raise ValueError("an open range has no sums")
@@ -168,23 +168,12 @@ async def measure(
                 start = max(item.start, Position(row))
                 end = min(item.end, Position(row + 1))
                 there.append(OwedRange(start, end))
-                is_counted = owed.overlaps(also_owed, owed.row_range(row))
-                sums += Totals(
-                    0 if is_counted else 1,
-                    stop - first,
-                    share(raw_bytes, spans, first, stop),
-                )
+                is_new = row != counted and not owed.overlaps(also_owed, owed.row_range(row))
+                counted = row
+                part_bytes = share(raw_bytes, spans, first, stop)
+                sums += Totals(int(is_new), stop - first, part_bytes)
             after = found[-1][0] if len(found) == _STEP_ROWS else last
-    return Measured(owed.union(there), _rows_once(sums, ranges))
-
-
-def _rows_once(sums: Totals, ranges: Ranges) -> Totals:
-    """A row in which several ranges lie was counted for each."""
-    twice = 0
-    for before, item in zip(ranges, ranges[1:], strict=False):
-        if before.end is not None and before.end.span and before.end.row == item.start.row:
-            twice += 1
-    return Totals(max(sums.rows - twice, 0), sums.spans, sums.raw_bytes)
+    return Measured(owed.union(there), sums)
 
 
 def _sizes(
