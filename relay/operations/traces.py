@@ -4,17 +4,23 @@ What is typed may be the id that an app wrote and the relay mapped (`app_trace_0
 dashes: each reading is tried, and the document says which were right.
 """
 
+import contextlib
 from typing import Any
+
+import anyio
 
 from relay.admin import trace
 from relay.buffer import Buffer, findings
 from relay.check.ids import TRACE_ID_BYTES, derive
 from relay.deliver.fleet import Fleet
+from relay.errors import BufferUnavailable
 from relay.records import DestinationStatus, StoredRow
 from relay.views import TracePlace
 
 # Rows whose spans are shown; the rest of a large trace is told of all the same.
 MOST_ROWS_SHOWN = 20
+# A disk that hangs must not keep what is known from being told.
+FLUSH_SECONDS = 2.0
 
 
 class Traces:
@@ -26,6 +32,9 @@ class Traces:
 
     async def find(self, text: str, *, with_spans: bool) -> tuple[bool, dict[str, Any]]:
         """Whether anything is known of the trace, and the document. Raises BufferUnavailable."""
+        # What was just settled is told with its dead letter, which is only on disk.
+        with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
+            await self._buffer.flush()
         ids: list[trace.Reading] = []
         places: list[TracePlace] = []
         for reading in readings(text):
