@@ -27,6 +27,7 @@ from relay.admin.app import Admin
 from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.admin.summary import MAX_CHARACTERS, Summary, cut, summarize
 from relay.admin.token import read_or_make
+from relay.admin.topics import Topics
 from relay.buffer import Buffer, BufferSettings, holder_of, stalled
 from relay.check import Check
 from relay.config import (
@@ -45,6 +46,7 @@ from relay.errors import ConfigError, RelayError
 from relay.ingest import Ingest
 from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
 from relay.notify import Notifier
+from relay.operations.dead_letters import DeadLetters
 from relay.operations.replay import Replay
 from relay.operations.traces import Traces
 from relay.pipeline import Pipeline
@@ -183,8 +185,12 @@ class Daemon:
     ) -> int:
         """Serve until asked to stop; the exit code. The buffer is closed in every case."""
         self._listening = [address_of(sock) for sock in ingest_sockets]
-        traces = Traces(self._buffer, self._fleet)
-        admin = Admin(self, read_or_make(self._config.state_dir), traces, self._replay)
+        topics = Topics(
+            Traces(self._buffer, self._fleet),
+            self._replay,
+            DeadLetters(self._buffer, self._pipeline, self._names, self._config.state_dir),
+        )
+        admin = Admin(self, read_or_make(self._config.state_dir), topics)
         ingest_listener = Listener(
             self._ingest, ingest_sockets, self._counters, ssl_context=self._tls
         )
@@ -344,6 +350,9 @@ class Daemon:
                 await backlog.set_paused(False)
         log.info("destination_removed", destination=name, waiting=found["waiting"])
         return found
+
+    def _names(self) -> list[str]:
+        return [destination.name for destination in self._config.destinations]
 
     def _configured(self, name: str) -> DestinationConfig | None:
         return next((d for d in self._config.destinations if d.name == name), None)

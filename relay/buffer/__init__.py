@@ -33,6 +33,12 @@ What holds, at every moment:
 - A body leaves the disk only after its checksum was compared. A row that fails becomes a dead
   letter `damaged_on_disk` of the destination that met it, and the file stays in use.
 
+Dead letters have a budget of their own (64 MiB, at most a tenth of `max_size`, and seven days),
+which they share fairly: over it, the oldest goes of the destination that holds most, and is
+counted in `tallies`. Sent again (`letter_jobs`), a letter and the row it becomes change places in
+one transaction. Bytes deleted inside pages are overwritten (`secure_delete = fast`), and to erase
+letters free pages and the WAL are given back, so that nothing of them is left in any file.
+
 What survives what::
 
     kill -9            every acknowledged request, with sync = "full" or "normal"

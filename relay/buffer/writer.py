@@ -15,6 +15,7 @@ import apsw
 import structlog
 
 from relay.buffer.housekeeping import Housekeeping
+from relay.buffer.jobs import perform
 from relay.buffer.logfile import LogFile, Persisted, open_file
 from relay.buffer.messages import (
     Answer,
@@ -258,7 +259,7 @@ class Writer:
                 file = self._usable_file()
                 started = time.monotonic()
                 with self._file_trouble():
-                    result = file.work(lambda it: work.job.run(it, now_ns=self._clock_ns()))
+                    result = perform(work.job, file, now_ns=self._clock_ns())
             self._counters.add_commit(time.monotonic() - started)
         except Exception as error:
             if not isinstance(error, RelayError):
