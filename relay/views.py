@@ -33,7 +33,8 @@ class BufferStatistics:
     is_full: bool
     last_error: str
     last_commit_seconds: float
-    stalled_seconds: float  # age of the transaction that is being committed now, else 0.0
+    stalled_seconds: float  # how long the disk has kept the writer by now, else 0.0
+    is_stalled: bool = False  # so long that new requests are refused
 
     @property
     def disk_bytes(self) -> int:
@@ -60,14 +61,16 @@ class TraceDelivery:
     """Where a request of a trace is for one destination.
 
     `state`: "waiting" (also in flight), "delivered", "set_aside" (settled with another status
-    than 2xx) or "not_owed" (the destination began after it). `at_ns` and `status` are 0 for
-    "waiting" and "not_owed". Deliveries within a second share the later time.
+    than 2xx), "evicted" (it had to give way undelivered) or "not_owed" (the destination began
+    after it). `at_ns` and `status` are 0 for "waiting" and "not_owed". Deliveries within a second
+    share the later time, within a minute where they are older than an hour.
     """
 
     destination: str
     state: str
     at_ns: int = 0
     status: int = 0
+    is_in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class TracePlace:
     """One request (or piece of a large one) that holds spans of a trace.
 
     `spans` counts the whole piece, of this trace and others. Without a `row` the place is a dead
-    letter: `dead_letter` says which.
+    letter: `dead_letter` says which. `is_kept` is false where the data has gone and only the
+    history tells of it.
     """
 
     row: int
@@ -86,7 +90,10 @@ class TracePlace:
     encoding: Encoding
     spans: int
     deliveries: tuple[TraceDelivery, ...] = ()
+    is_kept: bool = True
     dead_letter: DeadLetter | None = None
+    letter_id: int = 0
+    set_aside_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

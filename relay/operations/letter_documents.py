@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from relay.admin.app import iso
+from relay.admin.answers import iso
 from relay.otlp import transcode
 from relay.otlp.transcode import TranscodeError
 from relay.records import DeadLetter, Encoding
