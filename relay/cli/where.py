@@ -86,6 +86,8 @@ def lines_of(found: dict[str, Any], text: str) -> list[str]:
         lines.append(received_line(piece))
         if differ:
             lines += [piece_line(each) for each in piece["destinations"]]
+    if found.get("is_cut"):
+        lines.append("  …          only the oldest thousand rows of it are told of")
     lines += kept_lines(pieces)
     for destination in found["destinations"]:
         own = [each for each in found["dead_letters"] if each["destination"] == destination["name"]]

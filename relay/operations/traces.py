@@ -51,7 +51,9 @@ class Traces:
         if with_spans:
             kept = sorted({place.row for place in places if place.row and place.is_kept})
             rows = await self._buffer.read_rows(kept[:MOST_ROWS_SHOWN])
-        return True, trace.trace_document(ids, places, rows, self._destinations(places), reach)
+        told = trace.trace_document(ids, places, rows, self._destinations(places), reach)
+        told["is_cut"] = len({place.row for place in places}) >= findings.MOST_ROWS
+        return True, told
 
     def _destinations(self, places: list[TracePlace]) -> list[trace.Destination]:
         """Those configured, those gone from the configuration, and those only letters name."""

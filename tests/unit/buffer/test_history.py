@@ -303,3 +303,16 @@ def test_schema_says_what_a_remembered_row_holds(tmp_path: Path) -> None:
             connection.executescript(step)
         columns = [each[1] for each in connection.execute("PRAGMA table_info(history)")]
     assert columns == ["row", "received_ns", "encoding", "spans", "parts"]
+
+
+async def test_destination_from_the_beginning_does_not_wait_for_what_has_gone(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(traces=(1,))))
+        await deliver_all(backlog)
+        await eventually(lambda: buffer.statistics().rows == 0)
+        buffer.destination("b", start="beginning")
+
+        assert [each.state for each in await deliveries_of(buffer, 1)] == ["delivered", "not_owed"]
