@@ -316,3 +316,27 @@ async def test_destination_from_the_beginning_does_not_wait_for_what_has_gone(
         buffer.destination("b", start="beginning")
 
         assert [each.state for each in await deliveries_of(buffer, 1)] == ["delivered", "not_owed"]
+
+
+async def test_deliveries_that_do_not_touch_stay_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_SWEEP_SECONDS", 0.0)
+    now = [NOW_NS]
+    async with opened(tmp_path, clock_ns=lambda: now[0]) as buffer:
+        backlog = buffer.destination("a")
+        for number in range(1, 5):
+            await buffer.append(request(piece(traces=(number,))))
+        taken = [await take(backlog, max_spans=1) for _ in range(4)]
+        for index, status in ((1, 400), (0, 200), (2, 200), (3, 200)):
+            at_ns = NOW_NS + 2 * 10**9 * (1 + (3 if index == 3 else 0))
+            backlog.settle(taken[index], status=status, at_ns=at_ns)
+            await buffer.flush()
+        assert await number_of(buffer, "deliveries") == 4
+        now[0] += 2 * HOUR_NS
+        with anyio.fail_after(5):
+            while await number_of(buffer, "deliveries") > 3:  # the last two touch
+                await buffer.append(request(piece()))
+        states = [(await deliveries_of(buffer, number))[0].state for number in range(1, 5)]
+
+    assert states == ["delivered", "set_aside", "delivered", "delivered"]
