@@ -28,12 +28,13 @@ class BufferStatistics:
     file_system_free_bytes: int
     oldest_received_ns: int  # 0 when nothing is kept
     dead_letters: dict[str, LetterCount]  # by destination; "" were refused on the way in
-    dead_letters_dropped: int  # given up for space or age since the start of this process
+    dead_letters_dropped: int  # given up for space or age, ever
     is_writable: bool
     is_full: bool
     last_error: str
     last_commit_seconds: float
-    stalled_seconds: float  # age of the transaction that is being committed now, else 0.0
+    stalled_seconds: float  # how long the disk has kept the writer by now, else 0.0
+    is_stalled: bool = False  # so long that new requests are refused
 
     @property
     def disk_bytes(self) -> int:
@@ -114,3 +115,31 @@ class StoredLetter:
     set_aside_ns: int
     letter: DeadLetter
     is_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters are meant; what is left empty does not matter.
+
+    `destination` "ingest" are spans refused on the way in. `since_ns` is when they were set aside.
+    `trace` is a trace id, also one that is none, as a sender wrote it. `ids` name them one by one.
+    Letters above id `until` came after somebody began to look.
+    """
+
+    destination: str = ""
+    reason: str = ""
+    since_ns: int = 0
+    trace: str = ""
+    ids: tuple[int, ...] = ()
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterEntry:
+    """A dead letter without its body: what a list shows. `letter.body` is empty."""
+
+    letter_id: int
+    set_aside_ns: int
+    letter: DeadLetter
+    raw_bytes: int
+    stored_bytes: int

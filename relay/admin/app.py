@@ -10,9 +10,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.admin import control, replay, trace_routes
+from relay.admin import control, dead_letters
 from relay.admin.answers import SECURITY_HEADERS, document, failure
 from relay.admin.metrics import render
+from relay.admin.topics import Topics
 from relay.errors import BufferError_
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -55,13 +56,7 @@ def is_own_host(header: bytes) -> bool:
 class Admin:
     """The routes of the admin listener over one `Source` and what else can be asked."""
 
-    def __init__(
-        self,
-        source: Source,
-        token: str,
-        traces: trace_routes.Traces,
-        replays: replay.Replay,
-    ) -> None:
+    def __init__(self, source: Source, token: str, topics: Topics) -> None:
         self._source = source
         self._token = token.encode()
         self.app = Starlette(
@@ -71,8 +66,7 @@ class Admin:
                 Route("/metrics", self._metrics),
                 Route("/api/status", self._authorized(self._status)),
                 *control.routes(source, self._authorized),
-                *trace_routes.routes(traces, self._authorized),
-                *replay.routes(replays, self._authorized),
+                *topics.routes(self._authorized),
                 Route("/api/{rest:path}", self._authorized(_nothing_here)),
             ],
             middleware=[Middleware(HostRule)],
@@ -81,6 +75,7 @@ class Admin:
                 405: _wrong_method,
                 BufferError_: _buffer_trouble,
                 **control.EXCEPTION_HANDLERS,
+                **dead_letters.EXCEPTION_HANDLERS,
             },
         )
         self.app.router.redirect_slashes = False

@@ -17,6 +17,7 @@ COMMANDS = {
     "status": "relay.cli.status:status",
     "where": "relay.cli.where:where",
     "replay": "relay.cli.replay:replay",
+    "dead-letter": "relay.cli.dead_letter:dead_letter",
     "send-test-trace": "relay.cli.send_test_trace:send_test_trace",
 }
 
