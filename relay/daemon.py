@@ -376,6 +376,10 @@ class Daemon:
 
     async def _take_up(self, config: Config, starts: Mapping[str, Start]) -> dict[str, Any]:
         """Use `config` from now on."""
+        names = [destination.name for destination in config.destinations]
+        for name in names:  # first, since the disk may refuse: then nothing was taken up
+            if name in starts:
+                await self._replay.begin(name, starts[name])
         self._reload_problem = ""
         restart_needed = changes_needing_restart(self._config, config)
         for key in restart_needed:
@@ -388,10 +392,6 @@ class Daemon:
         )
         self._buffer.reload(buffer_settings(config.buffer))
         self._config = config
-        names = [destination.name for destination in config.destinations]
-        for name in names:
-            if name in starts:
-                await self._replay.begin(name, starts[name])
         await self._fleet.reload(config.destinations)
         for name, backlog in self._buffer.backlogs().items():
             if name not in names:

@@ -56,7 +56,8 @@ What survives what::
     file removed       noticed within 250 ms of use; refused until it is back or the daemon restarts
 
 `max_size` counts pages in use, WAL and reserve. Space gives way in this order: delivered rows past
-`keep_delivered`, then any delivered row, oldest first; then requests are refused. `when_full =
+`keep_delivered`, then history down to an eighth of its budget, then any delivered row, oldest
+first; then requests are refused. `when_full =
 "drop-oldest"` refuses, too, for now: dropping has to know which destinations fail (`hold`). Its
 place is `Housekeeping.make_room`; that of the reserve `Space.reserve_bytes`; that of reading back
 a file that was set aside `Writer._replace`.
