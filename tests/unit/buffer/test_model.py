@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,15 +38,15 @@ from tests import builders
 from tests.faulty_vfs import FaultyVFS
 from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, rejected_span, trace_id
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "120"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 HOUR_NS = 3600 * 10**9
 NAMES = ("a", "b", "c")
 Result = TypeVar("Result")
 # What is drawn never depends on the state of the buffer, which is a matter of timing in part: which
 # requests share a row, when a delivered row goes. Rules that cannot be applied do nothing.
-names = st.sampled_from(NAMES)
 picks = st.integers(0, 10_000)
+encodings = st.sampled_from(Encoding)
 _disks = itertools.count()
 
 
@@ -90,6 +90,11 @@ class BufferModel(RuleBasedStateMachine):
         self.kept_spans = 0
         self.is_expiring = False  # rows that nobody is owed may go at any time
 
+    @staticmethod
+    def one_of(choices: Iterable[str], pick: int) -> str | None:
+        ordered = sorted(choices)
+        return ordered[pick % len(ordered)] if ordered else None
+
     def run(self, task: Coroutine[Any, Any, Result]) -> Result:
         return self.loop.run_until_complete(task)
 
@@ -106,16 +111,19 @@ class BufferModel(RuleBasedStateMachine):
         keep=st.sampled_from([0.0, 3600.0]),
         max_size=st.sampled_from([768 << 10, 1 << 30]),
         survival=st.sampled_from([0.0, 0.5]),
+        destinations=st.sampled_from([0, 1, 2]),
         seed=st.integers(0, 1000),
     )
     def start(
         self,
+        *,
         tail_bytes: int,
         row_bytes: int,
         transaction_bytes: int,
         keep: float,
         max_size: int,
         survival: float,
+        destinations: int,
         seed: int,
     ) -> None:
         self.disk = FaultyVFS(f"model-{next(_disks)}", seed=seed, survival=survival)
@@ -132,6 +140,8 @@ class BufferModel(RuleBasedStateMachine):
         )
         self.is_expiring = keep == 0 or max_size < 1 << 30
         self.open()
+        for pick in range(destinations):
+            self.add_destination(pick=pick, start="auto", is_flushed=True)
 
     def open(self) -> None:
         self.buffer = Buffer(
@@ -151,13 +161,36 @@ class BufferModel(RuleBasedStateMachine):
                 continue
             self.backlogs[name] = self.buffer.destination(name)
 
-    @rule()
+    @rule(is_crash=st.booleans())
+    def end(self, is_crash: bool) -> None:
+        """One life of the buffer is over; the next begins."""
+        if is_crash:
+            self.crash()
+        else:
+            self.reopen()
+
+    @rule(
+        pick=picks,
+        what=st.sampled_from(["flush", "pause", "resume", "clock", "reload"]),
+        hours=st.sampled_from([-5, -1, 0, 1, 2, 5]),
+        keep=st.sampled_from([0.0, 3600.0, 3600.0]),
+    )
+    def change(self, pick: int, what: str, hours: int, keep: float) -> None:
+        """What happens now and then beside the flow of spans."""
+        if what == "flush":
+            self.flush()
+        elif what == "clock":
+            self.let_the_clock_jump(hours)
+        elif what == "reload":
+            self.reload(keep)
+        else:
+            self.pause(pick, is_paused=what == "pause")
+
     def reopen(self) -> None:
         self.run(self.buffer.close())
         self.everything_is_on_disk()
         self.open()
 
-    @rule()
     def crash(self) -> None:
         """What is on the disk now, opened elsewhere; the running buffer is thrown away."""
         source = self.directory
@@ -186,7 +219,6 @@ class BufferModel(RuleBasedStateMachine):
             owed.spans = found
         self.everything_is_on_disk()
 
-    @rule()
     def flush(self) -> None:
         self.run(self.buffer.flush())
         self.everything_is_on_disk()
@@ -198,12 +230,10 @@ class BufferModel(RuleBasedStateMachine):
             words: (name, spans, True) for words, (name, spans, _) in self.letters.items()
         }
 
-    @rule(hours=st.sampled_from([-5, -1, 0, 1, 2, 5]))
     def let_the_clock_jump(self, hours: int) -> None:
         self.now_ns += hours * HOUR_NS
         self.is_expiring |= hours > 0
 
-    @rule(keep=st.sampled_from([0.0, 3600.0]))
     def reload(self, keep: float) -> None:
         self.settings = replace(self.settings, keep_delivered_seconds=keep)
         self.buffer.reload(self.settings)
@@ -211,12 +241,20 @@ class BufferModel(RuleBasedStateMachine):
 
     # -- the way in ---------------------------------------------------------------------------
 
+    @rule(sizes=st.lists(st.sampled_from([0, 40, 900]), min_size=1, max_size=6), encoding=encodings)
+    def append_small(self, sizes: list[int], encoding: Encoding) -> None:
+        """Requests of a span or two, as they come from one application."""
+        self.append([[(1 + index % 2, size, encoding)] for index, size in enumerate(sizes)])
+
+    @rule(spans=st.integers(3, 9), size=st.sampled_from([0, 3000]), encoding=encodings)
+    def append_batch(self, spans: int, size: int, encoding: Encoding) -> None:
+        """One request of several spans."""
+        self.append([[(spans, size, encoding)]])
+
     @rule(
         shapes=st.lists(
             st.lists(
-                st.tuples(
-                    st.integers(1, 5), st.sampled_from([0, 40, 3000]), st.sampled_from(Encoding)
-                ),
+                st.tuples(st.integers(1, 5), st.sampled_from([0, 40, 3000]), encodings),
                 max_size=3,
             ),
             min_size=1,
@@ -224,7 +262,11 @@ class BufferModel(RuleBasedStateMachine):
         ),
         rejected=st.integers(0, 2),
     )
-    def append(self, shapes: list[list[tuple[int, int, Encoding]]], rejected: int) -> None:
+    def append_any(self, shapes: list[list[tuple[int, int, Encoding]]], rejected: int) -> None:
+        """Requests in pieces, with refused spans."""
+        self.append(shapes, rejected)
+
+    def append(self, shapes: list[list[tuple[int, int, Encoding]]], rejected: int = 0) -> None:
         requests, numbers = [], []
         for index, shape in enumerate(shapes):
             pieces, own = [], []
@@ -268,12 +310,13 @@ class BufferModel(RuleBasedStateMachine):
     # -- destinations -------------------------------------------------------------------------
 
     @rule(
-        name=st.sampled_from(NAMES),
+        pick=picks,
         start=st.sampled_from(["auto", "beginning", "end"]),
         is_flushed=st.booleans(),
     )
-    def add_destination(self, name: str, start: Start, is_flushed: bool) -> None:
-        if name in self.owed:
+    def add_destination(self, pick: int, start: Start, is_flushed: bool) -> None:
+        name = self.one_of([name for name in NAMES if name not in self.owed], pick)
+        if name is None:
             return
         if start == "beginning" and self.is_expiring and self.owed:
             return  # what is there just now cannot be known from outside
@@ -293,9 +336,10 @@ class BufferModel(RuleBasedStateMachine):
         if is_flushed:
             self.flush()
 
-    @rule(name=names)
-    def remove_destination(self, name: str) -> None:
-        if name not in self.owed:
+    @rule(pick=picks)
+    def remove_destination(self, pick: int) -> None:
+        name = self.one_of(self.owed, pick)
+        if name is None or pick % 3:  # seldom: it takes all that was built up with it
             return
         self.run(self.backlogs.pop(name).remove())
         del self.owed[name]
@@ -303,9 +347,9 @@ class BufferModel(RuleBasedStateMachine):
             self.held.remove(held)
         self.everything_is_on_disk()
 
-    @rule(name=names, is_paused=st.booleans())
-    def pause(self, name: str, is_paused: bool) -> None:
-        if name not in self.owed:
+    def pause(self, pick: int, is_paused: bool) -> None:
+        name = self.one_of(self.owed, pick)
+        if name is None:
             return
         self.run(self.backlogs[name].set_paused(is_paused))
         self.owed[name].is_paused = is_paused
@@ -337,13 +381,14 @@ class BufferModel(RuleBasedStateMachine):
         return numbers
 
     @rule(
-        name=names,
+        pick=picks,
         max_bytes=st.integers(1, 6000),
         max_spans=st.integers(1, 12),
         one_encoding=st.booleans(),
     )
-    def take(self, name: str, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
-        if name not in self.owed:
+    def take(self, pick: int, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
+        name = self.one_of(self.owed, pick)
+        if name is None:
             return
         backlog = self.backlogs[name]
         taken = self.run(
@@ -367,9 +412,10 @@ class BufferModel(RuleBasedStateMachine):
                 return row, numbers.index(number)
         raise AssertionError(f"span {number} is owed, and its row was not there after its commit")
 
-    @rule(name=names, encoding=st.sampled_from([None, *Encoding]))
-    def take_newest(self, name: str, encoding: Encoding | None) -> None:
-        if name not in self.owed:
+    @rule(pick=picks, encoding=st.sampled_from([None, *Encoding]))
+    def take_newest(self, pick: int, encoding: Encoding | None) -> None:
+        name = self.one_of(self.owed, pick)
+        if name is None:
             return
         taken = self.run(self.backlogs[name].take_newest(encoding))
         if taken is None:
@@ -393,7 +439,7 @@ class BufferModel(RuleBasedStateMachine):
         assert list(itertools.chain(*numbers)) == held.spans
         self.held += [Held(held.name, part, own) for part, own in zip(parts, numbers, strict=True)]
 
-    @rule(pick=picks, is_delivered=st.booleans(), letters=st.integers(0, 2))
+    @rule(pick=picks, is_delivered=st.sampled_from([True, True, False]), letters=st.integers(0, 2))
     def land(self, pick: int, is_delivered: bool, letters: int) -> None:
         if not self.held:
             return
@@ -416,9 +462,18 @@ class BufferModel(RuleBasedStateMachine):
         owed.spans -= set(held.spans)
         owed.ahead -= set(held.spans)
 
-    @rule(name=names, pick=picks, count=st.integers(1, 4))
-    def owe_again(self, name: str, pick: int, count: int) -> None:
-        if name not in self.owed or self.is_expiring:
+    @rule(pick=picks, max_spans=st.integers(1, 12), letters=st.integers(0, 1))
+    def deliver(self, pick: int, max_spans: int, letters: int) -> None:
+        """Take and settle at once, as a courier that nothing stands in the way of."""
+        held = len(self.held)
+        self.take(pick=pick, max_bytes=4000, max_spans=max_spans, one_encoding=True)
+        if len(self.held) > held:
+            self.land(pick=held, is_delivered=True, letters=letters)
+
+    @rule(pick=picks, count=st.integers(1, 4))
+    def owe_again(self, pick: int, count: int) -> None:
+        name = self.one_of(self.owed, pick)
+        if name is None or self.is_expiring:
             return
         owed = self.owed[name]
         done = [row for row, numbers in self.rows.items() if not owed.spans & set(numbers)]
@@ -433,9 +488,10 @@ class BufferModel(RuleBasedStateMachine):
         owed.spans |= again
         owed.ahead |= again - owed.behind
 
-    @rule(name=names, pick=picks)
-    def evict(self, name: str, pick: int) -> None:
-        if name not in self.owed:
+    @rule(pick=picks)
+    def evict(self, pick: int) -> None:
+        name = self.one_of(self.owed, pick)
+        if name is None:
             return
         owed = self.owed[name]
         rows = [row for row, numbers in self.rows.items() if set(numbers) <= owed.spans]
@@ -465,9 +521,19 @@ class BufferModel(RuleBasedStateMachine):
         assert len(found) == len(set(found))
         return set(found)
 
-    @rule(name=names)
-    def read_everything(self, name: str) -> None:
-        if name not in self.owed:
+    @rule(pick=picks, what=st.sampled_from(["rows", "letters", "trace"]))
+    def look(self, pick: int, what: str) -> None:
+        """Ask for what is kept, as the command line and the page do."""
+        if what == "rows":
+            self.read_everything(pick)
+        elif what == "letters":
+            self.read_dead_letters()
+        else:
+            self.find(pick)
+
+    def read_everything(self, pick: int) -> None:
+        name = self.one_of(self.owed, pick)
+        if name is None:
             return
         assert self.all_of(name) == self.free(name)
 
@@ -477,14 +543,12 @@ class BufferModel(RuleBasedStateMachine):
         assert sum(not each.letter.destination for each in stored) == self.rejected
         return {each.letter.words for each in stored if each.letter.destination}
 
-    @rule()
     def read_dead_letters(self) -> None:
         self.flush()
         assert self.words_on_disk() == set(self.letters)
         counts = self.buffer.statistics().dead_letters
         assert sum(each.count for each in counts.values()) == len(self.letters) + self.rejected
 
-    @rule(pick=picks)
     def find(self, pick: int) -> None:
         if not self.rows or self.is_expiring:
             return
