@@ -78,6 +78,21 @@ def _remember(file: LogFile, first: int, last: int) -> None:
     file.tally(_TALLY, int(added or 0))
 
 
+def erase(file: LogFile, row: int) -> None:
+    """Forget a row whose data has gone; one that is still kept stays. For a transaction."""
+    found = fetch_value(
+        file.connection,
+        "SELECT length(parts) + ifnull(length(ids), 0) FROM history"
+        " LEFT JOIN traces ON traces.row = history.row WHERE history.row = ?",
+        (row,),
+    )
+    if found is None:
+        return
+    file.connection.execute("DELETE FROM traces WHERE row = ?", (row,))
+    file.connection.execute("DELETE FROM history WHERE row = ?", (row,))
+    file.tally(_TALLY, -(int(found) + ROW_BYTES))
+
+
 def forget_deliveries(file: LogFile) -> None:
     """Drop deliveries of before anything that is kept or remembered. For a transaction."""
     oldest = fetch_value(

@@ -69,6 +69,7 @@ class Housekeeping:
         """A job was committed: anything may have come or gone."""
         self.note_commit(need_bytes, has_moves=True)
         self._oldest_is_known = False
+        self._history.note_remembered(file)
         self.space.measure(file.connection)
 
     def reload(self, settings: BufferSettings) -> None:
