@@ -127,7 +127,7 @@ class Daemon:
         self._tls = None
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
-        self._fleet = Fleet(buffer.destination, environ, own_id)
+        self._fleet = Fleet(buffer.destination, environ, own_id, age_ns=buffer.age_ns)
         buffer.health = self._fleet.health
 
     async def run(

@@ -6,7 +6,6 @@ cases and by bare zstd in half.
 """
 
 import struct
-import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from relay.buffer.ages import uptime_ns
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import DamagedRow, Totals
 from relay.compression import unzstd, zstd_1
@@ -170,7 +170,7 @@ def build_group(
     requests = list(requests)
     group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
     rows, spans, raw_bytes = totals.rows, totals.spans, totals.raw_bytes
-    monotonic_ns = time.monotonic_ns()
+    monotonic_ns = uptime_ns()
     row_id = after_row
     for draft in _drafts(requests, settings.row_bytes):
         row_id += 1
@@ -205,6 +205,7 @@ def build_group(
                 draft.spans,
                 body,
                 hops=draft.hops,
+                monotonic_ns=monotonic_ns,
             )
         )
         group.need_bytes += (
@@ -261,6 +262,7 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
             columns.spans,
             body,
             hops=hops,
+            monotonic_ns=columns.monotonic_ns,
         )
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         # The types in a damaged row need not be those of its columns.

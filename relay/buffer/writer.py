@@ -8,13 +8,13 @@ steps. The loop's side never waits for a lock that is held during a write.
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import apsw
 import structlog
 
-from relay.buffer.housekeeping import Housekeeping
+from relay.buffer.ages import Ages
+from relay.buffer.housekeeping import USUAL_NEED_BYTES, Housekeeping
 from relay.buffer.logfile import LogFile, Persisted, open_file
 from relay.buffer.messages import (
     Answer,
@@ -59,7 +59,7 @@ class Writer:
         events: Events,
         *,
         vfs: str | None,
-        clock_ns: Callable[[], int],
+        ages: Ages,
     ) -> None:
         self._place = place
         self._settings = settings
@@ -67,7 +67,7 @@ class Writer:
         self._moves = moves
         self._events = events
         self._vfs = vfs
-        self._clock_ns = clock_ns
+        self._clock_ns = ages.clock_ns
         self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._carried: Message | None = None
         self._in_hand: list[Answer] = []
@@ -78,11 +78,12 @@ class Writer:
         self._known_destinations: dict[str, Persisted] = {}
         self._set_asides = 0
         self._next_file_check = 0.0
-        self._house = Housekeeping(place, settings, clock_ns)
+        self._house = Housekeeping(place, settings, ages, events, moves)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
         self.generation = 0
         self.published = Published()
         self.is_full = False
+        self.limit = ""  # which one, in words, while it is full
         self.last_error = ""
         self.last_commit_seconds = 0.0
         self.commit_started: float | None = None  # monotonic
@@ -91,7 +92,12 @@ class Writer:
 
     def open(self) -> Loaded:
         """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
-        file = open_file(self._place, self._settings, vfs=self._vfs)
+        try:
+            file = open_file(self._place, self._settings, vfs=self._vfs)
+        except DISK_ERRORS:
+            if not self._house.open_on_full_disk():
+                raise
+            file = open_file(self._place, self._settings, vfs=self._vfs)
         self._set_asides = self._place.set_asides
         self._adopt(file)
         loaded = file.loaded()
@@ -116,6 +122,7 @@ class Writer:
             while not self._stopping:
                 self._turn()
             self._commit_moves([])
+            self._take_leave()
         except BaseException as caught:
             log.exception("buffer_writer_died")
             self.last_error = f"the writer died: {type(caught).__name__}"
@@ -125,6 +132,12 @@ class Writer:
                 self._file.close(checkpoint=error is None and not self.last_error)
             self._refuse_rest()
             self._events.died(error)
+
+    def _take_leave(self) -> None:
+        file = self._file
+        if file is not None and not self.last_error:
+            with suppress(BufferUnavailable), self._file_trouble():
+                self._house.leave(file)
 
     def _refuse_rest(self) -> None:
         # In hand is what a turn had taken when it ended early; who was answered is not hurt.
@@ -153,7 +166,7 @@ class Writer:
         work: Work | None = None
         while message is not None:
             if isinstance(message, Append):
-                if appends and size + message.size > self._settings.transaction_bytes:
+                if appends and size + message.size > self._settings.transaction_limit_bytes:
                     self._carried = message
                     break
                 appends.append(message)
@@ -198,7 +211,7 @@ class Writer:
             group = self._commit(appends)
         except _NoRoom:
             if len(appends) == 1:
-                self._events.refused([appends[0].answer], BufferFull())
+                self._events.refused([appends[0].answer], self.full())
                 return
         except BufferUnavailable as error:
             self._events.refused([append.answer for append in appends], error)
@@ -232,10 +245,20 @@ class Writer:
         self._commit_moves([])
         file = self._usable_file()
         with self._file_trouble():
-            self.is_full = not self._house.make_room(file, need_bytes)
+            self._note_full(is_full=not self._house.make_room(file, need_bytes))
             has_room = self._house.fits(file, need_bytes)
             self._publish(file)
         return has_room
+
+    def _note_full(self, *, is_full: bool) -> None:
+        if is_full != self.is_full:
+            self.limit = self._house.space.limit() if is_full else ""
+            log.warning("buffer_full" if is_full else "buffer_has_room", limit=self.limit)
+        self.is_full = is_full
+
+    def full(self) -> BufferFull:
+        """What to tell somebody for whom there is no room."""
+        return BufferFull(f"the buffer is full: {self.limit}" if self.limit else None)
 
     def _work(self, work: Work) -> None:
         """A transaction of its own, after everything that moved is on disk."""
@@ -243,7 +266,7 @@ class Writer:
             self._transact(None)
             need_bytes = work.job.need_bytes
             if need_bytes and not self._has_room(self._usable_file(), need_bytes):
-                raise BufferFull
+                raise self.full()
             file = self._usable_file()
             started = self.commit_started = time.monotonic()
             with self._file_trouble():
@@ -393,9 +416,15 @@ class Writer:
 
     def _lose_file(self, error: Exception) -> None:
         """The disk refused: say so, and open the file anew at the next try."""
-        self.last_error = f"{type(error).__name__}: {error}"
-        log.error("buffer_disk_error", error=self.last_error)
-        if self._file is not None and not isinstance(error, apsw.FullError):
+        is_no_space = self._house.no_space(error, self._file)
+        words = f"{type(error).__name__}: {error}"
+        if is_no_space:
+            words = "the file system is full: make room on it"
+            self.is_full, self.limit = True, words
+        if words != self.last_error:  # it is tried every second
+            log.error("buffer_disk_error", error=words)
+        self.last_error = words
+        if self._file is not None and not is_no_space:
             self._known_destinations = self._file.destinations
             self._file.close(checkpoint=False)
             self._file = None
@@ -440,20 +469,17 @@ class Writer:
         is_idle = self._queue.empty() and self._carried is None
         with suppress(BufferUnavailable), self._file_trouble():
             changed = self._house.step(file, is_idle=is_idle)
-            if self.is_full:
-                self.is_full = not self._house.fits_any(file)
+            if self.is_full and self._house.fits_any(file):
+                self._note_full(is_full=False)
+            elif self.is_full:
+                self._has_room(file, USUAL_NEED_BYTES)
             if changed:
                 self._publish(file)
 
     def _publish(self, file: LogFile) -> None:
-        oldest = self._house.oldest(file)
-        self.published = Published(
-            file.kept,
-            oldest[0],
-            file.last_row,
-            oldest[1],
-            self._house.space.database_bytes,
-            self._house.space.reserve_bytes,
-            file.letters.counts,
-            file.letters.dropped,
-        )
+        self.published = self._house.published(file)
+
+    @property
+    def evictions_begun(self) -> int:
+        """How often rows were deleted that were owed, as a reader may see it already."""
+        return self._house.eviction.begun
