@@ -57,7 +57,7 @@ DELIVER_SECONDS = 30.0
 def serve(config_path: str | None, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM, SIGINT or the death of a part; the exit code.
 
-    Raises ConfigError and BufferLocked when it cannot start.
+    Raises ConfigError and BufferError_ when it cannot start.
     """
     started_ns = time.time_ns()
     config = load(config_path, environ)
@@ -340,9 +340,9 @@ class Daemon:
         if self._is_stopping:
             return "stopping"
         buffer = self._buffer.statistics()
-        if not buffer.is_writable:
-            return buffer.last_error or "the buffer cannot write"
-        return "the buffer is full" if buffer.is_full else ""
+        if buffer.last_error or not (buffer.is_full or buffer.is_writable):
+            return f"the buffer cannot write: {buffer.last_error or 'it is closed'}"
+        return f"the buffer is full: {buffer.limit}" if buffer.is_full else ""
 
     def status(self) -> dict[str, Any]:
         """The document of `/api/status`."""

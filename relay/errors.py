@@ -9,6 +9,7 @@
     └── BufferError_
         ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender comes again
         ├── BufferUnavailable   the disk failed or the buffer is closing: 503
+        │   └── BufferDiskError the disk does not take anything at the start: try again later
         └── BufferLocked     another daemon holds the state directory
 
 A class without a message speaks by its docstring. `code` is stable: metrics and JSON carry it.
@@ -86,6 +87,12 @@ class BufferUnavailable(BufferError_):
     """The buffer cannot write now; nothing was kept of this request."""
 
     code = "buffer_unavailable"
+
+
+class BufferDiskError(BufferUnavailable):
+    """The disk cannot be used now."""
+
+    code = "buffer_disk_error"
 
 
 class BufferLocked(BufferError_):

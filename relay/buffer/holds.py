@@ -23,6 +23,7 @@ class _Record:
 
     failing_ns: int = 0
     hold_ns: int | None = DEFAULT_HOLD_NS
+    looked_ns: int = 0  # by the clock that does not jump; 0: not yet by this process
     success_ns: int = 0
     is_failing: bool = False
     is_healthy: bool = False
@@ -38,7 +39,7 @@ class Holds:
     def __init__(self, clock_ns: Callable[[], int], uptime_ns: Callable[[], int]) -> None:
         self._clock_ns = clock_ns
         self._uptime_ns = uptime_ns
-        self._looked_ns = uptime_ns()
+        self._began_ns = uptime_ns()
         self._records: dict[str, _Record] = {}
 
     def load(self, tallies: Mapping[str, int]) -> None:
@@ -63,12 +64,13 @@ class Holds:
     def look(self, names: Iterable[str], health: Mapping[str, Health], owing: set[str]) -> None:
         """Take down how those `names` fare; `owing` are those that are owed anything."""
         now_ns = self._uptime_ns()
-        elapsed_ns, self._looked_ns = max(now_ns - self._looked_ns, 0), now_ns
         wanted = set(names)
         for name in self._records.keys() - wanted:
             del self._records[name]
         for name in wanted:
             record = self._records.setdefault(name, _Record())
+            elapsed_ns = max(now_ns - (record.looked_ns or self._began_ns), 0)
+            record.looked_ns = now_ns
             self._look_at(record, health.get(name), elapsed_ns, is_owed=name in owing)
 
     def _look_at(

@@ -17,11 +17,11 @@ from relay.buffer.notes import Notes
 from relay.buffer.outlook import Lookout
 from relay.buffer.owed import clip
 from relay.buffer.place import Place
-from relay.buffer.reserve import is_no_space
 from relay.buffer.retention import SHRINK_BYTES, Retention, shrink
 from relay.buffer.schema import fetch
 from relay.buffer.settings import MIB, BufferSettings
 from relay.buffer.space import COMMIT_OVERHEAD_BYTES, Space
+from relay.buffer.trouble import is_no_space
 
 # While full, rows may become old or delivered at any time: look this often.
 _FULL_SECONDS = 0.25
@@ -129,6 +129,7 @@ class Housekeeping:
         self._settings = settings
         self._retention = Retention(settings, self._ages)
         self.space.settings = settings
+        self.space.keep_reserve()  # before its old size counts as used
         self._lookout.restart()
         self._expire_due, self._next_expire = 0.0, 0.0
 

@@ -4,6 +4,7 @@ One daemon a directory (flock), on a file system whose locks and shared memory c
 and with files that are still the ones we opened: commits into an unlinked file "succeed".
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -13,12 +14,16 @@ from pathlib import Path
 import structlog
 
 from relay.buffer.schema import sync_directory
-from relay.errors import BufferLocked, BufferUnavailable
+from relay.buffer.trouble import advice_for
+from relay.errors import BufferDiskError, BufferLocked, BufferUnavailable
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
     | {"fuse.sshfs", "lustre", "gfs2", "ocfs2", "beegfs", "davfs", "fuse.s3fs", "ncpfs", "coda"}
 )
+
+# What may be otherwise a minute later, unlike an owner or a mode.
+_OF_THE_DISK = (errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -38,7 +43,8 @@ class Place:
         """Make the directory (0700) and lock it.
 
         Raises BufferLocked when another process holds it, BufferUnavailable when it cannot be
-        made, is on a network file system or cannot be written.
+        made, is on a network file system or cannot be written, BufferDiskError when that is for
+        the disk's sake.
         """
         try:
             is_new = not self.directory.exists()
@@ -53,6 +59,10 @@ class Place:
                 )
             self._lock()
         except OSError as error:
+            if error.errno in _OF_THE_DISK:
+                raise BufferDiskError(
+                    f"{self.directory} cannot be used: {advice_for(error)}"
+                ) from error
             raise BufferUnavailable(
                 f"{self.directory} cannot be used: {error.strerror or error}",
                 hint="state_dir must be a directory that this user may write",
@@ -73,9 +83,11 @@ class Place:
         except OSError:
             os.close(descriptor)
             raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._lock_fd = descriptor
+        # Who holds it is told for people only: on a full disk it is locked as well.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def leave(self) -> None:
         """Give the lock back; safe twice. The lock file stays: removing it would race."""

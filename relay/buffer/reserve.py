@@ -5,33 +5,16 @@ is kept in a file, and given back then; ranges can move and rows go. It is made 
 is room for it twice, so that a disk that stays nearly full does not make it come and go.
 """
 
-import errno
 import os
 import time
 from pathlib import Path
 
-import apsw
 import structlog
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _AGAIN_SECONDS = 5.0
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
-
-
-def is_no_space(error: BaseException, connection: apsw.Connection | None = None) -> bool:
-    """Whether the file system (or a quota) had no space, by an error of SQLite or of the system.
-
-    SQLite calls a quota an I/O error; `connection`, where it was met, knows better.
-    """
-    if isinstance(error, OSError):
-        return error.errno in _NO_SPACE
-    if isinstance(error, apsw.FullError):
-        return True
-    if isinstance(error, apsw.IOError) and connection is not None:
-        return connection.system_errno in _NO_SPACE
-    return False
 
 
 class Reserve:
@@ -55,11 +38,10 @@ class Reserve:
 
     def keep(self, wanted_bytes: int, *, free_bytes: int, min_free_bytes: int) -> bool:
         """Make it `wanted_bytes` large if there is room for that; returns whether it changed."""
-        if self.bytes == wanted_bytes or time.monotonic() < self._next_try:
-            return False
         more = wanted_bytes - self.bytes
         needed_bytes = max(more + min_free_bytes, 2 * more if self._was_given_back else 0)
-        if more > 0 and free_bytes < needed_bytes:
+        may_grow = free_bytes >= needed_bytes and time.monotonic() >= self._next_try
+        if not more or (more > 0 and not may_grow):
             return False
         self._next_try = time.monotonic() + _AGAIN_SECONDS
         self._resize(wanted_bytes)

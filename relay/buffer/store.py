@@ -30,10 +30,11 @@ from relay.buffer.rows import Group
 from relay.buffer.schema import DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.tail import Tail
+from relay.buffer.trouble import advice_for
 from relay.buffer.values import Loaded, Totals
 from relay.buffer.writer import Writer
 from relay.counters import Counters
-from relay.errors import BufferError_, BufferUnavailable
+from relay.errors import BufferDiskError, BufferError_, BufferUnavailable
 from relay.records import DeadLetter, Health, OwedRange, Request, StoredRow
 from relay.views import BufferStatistics, RecentTrace, StoredLetter, TracePlace
 
@@ -94,15 +95,17 @@ class Buffer:
     def open(self) -> None:
         """Lock the directory, open or make the file, start the threads. Blocks, about 10 ms.
 
-        Raises BufferLocked (it says by whom), or BufferUnavailable when the directory cannot be
-        used. Old data never keeps it from opening: a file that cannot be used is set aside.
+        Raises BufferLocked (it says by whom), BufferUnavailable when the directory cannot be used,
+        BufferDiskError when the disk is read-only or fails: then a later try may do. Old data never
+        keeps it from opening: a file that cannot be used is set aside.
         """
         self._place.enter()
         try:
             loaded = self._writer.open()
         except DISK_ERRORS as error:
             self._place.leave()
-            raise BufferUnavailable(f"{self._place.database} cannot be opened: {error}") from error
+            words = f"{self._place.database} cannot be opened: {advice_for(error)}"
+            raise BufferDiskError(words) from error
         except BaseException:
             self._place.leave()
             raise

@@ -32,6 +32,7 @@ from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group, build_group
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.settings import BufferSettings
+from relay.buffer.trouble import limit_for, words_for
 from relay.buffer.values import Loaded, Totals
 from relay.counters import Counters
 from relay.errors import BufferFull, BufferUnavailable, RelayError
@@ -311,6 +312,8 @@ class Writer:
         self._moves.written()
         self.last_commit_seconds = time.monotonic() - started
         self._counters.add_commit(self.last_commit_seconds)
+        if self.last_error:
+            log.info("buffer_disk_recovered")
         self.last_error = ""
         self._known_row, self._known_totals = file.last_row, file.totals
         self._house.note_commit(group.need_bytes if group is not None else 0, has_moves=bool(moves))
@@ -362,7 +365,7 @@ class Writer:
             yield
         except DISK_ERRORS as error:
             self._lose_file(error)
-            raise BufferUnavailable(f"the disk refused: {error}") from error
+            raise BufferUnavailable(f"the buffer cannot write: {self.last_error}") from error
         except CORRUPT_ERRORS as error:
             self._replace(str(error))
             raise BufferUnavailable(
@@ -385,7 +388,8 @@ class Writer:
                 self._adopt(self._open_again())
             except DISK_ERRORS as error:
                 self._lose_file(error)
-                raise BufferUnavailable(f"the disk refuses to open the buffer: {error}") from error
+                words = f"the buffer cannot be opened: {self.last_error}"
+                raise BufferUnavailable(words) from error
         file = self._file
         if file is None:
             raise BufferUnavailable("the buffer is closed")
@@ -416,11 +420,11 @@ class Writer:
 
     def _lose_file(self, error: Exception) -> None:
         """The disk refused: say so, and open the file anew at the next try."""
+        connection = self._file.connection if self._file is not None else None
+        words = words_for(error, connection)
         is_no_space = self._house.no_space(error, self._file)
-        words = f"{type(error).__name__}: {error}"
         if is_no_space:
-            words = "the file system is full: make room on it"
-            self.is_full, self.limit = True, words
+            self.is_full, self.limit = True, limit_for(error, connection)
         if words != self.last_error:  # it is tried every second
             log.error("buffer_disk_error", error=words)
         self.last_error = words

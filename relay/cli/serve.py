@@ -7,9 +7,10 @@ import click
 
 from relay import logs
 from relay.cli.options import config_option, report
-from relay.errors import BufferError_, ConfigError
+from relay.errors import BufferDiskError, BufferError_, ConfigError
 
 EXIT_CONFIG = 2  # not to be restarted: the unit has RestartPreventExitStatus=2
+EXIT_DISK = 70  # as when a part dies: tried again by systemd, until the disk works
 
 
 @click.command()
@@ -31,7 +32,8 @@ EXIT_CONFIG = 2  # not to be restarted: the unit has RestartPreventExitStatus=2
 def serve(config_path: str | None, log_level: str, log_format: str) -> None:
     """Run the daemon in the foreground.
 
-    Ends with 0 when it was stopped, 2 when the configuration cannot be used, 70 when a part died.
+    Ends with 0 when it was stopped, 2 when the configuration cannot be used, 70 when a part died
+    or the disk does not work.
     """
     from relay import daemon
 
@@ -41,6 +43,9 @@ def serve(config_path: str | None, log_level: str, log_format: str) -> None:
     except ConfigError as error:
         report(error)
         code = EXIT_CONFIG
+    except BufferDiskError as error:
+        click.echo(f"otlp-relay: {error}", err=True)
+        code = EXIT_DISK
     except BufferError_ as error:
         click.echo(f"otlp-relay: {error}", err=True)
         code = EXIT_CONFIG

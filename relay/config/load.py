@@ -136,8 +136,6 @@ def _read_config(
     admin = AdminConfig(**read_table(raw.get("admin"), ADMIN_KEYS, "admin", where, reading))
     if len(reading.problems) == problems_before:  # else a default would be compared
         _check_listeners(ingest, admin, where, reading)
-    if buffer.when_full != BufferConfig().when_full:
-        reading.warnings.append(f"{where}: buffer.when_full: this version always refuses")
     if source and ingest.tokens and reading.has_literal(raw.get("ingest"), "tokens"):
         reading.warn_if_exposed(source, "a token")
 
