@@ -57,6 +57,10 @@ class Ages:
         """What the next process must know."""
         return {BOOT: self._boot, BOOT_FIRST_ROW: self._first_row} if self._boot else {}
 
+    def uptime_seconds(self) -> float:
+        """The clock that only runs on."""
+        return self.uptime_ns() / 1e9
+
     def steady_ns(self) -> int:
         """The wall clock as it was when this process began, and the time passed since."""
         return self._opened_wall_ns + self.uptime_ns() - self._opened_uptime_ns

@@ -3,8 +3,6 @@
 Everything here happens after waiters were answered; no step should take more than about 20 ms.
 """
 
-import time
-
 import apsw
 
 from relay.buffer.ages import Ages
@@ -55,10 +53,10 @@ class Housekeeping:
         self._notes = Notes(self._tallies)
         self._lookout = Lookout()
         self._wal_since_checkpoint = 0
-        self._next_expire = 0.0  # monotonic
+        self._next_expire = 0.0  # by uptime, as the others
         self._next_letters = 0.0
         self._next_holds = 0.0
-        self._expire_due: float | None = 0.0  # monotonic; None: nothing is deletable
+        self._expire_due: float | None = 0.0  # by uptime; None: nothing is deletable
         self._oldest: tuple[int, int] = (0, 0)
         self._oldest_is_known = False
         self._has_more = False
@@ -72,9 +70,9 @@ class Housekeeping:
         self._ages.opened(file.last_row, tallies)
         self._holds.load(tallies)
         self.eviction.load(tallies)
-        self.space.measure(file.connection)
         self.space.reserve.look()
-        self.space.keep_reserve()
+        self.space.measure(file.connection)
+        self.space.keep_reserve(file.connection)
         self._lookout.changed()
 
     def leave(self, file: LogFile) -> None:
@@ -124,12 +122,13 @@ class Housekeeping:
         self._oldest_is_known = False
         self.space.measure(file.connection)
 
-    def reload(self, settings: BufferSettings) -> None:
+    def reload(self, settings: BufferSettings, file: LogFile | None) -> None:
         """Hold to these from now on."""
         self._settings = settings
         self._retention = Retention(settings, self._ages)
         self.space.settings = settings
-        self.space.keep_reserve()  # before its old size counts as used
+        if file is not None:
+            self.space.keep_reserve(file.connection)  # before its old size counts as used
         self._lookout.restart()
         self._expire_due, self._next_expire = 0.0, 0.0
 
@@ -196,7 +195,7 @@ class Housekeeping:
         return self._place.free_bytes() < MIB and self.space.reserve.give_back()
 
     def _look_at_holds(self, file: LogFile) -> None:
-        self._next_holds = time.monotonic() + _HOLDS_SECONDS
+        self._next_holds = self._ages.uptime_seconds() + _HOLDS_SECONDS
         owing = {
             name for name, found in file.destinations.items() if clip(found.ranges, file.last_row)
         }
@@ -222,8 +221,10 @@ class Housekeeping:
             return 0.001
         if is_full:
             return _FULL_SECONDS
-        now = time.monotonic()
+        now = self._ages.uptime_seconds()
         waits = [self._lookout.wait_seconds(now), self._notes.wait_seconds()]
+        if self.space.missing_reserve_bytes:
+            waits.append(_HOLDS_SECONDS)
         if self._expire_due is not None:
             waits.append(min(max(self._expire_due - now, _EXPIRE_SECONDS), _LONGEST_WAIT_SECONDS))
         known = [wait for wait in waits if wait is not None]
@@ -248,16 +249,14 @@ class Housekeeping:
 
     def _look_about(self, file: LogFile) -> bool:
         """What is done every few seconds; returns whether there is news."""
-        now = time.monotonic()
-        if now >= self._next_holds:
+        now = self._ages.uptime_seconds()
+        is_due = now >= self._next_holds
+        if is_due:
             self._look_at_holds(file)
+        is_news = is_due and self.space.keep_reserve(file.connection)
         self._notes.write(file)
         self.eviction.say()
-        if self._lookout.look(file, self.space, now):
-            self.space.measure(file.connection)
-            self.space.keep_reserve()
-            return True
-        return False
+        return self._lookout.look(file, self.space, now) or is_news
 
     def _checkpoint(self, file: LogFile) -> None:
         if self._wal_since_checkpoint < self._settings.checkpoint_limit_bytes:
@@ -269,7 +268,7 @@ class Housekeeping:
             self._wal_since_checkpoint = 0
 
     def _expire(self, file: LogFile) -> bool:
-        now = time.monotonic()
+        now = self._ages.uptime_seconds()
         is_low = self.space.is_low
         if now < self._next_expire or (self._expire_due is None and not is_low):
             return False
@@ -291,7 +290,7 @@ class Housekeeping:
         return gone > 0
 
     def _trim_letters(self, file: LogFile) -> bool:
-        now = time.monotonic()
+        now = self._ages.uptime_seconds()
         if now < self._next_letters and not file.letters.is_over():
             return False
         self._next_letters = now + _LETTERS_SECONDS

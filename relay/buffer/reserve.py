@@ -6,8 +6,9 @@ is room for it twice, so that a disk that stays nearly full does not make it com
 """
 
 import os
-import time
+import stat
 from pathlib import Path
+from time import monotonic
 
 import structlog
 
@@ -32,6 +33,7 @@ class Reserve:
         try:
             found = self.path.stat()
             held = min(found.st_size, found.st_blocks * _BLOCK_BYTES)
+            held = held if stat.S_ISREG(found.st_mode) else 0
         except OSError:
             held = 0
         self.bytes = held
@@ -40,10 +42,10 @@ class Reserve:
         """Make it `wanted_bytes` large if there is room for that; returns whether it changed."""
         more = wanted_bytes - self.bytes
         needed_bytes = max(more + min_free_bytes, 2 * more if self._was_given_back else 0)
-        may_grow = free_bytes >= needed_bytes and time.monotonic() >= self._next_try
+        may_grow = free_bytes >= needed_bytes and monotonic() >= self._next_try
         if not more or (more > 0 and not may_grow):
             return False
-        self._next_try = time.monotonic() + _AGAIN_SECONDS
+        self._next_try = monotonic() + _AGAIN_SECONDS
         self._resize(wanted_bytes)
         return True
 
@@ -70,7 +72,7 @@ class Reserve:
         self._cut()
         self.look()
         self._was_given_back = True
-        self._next_try = time.monotonic() + _AGAIN_SECONDS
+        self._next_try = monotonic() + _AGAIN_SECONDS
         if had > self.bytes:
             log.warning("reserve_given_back", bytes=had - self.bytes)
         return had > self.bytes

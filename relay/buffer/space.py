@@ -41,15 +41,19 @@ class Space:
         self.free_bytes = self._place.free_bytes()
         self._written_bytes = 0
 
-    def keep_reserve(self) -> None:
-        """Make the reserve, or make it the right size, if there is room for it."""
+    def keep_reserve(self, connection: apsw.Connection) -> bool:
+        """Make the reserve the right size, if there is room for it; returns whether it changed."""
         settings = self.settings
-        if self.reserve.keep(
+        if self.reserve.bytes == settings.reserve_bytes:
+            return False
+        self.measure(connection)
+        is_changed = self.reserve.keep(
             settings.reserve_bytes,
             free_bytes=self.free_bytes,
             min_free_bytes=settings.min_free_bytes,
-        ):
-            self.free_bytes = self._place.free_bytes()
+        )
+        self.measure(connection)
+        return is_changed
 
     def note_written(self, size: int) -> None:
         """A transaction of about `size` bytes was committed."""
@@ -118,7 +122,7 @@ class Space:
             return f"max_size ({size}) is used up by what is still owed: raise [buffer] max_size"
         free = f"{max(self.free_bytes, 0) // MIB} MiB free"
         kept = settings.min_free_bytes
-        if room == self.room_by_min_free_bytes and kept >= self.missing_reserve_bytes:
+        if room == self.room_by_min_free_bytes and kept >= max(self.missing_reserve_bytes, 1):
             return (
                 f"the file system has {free}, and min_free is {format_size(kept)}: "
                 "make room on it, or lower [buffer] min_free"

@@ -460,7 +460,7 @@ class Writer:
 
     def _reload(self, settings: BufferSettings) -> None:
         self._settings = settings
-        self._house.reload(settings)
+        self._house.reload(settings, self._file)
         if self._file is not None:
             self._file.letters.settings = settings
 
