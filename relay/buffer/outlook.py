@@ -51,6 +51,7 @@ class Lookout:
         if wait is None or wait > 0:
             return False
         self._next, self.is_changed = now_seconds + SAMPLE_SECONDS, False
+        space.measure(file.connection)
         found = sums_owed(file)
         kept_bytes = file.kept.raw_bytes
         share = min(found.raw_bytes / kept_bytes, 1.0) if kept_bytes > 0 else 0.0

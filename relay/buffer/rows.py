@@ -7,7 +7,7 @@ cases and by bare zstd in half.
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -164,13 +164,18 @@ def _drafts(requests: Iterable[Request], row_bytes: int) -> list[_Draft]:
 
 
 def build_group(
-    requests: Iterable[Request], *, after_row: int, totals: Totals, settings: BufferSettings
+    requests: Iterable[Request],
+    *,
+    after_row: int,
+    totals: Totals,
+    settings: BufferSettings,
+    uptime: Callable[[], int] = uptime_ns,
 ) -> Group:
     """Rows, trace ids and dead letters of `requests`; ids follow on `after_row`."""
     requests = list(requests)
     group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
     rows, spans, raw_bytes = totals.rows, totals.spans, totals.raw_bytes
-    monotonic_ns = uptime_ns()
+    monotonic_ns = uptime()
     row_id = after_row
     for draft in _drafts(requests, settings.row_bytes):
         row_id += 1

@@ -69,6 +69,7 @@ class Writer:
         self._events = events
         self._vfs = vfs
         self._clock_ns = ages.clock_ns
+        self._uptime = ages.uptime_ns
         self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._carried: Message | None = None
         self._in_hand: list[Answer] = []
@@ -292,6 +293,7 @@ class Writer:
             after_row=file.last_row,
             totals=file.totals,
             settings=self._settings,
+            uptime=self._uptime,
         )
 
     def _transact(self, group: Group | None) -> None:

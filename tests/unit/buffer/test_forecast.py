@@ -115,11 +115,14 @@ async def test_buffer_that_fills_says_when_it_will_be_full(tmp_path: Path) -> No
 
 
 async def test_rows_owed_to_several_count_once(tmp_path: Path) -> None:
-    async with opened(tmp_path) as buffer:
+    clocks = Clocks()
+    async with opened(tmp_path, uptime=clocks.uptime) as buffer:
         one, _two = buffer.destination("one"), buffer.destination("two")
         for _ in range(4):
             await buffer.append(request(piece(spans=3)))
         await deliver_all(one)
-        await eventually(lambda: buffer.statistics().owed_spans == 12, seconds=10)
+        clocks.pass_seconds(10)
+        await buffer.flush()
+        await eventually(lambda: buffer.statistics().owed_spans == 12)
 
         assert buffer.statistics().owed_rows == 4
