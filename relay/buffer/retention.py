@@ -71,6 +71,8 @@ class Retention:
         self._keep_ns = int(settings.keep_delivered_seconds * 1e9)
         self._ages = ages
         self._step_bytes = MIB
+        # Of a small buffer a step must not take much more than was asked for.
+        self._most_bytes = max(settings.max_size_bytes // 32, _MIN_STEP_BYTES)
 
     def expire(self, file: LogFile) -> int:
         """Delete some rows that were kept long enough; returns how many (0: nothing to do)."""
@@ -108,7 +110,8 @@ class Retention:
             row, received_ns, monotonic_ns, stored_bytes, spans, raw_bytes = found
             if is_old is not None and not is_old(row, received_ns, monotonic_ns):
                 break
-            is_enough = chosen.stored_bytes + stored_bytes > self._step_bytes
+            size = chosen.stored_bytes + stored_bytes
+            is_enough = size > min(self._step_bytes, self._most_bytes)
             if chosen.rows and (is_enough or len(chosen.rows) >= _CANDIDATES):
                 break
             chosen.add(GoneRow(row, spans, raw_bytes), stored_bytes, gap)
