@@ -1,4 +1,4 @@
-"""How old a row is, for `max_age`: by the buffer's word, which no jump of the wall clock changes."""
+"""How old a row is, for `max_age`: by the buffer's word, which no jump of a clock changes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +45,9 @@ async def test_only_time_that_passed_makes_a_row_too_old(
 ) -> None:
     clocks = Clocks()
     upstream = Upstream()
-    settings = DestinationSettings("a", "http://127.0.0.1:9/v1/traces", max_age_seconds=3600.0)
+    settings = DestinationSettings(
+        name="a", endpoint="http://127.0.0.1:9/v1/traces", max_age_seconds=3600.0
+    )
     body = to_body(otlp(span())["resourceSpans"][0])
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
         backlog = buffer.destination("a")
