@@ -256,7 +256,9 @@ class Housekeeping:
         is_news = is_due and self.space.keep_reserve(file.connection)
         self._notes.write(file)
         self.eviction.say()
-        return self._lookout.look(file, self.space, now) or is_news
+        drops_oldest = self._settings.when_full == "drop-oldest"
+        may_lose = frozenset[str]().union(*self._holds.may_give_way(drops_oldest=drops_oldest))
+        return self._lookout.look(file, self.space, now, may_lose) or is_news
 
     def _checkpoint(self, file: LogFile) -> None:
         if self._wal_since_checkpoint < self._settings.checkpoint_limit_bytes:

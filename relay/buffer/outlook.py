@@ -45,21 +45,32 @@ class Lookout:
             return max(self._next - now_seconds, 0.0)
         return None
 
-    def look(self, file: LogFile, space: Space, now_seconds: float) -> bool:
-        """Take a sample if it is time for one; returns whether it was."""
+    def look(
+        self, file: LogFile, space: Space, now_seconds: float, may_lose: frozenset[str]
+    ) -> bool:
+        """Take a sample if it is time for one; returns whether it was.
+
+        `may_lose` are destinations that keep the buffer from nothing: what they alone are owed goes
+        when room is needed.
+        """
         wait = self.wait_seconds(now_seconds)
         if wait is None or wait > 0:
             return False
         self._next, self.is_changed = now_seconds + SAMPLE_SECONDS, False
         space.measure(file.connection)
         found = sums_owed(file)
-        kept_bytes = file.kept.raw_bytes
-        share = min(found.raw_bytes / kept_bytes, 1.0) if kept_bytes > 0 else 0.0
-        owed_bytes = int(space.database_bytes * share)
-        self._forecast.add(now_seconds, room_bytes(space, owed_bytes))
-        seconds = self._forecast.seconds_until_full() if found.rows else None
-        self.found = Outlook(found, owed_bytes, seconds)
+        held = sums_owed(file, but=may_lose) if may_lose else found
+        self._forecast.add(now_seconds, room_bytes(space, _on_disk(held, file, space)))
+        seconds = self._forecast.seconds_until_full() if held.rows else None
+        self.found = Outlook(found, _on_disk(found, file, space), seconds)
         return True
+
+
+def _on_disk(sums: Totals, file: LogFile, space: Space) -> int:
+    """The share of the pages in use that rows with these sums have."""
+    kept_bytes = file.kept.raw_bytes
+    share = min(sums.raw_bytes / kept_bytes, 1.0) if kept_bytes > 0 else 0.0
+    return int(space.database_bytes * share)
 
 
 def room_bytes(space: Space, owed_bytes: int) -> int:
@@ -71,11 +82,12 @@ def room_bytes(space: Space, owed_bytes: int) -> int:
     return min(by_size, space.free_bytes + ours - kept)
 
 
-def sums_owed(file: LogFile) -> Totals:
-    """Sums over rows that somebody is owed; without any destination all are."""
+def sums_owed(file: LogFile, *, but: frozenset[str] = frozenset()) -> Totals:
+    """Sums over rows that somebody but those is owed; without any destination all are."""
     if not file.destinations:
         return file.kept
-    ranges = owed.union(item for found in file.destinations.values() for item in found.ranges)
+    lists = [found.ranges for name, found in file.destinations.items() if name not in but]
+    ranges = owed.union(item for each in lists for item in each)
     if len(ranges) > _MOST_RANGES:
         ranges = (ranges[0]._replace(end=ranges[-1].end),)  # with its holes: at most so much
     return file.sums(ranges)

@@ -11,7 +11,9 @@ from relay.buffer.forecast import Forecast, Sample, bytes_per_second, seconds_un
 from relay.buffer.outlook import room_bytes
 from relay.buffer.place import Place
 from relay.buffer.space import Space
+from relay.records import Health
 from tests.unit.buffer.making import (
+    NOW_NS,
     SETTINGS,
     Clocks,
     deliver_all,
@@ -126,3 +128,29 @@ async def test_rows_owed_to_several_count_once(tmp_path: Path) -> None:
         await eventually(lambda: buffer.statistics().owed_spans == 12)
 
         assert buffer.statistics().owed_rows == 4
+
+
+async def test_who_may_lose_its_rows_does_not_fill_the_buffer(tmp_path: Path) -> None:
+    clocks = Clocks()
+    health = {"good": Health(0, 10**9, NOW_NS), "dead": Health(NOW_NS - 10**12, 10**9, 0)}
+    settings = replace(SETTINGS, max_size_bytes=64 * MIB)
+    async with opened(
+        tmp_path, settings, clock_ns=clocks.wall, uptime=clocks.uptime, tail_bytes=0
+    ) as buffer:
+        buffer.health = lambda: health
+        good, _dead = buffer.destination("good"), buffer.destination("dead")
+        for number in range(20):
+            await buffer.append(request(piece(noise(100_000, number))))
+            await deliver_all(good)
+            clocks.pass_seconds(10)
+            await buffer.flush()
+        await eventually(lambda: buffer.statistics().owed_rows == 20)
+        assert buffer.statistics().full_in_seconds is None
+
+        health["dead"] = Health(NOW_NS - 10**12, None, 0)
+        for number in range(20):
+            await buffer.append(request(piece(noise(100_000, number))))
+            await deliver_all(good)
+            clocks.pass_seconds(10)
+            await buffer.flush()
+        assert buffer.statistics().full_in_seconds is not None
