@@ -76,7 +76,7 @@ def _swept(ranges: Ranges, holes: Ranges) -> Ranges:
             if hole.end is None:
                 is_over = True
             else:
-                place = max(place, hole.end)
+                place = hole.end
             at += 1
         if not is_over and (end is None or place < end):
             kept.append(OwedRange(place, end))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.buffer import Backlog, Buffer, owed
+from relay.buffer.eviction import Evicted
 from relay.buffer.holds import Holds
 from relay.buffer.moves import PendingMoves
 from relay.buffer.owed import Ranges
@@ -353,6 +354,19 @@ async def test_what_is_in_flight_may_still_be_delivered(tmp_path: Path) -> None:
         assert len(await take_all(dead)) * SPANS == SPANS * 201 - evicted
         assert await deliver_all(dead) == SPANS * 201 - evicted
         assert dead.statistics().owed_bytes == 0
+
+
+async def test_what_was_settled_before_the_news_came_leaves_the_sums_once(tmp_path: Path) -> None:
+    async with opened(tmp_path, row_bytes=1) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(*[piece(b"12345", spans=SPANS) for _ in range(4)]))
+        backlog.settle(await take(backlog, max_spans=SPANS), status=200, at_ns=NOW_NS)
+        gone = (OwedRange(Position(1), Position(3)),)
+        Evicted([GoneRow(1, SPANS, 5), GoneRow(2, SPANS, 5)], {"a": gone}).tell(backlog)
+        left = backlog.statistics()
+
+        assert (left.owed_rows, left.owed_spans, left.owed_bytes) == (2, 2 * SPANS, 10)
+        assert len(await take_all(backlog)) == 2
 
 
 async def test_what_gave_way_is_written_down_for_where(tmp_path: Path) -> None:

@@ -170,3 +170,6 @@ def test_free_pages_count_for_min_free_but_not_for_a_full_disk(tmp_path: Path) -
     space.free_bytes, space.freelist_bytes = MIB, 500 * MIB
     assert space.needs_disk(MIB)
     assert space.may_ever_fit(MIB)
+
+    space.free_bytes, space.reserve.bytes = 33 * MIB, 0
+    assert space.needs_disk(2 * MIB)
