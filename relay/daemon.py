@@ -66,7 +66,7 @@ def serve(config_path: str | None, environ: MutableMapping[str, str]) -> int:
     """Run until SIGTERM, SIGINT or the death of a part; the exit code.
 
     What the service manager put into `environ` for this process alone is taken out of it. Raises
-    ConfigError, BufferLocked and BufferUnavailable when it cannot start.
+    ConfigError and BufferError_ when it cannot start.
     """
     notifier = Notifier.take(environ)
     try:
@@ -176,7 +176,7 @@ class Daemon:
         self._tls = None
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
-        self._fleet = Fleet(buffer.destination, environ, own_id)
+        self._fleet = Fleet(buffer.destination, environ, own_id, age_ns=buffer.age_ns)
         self._replay = Replay(buffer, self._fleet)
         buffer.health = self._fleet.health
 
@@ -415,9 +415,9 @@ class Daemon:
         buffer = self._buffer.statistics()
         if buffer.is_stalled:
             return stalled(buffer.stalled_seconds)
-        if not buffer.is_writable and not buffer.is_full:
-            return buffer.last_error or "the buffer cannot write"
-        return "the buffer is full" if buffer.is_full else ""
+        if buffer.last_error or not (buffer.is_full or buffer.is_writable):
+            return f"the buffer cannot write: {buffer.last_error or 'it is closed'}"
+        return f"the buffer is full: {buffer.limit}" if buffer.is_full else ""
 
     def summary(self) -> Summary:
         """One line of it, for the service manager."""
