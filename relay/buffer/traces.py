@@ -121,9 +121,11 @@ def standings(backlogs: Mapping[str, Backlog], moves: PendingMoves) -> list[Stan
 
 def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePlace]:
     """The finding in words of couriers: rows first, then dead letters."""
-    settled: dict[str, list[DeliveredEntry]] = {}
-    for entry in finding.deliveries:
-        settled.setdefault(entry.destination, []).append(entry)
+    rows = sorted({place.row for place in finding.places})
+    settled: dict[tuple[str, int], list[DeliveredEntry]] = {}
+    for entry in (*finding.deliveries, *(one for each in destinations for one in each.settled)):
+        for row in findings.rows_within(rows, entry.start, entry.end):
+            settled.setdefault((entry.destination, row), []).append(entry)
     has_letter = {stored.letter.destination for stored in finding.letters}
     result = [
         TracePlace(
@@ -138,7 +140,7 @@ def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePla
                 _delivery(
                     place,
                     standing,
-                    settled.get(standing.name, []),
+                    settled.get((standing.name, place.row), []),
                     has_letter=standing.name in has_letter,
                 )
                 for standing in destinations
@@ -163,7 +165,7 @@ def _delivery(
     found: dict[str, DeliveredEntry] = {}
     left: Ranges = (whole,)
     # The newest word counts: what was sent again was settled again.
-    for entry in reversed(entries + standing.settled):
+    for entry in reversed(entries):
         settled = OwedRange(Position(*entry.start), Position(*entry.end))
         if owed.overlaps(left, settled):
             left = owed.subtract(left, (settled,))

@@ -80,7 +80,9 @@ async def read_all(
     places: list[TracePlace] = []
     for reading in readings(text):
         found = await find(reading.trace_id, "" if places else text.strip())
-        new = [place for place in found if place not in places]
+        # A letter may be found by the text and by the id that it was mapped to.
+        seen = {place.letter_id for place in places if place.letter_id}
+        new = [place for place in found if place.letter_id not in seen]
         if new:
             ids.append(reading)
             places += new
