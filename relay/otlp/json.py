@@ -22,6 +22,9 @@ from relay.otlp.messages import ResourceSpans, ScopeSpans, Span
 from relay.otlp.resources import KnownResource, ResourceCache, know_json
 from relay.records import Encoding, Piece
 
+NOT_FAST: Final = (ValueError, RecursionError, Unusual)
+"""What `decode_fast` raises where it cannot vouch for a body."""
+
 _NO_RESOURCE: Final = ResourceSpans().resource  # the default itself: told apart by identity
 
 
@@ -179,7 +182,7 @@ def decode(body: bytes, cache: ResourceCache) -> JsonTraces:
     """Decode a request either way. Raises Refusal (400) that names a position or a path."""
     try:
         return decode_fast(body, cache)
-    except (ValueError, RecursionError, Unusual):
+    except NOT_FAST:
         return decode_exact(body, cache)
 
 
