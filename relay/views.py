@@ -1,6 +1,7 @@
-"""What the buffer tells about itself: values for status, metrics, `where` and tests. A leaf."""
+"""What parts tell about themselves: values for status, metrics, `where` and tests. A leaf."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from relay.records import DeadLetter, Encoding
 
@@ -108,3 +109,16 @@ class StoredLetter:
     set_aside_ns: int
     letter: DeadLetter
     is_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HelperStatistics:
+    """The process that decodes large bodies, and its work. `pid` is 0 when there is none."""
+
+    pid: int = 0
+    resident_bytes: int = 0
+    waiting: int = 0  # jobs not answered yet, the one in hand too
+    waiting_bytes: int = 0
+    jobs: int = 0
+    restarts: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)  # by reason

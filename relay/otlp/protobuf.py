@@ -176,10 +176,12 @@ def decode(body: bytes, cache: ResourceCache) -> ProtobufTraces:
 
 
 def parse(body: bytes) -> ExportTraceServiceRequest:
-    """The message as it was sent. Raises Refusal (400)."""
+    """The message as it was sent. Raises Refusal (400), and MemoryError as Python does."""
     try:
         return ExportTraceServiceRequest.FromString(body)
     except DecodeError as error:
+        if "alloc" in str(error):
+            raise MemoryError from None
         raise Refusal(_describe(str(error))) from None
 
 
