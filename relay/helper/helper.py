@@ -9,6 +9,7 @@ kills is refused with 413, at once if it went over its limit of memory or time.
 """
 
 import asyncio
+import ctypes
 import queue
 import threading
 import time
@@ -77,6 +78,7 @@ class Helper:
         self._speed_bytes = _FIRST_SPEED
         self._speed_seconds = 1.0
         self._jobs = 0
+        self._has_worked = False
         self._spawned = 0
         self._failures: Counter[str] = Counter()
 
@@ -118,6 +120,9 @@ class Helper:
         finally:
             self._waiting -= 1
             self._waiting_bytes -= size
+            # A refusal leads to this frame, this frame to the future, and that to the refusal: in
+            # such a ring the body would stay until the collector comes by.
+            del waiting, body
 
     async def stop(self) -> None:
         """End the process and the thread; what still waits is refused with 503. Safe twice."""
@@ -152,8 +157,7 @@ class Helper:
             try:
                 waiting = self._queue.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
-                if self._process is not None:  # else it could not be spawned: not every 2 s again
-                    self._warm()
+                self._rest()
                 continue
             if waiting is not None:
                 self._serve(waiting)
@@ -174,20 +178,24 @@ class Helper:
             self._failures["busy"] += 1
             self._tell(waiting, _busy("has too much to do"))
             return
-        size = len(waiting.body)
+        result = self._result(waiting, began)
+        self._jobs += 1
+        self._has_worked = True
+        self._speed_bytes = self._speed_bytes * _REMEMBERED + len(waiting.body)
+        self._speed_seconds = self._speed_seconds * _REMEMBERED + time.monotonic() - began
+        self._tell(waiting, result)
+
+    def _result(self, waiting: _Waiting, began: float) -> Prepared | Exception:
         try:
-            prepared = self._try_twice(waiting, began)
+            return self._try_twice(waiting, began)
         except HelperFailed as bug:
             self._failures["bug"] += 1
             log.error("helper_failed", error=str(bug), frames=bug.frames)  # noqa: TRY400 - its own
-            self._tell(waiting, RuntimeError("the helper process met a bug"))
+            return RuntimeError("the helper process met a bug")
         except Exception as error:  # noqa: BLE001 - a refusal, or a bug that one request must bear
-            self._tell(waiting, error)
-        else:
-            self._tell(waiting, prepared)
-        self._jobs += 1
-        self._speed_bytes = self._speed_bytes * _REMEMBERED + size
-        self._speed_seconds = self._speed_seconds * _REMEMBERED + time.monotonic() - began
+            if isinstance(error, Refusal) and error.status == 413:
+                self._failures["too_much"] += 1
+            return error.with_traceback(None)  # it would hold the body
 
     def _try_twice(self, waiting: _Waiting, began: float) -> Prepared:
         is_second = False
@@ -200,11 +208,10 @@ class Helper:
                 log.warning("helper_died", returncode=death.returncode, bytes=len(waiting.body))
                 if self._is_stopping:
                     raise _busy("is stopping") from None
+                self._failures["died"] += 1
                 if death.is_overdue:
-                    self._failures["time"] += 1
                     raise _too_much("time") from None
                 if death.is_out_of_memory or is_second:
-                    self._failures["memory" if death.is_out_of_memory else "died"] += 1
                     raise _too_much("memory") from None
                 is_second = True
 
@@ -218,6 +225,14 @@ class Helper:
         except HelperDied:
             self._process = None
             raise
+
+    def _rest(self) -> None:
+        """Nothing has come for a while: give memory back, and see that the process is there."""
+        if self._has_worked:
+            self._has_worked = False
+            _trim()
+        if self._process is not None:  # else none could be spawned: not every two seconds again
+            self._warm()
 
     def _warm(self) -> HelperProcess | None:
         """A process that can be asked; None when none can be spawned, which is logged."""
@@ -253,6 +268,12 @@ class Helper:
 
         with suppress(RuntimeError):  # the loop has ended, and whoever waited with it
             answer.get_loop().call_soon_threadsafe(settle)
+
+
+def _trim() -> None:
+    """Let the allocator give free memory back to the host: pieces of large bodies leave gaps."""
+    with suppress(AttributeError, OSError):  # musl has none and needs none
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _busy(why: str) -> Refusal:
