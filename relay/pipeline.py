@@ -1,5 +1,6 @@
 """A request's body in, the sender's answer out: check → enrich → append, then 200 means kept."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,10 @@ from relay.records import Answer, Encoding, Request, Sender
 log = structlog.stdlib.get_logger(__name__)
 
 OK = Answer()
+
+# Larger bodies are decoded one in each turn of the event loop: each takes up to some 10 ms, and
+# others should not wait for all that have just arrived.
+QUICK_BYTES = 128 * 1024
 
 
 class Log(Protocol):
@@ -48,6 +53,7 @@ class Pipeline:
         self._counters = counters
         self._helper = helper
         self._clock_ns = clock_ns
+        self._turn = asyncio.Lock()
 
     async def accept(self, body: bytes, encoding: Encoding, sender: Sender) -> Answer:
         """Keep what is valid of `body` and say so.
@@ -100,7 +106,11 @@ class Pipeline:
             return prepare(self.check, self.enrich, body, encoding, sender)
         if not is_heavy(body, encoding):
             with suppress(TooHeavy):
-                return prepare(self.check, self.enrich, body, encoding, sender, is_bounded=True)
+                if len(body) <= QUICK_BYTES:
+                    return prepare(self.check, self.enrich, body, encoding, sender, is_bounded=True)
+                async with self._turn:
+                    await asyncio.sleep(0)  # those behind it meet a lock that is taken, and wait
+                    return prepare(self.check, self.enrich, body, encoding, sender, is_bounded=True)
         return await helper.prepare(
             self.check, self.enrich, body, encoding, is_local=sender.is_local
         )
