@@ -340,6 +340,7 @@ async def test_what_would_wait_too_long_is_503_at_once() -> None:
             await ask(helper, bytes(8 * MIB))
 
         assert (refusal.value.status, refusal.value.grpc_code) == (503, 14)
+        assert helper.statistics().waiting == 1  # the one before it is not done yet
 
 
 async def test_what_has_waited_too_long_is_503_and_not_begun() -> None:
