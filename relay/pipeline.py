@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from relay.check import AllSpansRejected, Check, TooHeavy, is_heavy
+from relay.check import NEVER_HEAVY_BYTES, AllSpansRejected, Check, TooHeavy, is_heavy
 from relay.counters import Counters
 from relay.enrich import Enrich
 from relay.helper.helper import Helper
@@ -66,10 +66,13 @@ class Pipeline:
         if sender.is_connection_test:
             counters.last_connection_test_ns = self._clock_ns()
         try:
-            prepared = await self._prepare(body, encoding, sender)
+            if len(body) <= NEVER_HEAVY_BYTES:
+                prepared = prepare(self.check, self.enrich, body, encoding, sender)
+            else:
+                prepared = await self._prepare(body, encoding, sender)
         except AllSpansRejected as refusal:
-            counters.received_spans += refusal.counts.total()
-            counters.rejected_spans += refusal.counts
+            counters.received_spans += sum(refusal.counts.values())
+            counters.rejected_spans.update(refusal.counts)
             await self._log.append(
                 Request((), sender, self._clock_ns(), refusal.rejected)
             )  # as dead letters, so that `where` and replay know them

@@ -52,7 +52,7 @@ def prepare(
     if checked.spans:
         enrich(checked.traces, sender)
         pieces = checked.traces.pieces(ROW_BYTES)
-    if not checked.rejections and not checked.warnings:
+    if not checked.rejections.counts and not checked.warnings:
         return Prepared(pieces, checked.spans)
     return Prepared(
         pieces,

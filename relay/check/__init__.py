@@ -11,13 +11,20 @@ a whole batch. Everything else that breaks a rule without being undecodable is k
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay.check.ids import SPAN_ID_MISSING, TRACE_ID_MISSING, MalformedIds
 from relay.check.json_spans import check_json
 from relay.check.protobuf_spans import check_protobuf
 from relay.check.rejections import Rejections
-from relay.check.weight import MOST_EXACT_BYTES, TooHeavy, is_heavy, refuse_many_messages
+from relay.check.weight import (
+    MOST_EXACT_BYTES,
+    NEVER_HEAVY_BYTES,
+    TooHeavy,
+    is_heavy,
+    refuse_many_messages,
+)
 from relay.check.words import LOGS_HINT, describe, describe_rejected
 from relay.errors import Refusal
 from relay.otlp import json, protobuf
@@ -26,7 +33,15 @@ from relay.otlp.protobuf import ProtobufTraces
 from relay.otlp.resources import ResourceCache
 from relay.records import Encoding, RejectedSpan
 
-__all__ = ["AllSpansRejected", "Check", "Checked", "MalformedIds", "TooHeavy", "is_heavy"]
+__all__ = [
+    "NEVER_HEAVY_BYTES",
+    "AllSpansRejected",
+    "Check",
+    "Checked",
+    "MalformedIds",
+    "TooHeavy",
+    "is_heavy",
+]
 
 
 class AllSpansRejected(Refusal):
@@ -39,7 +54,7 @@ class AllSpansRejected(Refusal):
     code = "all_spans_rejected"
 
     def __init__(
-        self, message: str, rejected: tuple[RejectedSpan, ...], counts: Counter[str]
+        self, message: str, rejected: tuple[RejectedSpan, ...], counts: Mapping[str, int]
     ) -> None:
         super().__init__(message)
         self.rejected = rejected
@@ -90,7 +105,7 @@ class Check:
                 refuse_many_messages(message)
             traces = protobuf.settle(message, body, self._protobuf_resources)
             rejections = check_protobuf(traces, self.malformed_ids, is_bounded=is_bounded)
-        if rejections and len(rejections) == len(traces.spans):
+        if rejections.counts and len(rejections) == len(traces.spans):
             hint = LOGS_HINT if _looks_like_logs(rejections) else ""
             raise AllSpansRejected(
                 f"all {describe_rejected(rejections)}{hint}",

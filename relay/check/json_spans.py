@@ -27,7 +27,7 @@ from relay.check.ids import (
     derive,
     is_derived,
 )
-from relay.check.rejections import Described, Rejections
+from relay.check.rejections import NONE_REJECTED, Described, Rejections
 from relay.otlp.json import JsonTraces
 from relay.otlp.messages import AnyValue, KeyValue, Link, ScopeSpans, Span
 from relay.records import Encoding
@@ -40,8 +40,9 @@ _MOST_DROPPED: Final = 2**32 - 1
 def check_json(traces: JsonTraces, mode: MalformedIds) -> Rejections:
     """Reject spans for their ids, settle links, count what is odd but valid."""
     spans = traces.spans
-    rejected = Rejections(Encoding.JSON)
+    rejected = NONE_REJECTED
     if not (_are_ids_normal(spans) and _are_links_normal(spans)):
+        rejected = Rejections(Encoding.JSON)
         _check_each(traces, mode, rejected)
     _count_oddities(spans, traces.findings.warnings)
     return rejected

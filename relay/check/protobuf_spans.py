@@ -28,7 +28,7 @@ from relay.check.ids import (
     derive,
     is_derived,
 )
-from relay.check.rejections import Described, Rejections
+from relay.check.rejections import NONE_REJECTED, Described, Rejections
 from relay.check.weight import refuse_many_links
 from relay.otlp.protobuf import ProtobufTraces
 from relay.records import Encoding
@@ -50,17 +50,18 @@ def check_protobuf(
     Raises TooHeavy if it `is_bounded` and there are too many links.
     """
     spans = traces.spans
-    rejected = Rejections(Encoding.PROTOBUF)
     if not spans:
-        return rejected
+        return NONE_REJECTED
     warnings = traces.findings.warnings
     _count_oddities(spans, warnings)
     _count_keys(spans[:SPANS_WITH_KEYS_CHECKED], warnings)
     links = [links for span in spans if (links := span.links)]
     if links and is_bounded:
         refuse_many_links(links)
-    if not (_are_ids_normal(spans) and _are_links_normal(links)):
-        _check_each(traces, mode, rejected)
+    if _are_ids_normal(spans) and _are_links_normal(links):
+        return NONE_REJECTED
+    rejected = Rejections(Encoding.PROTOBUF)
+    _check_each(traces, mode, rejected)
     return rejected
 
 

@@ -21,6 +21,8 @@ MOST_BYTES: Final = {Encoding.JSON: 1024 * KIB, Encoding.PROTOBUF: 512 * KIB}
 MOST_OBJECTS: Final = 40_000  # of JSON; usual spans have some 25,000 a megabyte
 MOST_MESSAGES: Final = 10_000  # resources and scopes, spans, links: each of them
 MOST_EXACT_BYTES: Final = 256 * KIB  # the exact way of JSON takes ten times as long
+# A message takes two bytes at least, an object three: not worth a question.
+NEVER_HEAVY_BYTES: Final = 2 * MOST_MESSAGES
 
 _LEAST_DENSE_BYTES: Final = 3 * MOST_OBJECTS  # `{},` over and over: less cannot hold so many
 _STRIDE_BYTES: Final = 8 * KIB

@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -152,7 +151,7 @@ def _result(done: Done, pieces: tuple[Piece, ...], rejected: tuple[RejectedSpan,
     if done.frames:
         raise HelperFailed(done.message, done.frames)
     if done.is_all_rejected:
-        raise AllSpansRejected(done.message, rejected, Counter(done.rejected_by_reason))
+        raise AllSpansRejected(done.message, rejected, done.rejected_by_reason)
     if done.status:
         raise Refusal(done.message, status=done.status, grpc_code=done.grpc_code)
     return Prepared(
