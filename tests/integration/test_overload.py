@@ -27,10 +27,10 @@ from tests.relay_process import Relay, eventually
 
 MIB = 1024 * 1024
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
-# The loop itself holds for some ten milliseconds at most; the rest is for a machine that has
-# other things to do. What this guards against are seconds.
-SLOWEST_MEDIAN_SECONDS = 0.02
-SLOWEST_MOST_SECONDS = 0.1  # 98 of 100
+# On a quiet machine the longest is below 0.1 s; these are for one that has other things to do.
+# What they guard against are seconds: without the helper a large body holds the loop for three,
+# a bomb for eleven.
+SLOWEST_MOST_SECONDS = 0.25  # 98 of 100
 SLOWEST_SECONDS = 1.0
 Reply = tuple[int, dict[str, str], bytes]
 
@@ -42,7 +42,6 @@ def assert_steady(heartbeat: Heartbeat) -> None:
     """The loop was there all the time."""
     said = heartbeat.describe()
     assert heartbeat.failures == []
-    assert heartbeat.quantile(0.5) < SLOWEST_MEDIAN_SECONDS, said
     assert heartbeat.quantile(0.98) < SLOWEST_MOST_SECONDS, said
     assert heartbeat.quantile(1.0) < SLOWEST_SECONDS, said
 
@@ -476,7 +475,8 @@ def test_requests_that_arrive_at_once_take_turns_with_others(relay: Relay) -> No
                 client.send(body[-1:])
             assert {client.read().status for client in clients} == {200}
     assert heartbeat.failures == []
-    assert heartbeat.quantile(1.0) < 0.15, heartbeat.describe()
+    # 48 of them without turns: 0.25 s on a quiet machine.
+    assert heartbeat.quantile(1.0) < 0.2, heartbeat.describe()
 
 
 @pytest.mark.slow
