@@ -20,6 +20,7 @@ from relay.check import Check
 from relay.counters import Counters
 from relay.enrich import Enrich
 from relay.errors import Refusal
+from relay.helper import process as process_module
 from relay.helper.helper import Helper
 from relay.helper.process import HelperDied, HelperProcess
 from relay.helper.wire import Channel, Job
@@ -486,6 +487,19 @@ def test_process_is_asked_in_vain_once_it_is_dead(process: HelperProcess) -> Non
 
     assert death.value.returncode == -signal.SIGKILL
     assert not death.value.is_overdue
+
+
+def test_process_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own alarm cannot wake it while it is stopped."""
+    monkeypatch.setattr(process_module, "_SILENCE_SECONDS", 1)
+    monkeypatch.setattr(process_module, "_END_SECONDS", 0.2)
+    made = HelperProcess()
+    made.wait_ready()
+    os.kill(made.pid, signal.SIGSTOP)
+    with pytest.raises(HelperDied) as death:
+        made.ask(job(), SMALL)
+
+    assert death.value.returncode == -signal.SIGKILL
 
 
 def test_process_ends_when_who_spawned_it_is_killed() -> None:

@@ -461,22 +461,22 @@ def overload(relay: Relay, upstream: MockCollector, seconds: float) -> Counter[i
 
 
 def test_requests_that_arrive_at_once_take_turns_with_others(relay: Relay) -> None:
-    """Each holds the loop for some ten milliseconds; all of them together would for a third of a
-    second, and what is asked meanwhile would wait for the last of them.
+    """Each holds the loop for five to ten milliseconds, all of them together for half a second.
+
+    What is asked meanwhile must not wait for the last of them.
     """
     body = request_of(span_ids(600), padding="x" * 1400)
     assert len(body) < MIB
     with Heartbeat(relay.admin_port) as heartbeat, contextlib.ExitStack() as stack:
-        for _ in range(3):
-            clients = [stack.enter_context(Client(relay.ingest_port)) for _ in range(48)]
+        for _ in range(2):
+            clients = [stack.enter_context(Client(relay.ingest_port)) for _ in range(120)]
             for client in clients:
                 client.send(post(body)[:-1])
             for client in clients:
                 client.send(body[-1:])
             assert {client.read().status for client in clients} == {200}
     assert heartbeat.failures == []
-    # 48 of them without turns: 0.25 s on a quiet machine.
-    assert heartbeat.quantile(1.0) < 0.2, heartbeat.describe()
+    assert heartbeat.quantile(1.0) < 0.35, heartbeat.describe()
 
 
 @pytest.mark.slow
