@@ -43,6 +43,7 @@ from relay.deliver.fleet import Fleet
 from relay.destinations.connection import test_configured
 from relay.enrich import Enrich, attributes_from_environment, detect
 from relay.errors import ConfigError, RelayError
+from relay.helper.helper import Helper
 from relay.ingest import Ingest
 from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
 from relay.notify import Notifier
@@ -159,11 +160,13 @@ class Daemon:
         self._service = Service(notifier, self.summary, lambda: buffer.statistics().stalled_seconds)
         self._changing = anyio.Lock()  # one reload at a time, whoever asks for it
         self._own_id = own_id = secrets.token_hex(8)
+        self._helper = Helper()
         self._pipeline = Pipeline(
             Check(config.ingest.malformed_ids),
             make_enrich(config.enrich, environ),
             buffer,
             counters,
+            helper=self._helper,
         )
         self._ingest = Ingest(
             config.ingest,
@@ -196,6 +199,7 @@ class Daemon:
         )
         admin_listener = Listener(admin.app, admin_sockets, self._counters, name="admin")
         code = EXIT_STOPPED
+        self._helper.start()
         try:
             async with anyio.create_task_group() as sink:
                 self._fleet.start(sink, self._config.destinations)
@@ -221,6 +225,7 @@ class Daemon:
         finally:
             with anyio.CancelScope(shield=True):
                 self._service.closing(dead_part=code != EXIT_STOPPED)
+                await self._helper.stop()
                 await self._buffer.close()
         log.info("stopped", exit_code=code)
         return code
@@ -439,7 +444,11 @@ class Daemon:
             for status in self._fleet.statuses()
         ]
         return snapshot.status_document(
-            process, self._counters, self._buffer.statistics(), destinations
+            process,
+            self._counters,
+            self._buffer.statistics(),
+            destinations,
+            self._helper.statistics(),
         )
 
 
