@@ -25,7 +25,7 @@ from relay.admin import snapshot, trace
 from relay.admin.app import Admin
 from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.admin.token import read_or_make
-from relay.buffer import Buffer, BufferSettings
+from relay.buffer import Buffer, BufferSettings, Salvage
 from relay.check import Check
 from relay.config import (
     BufferConfig,
@@ -129,6 +129,7 @@ class Daemon:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
         self._fleet = Fleet(buffer.destination, environ, own_id)
         buffer.health = self._fleet.health
+        self._salvage = Salvage(buffer, counters)
 
     async def run(
         self, ingest_sockets: list[socket.socket], admin_sockets: list[socket.socket]
@@ -146,6 +147,7 @@ class Daemon:
                 self._fleet.start(sink, self._config.destinations)
                 async with anyio.create_task_group() as source:
                     source.start_soon(self._watch_buffer)
+                    source.start_soon(self._salvage.run)
                     await source.start(admin_listener.serve)
                     await source.start(ingest_listener.serve)
                     await source.start(self._heed_signals, source, ingest_listener)

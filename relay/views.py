@@ -14,6 +14,20 @@ class LetterCount:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file that could not be used and lies beside the buffer's own. `state`: "waits", "being
+    read back" or "read back"; then `may_be_removed`, and `words` say what came of it.
+    """
+
+    file: str
+    state: str
+    rows: int  # read back so far
+    spans: int
+    words: str
+    may_be_removed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BufferStatistics:
     """The buffer at this moment. Sizes are bytes on disk, times nanoseconds since the epoch."""
 
@@ -34,6 +48,7 @@ class BufferStatistics:
     last_error: str
     last_commit_seconds: float
     stalled_seconds: float  # age of the transaction that is being committed now, else 0.0
+    set_aside: tuple[SetAside, ...] = ()
 
     @property
     def disk_bytes(self) -> int:

@@ -4,7 +4,7 @@ Pure: the daemon gathers, this arranges. Header values and bodies are not in it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from relay.admin.app import iso
@@ -78,6 +78,7 @@ def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
             name or "ingest": each.count for name, each in buffer.dead_letters.items()
         },
         "dead_letters_dropped": buffer.dead_letters_dropped,
+        "set_aside": [asdict(each) for each in buffer.set_aside],
         "is_writable": buffer.is_writable,
         "is_full": buffer.is_full,
         "last_error": buffer.last_error,

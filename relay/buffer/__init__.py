@@ -53,6 +53,7 @@ a file that was set aside `Writer._replace`.
 """
 
 from relay.buffer.backlog import Backlog
+from relay.buffer.salvage import Salvage
 from relay.buffer.settings import BufferSettings
 from relay.buffer.store import Buffer
 from relay.views import (
@@ -60,6 +61,7 @@ from relay.views import (
     BufferStatistics,
     LetterCount,
     RecentTrace,
+    SetAside,
     StoredLetter,
     TraceDelivery,
     TracePlace,
@@ -73,6 +75,8 @@ __all__ = [
     "BufferStatistics",
     "LetterCount",
     "RecentTrace",
+    "Salvage",
+    "SetAside",
     "StoredLetter",
     "TraceDelivery",
     "TracePlace",

@@ -145,7 +145,7 @@ def newest_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter
         _SELECT + "ORDER BY id DESC LIMIT ?",
         (limit,),
     )
-    return [_stored(row) for row in found]
+    return [stored_letter(row) for row in found]
 
 
 def letters_of_trace(
@@ -161,7 +161,7 @@ def letters_of_trace(
         letter_id for letter_id, trace_ids in ids if packed_index(trace_ids, trace_id) is not None
     ]
     found = [
-        _stored(row)
+        stored_letter(row)
         for letter_id in wanted
         for row in fetch(
             connection,
@@ -180,7 +180,8 @@ def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
     return None if at < 0 else at // 16
 
 
-def _stored(row: tuple[object, ...]) -> StoredLetter:
+def stored_letter(row: tuple[object, ...]) -> StoredLetter:
+    """A row of the table as a value; its checksum is compared."""
     (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = row[:8]
     (encoding, log_row, raw_bytes, _, checksum, path, trace_ids, words, stored) = row[8:]
     body, is_damaged = b"", False

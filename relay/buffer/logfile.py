@@ -4,7 +4,6 @@ What is held in memory here (last row, sums, persisted ranges) is changed only a
 came back, so a transaction that failed leaves no trace in either place.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from relay.buffer.letters import LetterBox
 from relay.buffer.moves import Delivery, Move
 from relay.buffer.owed import Ranges
 from relay.buffer.parts import share
-from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
@@ -169,6 +167,13 @@ class LogFile:
             if ranges != found.ranges:
                 self.write_destination(name, replace(found, ranges=ranges))
 
+    def owe(self, name: str, ranges: Ranges) -> None:
+        """Owe `ranges` to `name`, if there is such a destination. For `work`."""
+        found = self.destinations.get(name)
+        if found is not None:
+            union = owed.union((*found.ranges, *ranges))
+            self.write_destination(name, replace(found, ranges=union))
+
     def write_destination(self, name: str, state: Persisted) -> None:
         """Put `state` in the place of what is known of `name`. For `work`."""
         self.connection.execute(
@@ -279,87 +284,3 @@ class LogFile:
                 self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         with suppress(apsw.Error):
             self.connection.close(force=True)
-
-
-def open_file(
-    place: Place,
-    settings: BufferSettings,
-    *,
-    vfs: str | None,
-    known: dict[str, Persisted] | None = None,
-    above_row: int = 0,
-) -> LogFile:
-    """Open `relay.db`, make it, or set aside what cannot be used and make a new one.
-
-    `known` and `above_row` are what a running process remembers, for a file that replaces one
-    that failed. Raises one of schema.DISK_ERRORS.
-    """
-    if place.orphaned_wal():
-        place.set_aside(f"corrupt-{time_label()}")
-    known = dict(known or {})
-    for is_last in (False, False, True):
-        floor = max(above_row + 1, _floor_of_earlier_files(place))
-        try:
-            connection = schema.open_writer(place.database, settings, floor=floor, vfs=vfs)
-        except schema.NewerSchema as newer:
-            known, above_row = _salvage(place, vfs, known, above_row)
-            place.set_aside(f"schema-{newer.version}-{time_label()}")
-            continue
-        except schema.CORRUPT_ERRORS:
-            if is_last:
-                raise
-            known, above_row = _salvage(place, vfs, known, above_row)
-            place.set_aside(f"corrupt-{time_label()}")
-            continue
-        try:
-            file = LogFile(connection, settings)
-            _restore(file, known)
-        except schema.CORRUPT_ERRORS:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            connection.close(force=True)
-            known, above_row = _salvage(place, vfs, known, above_row)
-            place.set_aside(f"corrupt-{time_label()}")
-            continue
-        except BaseException:
-            connection.close(force=True)
-            raise
-        place.remember_files()
-        return file
-    raise apsw.CantOpenError("no usable relay.db after setting two aside")
-
-
-def _floor_of_earlier_files(place: Place) -> int:
-    """Ids of files set aside must not come again: microseconds outrun any rate of rows."""
-    has_earlier = any(place.directory.glob("relay.db.*")) and not (
-        place.database.exists() and place.database.stat().st_size
-    )
-    return time.time_ns() // 1000 if has_earlier else 1
-
-
-def _salvage(
-    place: Place, vfs: str | None, known: dict[str, Persisted], above_row: int
-) -> tuple[dict[str, Persisted], int]:
-    """Names, pauses and the last id, as far as the file that is given up still tells them."""
-    known = dict(known)
-    row = above_row or time.time_ns() // 1000
-    with suppress(apsw.Error, OSError):
-        connection = schema.open_reader(place.database, vfs=vfs)
-        try:
-            found = fetch_value(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
-            row = max(above_row, int(found or 0))
-            for name, paused in connection.execute("SELECT name, paused FROM destinations"):
-                known.setdefault(str(name), Persisted((), bool(paused)))
-        finally:
-            connection.close(force=True)
-    return known, row
-
-
-def _restore(file: LogFile, known: dict[str, Persisted]) -> None:
-    """Owe every row to come to the destinations of the file before; its own rows stay in it."""
-    missing = {
-        name: Move(ranges=owed.open_from(file.last_row + 1), is_paused=found.is_paused)
-        for name, found in known.items()
-        if name not in file.destinations
-    }
-    if missing:
-        file.commit(None, missing, now_ns=0)

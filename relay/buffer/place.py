@@ -6,9 +6,11 @@ and with files that are still the ones we opened: commits into an unlinked file 
 
 import fcntl
 import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -119,16 +121,34 @@ class Place:
         has_database = self.database.exists() and self.database.stat().st_size > 0
         return not has_database and self.wal_bytes() > 0
 
-    def set_aside(self, label: str) -> Path:
-        """Rename database and WAL to `relay.db.LABEL` and `…-wal`, whole and unread.
+    def is_no_file(self) -> bool:
+        """Whether something else than a file stands where the database should: a directory."""
+        return self.database.exists() and not self.database.is_file()
 
-        The names keep them a pair that SQLite opens together. Returns the new path.
-        """
+    def free_name(self, label: str) -> Path:
+        """`relay.db.LABEL`, with a number where that is taken, also by a WAL."""
         target = self.directory / f"relay.db.{label}"
         number = 1
         while target.exists() or target.with_name(target.name + "-wal").exists():
             number += 1
             target = self.directory / f"relay.db.{label}.{number}"
+        return target
+
+    def copy_private(self, source: BinaryIO, target: Path) -> None:
+        """Copy `source` to the new file `target`, 0600 and synced."""
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(self.directory)
+
+    def set_aside(self, label: str) -> Path:
+        """Rename database and WAL to `relay.db.LABEL` and `…-wal`, whole and unread.
+
+        The names keep them a pair that SQLite opens together. Returns the new path.
+        """
+        target = self.free_name(label)
         if self.database.exists():
             self.database.rename(target)
         if not self.wal_bytes():

@@ -22,6 +22,7 @@ from relay.buffer.backlog import Backlog
 from relay.buffer.jobs import Job, Result
 from relay.buffer.messages import Answer, Append, Flush, Reload, Stop, Work
 from relay.buffer.moves import PendingMoves
+from relay.buffer.owed import Ranges
 from relay.buffer.place import Place
 from relay.buffer.reader import Budget, Chunk, Reader
 from relay.buffer.rows import Group
@@ -33,7 +34,7 @@ from relay.buffer.writer import Writer
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull, BufferUnavailable
 from relay.records import DeadLetter, Health, OwedRange, Request, StoredRow
-from relay.views import BufferStatistics, RecentTrace, StoredLetter, TracePlace
+from relay.views import BufferStatistics, RecentTrace, SetAside, StoredLetter, TracePlace
 
 Start = Literal["auto", "beginning", "end"]
 
@@ -57,6 +58,9 @@ class Buffer:
         self.last_row = 0
         # The couriers' account of themselves, put here by the daemon; any thread may ask.
         self.health: Callable[[], Mapping[str, Health]] = dict
+        self.directory = state_dir
+        self.file_changed = asyncio.Event()  # a file was set aside: there is something to read back
+        self.set_aside: tuple[SetAside, ...] = ()  # what `salvage` tells of such files
         self._counters = counters
         self._clock_ns = clock_ns
         self._place = Place(state_dir)
@@ -240,6 +244,7 @@ class Buffer:
             last_error=writer.last_error,
             last_commit_seconds=writer.last_commit_seconds,
             stalled_seconds=time.monotonic() - started if started is not None else 0.0,
+            set_aside=self.set_aside,
         )
 
     async def find_trace(self, trace_id: bytes) -> list[TracePlace]:
@@ -416,6 +421,11 @@ class Buffer:
             if name in owed_to:
                 backlog.readmitted(group.range, group.sums)
 
+    def owed(self, name: str, ranges: Ranges, sums: Totals) -> None:
+        """`name` is owed `ranges` again (`jobs.Landing`)."""
+        if name in self._backlogs:
+            self._backlogs[name].owe(ranges, sums)
+
     def _on_worked(self, work: Work, result: Any) -> None:
         work.job.landed(self)
         answer = cast("asyncio.Future[Any]", work.answer)
@@ -449,6 +459,7 @@ class Buffer:
         for backlog in self._backlogs.values():
             backlog.restart_after(last_row)
             self.moved(backlog)
+        self.file_changed.set()
 
     # -- the loop -----------------------------------------------------------------------------
 

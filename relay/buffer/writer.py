@@ -15,7 +15,7 @@ import apsw
 import structlog
 
 from relay.buffer.housekeeping import Housekeeping
-from relay.buffer.logfile import LogFile, Persisted, open_file
+from relay.buffer.logfile import LogFile, Persisted
 from relay.buffer.messages import (
     Answer,
     Append,
@@ -28,7 +28,8 @@ from relay.buffer.messages import (
     Work,
 )
 from relay.buffer.moves import PendingMoves
-from relay.buffer.place import Place, time_label
+from relay.buffer.opening import Left, open_file
+from relay.buffer.place import Place
 from relay.buffer.rows import Group, build_group
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.settings import BufferSettings
@@ -75,7 +76,8 @@ class Writer:
         self._file: LogFile | None = None
         self._known_totals = Totals()
         self._known_row = 0
-        self._known_destinations: dict[str, Persisted] = {}
+        self._known_destinations: dict[str, Persisted] | None = None
+        self._left = Left()  # what a file that was given up leaves to the next
         self._set_asides = 0
         self._next_file_check = 0.0
         self._house = Housekeeping(place, settings, clock_ns)
@@ -369,17 +371,19 @@ class Writer:
         return file
 
     def _open_again(self) -> LogFile:
-        return open_file(
-            self._place,
-            self._settings,
-            vfs=self._vfs,
-            known=self._known_destinations,
-            above_row=self._known_row,
-        )
+        if self._known_destinations is not None:
+            known = dict(self._known_destinations)
+            for name, state in self._moves.states().items():
+                known.pop(name, None)
+                if state is not None:
+                    known[name] = Persisted(*state)
+            self._left.remember(known, self._known_row, self._known_totals)
+        return open_file(self._place, self._settings, vfs=self._vfs, left=self._left)
 
     def _adopt(self, file: LogFile) -> None:
         """Use `file`: the one we had, or a new one after that was set aside."""
         self._file = file
+        self._left, self._known_destinations = Left(), None
         if self._place.set_asides != self._set_asides:
             self._set_asides = self._place.set_asides
             self.generation += 1
@@ -406,21 +410,18 @@ class Writer:
         self._events.done([message.answer])
 
     def _replace(self, words: str) -> None:
-        """Set the file aside and open a new one with higher ids.
-
-        Reading the old one back behind the new one is not here yet; its place is after the
-        rename, as a thread of its own that appends what it can read.
-        """
+        """Set the file aside and open a new one with higher ids; `salvage` reads the old one."""
         file = self._file
         if file is None:
             return
         log.error("buffer_file_corrupt", error=words)
-        self._known_destinations = file.destinations
         self._known_row = max(self._known_row, file.last_row)
+        self._known_totals = file.totals
+        self._known_destinations = file.destinations
         file.close(checkpoint=False)
         self._file = None
+        self._left.is_unusable = True
         try:
-            self._place.set_aside(f"corrupt-{time_label()}")
             self._adopt(self._open_again())
         except DISK_ERRORS as error:
             self._lose_file(error)

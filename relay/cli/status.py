@@ -64,6 +64,8 @@ def show(found: dict[str, Any]) -> None:
         f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
         f"{buffer['dead_letters']:,} dead letters"
     )
+    for aside in buffer["set_aside"]:
+        console.print(set_aside(aside), style="" if aside["may_be_removed"] else "yellow")
     if not found["destinations"]:
         console.print("no destination is configured: spans are kept until there is one")
         return
@@ -71,6 +73,18 @@ def show(found: dict[str, Any]) -> None:
     for destination in found["destinations"]:
         for warning in destination["warnings"]:
             console.print(f"{destination['name']}: {warning}", style="yellow")
+
+
+def set_aside(aside: dict[str, Any]) -> str:
+    """A file that could not be used, and what came of it."""
+    if aside["may_be_removed"]:
+        return f"         {aside['words']}; the file is kept, and may be removed"
+    if aside["words"]:
+        return f"         {aside['file']} {aside['words']}"
+    return (
+        f"         {aside['file']} {aside['state']}: {aside['rows']:,} rows"
+        f" ({aside['spans']:,} spans) so far"
+    )
 
 
 def table_of(destinations: list[dict[str, Any]]) -> Table:
