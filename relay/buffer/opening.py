@@ -16,6 +16,7 @@ import structlog
 
 from relay.buffer import owed, schema
 from relay.buffer.logfile import LogFile, Persisted
+from relay.buffer.losses import named
 from relay.buffer.owed import Ranges
 from relay.buffer.pages import PageFiles, frames_of_generation
 from relay.buffer.place import Place, time_label
@@ -23,12 +24,13 @@ from relay.buffer.remains import Remains, read_remains
 from relay.buffer.schema import fetch
 from relay.buffer.settings import BufferSettings
 from relay.buffer.taken_back import State, decode_state, encode_state
-from relay.buffer.values import Totals
-from relay.records import OwedRange, Position
+from relay.buffer.values import DAMAGED_REASON, Loaded, Totals
+from relay.records import DeadLetter, Encoding, OwedRange, Position
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 ASIDE = re.compile(r"relay\.db\.(?:corrupt|schema-\d+)-\d{8}T\d{6}Z(?:\.\d+)?")
+LOST_TAIL = "its WAL was lost, or an older copy was put in the place of relay.db"
 REPORT_SUFFIX = ".report.json"
 # Rows that were lost with a WAL had ids, too, that must not come again.
 _ID_JUMP = 1 << 20
@@ -43,7 +45,9 @@ class Left:
     tallies: dict[str, int] = field(default_factory=dict)
     above_row: int = 0
     never_owed: OwedRange | None = None  # ids of this file that no row will have
+    lost: tuple[OwedRange, Totals] | None = None  # rows that this file does not have any more
     is_unusable: bool = False  # what stands at `relay.db` now was found corrupt
+    mark: tuple[int, Totals] | None = None  # what `last-row` says of it
     _known: Mapping[str, Persisted] | None = None
     _known_row: int = 0
     _known_totals: Totals | None = None
@@ -64,6 +68,9 @@ class Left:
             found = {name: (each.is_paused, each.ranges) for name, each in self._known.items()}
             last_row, totals = self._known_row, self._known_totals
             self._known = None
+        elif self.mark is not None and self.mark[0] >= last_row:
+            last_row, totals = self.mark
+        self.mark = None
         for name, (is_paused, _) in found.items():
             self.destinations.setdefault(name, is_paused)
         for name, value in remains.tallies.items():
@@ -123,13 +130,16 @@ def files_set_aside(directory: Path) -> list[Path]:
 
 def open_file(
     place: Place, settings: BufferSettings, *, vfs: str | None, left: Left | None = None
-) -> LogFile:
+) -> tuple[LogFile, Loaded]:
     """Open `relay.db`, make it, or set aside what cannot be used and make a new one.
 
     `left` is what a running process remembers, for a file that replaces one that failed. Raises
     one of schema.DISK_ERRORS.
     """
     left = left or Left()
+    left.mark = place.mark.read()
+    if left.mark is not None:
+        left.above_row = max(left.above_row, left.mark[0])
     if left.is_unusable or place.orphaned_wal() or place.is_no_file():
         aside = place.set_aside(f"corrupt-{time_label()}")
         left.is_unusable = False
@@ -147,15 +157,21 @@ def open_file(
     raise apsw.CantOpenError("no usable relay.db after setting two aside")
 
 
-def _open_once(place: Place, settings: BufferSettings, vfs: str | None, left: Left) -> LogFile:
+def _open_once(place: Place, settings: BufferSettings, vfs: str | None, left: Left) -> tuple[LogFile, Loaded]:
     floor = max(left.above_row + 1, _floor_of_earlier_files(place))
+    is_new = not (place.database.exists() and place.database.stat().st_size)
     torn = _torn_wal(place, vfs)
     connection = schema.open_writer(place.database, settings, floor=floor, vfs=vfs)
     try:
         file = LogFile(connection, settings)
+        last_row = file.last_row
+        if left.mark is not None:
+            left.lost = _heed_mark(file, left.mark, is_new=is_new)
         if torn is not None:
-            _owe_torn(file, torn, left)
+            left.lost = None  # it is read back first; what is lost then is named
+            _owe_torn(file, torn, left, last_row)
         _restore(file, place, left)
+        loaded = file.loaded()
     except schema.CORRUPT_ERRORS:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close(force=True)
@@ -164,7 +180,7 @@ def _open_once(place: Place, settings: BufferSettings, vfs: str | None, left: Le
         connection.close(force=True)
         raise
     place.remember_files()
-    return file
+    return file, loaded
 
 
 def _floor_of_earlier_files(place: Place) -> int:
@@ -199,9 +215,37 @@ def _torn_wal(place: Place, vfs: str | None) -> Path | None:
     return aside
 
 
-def _owe_torn(file: LogFile, aside: Path, left: Left) -> None:
-    """What stands behind the damage in the WAL is owed to everybody who was owed what came."""
-    last_row = file.last_row
+def _heed_mark(
+    file: LogFile, mark: tuple[int, Totals], *, is_new: bool
+) -> tuple[OwedRange, Totals] | None:
+    """Make up for what the file does not know of its own end; rows that are gone from there."""
+    row, totals = mark
+    if row < file.last_row or totals.rows <= file.totals.rows:
+        file.last_row = max(row, file.last_row)
+        return None
+    lost = totals - file.totals
+    if row == file.last_row and not is_new:
+        # If rows are missing at its end, whoever reads there will find the gap.
+        file.totals = totals
+        return None
+    hole = OwedRange(Position(file.last_row + 1), Position(row + 1))
+    file.last_row, file.totals, file.gone = row, totals, file.gone + lost
+    log.error(
+        "buffer_rows_lost",
+        rows=lost.rows,
+        spans=lost.spans,
+        first_row=hole.start.row,
+        last_row=row,
+        reason=LOST_TAIL,
+    )
+    return hole, lost
+
+
+def _owe_torn(file: LogFile, aside: Path, left: Left, last_row: int) -> None:
+    """What stands behind the damage in the WAL is owed to everybody who was owed what came.
+
+    `last_row` is the last that SQLite sees.
+    """
     remains = _remains_of(aside)
     behind = {
         name: owed.subtract(found.ranges, (owed.before(last_row + 1),))
@@ -211,8 +255,11 @@ def _owe_torn(file: LogFile, aside: Path, left: Left) -> None:
         if name not in behind:
             behind[name] = owed.open_from(last_row + 1)
             left.destinations.setdefault(name, is_paused)
-    left.salvages[aside.name] = state_of(behind, last_row=remains.last_row)
-    file.last_row = max(last_row, remains.last_row) + _ID_JUMP
+    end = file.last_row if file.last_row > last_row else 0
+    left.salvages[aside.name] = state_of(
+        behind, last_row=end or remains.last_row, totals=file.totals if end else None
+    )
+    file.last_row = max(file.last_row, remains.last_row) + _ID_JUMP
     left.never_owed = OwedRange(Position(last_row + 1), Position(file.last_row + 1))
 
 
@@ -236,17 +283,17 @@ def _restore(file: LogFile, place: Place, left: Left) -> None:
         for name, is_paused in left.destinations.items()
         if name not in file.destinations
     }
-    if missing or salvages or left.tallies or left.never_owed:
+    if missing or salvages or left.tallies or left.never_owed or left.lost:
         file.work(lambda it: _write(it, missing, salvages, left))
 
 
 def _write(
     file: LogFile, missing: Mapping[str, bool], salvages: Mapping[str, State], left: Left
 ) -> None:
-    for name, found in file.destinations.items():
-        if left.never_owed is not None:
-            ranges = owed.subtract(found.ranges, (left.never_owed,))
-            file.write_destination(name, replace(found, ranges=ranges))
+    if left.never_owed is not None:
+        _skip(file, left.never_owed)
+    if left.lost is not None:
+        _name_lost(file, *left.lost)
     for name, is_paused in missing.items():
         # Rows to come; those of the old file come again under new ids.
         ranges = owed.open_from(file.last_row + 1)
@@ -258,3 +305,33 @@ def _write(
         )
     for name, value in left.tallies.items():
         file.tally(name, value)
+
+
+def _skip(file: LogFile, hole: OwedRange) -> None:
+    for name, found in file.destinations.items():
+        ranges = owed.subtract(found.ranges, (hole,))
+        if ranges != found.ranges:
+            file.write_destination(name, replace(found, ranges=ranges))
+
+
+def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
+    last = hole.end.row - 1 if hole.end is not None else 0
+    rows = named([(hole.start.row, last)])
+    letters = [
+        DeadLetter(
+            destination=name,
+            reason=DAMAGED_REASON,
+            words=f"rows {rows} ({lost.spans} spans) are not in the buffer any more: {LOST_TAIL};"
+            " what of them had been delivered is not known",
+            spans=0,
+            affected=lost.spans,
+            encoding=Encoding.JSON,
+            body=b"",
+            row=hole.start.row,
+        )
+        for name, found in file.destinations.items()
+        if owed.overlaps(found.ranges, hole)
+    ]
+    file.letters.add(letters, now_ns=time.time_ns())
+    _skip(file, hole)
+    file.keep_totals()

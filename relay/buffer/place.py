@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import structlog
 
+from relay.buffer.mark import Mark
 from relay.buffer.schema import sync_directory
 from relay.errors import BufferLocked, BufferUnavailable
 
@@ -33,6 +34,7 @@ class Place:
         self.database = state_dir / "relay.db"
         self.wal = state_dir / "relay.db-wal"
         self.set_asides = 0  # how often in this process
+        self.mark = Mark(state_dir)
         self._lock_fd: int | None = None
         self._identity: list[tuple[Path, int, int]] = []
 
@@ -81,6 +83,7 @@ class Place:
 
     def leave(self) -> None:
         """Give the lock back; safe twice. The lock file stays: removing it would race."""
+        self.mark.close()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None

@@ -130,7 +130,7 @@ class Reader:
             try:
                 result = job.question(self._open())
             except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-                if not isinstance(error, (apsw.BusyError, *schema.CORRUPT_ERRORS)):
+                if not isinstance(error, (apsw.BusyError, RowMissing, *schema.CORRUPT_ERRORS)):
                     self._close()
                 job.answer(None, error)
             else:
@@ -152,14 +152,35 @@ class Reader:
             self._connection = None
 
 
-def read_rows(connection: apsw.Connection, first_row: int, last_row: int, budget: Budget) -> Chunk:
-    """Rows of `first_row`…`last_row` (both included) that fit into `budget`, some at a time."""
+class RowMissing(Exception):
+    """A row is not where it is looked for; the writer knows whether it ought to be."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+        super().__init__(f"row {row} is not in the table any more")
+
+
+def read_rows(
+    connection: apsw.Connection,
+    first_row: int,
+    last_row: int,
+    budget: Budget,
+    *,
+    may_skip: bool = False,
+) -> Chunk:
+    """Rows of `first_row`…`last_row` (both included) that fit into `budget`, some at a time.
+
+    Raises RowMissing where one of them is not there, unless it `may_skip` such places: damage can
+    take rows out of a table without a word of SQLite.
+    """
     meta = fetch(
         connection,
         "SELECT id, encoding, spans, raw_bytes FROM rows WHERE id >= ? AND id <= ?"
         " ORDER BY id LIMIT ?",
         (first_row, last_row, _META_ROWS),
     )
+    if not may_skip:
+        _find_gap([row for row, *_ in meta], first_row, last_row)
     raw_bytes, spans, encoding = budget.raw_bytes, budget.spans, budget.encoding
     is_first = budget.is_first
     for chosen, (row_id, row_encoding, *numbers) in enumerate(meta):
@@ -174,6 +195,13 @@ def read_rows(connection: apsw.Connection, first_row: int, last_row: int, budget
         raw_bytes, spans, is_first = raw_bytes - row_bytes, spans - row_spans, False
     next_row = meta[-1][0] + 1 if len(meta) == _META_ROWS else last_row + 1
     return Chunk(_bodies(connection, meta), next_row, is_full=False)
+
+
+def _find_gap(ids: list[int], first_row: int, last_row: int) -> None:
+    expected = list(range(first_row, min(last_row + 1, first_row + _META_ROWS)))
+    if ids != expected:
+        wrong = (at for at, row in enumerate(ids) if at >= len(expected) or row != expected[at])
+        raise RowMissing(first_row + next(wrong, len(ids)))
 
 
 def _is_encoding(value: object) -> bool:

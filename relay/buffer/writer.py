@@ -93,10 +93,9 @@ class Writer:
 
     def open(self) -> Loaded:
         """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
-        file = open_file(self._place, self._settings, vfs=self._vfs)
+        file, loaded = open_file(self._place, self._settings, vfs=self._vfs)
         self._set_asides = self._place.set_asides
         self._adopt(file)
-        loaded = file.loaded()
         self._publish(file)
         self._thread.start()
         return loaded
@@ -378,7 +377,7 @@ class Writer:
                 if state is not None:
                     known[name] = Persisted(*state)
             self._left.remember(known, self._known_row, self._known_totals)
-        return open_file(self._place, self._settings, vfs=self._vfs, left=self._left)
+        return open_file(self._place, self._settings, vfs=self._vfs, left=self._left)[0]
 
     def _adopt(self, file: LogFile) -> None:
         """Use `file`: the one we had, or a new one after that was set aside."""
@@ -406,7 +405,9 @@ class Writer:
 
     def _replace_reported(self, message: Corrupt) -> None:
         if message.generation == self.generation and self._file is not None:
-            self._replace(message.words)
+            with suppress(BufferUnavailable), self._file_trouble():
+                if not message.row or self._file.has_lost(message.row):
+                    self._replace(message.words)
         self._events.done([message.answer])
 
     def _replace(self, words: str) -> None:
@@ -447,7 +448,11 @@ class Writer:
                 self._publish(file)
 
     def _publish(self, file: LogFile) -> None:
-        oldest = self._house.oldest(file)
+        self._place.mark.write(file.last_row, file.totals)
+        try:
+            oldest = self._house.oldest(file)
+        except CORRUPT_ERRORS:
+            oldest = (0, 0)  # what was committed is committed: the next step of the house finds it
         self.published = Published(
             file.kept,
             oldest[0],
