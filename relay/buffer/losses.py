@@ -92,7 +92,7 @@ def sentence(file: str, state: State) -> str:
     if state.letters:
         text += f" and {state.letters:,} dead letters"
     if state.lost:
-        least = "" if state.is_exact else "at least "
+        least = "" if state.is_exact else "at most " if state.is_guess else "at least "
         is_one = state.lost_rows == 1
         text += (
             f"; row{'' if is_one else 's'} {named(state.lost)} {'is' if is_one else 'are'} lost"

@@ -1,18 +1,40 @@
-"""The last row that was committed in, a line in `state_dir/last-row` out; read at the next start.
+"""Where the file stands in, a line in `state_dir/last-row` out; read at the next start.
 
 Not synced, and a line behind the file at worst. When it is ahead of the file, rows that were
 acknowledged are not in it any more: its WAL was lost, or an older copy was put in its place. The
-file itself could not tell.
+file itself could not tell, and no more when damage left its list of destinations shorter.
 """
 
 import os
 import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from relay.buffer.values import Totals
 
 FILE_NAME = "last-row"
 _WIDTH = 120  # a line is overwritten whole, in one system call
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the line says: the last row, the sums up to it, and which destinations there are."""
+
+    row: int
+    totals: Totals
+    destinations: int
+    names: int  # CRC-32 of their names
+
+    def misses(self, names: Iterable[str]) -> bool:
+        """Whether `names` cannot be all destinations. New ones may be ahead of the line."""
+        found = list(names)
+        is_other = len(found) == self.destinations and _names(found) != self.names
+        return len(found) < self.destinations or is_other
+
+
+def _names(names: Iterable[str]) -> int:
+    return zlib.crc32("\0".join(sorted(names)).encode("utf-8", "surrogatepass"))
 
 
 class Mark:
@@ -23,21 +45,22 @@ class Mark:
         self._descriptor = -1
         self._written = ""
 
-    def read(self) -> tuple[int, Totals] | None:
-        """The last row and the sums over all rows up to it; None when the line does not say."""
+    def read(self) -> Standing | None:
+        """None when there is no line, or it is not as it was written."""
         try:
             line = self._path.read_bytes()[: _WIDTH + 1].decode("ascii").strip()
             checksum, *numbers = line.split(" ")
             if int(checksum, 16) != zlib.crc32(" ".join(numbers).encode()):
                 return None
-            row, rows, spans, raw_bytes = map(int, numbers)
+            row, rows, spans, raw_bytes, destinations, known = map(int, numbers)
         except (OSError, ValueError):
             return None
-        return row, Totals(rows, spans, raw_bytes)
+        return Standing(row, Totals(rows, spans, raw_bytes), destinations, known)
 
-    def write(self, row: int, totals: Totals) -> None:
-        """Note them: one write to the page cache (about 1 µs) where they changed."""
-        text = f"{row} {totals.rows} {totals.spans} {totals.raw_bytes}"
+    def write(self, row: int, totals: Totals, names: Iterable[str]) -> None:
+        """Note them: one write to the page cache (some µs) where they changed."""
+        known = sorted(names)
+        text = f"{row} {totals.rows} {totals.spans} {totals.raw_bytes} {len(known)} {_names(known)}"
         if text == self._written:
             return
         line = f"{zlib.crc32(text.encode()):08x} {text}".ljust(_WIDTH) + "\n"

@@ -17,6 +17,7 @@ import structlog
 from relay.buffer import owed, schema
 from relay.buffer.logfile import LogFile, Persisted
 from relay.buffer.losses import named
+from relay.buffer.mark import Standing
 from relay.buffer.owed import Ranges
 from relay.buffer.pages import PageFiles, frames_of_generation
 from relay.buffer.place import Place, time_label
@@ -47,7 +48,7 @@ class Left:
     never_owed: OwedRange | None = None  # ids of this file that no row will have
     lost: tuple[OwedRange, Totals] | None = None  # rows that this file does not have any more
     is_unusable: bool = False  # what stands at `relay.db` now was found corrupt
-    mark: tuple[int, Totals] | None = None  # what `last-row` says of it
+    mark: Standing | None = None  # what `last-row` says of it
     _known: Mapping[str, Persisted] | None = None
     _known_row: int = 0
     _known_totals: Totals | None = None
@@ -68,8 +69,9 @@ class Left:
             found = {name: (each.is_paused, each.ranges) for name, each in self._known.items()}
             last_row, totals = self._known_row, self._known_totals
             self._known = None
-        elif self.mark is not None and self.mark[0] >= last_row:
-            last_row, totals = self.mark
+        elif self.mark is not None and self.mark.row >= last_row:
+            last_row, totals = self.mark.row, self.mark.totals
+        is_guess = self.mark is not None and self.mark.misses(found)
         self.mark = None
         for name, (is_paused, _) in found.items():
             self.destinations.setdefault(name, is_paused)
@@ -82,15 +84,20 @@ class Left:
             {name: ranges for name, (_, ranges) in found.items()},
             last_row=last_row,
             totals=totals,
+            is_guess=is_guess,
         )
         self.above_row = max(self.above_row, last_row, remains.last_row)
 
 
 def state_of(
-    ranges: Mapping[str, Ranges | None], *, last_row: int = 0, totals: Totals | None = None
+    ranges: Mapping[str, Ranges | None],
+    *,
+    last_row: int = 0,
+    totals: Totals | None = None,
+    is_guess: bool = False,
 ) -> State:
     """Nothing read back yet. A list of ranges that is None could not be read: it owes all."""
-    is_guess = not ranges or any(each is None for each in ranges.values())
+    is_guess |= not ranges or any(each is None for each in ranges.values())
     return State(
         {
             name: owed.encode(owed.open_from(1) if each is None else each)
@@ -139,7 +146,7 @@ def open_file(
     left = left or Left()
     left.mark = place.mark.read()
     if left.mark is not None:
-        left.above_row = max(left.above_row, left.mark[0])
+        left.above_row = max(left.above_row, left.mark.row)
     if left.is_unusable or place.orphaned_wal() or place.is_no_file():
         aside = place.set_aside(f"corrupt-{time_label()}")
         left.is_unusable = False
@@ -149,15 +156,17 @@ def open_file(
             return _open_once(place, settings, vfs, left)
         except schema.NewerSchema as newer:
             left.add(place.set_aside(f"schema-{newer.version}-{time_label()}"))
-        except schema.CORRUPT_ERRORS:
+        except schema.CORRUPT_ERRORS as error:
             if is_last:
                 raise
-            log.exception("buffer_file_unusable")
+            log.error("buffer_file_unusable", error=str(error))  # noqa: TRY400 - it is the file
             left.add(place.set_aside(f"corrupt-{time_label()}"))
     raise apsw.CantOpenError("no usable relay.db after setting two aside")
 
 
-def _open_once(place: Place, settings: BufferSettings, vfs: str | None, left: Left) -> tuple[LogFile, Loaded]:
+def _open_once(
+    place: Place, settings: BufferSettings, vfs: str | None, left: Left
+) -> tuple[LogFile, Loaded]:
     floor = max(left.above_row + 1, _floor_of_earlier_files(place))
     is_new = not (place.database.exists() and place.database.stat().st_size)
     torn = _torn_wal(place, vfs)
@@ -166,7 +175,11 @@ def _open_once(place: Place, settings: BufferSettings, vfs: str | None, left: Le
         file = LogFile(connection, settings)
         last_row = file.last_row
         if left.mark is not None:
+            if not is_new and left.mark.misses(file.destinations):
+                raise apsw.CorruptError("destinations are missing")
             left.lost = _heed_mark(file, left.mark, is_new=is_new)
+            if is_new and left.lost is not None:
+                _look_for_file(place, left, left.mark)
         if torn is not None:
             left.lost = None  # it is read back first; what is lost then is named
             _owe_torn(file, torn, left, last_row)
@@ -215,11 +228,9 @@ def _torn_wal(place: Place, vfs: str | None) -> Path | None:
     return aside
 
 
-def _heed_mark(
-    file: LogFile, mark: tuple[int, Totals], *, is_new: bool
-) -> tuple[OwedRange, Totals] | None:
+def _heed_mark(file: LogFile, mark: Standing, *, is_new: bool) -> tuple[OwedRange, Totals] | None:
     """Make up for what the file does not know of its own end; rows that are gone from there."""
-    row, totals = mark
+    row, totals = mark.row, mark.totals
     if row < file.last_row or totals.rows <= file.totals.rows:
         file.last_row = max(row, file.last_row)
         return None
@@ -239,6 +250,13 @@ def _heed_mark(
         reason=LOST_TAIL,
     )
     return hole, lost
+
+
+def _look_for_file(place: Place, left: Left, mark: Standing) -> None:
+    """There is a mark and no file: whoever reads it back finds nothing, and says what is lost."""
+    name = place.free_name(f"corrupt-{time_label()}").name
+    left.salvages[name] = state_of({}, last_row=mark.row, totals=mark.totals)
+    left.lost = None
 
 
 def _owe_torn(file: LogFile, aside: Path, left: Left, last_row: int) -> None:

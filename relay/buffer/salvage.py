@@ -93,12 +93,14 @@ class Salvage:
         self._buffer = buffer
         self._counters = counters
         self._doing: dict[str, SetAside] = {}
+        self.is_busy = True  # until everything that there is has been looked at
 
     async def run(self) -> None:
         """Read back what there is, and again whenever the file was replaced; for ever."""
         delay = _RETRY_SECONDS
         while True:
             self._buffer.file_changed.clear()
+            self.is_busy = True
             try:
                 await self.read_back()
             except (BufferError_, OSError) as error:
@@ -110,6 +112,7 @@ class Salvage:
             except Exception:  # what lies in a damaged file must never end the process
                 log.exception("read_back_failed")
             delay = _RETRY_SECONDS
+            self.is_busy = False
             await self._buffer.file_changed.wait()
 
     async def read_back(self) -> None:
@@ -153,13 +156,13 @@ class Salvage:
         log.warning("read_back_done", file=name, words=work.state.words)
 
     def _with_owners(self, state: State) -> State:
-        """Where the file did not tell who was owed what, everybody is owed everything."""
-        if state.owed:
+        """Whom the file does not name and should, is owed everything of it."""
+        if not state.is_guess:
             return state
         names = list(self._buffer.backlogs()) or [NOBODY]
         everything = owed.encode(owed.open_from(1))
         return msgspec.structs.replace(
-            state, owed=dict.fromkeys(names, everything), is_guess=state.is_guess
+            state, owed=dict.fromkeys(names, everything) | dict(state.owed)
         )
 
     # -- what status tells --------------------------------------------------------------------
@@ -205,11 +208,6 @@ class _Reading:
         self._ranges = state.ranges()
         self._scan = Scan(files)
         self.state = state
-        if state.total_rows:
-            self._clip(state.last_row)
-
-    def _clip(self, last_row: int) -> None:
-        self._ranges = {name: owed.clip(ranges, last_row) for name, ranges in self._ranges.items()}
 
     def _missing(self) -> Ranges:
         return owed.union(item for ranges in self._ranges.values() for item in ranges)
@@ -283,7 +281,11 @@ class _Reading:
             lost=[(loss.first, loss.last) for loss in found],
             lost_rows=sum(loss.rows for loss in found),
             lost_spans=sum(loss.spans for loss in found),
-            is_exact=all(loss.is_exact for loss in found) and bool(self._scan.last_row),
+            is_exact=(
+                all(loss.is_exact for loss in found)
+                and bool(self._scan.last_row)
+                and not self.state.is_guess
+            ),
         )
         after = msgspec.structs.replace(after, words=sentence(self._name, after))
         await self._work(after, lost=letters)
@@ -306,6 +308,8 @@ class _Reading:
     def _letter(self, name: str, loss: Loss, traces: dict[int, bytes]) -> DeadLetter:
         ids = b"".join(traces.get(row, b"") for row in range(loss.first, loss.last + 1))
         least = "" if loss.is_exact else "at least "
+        if self.state.is_guess:
+            least = "at most "
         return DeadLetter(
             destination=name,
             reason=DAMAGED_REASON,

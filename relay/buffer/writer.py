@@ -448,7 +448,7 @@ class Writer:
                 self._publish(file)
 
     def _publish(self, file: LogFile) -> None:
-        self._place.mark.write(file.last_row, file.totals)
+        self._place.mark.write(file.last_row, file.totals, file.destinations)
         try:
             oldest = self._house.oldest(file)
         except CORRUPT_ERRORS:
