@@ -15,6 +15,7 @@ COMMANDS = {
     "destination": "relay.cli.destination:destination",
     "doctor": "relay.cli.doctor:doctor",
     "status": "relay.cli.status:status",
+    "buffer": "relay.cli.buffer:buffer",
     "send-test-trace": "relay.cli.send_test_trace:send_test_trace",
 }
 
