@@ -7,7 +7,7 @@ is fetched to its end and asks for little: row numbers and sizes first, bodies b
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -218,7 +218,18 @@ def _bodies(
         "SELECT * FROM rows WHERE id >= ? AND id <= ? ORDER BY id",
         (meta[0][0], meta[-1][0]),
     )
-    return [read_row(RowColumns(*columns)) for columns in found]
+    return [_with_trace_ids(connection, read_row(RowColumns(*columns))) for columns in found]
+
+
+def _with_trace_ids(
+    connection: apsw.Connection, row: StoredRow | DamagedRow
+) -> StoredRow | DamagedRow:
+    """A damaged row with its ids, so that `where` still finds it."""
+    if isinstance(row, StoredRow):
+        return row
+    ids = fetch_value(connection, "SELECT ids FROM traces WHERE row = ?", (row.row,))
+    is_readable = isinstance(ids, bytes) and len(ids) % 16 == 0
+    return replace(row, trace_ids=ids) if is_readable else row
 
 
 def read_one(connection: apsw.Connection, row: int) -> StoredRow | None:
