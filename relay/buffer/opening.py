@@ -176,6 +176,8 @@ def _open_once(
         last_row = file.last_row
         if left.mark is not None:
             if not is_new and left.mark.misses(file.destinations):
+                if torn is not None:
+                    wal_of(torn).unlink()  # our copy: what it was made of goes aside itself
                 raise apsw.CorruptError("destinations are missing")
             left.lost = _heed_mark(file, left.mark, is_new=is_new)
             if is_new and left.lost is not None:
@@ -215,12 +217,15 @@ def _torn_wal(place: Place, vfs: str | None) -> Path | None:
     expected = frames_of_generation(place.wal)
     connection = schema.open_reader(place.database, vfs=vfs)
     try:
-        connection.pragma("user_version")
+        version = connection.pragma("user_version")
         found, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
     finally:
         connection.close()
     if found >= expected:
         return None
+    if not found or not version:
+        # The database alone is as old as the last checkpoint: both go aside together.
+        raise apsw.CorruptError("the WAL cannot be used")
     aside = place.free_name(f"corrupt-{time_label()}")
     with place.wal.open("rb") as source:
         place.copy_private(source, wal_of(aside))
