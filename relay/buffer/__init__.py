@@ -6,8 +6,10 @@ Files, all 0600 in a directory of 0700::
 
     relay.db, relay.db-wal, relay.db-shm   SQLite, WAL, 4 KiB pages, incremental vacuum
     lock                                   flock of the one daemon that may be here, with its pid
+    last-row                               where the file stood last: shows that a WAL was lost
     relay.db.corrupt-TIME[-wal]            set aside whole: SQLite could not use it
     relay.db.schema-N-TIME[-wal]           set aside untouched: written by a newer version
+    relay.db.…-TIME.report.json            what was read back of it; then it may be removed
 
 Tables (drawn in `schema`): `rows`, whole requests of one encoding up to 512 KiB in one zstd frame,
 with a checksum over all columns; `traces`, the packed trace ids of each row; `destinations`, what
@@ -16,6 +18,12 @@ each is owed, as ranges; `deliveries`, when what was settled with which status; 
 
 The body of a row is a fragment that concatenates: comma-joined `resourceSpans` entries in JSON,
 encoded `resource_spans` fields in protobuf. A batch for an upstream is a join of bodies.
+
+A file that was set aside is only ever read, by `pages`, never by SQLite: every page by itself, in
+its newest and its older versions, and last by what the head of a row looks like. A row comes back
+only when its own checksum is right, owed to whom it was owed. `taken_back` writes rows and progress
+(table `salvages`) in one transaction; `losses` tells what was not found from the sums that each row
+holds over all before it. `check`, `offline` and `snapshot` are for commands, in another process.
 
 Threads: `store` and `backlog` live in the event loop, `writer` owns the one connection that ever
 writes or checkpoints, `reader` a read-only one. A group of requests costs one wake-up each way.
@@ -41,15 +49,17 @@ What survives what::
     I/O error          the same; the file is opened again every second until it works. A commit
                        whose fsync failed may turn out to be there: it was refused, and comes twice
     damaged row        all others
-    damaged pages      the file is set aside when SQLite says so, a new one begun with higher ids;
-                       destinations and their pauses move over, rows stay in the file set aside
+    damaged pages      the file is set aside when SQLite says so, or when an owed row is not found;
+                       a new one is begun with higher ids, and `salvage` reads the old one back
+    damaged WAL        SQLite takes it up to the first wrong frame and would write over the rest: a
+                       copy is made first, and what stands behind is read back
+    WAL lost           `last-row` tells how many rows were in it; their ids never come again
     file removed       noticed within 250 ms of use; refused until it is back or the daemon restarts
 
 `max_size` counts pages in use, WAL and reserve. Space gives way in this order: delivered rows past
 `keep_delivered`, then any delivered row, oldest first; then requests are refused. `when_full =
 "drop-oldest"` refuses, too, for now: dropping has to know which destinations fail (`hold`). Its
-place is `Housekeeping.make_room`; that of the reserve `Space.reserve_bytes`; that of reading back
-a file that was set aside `Writer._replace`.
+place is `Housekeeping.make_room`; that of the reserve `Space.reserve_bytes`.
 """
 
 from relay.buffer.backlog import Backlog

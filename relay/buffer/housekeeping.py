@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import apsw
 
+from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile
 from relay.buffer.place import Place
 from relay.buffer.retention import SHRINK_BYTES, Retention, shrink
@@ -51,7 +52,7 @@ class Housekeeping:
         """First row kept and its received time; zeros when nothing is kept."""
         if not self._oldest_is_known:
             found = fetch(file.connection, "SELECT id, received_ns FROM rows ORDER BY id LIMIT 1")
-            self._oldest = (int(found[0][0]), int(found[0][1])) if found else (0, 0)
+            self._oldest = (number(found[0][0]), number(found[0][1])) if found else (0, 0)
             self._oldest_is_known = bool(found)
         return self._oldest
 

@@ -56,10 +56,11 @@ class LetterBox:
         """Count anew from disk, by an index that holds no bodies."""
         found = fetch(
             self._connection,
-            "SELECT destination, count(*), sum(stored_bytes) FROM dead_letters"
+            "SELECT destination, count(*), total(stored_bytes) FROM dead_letters"
             " GROUP BY destination",
         )
-        self.counts = {name: LetterCount(count, size) for name, count, size in found}
+        # total, not sum: a size that was hit must neither overflow nor be NULL.
+        self.counts = {str(name): LetterCount(count, int(size)) for name, count, size in found}
 
     @property
     def stored_bytes(self) -> int:

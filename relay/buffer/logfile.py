@@ -128,7 +128,8 @@ class LogFile:
         )
         if not found:
             return self.totals
-        rows, spans, raw_bytes, row, row_spans, row_bytes = found[0]
+        # Before its checksum was read a value may be anything.
+        rows, spans, raw_bytes, row, row_spans, row_bytes = map(loading.number, found[0])
         if place.span and row == place.row:
             first = min(place.span, row_spans)
             part = Totals(int(is_end), first, share(row_bytes, row_spans, 0, first))
@@ -144,7 +145,7 @@ class LogFile:
                 (item.start.row, item.end.row + 1 if item.end else self.last_row + 1),
             )
             if found is not None:
-                return int(found)
+                return loading.number(found)
         return 0
 
     def work(self, run: Callable[["LogFile"], Result]) -> Result:

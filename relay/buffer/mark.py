@@ -44,6 +44,8 @@ class Mark:
         self._path = directory / FILE_NAME
         self._descriptor = -1
         self._written = ""
+        self._known: tuple[str, ...] | None = None
+        self._end = ""  # of the line: about these destinations
 
     def read(self) -> Standing | None:
         """None when there is no line, or it is not as it was written."""
@@ -59,8 +61,10 @@ class Mark:
 
     def write(self, row: int, totals: Totals, names: Iterable[str]) -> None:
         """Note them: one write to the page cache (some µs) where they changed."""
-        known = sorted(names)
-        text = f"{row} {totals.rows} {totals.spans} {totals.raw_bytes} {len(known)} {_names(known)}"
+        known = tuple(names)
+        if known != self._known:
+            self._known, self._end = known, f"{len(known)} {_names(known)}"
+        text = f"{row} {totals.rows} {totals.spans} {totals.raw_bytes} {self._end}"
         if text == self._written:
             return
         line = f"{zlib.crc32(text.encode()):08x} {text}".ljust(_WIDTH) + "\n"

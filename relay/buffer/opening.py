@@ -6,7 +6,7 @@ in its first transaction, with a note (table `salvages`) that the old one is to 
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,18 +60,24 @@ class Left:
         self._known, self._known_row, self._known_totals = known, last_row, totals
         self.above_row = max(self.above_row, last_row)
 
+    def misses(self, names: Iterable[str]) -> bool:
+        """Whether `names` cannot be all destinations of the file that stands at `relay.db`."""
+        return self._known is None and self.mark is not None and self.mark.misses(names)
+
     def add(self, aside: Path) -> None:
         """Take over what `aside` tells, and what is remembered of it."""
         remains = _remains_of(aside)
         found = dict(remains.destinations)
         last_row, totals = remains.last_row, None
+        # Damage may leave fewer names than there were: then nobody knows who is owed what.
+        is_guess = self.misses(found)
         if self._known is not None:
             found = {name: (each.is_paused, each.ranges) for name, each in self._known.items()}
             last_row, totals = self._known_row, self._known_totals
+            self.mark = None
             self._known = None
         elif self.mark is not None and self.mark.row >= last_row:
             last_row, totals = self.mark.row, self.mark.totals
-        is_guess = self.mark is not None and self.mark.misses(found)
         self.mark = None
         for name, (is_paused, _) in found.items():
             self.destinations.setdefault(name, is_paused)
@@ -156,7 +162,8 @@ def open_file(
             return _open_once(place, settings, vfs, left)
         except schema.NewerSchema as newer:
             left.add(place.set_aside(f"schema-{newer.version}-{time_label()}"))
-        except schema.CORRUPT_ERRORS as error:
+        except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError) as error:
+            # Our statements are right: it is what they found.
             if is_last:
                 raise
             log.error("buffer_file_unusable", error=str(error))  # noqa: TRY400 - it is the file
@@ -175,7 +182,7 @@ def _open_once(
         file = LogFile(connection, settings)
         last_row = file.last_row
         if left.mark is not None:
-            if not is_new and left.mark.misses(file.destinations):
+            if not is_new and left.misses(file.destinations):
                 if torn is not None:
                     wal_of(torn).unlink()  # our copy: what it was made of goes aside itself
                 raise apsw.CorruptError("destinations are missing")
@@ -187,7 +194,7 @@ def _open_once(
             _owe_torn(file, torn, left, last_row)
         _restore(file, place, left)
         loaded = file.loaded()
-    except schema.CORRUPT_ERRORS:
+    except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError):
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close(force=True)
         raise

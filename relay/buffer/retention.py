@@ -10,6 +10,7 @@ import time
 import apsw
 
 from relay.buffer import owed
+from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile
 from relay.buffer.schema import PAGE_BYTES, fetch, fetch_value
 from relay.buffer.settings import MIB, BufferSettings
@@ -50,7 +51,7 @@ class Retention:
                 (first, end),
             )
             if found is not None:
-                return int(found) + self._keep_ns
+                return number(found) + self._keep_ns
         return None
 
     @staticmethod
@@ -74,7 +75,9 @@ class Retention:
                 continue
             chosen = Totals()
             last, size = 0, 0
-            for row, received_ns, stored_bytes, spans, raw_bytes in found:
+            # What was hit need not be a number.
+            for values in found:
+                row, received_ns, stored_bytes, spans, raw_bytes = map(number, values)
                 is_young = received_before_ns is not None and received_ns > received_before_ns
                 if is_young or (last and size + stored_bytes > self._step_bytes):
                     break

@@ -33,6 +33,17 @@ DISK_ERRORS: Final = (
 )
 CORRUPT_ERRORS: Final = (apsw.CorruptError, apsw.NotADBError)
 
+# Our statements are right: when SQLite finds no such table, or a value of another type than its
+# column's comes out, what was written there has been hit.
+ODD_VALUES: Final = (TypeError, ValueError, OverflowError, ArithmeticError)
+
+
+def is_schema_hit(error: Exception) -> bool:
+    """Whether SQLite's words are about a table or column of ours that is not there any more."""
+    signs = ("no such", "malformed", "has no column", "values for")
+    return isinstance(error, apsw.SQLError) and any(sign in str(error) for sign in signs)
+
+
 # Large columns stand last, so that a scan of the others never reads their overflow pages.
 # rows_before, spans_before, bytes_before: sums over all rows ever written before this one; the
 # sum over any run of rows is a difference of two look-ups, however long the backlog.

@@ -31,7 +31,7 @@ from relay.buffer.moves import PendingMoves
 from relay.buffer.opening import Left, open_file
 from relay.buffer.place import Place
 from relay.buffer.rows import Group, build_group
-from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
+from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES, is_schema_hit
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Loaded, Totals
 from relay.counters import Counters
@@ -42,6 +42,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _PROBE_SECONDS = 1.0
 _FILE_CHECK_SECONDS = 0.25
+_MOST_ODD_VALUES = 3
 
 
 class _NoRoom(Exception):
@@ -80,6 +81,7 @@ class Writer:
         self._left = Left()  # what a file that was given up leaves to the next
         self._set_asides = 0
         self._next_file_check = 0.0
+        self._odd_values = 0
         self._house = Housekeeping(place, settings, clock_ns)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
         self.generation = 0
@@ -346,6 +348,11 @@ class Writer:
             raise BufferUnavailable(
                 "the buffer's file was found damaged and has just been replaced"
             ) from error
+        except apsw.SQLError as error:
+            if not is_schema_hit(error):
+                raise
+            self._replace(str(error))
+            raise BufferUnavailable("the buffer's tables were damaged: it was replaced") from error
 
     def _usable_file(self) -> LogFile:
         """The open file, opened again if it was lost. Raises BufferUnavailable."""
@@ -441,7 +448,15 @@ class Writer:
             return
         is_idle = self._queue.empty() and self._carried is None
         with suppress(BufferUnavailable), self._file_trouble():
-            changed = self._house.step(file, is_idle=is_idle)
+            try:
+                changed = self._house.step(file, is_idle=is_idle)
+            except ODD_VALUES as error:
+                # Where it happens in one file after the other, it is our mistake.
+                self._odd_values += 1
+                if self._odd_values > _MOST_ODD_VALUES:
+                    raise
+                log.exception("buffer_value_damaged")
+                raise apsw.CorruptError(f"a value that cannot be: {error}") from error
             if self.is_full:
                 self.is_full = not self._house.fits_any(file)
             if changed:
@@ -451,7 +466,7 @@ class Writer:
         self._place.mark.write(file.last_row, file.totals, file.destinations)
         try:
             oldest = self._house.oldest(file)
-        except CORRUPT_ERRORS:
+        except (*CORRUPT_ERRORS, *ODD_VALUES):
             oldest = (0, 0)  # what was committed is committed: the next step of the house finds it
         self.published = Published(
             file.kept,

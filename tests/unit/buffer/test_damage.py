@@ -6,7 +6,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from relay.buffer import Salvage
 from relay.buffer import writer as writer_module
+from relay.counters import Counters
 from relay.errors import BufferUnavailable
 from relay.records import DeadLetter, Encoding
 from tests.unit.buffer.making import (
@@ -29,6 +31,13 @@ def change(state_dir: Path, sql: str) -> None:
     connection = apsw.Connection(str(state_dir / "relay.db"))
     connection.execute(sql)
     connection.close()
+
+
+RENAME_ROWS = """
+PRAGMA writable_schema = 1;
+UPDATE sqlite_schema SET name = 'rxws', tbl_name = 'rxws', sql = replace(sql, ' rows ', ' rxws ')
+ WHERE name = 'rows';
+"""
 
 
 async def three_rows(state_dir: Path) -> None:
@@ -218,6 +227,53 @@ async def test_file_found_corrupt_when_it_is_opened_is_set_aside_before_anybody_
 
         assert [each.read_bytes() for each in set_aside(tmp_path, "corrupt-*Z")] == [content]
         assert buffer.last_row > 200
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE rows SET rows_before = 'x', spans_before = x'00', bytes_before = 1.5 WHERE id = 1",
+        "UPDATE rows SET received_ns = 'long ago' WHERE id = 1",
+        "UPDATE rows SET spans_before = 9223372036854775807 WHERE id = 3",
+        "UPDATE totals SET rows = 'x', gone_spans = -1",
+        "UPDATE sqlite_sequence SET seq = 'x'",
+        "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = 'rows'",
+        "UPDATE destinations SET paused = 'no'",
+    ],
+)
+async def test_values_that_cannot_be_leave_the_file_in_use(tmp_path: Path, damage: str) -> None:
+    await three_rows(tmp_path)
+    change(tmp_path, damage)
+    async with opened(tmp_path) as buffer:
+        found = await take_all(buffer.destination("a"))
+        await buffer.append(request(piece(b"new")))
+        await buffer.flush()
+        assert not set_aside(tmp_path, "corrupt-*")
+        assert buffer.last_row == 4
+        assert len(found) + len(await buffer.dead_letters()) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE dead_letters SET stored_bytes = 'x', destination = x'ff'",
+        "UPDATE dead_letters SET set_aside_ns = 'x'",
+        RENAME_ROWS,
+    ],
+)
+async def test_whatever_is_hit_it_starts_and_takes_requests(tmp_path: Path, damage: str) -> None:
+    async with opened(tmp_path) as buffer:
+        buffer.destination("a")
+        await buffer.append(request(piece(b"old"), rejected=(rejected_span(),)))
+    change(tmp_path, damage)
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await Salvage(buffer, Counters()).read_back()
+        await buffer.append(request(piece(b"new")))
+        await eventually(lambda: buffer.statistics().is_writable)
+        await Salvage(buffer, Counters()).read_back()
+
+        assert sorted(await take_all(backlog)) == [b"new", b"old"]
 
 
 async def test_dead_letter_of_a_damaged_row_names_its_traces(tmp_path: Path) -> None:
