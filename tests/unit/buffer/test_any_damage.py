@@ -13,7 +13,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from relay.buffer import Buffer, Salvage
+from relay.buffer import Buffer, Salvage, pages
+from relay.buffer.pages import Leaf, PageFiles
 from relay.counters import Counters
 from relay.errors import BufferError_
 from relay.views import StoredLetter
@@ -326,3 +327,46 @@ async def test_nothing_is_lost_with_a_wal_whose_head_was_hit(tmp_path: Path) -> 
     hold(outcome)
     assert set(outcome.delivered["b"]) == set(range(ROWS + 1))
     assert outcome.named("b") == set()
+
+
+def lower_cell_count(state_dir: Path, columns: int, *, to: int | None = None) -> None:
+    """Let the page of a table with so many columns forget its last record, or all but `to`."""
+    path = state_dir / "relay.db"
+    with PageFiles(path, state_dir / "absent") as files:
+        page = next(
+            leaf.page
+            for leaf, content in files.leaves(is_live=True)
+            for cell in pages.cells(leaf.page, content)
+            if len(pages.column_kinds(cell.inline)) == columns
+            and pages.page_kind(leaf.page, content) in (pages.TABLE_LEAF, pages.INDEX_LEAF)
+            and int.from_bytes(content[3:5], "big") > 1
+            and (columns != 3 or b"b" in cell.inline)
+        )
+        count = int.from_bytes(files.read(Leaf(page, -1))[3:5], "big")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * PAGE + 3)
+        file.write((count - 1 if to is None else to).to_bytes(2, "big"))
+
+
+async def test_a_row_that_fell_out_of_its_table_is_noticed_and_found_again(
+    tmp_path: Path,
+) -> None:
+    """SQLite says nothing, and would go on as if there had never been such a row."""
+    state_dir = await make(tmp_path / "made", as_after_a_crash=False)
+    lower_cell_count(state_dir, 14)
+
+    outcome = await run(state_dir)
+    hold(outcome)
+    assert set(outcome.delivered["b"]) == set(range(ROWS + 1))
+
+
+async def test_destinations_that_fell_out_of_their_table_are_owed_everything(
+    tmp_path: Path,
+) -> None:
+    """Taken for new ones they would begin with the rows to come."""
+    state_dir = await make(tmp_path / "made", as_after_a_crash=False)
+    lower_cell_count(state_dir, 3, to=0)
+
+    outcome = await run(state_dir)
+    assert set(outcome.delivered["a"]) == set(range(ROWS + 1))
+    assert set(outcome.delivered["b"]) == set(range(ROWS + 1))

@@ -11,6 +11,7 @@ import pytest
 
 from relay.buffer import Buffer, Salvage
 from relay.buffer import salvage as salvage_module
+from relay.buffer.taken_back import Overtaken, State, TakeBack
 from relay.counters import Counters
 from relay.records import Position
 from tests.unit.buffer.making import (
@@ -211,6 +212,18 @@ async def test_a_crash_in_the_middle_neither_loses_nor_doubles(
     async with opened(tmp_path) as buffer:
         assert await take_all(buffer.destination("a")) == [*map(body, range(11, 61))]
         assert await take_all(buffer.destination("b")) == [*map(body, range(1, 61))]
+
+
+async def test_a_step_that_was_overtaken_by_another_file_changes_nothing(tmp_path: Path) -> None:
+    await fill(tmp_path, 3)
+    aside = set_aside_by_hand(tmp_path)
+    async with opened(tmp_path) as buffer:
+        job = TakeBack(aside.name, b"where it does not stand", State({}, rows=3))
+        with pytest.raises(Overtaken):
+            await buffer.work(job)
+        await read_back(buffer)
+
+        assert await take_all(buffer.destination("a")) == [*map(body, range(1, 4))]
 
 
 async def test_a_newer_version_takes_up_what_an_older_one_set_aside(tmp_path: Path) -> None:
