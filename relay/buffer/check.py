@@ -10,13 +10,13 @@ from pathlib import Path
 from relay.buffer import owed
 from relay.buffer.letters import stored_letter
 from relay.buffer.loading import number
-from relay.buffer.offline import Kept, KeptDestination, kept
+from relay.buffer.offline import BROKEN, Kept, KeptDestination, kept
 from relay.buffer.opening import files_set_aside, wal_of
 from relay.buffer.pages import PageFiles, frames_of_generation
 from relay.buffer.parts import share, spans_of
 from relay.buffer.rows import RowColumns
 from relay.buffer.salvage import described
-from relay.buffer.schema import CORRUPT_ERRORS, SCHEMA_VERSION, fetch
+from relay.buffer.schema import SCHEMA_VERSION, fetch
 from relay.buffer.values import DamagedRow
 from relay.views import SetAside
 
@@ -88,7 +88,7 @@ def check(state_dir: Path, progress: Progress) -> Findings:
                 )
                 return found
             owners = file.destinations()
-        except CORRUPT_ERRORS as error:
+        except BROKEN as error:
             found.structure.append(str(error))
         found.destinations = [
             DestinationFinding(each.name, each.is_paused, is_damaged=each.ranges is None)
@@ -118,7 +118,7 @@ def _check_rows(
 ) -> None:
     try:
         total = file.row_count()
-    except CORRUPT_ERRORS:
+    except BROKEN:
         total = 0
     before: RowColumns | None = None
     looked = 0
@@ -191,7 +191,7 @@ def _check_letters(file: Kept, found: Findings) -> None:
             if not number(letters[-1][0]) > after:
                 return
             after = letters[-1][0]
-    except CORRUPT_ERRORS as error:
+    except BROKEN as error:
         found.structure.append(f"dead_letters: {error}")
 
 
@@ -202,7 +202,7 @@ def _check_tables(file: Kept, found: Findings) -> None:
         argument = f"('{table}')" if table else ""
         try:
             said = fetch(file.connection, f"PRAGMA quick_check{argument}")
-        except CORRUPT_ERRORS as error:
+        except BROKEN as error:
             said = [(str(error),)]
         found.structure += [
             f"{table}: {words}" if table else str(words) for (words,) in said if words != "ok"

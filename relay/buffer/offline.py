@@ -27,6 +27,8 @@ from relay.errors import BufferUnavailable
 from relay.records import OwedRange, Position, StoredRow
 
 _CHUNK_ROWS = 16
+# What a reader gets where the file was hit, or cut short, or a bad sector lies under it.
+BROKEN = (*CORRUPT_ERRORS, apsw.IOError, apsw.SQLError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Kept:
                 if found[-1][0] <= last:
                     raise apsw.CorruptError("ids are out of order")
                 last = found[-1][0]
-        except CORRUPT_ERRORS:
+        except BROKEN:
             yield from self._rows_by_pages(last)
 
     def rows_of_trace(self, trace_id: bytes) -> Iterator[tuple[RowColumns, StoredRow | DamagedRow]]:

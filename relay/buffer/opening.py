@@ -162,9 +162,9 @@ def open_file(
             return _open_once(place, settings, vfs, left)
         except schema.NewerSchema as newer:
             left.add(place.set_aside(f"schema-{newer.version}-{time_label()}"))
-        except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError) as error:
+        except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
             # Our statements are right: it is what they found.
-            if is_last:
+            if is_last or (isinstance(error, apsw.IOError) and not schema.is_damage(error)):
                 raise
             log.error("buffer_file_unusable", error=str(error))  # noqa: TRY400 - it is the file
             left.add(place.set_aside(f"corrupt-{time_label()}"))
@@ -194,7 +194,7 @@ def _open_once(
             _owe_torn(file, torn, left, last_row)
         _restore(file, place, left)
         loaded = file.loaded()
-    except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError):
+    except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError):
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close(force=True)
         raise

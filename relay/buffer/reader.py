@@ -130,7 +130,7 @@ class Reader:
             try:
                 result = job.question(self._open())
             except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-                if isinstance(error, Exception) and schema.is_schema_hit(error):
+                if schema.is_damage(error):
                     error = apsw.CorruptError(str(error))
                 if not isinstance(error, (apsw.BusyError, RowMissing, *schema.CORRUPT_ERRORS)):
                     self._close()

@@ -38,8 +38,12 @@ CORRUPT_ERRORS: Final = (apsw.CorruptError, apsw.NotADBError)
 ODD_VALUES: Final = (TypeError, ValueError, OverflowError, ArithmeticError)
 
 
-def is_schema_hit(error: Exception) -> bool:
-    """Whether SQLite's words are about a table or column of ours that is not there any more."""
+def is_damage(error: BaseException) -> bool:
+    """Whether what SQLite calls an error of the disk or of our statement is the file's fault: it
+    was cut short, or a table or column of ours is not found in it.
+    """
+    if isinstance(error, apsw.IOError):
+        return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ
     signs = ("no such", "malformed", "has no column", "values for")
     return isinstance(error, apsw.SQLError) and any(sign in str(error) for sign in signs)
 

@@ -31,7 +31,7 @@ from relay.buffer.moves import PendingMoves
 from relay.buffer.opening import Left, open_file
 from relay.buffer.place import Place
 from relay.buffer.rows import Group, build_group
-from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES, is_schema_hit
+from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES, is_damage
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Loaded, Totals
 from relay.counters import Counters
@@ -340,19 +340,16 @@ class Writer:
         """Turn what SQLite says about the disk or the file into BufferUnavailable, and act."""
         try:
             yield
-        except DISK_ERRORS as error:
+        except (*DISK_ERRORS, *CORRUPT_ERRORS, apsw.SQLError) as error:
+            if isinstance(error, CORRUPT_ERRORS) or is_damage(error):
+                self._replace(str(error))
+                raise BufferUnavailable(
+                    "the buffer's file was found damaged and has just been replaced"
+                ) from error
+            if not isinstance(error, DISK_ERRORS):
+                raise
             self._lose_file(error)
             raise BufferUnavailable(f"the disk refused: {error}") from error
-        except CORRUPT_ERRORS as error:
-            self._replace(str(error))
-            raise BufferUnavailable(
-                "the buffer's file was found damaged and has just been replaced"
-            ) from error
-        except apsw.SQLError as error:
-            if not is_schema_hit(error):
-                raise
-            self._replace(str(error))
-            raise BufferUnavailable("the buffer's tables were damaged: it was replaced") from error
 
     def _usable_file(self) -> LogFile:
         """The open file, opened again if it was lost. Raises BufferUnavailable."""

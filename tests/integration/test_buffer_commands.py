@@ -117,6 +117,25 @@ def test_a_file_that_is_no_database_is_said_to_be_set_aside(tmp_path: Path) -> N
     assert len(spans_in(exported.stdout)) == 15
 
 
+def test_a_file_that_was_cut_short_is_checked_and_exported_as_far_as_it_goes(
+    tmp_path: Path,
+) -> None:
+    with Relay(tmp_path, nowhere()) as relay:
+        ids = post(relay, 60)
+        relay.stop()
+        path = relay.state_dir / "relay.db"
+        os.truncate(path, path.stat().st_size // 2)
+        done = relay.run("buffer check", "--json")
+        exported = relay.run("buffer export")
+
+    found = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert found["structure"]
+    assert 0 < found["rows"] < 60
+    assert len(spans_in(exported.stdout)) == found["spans"]
+    assert set(spans_in(exported.stdout)) < set(ids)
+
+
 @pytest.mark.parametrize("is_running", [True, False])
 def test_everything_that_is_kept_is_exported(tmp_path: Path, is_running: bool) -> None:
     target = tmp_path / "out.jsonl"
