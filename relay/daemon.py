@@ -28,7 +28,7 @@ from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.admin.summary import MAX_CHARACTERS, Summary, cut, summarize
 from relay.admin.token import read_or_make
 from relay.admin.topics import Topics
-from relay.buffer import Buffer, BufferSettings, holder_of, stalled
+from relay.buffer import Buffer, BufferSettings, Salvage, holder_of, stalled
 from relay.check import Check
 from relay.config import (
     BufferConfig,
@@ -182,6 +182,7 @@ class Daemon:
         self._fleet = Fleet(buffer.destination, environ, own_id, age_ns=buffer.age_ns)
         self._replay = Replay(buffer, self._fleet)
         buffer.health = self._fleet.health
+        self._salvage = Salvage(buffer, counters)
 
     async def run(
         self, ingest_sockets: list[socket.socket], admin_sockets: list[socket.socket]
@@ -207,6 +208,7 @@ class Daemon:
                     source.start_soon(self._watch_buffer)
                     # First: nobody who sees us ready may end us with a SIGHUP.
                     await source.start(self._heed_signals, source, ingest_listener)
+                    source.start_soon(self._salvage.run)
                     await source.start(admin_listener.serve)
                     await source.start(ingest_listener.serve)
                     self._announce(admin_sockets)

@@ -15,6 +15,20 @@ class LetterCount:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file that could not be used and lies beside the buffer's own. `state`: "waits", "being
+    read back" or "read back"; then `may_be_removed`, and `words` say what came of it.
+    """
+
+    file: str
+    state: str
+    rows: int  # read back so far
+    spans: int
+    words: str
+    may_be_removed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BufferStatistics:
     """The buffer at this moment. Sizes are bytes on disk, times nanoseconds since the epoch."""
 
@@ -42,6 +56,7 @@ class BufferStatistics:
     owed_disk_bytes: int = 0  # their share of the pages in use, about
     full_in_seconds: float | None = None  # at the present rate; None: it is not filling
     evicted_spans: dict[str, int] = field(default_factory=dict)  # by destination, since ever
+    set_aside: tuple[SetAside, ...] = ()
 
     @property
     def disk_bytes(self) -> int:

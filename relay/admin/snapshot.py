@@ -87,6 +87,7 @@ def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
             name or "ingest": each.count for name, each in buffer.dead_letters.items()
         },
         "dead_letters_dropped": buffer.dead_letters_dropped,
+        "set_aside": [asdict(each) for each in buffer.set_aside],
         "is_writable": buffer.is_writable,
         "is_full": buffer.is_full,
         "limit": buffer.limit,

@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import apsw
 import structlog
 
 from relay.buffer.ages import Ages
 from relay.buffer.housekeeping import USUAL_NEED_BYTES, Housekeeping
 from relay.buffer.jobs import perform
-from relay.buffer.logfile import LogFile, Persisted, open_file
+from relay.buffer.logfile import LogFile, Persisted
 from relay.buffer.messages import (
     Answer,
     Append,
@@ -29,9 +30,10 @@ from relay.buffer.messages import (
     Work,
 )
 from relay.buffer.moves import PendingMoves
-from relay.buffer.place import Place, time_label
+from relay.buffer.opening import Left, open_file
+from relay.buffer.place import Place
 from relay.buffer.rows import Group, build_group
-from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
+from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES, is_damage
 from relay.buffer.settings import BufferSettings
 from relay.buffer.trouble import limit_for, words_for
 from relay.buffer.values import Loaded, Totals
@@ -43,6 +45,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _PROBE_SECONDS = 1.0
 _FILE_CHECK_SECONDS = 0.25
+_MOST_ODD_VALUES = 3
 
 
 class _NoRoom(Exception):
@@ -78,9 +81,11 @@ class Writer:
         self._file: LogFile | None = None
         self._known_totals = Totals()
         self._known_row = 0
-        self._known_destinations: dict[str, Persisted] = {}
+        self._known_destinations: dict[str, Persisted] | None = None
+        self._left = Left()  # what a file that was given up leaves to the next
         self._set_asides = 0
         self._next_file_check = 0.0
+        self._odd_values = 0
         self._house = Housekeeping(place, settings, ages, events, moves)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
         self.generation = 0
@@ -96,14 +101,13 @@ class Writer:
     def open(self) -> Loaded:
         """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
         try:
-            file = open_file(self._place, self._settings, vfs=self._vfs)
+            file, loaded = open_file(self._place, self._settings, vfs=self._vfs)
         except DISK_ERRORS:
             if not self._house.open_on_full_disk():
                 raise
-            file = open_file(self._place, self._settings, vfs=self._vfs)
+            file, loaded = open_file(self._place, self._settings, vfs=self._vfs)
         self._set_asides = self._place.set_asides
         self._adopt(file, is_first=True)
-        loaded = file.loaded()
         self._publish(file)
         self._thread.start()
         return loaded
@@ -383,14 +387,16 @@ class Writer:
         """Turn what SQLite says about the disk or the file into BufferUnavailable, and act."""
         try:
             yield
-        except DISK_ERRORS as error:
+        except (*DISK_ERRORS, *CORRUPT_ERRORS, apsw.SQLError) as error:
+            if isinstance(error, CORRUPT_ERRORS) or is_damage(error):
+                self._replace(str(error))
+                raise BufferUnavailable(
+                    "the buffer's file was found damaged and has just been replaced"
+                ) from error
+            if not isinstance(error, DISK_ERRORS):
+                raise
             self._lose_file(error)
             raise BufferUnavailable(f"the buffer cannot write: {self.last_error}") from error
-        except CORRUPT_ERRORS as error:
-            self._replace(str(error))
-            raise BufferUnavailable(
-                "the buffer's file was found damaged and has just been replaced"
-            ) from error
 
     def _usable_file(self) -> LogFile:
         """The open file, opened again if it was lost. Raises BufferUnavailable."""
@@ -416,17 +422,19 @@ class Writer:
         return file
 
     def _open_again(self) -> LogFile:
-        return open_file(
-            self._place,
-            self._settings,
-            vfs=self._vfs,
-            known=self._known_destinations,
-            above_row=self._known_row,
-        )
+        if self._known_destinations is not None:
+            known = dict(self._known_destinations)
+            for name, state in self._moves.states().items():
+                known.pop(name, None)
+                if state is not None:
+                    known[name] = Persisted(*state)
+            self._left.remember(known, self._known_row, self._known_totals)
+        return open_file(self._place, self._settings, vfs=self._vfs, left=self._left)[0]
 
     def _adopt(self, file: LogFile, *, is_first: bool = False) -> None:
         """Use `file`: the one we had, or a new one after that was set aside."""
         self._file = file
+        self._left, self._known_destinations = Left(), None
         if self._place.set_asides != self._set_asides:
             self._set_asides = self._place.set_asides
             self.generation += 1
@@ -455,25 +463,24 @@ class Writer:
 
     def _replace_reported(self, message: Corrupt) -> None:
         if message.generation == self.generation and self._file is not None:
-            self._replace(message.words)
+            with suppress(BufferUnavailable), self._file_trouble():
+                if not message.row or self._file.has_lost(message.row):
+                    self._replace(message.words)
         self._events.done([message.answer])
 
     def _replace(self, words: str) -> None:
-        """Set the file aside and open a new one with higher ids.
-
-        Reading the old one back behind the new one is not here yet; its place is after the
-        rename, as a thread of its own that appends what it can read.
-        """
+        """Set the file aside and open a new one with higher ids; `salvage` reads the old one."""
         file = self._file
         if file is None:
             return
         log.error("buffer_file_corrupt", error=words)
-        self._known_destinations = file.destinations
         self._known_row = max(self._known_row, file.last_row)
+        self._known_totals = file.totals
+        self._known_destinations = file.destinations
         file.close(checkpoint=False)
         self._file = None
+        self._left.is_unusable = True
         try:
-            self._place.set_aside(f"corrupt-{time_label()}")
             self._adopt(self._open_again())
         except DISK_ERRORS as error:
             self._lose_file(error)
@@ -492,7 +499,15 @@ class Writer:
             return
         is_idle = self._queue.empty() and self._carried is None
         with suppress(BufferUnavailable), self._busy(), self._file_trouble():
-            changed = self._house.step(file, is_idle=is_idle)
+            try:
+                changed = self._house.step(file, is_idle=is_idle)
+            except ODD_VALUES as error:
+                # Where it happens in one file after the other, it is our mistake.
+                self._odd_values += 1
+                if self._odd_values > _MOST_ODD_VALUES:
+                    raise
+                log.exception("buffer_value_damaged")
+                raise apsw.CorruptError(f"a value that cannot be: {error}") from error
             if self.is_full and self._house.fits_any(file):
                 self._note_full(is_full=False)
             elif self.is_full:
@@ -501,6 +516,7 @@ class Writer:
                 self._publish(file)
 
     def _publish(self, file: LogFile) -> None:
+        self._place.mark.write(file.last_row, file.totals, file.destinations)
         self.published = self._house.published(file)
 
     @property
