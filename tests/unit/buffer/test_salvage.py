@@ -144,7 +144,7 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
         await buffer.append(
             request(piece(span.encode(), traces=(77,)), rejected=(rejected_span("f" * 32),))
         )
-        file = buffer._writer._file
+        file = buffer._writer._keeper.file
         assert file is not None
         file.tally("evicted:a", 3)
         letters = await buffer.dead_letters()
@@ -159,7 +159,7 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
             (each.letter, each.set_aside_ns) for each in letters
         ]
         assert place.deliveries[0].state == "waiting"
-        file = buffer._writer._file
+        file = buffer._writer._keeper.file
         assert file is not None
         assert file.tallies() == {"evicted:a": 3}
 
