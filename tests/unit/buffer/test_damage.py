@@ -288,7 +288,10 @@ async def test_dead_letter_of_a_damaged_row_names_its_traces(tmp_path: Path) -> 
         places = await buffer.find_trace((8).to_bytes(16, "big"))
 
         assert stored.letter.trace_ids == trace_id(7) + trace_id(8)
-        assert any(place.dead_letter == stored.letter for place in places)
+        told = [place.dead_letter for place in places if place.dead_letter is not None]
+        assert [(each.reason, each.trace_ids, each.row) for each in told] == [
+            (stored.letter.reason, stored.letter.trace_ids, stored.letter.row)
+        ]
         assert not set_aside(tmp_path, "corrupt-*")
 
 

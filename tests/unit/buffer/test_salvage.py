@@ -161,7 +161,7 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
         assert place.deliveries[0].state == "waiting"
         file = buffer._writer._keeper.file
         assert file is not None
-        assert file.tallies() == {"evicted:a": 3}
+        assert file.tallies()["evicted:a"] == 3
 
 
 async def test_a_file_without_destinations_waits_for_the_first_one(tmp_path: Path) -> None:
