@@ -12,6 +12,7 @@ LEVELS = {
     "relay.cli": 5,
     "relay.daemon": 4,
     "relay.pipeline": 3,
+    "relay.service": 3,
     "relay.operations": 3,
     "relay.ingest": 2,
     "relay.check": 2,
@@ -27,6 +28,9 @@ LEVELS = {
     "relay.sockets": 1,
     "relay.counters": 1,
     "relay.logs": 1,
+    "relay.journal": 1,
+    "relay.notify": 1,
+    "relay.activation": 1,
     "relay.config": 0,
     "relay.presets": 0,
     "relay.records": 0,
@@ -34,12 +38,19 @@ LEVELS = {
     "relay.errors": 0,
     "relay.secrets": 0,
     "relay.units": 0,
+    "relay.owners": 0,
     "relay.compression": 0,
     "relay.version": 0,
 }
 # Among the leaves: errors and the version are under the rest.
 LEAF_IMPORTS = {
-    "relay.config": {"relay.errors", "relay.presets", "relay.secrets", "relay.units"},
+    "relay.config": {
+        "relay.errors",
+        "relay.presets",
+        "relay.secrets",
+        "relay.units",
+        "relay.owners",
+    },
     "relay.presets": {"relay.errors", "relay.units"},
     "relay.records": {"relay.errors"},
     "relay.views": {"relay.records"},
@@ -49,6 +60,7 @@ LEAF_IMPORTS = {
 }
 LEVEL_1_IMPORTS = {
     "relay.listener": {"relay.protocol", "relay.sockets", "relay.counters"},
+    "relay.logs": {"relay.journal"},
 }
 FENCES = {
     "uvicorn": {"relay.listener", "relay.protocol", "mockcollector"},

@@ -33,6 +33,12 @@ What holds, at every moment:
 - A body leaves the disk only after its checksum was compared. A row that fails becomes a dead
   letter `damaged_on_disk` of the destination that met it, and the file stays in use.
 
+Dead letters have a budget of their own (64 MiB, at most a tenth of `max_size`, and seven days),
+which they share fairly: over it, the oldest goes of the destination that holds most, and is
+counted in `tallies`. Sent again (`letter_jobs`), a letter and the row it becomes change places in
+one transaction. Bytes deleted inside pages are overwritten (`secure_delete = fast`), and to erase
+letters free pages and the WAL are given back, so that nothing of them is left in any file.
+
 What survives what::
 
     kill -9            every acknowledged request, with sync = "full" or "normal"
@@ -42,21 +48,26 @@ What survives what::
                        is written back before anything else is taken: after an fsync that failed
                        the system takes for written what never was. A commit whose fsync failed
                        may turn out to be there: it was refused, and comes twice
+    fsync that hangs   the same: refused after 7.5 s of waiting, at once after 5 s of hanging. What
+                       the hanging commit holds was refused, and comes twice if it succeeds
     damaged row        all others
     damaged pages      the file is set aside when SQLite says so, a new one begun with higher ids;
                        destinations and their pauses move over, rows stay in the file set aside
     file removed       noticed within 250 ms of use; refused until it is back or the daemon restarts
 
 `max_size` counts pages in use, WAL and reserve. Space gives way in this order: delivered rows past
-`keep_delivered`, then any delivered row, oldest first; then requests are refused. `when_full =
+`keep_delivered`, then history down to an eighth of its budget, then any delivered row, oldest
+first; then requests are refused. `when_full =
 "drop-oldest"` refuses, too, for now: dropping has to know which destinations fail (`hold`). Its
 place is `Housekeeping.make_room`; that of the reserve `Space.reserve_bytes`; that of reading back
 a file that was set aside `Writer._replace`.
 """
 
 from relay.buffer.backlog import Backlog
+from relay.buffer.place import holder_of
 from relay.buffer.settings import BufferSettings
 from relay.buffer.store import Buffer
+from relay.buffer.waiting import stalled
 from relay.views import (
     BacklogStatistics,
     BufferStatistics,
@@ -78,4 +89,6 @@ __all__ = [
     "StoredLetter",
     "TraceDelivery",
     "TracePlace",
+    "holder_of",
+    "stalled",
 ]

@@ -13,7 +13,7 @@ from typing import TypeVar
 import apsw
 import structlog
 
-from relay.buffer import owed, schema
+from relay.buffer import owed, schema, tallies
 from relay.buffer.letters import LetterBox
 from relay.buffer.moves import Delivery, Move
 from relay.buffer.owed import Ranges
@@ -194,14 +194,11 @@ class LogFile:
 
     def tally(self, name: str, more: int) -> None:
         """Add to a count that outlives this process. For `work`, or inside a transaction."""
-        self.connection.execute(
-            "INSERT INTO tallies VALUES (?,?) ON CONFLICT DO UPDATE SET value = value + ?",
-            (name, more, more),
-        )
+        tallies.add(self.connection, name, more)
 
     def tallies(self) -> dict[str, int]:
         """Every count that outlives this process, by name."""
-        return dict(fetch(self.connection, "SELECT name, value FROM tallies"))
+        return tallies.read(self.connection)
 
     def _insert(self, group: Group, now_ns: int) -> None:
         execute = self.connection.execute

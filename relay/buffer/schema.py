@@ -163,7 +163,7 @@ def open_writer(
             _create_schema(connection, floor)
         elif connection.pragma("application_id") == APPLICATION_ID:
             _migrate(connection)
-        connection.pragma("secure_delete", 0)
+        connection.pragma("secure_delete", "fast")
         connection.pragma("synchronous", SYNCHRONOUS[settings.sync])
         connection.wal_autocheckpoint(0)
         if connection.pragma("application_id") != APPLICATION_ID:

@@ -22,6 +22,7 @@ from relay.buffer.backlog import Backlog
 from relay.buffer.jobs import Job, Result
 from relay.buffer.messages import Answer, Append, Flush, Reload, Stop, Work
 from relay.buffer.moves import PendingMoves
+from relay.buffer.owed import Ranges
 from relay.buffer.place import Place
 from relay.buffer.reader import Budget, Chunk, Reader
 from relay.buffer.rows import Group
@@ -29,6 +30,7 @@ from relay.buffer.schema import DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.tail import Tail
 from relay.buffer.values import Loaded, Totals
+from relay.buffer.waiting import Waiting, stalled
 from relay.buffer.writer import Writer
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull, BufferUnavailable
@@ -62,6 +64,7 @@ class Buffer:
         self._place = Place(state_dir)
         self._moves = PendingMoves()
         self._tail = Tail(settings.tail_bytes)
+        self._waiting = Waiting(settings.patience_seconds)
         self._backlogs: dict[str, Backlog] = {}
         self._oldest: dict[int, int] = {}  # row -> received_ns, of heads that were looked up
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -149,17 +152,22 @@ class Buffer:
         """Return when `request` is committed and synced; all of it or nothing.
 
         Raises BufferFull or BufferUnavailable; then nothing of it was kept, unless the very
-        fsync failed. A waiter that is cancelled does not undo or disturb the commit.
+        fsync failed, or it was under way and took longer than a sender waits: then it may turn
+        out to be there, and comes twice. While a write takes longer than `stall_seconds` new
+        requests are refused at once. A waiter that is cancelled does not undo or disturb the
+        commit.
         """
         if not request.pieces and not request.rejected:
             return
         self.must_be_open()
         if self._writer.is_full:
             raise BufferFull
+        if self._writer.busy_seconds > self.settings.stall_seconds:
+            raise BufferUnavailable(stalled(self._writer.busy_seconds))
         answer = self.bind().create_future()
         size = sum(len(piece.body) for piece in request.pieces)
         self._writer.put(Append(request, size, answer))
-        await answer
+        await self._waiting.wait(answer)
 
     async def work(self, job: Job[Result]) -> Result:
         """What `job` returned: one transaction in the writer's thread, committed and synced.
@@ -187,11 +195,12 @@ class Buffer:
 
     # -- the way out --------------------------------------------------------------------------
 
-    def destination(self, name: str, start: Start = "auto") -> Backlog:
+    def destination(self, name: str, start: Start = "auto", *, held: Ranges = ()) -> Backlog:
         """The backlog of `name`, made if it is new.
 
         A new one begins with `start` "auto" at the beginning if no destination is owed anything
-        by name yet (nothing counts as delivered before), else at the end: rows to come.
+        by name yet (nothing counts as delivered before), else at the end: rows to come. `held` is
+        for a new one too, in the same transaction (`Backlog.hold`).
         """
         backlog = self._backlogs.get(name)
         if backlog is None:
@@ -202,7 +211,8 @@ class Buffer:
             backlog = self._backlogs[name] = Backlog(self, name, ranges, sums=sums)
             if at_beginning and kept.first_row:
                 self._oldest[owed.START.row] = kept.oldest_received_ns
-            self.moved(backlog)
+            if not backlog.hold(held):
+                self.moved(backlog)
         backlog.is_attached = True
         return backlog
 
@@ -216,7 +226,8 @@ class Buffer:
         """The buffer at this moment; three system calls, no waiting."""
         writer = self._writer
         published = writer.published
-        started = writer.commit_started
+        stalled_seconds = writer.busy_seconds
+        is_stalled = stalled_seconds > self.settings.stall_seconds
         try:
             wal_bytes, free_bytes = self._place.wal_bytes(), self._place.free_bytes()
         except OSError:
@@ -235,20 +246,21 @@ class Buffer:
             oldest_received_ns=published.oldest_received_ns,
             dead_letters=dict(published.letters),
             dead_letters_dropped=published.letters_dropped,
-            is_writable=is_usable and not writer.is_full and not writer.last_error,
+            is_writable=is_usable and not (writer.is_full or writer.last_error or is_stalled),
             is_full=writer.is_full,
             last_error=writer.last_error,
             last_commit_seconds=writer.last_commit_seconds,
-            stalled_seconds=time.monotonic() - started if started is not None else 0.0,
+            stalled_seconds=stalled_seconds,
+            is_stalled=is_stalled,
         )
 
-    async def find_trace(self, trace_id: bytes) -> list[TracePlace]:
-        """Where the trace (16 bytes) is, oldest first; scans all kept ids, 0.1-0.5 s a million.
+    async def find_trace(self, trace_id: bytes, text: str = "") -> list[TracePlace]:
+        """Where the trace (16 bytes) is, oldest first; scans all known ids, 0.1-0.5 s a million.
 
-        Raises BufferUnavailable when the disk cannot be read.
+        Raises BufferUnavailable when the disk cannot be read. `text` as for `traces.find`.
         """
         destinations = traces.standings(self._backlogs, self._moves)
-        finding = await traces.find(self._asking.ask, trace_id)
+        finding = await traces.find(self._asking.ask, trace_id, text)
         return traces.places(finding, destinations)
 
     async def recent_traces(self, limit: int = 50) -> list[RecentTrace]:

@@ -15,6 +15,7 @@ import apsw
 import structlog
 
 from relay.buffer.housekeeping import Housekeeping
+from relay.buffer.jobs import perform
 from relay.buffer.logfile import LogFile, Persisted, open_file
 from relay.buffer.messages import (
     Answer,
@@ -85,7 +86,7 @@ class Writer:
         self.is_full = False
         self.last_error = ""
         self.last_commit_seconds = 0.0
-        self.commit_started: float | None = None  # monotonic
+        self._busy_since: float | None = None  # monotonic; while the disk has something to do
 
     # -- the loop's side ----------------------------------------------------------------------
 
@@ -107,6 +108,12 @@ class Writer:
         """Wait until the thread has ended."""
         if self._thread.ident is not None:
             self._thread.join()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the disk has kept the thread by now, else 0.0."""
+        since = self._busy_since
+        return time.monotonic() - since if since is not None else 0.0
 
     # -- the thread ---------------------------------------------------------------------------
 
@@ -171,12 +178,15 @@ class Writer:
                 break
             elif isinstance(message, Corrupt):
                 self._in_hand.append(message.answer)
-                self._replace_reported(message)
+                with self._busy():
+                    self._replace_reported(message)
             elif isinstance(message, Reload):
                 self._reload(message.settings)
             else:
                 self._stopping = True
             message = self._next(0.0)
+        # Who waited too long was told so, and comes again.
+        appends = [append for append in appends if not was_refused(append.answer)]
         if appends:
             self._append(appends)
         if flushes or has_flush or (self.last_error and not appends):
@@ -195,7 +205,8 @@ class Writer:
     def _append(self, appends: list[Append]) -> None:
         """Commit, or refuse, every one of `appends`: together, or singly if that fails."""
         try:
-            group = self._commit(appends)
+            with self._busy():
+                group = self._commit(appends)
         except _NoRoom:
             if len(appends) == 1:
                 self._events.refused([appends[0].answer], BufferFull())
@@ -240,17 +251,15 @@ class Writer:
     def _work(self, work: Work) -> None:
         """A transaction of its own, after everything that moved is on disk."""
         try:
-            self._transact(None)
-            need_bytes = work.job.need_bytes
-            if need_bytes and not self._has_room(self._usable_file(), need_bytes):
-                raise BufferFull
-            file = self._usable_file()
-            started = self.commit_started = time.monotonic()
-            with self._file_trouble():
-                try:
-                    result = file.work(lambda it: work.job.run(it, now_ns=self._clock_ns()))
-                finally:
-                    self.commit_started = None
+            with self._busy():
+                self._transact(None)
+                need_bytes = work.job.need_bytes
+                if need_bytes and not self._has_room(self._usable_file(), need_bytes):
+                    raise BufferFull
+                file = self._usable_file()
+                started = time.monotonic()
+                with self._file_trouble():
+                    result = perform(work.job, file, now_ns=self._clock_ns())
             self._counters.add_commit(time.monotonic() - started)
         except Exception as error:
             if not isinstance(error, RelayError):
@@ -276,15 +285,13 @@ class Writer:
         moves = self._moves.take()
         if group is None and not moves and not self.last_error:
             return
-        started = self.commit_started = time.monotonic()
+        started = time.monotonic()
         with self._file_trouble():
             try:
                 file.commit(group, moves, now_ns=self._clock_ns())
             except BaseException:
                 self._moves.put_back(moves)
                 raise
-            finally:
-                self.commit_started = None
         self._moves.written()
         self.last_commit_seconds = time.monotonic() - started
         self._counters.add_commit(self.last_commit_seconds)
@@ -295,7 +302,8 @@ class Writer:
 
     def _commit_moves(self, answers: list[Answer]) -> None:
         try:
-            self._transact(None)
+            with self._busy():
+                self._transact(None)
         except BufferUnavailable as error:
             self._events.refused(answers, error)
             return
@@ -331,6 +339,16 @@ class Writer:
             log.exception("dead_letter_not_storable", destination=letter.destination)
 
     # -- the file -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Let others see since when the disk keeps us: commits, opening and housekeeping alike."""
+        before = self._busy_since
+        self._busy_since = before or time.monotonic()
+        try:
+            yield
+        finally:
+            self._busy_since = before
 
     @contextmanager
     def _file_trouble(self) -> Iterator[None]:
@@ -438,7 +456,7 @@ class Writer:
         if file is None or self.last_error:
             return
         is_idle = self._queue.empty() and self._carried is None
-        with suppress(BufferUnavailable), self._file_trouble():
+        with suppress(BufferUnavailable), self._busy(), self._file_trouble():
             changed = self._house.step(file, is_idle=is_idle)
             if self.is_full:
                 self.is_full = not self._house.fits_any(file)
@@ -457,3 +475,8 @@ class Writer:
             file.letters.counts,
             file.letters.dropped,
         )
+
+
+def was_refused(answer: Answer) -> bool:
+    """Whether somebody was told that his request is not kept, although it waits here still."""
+    return answer.done() and not answer.cancelled()

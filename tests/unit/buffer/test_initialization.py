@@ -45,7 +45,7 @@ async def test_file_is_made_as_designed(tmp_path: Path) -> None:
         }
         mode = file.connection.pragma("journal_mode")
 
-    assert pragmas == {"page_size": 4096, "auto_vacuum": 2, "secure_delete": 0, "synchronous": 2}
+    assert pragmas == {"page_size": 4096, "auto_vacuum": 2, "secure_delete": 2, "synchronous": 2}
     assert mode == "wal"
 
 
