@@ -38,12 +38,13 @@ TRIALS = (
     ),
     Soak("slow", lambda seed: faults.slow(seed=seed, seconds=5)),
     Soak("clock-jumps", lambda seed: relays.clock_jumps(seed=seed, times=10)),
-    Soak("full-disk", lambda seed: space.full_disk(seed=seed, times=3)),
+    Soak("full-disk", lambda seed: space.full_disk(seed=seed)),
+    Soak("full-disk-alone", lambda seed: space.full_disk(seed=seed, is_alone=True)),
     Soak("read-only-disk", lambda seed: space.read_only(seed=seed, times=3)),
     Soak("damaged-row", lambda seed: damage.trial(seed=seed, is_anywhere=False)),
     *(Soak("damage", lambda seed, n=n: damage.trial(seed=seed * 10 + n)) for n in range(5)),  # type: ignore[misc]
 )
-NEED_A_DISK = {"full-disk", "read-only-disk"}
+NEED_A_DISK = {"full-disk", "full-disk-alone", "read-only-disk"}
 
 
 def run(trial: Soak, seed: int) -> Row:

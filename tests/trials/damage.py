@@ -5,15 +5,18 @@ letter `damaged_on_disk` with the row's number.
 """
 
 import random
+import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
 from relay.buffer.rows import RowColumns, read_row
-from relay.records import StoredRow
+from relay.records import DeadLetter, StoredRow
 from relay.views import StoredLetter
 from tests.load import request_of, span_ids
+from tests.relay_process import eventually
 from tests.trials.fates import dead_by_destination, letters_in, span_ids_in
 from tests.trials.relays import Trial
 from tests.trials.rows import Row, judge
@@ -22,6 +25,7 @@ DAMAGE_BYTES = 64
 # Rows that share the page that is hit: a page of 4 KiB holds at most so many rows of this size.
 MOST_ROWS = 8
 REASON = "damaged_on_disk"
+QUIET_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ def trial(*, seed: int, is_anywhere: bool = True) -> Row:
             collector.start()
         trial.relay.start()
         trial.wait_until_delivered(acknowledged)
+        if any(trial.relay.state_dir.glob("relay.db.*")):
+            _wait_until_read_back(trial, acknowledged)
         code = trial.relay.stop()
         if code:
             trial.problems.append(f"the relay ended with {code}")
@@ -90,6 +96,30 @@ def trial(*, seed: int, is_anywhere: bool = True) -> Row:
             print(f"--- {name}, seed {seed}: byte {at} of {len(content)} ---")
             print(trial.relay.log()[-4000:])
         return row
+
+
+def _wait_until_read_back(trial: Trial, acknowledged: set[str]) -> None:
+    """A file was set aside and is read back: until everything is there, or nothing more comes."""
+    last, since = -1, time.monotonic()
+
+    def is_over() -> bool:
+        nonlocal last, since
+        found = sum(len(recorder.ids) for recorder in trial.recorders.values())
+        if found != last:
+            last, since = found, time.monotonic()
+        is_all = all(recorder.holds(acknowledged) for recorder in trial.recorders.values())
+        return is_all or time.monotonic() - since > QUIET_SECONDS
+
+    eventually(is_over, seconds=120, what="an end of reading back")
+    trial.wait_until_delivered(acknowledged)
+
+
+def _named(letter: DeadLetter) -> range:
+    """The rows that a dead letter speaks of: one, or a stretch, as in "row 21-22 of …"."""
+    stretch = re.match(r"rows? (\d+)\N{EN DASH}(\d+) ", letter.words)
+    if stretch is None:
+        return range(letter.row, letter.row + 1)
+    return range(int(stretch[1]), int(stretch[2]) + 1)
 
 
 def _judge(
@@ -102,9 +132,10 @@ def _judge(
         trial.problems += doubles[:3]
         fates[name].dead = dead.get(name, {})
         hit = {
-            stored.letter.row
+            row
             for stored in letters
             if stored.letter.reason == REASON and stored.letter.destination in (name, "")
+            for row in _named(stored.letter)
         }
         for row in hit & rows.keys():
             fates[name].dead |= dict.fromkeys(rows[row].ids, REASON)

@@ -126,16 +126,21 @@ def _on_small_disk(name: str, seed: int) -> Iterator[tuple[Trial, _Poster, Small
         yield trial, _Poster(trial), disk
 
 
-def full_disk(*, seed: int, times: int = 1) -> Row:
-    """The disk fills up while an upstream is away; 503, then it drains and takes spans again."""
-    with _on_small_disk("full disk (ext4)", seed) as (trial, poster, disk):
+def full_disk(*, seed: int, times: int = 1, is_alone: bool = False) -> Row:
+    """The disk fills up while an upstream is away; 503, then it drains and takes spans again.
+
+    Something else is on the disk, and goes once all is delivered; or the relay `is_alone` there:
+    then only what it deletes itself makes room.
+    """
+    name = "full disk (ext4)" + (", alone" if is_alone else "")
+    with _on_small_disk(name, seed) as (trial, poster, disk):
         away, _well = trial.names
         for _ in range(times):
             trial.collectors[away].script.default = refuse(503, times=None)
             ballast = disk.point / "ballast"
             with ballast.open("wb") as file:  # what else is on the disk
                 free = os.statvfs(disk.point).f_bavail * os.statvfs(disk.point).f_frsize
-                file.write(bytes(max(free - (ROOM_MIB << 20), 0)))
+                file.write(bytes(0 if is_alone else max(free - (ROOM_MIB << 20), 0)))
             poster.post_until(503, "a full disk")
             for _ in range(20):  # and it stays refused, without harm
                 poster.post()
