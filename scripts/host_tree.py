@@ -127,6 +127,7 @@ def install_packages(python: HostPython, packages: Path, scratch: Path) -> None:
     requirements.write_text("\n".join(needed(pip, wheel, scratch)))
     into = [*pip, "install", "--quiet", "--no-deps", "--no-compile", "--target", str(packages)]
     run([*into, "--require-hashes", "--only-binary=:all:", "--requirement", str(requirements)])
+    shutil.rmtree(packages / "bin", ignore_errors=True)  # else pip warns that it is there
     # By its name, not by its path: pip would keep the path (direct_url.json).
     run([*into, "--no-index", "--find-links", str(dist), "otlp-relay"])
 
