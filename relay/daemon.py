@@ -12,20 +12,22 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from relay import activation
+from relay.activation import Inherited
 from relay.admin import snapshot, trace
 from relay.admin.app import Admin
 from relay.admin.control import ControlRefused, Start, UnknownDestination
+from relay.admin.summary import MAX_CHARACTERS, Summary, cut, summarize
 from relay.admin.token import read_or_make
-from relay.buffer import Buffer, BufferSettings
+from relay.buffer import Buffer, BufferSettings, stalled
 from relay.check import Check
 from relay.config import (
     BufferConfig,
@@ -42,7 +44,9 @@ from relay.enrich import Enrich, attributes_from_environment, detect
 from relay.errors import ConfigError, RelayError
 from relay.ingest import Ingest
 from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
+from relay.notify import Notifier
 from relay.pipeline import Pipeline
+from relay.service import Service
 from relay.version import __version__
 
 log = structlog.stdlib.get_logger(__name__)
@@ -54,26 +58,56 @@ ANSWER_SECONDS = 15.0
 DELIVER_SECONDS = 30.0
 
 
-def serve(config_path: str | None, environ: Mapping[str, str]) -> int:
+def serve(config_path: str | None, environ: MutableMapping[str, str]) -> int:
     """Run until SIGTERM, SIGINT or the death of a part; the exit code.
 
-    Raises ConfigError and BufferLocked when it cannot start.
+    What the service manager put into `environ` for this process alone is taken out of it. Raises
+    ConfigError, BufferLocked and BufferUnavailable when it cannot start.
     """
+    notifier = Notifier.take(environ)
+    try:
+        return _serve(config_path, environ, notifier, activation.take(environ))
+    except RelayError as error:
+        notifier.status(f"not started: {cut(error.message, MAX_CHARACTERS)}")
+        raise
+
+
+def _serve(
+    config_path: str | None, environ: Mapping[str, str], notifier: Notifier, inherited: Inherited
+) -> int:
     started_ns = time.time_ns()
     config = load(config_path, environ)
     os.umask(0o077)
     raise_open_files_limit()
-    ingest_sockets = bind(config.ingest.listen)
+    ingest_sockets = sockets_for("ingest", inherited.ingest, config.ingest.listen)
     refuse_exposed(ingest_sockets, has_tokens=bool(config.ingest.tokens))
-    admin_sockets = bind(config.admin.listen)
+    admin_sockets = sockets_for("admin", inherited.admin, config.admin.listen)
+    refuse_exposed(admin_sockets, has_tokens=False, key="admin.listen")
     counters = Counters()
     buffer = Buffer(config.state_dir, buffer_settings(config.buffer), counters)
     buffer.open()
-    daemon = Daemon(config, config_path, environ, buffer, counters, started_ns)
+    daemon = Daemon(config, config_path, environ, buffer, counters, started_ns, notifier)
     calm_garbage_collector()
     return anyio.run(
         daemon.run, ingest_sockets, admin_sockets, backend_options={"use_uvloop": True}
     )
+
+
+def sockets_for(
+    listener: str, inherited: Iterable[socket.socket], listen: Iterable[tuple[str, int]]
+) -> list[socket.socket]:
+    """The sockets of the manager, if it gave any, else our own. Raises ConfigError."""
+    sockets = list(inherited)
+    if not sockets:
+        return bind(listen, key=f"{listener}.listen")
+    if not activation.is_as_configured(sockets, listen):
+        log.warning(
+            "listen_ignored",
+            key=f"{listener}.listen",
+            reason="the service manager's sockets are used instead",
+            listening=", ".join(address_of(sock) for sock in sockets),
+        )
+    return sockets
 
 
 def calm_garbage_collector() -> None:
@@ -98,6 +132,7 @@ class Daemon:
         buffer: Buffer,
         counters: Counters,
         started_ns: int,
+        notifier: Notifier,
     ) -> None:
         self._config = config
         self._config_path = config_path
@@ -108,6 +143,9 @@ class Daemon:
         self._listening: list[str] = []
         self._stop_asked = anyio.Event()
         self._is_stopping = False
+        self._is_hurried = False
+        self._reload_problem = ""
+        self._service = Service(notifier, self.summary, lambda: buffer.statistics().stalled_seconds)
         self._changing = anyio.Lock()  # one reload at a time, whoever asks for it
         self._own_id = own_id = secrets.token_hex(8)
         self._pipeline = Pipeline(
@@ -121,7 +159,7 @@ class Daemon:
             self._pipeline.accept,
             counters,
             own_id,
-            lambda: self._is_stopping,
+            lambda: self._is_hurried,
             tokens=[token.reveal() for token in config.ingest.tokens],
         )
         self._tls = None
@@ -146,11 +184,15 @@ class Daemon:
                 self._fleet.start(sink, self._config.destinations)
                 async with anyio.create_task_group() as source:
                     source.start_soon(self._watch_buffer)
+                    # First: nobody who sees us ready may end us with a SIGHUP.
+                    await source.start(self._heed_signals, source, ingest_listener)
                     await source.start(admin_listener.serve)
                     await source.start(ingest_listener.serve)
-                    await source.start(self._heed_signals, source, ingest_listener)
                     self._announce(admin_sockets)
+                    self._service.ready()
+                    source.start_soon(self._service.run)
                     await self._stop_asked.wait()
+                    self._service.stopping(ANSWER_SECONDS + DELIVER_SECONDS)
                     log.info("stopping", signal="again skips the waiting")
                     await ingest_listener.stop(ANSWER_SECONDS)
                     await admin_listener.stop(1.0)
@@ -161,6 +203,7 @@ class Daemon:
             code = EXIT_PART_DIED
         finally:
             with anyio.CancelScope(shield=True):
+                self._service.closing(dead_part=code != EXIT_STOPPED)
                 await self._buffer.close()
         log.info("stopped", exit_code=code)
         return code
@@ -182,11 +225,13 @@ class Daemon:
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
-                    await self._reload_by_signal()
+                    # Beside this loop: it may wait for the disk, and a stop must not.
+                    source.start_soon(self._reload_by_signal)
                 elif not self._is_stopping:
                     self._is_stopping = True
                     self._stop_asked.set()
                 else:
+                    self._is_hurried = True
                     source.start_soon(ingest_listener.stop, 0.0)
                     source.start_soon(self._fleet.stop, 0.0)
 
@@ -203,9 +248,14 @@ class Daemon:
         )
 
     async def _reload_by_signal(self) -> None:
-        # What is wrong is in the log; who sends a signal reads it there.
+        if self._is_stopping:
+            return  # the manager would wait for the end of a reload
+        self._service.reloading()
+        # What is wrong is in the log and the status line; who sends a signal reads it there.
         with contextlib.suppress(RelayError):
             await self.reload()
+        if not self._is_stopping:
+            self._service.ready()
 
     # What can be asked of it (`admin.control.Control`)
 
@@ -299,11 +349,14 @@ class Daemon:
                 self._tls.load_cert_chain(config.ingest.tls_cert, config.ingest.tls_key)
         except RelayError as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400 - no traceback: it is the config
+            refused = cut(error.message, 150)
+            self._reload_problem = f"reload refused: {refused}; still running with the old one"
             raise
         return config
 
     async def _take_up(self, config: Config, starts: Mapping[str, Start]) -> dict[str, Any]:
         """Use `config` from now on."""
+        self._reload_problem = ""
         restart_needed = changes_needing_restart(self._config, config)
         for key in restart_needed:
             log.warning("restart_needed", key=key)
@@ -340,9 +393,15 @@ class Daemon:
         if self._is_stopping:
             return "stopping"
         buffer = self._buffer.statistics()
-        if not buffer.is_writable:
+        if buffer.is_stalled:
+            return stalled(buffer.stalled_seconds)
+        if not buffer.is_writable and not buffer.is_full:
             return buffer.last_error or "the buffer cannot write"
         return "the buffer is full" if buffer.is_full else ""
+
+    def summary(self) -> Summary:
+        """One line of it, for the service manager."""
+        return summarize(self.status(), self._reload_problem)
 
     def status(self) -> dict[str, Any]:
         """The document of `/api/status`."""
@@ -400,6 +459,7 @@ def make_enrich(config: EnrichConfig, environ: Mapping[str, str]) -> Enrich:
 def address_of(sock: socket.socket) -> str:
     """Where a socket listens, as people write it."""
     if sock.family == socket.AF_UNIX:
-        return str(Path(sock.getsockname()))
+        name = sock.getsockname()
+        return "@" + name[1:].decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

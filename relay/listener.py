@@ -159,8 +159,9 @@ class Listener:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             sock.setblocking(False)
-            server = await loop.create_server(new_connection, sock=sock, backlog=BACKLOG, **tls)
-            self._servers.append(server)
+            is_unix = sock.family == socket.AF_UNIX
+            make = loop.create_unix_server if is_unix else loop.create_server
+            self._servers.append(await make(new_connection, sock=sock, backlog=BACKLOG, **tls))
 
     async def _sweep_until_stop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -186,7 +187,8 @@ class Listener:
         for sock in self._sockets:
             sock.close()
         for connection in tuple(self._state.connections):
-            connection.shutdown()  # closes idle ones; others end with their answer
+            if isinstance(connection, LimitedProtocol):
+                connection.part()  # each ends with the next answer
         for task in self._state.tasks:
             task.add_done_callback(self._task_done)
 
@@ -194,16 +196,27 @@ class Listener:
         """Wait for answers; cancel what is left in time for it to say 503."""
         loop = asyncio.get_running_loop()
         begun = before = loop.time()
+        parted = begun + self._limits.parting_seconds
         while not self._is_done():
             left = self._seconds_left(begun)
             if left <= 0:
                 return
+            pause = min(left, self._limits.sweep_seconds)
+            if before < parted:
+                pause = min(pause, parted - before)
             self._changed = anyio.Event()
-            with anyio.move_on_after(min(left, self._limits.sweep_seconds)):
+            with anyio.move_on_after(pause):
                 await self._changed.wait()
             now = loop.time()
             self._sweep(now, now - before)  # a sender that stalls must not use up our deadline
+            if now >= parted:
+                self._close_idle()
             before = now
+
+    def _close_idle(self) -> None:
+        for connection in tuple(self._state.connections):
+            if isinstance(connection, LimitedProtocol):
+                connection.close_if_idle()
 
     def _seconds_left(self, begun: float) -> float:
         """Until requests are cancelled."""

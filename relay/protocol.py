@@ -46,6 +46,7 @@ class Limits:
     pipelined_requests: int = 64
     connections: int = 4096
     sweep_seconds: float = 1.0
+    parting_seconds: float = 0.5  # at a stop, for a request that is on its way to us
 
 
 class Phase(enum.Enum):
@@ -125,6 +126,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._drained_bytes = 0
         self._write_paused_since = 0.0
         self._is_closing_after_body = False
+        self._is_parting = False
         self._has_upgrade_offer = False
         self._answering: RequestResponseCycle | None = None  # others are queued behind it
 
@@ -132,10 +134,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """Take a connection, or close it at once when there are too many."""
         is_full = len(self.connections) >= self._limits.connections
         super().connection_made(transport)
-        if self._is_closed_to_new():
-            transport.close()
-        elif is_full:
+        if is_full:
             self._close_for("connections")
+        elif self._is_closed_to_new():
+            self.part()  # the kernel took it before we stopped listening: it is owed an answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; a request whose body did not arrive whole leaves nothing."""
@@ -205,6 +207,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._has_upgrade_offer = True
             return
         super().on_headers_complete()
+        if self._is_parting:
+            self.cycle.keep_alive = False
         self.headers = _TRAILERS  # the app has the list that was filled until now
         if not self.pipeline:
             self._answering = self.cycle
@@ -256,6 +260,17 @@ class LimitedProtocol(HttpToolsProtocol):
         """Note since when the sender does not read."""
         super().pause_writing()
         self._write_paused_since = self.loop.time()
+
+    def part(self) -> None:
+        """End with the next answer: the one that is owed, or to a request on its way to us."""
+        self._is_parting = True
+        if not self._is_answered:
+            self.cycle.keep_alive = False
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is arriving or an answer is owed."""
+        if self._phase is _WAITING and self._is_answered:
+            self.transport.close()
 
     def close_after_body(self) -> None:
         """Close now, or as soon as the rest of the body that is arriving has been read."""

@@ -17,11 +17,13 @@ BACKLOG: Final = 2048
 _PORT_TRIES: Final = 16
 
 
-def bind(addresses: str | Iterable[str | tuple[str, int]]) -> list[socket.socket]:
+def bind(
+    addresses: str | Iterable[str | tuple[str, int]], *, key: str = "ingest.listen"
+) -> list[socket.socket]:
     """Listening sockets for `HOST:PORT`, as text or in two; `localhost` is 127.0.0.1 and ::1.
 
     Port 0 is any free one, for `localhost` the same on both. Connections queue from now on.
-    Raises ConfigError when an address is not ours, is taken or may not be used.
+    Raises ConfigError of `key` when an address is not ours, is taken or may not be used.
     """
     listening: list[socket.socket] = []
     try:
@@ -32,9 +34,11 @@ def bind(addresses: str | Iterable[str | tuple[str, int]]) -> list[socket.socket
                 listening += _bind_localhost(shown, port)
             else:
                 listening += _bind_host(shown, host, port)
-    except BaseException:
+    except BaseException as error:
         for sock in listening:
             sock.close()
+        if isinstance(error, ConfigError):
+            raise ConfigError(error.message, key=key, hint=error.hint) from error.__cause__
         raise
     return listening
 
@@ -50,15 +54,21 @@ def is_loopback(sock: socket.socket) -> bool:
     return (mapped or address).is_loopback
 
 
-def refuse_exposed(sockets: Iterable[socket.socket], *, has_tokens: bool) -> None:
-    """Raise ConfigError if others than this host could send spans without a token."""
+def refuse_exposed(
+    sockets: Iterable[socket.socket], *, has_tokens: bool, key: str = "ingest.listen"
+) -> None:
+    """Raise ConfigError if others than this host could come in without a token.
+
+    It looks at the sockets themselves: those of a service manager stand in no configuration.
+    """
     for sock in sockets:
         if not has_tokens and not is_loopback(sock):
             host, port = sock.getsockname()[:2]
             raise ConfigError(
                 f"{host} port {port} can be reached from other hosts and no tokens are set",
-                key="ingest.listen",
-                hint="listen on localhost, or set ingest.tokens",
+                key=key,
+                hint="listen on localhost, also in a socket unit"
+                + (", or set ingest.tokens" if key == "ingest.listen" else ""),
             )
 
 
@@ -75,7 +85,6 @@ def _split(address: str) -> tuple[str, int]:
         return (host[1:-1] if is_bracketed else host), int(port)
     raise ConfigError(
         f'"{address}" {problem}',
-        key="ingest.listen",
         hint='for example "localhost:4318", "0.0.0.0:4318" or "[::]:4318"',
     )
 
@@ -144,4 +153,4 @@ def _unusable(address: str, error: OSError) -> ConfigError:
         hint = "`ip address` shows its addresses"
     else:
         message = f"{address} cannot be listened on: {error.strerror}"
-    return ConfigError(message, key="ingest.listen", hint=hint)
+    return ConfigError(message, hint=hint)

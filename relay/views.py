@@ -33,7 +33,8 @@ class BufferStatistics:
     is_full: bool
     last_error: str
     last_commit_seconds: float
-    stalled_seconds: float  # age of the transaction that is being committed now, else 0.0
+    stalled_seconds: float  # how long the disk has kept the writer by now, else 0.0
+    is_stalled: bool = False  # so long that new requests are refused
 
     @property
     def disk_bytes(self) -> int:

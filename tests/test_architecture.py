@@ -12,6 +12,7 @@ LEVELS = {
     "relay.cli": 5,
     "relay.daemon": 4,
     "relay.pipeline": 3,
+    "relay.service": 3,
     "relay.ingest": 2,
     "relay.check": 2,
     "relay.enrich": 2,
@@ -26,6 +27,9 @@ LEVELS = {
     "relay.sockets": 1,
     "relay.counters": 1,
     "relay.logs": 1,
+    "relay.journal": 1,
+    "relay.notify": 1,
+    "relay.activation": 1,
     "relay.config": 0,
     "relay.presets": 0,
     "relay.records": 0,
@@ -48,6 +52,7 @@ LEAF_IMPORTS = {
 }
 LEVEL_1_IMPORTS = {
     "relay.listener": {"relay.protocol", "relay.sockets", "relay.counters"},
+    "relay.logs": {"relay.journal"},
 }
 FENCES = {
     "uvicorn": {"relay.listener", "relay.protocol", "mockcollector"},

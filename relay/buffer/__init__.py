@@ -40,6 +40,8 @@ What survives what::
     full disk          what was kept; new requests are refused, nothing has to be repaired
     I/O error          the same; the file is opened again every second until it works. A commit
                        whose fsync failed may turn out to be there: it was refused, and comes twice
+    fsync that hangs   the same: refused after 7.5 s of waiting, at once after 5 s of hanging. What
+                       the hanging commit holds was refused, and comes twice if it succeeds
     damaged row        all others
     damaged pages      the file is set aside when SQLite says so, a new one begun with higher ids;
                        destinations and their pauses move over, rows stay in the file set aside
@@ -54,7 +56,7 @@ a file that was set aside `Writer._replace`.
 
 from relay.buffer.backlog import Backlog
 from relay.buffer.settings import BufferSettings
-from relay.buffer.store import Buffer
+from relay.buffer.store import Buffer, stalled
 from relay.views import (
     BacklogStatistics,
     BufferStatistics,
@@ -76,4 +78,5 @@ __all__ = [
     "StoredLetter",
     "TraceDelivery",
     "TracePlace",
+    "stalled",
 ]

@@ -19,6 +19,10 @@ class Answer(Protocol):
         """Whether nobody waits any more."""
         ...
 
+    def cancelled(self) -> bool:
+        """Whether that is because the waiter left; else it was told something."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Append:

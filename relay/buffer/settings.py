@@ -28,6 +28,8 @@ class BufferSettings:
     flush_seconds: float = 0.2  # ranges that moved are on disk after this at the latest
     dead_letter_bytes: int = 64 * MIB  # and never above a tenth of max_size
     dead_letter_seconds: float = 7 * DAY_SECONDS
+    stall_seconds: float = 5.0  # a write that takes longer: new requests are refused at once
+    patience_seconds: float = 7.5  # a request waits so long; stock senders give up after 10 s
 
     @property
     def dead_letter_limit_bytes(self) -> int:

@@ -27,6 +27,7 @@ from relay.buffer.schema import DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.tail import Tail
 from relay.buffer.values import Loaded, Totals
+from relay.buffer.waiting import Waiting
 from relay.buffer.writer import Writer
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull, BufferUnavailable
@@ -60,6 +61,7 @@ class Buffer:
         self._place = Place(state_dir)
         self._moves = PendingMoves()
         self._tail = Tail(settings.tail_bytes)
+        self._waiting = Waiting(settings.patience_seconds)
         self._backlogs: dict[str, Backlog] = {}
         self._oldest: dict[int, int] = {}  # row -> received_ns, of heads that were looked up
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,17 +149,27 @@ class Buffer:
         """Return when `request` is committed and synced; all of it or nothing.
 
         Raises BufferFull or BufferUnavailable; then nothing of it was kept, unless the very
-        fsync failed. A waiter that is cancelled does not undo or disturb the commit.
+        fsync failed, or it was under way and took longer than a sender waits: then it may turn
+        out to be there, and comes twice. While a write takes longer than `stall_seconds` new
+        requests are refused at once. A waiter that is cancelled does not undo or disturb the
+        commit.
         """
         if not request.pieces and not request.rejected:
             return
         self.must_be_open()
         if self._writer.is_full:
             raise BufferFull
+        stalled_seconds = self._busy_seconds()
+        if stalled_seconds > self.settings.stall_seconds:
+            raise BufferUnavailable(stalled(stalled_seconds))
         answer = self.bind().create_future()
         size = sum(len(piece.body) for piece in request.pieces)
         self._writer.put(Append(request, size, answer))
-        await answer
+        await self._waiting.wait(answer)
+
+    def _busy_seconds(self) -> float:
+        since = self._writer.busy_since
+        return time.monotonic() - since if since is not None else 0.0
 
     def must_be_open(self) -> None:
         """Raise BufferUnavailable when nothing can be asked or kept any more."""
@@ -197,7 +209,8 @@ class Buffer:
         """The buffer at this moment; three system calls, no waiting."""
         writer = self._writer
         published = writer.published
-        started = writer.commit_started
+        stalled_seconds = self._busy_seconds()
+        is_stalled = stalled_seconds > self.settings.stall_seconds
         try:
             wal_bytes, free_bytes = self._place.wal_bytes(), self._place.free_bytes()
         except OSError:
@@ -216,11 +229,12 @@ class Buffer:
             oldest_received_ns=published.oldest_received_ns,
             dead_letters=dict(published.letters),
             dead_letters_dropped=published.letters_dropped,
-            is_writable=is_usable and not writer.is_full and not writer.last_error,
+            is_writable=is_usable and not (writer.is_full or writer.last_error or is_stalled),
             is_full=writer.is_full,
             last_error=writer.last_error,
             last_commit_seconds=writer.last_commit_seconds,
-            stalled_seconds=time.monotonic() - started if started is not None else 0.0,
+            stalled_seconds=stalled_seconds,
+            is_stalled=is_stalled,
         )
 
     async def find_trace(self, trace_id: bytes) -> list[TracePlace]:
@@ -420,3 +434,8 @@ class Buffer:
             loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             return  # the loop has ended: so have all who waited
+
+
+def stalled(seconds: float) -> str:
+    """The sentence for senders, `/readyz` and the status line."""
+    return f"the disk has not finished a write for {seconds:.0f} s"

@@ -84,7 +84,7 @@ class Writer:
         self.is_full = False
         self.last_error = ""
         self.last_commit_seconds = 0.0
-        self.commit_started: float | None = None  # monotonic
+        self.busy_since: float | None = None  # monotonic; while the disk has something to do
 
     # -- the loop's side ----------------------------------------------------------------------
 
@@ -150,7 +150,9 @@ class Writer:
         size = 0
         has_flush = False
         while message is not None:
-            if isinstance(message, Append):
+            if isinstance(message, Append) and was_refused(message.answer):
+                pass  # it waited too long: its sender was told so, and comes again
+            elif isinstance(message, Append):
                 if appends and size + message.size > self._settings.transaction_bytes:
                     self._carried = message
                     break
@@ -164,7 +166,8 @@ class Writer:
                     self._in_hand.append(message.answer)
             elif isinstance(message, Corrupt):
                 self._in_hand.append(message.answer)
-                self._replace_reported(message)
+                with self._busy():
+                    self._replace_reported(message)
             elif isinstance(message, Reload):
                 self._reload(message.settings)
             else:
@@ -186,7 +189,8 @@ class Writer:
     def _append(self, appends: list[Append]) -> None:
         """Commit, or refuse, every one of `appends`: together, or singly if that fails."""
         try:
-            group = self._commit(appends)
+            with self._busy():
+                group = self._commit(appends)
         except _NoRoom:
             if len(appends) == 1:
                 self._events.refused([appends[0].answer], BufferFull())
@@ -237,15 +241,13 @@ class Writer:
         moves = self._moves.take()
         if group is None and not moves and not self.last_error:
             return
-        started = self.commit_started = time.monotonic()
+        started = time.monotonic()
         with self._file_trouble():
             try:
                 file.commit(group, moves, now_ns=self._clock_ns())
             except BaseException:
                 self._moves.put_back(moves)
                 raise
-            finally:
-                self.commit_started = None
         self._moves.written()
         self.last_commit_seconds = time.monotonic() - started
         self._counters.add_commit(self.last_commit_seconds)
@@ -256,7 +258,8 @@ class Writer:
 
     def _commit_moves(self, answers: list[Answer]) -> None:
         try:
-            self._transact(None)
+            with self._busy():
+                self._transact(None)
         except BufferUnavailable as error:
             self._events.refused(answers, error)
             return
@@ -292,6 +295,16 @@ class Writer:
             log.exception("dead_letter_not_storable", destination=letter.destination)
 
     # -- the file -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Let others see since when the disk keeps us: commits, opening and housekeeping alike."""
+        before = self.busy_since
+        self.busy_since = before or time.monotonic()
+        try:
+            yield
+        finally:
+            self.busy_since = before
 
     @contextmanager
     def _file_trouble(self) -> Iterator[None]:
@@ -399,7 +412,7 @@ class Writer:
         if file is None or self.last_error:
             return
         is_idle = self._queue.empty() and self._carried is None
-        with suppress(BufferUnavailable), self._file_trouble():
+        with suppress(BufferUnavailable), self._busy(), self._file_trouble():
             changed = self._house.step(file, is_idle=is_idle)
             if self.is_full:
                 self.is_full = not self._house.fits_any(file)
@@ -418,3 +431,8 @@ class Writer:
             file.letters.counts,
             file.letters.dropped,
         )
+
+
+def was_refused(answer: Answer) -> bool:
+    """Whether somebody was told that his request is not kept, although it waits here still."""
+    return answer.done() and not answer.cancelled()
