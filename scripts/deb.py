@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--python", default="/usr/bin/python3", help="Debian's own")
     parser.add_argument("--output", type=Path, default=ROOT / "dist")
     parser.add_argument("--version", help="instead of the one in relay/version.py")
+    parser.add_argument("--tree", type=Path, help="what scripts/host_tree.py made, instead of anew")
     parser.add_argument("--repack", type=Path, help="take the contents of this .deb")
     options = parser.parse_args()
     version = debian_version(options.version or project_version())
@@ -65,14 +66,17 @@ def main() -> None:
             text = re.sub(r"(?m)^Version: .*$", f"Version: {version}", control.read_text())
             control.write_text(text)
         else:
-            fill(stage, host_python(options.python), version)
+            fill(stage, host_python(options.python), version, options.tree)
         print(pack(stage, options.output, version))
 
 
-def fill(stage: Path, python: HostPython, version: str) -> None:
+def fill(stage: Path, python: HostPython, version: str, tree: Path | None) -> None:
     """All that the package holds, and its control files."""
-    stage.mkdir(mode=0o755)
-    make(python, PREFIX, stage)
+    if tree is None:
+        stage.mkdir(mode=0o755)
+        make(python, PREFIX, stage)
+    else:
+        shutil.copytree(tree, stage, symlinks=True)
     for source, target in FILES.items():
         put(ROOT / source, stage / target)
     put(stage / "opt/otlp-relay/doc/relay.toml", stage / CONFIG)
