@@ -89,7 +89,7 @@ class Machine:
         self, *command: str, check: bool = True, user: str | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or `user`; with `check` it has to end with 0."""
-        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
+        as_user = ["sudo", f"--user={user}", "--set-home"] if user else []
         variables = [f"{name}={value}" for name, value in {**INSIDE, **environ}.items()]
         done = subprocess.run(
             ["nsenter", f"--target={self._init}", "--all", "--root", "--wd",
