@@ -41,10 +41,15 @@ def take(environ: MutableMapping[str, str], *, first_fd: int = FIRST_FD) -> Inhe
     named = names.split(":") if names else []
     ingest: list[socket.socket] = []
     admin: list[socket.socket] = []
-    for index in range(int(number)):
-        name = named[index] if index < len(named) else ""
-        sock = _adopt(first_fd + index, name)
-        (admin if name == ADMIN else ingest).append(sock)
+    try:
+        for index in range(int(number)):
+            name = named[index] if index < len(named) else ""
+            sock = _adopt(first_fd + index, name)
+            (admin if name == ADMIN else ingest).append(sock)
+    except ConfigError:
+        for sock in (*ingest, *admin):
+            sock.close()
+        raise
     return Inherited(tuple(ingest), tuple(admin))
 
 
@@ -62,6 +67,7 @@ def _adopt(descriptor: int, name: str) -> socket.socket:
         socket.AF_UNIX,
     )
     if not is_stream or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.close()
         raise ConfigError(f"{shown} is no listening stream socket", hint=hint)
     return sock
 

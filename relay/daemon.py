@@ -27,7 +27,7 @@ from relay.admin.app import Admin
 from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.admin.summary import MAX_CHARACTERS, Summary, cut, summarize
 from relay.admin.token import read_or_make
-from relay.buffer import Buffer, BufferSettings, stalled
+from relay.buffer import Buffer, BufferSettings, holder_of, stalled
 from relay.check import Check
 from relay.config import (
     BufferConfig,
@@ -79,10 +79,17 @@ def _serve(
     config = load(config_path, environ)
     os.umask(0o077)
     raise_open_files_limit()
-    ingest_sockets = sockets_for("ingest", inherited.ingest, config.ingest.listen)
-    refuse_exposed(ingest_sockets, has_tokens=bool(config.ingest.tokens))
-    admin_sockets = sockets_for("admin", inherited.admin, config.admin.listen)
-    refuse_exposed(admin_sockets, has_tokens=False, key="admin.listen")
+    try:
+        ingest_sockets = sockets_for("ingest", inherited.ingest, config.ingest.listen)
+        refuse_exposed(ingest_sockets, has_tokens=bool(config.ingest.tokens))
+        admin_sockets = sockets_for("admin", inherited.admin, config.admin.listen)
+        refuse_exposed(admin_sockets, has_tokens=False, key="admin.listen")
+    except ConfigError as error:
+        holder = holder_of(config.state_dir)
+        if not holder:
+            raise
+        hint = f"an otlp-relay runs with {config.state_dir} already (pid {holder}): stop it first"
+        raise ConfigError(error.message, hint=hint) from error
     counters = Counters()
     buffer = Buffer(config.state_dir, buffer_settings(config.buffer), counters)
     buffer.open()

@@ -5,10 +5,12 @@
     RelayError
     ├── ConfigError          a setting cannot be used: key, file, value, what would be right
     │   └── SecretUnset      a ${env|file|credential:…} that has no value now
+    │       └── NoCredentials   this process was not started by a service manager
     ├── Refusal              a request is refused as a whole; becomes an HTTP answer
     └── BufferError_
         ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender comes again
         ├── BufferUnavailable   the disk failed or the buffer is closing: 503
+        │   └── BufferUnusable  the state directory cannot be one, until somebody changes it
         └── BufferLocked     another daemon holds the state directory
 
 A class without a message speaks by its docstring. `code` is stable: metrics and JSON carry it.
@@ -56,6 +58,12 @@ class SecretUnset(ConfigError):
     code = "secret_unset"
 
 
+class NoCredentials(SecretUnset):
+    """Credentials are there only for what the service manager starts."""
+
+    code = "no_credentials"
+
+
 class Refusal(RelayError):
     """A request refused as a whole: HTTP status and google.rpc code (OTLP 1.11, "Failures").
 
@@ -86,6 +94,12 @@ class BufferUnavailable(BufferError_):
     """The buffer cannot write now; nothing was kept of this request."""
 
     code = "buffer_unavailable"
+
+
+class BufferUnusable(BufferUnavailable):
+    """The state directory cannot be used as it is set."""
+
+    code = "buffer_unusable"
 
 
 class BufferLocked(BufferError_):

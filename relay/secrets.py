@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from relay.errors import ConfigError, SecretUnset
+from relay.errors import ConfigError, NoCredentials, SecretUnset
 
 MASK: Final = "***"
 MAX_FILE_BYTES: Final = 1_000_000
@@ -98,11 +98,15 @@ class Resolver:
         else:
             directory = self.environ.get("CREDENTIALS_DIRECTORY", "")
             if not directory:
-                raise SecretUnset(
+                raise NoCredentials(
                     f"secret {reference} is not set: there is no $CREDENTIALS_DIRECTORY",
                     hint=f"start by systemd with LoadCredential={reference.name}:PATH",
                 )
-            value = _read(reference, Path(directory) / reference.name)
+            hint = (
+                f"add LoadCredential={reference.name}:PATH to the unit and restart it: "
+                "credentials are read once, at its start"
+            )
+            value = _read(reference, Path(directory) / reference.name, hint)
         if not value:
             raise SecretUnset(f"secret {reference} is not set")
         return value
@@ -144,11 +148,12 @@ def _reference(kind: str, name: str) -> Reference:
     return reference
 
 
-def _read(reference: Reference, path: Path) -> str:
+def _read(reference: Reference, path: Path, hint: str | None = None) -> str:
     try:
         text = read_text(path)
     except ConfigError as error:
-        raise SecretUnset(f"secret {reference} is not set: {path}: {error.message}") from None
+        words = f"secret {reference} is not set: {path}: {error.message}"
+        raise SecretUnset(words, hint=hint) from None
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
 

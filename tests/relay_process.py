@@ -8,13 +8,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 READY_SECONDS = 20.0
 T = TypeVar("T")
+# Puts the descriptors named before `--` at 3, 4, … and becomes what is named after it.
+PASS_ON = """
+import os, sys
+mark = sys.argv.index("--")
+high = [os.dup2(int(text), 500 + at) for at, text in enumerate(sys.argv[1:mark])]
+for at, descriptor in enumerate(high):
+    os.dup2(descriptor, 3 + at)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(high))}
+os.execv(sys.argv[mark + 1], sys.argv[mark + 1 :])
+"""
 COVERED = {"PATH": os.environ.get("PATH", ""), "PYTHONUNBUFFERED": "1"}
 
 
@@ -51,8 +61,12 @@ class Relay:
         environ: Mapping[str, str] | None = None,
         command: tuple[str, ...] = ("-m", "relay.cli"),
         executable: tuple[str, ...] | None = None,
+        listening: Sequence[socket.socket] = (),
     ) -> None:
-        """`executable` is the start of every command line, of an installed relay; else ours is."""
+        """`executable` is the start of every command line, of an installed relay; else ours is.
+
+        `listening` are sockets to pass on as a service manager does; name them in `environ`.
+        """
         self.folder = folder
         self.ingest_port, self.admin_port = free_port(), free_port()
         self.config = folder / "relay.toml"
@@ -60,6 +74,16 @@ class Relay:
         self._settings = settings
         self._environ = dict(environ or {})
         self._serve = executable or (sys.executable, *command)
+        self._listening = tuple(sock.fileno() for sock in listening)
+        if listening:
+            self._serve = (
+                sys.executable,
+                "-c",
+                PASS_ON,
+                *map(str, self._listening),
+                "--",
+                *self._serve,
+            )
         self._other = executable or (sys.executable, "-m", "relay.cli")
         self._log = folder / "relay.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -88,6 +112,7 @@ class Relay:
                 stderr=log,
                 stdout=log,
                 env={**COVERED, **self._environ},
+                pass_fds=self._listening,
             )
         if wait:
             eventually(

@@ -37,12 +37,19 @@ LEVELS = {
     "relay.errors": 0,
     "relay.secrets": 0,
     "relay.units": 0,
+    "relay.owners": 0,
     "relay.compression": 0,
     "relay.version": 0,
 }
 # Among the leaves: errors and the version are under the rest.
 LEAF_IMPORTS = {
-    "relay.config": {"relay.errors", "relay.presets", "relay.secrets", "relay.units"},
+    "relay.config": {
+        "relay.errors",
+        "relay.presets",
+        "relay.secrets",
+        "relay.units",
+        "relay.owners",
+    },
     "relay.presets": {"relay.errors", "relay.units"},
     "relay.records": {"relay.errors"},
     "relay.views": {"relay.records"},

@@ -55,6 +55,7 @@ a file that was set aside `Writer._replace`.
 """
 
 from relay.buffer.backlog import Backlog
+from relay.buffer.place import holder_of
 from relay.buffer.settings import BufferSettings
 from relay.buffer.store import Buffer, stalled
 from relay.views import (
@@ -78,5 +79,6 @@ __all__ = [
     "StoredLetter",
     "TraceDelivery",
     "TracePlace",
+    "holder_of",
     "stalled",
 ]

@@ -4,6 +4,7 @@ One daemon a directory (flock), on a file system whose locks and shared memory c
 and with files that are still the ones we opened: commits into an unlinked file "succeed".
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -13,8 +14,9 @@ from pathlib import Path
 import structlog
 
 from relay.buffer.schema import sync_directory
-from relay.errors import BufferLocked, BufferUnavailable
+from relay.errors import BufferLocked, BufferUnavailable, BufferUnusable
 
+_DISK_TROUBLE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE})
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
     | {"fuse.sshfs", "lustre", "gfs2", "ocfs2", "beegfs", "davfs", "fuse.s3fs", "ncpfs", "coda"}
@@ -37,8 +39,8 @@ class Place:
     def enter(self) -> None:
         """Make the directory (0700) and lock it.
 
-        Raises BufferLocked when another process holds it, BufferUnavailable when it cannot be
-        made, is on a network file system or cannot be written.
+        Raises BufferLocked when another process holds it, BufferUnusable when it may not be
+        made or written or is on a network file system, BufferUnavailable when the disk fails.
         """
         try:
             is_new = not self.directory.exists()
@@ -47,13 +49,15 @@ class Place:
                 sync_directory(self.directory.parent)
             kind = file_system_type(self.directory)
             if kind in NETWORK_FILE_SYSTEMS:
-                raise BufferUnavailable(
+                raise BufferUnusable(
                     f"{self.directory} is on a network file system ({kind})",
                     hint="locks and shared memory fail there; set state_dir to a local disk",
                 )
             self._lock()
         except OSError as error:
-            raise BufferUnavailable(
+            # A full or broken disk may work at the next start; everything else is a setting.
+            kind_of_error = BufferUnavailable if error.errno in _DISK_TROUBLE else BufferUnusable
+            raise kind_of_error(
                 f"{self.directory} cannot be used: {error.strerror or error}",
                 hint="state_dir must be a directory that this user may write",
             ) from error
@@ -141,6 +145,19 @@ class Place:
         sync_directory(self.directory)
         log.error("buffer_file_set_aside", file=target.name)
         return target
+
+
+def holder_of(state_dir: Path) -> str:
+    """The pid of the otlp-relay that has this directory now; empty if none has, or none of us."""
+    try:
+        with (state_dir / "lock").open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read(32).decode("ascii", "replace").strip()
+    except OSError:
+        pass
+    return ""
 
 
 def time_label() -> str:

@@ -11,7 +11,7 @@ from relay.cli.options import config_option, json_option, printable
 from relay.config import Config
 from relay.config.load import load
 from relay.config.tables import one_line, problems_of
-from relay.errors import ConfigError
+from relay.errors import ConfigError, NoCredentials
 from relay.units import format_size
 
 EXIT_NOT_DONE = 1
@@ -24,10 +24,11 @@ def check_config(config_path: str | None, as_json: bool) -> None:
     """Read the configuration and show what it means. Needs no running daemon, changes nothing.
 
     Ends with 0 when the daemon could start with it, 1 when not. A destination that only lacks a
-    secret does not hinder the daemon: it is shown as blocked.
+    secret does not hinder the daemon: it is shown as blocked. Credentials of systemd are there
+    for the daemon alone: without them it is only warned.
     """
     try:
-        config = load(config_path, os.environ)
+        config = load(config_path, os.environ, forgiven=NoCredentials)
     except ConfigError as error:
         problems = problems_of(error)
         if as_json:

@@ -8,6 +8,7 @@ from typing import Any
 
 from relay.admin import token as admin_token
 from relay.errors import RelayError
+from relay.owners import hint_for
 
 
 class DaemonUnreachable(RelayError):
@@ -90,5 +91,5 @@ class DaemonClient:
         except PermissionError:
             raise DaemonUnreachable(
                 f"the admin token in {self.state_dir} is not readable for you",
-                hint="run this as the daemon's user, e.g. `sudo -u otlp-relay otlp-relay status`",
+                hint=hint_for(self.state_dir),
             ) from None

@@ -19,6 +19,7 @@ from relay.cli.options import config_option, json_option, load_or_exit, printabl
 from relay.cli.target import admin_client, ingest_address
 from relay.config import Config
 from relay.destinations.report import Report
+from relay.owners import hint_for
 
 NAME_OF_FLAGS: Final = "doctor"
 PORT_SECONDS: Final = 2.0
@@ -120,11 +121,13 @@ def look_at_state(config: Config) -> Finding:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        remedy = "run this as the daemon's user, such as `sudo -u otlp-relay otlp-relay doctor`"
+        if place == config.state_dir and place.is_dir():
+            remedy = hint_for(place)
         return Finding(
             "state",
             "failed",
-            f"{config.state_dir} cannot be written by this user: run this as the daemon's user, "
-            "such as `sudo -u otlp-relay otlp-relay doctor`, or set state_dir",
+            f"{config.state_dir} cannot be written by this user: {remedy}, or set state_dir",
         )
     made = "" if place == config.state_dir else ", made at the first start"
     return Finding("state", "ok", f"{config.state_dir}{made}")

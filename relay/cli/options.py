@@ -10,7 +10,7 @@ import click
 from relay.config import Config
 from relay.config.load import load
 from relay.config.tables import one_line, problems_of
-from relay.errors import ConfigError
+from relay.errors import ConfigError, SecretUnset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,9 +37,12 @@ def json_option(command: Command) -> Command:
 
 
 def load_or_exit(config_path: str | None) -> Config:
-    """The configuration; what is wrong with it goes to standard error, and the exit code is 1."""
+    """The configuration; what is wrong with it goes to standard error, and the exit code is 1.
+
+    Senders' tokens may be set for the daemon alone: a command does without them.
+    """
     try:
-        return load(config_path, os.environ)
+        return load(config_path, os.environ, forgiven=SecretUnset)
     except ConfigError as error:
         report(error)
         sys.exit(1)

@@ -70,6 +70,8 @@ def send_test_trace(config_path: str | None, as_json: bool, wait_seconds: float)
         posted = post(config)
         if posted.status != 200:
             report_refusal(posted, as_json)
+            for warning in config.warnings if posted.status in (401, 403) else ():
+                click.echo(f"otlp-relay: {warning}", err=True)
             sys.exit(1)
         found = follow(admin_client(config), posted, wait_seconds)
     except RelayError as error:

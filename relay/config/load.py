@@ -21,7 +21,8 @@ from relay.config.destinations import (
 )
 from relay.config.fields import ADMIN_KEYS, BUFFER_KEYS, ENRICH_KEYS, INGEST_KEYS, TOP_KEYS
 from relay.config.tables import ConfigProblems, Reading, read_table
-from relay.errors import ConfigError
+from relay.errors import ConfigError, SecretUnset
+from relay.owners import DENIED, hint_for
 from relay.secrets import Resolver, read_text
 
 SYSTEM_CONFIG: Final = Path("/etc/otlp-relay/relay.toml")
@@ -29,8 +30,16 @@ OURS: Final = "otlp-relay"
 _TABLES = ("ingest", "enrich", "buffer", "admin", "destinations")
 
 
-def load(path: str | Path | None, environ: Mapping[str, str]) -> Config:
+def load(
+    path: str | Path | None,
+    environ: Mapping[str, str],
+    *,
+    forgiven: type[SecretUnset] | None = None,
+) -> Config:
     """Read the configuration; without any file, the defaults and the saved destinations.
+
+    `forgiven` is what a command need not have, since only the daemon has it: such secrets of
+    `[ingest]` become warnings.
 
     Raises ConfigProblems, a ConfigError that lists all that is wrong, each with file, key, value
     and what would be right, and never with a secret's value.
@@ -39,6 +48,7 @@ def load(path: str | Path | None, environ: Mapping[str, str]) -> Config:
     folder = source.parent if source else _config_home(environ)
     reading = Reading(Resolver(environ, folder or Path("/")))
     raw = _read_toml(source, reading) if source else {}
+    reading.forgiven = forgiven
     config = _read_config(raw, source, folder, environ, reading)
     if reading.problems or config is None:
         raise ConfigProblems(reading.problems)
@@ -73,6 +83,8 @@ def _exists(path: Path) -> bool:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the path cannot be used"
         hint = "name another by --config"
+        if isinstance(error, PermissionError):
+            hint = f"{hint_for(path)}, or {hint}"
         raise ConfigProblems(
             [ConfigError(f"cannot be looked at: {reason}", source=str(path), hint=hint)]
         ) from None
@@ -98,7 +110,9 @@ def _read_toml(path: Path, reading: Reading) -> dict[str, Any]:
     try:
         text = read_text(path)
     except ConfigError as error:
-        reading.problems.append(ConfigError(f"cannot be read: {error.message}", source=source))
+        hint = hint_for(path) if error.message == DENIED else None
+        words = f"cannot be read: {error.message}"
+        reading.problems.append(ConfigError(words, source=source, hint=hint))
         return {}
     try:
         return tomllib.loads(text)
@@ -130,11 +144,16 @@ def _read_config(
     simple = {key: value for key, value in raw.items() if key not in _TABLES}
     top = read_table(simple, TOP_KEYS, "", where, reading, also_known=_TABLES)
     problems_before = len(reading.problems)
-    ingest = IngestConfig(**read_table(raw.get("ingest"), INGEST_KEYS, "ingest", where, reading))
+    unset: list[ConfigError] = []
+    ingest = IngestConfig(
+        **read_table(raw.get("ingest"), INGEST_KEYS, "ingest", where, reading, unset=unset)
+    )
     enrich = EnrichConfig(**read_table(raw.get("enrich"), ENRICH_KEYS, "enrich", where, reading))
     buffer = BufferConfig(**read_table(raw.get("buffer"), BUFFER_KEYS, "buffer", where, reading))
     admin = AdminConfig(**read_table(raw.get("admin"), ADMIN_KEYS, "admin", where, reading))
-    if len(reading.problems) == problems_before:  # else a default would be compared
+    reading.forgive_or_note(unset)
+    # Else a default would be compared.
+    if len(reading.problems) == problems_before and not unset:
         _check_listeners(ingest, admin, where, reading)
     if buffer.when_full != BufferConfig().when_full:
         reading.warnings.append(f"{where}: buffer.when_full: this version always refuses")
@@ -234,7 +253,9 @@ def _saved_destinations(folder: Path | None, reading: Reading) -> list[FoundDest
     except FileNotFoundError:
         return []
     except OSError as error:
-        reading.add(f"cannot be listed: {error.strerror}", "destinations_dir", str(folder))
+        hint = hint_for(folder) if isinstance(error, PermissionError) else None
+        words = f"cannot be listed: {error.strerror}"
+        reading.add(words, "destinations_dir", str(folder), hint=hint)
         return []
     found = []
     for name in names:

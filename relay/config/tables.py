@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.config.fields import Faults, Key
-from relay.errors import ConfigError, SecretUnset
+from relay.errors import ConfigError, RelayError, SecretUnset
 from relay.secrets import Resolver, has_reference
 
 
@@ -24,7 +24,7 @@ def problems_of(error: ConfigError) -> tuple[ConfigError, ...]:
     return error.problems if isinstance(error, ConfigProblems) else (error,)
 
 
-def one_line(problem: ConfigError) -> str:
+def one_line(problem: RelayError) -> str:
     """A problem with its hint in one line of text."""
     line = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
     return " ".join(line.split())
@@ -37,10 +37,19 @@ class Reading:
         self.resolver = resolver
         self.problems: list[ConfigError] = []
         self.warnings: list[str] = []
+        self.forgiven: type[SecretUnset] | None = None
 
     def add(self, message: str, key: str, source: str, *, hint: str | None = None) -> None:
         """Note a problem."""
         self.problems.append(ConfigError(message, key=key, source=source, hint=hint))
+
+    def forgive_or_note(self, unset: Iterable[ConfigError]) -> None:
+        """Secrets that have no value here: problems, or warnings where that is forgiven."""
+        for problem in unset:
+            if self.forgiven is not None and isinstance(problem, self.forgiven):
+                self.warnings.append(f"{problem.message}; only the daemon may have it")
+            else:
+                self.problems.append(problem)
 
     def warn_if_exposed(self, path: Path, what: str) -> None:
         """Warn where everybody on this host can read the secret that stands in this file."""
@@ -92,15 +101,21 @@ def read_table(
         try:
             fields[keys[name].field] = keys[name].read(value, reading.resolver)
         except SecretUnset as error:
-            located = SecretUnset(error.message, key=key, source=source, hint=error.hint)
-            (reading.problems if unset is None else unset).append(located)
+            (reading.problems if unset is None else unset).append(_located(error, key, source))
         except Faults as faults:
             for entry, fault in faults.entries:
                 inner = f"{key}{entry}" if entry.startswith("[") else f"{key}.{entry}"
+                if isinstance(fault, SecretUnset) and unset is not None:
+                    unset.append(_located(fault, printable(inner), source))
+                    continue
                 reading.add(fault.message, printable(inner), source, hint=fault.hint)
         except ConfigError as error:
             reading.add(error.message, key, source, hint=error.hint)
     return fields
+
+
+def _located(error: SecretUnset, key: str, source: str) -> SecretUnset:
+    return type(error)(error.message, key=key, source=source, hint=error.hint)
 
 
 def _nearest(name: str, known: list[str]) -> str:

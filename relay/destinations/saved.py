@@ -23,6 +23,7 @@ import tomli_w
 
 from relay.config.destinations import NAME
 from relay.errors import ConfigError, RelayError
+from relay.owners import account_of, hint_for
 from relay.secrets import read_text
 
 MARKER: Final = "# Saved by `otlp-relay destination`"
@@ -90,7 +91,7 @@ def save(
             refuse_taken(path, may_replace=may_replace)
             _put(directory, path.name, content)
     except OSError as error:
-        raise NotSaved(f"{path} cannot be written: {error.strerror}") from None
+        raise _refused(path, "written", error) from None
     return path
 
 
@@ -119,7 +120,12 @@ def delete(path: Path) -> None:
             os.unlink(path.name, dir_fd=directory)
             os.fsync(directory)
     except OSError as error:
-        raise NotSaved(f"{path} cannot be deleted: {error.strerror}") from None
+        raise _refused(path, "deleted", error) from None
+
+
+def _refused(path: Path, done: str, error: OSError) -> NotSaved:
+    hint = hint_for(path) if isinstance(error, PermissionError) else None
+    return NotSaved(f"{path} cannot be {done}: {error.strerror}", hint=hint)
 
 
 def _put(directory: int, name: str, content: bytes) -> None:
@@ -172,7 +178,8 @@ def _give_to_owner_of(directory: int, made: int) -> None:
     elif wanted.st_uid != actual.st_uid:
         raise NotSaved(
             "the folder belongs to another user, who could not read what is saved in it",
-            hint="run this as that user, e.g. `sudo -u otlp-relay otlp-relay destination …`",
+            hint="run this as that user: "
+            f"`sudo -u {account_of(wanted.st_uid, wanted.st_gid, 0)} otlp-relay destination …`",
         )
 
 

@@ -119,6 +119,16 @@ def test_second_daemon_on_one_state_directory_is_refused_and_says_who_holds_it(
         assert str(first.process.pid) in shown.stderr
 
 
+def test_second_daemon_of_one_configuration_is_told_about_the_first(tmp_path: Path) -> None:
+    with Relay(tmp_path) as first:
+        shown = first.run("serve")
+
+        assert first.process is not None
+        assert shown.returncode == 2
+        assert f"127.0.0.1:{first.ingest_port} is taken" in shown.stderr
+        assert f"already (pid {first.process.pid}): stop it first" in shown.stderr
+
+
 def test_sighup_takes_up_a_new_token_without_losing_a_span(tmp_path: Path) -> None:
     with MockCollector(required_headers={"Authorization": "Bearer right"}) as upstream:
         token = tmp_path / "token"

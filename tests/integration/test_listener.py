@@ -49,6 +49,14 @@ async def hello(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"hello"})
 
 
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def assert_closed_for(edge: Edge, limit: str) -> None:
     assert edge.counters.connections_closed == {limit: 1}
     assert edge.counters.requests == {}
@@ -322,6 +330,46 @@ def test_stop_answers_what_is_in_flight_and_closes_the_rest(run: Run) -> None:
         assert busy.read().status == 200
         stopped.result(PATIENCE_SECONDS)
         assert busy.is_closed()
+        edge.listening.served.result(PATIENCE_SECONDS)
+
+
+def test_stop_answers_requests_that_are_on_their_way(run: Run) -> None:
+    """Closing a connection just then would be a reset for its sender."""
+    with run(parting_seconds=PATIENCE_SECONDS) as edge:
+        with edge.connect() as fresh, edge.connect() as idle, edge.connect() as halfway:
+            idle.ask(post())
+            halfway.send(post()[:20])
+            wait_until(lambda: edge.listening.listener.open_connections == 3)
+            stopped = edge.listening.begin_stop(600.0)
+            wait_until(lambda: not is_listening(edge.listening.port))
+            replies = [fresh.ask(post()), idle.ask(post()), halfway.send(post()[20:]).read()]
+
+            assert [reply.status for reply in replies] == [200] * 3
+            assert [reply.headers["connection"] for reply in replies] == ["close"] * 3
+            assert fresh.is_closed()
+            stopped.result(PATIENCE_SECONDS)
+
+
+def test_stop_answers_a_connection_that_the_kernel_took_just_before() -> None:
+    """Only uvloop takes it then: asyncio leaves it to the kernel."""
+    connected = threading.Event()
+
+    with running_edge(use_uvloop=True, limits=Limits(**FAST)) as edge:
+
+        async def stop_with_a_connection_in_the_queue() -> None:
+            task = asyncio.get_running_loop().create_task(edge.listening.listener.stop(600.0))
+            stopping.append(task)
+            connected.wait(PATIENCE_SECONDS)  # the loop is held: nobody accepts meanwhile
+
+        stopping: list[asyncio.Task[None]] = []
+        held = edge.listening.portal.start_task_soon(stop_with_a_connection_in_the_queue)
+        wait_until(lambda: bool(stopping))
+        with edge.connect() as client:
+            client.send(post())
+            connected.set()
+            held.result(PATIENCE_SECONDS)
+
+            assert client.read().status == 200
         edge.listening.served.result(PATIENCE_SECONDS)
 
 

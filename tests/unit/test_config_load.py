@@ -7,7 +7,8 @@ import pytest
 from relay.config import Config, ListenAddress
 from relay.config import load as config_load
 from relay.config.load import load
-from relay.errors import ConfigError
+from relay.errors import ConfigError, NoCredentials, SecretUnset
+from relay.owners import hint_for
 
 ENDPOINT = 'endpoint = "https://up.example/v1/traces"\n'
 UP = f"[destinations.up]\n{ENDPOINT}"
@@ -170,7 +171,8 @@ def test_file_without_permission_is_an_error(place: Place, monkeypatch: pytest.M
     # Not by the file's mode: tests may run as root, who may read everything.
     monkeypatch.setattr(os, "open", refuse)
 
-    assert place.problems() == [f"{place.file}: cannot be read: Permission denied"]
+    expected = f"{place.file}: cannot be read: Permission denied ({hint_for(place.file)})"
+    assert place.problems() == [expected]
 
 
 def test_folder_without_permission_is_an_error(
@@ -450,3 +452,44 @@ def test_secret_in_a_file_for_everybody_is_warned_of(
 
     assert bool(warnings) is is_warned
     assert all(str(place.file) in warning and "s3cr3t" not in warning for warning in warnings)
+
+
+TOKENS_OF_THE_DAEMON = """
+[ingest]
+listen = "0.0.0.0:4318"
+tokens = ["${credential:ingest-token}", "${env:OTHER}"]
+"""
+
+
+def test_command_does_without_the_tokens_that_only_the_daemon_has(place: Place) -> None:
+    place.write(TOKENS_OF_THE_DAEMON)
+    config = load(place.file, place.environ, forgiven=SecretUnset)
+
+    assert config.ingest.tokens == ()
+    assert len(config.warnings) == 2
+    assert "ingest.tokens[0]: secret ${credential:ingest-token} is not set" in config.warnings[0]
+
+
+def test_daemon_does_not_do_without_its_tokens(place: Place) -> None:
+    problems = place.problems(TOKENS_OF_THE_DAEMON)
+
+    assert len(problems) == 2
+    assert "LoadCredential=ingest-token:PATH" in problems[0]
+
+
+def test_only_the_kind_of_secret_that_is_forgiven_is(place: Place) -> None:
+    place.write(TOKENS_OF_THE_DAEMON)
+    with pytest.raises(ConfigError) as error:
+        load(place.file, place.environ, forgiven=NoCredentials)
+
+    assert "OTHER" in str(error.value)
+    assert "credential" not in str(error.value)
+
+
+def test_credential_that_is_absent_tells_what_the_unit_lacks(place: Place, tmp_path: Path) -> None:
+    (problem,) = place.problems(
+        '[ingest]\ntokens = ["${credential:ingest-token}"]', CREDENTIALS_DIRECTORY=str(tmp_path)
+    )
+
+    assert "No such file" in problem
+    assert "add LoadCredential=ingest-token:PATH to the unit and restart it" in problem
