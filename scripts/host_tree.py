@@ -49,6 +49,22 @@ from {module} import main
 if __name__ == "__main__":  # not in a process that multiprocessing spawns
     main(prog_name="{command}")
 """
+PACKAGED_HEAD = """\
+# otlp-relay: every option with its default. Take the # away where you want something else, then
+# `sudo -u otlp-relay otlp-relay check-config` and `sudo systemctl reload otlp-relay`.
+# /opt/otlp-relay/doc explains each option.
+"""
+PACKAGED_LINES = {
+    '#state_dir = "/var/lib/otlp-relay"\n': 'state_dir = "/var/lib/otlp-relay"\n',
+    """\
+# A destination each file NAME.toml; beside this file by default.
+#destinations_dir = "destinations.d"
+""": """\
+# A destination each file NAME.toml: `otlp-relay destination add` saves them here. Beside this file,
+# which is the default elsewhere, the service must not write.
+destinations_dir = "/var/lib/otlp-relay/destinations.d"
+""",
+}
 
 
 class HostPython(NamedTuple):
@@ -108,7 +124,7 @@ def make(python: HostPython, prefix: Path, destination: Path) -> None:
     (doc / "relay.toml").write_text(packaged_config())
     compile_all(python, home, destination)
     set_modes(home)
-    refuse_traces_of_this_machine(home, [str(ROOT), str(destination), tempfile.gettempdir() + "/tmp"])
+    refuse_traces_of_this_machine(home, [str(ROOT), str(destination), scratch])
 
 
 def install_packages(python: HostPython, packages: Path, scratch: Path) -> None:
@@ -163,23 +179,11 @@ def make_environment(python: HostPython, prefix: Path, home: Path) -> None:
 def packaged_config() -> str:
     """The example, with what a service of the host needs: its folders, and how it is changed."""
     text = (ROOT / "systemd" / "relay.toml.example").read_text()
-    changes = {
-        "# otlp-relay: every option with its default. Copy to /etc/otlp-relay/relay.toml (or to\n"
-        "# ~/.config/otlp-relay/relay.toml), take the # away where you want something else, and run\n"
-        "# `otlp-relay check-config`. docs/configuration.md explains each option.\n": (
-            "# otlp-relay: every option with its default. Take the # away where you want something\n"
-            "# else, then: `sudo -u otlp-relay otlp-relay check-config`, and\n"
-            "# `sudo systemctl reload otlp-relay`. /opt/otlp-relay/doc explains each option.\n"
-        ),
-        '#state_dir = "/var/lib/otlp-relay"\n': 'state_dir = "/var/lib/otlp-relay"\n',
-        "# A destination each file NAME.toml; beside this file by default.\n"
-        '#destinations_dir = "destinations.d"\n': (
-            "# A destination each file NAME.toml: `otlp-relay destination add` saves them here. Beside\n"
-            "# this file, which is the default elsewhere, the service must not write.\n"
-            'destinations_dir = "/var/lib/otlp-relay/destinations.d"\n'
-        ),
-    }
-    for old, new in changes.items():
+    head, _, options = text.partition("#\n# Lines ")
+    if "Copy to /etc/otlp-relay/relay.toml" not in head:
+        sys.exit("systemd/relay.toml.example has changed: its first lines are not those known here")
+    text = f"{PACKAGED_HEAD}#\n# Lines {options}"
+    for old, new in PACKAGED_LINES.items():
         if text.count(old) != 1:
             sys.exit(f"systemd/relay.toml.example has changed: it no longer has\n{old}")
         text = text.replace(old, new)

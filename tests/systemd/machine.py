@@ -19,6 +19,7 @@ from tests.relay_process import eventually
 
 BOOT_SECONDS = 60.0
 COMMAND_SECONDS = 120.0
+NAME = "relay-test"
 INSIDE = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -45,6 +46,8 @@ class Machine:
         self._folder.mkdir()
         copy = ["cp", "--archive", "--reflink=auto", str(self._cached), str(self.root)]
         subprocess.run(copy, check=True)
+        self.path("/etc/hostname").write_text(f"{NAME}\n")
+        self.path("/etc/hosts").write_text(f"127.0.0.1 localhost {NAME}\n::1 localhost\n")
         (self._folder / "shared").mkdir()
         try:
             return self.boot()
@@ -70,7 +73,7 @@ class Machine:
             "--keep-unit",
             "--boot",
             "--console=pipe",
-            "--machine=relay-test",
+            f"--machine={NAME}",
             f"--bind-ro={self.shared}:/shared",
         ]
         with self._console.open("ab") as console:
@@ -168,5 +171,3 @@ def installed(machine: Machine, deb: Path) -> str:
     (machine.shared / deb.name).chmod(0o644)
     done = machine.run("apt-get", "install", "--quiet", "--yes", f"/shared/{deb.name}")
     return done.stdout + done.stderr
-
-

@@ -34,7 +34,9 @@ class Service:
         """As the package leaves it, with nothing kept, and running."""
         machine = self.machine
         machine.run("systemctl", "stop", SOCKET, SERVICE)
-        machine.sh(f"find {STATE} {CREDENTIALS} -mindepth 1 -delete; rm -rf {DROP_INS}/otlp-relay*.d")
+        machine.sh(
+            f"find {STATE} {CREDENTIALS} -mindepth 1 -delete; rm -rf {DROP_INS}/otlp-relay*.d"
+        )
         machine.path(CONFIG).write_text(self._packaged)
         self.reload_units()
         machine.run("systemctl", "reset-failed")

@@ -61,16 +61,20 @@ def test_install_again_and_uninstall(host: Machine) -> None:
 
     said = host.run("/shared/checkout/scripts/install", "uninstall").stdout
 
-    assert CONFIG.rpartition("/")[0] in said and STATE in said
+    assert CONFIG.rpartition("/")[0] in said
+    assert STATE in said
     assert host.path(CONFIG).read_text() == config
     assert host.path(f"{STATE}/relay.db").exists()
-    left = host.sh("find / -xdev -name '*otlp-relay*' -not -path '/shared/*' -not -path '/var/log/*'")
+    left = host.sh(
+        "find / -xdev -name '*otlp-relay*' -not -path '/shared/*' -not -path '/var/log/*'"
+    )
     assert set(left.split()) == {CONFIG.rpartition("/")[0], STATE}
     listed = host.run("systemctl", "list-unit-files", "--no-legend", "otlp-relay*", check=False)
     assert listed.stdout == ""
 
 
 def test_install_refuses_beside_the_package(host: Machine, debs: tuple[Path, Path]) -> None:
+    host.sh(f"rm -rf {CONFIG.rpartition('/')[0]} {STATE}")  # as uninstall says
     installed(host, debs[0])
     for words in (("install", "/usr/bin/python3", "/shared/tree"), ("uninstall",)):
         done = host.run("/shared/checkout/scripts/install", *words, check=False)

@@ -97,9 +97,7 @@ def check_fresh_install(machine: Machine, deb: Path) -> None:
     machine.run("otlp-relay", "check-config")
 
 
-def check_upgrade_under_load(
-    machine: Machine, deb: Path, service: Service, kept: set[str]
-) -> None:
+def check_upgrade_under_load(machine: Machine, deb: Path, service: Service, kept: set[str]) -> None:
     """No sender is refused; what was kept is kept, and so is the configuration."""
     old, pid = version_of(machine), service.pid
     with Sender() as sender:

@@ -50,6 +50,8 @@ def test_a_user_runs_it_without_root(machine: Machine, user: dict[str, str]) -> 
     done = as_user("systemd-analyze", "--user", "verify", unit, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
+    # A file of one's own, if an empty one: else the configuration of the host counts.
+    as_user("sh", "-c", "mkdir -p ~/.config/otlp-relay; touch ~/.config/otlp-relay/relay.toml")
     as_user("systemctl", "--user", "enable", "--now", "otlp-relay")
     with MockCollector() as upstream:
         as_user("otlp-relay", "destination", "add", "mock", "--endpoint", upstream.endpoint)
