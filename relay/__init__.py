@@ -11,7 +11,8 @@ A span's way, and the file where each step lives::
                 read ─▶ batch ─▶ POST with headers ─▶ outcome ─▶ done | wait | blocked
 
 The way in is `pipeline.py`, one function. The way out is `deliver/courier.py`, one loop. Life is
-`daemon.py`, two nested task groups. Read these three and you know the whole.
+`daemon.py`, two nested task groups. Read these three and you know the whole. What the service
+manager hears of it is `service.py`, the sockets that it may give are `activation.py`.
 
 Imports go down only: cli → daemon → pipeline → (ingest, check, enrich, buffer, deliver,
 destinations, admin) → (otlp, listener, counters, logs, notify) → (config, records, errors, …).

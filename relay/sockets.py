@@ -13,7 +13,7 @@ from typing import Final
 
 from relay.errors import ConfigError
 
-BACKLOG: Final = 2048
+BACKLOG: Final = 4096  # as many as the listener keeps open; the kernel takes its somaxconn at most
 _PORT_TRIES: Final = 16
 
 

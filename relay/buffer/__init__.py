@@ -57,7 +57,8 @@ a file that was set aside `Writer._replace`.
 from relay.buffer.backlog import Backlog
 from relay.buffer.place import holder_of
 from relay.buffer.settings import BufferSettings
-from relay.buffer.store import Buffer, stalled
+from relay.buffer.store import Buffer
+from relay.buffer.waiting import stalled
 from relay.views import (
     BacklogStatistics,
     BufferStatistics,

@@ -257,6 +257,13 @@ class Backlog:
         self._owed = owed.subtract(self._owed, ranges)
         self._log.moved(self)
 
+    def readmitted(self, item: OwedRange, sums: Totals) -> None:
+        """Rows were committed that are owed to this destination by name, and not to every one."""
+        if self._owed and self._owed[-1].end is None:
+            self.rows_added(sums)
+        else:
+            self.owe((item,), sums)
+
     def restart_after(self, last_row: int) -> None:
         """The file was replaced: what it owed lies in the old one; rows to come are owed."""
         self._owed, self._in_flight = owed.open_from(last_row + 1), ()

@@ -62,6 +62,12 @@ class Housekeeping:
         if has_moves:
             self._expire_due_ns = 0  # ranges moved: look again what may go
 
+    def note_job(self, file: LogFile, need_bytes: int) -> None:
+        """A job was committed: anything may have come or gone."""
+        self.note_commit(need_bytes, has_moves=True)
+        self._oldest_is_known = False
+        self.space.measure(file.connection)
+
     def reload(self, settings: BufferSettings) -> None:
         """Hold to these from now on."""
         self._settings = settings

@@ -5,8 +5,10 @@ came back, so a transaction that failed leaves no trace in either place.
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import apsw
 import structlog
@@ -28,6 +30,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"
 _NO_ROWS = Totals()
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,60 @@ class LogFile:
                 return int(found)
         return 0
 
+    def work(self, run: Callable[["LogFile"], Result]) -> Result:
+        """`run` in one transaction. Raises what it raises and what SQLite raises; then nothing of
+        it is on disk (unless the very fsync failed), nor in memory here.
+        """
+        held = (self.last_row, self.totals, self.gone, self.destinations, self._last_delivery)
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = run(self)
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.last_row, self.totals, self.gone, self.destinations, self._last_delivery = held
+            self._roll_back()
+            raise
+        return result
+
+    def readmit(self, group: Group, owed_to: frozenset[str], *, now_ns: int) -> None:
+        """Rows that come again, owed to the destinations `owed_to` alone. For `work`."""
+        self._insert(group, now_ns)
+        if not group.rows:
+            return
+        self.last_row, self.totals = group.rows[-1].id, group.totals
+        for name, found in self.destinations.items():
+            ranges = owed.only_if(found.ranges, group.range, is_owed=name in owed_to)
+            if ranges != found.ranges:
+                self.write_destination(name, replace(found, ranges=ranges))
+
+    def write_destination(self, name: str, state: Persisted) -> None:
+        """Put `state` in the place of what is known of `name`. For `work`."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO destinations VALUES (?,?,?)",
+            (name, int(state.is_paused), owed.encode(state.ranges)),
+        )
+        self.destinations = {**self.destinations, name: state}
+
+    def tally(self, name: str, more: int) -> None:
+        """Add to a count that outlives this process. For `work`, or inside a transaction."""
+        self.connection.execute(
+            "INSERT INTO tallies VALUES (?,?) ON CONFLICT DO UPDATE SET value = value + ?",
+            (name, more, more),
+        )
+
+    def tallies(self) -> dict[str, int]:
+        """Every count that outlives this process, by name."""
+        return dict(fetch(self.connection, "SELECT name, value FROM tallies"))
+
+    def _insert(self, group: Group, now_ns: int) -> None:
+        execute = self.connection.execute
+        for columns in group.rows:
+            execute(_INSERT_ROW, columns)
+        for trace_ids in group.traces:
+            execute(_INSERT_TRACES, trace_ids)
+        if group.letters:
+            self.letters.add(group.letters, now_ns=now_ns)
+
     def commit(self, group: Group | None, moves: dict[str, Move], *, now_ns: int) -> None:
         """Write `group` and `moves` in one transaction. Raises what SQLite raises; then nothing
         of it is on disk, unless the very fsync failed.
@@ -148,12 +205,7 @@ class LogFile:
         execute("BEGIN IMMEDIATE")
         try:
             if group is not None:
-                for columns in group.rows:
-                    execute(_INSERT_ROW, columns)
-                for trace_ids in group.traces:
-                    execute(_INSERT_TRACES, trace_ids)
-                if group.letters:
-                    self.letters.add(group.letters, now_ns=now_ns)
+                self._insert(group, now_ns)
             elif not moves:
                 # A probe after trouble: a commit that writes nothing would prove nothing, and an
                 # UPDATE to the same values writes nothing. This pragma always writes page 1.

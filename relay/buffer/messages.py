@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from relay.buffer.jobs import Job
 from relay.buffer.rows import Group
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Totals
@@ -56,11 +57,19 @@ class Reload:
     settings: BufferSettings
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A transaction of its own; `answer` gets what the job returns."""
+
+    job: Job[Any]
+    answer: Answer
+
+
 class Stop:
     """Commit what waits, write back the WAL and end."""
 
 
-Message = Append | Flush | Corrupt | Reload | Stop
+Message = Append | Flush | Corrupt | Reload | Work | Stop
 
 
 class Events(Protocol):
@@ -77,6 +86,14 @@ class Events(Protocol):
 
     def refused(self, answers: list[Answer], error: BufferError_) -> None:
         """Nothing of these was kept."""
+        ...
+
+    def worked(self, work: Work, result: Any) -> None:
+        """The job is committed, and returned `result`."""
+        ...
+
+    def failed(self, work: Work, error: Exception) -> None:
+        """Nothing of the job is on disk."""
         ...
 
     def done(self, answers: list[Answer]) -> None:

@@ -70,6 +70,11 @@ def _without(item: OwedRange, hole: OwedRange) -> list[OwedRange]:
     return parts
 
 
+def only_if(ranges: Ranges, item: OwedRange, *, is_owed: bool) -> Ranges:
+    """`ranges` with `item` wholly in it, or without any of it."""
+    return union((*ranges, item)) if is_owed else subtract(ranges, (item,))
+
+
 def clip(ranges: Ranges, last_row: int) -> Ranges:
     """What of `ranges` exists when `last_row` is the newest row: every end is a place."""
     end = Position(last_row + 1)

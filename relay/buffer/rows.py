@@ -21,7 +21,9 @@ from relay.records import (
     BodyFlag,
     DeadLetter,
     Encoding,
+    OwedRange,
     Piece,
+    Position,
     Request,
     Signal,
     StoredRow,
@@ -130,6 +132,20 @@ class Group:
     letters: list[DeadLetter] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)  # after its last row
     need_bytes: int = 0  # on disk, about
+
+    @property
+    def range(self) -> OwedRange:
+        """All of its rows; there must be one."""
+        return OwedRange(Position(self.rows[0].id), Position(self.rows[-1].id + 1))
+
+    @property
+    def sums(self) -> Totals:
+        """Over its rows."""
+        return Totals(
+            len(self.rows),
+            sum(row.spans for row in self.stored),
+            sum(len(row.body) for row in self.stored),
+        )
 
 
 def _drafts(requests: Iterable[Request], row_bytes: int) -> list[_Draft]:

@@ -1,7 +1,7 @@
 """A path in, a connection to the buffer's file out: schema, pragmas, and whose file it is.
 
-`user_version` is the schema's number. Version 1 is drawn below; a change that a reader of
-version 1 would misread needs a new number and a migration that is O(1).
+`user_version` is the schema's number, and below is what each added to the one before; a change
+that an older version would misread needs a new number and a migration that is O(1).
 """
 
 import os
@@ -13,7 +13,7 @@ import apsw
 
 from relay.buffer.settings import BufferSettings
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x4F54524C  # "OTRL"
 PAGE_BYTES: Final = 4096
 SYNCHRONOUS: Final[dict[str, int]] = {"full": 2, "normal": 1}
@@ -37,7 +37,7 @@ CORRUPT_ERRORS: Final = (apsw.CorruptError, apsw.NotADBError)
 # rows_before, spans_before, bytes_before: sums over all rows ever written before this one; the
 # sum over any run of rows is a difference of two look-ups, however long the backlog.
 # traces: a row's distinct trace ids, 16 bytes each, in the order of its parts.
-_TABLES: Final = """
+_VERSION_1: Final = """
 CREATE TABLE rows (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     received_ns INTEGER NOT NULL,
@@ -102,6 +102,26 @@ CREATE TABLE totals (
 );
 INSERT INTO totals VALUES (1, 0, 0, 0, 0, 0, 0);
 """
+# history: what `where` tells of a row whose data has gone; its ids stay in traces, and what became
+# of it in deliveries. tallies: counts that outlive a restart, by name, such as evicted:NAME.
+# salvages: files set aside that are being read back; done is 1 when all that can be read is back.
+_VERSION_2: Final = """
+CREATE TABLE history (
+    row INTEGER PRIMARY KEY,
+    received_ns INTEGER NOT NULL,
+    encoding INTEGER NOT NULL,
+    spans INTEGER NOT NULL,
+    parts BLOB NOT NULL
+);
+CREATE TABLE tallies (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE salvages (
+    file TEXT PRIMARY KEY,
+    last_row INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    state BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+_STEPS: Final = (_VERSION_1, _VERSION_2)
 
 
 def fetch(
@@ -141,6 +161,8 @@ def open_writer(
         connection.set_busy_timeout(2000)
         if connection.pragma("user_version") == 0:
             _create_schema(connection, floor)
+        elif connection.pragma("application_id") == APPLICATION_ID:
+            _migrate(connection)
         connection.pragma("secure_delete", 0)
         connection.pragma("synchronous", SYNCHRONOUS[settings.sync])
         connection.wal_autocheckpoint(0)
@@ -181,7 +203,8 @@ def _create_schema(connection: apsw.Connection, floor: int) -> None:
     connection.pragma("synchronous", SYNCHRONOUS["full"])
     # One transaction: a crash leaves either no schema or all of it, the number included.
     with connection:
-        connection.execute(_TABLES)
+        for step in _STEPS:
+            connection.execute(step)
         if floor > 1:
             connection.execute(
                 "INSERT INTO sqlite_sequence (name, seq) VALUES ('rows', ?)", (floor - 1,)
@@ -189,6 +212,17 @@ def _create_schema(connection: apsw.Connection, floor: int) -> None:
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", SCHEMA_VERSION)
     sync_directory(Path(connection.filename).parent)
+
+
+def _migrate(connection: apsw.Connection) -> None:
+    """Add what the file's version lacks: tables only, so it takes as long for any size of file."""
+    version = connection.pragma("user_version")
+    if version >= SCHEMA_VERSION:
+        return
+    with connection:
+        for step in _STEPS[version:]:
+            connection.execute(step)
+        connection.pragma("user_version", SCHEMA_VERSION)
 
 
 def _create_private(path: Path) -> None:

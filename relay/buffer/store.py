@@ -14,11 +14,13 @@ from typing import Any, Literal, cast
 
 import anyio
 import anyio.to_thread
+import apsw
 
 from relay.buffer import owed, reader, traces
 from relay.buffer.asking import Asking
 from relay.buffer.backlog import Backlog
-from relay.buffer.messages import Answer, Append, Flush, Reload, Stop
+from relay.buffer.jobs import Job, Result
+from relay.buffer.messages import Answer, Append, Flush, Reload, Stop, Work
 from relay.buffer.moves import PendingMoves
 from relay.buffer.place import Place
 from relay.buffer.reader import Budget, Chunk, Reader
@@ -27,7 +29,7 @@ from relay.buffer.schema import DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.tail import Tail
 from relay.buffer.values import Loaded, Totals
-from relay.buffer.waiting import Waiting
+from relay.buffer.waiting import Waiting, stalled
 from relay.buffer.writer import Writer
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull, BufferUnavailable
@@ -159,17 +161,29 @@ class Buffer:
         self.must_be_open()
         if self._writer.is_full:
             raise BufferFull
-        stalled_seconds = self._busy_seconds()
-        if stalled_seconds > self.settings.stall_seconds:
-            raise BufferUnavailable(stalled(stalled_seconds))
+        if self._writer.busy_seconds > self.settings.stall_seconds:
+            raise BufferUnavailable(stalled(self._writer.busy_seconds))
         answer = self.bind().create_future()
         size = sum(len(piece.body) for piece in request.pieces)
         self._writer.put(Append(request, size, answer))
         await self._waiting.wait(answer)
 
-    def _busy_seconds(self) -> float:
-        since = self._writer.busy_since
-        return time.monotonic() - since if since is not None else 0.0
+    async def work(self, job: Job[Result]) -> Result:
+        """What `job` returned: one transaction in the writer's thread, committed and synced.
+
+        Raises BufferFull, BufferUnavailable, and what the job raises; then nothing of it was done.
+        """
+        self.must_be_open()
+        answer: asyncio.Future[Result] = self.bind().create_future()
+        self._writer.put(Work(job, answer))
+        return await answer
+
+    async def ask(self, question: Callable[[apsw.Connection], Result]) -> Result:
+        """The answer of the disk: one short statement or few, in the reader's thread.
+
+        Raises BufferUnavailable for whatever the disk says, and what `question` raises.
+        """
+        return await self._asking.ask(question)
 
     def must_be_open(self) -> None:
         """Raise BufferUnavailable when nothing can be asked or kept any more."""
@@ -209,7 +223,7 @@ class Buffer:
         """The buffer at this moment; three system calls, no waiting."""
         writer = self._writer
         published = writer.published
-        stalled_seconds = self._busy_seconds()
+        stalled_seconds = writer.busy_seconds
         is_stalled = stalled_seconds > self.settings.stall_seconds
         try:
             wal_bytes, free_bytes = self._place.wal_bytes(), self._place.free_bytes()
@@ -353,6 +367,14 @@ class Buffer:
         if answers:
             self.post(self._on_refused, answers, error)
 
+    def worked(self, work: Work, result: Any) -> None:
+        """Called in the writer's thread."""
+        self.post(self._on_worked, work, result)
+
+    def failed(self, work: Work, error: Exception) -> None:
+        """Called in the writer's thread."""
+        self.post(self._on_failed, work, error)
+
     def done(self, answers: list[Answer]) -> None:
         """Called in the writer's thread."""
         if answers:
@@ -373,13 +395,8 @@ class Buffer:
             self.post(self._ended.set)
 
     def _on_committed(self, appends: list[Append], group: Group) -> None:
-        sums = Totals(
-            len(group.rows),
-            sum(row.spans for row in group.stored),
-            sum(len(row.body) for row in group.stored),
-        )
         if group.stored:
-            self._on_rows(group.stored[-1].row, sums, group.stored)
+            self._on_rows(group.stored[-1].row, group.sums, group.stored)
         for letter in group.letters:
             self._counters.dead_letters[letter.reason] += 1
         for append in appends:
@@ -392,6 +409,33 @@ class Buffer:
             self._tail.add(row)
         for backlog in self._backlogs.values():
             backlog.rows_added(sums)
+
+    def readmitted(self, group: Group, owed_to: frozenset[str]) -> None:
+        """Rows came again, owed to `owed_to` alone (`jobs.Landing`)."""
+        if not group.rows:
+            return
+        # Before `last_row` tells of them: until then nobody can have taken any.
+        for name, backlog in self._backlogs.items():
+            if name not in owed_to:
+                backlog.skip((group.range,))
+        self.last_row = max(self.last_row, group.rows[-1].id)
+        for row in group.stored:
+            self._tail.add(row)
+        for name, backlog in self._backlogs.items():
+            if name in owed_to:
+                backlog.readmitted(group.range, group.sums)
+
+    def _on_worked(self, work: Work, result: Any) -> None:
+        work.job.landed(self)
+        answer = cast("asyncio.Future[Any]", work.answer)
+        if not answer.done():
+            answer.set_result(result)
+
+    @staticmethod
+    def _on_failed(work: Work, error: Exception) -> None:
+        answer = cast("asyncio.Future[Any]", work.answer)
+        if not answer.done():
+            answer.set_exception(error)
 
     @staticmethod
     def _on_refused(answers: list[Answer], error: BufferError_) -> None:
@@ -434,8 +478,3 @@ class Buffer:
             loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             return  # the loop has ended: so have all who waited
-
-
-def stalled(seconds: float) -> str:
-    """The sentence for senders, `/readyz` and the status line."""
-    return f"the disk has not finished a write for {seconds:.0f} s"

@@ -46,3 +46,8 @@ class Waiting:
         self._is_looking = bool(self._since)
         if self._is_looking:
             loop.call_later(_LOOK_SECONDS, self._look, loop)
+
+
+def stalled(seconds: float) -> str:
+    """The sentence for senders, `/readyz` and the status line."""
+    return f"the disk has not finished a write for {seconds:.0f} s"

@@ -25,6 +25,7 @@ from relay.buffer.messages import (
     Message,
     Published,
     Reload,
+    Work,
 )
 from relay.buffer.moves import PendingMoves
 from relay.buffer.place import Place, time_label
@@ -33,7 +34,7 @@ from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Loaded, Totals
 from relay.counters import Counters
-from relay.errors import BufferFull, BufferUnavailable
+from relay.errors import BufferFull, BufferUnavailable, RelayError
 from relay.records import DeadLetter
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -84,7 +85,7 @@ class Writer:
         self.is_full = False
         self.last_error = ""
         self.last_commit_seconds = 0.0
-        self.busy_since: float | None = None  # monotonic; while the disk has something to do
+        self._busy_since: float | None = None  # monotonic; while the disk has something to do
 
     # -- the loop's side ----------------------------------------------------------------------
 
@@ -106,6 +107,12 @@ class Writer:
         """Wait until the thread has ended."""
         if self._thread.ident is not None:
             self._thread.join()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the disk has kept the thread by now, else 0.0."""
+        since = self._busy_since
+        return time.monotonic() - since if since is not None else 0.0
 
     # -- the thread ---------------------------------------------------------------------------
 
@@ -129,7 +136,7 @@ class Writer:
         # In hand is what a turn had taken when it ended early; who was answered is not hurt.
         answers = self._in_hand
         while (message := self._next(0.0)) is not None:
-            if isinstance(message, Append | Flush | Corrupt) and message.answer is not None:
+            if isinstance(message, Append | Flush | Corrupt | Work) and message.answer is not None:
                 answers.append(message.answer)
         self._events.refused(answers, BufferUnavailable("the buffer is closed"))
 
@@ -149,10 +156,9 @@ class Writer:
         flushes: list[Answer] = []
         size = 0
         has_flush = False
+        work: Work | None = None
         while message is not None:
-            if isinstance(message, Append) and was_refused(message.answer):
-                pass  # it waited too long: its sender was told so, and comes again
-            elif isinstance(message, Append):
+            if isinstance(message, Append):
                 if appends and size + message.size > self._settings.transaction_bytes:
                     self._carried = message
                     break
@@ -164,6 +170,11 @@ class Writer:
                 if message.answer is not None:
                     flushes.append(message.answer)
                     self._in_hand.append(message.answer)
+            elif isinstance(message, Work):
+                # One a turn, after what came before it: requests behind it wait for one job only.
+                work = message
+                self._in_hand.append(message.answer)
+                break
             elif isinstance(message, Corrupt):
                 self._in_hand.append(message.answer)
                 with self._busy():
@@ -173,10 +184,14 @@ class Writer:
             else:
                 self._stopping = True
             message = self._next(0.0)
+        # Who waited too long was told so, and comes again.
+        appends = [append for append in appends if not was_refused(append.answer)]
         if appends:
             self._append(appends)
         if flushes or has_flush or (self.last_error and not appends):
             self._commit_moves(flushes)
+        if work is not None:
+            self._work(work)
         self._keep_house()
 
     def _wait_seconds(self) -> float | None:
@@ -215,17 +230,45 @@ class Writer:
     def _commit(self, appends: list[Append]) -> Group:
         file = self._usable_file()
         group = self._build(file, appends)
-        if not self._house.fits(file, group.need_bytes):
-            self._commit_moves([])
-            file = self._usable_file()
-            with self._file_trouble():
-                self.is_full = not self._house.make_room(file, group.need_bytes)
-                has_room = self._house.fits(file, group.need_bytes)
-                self._publish(file)
-            if not has_room:
-                raise _NoRoom
+        if not self._has_room(file, group.need_bytes):
+            raise _NoRoom
         self._transact(group)
         return group
+
+    def _has_room(self, file: LogFile, need_bytes: int) -> bool:
+        """Whether so much fits, after what may give way for it has. Raises BufferUnavailable."""
+        if self._house.fits(file, need_bytes):
+            return True
+        self._commit_moves([])
+        file = self._usable_file()
+        with self._file_trouble():
+            self.is_full = not self._house.make_room(file, need_bytes)
+            has_room = self._house.fits(file, need_bytes)
+            self._publish(file)
+        return has_room
+
+    def _work(self, work: Work) -> None:
+        """A transaction of its own, after everything that moved is on disk."""
+        try:
+            with self._busy():
+                self._transact(None)
+                need_bytes = work.job.need_bytes
+                if need_bytes and not self._has_room(self._usable_file(), need_bytes):
+                    raise BufferFull
+                file = self._usable_file()
+                started = time.monotonic()
+                with self._file_trouble():
+                    result = file.work(lambda it: work.job.run(it, now_ns=self._clock_ns()))
+            self._counters.add_commit(time.monotonic() - started)
+        except Exception as error:
+            if not isinstance(error, RelayError):
+                log.exception("buffer_job_failed", job=type(work.job).__name__)
+            self._events.failed(work, error)
+            return
+        self._known_row, self._known_totals = file.last_row, file.totals
+        self._house.note_job(file, need_bytes)
+        self._publish(file)
+        self._events.worked(work, result)
 
     def _build(self, file: LogFile, appends: list[Append]) -> Group:
         return build_group(
@@ -299,12 +342,12 @@ class Writer:
     @contextmanager
     def _busy(self) -> Iterator[None]:
         """Let others see since when the disk keeps us: commits, opening and housekeeping alike."""
-        before = self.busy_since
-        self.busy_since = before or time.monotonic()
+        before = self._busy_since
+        self._busy_since = before or time.monotonic()
         try:
             yield
         finally:
-            self.busy_since = before
+            self._busy_since = before
 
     @contextmanager
     def _file_trouble(self) -> Iterator[None]:
