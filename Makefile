@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml scripts/requirements.lock 2>/dev/null | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix test-e2e test-systemd bench install uninstall deb lock clean
+.PHONY: help setup run test soak check fix test-e2e test-systemd bench install uninstall deb lock clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ run: $(STAMP)  ## relay, mock collector, one test trace, until Ctrl-C (CONFIG=FI
 
 test: $(STAMP)  ## all tests that need no container
 	$(BIN)/python -m pytest tests -m "not e2e and not systemd" $(ARGS)
+
+soak: $(STAMP)  ## trials of "nothing is lost" for SECONDS=1800; needs root for a small ext4
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),1800) $(ARGS)
 
 test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and exporters; needs Docker
 	@scripts/docker

@@ -22,11 +22,12 @@ from anyio.abc import TaskGroup
 
 from relay import activation
 from relay.activation import Inherited
-from relay.admin import snapshot, trace
+from relay.admin import snapshot
 from relay.admin.app import Admin
 from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.admin.summary import MAX_CHARACTERS, Summary, cut, summarize
 from relay.admin.token import read_or_make
+from relay.admin.topics import Topics
 from relay.buffer import Buffer, BufferSettings, holder_of, stalled
 from relay.check import Check
 from relay.config import (
@@ -45,6 +46,9 @@ from relay.errors import ConfigError, RelayError
 from relay.ingest import Ingest
 from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
 from relay.notify import Notifier
+from relay.operations.dead_letters import DeadLetters
+from relay.operations.replay import Replay
+from relay.operations.traces import Traces
 from relay.pipeline import Pipeline
 from relay.service import Service
 from relay.version import __version__
@@ -173,6 +177,7 @@ class Daemon:
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
         self._fleet = Fleet(buffer.destination, environ, own_id)
+        self._replay = Replay(buffer, self._fleet)
         buffer.health = self._fleet.health
 
     async def run(
@@ -180,7 +185,12 @@ class Daemon:
     ) -> int:
         """Serve until asked to stop; the exit code. The buffer is closed in every case."""
         self._listening = [address_of(sock) for sock in ingest_sockets]
-        admin = Admin(self, read_or_make(self._config.state_dir))
+        topics = Topics(
+            Traces(self._buffer, self._fleet),
+            self._replay,
+            DeadLetters(self._buffer, self._pipeline, self._names, self._config.state_dir),
+        )
+        admin = Admin(self, read_or_make(self._config.state_dir), topics)
         ingest_listener = Listener(
             self._ingest, ingest_sockets, self._counters, ssl_context=self._tls
         )
@@ -341,6 +351,9 @@ class Daemon:
         log.info("destination_removed", destination=name, waiting=found["waiting"])
         return found
 
+    def _names(self) -> list[str]:
+        return [destination.name for destination in self._config.destinations]
+
     def _configured(self, name: str) -> DestinationConfig | None:
         return next((d for d in self._config.destinations if d.name == name), None)
 
@@ -378,7 +391,7 @@ class Daemon:
         names = [destination.name for destination in config.destinations]
         for name in names:
             if name in starts:
-                self._buffer.destination(name, starts[name])
+                await self._replay.begin(name, starts[name])
         await self._fleet.reload(config.destinations)
         for name, backlog in self._buffer.backlogs().items():
             if name not in names:
@@ -429,18 +442,6 @@ class Daemon:
             process, self._counters, self._buffer.statistics(), destinations
         )
 
-    async def trace(self, trace_id: bytes) -> dict[str, Any] | None:
-        """The document of `/api/traces/ID`."""
-        places = await self._buffer.find_trace(trace_id)
-        if not places:
-            return None
-        rows = await self._buffer.read_rows({place.row for place in places if place.row})
-        return trace.trace_document(trace_id, places, rows, self._fleet.statuses())
-
-    async def recent_traces(self, limit: int) -> list[dict[str, Any]]:
-        """What was received last, newest first."""
-        return [trace.recent_trace(each) for each in await self._buffer.recent_traces(limit)]
-
 
 def buffer_settings(config: BufferConfig) -> BufferSettings:
     """The buffer's own settings from those of the configuration."""
@@ -448,6 +449,7 @@ def buffer_settings(config: BufferConfig) -> BufferSettings:
         max_size_bytes=config.max_size_bytes,
         min_free_bytes=config.min_free_bytes,
         keep_delivered_seconds=config.keep_delivered_seconds,
+        history_bytes=config.history_bytes,
         when_full=config.when_full,
         sync=config.sync,
     )

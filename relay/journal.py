@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import re
-import select
 import socket
 import struct
 import sys
@@ -29,7 +28,7 @@ PRIORITIES: Final = {
     "debug": 7,
 }
 
-_WAIT_MILLISECONDS = 50
+_WAIT_MICROSECONDS = 50_000
 _SEND_BUFFER_BYTES = 8 * 1024 * 1024
 # What a field of ours may not be called: the journal's own meaning would be lost.
 _RESERVED = re.compile(
@@ -106,7 +105,9 @@ class Journal:
         self._path = path
         self._fallback = fallback
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._sock.setblocking(False)
+        # In the kernel, which knows the journal's queue; a poll here would see our own only.
+        patience = struct.pack("ll", 0, _WAIT_MICROSECONDS)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._dropped = 0
 
@@ -129,28 +130,23 @@ class Journal:
         self._sock.close()
 
     def _send(self, data: bytes) -> None:
+        # Where it was waited for in vain already, it is not again until it takes something.
+        flags = socket.MSG_DONTWAIT if self._dropped else 0
         try:
-            self._sock.sendto(data, self._path)
-        except BlockingIOError:
-            if self._dropped:
-                raise  # it was waited for already
-            poll = select.poll()
-            poll.register(self._sock, select.POLLOUT)
-            poll.poll(_WAIT_MILLISECONDS)
-            self._sock.sendto(data, self._path)
+            self._sock.sendto(data, flags, self._path)
         except OSError as error:
             if error.errno not in _TOO_LARGE:
                 raise
-            self._send_as_file(data)
+            self._send_as_file(data, flags)
 
-    def _send_as_file(self, data: bytes) -> None:
+    def _send_as_file(self, data: bytes, flags: int) -> None:
         descriptor = os.memfd_create(IDENTIFIER, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))]
-            self._sock.sendmsg([], rights, 0, self._path)
+            self._sock.sendmsg([], rights, flags, self._path)
 
     def _fall_back(self, entry: Mapping[str, str]) -> None:
         out = self._fallback if self._fallback is not None else sys.stderr

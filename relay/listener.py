@@ -6,8 +6,10 @@ a second and which, at the end, either waits for ever or answers 500, final for 
 
 ::
 
-    bind ──▶ sockets ──▶ Listener.serve ──stop──▶ no new connections, idle ones closed
-                         sweep each second        requests in flight are answered …
+    bind ──▶ sockets ──▶ Listener.serve ──stop──▶ no new connections
+                         sweep each second        idle ones closed after half a second: a
+                                                  request may be on its way
+                                                  requests in flight are answered …
                                                   … or cancelled: the app answers 503
                                                   what is left is cut off
 """

@@ -28,7 +28,7 @@ class BufferStatistics:
     file_system_free_bytes: int
     oldest_received_ns: int  # 0 when nothing is kept
     dead_letters: dict[str, LetterCount]  # by destination; "" were refused on the way in
-    dead_letters_dropped: int  # given up for space or age since the start of this process
+    dead_letters_dropped: int  # given up for space or age, ever
     is_writable: bool
     is_full: bool
     last_error: str
@@ -61,14 +61,16 @@ class TraceDelivery:
     """Where a request of a trace is for one destination.
 
     `state`: "waiting" (also in flight), "delivered", "set_aside" (settled with another status
-    than 2xx) or "not_owed" (the destination began after it). `at_ns` and `status` are 0 for
-    "waiting" and "not_owed". Deliveries within a second share the later time.
+    than 2xx), "evicted" (it had to give way undelivered) or "not_owed" (the destination began
+    after it). `at_ns` and `status` are 0 for "waiting" and "not_owed". Deliveries within a second
+    share the later time, within a minute where they are older than an hour.
     """
 
     destination: str
     state: str
     at_ns: int = 0
     status: int = 0
+    is_in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class TracePlace:
     """One request (or piece of a large one) that holds spans of a trace.
 
     `spans` counts the whole piece, of this trace and others. Without a `row` the place is a dead
-    letter: `dead_letter` says which.
+    letter: `dead_letter` says which. `is_kept` is false where the data has gone and only the
+    history tells of it.
     """
 
     row: int
@@ -87,7 +90,10 @@ class TracePlace:
     encoding: Encoding
     spans: int
     deliveries: tuple[TraceDelivery, ...] = ()
+    is_kept: bool = True
     dead_letter: DeadLetter | None = None
+    letter_id: int = 0
+    set_aside_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +115,31 @@ class StoredLetter:
     set_aside_ns: int
     letter: DeadLetter
     is_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters are meant; what is left empty does not matter.
+
+    `destination` "ingest" are spans refused on the way in. `since_ns` is when they were set aside.
+    `trace` is a trace id, also one that is none, as a sender wrote it. `ids` name them one by one.
+    Letters above id `until` came after somebody began to look.
+    """
+
+    destination: str = ""
+    reason: str = ""
+    since_ns: int = 0
+    trace: str = ""
+    ids: tuple[int, ...] = ()
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterEntry:
+    """A dead letter without its body: what a list shows. `letter.body` is empty."""
+
+    letter_id: int
+    set_aside_ns: int
+    letter: DeadLetter
+    raw_bytes: int
+    stored_bytes: int

@@ -1,8 +1,8 @@
 """A process to be killed: appends to a buffer and prints the ids that were acknowledged.
 
-`python -m tests.buffer_child STATE_DIR FIRST plain|forgetful full|normal|off`. Each line of output
-is the number of a request whose append returned. One destination takes and settles meanwhile and
-prints `s N` for what it settles, before it does.
+`python -m tests.buffer_child STATE_DIR FIRST plain|forgetful|tearing full|normal|off`. Each line
+of output is the number of a request whose append returned. One destination takes and settles
+meanwhile and prints `s N` for what it settles, before it does.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import anyio
 from relay.buffer import Backlog, Buffer, BufferSettings, schema
 from relay.counters import Counters
 from relay.records import Encoding, Piece, Request, Sender
-from tests import forgetful_vfs
+from tests import faulty_vfs
 
 
 def request(number: int) -> Request:
@@ -70,6 +70,7 @@ if __name__ == "__main__":
     directory, first_number, disk, sync_setting = sys.argv[1:]
     if sync_setting == "off":
         schema.SYNCHRONOUS["full"] = 0
-    kept = forgetful_vfs.ForgetfulVFS() if disk == "forgetful" else None
-    name = forgetful_vfs.NAME if kept else None
+    survival = {"forgetful": 0.0, "tearing": 0.5}.get(disk)
+    kept = None if survival is None else faulty_vfs.FaultyVFS(seed=os.getpid(), survival=survival)
+    name = faulty_vfs.NAME if kept else None
     asyncio.run(main(Path(directory), int(first_number), name, sync_setting))

@@ -6,6 +6,8 @@ header must name this host (421 otherwise: a page elsewhere must not reach it by
 no CORS, no cookies.
 
 - `app`: routes, the Host rule, the token.
+- `trace_routes`: where a trace is, and which came last.
+- `replay`: what is kept, to one destination again.
 - `control`: what can be asked of it: reload, pause, resume, remove.
 - `answers`: JSON answers and their headers.
 - `snapshot`, `trace`: the documents of `/api/status` and `/api/traces/ID`, as plain dicts.

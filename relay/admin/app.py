@@ -1,7 +1,6 @@
 """HTTP requests on the admin port in; health, metrics and the API's documents out."""
 
 import hmac
-import time
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -11,9 +10,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.admin import control
+from relay.admin import control, dead_letters
 from relay.admin.answers import SECURITY_HEADERS, document, failure
 from relay.admin.metrics import render
+from relay.admin.topics import Topics
 from relay.errors import BufferError_
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -27,12 +27,6 @@ class Source(control.Control, Protocol):
 
     def status(self) -> dict[str, Any]:
         """The document of `/api/status`."""
-
-    async def trace(self, trace_id: bytes) -> dict[str, Any] | None:
-        """The document of `/api/traces/ID`; None when nothing is known of it."""
-
-    async def recent_traces(self, limit: int) -> list[dict[str, Any]]:
-        """What was received last, newest first."""
 
 
 class HostRule:
@@ -60,9 +54,9 @@ def is_own_host(header: bytes) -> bool:
 
 
 class Admin:
-    """The routes of the admin listener over one `Source`."""
+    """The routes of the admin listener over one `Source` and what else can be asked."""
 
-    def __init__(self, source: Source, token: str) -> None:
+    def __init__(self, source: Source, token: str, topics: Topics) -> None:
         self._source = source
         self._token = token.encode()
         self.app = Starlette(
@@ -71,9 +65,8 @@ class Admin:
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 Route("/api/status", self._authorized(self._status)),
-                Route("/api/traces", self._authorized(self._recent_traces)),
-                Route("/api/traces/{trace_id}", self._authorized(self._trace)),
                 *control.routes(source, self._authorized),
+                *topics.routes(self._authorized),
                 Route("/api/{rest:path}", self._authorized(_nothing_here)),
             ],
             middleware=[Middleware(HostRule)],
@@ -82,6 +75,7 @@ class Admin:
                 405: _wrong_method,
                 BufferError_: _buffer_trouble,
                 **control.EXCEPTION_HANDLERS,
+                **dead_letters.EXCEPTION_HANDLERS,
             },
         )
         self.app.router.redirect_slashes = False
@@ -118,25 +112,6 @@ class Admin:
     async def _status(self, _request: Request) -> Response:
         return document(self._source.status())
 
-    async def _recent_traces(self, request: Request) -> Response:
-        text = request.query_params.get("limit", "50")
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1000):
-            return failure(400, "limit is a number from 1 to 1000")
-        return document({"traces": await self._source.recent_traces(int(text))})
-
-    async def _trace(self, request: Request) -> Response:
-        text = request.path_params["trace_id"]
-        try:
-            trace_id = bytes.fromhex(text)
-        except ValueError:
-            trace_id = b""
-        if len(text) != 32 or len(trace_id) != 16:
-            return failure(400, "a trace id is 32 hex digits")
-        found = await self._source.trace(trace_id)
-        if found is None:
-            return failure(404, f"nothing is known of trace {trace_id.hex()}")
-        return document(found)
-
 
 async def _nothing_here(request: Request, _error: Exception | None = None) -> Response:
     return failure(404, f"there is no {request.url.path} here")
@@ -149,12 +124,3 @@ async def _wrong_method(request: Request, error: Exception) -> Response:
 
 async def _buffer_trouble(_request: Request, error: Exception) -> Response:
     return failure(503, str(error))
-
-
-def iso(ns: int) -> str | None:
-    """Nanoseconds since the epoch as RFC 3339 in UTC, to the millisecond; None for 0."""
-    if not ns:
-        return None
-    seconds, rest = divmod(ns, 1_000_000_000)
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{rest // 1_000_000:03d}Z"

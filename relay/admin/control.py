@@ -2,7 +2,9 @@
 
 ::
 
-    POST   /api/reload?start=NAME:end            take up the configuration as it is now
+    POST   /api/reload?start=NAME:end            take up the configuration as it is now; a new
+                                                 destination begins there: beginning, end, or
+                                                 nanoseconds since 1970
     GET    /api/destinations/NAME                what it is owed, also when it is gone from there
     DELETE /api/destinations/NAME?waiting=keep   it is gone from there: what becomes of what waits
     POST   /api/destinations/NAME/pause | resume
@@ -15,7 +17,7 @@ of this API would send any secret that the daemon may read anywhere.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,9 +26,11 @@ from starlette.routing import Route
 from relay.admin.answers import document, failure
 from relay.errors import ConfigError, RelayError
 
-Start = Literal["beginning", "end"]
-STARTS: tuple[Start, ...] = ("beginning", "end")
+# Where a new destination begins; a number: with what was received then (nanoseconds) or later.
+Start = Literal["beginning", "end"] | int
+STARTS: Mapping[str, Start] = {"beginning": "beginning", "end": "end"}
 WAITING = ("keep", "drop")
+MOST_NS: Final = 2**63 - 1
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -74,9 +78,10 @@ def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list
     async def reload(request: Request) -> Response:
         starts: dict[str, Start] = {}
         for entry in request.query_params.getlist("start"):
-            name, _, start = entry.rpartition(":")
-            if start not in STARTS or not name:
-                return failure(400, "start is NAME:beginning or NAME:end")
+            name, _, text = entry.partition(":")
+            start = start_of(text)
+            if start is None or not name:
+                return failure(400, "start is NAME:beginning, NAME:end or NAME:NANOSECONDS")
             starts[name] = start
         return document(await control.reload(starts))
 
@@ -112,6 +117,18 @@ def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list
         Route(f"{one}/resume", authorized(resume), methods=["POST"]),
         Route(f"{one}/test", authorized(test), methods=["POST"]),
     ]
+
+
+def start_of(text: str) -> Start | None:
+    """Where a new destination begins, as it stands in the query; None for what is none."""
+    return STARTS.get(text, nanoseconds(text))
+
+
+def nanoseconds(text: str) -> int | None:
+    """A time as a number of nanoseconds since 1970; None for what is none."""
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(MOST_NS)):
+        return None
+    return min(int(text), MOST_NS)
 
 
 async def unknown(_request: Request, error: Exception) -> Response:

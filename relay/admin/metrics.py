@@ -81,6 +81,17 @@ def of_buffer(buffer: dict[str, Any]) -> Iterator[Metric]:
     yield gauge("buffer_spans", "Spans kept.", {"": buffer["spans"]})
     yield gauge("buffer_writable", "1 when it takes spans.", {"": float(buffer["is_writable"])})
     yield gauge("dead_letters", "Dead letters kept.", {"": buffer["dead_letters"]})
+    yield gauge(
+        "dead_letters_by_destination",
+        "Dead letters kept, by destination; ingest: spans refused on the way in.",
+        buffer["dead_letters_by_destination"],
+        "destination",
+    )
+    yield counter(
+        "dead_letters_dropped",
+        "Dead letters given up for space or age, ever.",
+        {"": buffer["dead_letters_dropped"]},
+    )
     yield counter("commits", "Transactions, each synced.", {"": buffer["commits"]})
     yield counter("commit_seconds", "Time in commits.", {"": buffer["commit_seconds_sum"]})
     yield gauge(

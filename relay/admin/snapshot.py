@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.admin.app import iso
+from relay.admin.answers import iso
 from relay.counters import Counters
 from relay.records import DestinationStatus
 from relay.views import BacklogStatistics, BufferStatistics

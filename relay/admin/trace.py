@@ -1,38 +1,76 @@
 """What the buffer knows of one trace in; the document of `/api/traces/ID` out, as plain dicts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from relay.admin.app import iso
+from relay.admin.answers import iso
 from relay.otlp import messages, transcode
-from relay.records import DeadLetter, DestinationStatus, Encoding, StoredRow
+from relay.records import DestinationStatus, Encoding, StoredRow
 from relay.views import RecentTrace, TracePlace
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
-STATES = ("waiting", "set_aside", "delivered", "not_owed")
+STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
+SETTLED = {"set_aside", "evicted", "delivered"}
+
+
+class Reading(NamedTuple):
+    """An id that was typed, as it may be meant.
+
+    `how`: "id" (it is one), "derived" (the sender's text was none and was mapped to it) or
+    "derived_from_bytes" (the sender's bytes, shown as hex, were none).
+    """
+
+    trace_id: bytes
+    how: str
+
+
+class Reach(NamedTuple):
+    """How far back what is kept, and what is known, reaches: nanoseconds; 0 for nothing."""
+
+    kept_ns: int
+    known_ns: int
+
+
+class Destination(NamedTuple):
+    """A destination; `is_known` false: only dead letters still name it."""
+
+    status: DestinationStatus
+    is_configured: bool
+    is_known: bool
 
 
 def trace_document(
-    trace_id: bytes,
+    ids: Sequence[Reading],
     places: Sequence[TracePlace],
     rows: Sequence[StoredRow],
-    destinations: Sequence[DestinationStatus],
+    destinations: Sequence[Destination],
+    reach: Reach,
 ) -> dict[str, Any]:
     """All that is known of a trace; `rows` are those of `places` that could be read."""
-    kept = [place for place in places if place.dead_letter is None]
+    pieces = [place for place in places if place.dead_letter is None]
+    letters = [place for place in places if place.dead_letter is not None]
     return {
-        "trace_id": trace_id.hex(),
-        "received": [_received(place) for place in kept],
-        "dead_letters": [
-            _dead(place.dead_letter) for place in places if place.dead_letter is not None
-        ],
-        "destinations": [_destination(status, kept) for status in destinations],
+        "trace_id": ids[0].trace_id.hex(),
+        "ids": [{"trace_id": each.trace_id.hex(), "how": each.how} for each in ids],
+        "received": [_received(place) for place in pieces],
+        "dead_letters": [_dead(place) for place in letters],
+        "destinations": [_destination(each, pieces, letters) for each in destinations],
+        **_reach(reach),
         "resourceSpans": [
-            entry for row in rows for entry in resource_spans_of_trace(row, trace_id)
+            entry for row in rows for each in ids for entry in resource_spans_of_trace(row, each[0])
         ],
     }
+
+
+def unknown_document(text: str, reach: Reach) -> dict[str, Any]:
+    """Where nothing is known of the trace."""
+    return {"error": f"nothing is known of trace {text}", **_reach(reach)}
+
+
+def _reach(reach: Reach) -> dict[str, Any]:
+    return {"kept_since": iso(reach.kept_ns), "known_since": iso(reach.known_ns)}
 
 
 def recent_trace(recent: RecentTrace) -> dict[str, Any]:
@@ -54,11 +92,25 @@ def _received(place: TracePlace) -> dict[str, Any]:
         "services": list(place.services),
         "encoding": place.encoding.name.lower(),
         "spans": place.spans,
+        "is_kept": place.is_kept,
+        "destinations": [
+            {
+                "name": each.destination,
+                "state": each.state,
+                "at": iso(each.at_ns),
+                "status": each.status if each.state != "evicted" else 0,
+            }
+            for each in place.deliveries
+        ],
     }
 
 
-def _dead(letter: DeadLetter) -> dict[str, Any]:
+def _dead(place: TracePlace) -> dict[str, Any]:
+    letter = place.dead_letter
+    if letter is None:
+        raise ValueError("no dead letter")
     return {
+        "id": place.letter_id,
         "destination": letter.destination or "ingest",
         "reason": letter.reason,
         "words": letter.words,
@@ -67,30 +119,63 @@ def _dead(letter: DeadLetter) -> dict[str, Any]:
         "spans": letter.spans,
         "affected": letter.affected,
         "received_at": iso(letter.received_ns),
+        "set_aside_at": iso(place.set_aside_ns),
     }
 
 
-def _destination(status: DestinationStatus, kept: Sequence[TracePlace]) -> dict[str, Any]:
+def _destination(
+    destination: Destination, pieces: Sequence[TracePlace], letters: Sequence[TracePlace]
+) -> dict[str, Any]:
+    status = destination.status
     found = [
         (delivery, place)
-        for place in kept
+        for place in pieces
         for delivery in place.deliveries
         if delivery.destination == status.name
     ]
+    own = [
+        place
+        for place in letters
+        if place.dead_letter and place.dead_letter.destination == status.name
+    ]
     states = {delivery.state for delivery, _place in found}
     state = next((state for state in STATES if state in states), "not_owed")
-    last = max((delivery for delivery, _ in found), key=lambda each: each.at_ns, default=None)
+    if state == "not_owed" and own:
+        state = "set_aside"  # its row is not known any more, what became of it is
+    of_state = [(each, place) for each, place in found if each.state == state]
+    last = max((each for each, _place in of_state), key=lambda each: each.at_ns, default=None)
     came_in = found[-1][1].encoding.name.lower() if found else ""
+    at_ns = last.at_ns if last else max((place.set_aside_ns for place in own), default=0)
     return {
         "name": status.name,
         "endpoint": status.endpoint,
+        "is_configured": destination.is_configured,
+        "is_known": destination.is_known,
         "state": state,
-        "at": iso(last.at_ns) if last and state in {"delivered", "set_aside"} else None,
-        "status": last.status if last else 0,
+        "at": iso(at_ns) if state in SETTLED else None,
+        "status": last.status if last and state != "evicted" else 0,
         "encoding": came_in if status.encoding == "auto" else status.encoding,
         "header_names": list(status.header_names),
+        "waiting_since": iso(min(place.received_ns for _each, place in of_state))
+        if state == "waiting"
+        else None,
+        "is_in_flight": any(each.is_in_flight for each, _place in of_state),
+        "dead_letters": [place.letter_id for place in own],
+        **_courier(status),
+    }
+
+
+def _courier(status: DestinationStatus) -> dict[str, Any]:
+    """How the destination fares: what is waited for, and how often it was tried in vain."""
+    return {
         "destination_state": str(status.state),
         "reason": status.reason,
+        "since": iso(status.since_ns),
+        "failing_since": iso(status.failing_since_ns),
+        "tries": status.consecutive_failures,
+        "last_status": status.last_status,
+        "last_success_at": iso(status.last_success_ns),
+        "next_try_at": iso(status.next_try_ns),
     }
 
 

@@ -33,13 +33,21 @@ What holds, at every moment:
 - A body leaves the disk only after its checksum was compared. A row that fails becomes a dead
   letter `damaged_on_disk` of the destination that met it, and the file stays in use.
 
+Dead letters have a budget of their own (64 MiB, at most a tenth of `max_size`, and seven days),
+which they share fairly: over it, the oldest goes of the destination that holds most, and is
+counted in `tallies`. Sent again (`letter_jobs`), a letter and the row it becomes change places in
+one transaction. Bytes deleted inside pages are overwritten (`secure_delete = fast`), and to erase
+letters free pages and the WAL are given back, so that nothing of them is left in any file.
+
 What survives what::
 
     kill -9            every acknowledged request, with sync = "full" or "normal"
     power loss         every acknowledged request with "full"; with "normal" not the last moments
     full disk          what was kept; new requests are refused, nothing has to be repaired
-    I/O error          the same; the file is opened again every second until it works. A commit
-                       whose fsync failed may turn out to be there: it was refused, and comes twice
+    I/O error          the same; the file is opened again every second until it works, and its WAL
+                       is written back before anything else is taken: after an fsync that failed
+                       the system takes for written what never was. A commit whose fsync failed
+                       may turn out to be there: it was refused, and comes twice
     fsync that hangs   the same: refused after 7.5 s of waiting, at once after 5 s of hanging. What
                        the hanging commit holds was refused, and comes twice if it succeeds
     damaged row        all others

@@ -249,6 +249,36 @@ class Backlog:
         self._log.moved(self)
         self._wake()
 
+    def hold(self, ranges: Ranges) -> Ranges:
+        """Owe `ranges` again or for the first time, to nobody's hands yet: `release` must follow.
+
+        Returns what of it was not owed already. Once that is on disk (`flush`) no row of it goes,
+        so that its sums can be looked up; a crash before `release` leaves it owed.
+        """
+        if self._is_removed:
+            return ()
+        held = owed.subtract(owed.clip(owed.union(ranges), self._log.last_row), self._owed)
+        if held:
+            self._owed = owed.union((*self._owed, *held))
+            self._in_flight = owed.union((*self._in_flight, *held))
+            self._log.moved(self)
+        return held
+
+    def release(self, held: Ranges, there: Ranges, sums: Totals) -> bool:
+        """Hand out what `hold` returned; `there` is what of it exists, `sums` its sums.
+
+        False when it is not owed any more: the destination was removed, or the file replaced.
+        """
+        if self._is_removed or owed.subtract(held, self._in_flight):
+            return False
+        self._in_flight = owed.subtract(self._in_flight, held)
+        self._owed = owed.subtract(self._owed, owed.subtract(held, there))
+        self._sums += sums
+        self._mend_sums()
+        self._log.moved(self)
+        self._wake()
+        return True
+
     def skip(self, ranges: Ranges) -> None:
         """Rows of another destination alone: not owed, and not settled either.
 

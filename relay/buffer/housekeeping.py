@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import apsw
 
+from relay.buffer.history import History
 from relay.buffer.logfile import LogFile
 from relay.buffer.place import Place
 from relay.buffer.retention import SHRINK_BYTES, Retention, shrink
@@ -33,6 +34,7 @@ class Housekeeping:
         self._settings = settings
         self._clock_ns = clock_ns
         self._retention = Retention(settings)
+        self._history = History(settings)
         self._wal_since_checkpoint = 0
         self._next_expire = 0.0  # monotonic
         self._next_letters = 0.0
@@ -45,6 +47,7 @@ class Housekeeping:
     def look(self, file: LogFile) -> None:
         """Measure the file just opened."""
         self._oldest_is_known = False
+        self._history.look(file)
         self.space.measure(file.connection)
 
     def oldest(self, file: LogFile) -> tuple[int, int]:
@@ -72,6 +75,7 @@ class Housekeeping:
         """Hold to these from now on."""
         self._settings = settings
         self._retention = Retention(settings)
+        self._history.settings = settings
         self.space.settings = settings
         self._expire_due_ns, self._next_expire = 0, 0.0
 
@@ -98,12 +102,17 @@ class Housekeeping:
         is_possible = need_bytes * 2 < self._settings.max_size_bytes
         wanted = max(need_bytes, _USUAL_NEED_BYTES) if is_possible else _USUAL_NEED_BYTES
         while not self.space.fits(wanted):
-            gone = self._retention.give_way(file)
-            self._oldest_is_known = False
+            gone = self._history.give_way(file) or self._let_rows_go(file)
             self._cut_wal(file)
             if not gone:
                 break
         return self.space.fits(_USUAL_NEED_BYTES)
+
+    def _let_rows_go(self, file: LogFile) -> int:
+        gone = self._retention.give_way(file)
+        self._history.note_remembered(file)
+        self._oldest_is_known = False
+        return gone
 
     def _cut_wal(self, file: LogFile) -> None:
         connection = file.connection
@@ -136,6 +145,7 @@ class Housekeeping:
         self._checkpoint(file)
         changed = self._expire(file)
         changed |= self._trim_letters(file)
+        self._has_more |= self._history.step(file, now_ns=self._clock_ns())
         if (
             is_idle
             and not changed
@@ -165,9 +175,10 @@ class Housekeeping:
         if self._expire_due_ns is not None and now_ns >= self._expire_due_ns:
             gone = self._retention.expire(file, now_ns=now_ns)
         if not gone and is_low:
-            gone = self._retention.give_way(file)
+            gone = self._history.give_way(file) or self._retention.give_way(file)
         if gone:
             self._has_more = True
+            self._history.note_remembered(file)
             self._oldest_is_known = False
             self.space.measure(file.connection)
             self._wal_since_checkpoint += COMMIT_OVERHEAD_BYTES

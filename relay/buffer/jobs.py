@@ -5,7 +5,7 @@ after everything that moved before it is on disk. So a job may trust what the fi
 it changes is on disk as a whole or not at all.
 """
 
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from relay.buffer.logfile import LogFile
 from relay.buffer.rows import Group
@@ -37,3 +37,27 @@ class Job(Protocol[Result_co]):
     def landed(self, log: Landing) -> None:
         """It is committed. Called in the event loop, before whoever asked goes on."""
         ...
+
+
+class Chore(Generic[Result]):
+    """A job outside of any transaction: upkeep of the file, such as vacuum and checkpoints.
+
+    Ends in a step of its own; what fails is told like the failure of a job.
+    """
+
+    need_bytes = 0
+
+    def run(self, file: LogFile, *, now_ns: int) -> Result:
+        """Do it, in the writer's thread."""
+        raise NotImplementedError
+
+    def landed(self, log: Landing) -> None:
+        """Nothing was added that anybody must know of."""
+
+
+def perform(job: Job[Result], file: LogFile, *, now_ns: int) -> Result:
+    """Run `job` in its transaction, or without one if it is a chore."""
+    run = job.run
+    if isinstance(job, Chore):
+        return run(file, now_ns=now_ns)
+    return file.work(lambda it: run(it, now_ns=now_ns))

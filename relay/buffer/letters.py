@@ -5,12 +5,17 @@ Used on the writer's connection to add and trim, on the reader's to list.
 
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
 
 import apsw
 
-from relay.buffer.schema import fetch
+from relay.buffer import tallies
+from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
+from relay.buffer.values import DAMAGED_REASON
 from relay.compression import unzstd, zstd_1
 from relay.records import DeadLetter, Encoding
 from relay.views import LetterCount, StoredLetter
@@ -22,6 +27,7 @@ _SELECT = (
 )
 _OVERHEAD_BYTES = 200
 _TRIM_STEP = 64
+_UNREADABLE = (DAMAGED_REASON, "relay_error")  # set aside by whole rows
 _NUMBERS = struct.Struct("<8q")
 MAX_WORDS = 8192
 
@@ -43,13 +49,18 @@ def _checksum(letter: DeadLetter, set_aside_ns: int, words: str, body: bytes) ->
 
 
 class LetterBox:
-    """The writer's account of the dead letters on disk."""
+    """The writer's account of the dead letters on disk.
+
+    They share the space fairly: over the limit, the oldest goes of the one that holds most, so a
+    flood of one destination, or of spans refused on the way in, leaves the others' letters alone.
+    """
 
     def __init__(self, connection: apsw.Connection, settings: BufferSettings) -> None:
         self._connection = connection
         self.settings = settings
-        self.dropped = 0
+        self.dropped = 0  # given up for space or age, ever
         self.counts: dict[str, LetterCount] = {}
+        self._first_ids: dict[str, int] = {}  # none of that destination is below
         self.load()
 
     def load(self) -> None:
@@ -60,6 +71,8 @@ class LetterBox:
             " GROUP BY destination",
         )
         self.counts = {name: LetterCount(count, size) for name, count, size in found}
+        self._first_ids = {}
+        self.dropped = sum(tallies.read(self._connection, tallies.DROPPED_LETTERS).values())
 
     @property
     def stored_bytes(self) -> int:
@@ -68,7 +81,11 @@ class LetterBox:
 
     def add(self, letters: Iterable[DeadLetter], *, now_ns: int) -> None:
         """Insert `letters`, inside the caller's transaction; `load` again if that fails."""
-        for letter in letters:
+        for each in letters:
+            letter = each
+            if not letter.trace_ids and letter.row and letter.reason in _UNREADABLE:
+                # What cannot be read does not tell its ids; they stand beside its row.
+                letter = replace(letter, trace_ids=self._trace_ids(letter.row))
             words = _storable(letter.words[:MAX_WORDS])
             body = zstd_1(letter.body)
             size = len(body) + len(words) + len(letter.trace_ids) + _OVERHEAD_BYTES
@@ -95,29 +112,78 @@ class LetterBox:
             )
             self._count(letter.destination, 1, size)
 
+    def _trace_ids(self, row: int) -> bytes:
+        found = fetch_value(self._connection, "SELECT ids FROM traces WHERE row = ?", (row,))
+        return found if isinstance(found, bytes) and len(found) % 16 == 0 else b""
+
+    def having(self, letter_ids: Iterable[int]) -> list[int]:
+        """Those of `letter_ids` that there are."""
+        query = "SELECT id FROM dead_letters WHERE id = ?"
+        return [each for each in letter_ids if fetch(self._connection, query, (each,))]
+
+    def remove(self, letter_ids: Iterable[int]) -> list[int]:
+        """Delete these, inside the caller's transaction; the ids of those that were there."""
+        removed = []
+        for letter_id in letter_ids:
+            for destination, size in fetch(
+                self._connection,
+                "SELECT destination, stored_bytes FROM dead_letters WHERE id = ?",
+                (letter_id,),
+            ):
+                self._connection.execute("DELETE FROM dead_letters WHERE id = ?", (letter_id,))
+                self._count(destination, -1, -size)
+                removed.append(letter_id)
+        return removed
+
     def trim(self, *, now_ns: int) -> int:
         """Delete at most a few of the oldest that are too old or too many; returns how many.
 
         Inside the caller's transaction.
         """
-        excess = self.stored_bytes - self.settings.dead_letter_limit_bytes
+        return self._trim_old(now_ns) or self._trim_fullest()
+
+    def _trim_old(self, now_ns: int) -> int:
         oldest_ns = now_ns - int(self.settings.dead_letter_seconds * 1e9)
-        gone: list[tuple[int, str, int]] = []
+        gone: list[_Gone] = []
         for letter_id, set_aside_ns, destination, size in fetch(
             self._connection,
             "SELECT id, set_aside_ns, destination, stored_bytes FROM dead_letters"
             " ORDER BY id LIMIT ?",
             (_TRIM_STEP,),
         ):
-            if excess <= 0 and set_aside_ns >= oldest_ns:
+            if set_aside_ns >= oldest_ns:
+                break
+            gone.append(_Gone(letter_id, destination, size))
+        return self._drop(gone)
+
+    def _trim_fullest(self) -> int:
+        excess = self.stored_bytes - self.settings.dead_letter_limit_bytes
+        if excess <= 0 or not self.counts:
+            return 0
+        fullest = max(self.counts, key=lambda name: self.counts[name].stored_bytes)
+        gone: list[_Gone] = []
+        # By id rather than by the index: that one would have to be sorted at each step.
+        for letter_id, size in fetch(
+            self._connection,
+            "SELECT id, stored_bytes FROM dead_letters WHERE id >= ? AND +destination = ?"
+            " ORDER BY id LIMIT ?",
+            (self._first_ids.get(fullest, 0), fullest, _TRIM_STEP),
+        ):
+            if excess <= 0:
                 break
             excess -= size
-            gone.append((letter_id, destination, size))
+            gone.append(_Gone(letter_id, fullest, size))
         if gone:
-            self._connection.execute("DELETE FROM dead_letters WHERE id <= ?", (gone[-1][0],))
-            for _, destination, size in gone:
-                self._count(destination, -1, -size)
-            self.dropped += len(gone)
+            self._first_ids[fullest] = gone[-1].letter_id
+        return self._drop(gone)
+
+    def _drop(self, gone: list["_Gone"]) -> int:
+        for letter_id, destination, size in gone:
+            self._connection.execute("DELETE FROM dead_letters WHERE id = ?", (letter_id,))
+            self._count(destination, -1, -size)
+        for destination, times in Counter(each.destination for each in gone).items():
+            tallies.add(self._connection, tallies.DROPPED_LETTERS + destination, times)
+        self.dropped += len(gone)
         return len(gone)
 
     def is_over(self) -> bool:
@@ -131,6 +197,14 @@ class LetterBox:
         self.counts = {**self.counts, destination: after}
         if after.count <= 0:
             self.counts = {name: value for name, value in self.counts.items() if value.count > 0}
+
+
+class _Gone(NamedTuple):
+    """A letter that is given up."""
+
+    letter_id: int
+    destination: str
+    size: int
 
 
 def _storable(text: str) -> str:
@@ -172,6 +246,12 @@ def letters_of_trace(
     return found, ids[-1][0] if len(ids) == step else None
 
 
+def stored_letter(connection: apsw.Connection, letter_id: int) -> StoredLetter | None:
+    """That letter; None when it has gone."""
+    found = fetch(connection, _SELECT + "WHERE id = ?", (letter_id,))
+    return _stored(found[0]) if found else None
+
+
 def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
     """Which of the packed 16-byte ids is `trace_id`; None when none is."""
     at = trace_ids.find(trace_id)
@@ -193,20 +273,23 @@ def _stored(row: tuple[object, ...]) -> StoredLetter:
         destination=str(destination),
         reason=str(reason),
         words=str(words),
-        spans=_int(spans),
+        spans=whole_number(spans),
         encoding=Encoding.PROTOBUF if encoding == Encoding.PROTOBUF else Encoding.JSON,
         body=body,
-        status=_int(status),
-        affected=_int(affected),
+        status=whole_number(status),
+        affected=whole_number(affected),
         path=str(path),
         trace_ids=trace_ids if isinstance(trace_ids, bytes) else b"",
-        row=_int(log_row),
-        received_ns=_int(received_ns),
+        row=whole_number(log_row),
+        received_ns=whole_number(received_ns),
     )
     if isinstance(stored, bytes):
-        is_damaged |= checksum != _checksum(letter, _int(set_aside_ns), letter.words, stored)
-    return StoredLetter(_int(letter_id), _int(set_aside_ns), letter, is_damaged)
+        is_damaged |= checksum != _checksum(
+            letter, whole_number(set_aside_ns), letter.words, stored
+        )
+    return StoredLetter(whole_number(letter_id), whole_number(set_aside_ns), letter, is_damaged)
 
 
-def _int(value: object) -> int:
+def whole_number(value: object) -> int:
+    """The number, or 0 for what is none: a damaged column need not be of its type."""
     return value if isinstance(value, int) else 0

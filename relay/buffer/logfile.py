@@ -13,7 +13,7 @@ from typing import TypeVar
 import apsw
 import structlog
 
-from relay.buffer import owed, schema
+from relay.buffer import owed, schema, tallies
 from relay.buffer.letters import LetterBox
 from relay.buffer.moves import Delivery, Move
 from relay.buffer.owed import Ranges
@@ -29,6 +29,7 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"
+_SELECT_SUMS = "SELECT id, spans, raw_bytes, rows_before, spans_before, bytes_before FROM rows"
 _NO_ROWS = Totals()
 Result = TypeVar("Result")
 
@@ -110,26 +111,40 @@ class LogFile:
         last_row = 0
         for item in owed.clip(ranges, self.last_row):
             if item.end is not None:
-                result += self._before(item.end, is_end=True) - self._before(item.start)
-                result.rows -= int(item.start.row == last_row)
+                begin, end = self._before(item.start), self._up_to(item.end)
+                if end.rows > begin.rows:
+                    result += end - begin
+                    result.rows -= int(item.start.row == last_row)
                 last_row = item.end.row if item.end.span else item.end.row - 1
         return result
 
-    def _before(self, place: Position, *, is_end: bool = False) -> Totals:
+    def _before(self, start: Position) -> Totals:
+        """Sums over everything before `start`: told by the first row that is not."""
         found = fetch(
-            self.connection,
-            "SELECT rows_before, spans_before, bytes_before, id, spans, raw_bytes FROM rows"
-            " WHERE id >= ? ORDER BY id LIMIT 1",
-            (place.row,),
+            self.connection, f"{_SELECT_SUMS} WHERE id >= ? ORDER BY id LIMIT 1", (start.row,)
         )
         if not found:
             return self.totals
-        rows, spans, raw_bytes, row, row_spans, row_bytes = found[0]
-        if place.span and row == place.row:
-            first = min(place.span, row_spans)
-            part = Totals(int(is_end), first, share(row_bytes, row_spans, 0, first))
-            return Totals(rows, spans, raw_bytes) + part
-        return Totals(rows, spans, raw_bytes)
+        row, row_spans, row_bytes, *before = found[0]
+        first = min(start.span, row_spans) if row == start.row else 0
+        return Totals(*before) + (
+            Totals(0, first, share(row_bytes, row_spans, 0, first)) if first else _NO_ROWS
+        )
+
+    def _up_to(self, end: Position) -> Totals:
+        """Sums over everything before `end`: told by the last row that is.
+
+        The next row would not do: rows between may have gone, which nobody is owed.
+        """
+        last_row = end.row if end.span else end.row - 1
+        found = fetch(
+            self.connection, f"{_SELECT_SUMS} WHERE id <= ? ORDER BY id DESC LIMIT 1", (last_row,)
+        )
+        if not found:
+            return Totals()
+        row, row_spans, row_bytes, *before = found[0]
+        spans = min(end.span, row_spans) if end.span and row == end.row else row_spans
+        return Totals(*before) + Totals(1, spans, share(row_bytes, row_spans, 0, spans))
 
     def oldest_ns(self, ranges: Ranges) -> int:
         """Received time of the first row of `ranges`; 0 when there is none."""
@@ -179,14 +194,11 @@ class LogFile:
 
     def tally(self, name: str, more: int) -> None:
         """Add to a count that outlives this process. For `work`, or inside a transaction."""
-        self.connection.execute(
-            "INSERT INTO tallies VALUES (?,?) ON CONFLICT DO UPDATE SET value = value + ?",
-            (name, more, more),
-        )
+        tallies.add(self.connection, name, more)
 
     def tallies(self) -> dict[str, int]:
         """Every count that outlives this process, by name."""
-        return dict(fetch(self.connection, "SELECT name, value FROM tallies"))
+        return tallies.read(self.connection)
 
     def _insert(self, group: Group, now_ns: int) -> None:
         execute = self.connection.execute
@@ -269,6 +281,16 @@ class LogFile:
         )
         return replace(new, delivery_id=self.connection.last_insert_rowid())
 
+    def write_back(self) -> None:
+        """Write the whole WAL back into the database and begin it anew, if there is room.
+
+        After an fsync that failed Linux takes for written what never was. A later commit behind
+        that would be synced and yet be lost with it, since a WAL is read up to its first gap.
+        Raises one of DISK_ERRORS, BusyError while somebody reads, one of CORRUPT_ERRORS.
+        """
+        with suppress(apsw.FullError):
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
     def close(self, *, checkpoint: bool) -> None:
         """Close the connection; with `checkpoint` the WAL is written back and cut first."""
         with suppress(apsw.Error):
@@ -296,6 +318,7 @@ def open_file(
     """
     if place.orphaned_wal():
         place.set_aside(f"corrupt-{time_label()}")
+    is_first = known is None
     known = dict(known or {})
     for is_last in (False, False, True):
         floor = max(above_row + 1, _floor_of_earlier_files(place))
@@ -313,6 +336,8 @@ def open_file(
             continue
         try:
             file = LogFile(connection, settings)
+            with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
+                file.write_back()
             _restore(file, known)
         except schema.CORRUPT_ERRORS:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

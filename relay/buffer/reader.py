@@ -7,14 +7,14 @@ is fetched to its end and asks for little: row numbers and sizes first, bodies b
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
 
 from relay.buffer import schema
-from relay.buffer.letters import letters_of_trace, newest_letters, packed_index
+from relay.buffer.letters import newest_letters
 from relay.buffer.rows import Part, RowColumns, read_parts, read_row
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.values import DamagedRow
@@ -24,9 +24,6 @@ from relay.views import StoredLetter
 Result = TypeVar("Result")
 
 _META_ROWS = 512
-_TRACE_ROWS = 20_000
-_LETTERS = 2_000
-_MOST_PLACES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +50,6 @@ class Chunk:
     rows: list[StoredRow | DamagedRow]
     next_row: int
     is_full: bool
-
-
-class PartPlace(NamedTuple):
-    """One request in a row that holds the trace asked for."""
-
-    row: int
-    encoding: Encoding
-    part: Part
-    first_span: int  # its place in the row
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveredEntry:
-    """A row of table `deliveries`."""
-
-    destination: str
-    start: tuple[int, int]
-    end: tuple[int, int]
-    at_ns: int
-    status: int
-
-
-@dataclass(slots=True)
-class TraceFinding:
-    """Everything on disk about one trace."""
-
-    places: list[PartPlace] = field(default_factory=list)
-    deliveries: dict[int, list[DeliveredEntry]] = field(default_factory=dict)  # by row
-    letters: list[StoredLetter] = field(default_factory=list)
 
 
 class RecentPart(NamedTuple):
@@ -169,14 +137,15 @@ def read_rows(connection: apsw.Connection, first_row: int, last_row: int, budget
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
         if not is_first and (row_bytes > raw_bytes or row_spans > spans):
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
-        if encoding is None and _is_encoding(row_encoding):
+        if encoding is None and is_encoding(row_encoding):
             encoding = Encoding(row_encoding)
         raw_bytes, spans, is_first = raw_bytes - row_bytes, spans - row_spans, False
     next_row = meta[-1][0] + 1 if len(meta) == _META_ROWS else last_row + 1
     return Chunk(_bodies(connection, meta), next_row, is_full=False)
 
 
-def _is_encoding(value: object) -> bool:
+def is_encoding(value: object) -> bool:
+    """Whether a column holds one of the encodings: it may be damaged."""
     return value in (Encoding.JSON, Encoding.PROTOBUF)
 
 
@@ -208,57 +177,7 @@ def first_received_ns(connection: apsw.Connection, first_row: int) -> int:
     return int(found) if found is not None else 0
 
 
-def trace_rows(
-    connection: apsw.Connection, trace_id: bytes, after_row: int
-) -> tuple[list[int], int | None]:
-    """Rows holding the trace among the next many, and after which row to go on (None: end)."""
-    count, last = fetch(
-        connection,
-        "SELECT count(*), max(row) FROM"
-        " (SELECT row FROM traces WHERE row > ? ORDER BY row LIMIT ?)",
-        (after_row, _TRACE_ROWS),
-    )[0]
-    if not count:
-        return [], None
-    hits = fetch(
-        connection,
-        "SELECT row, ids FROM traces WHERE row > ? AND row <= ? AND instr(ids, ?) > 0",
-        (after_row, last, trace_id),
-    )
-    rows = [row for row, ids in hits if packed_index(ids, trace_id) is not None]
-    return rows, last if count == _TRACE_ROWS else None
-
-
-def trace_places(
-    connection: apsw.Connection, trace_id: bytes, row: int
-) -> tuple[list[PartPlace], list[DeliveredEntry]]:
-    """The requests of `row` that hold the trace, and the deliveries that speak of the row."""
-    found = fetch(
-        connection,
-        "SELECT rows.encoding, rows.parts, traces.ids FROM rows JOIN traces ON traces.row = rows.id"
-        " WHERE rows.id = ?",
-        (row,),
-    )
-    places: list[PartPlace] = []
-    for encoding, parts, ids in found:
-        first_span = 0
-        for part, own_ids in _split(parts, ids):
-            if packed_index(own_ids, trace_id) is not None and _is_encoding(encoding):
-                places.append(PartPlace(row, Encoding(encoding), part, first_span))
-            first_span += part.spans
-    entries = [
-        DeliveredEntry(name, (start_row, start_span), (end_row, end_span), at_ns, status)
-        for name, start_row, start_span, end_row, end_span, at_ns, status in fetch(
-            connection,
-            "SELECT destination, start_row, start_span, end_row, end_span, at_ns, status"
-            " FROM deliveries WHERE (end_row, end_span) > (?, 0) AND start_row <= ?",
-            (row, row),
-        )
-    ]
-    return places, entries
-
-
-def _split(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:
+def split_parts(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:
     """Each request of a row with its own trace ids; empty when `parts` is damaged."""
     try:
         decoded = read_parts(parts)
@@ -270,13 +189,6 @@ def _split(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:
         result.append((part, ids[at : at + 16 * part.trace_ids]))
         at += 16 * part.trace_ids
     return result
-
-
-def trace_letters(
-    connection: apsw.Connection, trace_id: bytes, after: int
-) -> tuple[list[StoredLetter], int | None]:
-    """Dead letters of the trace among the next many, and where to go on (None: end)."""
-    return letters_of_trace(connection, trace_id, after=after, step=_LETTERS)
 
 
 def list_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter]:
@@ -295,5 +207,5 @@ def recent_parts(connection: apsw.Connection, before_row: int, limit: int) -> li
     return [
         RecentPart(row, part, own_ids)
         for row, parts, ids in found
-        for part, own_ids in reversed(_split(parts, ids))
+        for part, own_ids in reversed(split_parts(parts, ids))
     ]

@@ -10,6 +10,7 @@ import time
 import apsw
 
 from relay.buffer import owed
+from relay.buffer.history import forget_deliveries, let_go
 from relay.buffer.logfile import LogFile
 from relay.buffer.schema import PAGE_BYTES, fetch, fetch_value
 from relay.buffer.settings import MIB, BufferSettings
@@ -91,12 +92,8 @@ class Retention:
         gone = file.gone + chosen
         totals = file.totals
         with connection:
-            connection.execute("DELETE FROM rows WHERE id >= ? AND id <= ?", (first, last))
-            connection.execute("DELETE FROM traces WHERE row >= ? AND row <= ?", (first, last))
-            oldest = fetch_value(connection, "SELECT min(id) FROM rows") or file.last_row + 1
-            connection.execute(
-                "DELETE FROM deliveries WHERE (end_row, end_span) <= (?, 0)", (oldest,)
-            )
+            let_go(file, first, last)
+            forget_deliveries(file)
             connection.execute(
                 "UPDATE totals SET rows = ?, spans = ?, raw_bytes = ?,"
                 " gone_rows = ?, gone_spans = ?, gone_raw_bytes = ?",

@@ -164,9 +164,17 @@ def _drafts(requests: Iterable[Request], row_bytes: int) -> list[_Draft]:
 
 
 def build_group(
-    requests: Iterable[Request], *, after_row: int, totals: Totals, settings: BufferSettings
+    requests: Iterable[Request],
+    *,
+    after_row: int,
+    totals: Totals,
+    settings: BufferSettings,
+    received_ns: int | None = None,
 ) -> Group:
-    """Rows, trace ids and dead letters of `requests`; ids follow on `after_row`."""
+    """Rows, trace ids and dead letters of `requests`; ids follow on `after_row`.
+
+    `received_ns` is the rows' where they come again: their parts keep the time of the requests.
+    """
     requests = list(requests)
     group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
     rows, spans, raw_bytes = totals.rows, totals.spans, totals.raw_bytes
@@ -176,9 +184,10 @@ def build_group(
         row_id += 1
         joint = b"," if draft.encoding is Encoding.JSON else b""
         body = draft.bodies[0] if len(draft.bodies) == 1 else joint.join(draft.bodies)
+        row_ns = draft.received_ns if received_ns is None else received_ns
         columns = RowColumns(
             row_id,
-            draft.received_ns,
+            row_ns,
             monotonic_ns,
             Signal.TRACES,
             int(draft.encoding),
@@ -199,7 +208,7 @@ def build_group(
         group.stored.append(
             StoredRow(
                 row_id,
-                draft.received_ns,
+                row_ns,
                 draft.encoding,
                 draft.flags,
                 draft.spans,

@@ -153,7 +153,7 @@ def open_writer(
     Raises NewerSchema, one of CORRUPT_ERRORS or one of DISK_ERRORS.
     """
     _create_private(path)
-    if path.stat().st_size:
+    if path.stat().st_size and not _is_half_made(path):
         # Looked at without the right to write: a newer version's file stays as it is.
         refuse_newer(path, vfs=vfs)
     connection = apsw.Connection(str(path), vfs=vfs)
@@ -163,7 +163,7 @@ def open_writer(
             _create_schema(connection, floor)
         elif connection.pragma("application_id") == APPLICATION_ID:
             _migrate(connection)
-        connection.pragma("secure_delete", 0)
+        connection.pragma("secure_delete", "fast")
         connection.pragma("synchronous", SYNCHRONOUS[settings.sync])
         connection.wal_autocheckpoint(0)
         if connection.pragma("application_id") != APPLICATION_ID:
@@ -192,6 +192,15 @@ def refuse_newer(path: Path, *, vfs: str | None) -> None:
         connection.close()
     if version > SCHEMA_VERSION:
         raise NewerSchema(version)
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether its very creation was interrupted: only who may write can roll that back.
+
+    A file in WAL mode, as every finished one is, has no rollback journal.
+    """
+    journal = path.with_name(path.name + "-journal")
+    return journal.exists() and journal.stat().st_size > 0
 
 
 def _create_schema(connection: apsw.Connection, floor: int) -> None:

@@ -30,8 +30,14 @@ class BufferSettings:
     dead_letter_seconds: float = 7 * DAY_SECONDS
     stall_seconds: float = 5.0  # a write that takes longer: new requests are refused at once
     patience_seconds: float = 7.5  # a request waits so long; stock senders give up after 10 s
+    history_bytes: int = 64 * MIB  # and never above a tenth of max_size; 0: nothing is remembered
 
     @property
     def dead_letter_limit_bytes(self) -> int:
         """What dead letters may use: the setting, or a tenth of `max_size` if that is less."""
         return min(self.dead_letter_bytes, self.max_size_bytes // 10)
+
+    @property
+    def history_limit_bytes(self) -> int:
+        """What is remembered of rows that have gone may use: as for dead letters."""
+        return min(self.history_bytes, self.max_size_bytes // 10)

@@ -22,6 +22,7 @@ from relay.buffer.backlog import Backlog
 from relay.buffer.jobs import Job, Result
 from relay.buffer.messages import Answer, Append, Flush, Reload, Stop, Work
 from relay.buffer.moves import PendingMoves
+from relay.buffer.owed import Ranges
 from relay.buffer.place import Place
 from relay.buffer.reader import Budget, Chunk, Reader
 from relay.buffer.rows import Group
@@ -194,11 +195,12 @@ class Buffer:
 
     # -- the way out --------------------------------------------------------------------------
 
-    def destination(self, name: str, start: Start = "auto") -> Backlog:
+    def destination(self, name: str, start: Start = "auto", *, held: Ranges = ()) -> Backlog:
         """The backlog of `name`, made if it is new.
 
         A new one begins with `start` "auto" at the beginning if no destination is owed anything
-        by name yet (nothing counts as delivered before), else at the end: rows to come.
+        by name yet (nothing counts as delivered before), else at the end: rows to come. `held` is
+        for a new one too, in the same transaction (`Backlog.hold`).
         """
         backlog = self._backlogs.get(name)
         if backlog is None:
@@ -209,7 +211,8 @@ class Buffer:
             backlog = self._backlogs[name] = Backlog(self, name, ranges, sums=sums)
             if at_beginning and kept.first_row:
                 self._oldest[owed.START.row] = kept.oldest_received_ns
-            self.moved(backlog)
+            if not backlog.hold(held):
+                self.moved(backlog)
         backlog.is_attached = True
         return backlog
 
@@ -251,13 +254,13 @@ class Buffer:
             is_stalled=is_stalled,
         )
 
-    async def find_trace(self, trace_id: bytes) -> list[TracePlace]:
-        """Where the trace (16 bytes) is, oldest first; scans all kept ids, 0.1-0.5 s a million.
+    async def find_trace(self, trace_id: bytes, text: str = "") -> list[TracePlace]:
+        """Where the trace (16 bytes) is, oldest first; scans all known ids, 0.1-0.5 s a million.
 
-        Raises BufferUnavailable when the disk cannot be read.
+        Raises BufferUnavailable when the disk cannot be read. `text` as for `traces.find`.
         """
         destinations = traces.standings(self._backlogs, self._moves)
-        finding = await traces.find(self._asking.ask, trace_id)
+        finding = await traces.find(self._asking.ask, trace_id, text)
         return traces.places(finding, destinations)
 
     async def recent_traces(self, limit: int = 50) -> list[RecentTrace]:

@@ -3,18 +3,20 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from relay.buffer import owed, reader
+from relay.buffer import findings, owed, reader
 from relay.buffer.backlog import Backlog
+from relay.buffer.findings import DeliveredEntry, PartPlace, TraceFinding
 from relay.buffer.moves import PendingMoves
 from relay.buffer.owed import Ranges
-from relay.buffer.reader import DeliveredEntry, PartPlace, TraceFinding
+from relay.buffer.values import EVICTED_STATUS
 from relay.records import OwedRange, Position
 from relay.views import RecentTrace, StoredLetter, TraceDelivery, TracePlace
 
-_MOST_ROWS = 1000
 _RECENT_ROWS = 64
+# What became of a piece as a whole: the first of these that any part of it met.
+SETTLED_STATES = ("set_aside", "evicted", "delivered")
 
 
 class Ask(Protocol):
@@ -25,27 +27,62 @@ class Ask(Protocol):
         ...
 
 
-async def find(ask: Ask, trace_id: bytes) -> TraceFinding:
-    """What the disk tells of a trace, asked in short statements; at most 1,000 rows of it."""
+async def find(ask: Ask, trace_id: bytes, text: str = "") -> TraceFinding:
+    """What the disk tells of a trace, asked in short statements; at most 1,000 rows of it.
+
+    `text` is the id as a sender may have written it, for what was refused because of it.
+    """
     finding = TraceFinding()
-    rows: list[int] = []
-    after: int | None = 0
-    while after is not None and len(rows) < _MOST_ROWS:
-        found, after = await ask(
-            partial(_call, reader.trace_rows, trace_id=trace_id, after_row=after)
+    rows = await _rows_of(ask, trace_id)
+    for few in findings.batches(rows):
+        finding.places += await ask(
+            partial(_call, findings.trace_places, trace_id=trace_id, rows=few)
         )
-        rows += found
-    for row in rows[:_MOST_ROWS]:
-        places, entries = await ask(partial(_call, reader.trace_places, trace_id=trace_id, row=row))
-        finding.places += places
-        finding.deliveries[row] = entries
+    after: int | None = 0
+    while rows and after is not None:
+        entries, after = await ask(
+            partial(_call, findings.trace_deliveries, rows=rows, after=after)
+        )
+        finding.deliveries += entries
     after = 0
     while after is not None:
         letters, after = await ask(
-            partial(_call, reader.trace_letters, trace_id=trace_id, after=after)
+            partial(_call, findings.trace_letters, trace_id=trace_id, text=text, after=after)
         )
         finding.letters += letters
     return finding
+
+
+async def _rows_of(ask: Ask, trace_id: bytes) -> list[int]:
+    rows: list[int] = []
+    after: int | None = 0
+    step = findings.FIRST_STEP
+    while after is not None and len(rows) < findings.MOST_ROWS:
+        found, after, step = await ask(
+            partial(_call, findings.trace_rows, trace_id=trace_id, after_row=after, step=step)
+        )
+        rows += found
+    return rows[: findings.MOST_ROWS]
+
+
+class TraceRows(NamedTuple):
+    """Rows that hold spans of a trace."""
+
+    kept: list[int]
+    gone: list[int]  # only remembered
+
+
+async def rows_of(ask: Ask, trace_id: bytes) -> TraceRows:
+    """The rows that hold the trace, lowest first; at most 1,000."""
+    rows = await _rows_of(ask, trace_id)
+    kept: dict[int, bool] = {}
+    for few in findings.batches(rows):
+        places = await ask(partial(_call, findings.trace_places, trace_id=trace_id, rows=few))
+        kept.update((place.row, place.is_kept) for place in places)
+    return TraceRows(
+        sorted(row for row, is_kept in kept.items() if is_kept),
+        sorted(row for row, is_kept in kept.items() if not is_kept),
+    )
 
 
 def _call(question: Callable[..., Any], connection: object, **arguments: object) -> Any:
@@ -61,6 +98,7 @@ class Standing:
 
     name: str
     ranges: Ranges
+    in_flight: Ranges
     settled: list[DeliveredEntry]
 
 
@@ -70,6 +108,7 @@ def standings(backlogs: Mapping[str, Backlog], moves: PendingMoves) -> list[Stan
         Standing(
             name,
             backlog.ranges,
+            backlog.in_flight,
             [
                 DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
                 for item in moves.deliveries(name)
@@ -80,7 +119,11 @@ def standings(backlogs: Mapping[str, Backlog], moves: PendingMoves) -> list[Stan
 
 
 def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePlace]:
-    """The finding in words of couriers: kept rows first, then dead letters."""
+    """The finding in words of couriers: rows first, then dead letters."""
+    settled: dict[str, list[DeliveredEntry]] = {}
+    for entry in finding.deliveries:
+        settled.setdefault(entry.destination, []).append(entry)
+    has_letter = {stored.letter.destination for stored in finding.letters}
     result = [
         TracePlace(
             place.row,
@@ -91,27 +134,51 @@ def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePla
             place.encoding,
             place.part.spans,
             tuple(
-                _delivery(place, standing, finding.deliveries.get(place.row, []))
+                _delivery(
+                    place,
+                    standing,
+                    settled.get(standing.name, []),
+                    has_letter=standing.name in has_letter,
+                )
                 for standing in destinations
             ),
+            place.is_kept,
         )
         for place in finding.places
     ]
     return result + [_letter_place(stored) for stored in finding.letters]
 
 
-def _delivery(place: PartPlace, standing: Standing, entries: list[DeliveredEntry]) -> TraceDelivery:
+def _delivery(
+    place: PartPlace, standing: Standing, entries: list[DeliveredEntry], *, has_letter: bool
+) -> TraceDelivery:
     # Whole rows are settled by (row + 1, 0): the end of this part must not reach past its row.
     start = Position(place.row, place.first_span)
-    end = Position(place.row, place.first_span + max(place.part.spans, 1))
-    if owed.overlaps(standing.ranges, OwedRange(start, end)):
-        return TraceDelivery(standing.name, "waiting")
-    for entry in standing.settled + entries:
-        if entry.destination == standing.name and entry.start < end and start < entry.end:
-            is_success = 200 <= entry.status < 300
-            state = "delivered" if is_success else "set_aside"
-            return TraceDelivery(standing.name, state, entry.at_ns, entry.status)
+    whole = OwedRange(start, Position(place.row, place.first_span + max(place.part.spans, 1)))
+    if owed.overlaps(standing.ranges, whole):
+        is_in_flight = owed.overlaps(standing.in_flight, whole)
+        return TraceDelivery(standing.name, "waiting", is_in_flight=is_in_flight)
+    found: dict[str, DeliveredEntry] = {}
+    left: Ranges = (whole,)
+    # The newest word counts: what was sent again was settled again.
+    for entry in reversed(entries + standing.settled):
+        settled = OwedRange(Position(*entry.start), Position(*entry.end))
+        if owed.overlaps(left, settled):
+            left = owed.subtract(left, (settled,))
+            found.setdefault(_state_of(entry.status), entry)
+    if len(found) > 1 and not has_letter:
+        # A part was set aside, and no dead letter is of this trace: it was another's.
+        found.pop("set_aside", None)
+    for state in SETTLED_STATES:
+        if state in found:
+            return TraceDelivery(standing.name, state, found[state].at_ns, found[state].status)
     return TraceDelivery(standing.name, "not_owed")
+
+
+def _state_of(status: int) -> str:
+    if status == EVICTED_STATUS:
+        return "evicted"
+    return "delivered" if 200 <= status < 300 else "set_aside"
 
 
 def _letter_place(stored: StoredLetter) -> TracePlace:
@@ -125,6 +192,8 @@ def _letter_place(stored: StoredLetter) -> TracePlace:
         letter.encoding,
         letter.affected,
         dead_letter=letter,
+        letter_id=stored.letter_id,
+        set_aside_ns=stored.set_aside_ns,
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from relay.records import BodyFlag, Encoding
 
 DAMAGED_REASON = "damaged_on_disk"
+# The status of a delivery that was none: its rows had to give way undelivered.
+EVICTED_STATUS = -1
 
 
 @dataclass(frozen=True, slots=True)

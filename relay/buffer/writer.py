@@ -15,6 +15,7 @@ import apsw
 import structlog
 
 from relay.buffer.housekeeping import Housekeeping
+from relay.buffer.jobs import perform
 from relay.buffer.logfile import LogFile, Persisted, open_file
 from relay.buffer.messages import (
     Answer,
@@ -93,7 +94,7 @@ class Writer:
         """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
         file = open_file(self._place, self._settings, vfs=self._vfs)
         self._set_asides = self._place.set_asides
-        self._adopt(file)
+        self._adopt(file, is_first=True)
         loaded = file.loaded()
         self._publish(file)
         self._thread.start()
@@ -258,7 +259,7 @@ class Writer:
                 file = self._usable_file()
                 started = time.monotonic()
                 with self._file_trouble():
-                    result = file.work(lambda it: work.job.run(it, now_ns=self._clock_ns()))
+                    result = perform(work.job, file, now_ns=self._clock_ns())
             self._counters.add_commit(time.monotonic() - started)
         except Exception as error:
             if not isinstance(error, RelayError):
@@ -394,7 +395,7 @@ class Writer:
             above_row=self._known_row,
         )
 
-    def _adopt(self, file: LogFile) -> None:
+    def _adopt(self, file: LogFile, *, is_first: bool = False) -> None:
         """Use `file`: the one we had, or a new one after that was set aside."""
         self._file = file
         if self._place.set_asides != self._set_asides:
@@ -402,7 +403,7 @@ class Writer:
             self.generation += 1
             self._moves.forget_places()
             self._events.replaced(file.last_row)
-        elif self._known_row and file.last_row > self._known_row:
+        elif not is_first and file.last_row > self._known_row:
             # A commit whose fsync failed is in it after all.
             self._events.appeared(file.last_row, file.totals - self._known_totals)
         self._known_row, self._known_totals = file.last_row, file.totals

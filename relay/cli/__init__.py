@@ -15,6 +15,9 @@ COMMANDS = {
     "destination": "relay.cli.destination:destination",
     "doctor": "relay.cli.doctor:doctor",
     "status": "relay.cli.status:status",
+    "where": "relay.cli.where:where",
+    "replay": "relay.cli.replay:replay",
+    "dead-letter": "relay.cli.dead_letter:dead_letter",
     "send-test-trace": "relay.cli.send_test_trace:send_test_trace",
 }
 

@@ -15,6 +15,7 @@ from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon
 from relay.cli.connection import run_test, tell_step
 from relay.cli.destination_ask import fill_gaps, preset_of
 from relay.cli.destination_flags import destination_options, read_table_of, table_of
+from relay.cli.moments import From
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
 from relay.config import Config, DestinationConfig
@@ -57,8 +58,9 @@ class Added:
 @click.option(
     "--from",
     "start",
-    type=click.Choice(["beginning", "end"]),
-    help="What it gets of the spans already kept: all or none. By default the first "
+    type=From(),
+    help="What it gets of the spans already kept: `beginning` all, `end` or `now` none, a "
+    "duration (1h) or a time (2026-11-26T03:00) those received since. By default the first "
     "destination gets all and a later one none. Needs the running daemon.",
 )
 @click.option("--replace", "may_replace", is_flag=True, help="Replace one that a command saved.")

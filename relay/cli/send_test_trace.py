@@ -113,7 +113,9 @@ def follow(client: DaemonClient, posted: Posted, wait_seconds: float) -> dict[st
     deadline = time.monotonic() + wait_seconds
     while True:
         status, found = client.get(f"/api/traces/{posted.trace_id}")
-        if status == 200 and (has_arrived(found) or not found["destinations"]):
+        if status == 200 and (
+            has_arrived(found) or not any(d["is_configured"] for d in found["destinations"])
+        ):
             return dict(found)
         if time.monotonic() >= deadline:
             if status != 200:
@@ -123,8 +125,12 @@ def follow(client: DaemonClient, posted: Posted, wait_seconds: float) -> dict[st
 
 
 def has_arrived(found: dict[str, Any]) -> bool:
-    """Whether every destination that is not paused has all of the trace."""
-    waited_for = [d for d in found["destinations"] if d["destination_state"] != "paused"]
+    """Whether every destination that is configured and not paused has all of the trace."""
+    waited_for = [
+        d
+        for d in found["destinations"]
+        if d["is_configured"] and d["destination_state"] != "paused"
+    ]
     return bool(waited_for) and all(d["state"] == "delivered" for d in waited_for)
 
 
@@ -178,7 +184,11 @@ def line_of(destination: dict[str, Any]) -> str:
         )
     if state == "set_aside":
         return f"set aside  for {name} at {destination['at']}: {destination['status']}"
+    if state == "evicted":
+        return f"evicted    undelivered for {name} at {destination['at']}: space was short"
     if state == "not_owed":
         return f"not owed   to {name}: it was added later"
+    if not destination["is_configured"]:
+        return f"waiting    for {name}: it is not configured any more, and keeps what it is owed"
     why = destination["reason"] or destination["destination_state"]
     return f"waiting    for {name} ({destination['endpoint']}): {why}"

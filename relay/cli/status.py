@@ -59,10 +59,12 @@ def show(found: dict[str, Any]) -> None:
         console.print(f"         rejected {times:,}: {reason}")
     if ingest["tested_by_sender_at"]:
         console.print(f"         tested by sender at {ingest['tested_by_sender_at']}")
+    dropped = buffer["dead_letters_dropped"]
+    given_up = f" ({dropped:,} given up for space or age)" if dropped else ""
     console.print(
         f"buffer   {buffer['spans']:,} spans in {buffer['rows']:,} rows, "
         f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
-        f"{buffer['dead_letters']:,} dead letters"
+        f"{buffer['dead_letters']:,} dead letters{given_up}"
     )
     if not found["destinations"]:
         console.print("no destination is configured: spans are kept until there is one")

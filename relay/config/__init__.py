@@ -98,6 +98,8 @@ class BufferConfig(Struct, frozen=True, kw_only=True):
     """Space left on the file system below which nothing more is taken: 503."""
     keep_delivered_seconds: float = 3600.0
     """How long delivered spans stay for replay and `where`; 0 deletes at once."""
+    history_bytes: int = 64 * MIB
+    """What may be remembered, for `where`, of spans that have gone; 0 remembers nothing."""
     when_full: Literal["refuse", "drop-oldest"] = "refuse"
     """At max_size: answer 503, or drop the oldest."""
     sync: Literal["full", "normal"] = "full"

@@ -372,6 +372,7 @@ BUFFER_KEYS = {
     "max_size": Key("max_size_bytes", size(2**20)),
     "min_free": Key("min_free_bytes", size()),
     "keep_delivered": Key("keep_delivered_seconds", duration()),
+    "history": Key("history_bytes", size()),
     "when_full": Key("when_full", one_of("refuse", "drop-oldest")),
     "sync": Key("sync", one_of("full", "normal")),
 }

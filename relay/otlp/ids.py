@@ -32,11 +32,16 @@ def trace_ids_of(fragment: bytes, encoding: Encoding) -> bytes:
     Ids of another length are left out. Empty for what cannot be read; raises nothing.
     """
     try:
-        read = _protobuf_ids if encoding is Encoding.PROTOBUF else _json_ids
-        found = read(fragment)
+        found = _ids(fragment, encoding)
     except (ValueError, RecursionError, DecodeError, msgspec.MsgspecError):
         return b""
-    return b"".join(dict.fromkeys(found))
+    return b"".join(dict.fromkeys(each for each in found if len(each) == TRACE_ID_BYTES))
+
+
+def _ids(fragment: bytes, encoding: Encoding) -> list[bytes]:
+    """The trace id of each span, in the order in which they stand; empty for one that is none."""
+    read = _protobuf_ids if encoding is Encoding.PROTOBUF else _json_ids
+    return read(fragment)
 
 
 def _protobuf_ids(fragment: bytes) -> list[bytes]:
@@ -46,7 +51,6 @@ def _protobuf_ids(fragment: bytes) -> list[bytes]:
         for entry in request.resource_spans
         for scope in entry.scope_spans
         for span in scope.spans
-        if len(span.trace_id) == TRACE_ID_BYTES
     ]
 
 
@@ -56,13 +60,38 @@ def _json_ids(fragment: bytes) -> list[bytes]:
     except RecursionError:
         flat = replace_below(fragment, MAX_PROTOBUF_LEVELS, lambda _value: b"{}")
         entries = _decode_entries(b"[%b]" % flat)
-    found: list[bytes] = []
-    for entry in entries:
-        for scope in entry.scope_spans:
-            for span in scope.spans:
-                if len(span.trace_id) == 2 * TRACE_ID_BYTES:
-                    try:
-                        found.append(bytes.fromhex(span.trace_id))
-                    except ValueError:
-                        continue
-    return found
+    return [
+        _from_hex(span.trace_id)
+        for entry in entries
+        for scope in entry.scope_spans
+        for span in scope.spans
+    ]
+
+
+def _from_hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text) if len(text) == 2 * TRACE_ID_BYTES else b""
+    except ValueError:
+        return b""
+
+
+def stretches_of_trace(
+    fragment: bytes, encoding: Encoding, trace_id: bytes
+) -> list[tuple[int, int]]:
+    """Where spans of the trace stand: first and end of each run, counted as `slicing` does.
+
+    Empty where there is none, or for what cannot be read; raises nothing.
+    """
+    try:
+        found = _ids(fragment, encoding)
+    except (ValueError, RecursionError, DecodeError, msgspec.MsgspecError):
+        return []
+    runs: list[tuple[int, int]] = []
+    for number, each in enumerate(found):
+        if each != trace_id:
+            continue
+        if runs and runs[-1][1] == number:
+            runs[-1] = (runs[-1][0], number + 1)
+        else:
+            runs.append((number, number + 1))
+    return runs

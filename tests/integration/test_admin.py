@@ -71,10 +71,12 @@ def test_rejected_span_is_a_dead_letter_that_its_trace_tells_of(
         assert relay.status()["ingest"]["rejected_spans"] == {"span_id_zero": 1}
 
 
-def test_trace_id_that_is_unknown_or_malformed_is_said_so(tmp_path: Path) -> None:
+def test_trace_that_is_unknown_is_said_so(tmp_path: Path) -> None:
     with Relay(tmp_path) as relay:
         assert trace(relay, GOOD)[0] == 404
-        assert trace(relay, "xyz")[0] == 400
+        assert "nothing is known of trace xyz" in trace(relay, "xyz")[1]["error"]
+        assert trace(relay, f"{GOOD}?spans=maybe")[0] == 400
+        assert trace(relay, "%20")[0] == 400
         assert relay.get("/api/traces?limit=0")[0] == 400
         assert relay.get("/api/nothing")[0] == 404
         assert relay.get("/api/nothing", token="wrong")[0] == 401

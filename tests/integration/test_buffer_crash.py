@@ -1,7 +1,7 @@
 """kill -9 of a process that appends: every acknowledged request is there, once it is opened again.
 
-Killing alone proves nothing about fsync, since the page cache survives it. The forgetful VFS
-loses what was not synced, and the last tests show that it would notice.
+Killing alone proves nothing about fsync, since the page cache survives it. The faulty VFS
+loses what was not synced, or a random part of it, and the last tests show that it would notice.
 """
 
 import re
@@ -87,7 +87,7 @@ async def numbers_owed(state_dir: Path, destination: str) -> set[int]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("disk", ["plain", "forgetful"])
+@pytest.mark.parametrize("disk", ["plain", "forgetful", "tearing"])
 async def test_buffer_keeps_every_acknowledged_request_when_killed_again_and_again(
     tmp_path: Path, disk: str
 ) -> None:

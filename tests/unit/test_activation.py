@@ -94,8 +94,11 @@ def test_socket_that_takes_no_connections_is_refused_by_its_name(opened: ExitSta
     silent = socket.socket()
     for sock in (datagrams, silent):
         sock.bind(("127.0.0.1", 0))
-    pass_on(opened, datagrams, silent)
-    for first in (FIRST_FD, FIRST_FD + 1):
+    packets = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    packets.bind("")
+    packets.listen()
+    pass_on(opened, datagrams, silent, packets)
+    for first in range(FIRST_FD, FIRST_FD + 3):
         with pytest.raises(ConfigError, match=r"socket mine .* no listening stream") as error:
             take(environ_of(1, "mine"), first_fd=first)
         assert "ListenStream=" in str(error.value.hint)

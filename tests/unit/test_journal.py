@@ -135,6 +135,23 @@ def test_without_a_journal_the_sentence_goes_to_standard_error_with_its_priority
     assert out.getvalue() == "<3>reload_refused: no such file\n"
 
 
+def test_journal_that_is_only_slow_loses_nothing(
+    journal: FakeJournal, log: structlog.stdlib.BoundLogger
+) -> None:
+    sent = 2000
+
+    def write_all() -> None:
+        for number in range(sent):
+            log.info("line", number=number)
+
+    writer = threading.Thread(target=write_all, daemon=True)
+    writer.start()
+    numbers = [int(journal.entry()["NUMBER"]) for _ in range(sent)]
+    writer.join(20)
+
+    assert numbers == list(range(sent))
+
+
 def test_journal_that_takes_nothing_holds_nobody_up_and_lost_lines_are_counted(
     journal: FakeJournal, log: structlog.stdlib.BoundLogger
 ) -> None:

@@ -45,7 +45,7 @@ async def test_file_is_made_as_designed(tmp_path: Path) -> None:
         }
         mode = file.connection.pragma("journal_mode")
 
-    assert pragmas == {"page_size": 4096, "auto_vacuum": 2, "secure_delete": 0, "synchronous": 2}
+    assert pragmas == {"page_size": 4096, "auto_vacuum": 2, "secure_delete": 2, "synchronous": 2}
     assert mode == "wal"
 
 
@@ -151,15 +151,15 @@ async def test_reader_cannot_write(tmp_path: Path) -> None:
 
 
 async def test_every_commit_is_synced_once(tmp_path: Path) -> None:
-    from tests.forgetful_vfs import ForgetfulVFS
+    from tests.faulty_vfs import FaultyVFS
 
-    disk = ForgetfulVFS("counting")
+    disk = FaultyVFS("counting")
     async with opened(tmp_path, vfs="counting") as buffer:
         await buffer.append(request(piece()))
-        before = disk.syncs
+        before = disk.counts["sync"]
         for _ in range(20):
             await buffer.append(request(piece()))
-        syncs = disk.syncs - before
+        syncs = disk.counts["sync"] - before
 
     assert syncs == 20
     assert apsw.SQLITE_VERSION_NUMBER >= 3_050_000

@@ -1,0 +1,191 @@
+"""GET, POST and DELETE on dead letters in; documents about them, and what was done, out.
+
+::
+
+    GET    /api/dead-letters?…&before=ID&limit=N          a page of them, newest first
+    GET    /api/dead-letters/groups?…                     how many by destination, reason and words
+    GET    /api/dead-letters/export?…&after=ID            a page of OTLP JSON lines, oldest first
+    GET    /api/dead-letters/ID                           one, with its spans
+    POST   /api/dead-letters/replay?…&after=ID            send a step of them again
+               &to=NAME&derive_ids=true&keep=true
+    DELETE /api/dead-letters?…&after=ID&erase=true        drop a step of them
+    POST   /api/dead-letters/finish-erasing               after it nothing of that is left
+
+… is a filter: destination, reason, since_ns, trace, until, and id as often as wanted. Whoever
+pages gives back as `after` (or `before`) what the last page said as `next`, until that is null;
+`until` keeps letters out that came after somebody began.
+
+400: the filter cannot be understood. 404: no such letter. 409: refused, and nothing was changed.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from relay.admin.answers import document, failure
+from relay.errors import RelayError
+from relay.views import LetterFilter
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+MOST_LISTED = 1000
+MOST_IDS = 500
+_NEWEST = 2**63 - 1
+
+
+class UnknownDeadLetter(RelayError):
+    """There is no dead letter of that number."""
+
+    code = "unknown_dead_letter"
+
+
+class ReplayRefused(RelayError):
+    """Dead letters are not sent again like that, and nothing was changed."""
+
+    code = "replay_refused"
+
+
+class DeadLetters(Protocol):
+    """What can be asked of the relay about dead letters; each raises BufferUnavailable, too."""
+
+    async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> dict[str, Any]:
+        """Those that are meant, newest first, without their spans."""
+
+    async def groups(self, wanted: LetterFilter) -> dict[str, Any]:
+        """How many of them there are, by destination, reason, status and words."""
+
+    async def show(self, letter_id: int) -> dict[str, Any]:
+        """One with its spans. Raises UnknownDeadLetter."""
+
+    async def export(self, wanted: LetterFilter, *, after: int) -> dict[str, Any]:
+        """Some of those that are meant as OTLP JSON lines."""
+
+    async def replay(
+        self, wanted: LetterFilter, *, after: int, to: str, derives: bool, keeps: bool
+    ) -> dict[str, Any]:
+        """Send some of them again. Raises ReplayRefused, BufferFull."""
+
+    async def discard(self, wanted: LetterFilter, *, after: int, erases: bool) -> dict[str, Any]:
+        """Drop some of them."""
+
+    async def finish_erasing(self) -> dict[str, Any]:
+        """Make sure that nothing of what was erased is left in the buffer's files."""
+
+
+class BadFilter(RelayError):
+    """A filter of dead letters cannot be understood."""
+
+    code = "bad_filter"
+
+
+def filter_of(query: QueryParams) -> LetterFilter:
+    """The filter in a request's query. Raises BadFilter."""
+    ids = tuple(number(text, "id") for text in query.getlist("id"))
+    if len(ids) > MOST_IDS:
+        raise BadFilter(f"at most {MOST_IDS} ids at once")
+    return LetterFilter(
+        destination=query.get("destination", ""),
+        reason=query.get("reason", ""),
+        since_ns=number(query.get("since_ns", "0"), "since_ns"),
+        trace=query.get("trace", ""),
+        ids=ids,
+        until=number(query["until"], "until") if "until" in query else None,
+    )
+
+
+def number(text: str, name: str) -> int:
+    """A whole number that SQLite can hold. Raises BadFilter."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _NEWEST):
+        raise BadFilter(f"{name} is a whole number")
+    return int(text)
+
+
+def flag(query: QueryParams, name: str) -> bool:
+    """A parameter that is true or false. Raises BadFilter."""
+    text = query.get(name, "false")
+    if text not in ("true", "false"):
+        raise BadFilter(f"{name} is true or false")
+    return text == "true"
+
+
+def routes(letters: DeadLetters, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
+    """The routes over `letters`, each behind `authorized`."""
+
+    async def entries(request: Request) -> Response:
+        query = request.query_params
+        limit = number(query.get("limit", "100"), "limit")
+        if not 1 <= limit <= MOST_LISTED:
+            return failure(400, f"limit is a number from 1 to {MOST_LISTED}")
+        before = number(query.get("before", str(_NEWEST)), "before")
+        return document(await letters.entries(filter_of(query), before=before, limit=limit))
+
+    async def groups(request: Request) -> Response:
+        return document(await letters.groups(filter_of(request.query_params)))
+
+    async def show(request: Request) -> Response:
+        return document(await letters.show(number(request.path_params["letter_id"], "the id")))
+
+    async def export(request: Request) -> Response:
+        return document(await letters.export(filter_of(request.query_params), after=after(request)))
+
+    async def replay(request: Request) -> Response:
+        query = request.query_params
+        found = await letters.replay(
+            filter_of(query),
+            after=after(request),
+            to=query.get("to", ""),
+            derives=flag(query, "derive_ids"),
+            keeps=flag(query, "keep"),
+        )
+        return document(found)
+
+    async def discard(request: Request) -> Response:
+        query = request.query_params
+        erases = flag(query, "erase")
+        return document(
+            await letters.discard(filter_of(query), after=after(request), erases=erases)
+        )
+
+    async def finish_erasing(_request: Request) -> Response:
+        return document(await letters.finish_erasing())
+
+    all_ = "/api/dead-letters"
+    return [
+        Route(all_, authorized(entries), methods=["GET"]),
+        Route(all_, authorized(discard), methods=["DELETE"]),
+        Route(f"{all_}/groups", authorized(groups), methods=["GET"]),
+        Route(f"{all_}/export", authorized(export), methods=["GET"]),
+        Route(f"{all_}/replay", authorized(replay), methods=["POST"]),
+        Route(f"{all_}/finish-erasing", authorized(finish_erasing), methods=["POST"]),
+        Route(f"{all_}/{{letter_id}}", authorized(show), methods=["GET"]),
+    ]
+
+
+def after(request: Request) -> int:
+    """Where a page begins. Raises BadFilter."""
+    return number(request.query_params.get("after", "0"), "after")
+
+
+async def unknown(_request: Request, error: Exception) -> Response:
+    """The answer to UnknownDeadLetter."""
+    return failure(404, str(error))
+
+
+async def misunderstood(_request: Request, error: Exception) -> Response:
+    """The answer to BadFilter."""
+    return failure(400, str(error))
+
+
+async def refused(_request: Request, error: Exception) -> Response:
+    """The answer to ReplayRefused."""
+    return failure(409, str(error))
+
+
+EXCEPTION_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Any]] = {
+    UnknownDeadLetter: unknown,
+    BadFilter: misunderstood,
+    ReplayRefused: refused,
+}

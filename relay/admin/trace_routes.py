@@ -1,0 +1,57 @@
+"""GET on the admin API in; where a trace is, and which came last, out.
+
+::
+
+    GET /api/traces?limit=50            the newest distinct traces
+    GET /api/traces/ID?spans=false      where one is; ID as it was sent, or as it is since
+
+404 with how far back what is known reaches, when nothing is known of it.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from relay.admin.answers import document, failure
+from relay.admin.control import Endpoint
+
+# What is kept of an id that was refused is cut there.
+MOST_CHARACTERS: Final = 128
+
+
+class Traces(Protocol):
+    """What can be asked about traces."""
+
+    async def find(self, text: str, *, with_spans: bool) -> tuple[bool, dict[str, Any]]:
+        """Whether anything is known of the trace, and the document."""
+
+    async def recent(self, limit: int) -> list[dict[str, Any]]:
+        """What was received last, newest first."""
+
+
+def routes(traces: Traces, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
+    """The routes over `traces`, each behind `authorized`."""
+
+    async def recent(request: Request) -> Response:
+        text = request.query_params.get("limit", "50")
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1000):
+            return failure(400, "limit is a number from 1 to 1000")
+        return document({"traces": await traces.recent(int(text))})
+
+    async def one(request: Request) -> Response:
+        text = request.path_params["trace_id"].strip()[:MOST_CHARACTERS]
+        with_spans = request.query_params.get("spans", "true")
+        if with_spans not in ("true", "false"):
+            return failure(400, "spans is true or false")
+        if not text:
+            return failure(400, "name a trace id")
+        is_known, found = await traces.find(text, with_spans=with_spans == "true")
+        return document(found, 200 if is_known else 404)
+
+    return [
+        Route("/api/traces", authorized(recent)),
+        Route("/api/traces/{trace_id:path}", authorized(one)),
+    ]

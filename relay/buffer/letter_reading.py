@@ -1,0 +1,150 @@
+"""A filter in, dead letters out, a page at a time: questions for the reader's connection.
+
+A page is a window of ids, so that no statement looks at more than that many letters, however few
+of them are meant.
+"""
+
+from dataclasses import dataclass
+
+import apsw
+
+from relay.buffer.letters import packed_index, stored_letter, whole_number
+from relay.buffer.schema import fetch, fetch_value
+from relay.records import DeadLetter, Encoding
+from relay.views import LetterEntry, LetterFilter, StoredLetter
+
+WINDOW = 1000
+INGEST = "ingest"  # what people call the destination ""
+NEWEST = 2**63 - 1
+_ENTRY = (
+    "SELECT id, set_aside_ns, received_ns, destination, reason, status, spans, affected, encoding,"
+    " row, raw_bytes, stored_bytes, path, words, trace_ids FROM dead_letters "
+)
+_WANTED = (
+    " (? = '' OR destination = ? OR (destination = '' AND ? = 'ingest'))"
+    " AND (? = '' OR reason = ?) AND set_aside_ns >= ?"
+)
+_UP = "SELECT id FROM dead_letters WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+_DOWN = "SELECT id FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+
+
+@dataclass(frozen=True, slots=True)
+class LetterPage:
+    """Letters in the order asked for, and after which id to go on (None: that was the end)."""
+
+    entries: list[LetterEntry]
+    edge: int | None
+
+
+def oldest_first(connection: apsw.Connection, wanted: LetterFilter, after: int) -> LetterPage:
+    """Those of a window of letters after id `after` that are meant."""
+    edge = fetch_value(connection, _UP, (after, WINDOW - 1))
+    until = NEWEST if wanted.until is None else wanted.until
+    last = min(NEWEST if edge is None else int(edge), until)
+    if wanted.ids:
+        asked = [each for each in wanted.ids if after < each <= until]
+        return LetterPage(_by_id(connection, wanted, asked), None)
+    found = _entries(connection, wanted, after + 1, last)
+    return LetterPage(found, None if edge is None or edge >= until else int(edge))
+
+
+def newest_first(connection: apsw.Connection, wanted: LetterFilter, before: int) -> LetterPage:
+    """Those of a window of letters before id `before` that are meant."""
+    if wanted.ids:
+        asked = [each for each in wanted.ids if each < before]
+        return LetterPage(_by_id(connection, wanted, asked)[::-1], None)
+    edge = fetch_value(connection, _DOWN, (before, WINDOW - 1))
+    first = 0 if edge is None else int(edge)
+    last = before - 1 if wanted.until is None else min(wanted.until, before - 1)
+    found = _entries(connection, wanted, first, last)
+    return LetterPage(found[::-1], None if edge is None else first)
+
+
+def newest_id(connection: apsw.Connection) -> int:
+    """The id of the newest letter; 0 when there is none."""
+    return int(fetch_value(connection, "SELECT max(id) FROM dead_letters") or 0)
+
+
+def bodies(connection: apsw.Connection, letter_ids: list[int]) -> list[StoredLetter]:
+    """Those letters with their bodies, in that order; those that have gone are left out."""
+    return [found for each in letter_ids if (found := stored_letter(connection, each)) is not None]
+
+
+def rows_with_traces(
+    connection: apsw.Connection, trace_ids: frozenset[bytes], after_row: int, step: int
+) -> tuple[int, int | None]:
+    """How many kept rows among the next `step` hold one of the traces, and where to go on."""
+    found = fetch(
+        connection,
+        "SELECT traces.row, ids, rows.id IS NOT NULL FROM traces LEFT JOIN rows"
+        " ON rows.id = traces.row WHERE traces.row > ? ORDER BY traces.row LIMIT ?",
+        (after_row, step),
+    )
+    held = sum(
+        1
+        for _row, ids, is_kept in found
+        if is_kept and any(ids[at : at + 16] in trace_ids for at in range(0, len(ids), 16))
+    )
+    return held, found[-1][0] if len(found) == step else None
+
+
+def _by_id(
+    connection: apsw.Connection, wanted: LetterFilter, letter_ids: list[int]
+) -> list[LetterEntry]:
+    return [
+        found
+        for each in sorted(set(letter_ids))
+        for found in _entries(connection, wanted, each, each)
+    ]
+
+
+def _entries(
+    connection: apsw.Connection, wanted: LetterFilter, first: int, last: int
+) -> list[LetterEntry]:
+    name, reason = wanted.destination, wanted.reason
+    found = fetch(
+        connection,
+        _ENTRY + "WHERE id >= ? AND id <= ? AND" + _WANTED + " ORDER BY id",
+        (first, last, name, name, name, reason, reason, wanted.since_ns),
+    )
+    return [_entry(columns) for columns in found if _is_of_trace(columns, wanted.trace)]
+
+
+def _is_of_trace(columns: tuple[object, ...], trace: str) -> bool:
+    destination, words, trace_ids = columns[3], columns[13], columns[14]
+    if not trace or (destination == "" and words == trace):
+        return True
+    try:
+        trace_id = bytes.fromhex(trace)
+    except ValueError:
+        return False
+    is_id = len(trace_id) == 16 and isinstance(trace_ids, bytes)
+    return is_id and packed_index(trace_ids, trace_id) is not None  # type: ignore[arg-type]
+
+
+def _entry(columns: tuple[object, ...]) -> LetterEntry:
+    (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = columns[
+        :8
+    ]
+    encoding, row, raw_bytes, stored_bytes, path, words, trace_ids = columns[8:]
+    letter = DeadLetter(
+        destination=str(destination),
+        reason=str(reason),
+        words=str(words),
+        spans=whole_number(spans),
+        encoding=Encoding.PROTOBUF if encoding == Encoding.PROTOBUF else Encoding.JSON,
+        body=b"",
+        status=whole_number(status),
+        affected=whole_number(affected),
+        path=str(path),
+        trace_ids=trace_ids if isinstance(trace_ids, bytes) else b"",
+        row=whole_number(row),
+        received_ns=whole_number(received_ns),
+    )
+    return LetterEntry(
+        whole_number(letter_id),
+        whole_number(set_aside_ns),
+        letter,
+        whole_number(raw_bytes),
+        whole_number(stored_bytes),
+    )

@@ -1,0 +1,100 @@
+"""`otlp-relay dead-letter export`: letters in, a file of OTLP JSON lines out."""
+
+import json
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from relay.cli.dead_letter_options import (
+    LETTERS,
+    STEP_SECONDS,
+    count,
+    filter_options,
+    letters_text,
+    merge,
+    progress,
+    selection_of,
+    stayed_documents,
+    steps,
+    tell_stayed,
+)
+from relay.cli.destination_names import fail
+from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.target import admin_client
+from relay.errors import RelayError
+
+
+@click.command()
+@click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="[ID]...")
+@config_option
+@filter_options
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write to this new file (0600) instead of standard output.",
+)
+@json_option
+def export(
+    *,
+    ids: tuple[int, ...],
+    config_path: str | None,
+    destination: str | None,
+    reason: str | None,
+    since_seconds: float | None,
+    trace: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the spans of dead letters as OTLP JSON lines: one ExportTraceServiceRequest a line.
+
+    All of them, or those that the flags choose; they stay. Spans refused on the way in are written
+    as they were sent. --json, with --output, prints what was done. Exits 1 when any had to be left
+    out; the reason is printed.
+    """
+    if as_json and output is None:
+        raise click.UsageError("--json needs --output: the lines are on standard output")
+    selection = selection_of(
+        ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
+    )
+    client = admin_client(load_or_exit(config_path), STEP_SECONDS)
+    written = 0
+    left_out: dict[str, tuple[int, list[int]]] = {}
+    try:
+        total = count(client, selection)[0] if sys.stderr.isatty() else 0
+        with (
+            progress("exporting", total) as advance,
+            open_output(output) if output else nullcontext(sys.stdout.buffer) as file,
+        ):
+            for step in steps(client, "GET", f"{LETTERS}/export", selection):
+                for line in step["lines"]:
+                    file.write(line.encode() + b"\n")
+                written += len(step["lines"])
+                merge(left_out, step["left_out"])
+                advance(step["letters"])
+            file.flush()
+            if output:
+                os.fsync(file.fileno())
+    except RelayError as error:
+        if written:
+            click.echo(f"wrote {letters_text(written)} before this:", err=True)
+        fail(error)
+    except OSError as error:
+        fail(RelayError(f"{output or 'standard output'}: {error.strerror or error}"))
+    if as_json:
+        document = {"letters": written, "left_out": stayed_documents(left_out)}
+        click.echo(json.dumps(document | {"output": str(output)}, indent=2))
+    elif output:
+        click.echo(printable(f"wrote {letters_text(written)} to {output}"))
+    tell_stayed(left_out, "left out:")
+    sys.exit(1 if left_out else 0)
+
+
+def open_output(path: Path) -> BinaryIO:
+    """A new file that only this user may read. Raises OSError; one that exists is left alone."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "wb")

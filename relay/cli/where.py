@@ -1,0 +1,230 @@
+"""`otlp-relay where`: what became of a trace, from its arrival to every destination."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.target import admin_client
+from relay.cli.text import about_duration
+from relay.errors import RelayError
+
+# A million rows take less than one; a disk that is slow and busy may take longer.
+ANSWER_SECONDS = 30.0
+HOW = {
+    "id": "",
+    "derived": "the id that {text} was mapped to, since it is no trace id",
+    "derived_from_bytes": "the id that the bytes {text} were mapped to, since they are no trace id",
+}
+NOT_OWED = "it was added later, or this came again for others only"
+
+
+@click.command()
+@click.argument("trace_id")
+@config_option
+@json_option
+def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
+    """Tell where a trace is: received, rejected, kept, and what became of it for each destination.
+
+    TRACE_ID is 32 hex digits, with or without dashes, or the id as the app wrote it when that was
+    none (app_trace_001). Exits 0 when something is known of it, 1 when nothing is.
+    """
+    text = trace_id.strip()
+    if not text:
+        raise click.UsageError("name a trace id")
+    config = load_or_exit(config_path)
+    try:
+        status, found = admin_client(config, ANSWER_SECONDS).get(
+            f"/api/traces/{quote(text, safe='')}?spans=false"
+        )
+        if status not in (200, 404) or not isinstance(found, dict):
+            raise RelayError(str(found.get("error", found)) if found else f"answered {status}")
+    except RelayError as error:
+        click.echo(f"otlp-relay: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        found.pop("resourceSpans", None)
+        click.echo(json.dumps(found, indent=2))
+    else:
+        lines = lines_of(found, text) if status == 200 else unknown_lines(found, text)
+        for line in lines:
+            click.echo(printable(line))
+    sys.exit(0 if status == 200 else 1)
+
+
+def unknown_lines(found: dict[str, Any], text: str) -> list[str]:
+    """What it may mean that nothing is known."""
+    lines = [f"nothing is known of trace {text}"]
+    since = found.get("known_since")
+    if since:
+        lines.append(f"  what is known reaches back to {since} ({ago(since)} ago). It may be")
+        lines.append("  - older than that, and forgotten ([buffer] history says how much is kept)")
+    else:
+        lines.append("  nothing has been received yet, or nothing is remembered. It may be")
+    lines += [
+        "  - never received: an exporter that gave up, or one that sends to another place",
+        "  - refused as a whole, before its spans were looked at: the log tells why",
+    ]
+    return lines
+
+
+def lines_of(found: dict[str, Any], text: str) -> list[str]:
+    """The way of a trace, a line a step."""
+    lines = [f"trace {found['trace_id']}"]
+    for each in found["ids"]:
+        note = HOW[each["how"]].format(text=text)
+        if note:
+            lines.append(f"  id         {each['trace_id']} is {note}")
+    lines += [rejected_line(each) for each in found["dead_letters"] if is_rejected(each)]
+    pieces = found["received"]
+    differ = len({_standing(piece) for piece in pieces}) > 1
+    for piece in pieces:
+        lines.append(received_line(piece))
+        if differ:
+            lines += [piece_line(each) for each in piece["destinations"]]
+    lines += kept_lines(pieces)
+    for destination in found["destinations"]:
+        own = [each for each in found["dead_letters"] if each["destination"] == destination["name"]]
+        lines += destination_lines(destination, own, has_pieces=bool(pieces))
+    if pieces and not found["destinations"]:
+        lines.append("  waiting    no destination is configured: the spans are kept")
+    return lines
+
+
+def _standing(piece: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((each["name"], each["state"]) for each in piece["destinations"])
+
+
+def is_rejected(letter: dict[str, Any]) -> bool:
+    """Whether a dead letter was refused on the way in."""
+    return bool(letter["destination"] == "ingest")
+
+
+def rejected_line(letter: dict[str, Any]) -> str:
+    """A span that was refused on the way in."""
+    return (
+        f"  rejected   {letter['received_at']}: {letter['reason']} at {letter['path']}; "
+        f"{how_to_see(letter)}"
+    )
+
+
+def how_to_see(letter: dict[str, Any]) -> str:
+    """Which dead letter it is, and the command that shows it."""
+    return f"dead letter {letter['id']}: `otlp-relay dead-letter show {letter['id']}`"
+
+
+def received_line(piece: dict[str, Any]) -> str:
+    """When, from whom, and how much."""
+    services = ", ".join(piece["services"]) or "a service without a name"
+    agent = f", User-Agent {piece['user_agent']}" if piece["user_agent"] else ""
+    several = "" if piece["spans"] == 1 else "s"
+    return (
+        f"  received   {piece['received_at']} from {services} at {piece['sender'] or 'unknown'}"
+        f"{agent}: a request of {piece['spans']:,} span{several}, {piece['encoding']}"
+    )
+
+
+def piece_line(each: dict[str, Any]) -> str:
+    """What became of one request for one destination."""
+    when = f" at {each['at']}" if each["at"] else ""
+    status = f", {each['status']}" if each["status"] else ""
+    return f"             {each['name']}: {each['state'].replace('_', ' ')}{when}{status}"
+
+
+def kept_lines(pieces: list[dict[str, Any]]) -> list[str]:
+    """Whether the data is there still."""
+    kept = [str(piece["row"]) for piece in pieces if piece["is_kept"]]
+    gone = [piece for piece in pieces if not piece["is_kept"]]
+    lines = []
+    if kept:
+        rows = ", ".join(dict.fromkeys(kept))
+        lines.append(f"  kept       on disk, in row{'' if len(set(kept)) == 1 else 's'} {rows}")
+    if gone:
+        which = "the data" if not kept else f"the data of {len(gone)} of {len(pieces)} requests"
+        lines.append(f"  gone       {which}; what follows is remembered")
+    return lines
+
+
+def destination_lines(
+    destination: dict[str, Any], letters: list[dict[str, Any]], *, has_pieces: bool
+) -> list[str]:
+    """What became of the trace for one destination, and what can be done."""
+    name, state, at = destination["name"], destination["state"], destination["at"]
+    place = f"{name} ({destination['endpoint']})" if destination["endpoint"] else name
+    if state == "waiting":
+        lines = waiting_lines(destination, place)
+    elif state == "delivered":
+        lines = [f"  delivered  to {place} at {at}: {destination['status']}"]
+    elif state == "set_aside":
+        status = f": {destination['status']}" if destination["status"] else ""
+        lines = [f"  dead       for {name} at {at}{status}"]
+        if not letters:
+            lines.append("             its dead letter has been replayed, discarded or given up")
+    elif state == "evicted":
+        lines = [f"  evicted    undelivered for {name} at {at}: space was short"]
+    elif has_pieces:
+        lines = [f"  not owed   to {name}: {NOT_OWED}"]
+    else:
+        return []
+    return lines + [line for letter in letters for line in letter_lines(letter)]
+
+
+def letter_lines(letter: dict[str, Any]) -> list[str]:
+    """A dead letter of a destination: why, and what to do."""
+    of_all = (
+        f", {letter['affected']:,} of {letter['spans']:,} spans"
+        if letter["affected"] != letter["spans"]
+        else ""
+    )
+    words = " ".join(letter["words"].split())
+    return [
+        f"             {letter['reason']}{of_all}: {words}",
+        f"             {how_to_see(letter)}",
+    ]
+
+
+def waiting_lines(destination: dict[str, Any], place: str) -> list[str]:
+    """Since when it waits, why, and what happens next."""
+    line = f"  waiting    for {place} since {destination['waiting_since']}"
+    if not destination["is_configured"]:
+        drop = f"otlp-relay destination remove {destination['name']} --drop-waiting"
+        return [
+            f"{line}: it is not in the configuration any more",
+            f"             put it back, or drop what waits: `{drop}`",
+        ]
+    state = destination["destination_state"]
+    if state == "paused":
+        return [
+            f"{line}: paused",
+            f"             `otlp-relay destination resume {destination['name']}` sends it",
+        ]
+    if destination["is_in_flight"] and not destination["failing_since"]:
+        return [f"{line}: being sent now"]
+    if not destination["failing_since"]:
+        return [f"{line}: {destination['reason'] or 'its turn comes'}"]
+    lines = [f"{line}: {destination['reason'] or state}"]
+    tries, last = destination["tries"], destination["last_status"]
+    said = f", the last answered {last}" if last else ", the last had no answer"
+    count = f"{tries:,} tr{'y' if tries == 1 else 'ies'} failed{said}; " if tries else ""
+    following = f"; next try at {destination['next_try_at']}" if destination["next_try_at"] else ""
+    lines.append(
+        f"             {state} since {destination['failing_since']} "
+        f"({count}{about_last_success(destination)}){following}"
+    )
+    return lines
+
+
+def about_last_success(destination: dict[str, Any]) -> str:
+    """When it last took something."""
+    last = destination["last_success_at"]
+    return f"it last took spans at {last}" if last else "it has taken none since the start"
+
+
+def ago(iso: str) -> str:
+    """How long ago a time of the API is, in words."""
+    then = datetime.fromisoformat(iso)
+    return about_duration(max((datetime.now(UTC) - then).total_seconds(), 0.0))

@@ -1,0 +1,1 @@
+"""Trials for a long time: `make soak`."""

@@ -1,0 +1,113 @@
+"""64 bytes of a stopped relay's file are overwritten: only the rows hit are missing, and named.
+
+It starts as ever, delivers every other row, and for each row that it cannot deliver there is a dead
+letter `damaged_on_disk` with the row's number.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from relay.buffer.rows import RowColumns, read_row
+from relay.records import StoredRow
+from relay.views import StoredLetter
+from tests.load import request_of, span_ids
+from tests.trials.fates import dead_by_destination, letters_in, span_ids_in
+from tests.trials.relays import Trial
+from tests.trials.rows import Row, judge
+
+DAMAGE_BYTES = 64
+# Rows that share the page that is hit: a page of 4 KiB holds at most so many rows of this size.
+MOST_ROWS = 8
+REASON = "damaged_on_disk"
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """A row as it was before the damage."""
+
+    ids: list[str]
+    stored: bytes  # its body as it stands in the file
+
+
+def rows_in(database: Path) -> dict[int, KeptRow]:
+    """Every row of a file that nobody has open."""
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        found = connection.execute("SELECT * FROM rows").fetchall()
+    finally:
+        connection.close()
+    kept = {}
+    for columns in map(RowColumns._make, found):
+        row = read_row(columns)
+        assert isinstance(row, StoredRow)
+        kept[row.row] = KeptRow(span_ids_in(row.body, row.encoding), columns.body)
+    return kept
+
+
+def overwrite(database: Path, at: int, rng: random.Random) -> None:
+    """64 other bytes there."""
+    with database.open("r+b") as file:
+        file.seek(at)
+        before = file.read(DAMAGE_BYTES)
+        file.seek(at)
+        file.write(bytes(byte ^ rng.randrange(1, 256) for byte in before))
+
+
+def trial(*, seed: int, is_anywhere: bool = True) -> Row:
+    """The whole file may be hit, or (`is_anywhere` false) the body of a row."""
+    name = "64 bytes overwritten" + ("" if is_anywhere else " in a row")
+    with Trial(name, seed) as trial:
+        acknowledged: set[str] = set()
+        for collector in trial.collectors.values():
+            collector.stop()
+        for _ in range(40):
+            ids = span_ids(2)
+            noise = trial.random.randbytes(1000).hex()
+            status, _ = trial.relay.post(request_of(ids, padding=noise))
+            if status == 200:
+                acknowledged.update(ids)
+        trial.relay.stop()
+        database = trial.relay.state_dir / "relay.db"
+        rows = rows_in(database)
+        content = database.read_bytes()
+        at = trial.random.randrange(len(content) - DAMAGE_BYTES)
+        if not is_anywhere:
+            stored = trial.random.choice(list(rows.values())).stored
+            at = content.index(stored[len(stored) // 2 :][:DAMAGE_BYTES])
+        overwrite(database, at, trial.random)
+        for collector in trial.collectors.values():
+            collector.start()
+        trial.relay.start()
+        trial.wait_until_delivered(acknowledged)
+        code = trial.relay.stop()
+        if code:
+            trial.problems.append(f"the relay ended with {code}")
+        row = _judge(trial, acknowledged, rows, letters_in(trial.relay.state_dir))
+        if not row.is_good:
+            print(f"--- {name}, seed {seed}: byte {at} of {len(content)} ---")
+            print(trial.relay.log()[-4000:])
+        return row
+
+
+def _judge(
+    trial: Trial, acknowledged: set[str], rows: dict[int, KeptRow], letters: list[StoredLetter]
+) -> Row:
+    fates = {}
+    dead = dead_by_destination(letters)
+    for name, recorder in trial.recorders.items():
+        fates[name], doubles = recorder.fate()
+        trial.problems += doubles[:3]
+        fates[name].dead = dead.get(name, {})
+        hit = {
+            stored.letter.row
+            for stored in letters
+            if stored.letter.reason == REASON and stored.letter.destination in (name, "")
+        }
+        for row in hit & rows.keys():
+            fates[name].dead |= dict.fromkeys(rows[row].ids, REASON)
+        if len(hit) > MOST_ROWS:
+            trial.problems.append(f"{name}: {len(hit)} rows are said to be damaged")
+    return judge(trial.name, acknowledged, fates, trial.problems)

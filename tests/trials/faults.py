@@ -1,0 +1,339 @@
+"""Each row of the table of outcomes, at once and mixed, against as many scripted collectors.
+
+One relay, a destination for each fault, and a healthy one that must not notice. First every
+upstream has its fault, then spans come, then, once each destination is in the state that its fault
+asks for, all faults end. The oracle is that of every trial; where a fault condemns spans, exactly
+those must be dead letters, with the upstream's status in them.
+"""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from mockcollector.rules import Encoding, Refused
+from mockcollector.script import Answer, Ending, Script, cut, cut_answer, hang, ok, partial, refuse
+from mockcollector.server import MockCollector
+from tests import builders
+from tests.load import request_of, span_ids
+from tests.relay_process import eventually
+from tests.trials.relays import Trial, only
+from tests.trials.rows import Row
+
+WELL = "well"
+TIMEOUT_SECONDS = 1
+# A healthy destination has every span within this, whatever the others do. (Its own rest between
+# small requests is 10 ms; the rest is a machine with much to do.)
+WELL_SECONDS = 5.0
+BLOCKED, WAITING, DELIVERED = "blocked", "waiting", "delivered"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What an upstream does.
+
+    `answers` come first, then `default` until the faults end. `state` is what the destination comes
+    to meanwhile: "blocked", "waiting", or "delivered", when it gets over the fault by itself.
+    """
+
+    name: str
+    state: str
+    answers: tuple[Answer, ...] = ()
+    default: Answer | None = None
+    status: int = 0
+    condemns: int = 0  # so many spans, each by itself
+    limit_bytes: int = 0  # more than that is a 413
+    is_down: bool = False
+    is_slamming: bool = False  # takes the connection and closes it at once
+    dead_reason: str = ""
+
+
+def _always(status: int, state: str, label: str = "", **options: object) -> Fault:
+    answer = refuse(status, times=None, **options)
+    return Fault(f"s{status}{label}", state, default=answer, status=status)
+
+
+FAULTS: tuple[Fault, ...] = (
+    *(_always(status, BLOCKED) for status in (401, 402, 403, 404, 405, 407, 409, 415)),
+    *(_always(status, BLOCKED) for status in (400, 413, 422)),
+    *(
+        _always(status, BLOCKED, headers={"location": "http://127.0.0.1:1/elsewhere"})
+        for status in (301, 302, 307, 308)
+    ),
+    *(_always(status, WAITING) for status in (408, 425, 429, 500, 501, 502, 503, 504, 507)),
+    _always(429, WAITING, "-seconds", retry_after=3000),
+    _always(503, WAITING, "-date", retry_after=timedelta(seconds=3000)),
+    _always(502, WAITING, "-garbage", body=b"\x00\xff<html>" * 100, content_type="text/html"),
+    _always(401, BLOCKED, "-garbage", body=b"{" * 5000, content_type="application/json"),
+    Fault("refused", WAITING, is_down=True),
+    Fault("slams", WAITING, is_slamming=True),
+    Fault("hangs", WAITING, default=hang(times=None)),
+    Fault("cut", WAITING, default=cut(times=None)),
+    # Its status line was a success: the spans are taken.
+    Fault("cut-answer", DELIVERED, default=cut_answer(times=None)),
+    Fault("slow", DELIVERED, default=ok(delay_seconds=0.2, times=None)),
+    Fault(
+        "odd-success",
+        DELIVERED,
+        default=ok(content_type="text/html", body="<p>fine", times=None),
+    ),
+    Fault("empty-success", DELIVERED, default=Answer(status=204, times=None)),
+    Fault(
+        "partial",
+        DELIVERED,
+        answers=(partial(2, "names too long"),),
+        status=200,
+        dead_reason="upstream_partial",
+    ),
+    Fault("culprit-400", DELIVERED, condemns=2, status=400, dead_reason="upstream_refused"),
+    Fault("culprit-422", DELIVERED, condemns=1, status=422, dead_reason="upstream_refused"),
+    Fault("too-large", DELIVERED, limit_bytes=4000, status=413),
+    Fault("mends-413", DELIVERED, answers=(refuse(413, times=2),)),
+    Fault("mends-429", DELIVERED, answers=(refuse(429, retry_after=0, times=2),)),
+)
+
+
+@dataclass
+class Upstream:
+    """A collector with its fault, and how that ends."""
+
+    fault: Fault
+    collector: MockCollector
+    condemned: set[str] = field(default_factory=set)
+    _slammer: "Slammer | None" = None
+
+    def begin(self) -> None:
+        """From now on the fault is there."""
+        fault, collector = self.fault, self.collector
+        collector.script.replace(fault.answers)
+        if fault.default is not None:
+            collector.script.default = fault.default
+        if fault.condemns or fault.limit_bytes:
+            collector._app.rules = replace(collector._app.rules, span_checks=(self._check,))
+        if fault.is_down or fault.is_slamming:
+            collector.stop()
+        if fault.is_slamming:
+            self._slammer = Slammer(collector.port)
+
+    def end(self) -> None:
+        """The upstream is well again."""
+        self.collector.script.clear()
+        self.collector.script.default = ok(times=None)
+        if self._slammer is not None:
+            self._slammer.stop()
+            self._slammer = None
+        if not self.collector.is_running:
+            self.collector.start()
+        self.collector.release()
+
+    def _check(self, body: bytes, encoding: Encoding, _spans: int) -> None:
+        fault = self.fault
+        if fault.limit_bytes and len(body) > fault.limit_bytes:
+            raise Refused(413, f"more than {fault.limit_bytes} bytes")
+        for span_id in self.condemned:
+            needle = span_id.encode() if encoding is Encoding.JSON else bytes.fromhex(span_id)
+            if needle in body:
+                raise Refused(fault.status, "a span of this batch has a bad name")
+
+
+class Slammer:
+    """Takes every connection and closes it before a byte was read."""
+
+    def __init__(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._listener.accept()[0].close()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def matrix(*, seed: int, requests: int = 10, spans: int = 4) -> Row:
+    """Every fault at once."""
+    names = (WELL, *(fault.name for fault in FAULTS))
+    keys = {"timeout": f"{TIMEOUT_SECONDS}s"}
+    with Trial("fault matrix", seed, names=names, keys=keys) as trial:
+        upstreams = {each.name: Upstream(each, trial.collectors[each.name]) for each in FAULTS}
+        ids = span_ids(requests * spans)
+        for upstream in upstreams.values():
+            if upstream.fault.condemns:
+                upstream.condemned.update(trial.random.sample(ids, upstream.fault.condemns))
+            upstream.begin()
+        try:
+            _send(trial, ids, spans)
+            _wait_for_states(trial)
+        finally:
+            for upstream in upstreams.values():
+                upstream.end()
+        trial.nudge()
+        trial.wait_until_delivered(set(ids))
+        row = trial.row(set(ids))
+        problems = [p for upstream in upstreams.values() for p in _compare(trial, upstream)]
+        return replace(row, problems=(*row.problems, *problems))
+
+
+def _send(trial: Trial, ids: list[str], spans: int) -> None:
+    """Post `ids`, three in four as JSON; the healthy destination has them soon."""
+    for index in range(0, len(ids), spans):
+        body = request_of(ids[index : index + spans], padding="x" * trial.random.randrange(300))
+        headers = {}
+        if index // spans % 4 == 3:
+            body = builders.protobuf_twin(json.loads(body)).SerializeToString()
+            headers = {"Content-Type": "application/x-protobuf"}
+        status, answer = trial.relay.post(body, headers=headers)
+        if status != 200:
+            trial.problems.append(f"answered {status}: {answer[:200]!r}")
+    began = time.monotonic()
+    try:
+        eventually(
+            lambda: trial.recorders[WELL].holds(ids), seconds=WELL_SECONDS, what="the healthy one"
+        )
+    except AssertionError:
+        left = set(ids) - trial.recorders[WELL].ids
+        seconds = time.monotonic() - began
+        trial.problems.append(f"{WELL} misses {len(left)} spans after {seconds:.1f} s")
+
+
+def _wait_for_states(trial: Trial) -> None:
+    """Until each destination is where its fault puts it."""
+
+    def astray() -> list[str]:
+        found = {each["name"]: each for each in trial.relay.status()["destinations"]}
+        return [
+            f"{fault.name} is {found[fault.name]['state']}: {found[fault.name]['reason']}"
+            for fault in FAULTS
+            if not _is_there(fault, found[fault.name])
+        ]
+
+    try:
+        eventually(lambda: not astray(), seconds=45, what="the states that faults ask for")
+    except AssertionError:
+        trial.problems += astray()
+
+
+def _is_there(fault: Fault, found: dict[str, object]) -> bool:
+    if fault.state == DELIVERED:
+        return found["waiting_spans"] == 0
+    if found["state"] != fault.state or not found["waiting_spans"]:
+        return False
+    return not fault.status or str(fault.status) in str(found["reason"])
+
+
+def _compare(trial: Trial, upstream: Upstream) -> Iterable[str]:
+    """Whether the dead letters of a destination are exactly those that its fault asks for."""
+    fault = upstream.fault
+    dead = trial.letters.get(fault.name, {})
+
+    def expected(said: str) -> bool:
+        return said.startswith(f"{fault.dead_reason} {fault.status} ")
+
+    if fault.condemns and dead.keys() != upstream.condemned:
+        yield f"{fault.name}: dead are {sorted(dead)}, condemned were {sorted(upstream.condemned)}"
+    if fault.dead_reason and not dead:
+        yield f"{fault.name}: no dead letter"
+    if not fault.dead_reason and dead:
+        yield f"{fault.name}: dead without cause: {sorted(set(dead.values()))[:2]}"
+    for said in sorted(set(dead.values())):
+        if fault.dead_reason and not expected(said):
+            yield f"{fault.name}: a dead letter says {said!r}"
+
+
+_MIXED: tuple[Callable[[], Answer], ...] = (
+    *(lambda status=status: refuse(status) for status in (401, 403, 404, 415, 429, 500, 503)),
+    lambda: refuse(503, retry_after=0),
+    lambda: refuse(429, retry_after=timedelta(seconds=1)),
+    lambda: refuse(400),
+    lambda: refuse(413),
+    ok,
+    ok,
+    cut,
+    cut_answer,
+    lambda: ok(delay_seconds=0.05),
+    lambda: partial(1, "one too many"),
+    lambda: refuse(500, body=b"\xff" * 10, content_type="text/plain"),
+)
+
+
+def mixed(*, seed: int, waves: int = 12) -> Row:
+    """Random faults in any order at two destinations at once, while spans come in."""
+    with Trial("mixed faults", seed, keys={"timeout": f"{TIMEOUT_SECONDS}s"}) as trial:
+        with trial.load(spans=3) as load:
+            for _ in range(waves):
+                for collector in trial.collectors.values():
+                    collector.script.add(
+                        trial.random.choice(_MIXED)() for _ in range(trial.random.randrange(1, 6))
+                    )
+                load.wait_for_more(30)
+                trial.nudge()
+        for collector in trial.collectors.values():
+            eventually(
+                lambda script=collector.script: _is_used_up(trial, script),  # type: ignore[misc]
+                seconds=60,
+                what="the end of the script",
+            )
+        trial.nudge()
+        trial.wait_until_delivered(load.acknowledged)
+        trial.problems += only(load, {200})
+        return trial.row(load.acknowledged)
+
+
+def _is_used_up(trial: Trial, script: Script) -> bool:
+    """Whether every answer was given; who waits is told to come again."""
+    if not script.left:
+        return True
+    trial.nudge()
+    return all(trial.relay.destination(name)["waiting_spans"] == 0 for name in trial.names)
+
+
+def away(status: int, *, seed: int, seconds: float) -> Row:
+    """One upstream answers `status` for so long under load, as peers were measured."""
+    with Trial(f"upstream says {status} for {seconds:g} s", seed) as trial:
+        left, right = trial.names
+        with trial.load() as load:
+            load.wait_for_more(20)
+            trial.collectors[left].script.default = refuse(status, times=None)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                load.wait_for_more(20)
+                known = set(load.acknowledged)
+                try:
+                    eventually(
+                        lambda known=known: trial.recorders[right].holds(known),  # type: ignore[misc]
+                        seconds=WELL_SECONDS,
+                    )
+                except AssertionError:
+                    trial.problems.append(f"{right} is held up by {left}")
+            trial.collectors[left].script.default = ok(times=None)
+        trial.nudge()
+        trial.wait_until_delivered(load.acknowledged)
+        trial.problems += only(load, {200})
+        return trial.row(load.acknowledged)
+
+
+def slow(*, seed: int, seconds: float) -> Row:
+    """One upstream takes half a second for each request, under load."""
+    with Trial("slow upstream", seed) as trial:
+        left, _right = trial.names
+        trial.collectors[left].script.default = Answer(
+            delay_seconds=0.5, ending=Ending.ANSWER, times=None
+        )
+        with trial.load() as load:
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                load.wait_for_more(50)
+        trial.wait_until_delivered(load.acknowledged)
+        trial.problems += only(load, {200})
+        return trial.row(load.acknowledged)

@@ -1,0 +1,188 @@
+"""A small ext4 of its own that fills up, or is remounted read-only, under a running relay.
+
+Needs root and loop devices: `why_not` says what is missing. Whatever happens, it is unmounted.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from mockcollector.script import ok, refuse
+from tests.load import request_of, span_ids
+from tests.relay_process import eventually
+from tests.trials.relays import Trial
+from tests.trials.rows import Row
+
+SIZE_MIB = 40
+BALLAST_MIB = 24
+PADDING = 100_000
+RECOVERY_SECONDS = 30.0
+SETTINGS = '[buffer]\nmin_free = "0B"\nmax_size = "1GiB"\nkeep_delivered = "0s"'
+
+
+class SmallDisk:
+    """An ext4 of SIZE_MIB in a file, mounted; a context manager that unmounts it."""
+
+    def __enter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="trial-disk-"))
+        self._image, self.point = self._folder / "image", self._folder / "disk"
+        self.point.mkdir()
+        try:
+            with self._image.open("wb") as file:
+                file.truncate(SIZE_MIB << 20)
+            _run("mkfs.ext4", "-q", "-F", "-m", "0", str(self._image))
+            self._mount()
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._unmount()
+        shutil.rmtree(self._folder)
+
+    def _mount(self) -> None:
+        _run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.point))
+
+    def _unmount(self) -> None:
+        def is_done() -> bool:
+            if os.path.ismount(self.point):
+                _run("umount", str(self.point), may_fail=True)
+            return not os.path.ismount(self.point)
+
+        eventually(is_done, seconds=30, what="unmounting")
+
+    def break_down(self) -> None:
+        """An error of the disk, at which ext4 lets nobody write any more."""
+        source = _run("findmnt", "-no", "SOURCE", str(self.point)).stdout.decode().strip()
+        switch = Path("/sys/fs/ext4") / Path(source).name / "trigger_fs_error"
+        switch.write_text("otlp-relay's tests")
+
+    def mend(self) -> None:
+        """What an operator does: unmount, check, mount."""
+        self._unmount()
+        _run("e2fsck", "-y", "-f", str(self._image), may_fail=True)  # 1: it has mended something
+        self._mount()
+
+
+def why_not() -> str:
+    """Why no file system can be mounted here; empty when one can."""
+    if os.geteuid() != 0:
+        return "mounting a loop device needs root"
+    for tool in ("mkfs.ext4", "e2fsck", "mount", "umount", "findmnt"):
+        if shutil.which(tool) is None:
+            return f"there is no {tool}"
+    try:
+        with SmallDisk():
+            return ""
+    except subprocess.CalledProcessError as error:
+        return f"{error.cmd[0]} failed: {error.stderr.decode(errors='replace').strip()}"
+
+
+def _run(*command: str, may_fail: bool = False) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command, check=not may_fail, capture_output=True, timeout=60)
+
+
+class _Poster:
+    """Posts one request after the other, and knows what was answered."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self.acknowledged: set[str] = set()
+        self.statuses: dict[int, int] = {}
+
+    def post(self, *, spans: int = 2, padding: int = PADDING) -> int:
+        ids = span_ids(spans)
+        noise = self._trial.random.randbytes(padding // 2).hex()
+        status, _ = self._trial.relay.post(request_of(ids, padding=noise))
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if status == 200:
+            self.acknowledged.update(ids)
+        elif status != 503:
+            self._trial.problems.append(f"answered {status}")
+        return status
+
+    def post_until(self, wanted: int, what: str, *, seconds: float = 60.0) -> None:
+        """Post until the answer is `wanted`; says so if it never is."""
+        try:
+            eventually(lambda: self.post() == wanted, seconds=seconds, what=what)
+        except AssertionError as error:
+            self._trial.problems.append(f"{error}; {self.statuses}")
+
+
+@contextmanager
+def _on_small_disk(name: str, seed: int) -> Iterator[tuple[Trial, _Poster, SmallDisk]]:
+    """A relay whose state is on a small disk."""
+    with (
+        SmallDisk() as disk,
+        Trial(name, seed, settings=SETTINGS, state_dir=disk.point / "state") as trial,
+    ):
+        yield trial, _Poster(trial), disk
+
+
+def full_disk(*, seed: int, times: int = 1) -> Row:
+    """The disk fills up while an upstream is away; 503, then it drains and takes spans again."""
+    with _on_small_disk("full disk (ext4)", seed) as (trial, poster, disk):
+        away, _well = trial.names
+        for _ in range(times):
+            trial.collectors[away].script.default = refuse(503, times=None)
+            ballast = disk.point / "ballast"
+            with ballast.open("wb") as file:  # what else is on the disk
+                file.write(bytes(BALLAST_MIB << 20))
+            poster.post_until(503, "a full disk")
+            for _ in range(20):  # and it stays refused, without harm
+                poster.post()
+            if trial.relay.destination(away)["waiting_spans"] == 0:
+                trial.problems.append(f"nothing waits for {away}: the disk was not full of spans")
+            trial.collectors[away].script.default = ok(times=None)
+            trial.nudge()
+            _drains(trial, poster, away, ballast)
+            poster.post_until(200, "taking spans again by itself", seconds=RECOVERY_SECONDS)
+        trial.wait_until_delivered(poster.acknowledged)
+        return trial.row(poster.acknowledged)
+
+
+def _drains(trial: Trial, poster: _Poster, away: str, ballast: Path) -> None:
+    """What was kept is delivered though the disk is full; then the ballast goes."""
+    try:
+        eventually(
+            lambda: trial.recorders[away].holds(poster.acknowledged),
+            seconds=RECOVERY_SECONDS,
+            what="draining on a full disk",
+        )
+    except AssertionError as error:
+        trial.problems.append(str(error))
+    ballast.unlink()
+
+
+def read_only(*, seed: int, times: int = 1) -> Row:
+    """The disk has an error under load and lets nobody write; it is checked and mounted again."""
+    with _on_small_disk("read-only disk (ext4)", seed) as (trial, poster, disk):
+        for _ in range(times):
+            for _ in range(20):
+                poster.post(padding=500)
+            began = time.time()
+            disk.break_down()
+            poster.post_until(503, "refusing on a read-only disk", seconds=10)
+            for _ in range(10):
+                poster.post(padding=500)
+            if trial.relay.get("/healthz", parse=False)[0] != 200:
+                trial.problems.append("the relay is not alive on a read-only disk")
+            if trial.relay.get("/readyz", parse=False)[0] != 503:
+                trial.problems.append("the relay calls itself ready on a read-only disk")
+            code = trial.relay.stop()
+            if code:
+                trial.problems.append(f"on a read-only disk the relay ended with {code}")
+            # What was delivered since could not be written down.
+            trial.note_crash(since=began)
+            disk.mend()
+            trial.relay.start()
+            poster.post_until(200, "taking spans again", seconds=RECOVERY_SECONDS)
+        trial.wait_until_delivered(poster.acknowledged)
+        return trial.row(poster.acknowledged)

@@ -1,0 +1,74 @@
+"""An fsync that fails, on a disk that then forgets: Linux takes such pages for written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.buffer import Buffer
+from relay.buffer import writer as writer_module
+from relay.counters import Counters
+from relay.errors import BufferUnavailable
+from tests.faulty_vfs import Fault, FaultyVFS
+from tests.unit.buffer.making import SETTINGS, eventually, opened, piece, request, take_all
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyVFS]:
+    monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
+    made = FaultyVFS("failed-sync", seed=4, survival=0.3)
+    yield made
+    made.unregister()
+
+
+async def test_what_is_acknowledged_behind_a_sync_that_failed_survives_power_loss(
+    tmp_path: Path, disk: FaultyVFS
+) -> None:
+    async with opened(tmp_path / "state", vfs="failed-sync") as buffer:
+        buffer.destination("a")
+        await buffer.flush()
+        disk.faults = (Fault("sync", disk.counts["sync"] + 1, forgets=True),)
+        with pytest.raises(BufferUnavailable):
+            await buffer.append(request(piece(b"refused")))
+        await eventually(lambda: buffer.statistics().is_writable)
+        await buffer.append(request(piece(b"acknowledged")))
+        disk.copy_disk(tmp_path / "state", tmp_path / "crashed")
+
+    async with opened(tmp_path / "crashed") as buffer:
+        assert b"acknowledged" in await take_all(buffer.destination("a"))
+
+
+async def test_rows_of_the_very_first_commit_are_counted_when_its_sync_failed(
+    tmp_path: Path, disk: FaultyVFS
+) -> None:
+    async with opened(tmp_path, vfs="failed-sync") as buffer:
+        backlog = buffer.destination("a")
+        await buffer.flush()
+        disk.faults = (Fault("sync", disk.counts["sync"] + 1),)
+        with pytest.raises(BufferUnavailable):
+            await buffer.append(request(piece(b"refused")))
+        await eventually(lambda: buffer.statistics().is_writable)
+
+        assert await take_all(backlog) == [b"refused"]
+        assert backlog.statistics().owed_spans == 1
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+async def test_making_the_file_is_taken_up_again_wherever_it_was_interrupted(
+    tmp_path: Path, disk: FaultyVFS, n: int
+) -> None:
+    disk.faults = (Fault("sync", n, times=3),)
+    for _ in range(4):
+        buffer = Buffer(tmp_path, SETTINGS, Counters(), vfs="failed-sync")
+        try:
+            buffer.open()
+        except BufferUnavailable:
+            continue
+        break
+    await buffer.append(request(piece(b"kept")))
+    bodies = await take_all(buffer.destination("a"))
+    await buffer.close()
+
+    assert b"kept" in bodies

@@ -1,0 +1,275 @@
+"""What is remembered of rows that have gone: who sent them and what became of them, in bounds."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from relay.buffer import Buffer, history, schema
+from relay.buffer.jobs import Landing
+from relay.buffer.logfile import LogFile
+from relay.buffer.retention import Retention
+from relay.buffer.schema import fetch, fetch_value
+from relay.buffer.settings import MIB
+from relay.buffer.values import EVICTED_STATUS, Totals
+from relay.records import Taken
+from relay.views import TraceDelivery
+from tests.unit.buffer.making import (
+    NOW_NS,
+    deliver_all,
+    eventually,
+    noise,
+    opened,
+    piece,
+    request,
+    take,
+    trace_id,
+)
+
+pytestmark = pytest.mark.anyio
+
+HOUR_NS = 3600 * 10**9
+
+
+class Call:
+    """Runs what it is given in the writer's thread."""
+
+    need_bytes = 0
+
+    def __init__(self, call: Callable[[LogFile], object]) -> None:
+        self._call = call
+
+    def run(self, file: LogFile, *, now_ns: int) -> object:
+        return self._call(file)
+
+    def landed(self, log: Landing) -> None:
+        """Nothing to tell."""
+
+
+async def number_of(buffer: Buffer, table: str) -> int:
+    return int(
+        await buffer.ask(lambda it: fetch_value(it, f"SELECT count(*) FROM {table}"))  # noqa: S608
+    )
+
+
+async def deliveries_of(buffer: Buffer, number: int) -> tuple[TraceDelivery, ...]:
+    (place,) = await buffer.find_trace(trace_id(number))
+    return place.deliveries
+
+
+async def test_row_that_has_gone_is_still_told_of_with_sender_and_delivery(tmp_path: Path) -> None:
+    async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(b"secret prompt", traces=(1,)), agent="sdk/1"))
+        await deliver_all(backlog, at_ns=NOW_NS + 7)
+        await eventually(lambda: buffer.statistics().rows == 0)
+        (place,) = await buffer.find_trace(trace_id(1))
+    async with opened(tmp_path) as buffer:
+        (later,) = await buffer.find_trace(trace_id(1))
+
+        assert await buffer.read_rows([1]) == []
+    assert (place.user_agent, place.services, place.spans) == ("sdk/1", ("shop",), 1)
+    assert place.received_ns == NOW_NS
+    assert place.deliveries == (TraceDelivery("a", "delivered", NOW_NS + 7, 200),)
+    assert not place.is_kept
+    # Nobody asked for the destination in the second process, and it is told of all the same.
+    assert later == place
+
+
+async def test_nothing_of_the_contents_is_in_the_history(tmp_path: Path) -> None:
+    async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(b"secret prompt")))
+        await deliver_all(backlog)
+        await eventually(lambda: buffer.statistics().rows == 0)
+        rows = await buffer.ask(lambda it: fetch(it, "SELECT * FROM history"))
+
+    assert len(rows) == 1
+    assert b"secret" not in b"".join(each for each in rows[0] if isinstance(each, bytes))
+
+
+async def test_zero_remembers_nothing_and_forgets_what_was(tmp_path: Path) -> None:
+    async with opened(tmp_path, keep_delivered_seconds=0) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(traces=(1,))))
+        await deliver_all(backlog)
+        await eventually(lambda: buffer.statistics().rows == 0)
+        assert await buffer.find_trace(trace_id(1))
+    async with opened(tmp_path, keep_delivered_seconds=0, history_bytes=0) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(traces=(2,))))
+        await deliver_all(backlog)
+        await eventually(lambda: buffer.statistics().rows == 0)
+        while await number_of(buffer, "history"):
+            await buffer.flush()
+
+        assert await buffer.find_trace(trace_id(1)) == []
+        assert await buffer.find_trace(trace_id(2)) == []
+        assert await number_of(buffer, "traces") == 0
+
+
+class Count(Call):
+    """How many rows there are in each table that tells of rows."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _file: None)
+
+    def run(self, file: LogFile, *, now_ns: int) -> list[int]:
+        return [
+            int(fetch_value(file.connection, f"SELECT count(*) FROM {table}"))  # noqa: S608
+            for table in ("history", "traces", "deliveries")
+        ]
+
+
+async def fill(buffer: Buffer, count: int, *, first: int = 1, step_ns: int = 2 * 10**9) -> None:
+    """So many rows that are delivered and gone at once, a delivery each."""
+    backlog = buffer.destination("a")
+    for number in range(first, first + count):
+        await buffer.append(request(piece(traces=(number,)), agent=f"agent {number}"))
+        await deliver_all(backlog, at_ns=NOW_NS + number * step_ns)
+        await buffer.flush()
+    await eventually(lambda: buffer.statistics().rows == 0)
+
+
+async def test_oldest_is_forgotten_first_when_history_is_over_its_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_TRIM_ROWS", 5)
+    monkeypatch.setattr(history, "_LOOK_SECONDS", 0.0)
+    async with opened(tmp_path, keep_delivered_seconds=0, history_bytes=8000) as buffer:
+        await fill(buffer, 60)
+        house = buffer._writer._house
+        file = buffer._writer._file
+        assert file is not None
+        with anyio.fail_after(5):
+            while (counts := await buffer.work(Count()))[0] >= 45:
+                await buffer.flush()
+
+        assert await buffer.find_trace(trace_id(1)) == []
+        assert (await deliveries_of(buffer, 60))[0].state == "delivered"
+        # One of each a row: they are forgotten together.
+        assert counts[0] >= 20
+        assert counts == [counts[0]] * 3
+        used = await buffer.work(Call(house._history.used_bytes))
+        assert isinstance(used, int)
+        assert 4000 < used <= 8000
+    async with opened(tmp_path, keep_delivered_seconds=0, history_bytes=8000) as buffer:
+        house = buffer._writer._house
+        again = await buffer.work(Call(house._history.used_bytes))
+        assert again == used
+
+
+async def test_row_that_is_still_owed_keeps_its_ids_and_deliveries_when_later_ones_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_TRIM_ROWS", 5)
+    monkeypatch.setattr(history, "_LOOK_SECONDS", 0.0)
+    async with opened(tmp_path, keep_delivered_seconds=0, history_bytes=4000) as buffer:
+        slow = buffer.destination("slow")
+        await buffer.append(request(piece(traces=(1,))))
+        held = await take(slow)
+        a = buffer.destination("a", start="beginning")
+        await deliver_all(a, at_ns=NOW_NS)
+        for number in range(2, 60):
+            await buffer.append(request(piece(traces=(number,))))
+            await deliver_all(a, at_ns=NOW_NS + number * 2 * 10**9)
+            await deliver_all(slow, at_ns=NOW_NS + number * 2 * 10**9)
+            await buffer.flush()
+        await eventually(lambda: buffer.statistics().rows == 1)
+        states = [each.state for each in await deliveries_of(buffer, 1)]
+
+        assert await buffer.find_trace(trace_id(2)) == []
+        assert states == ["delivered", "waiting"]
+        slow.give_back(held)
+
+
+async def test_rows_that_gave_way_are_told_as_evicted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(traces=(1,))))
+        backlog.settle(await take(backlog), status=EVICTED_STATUS, at_ns=NOW_NS + 3)
+
+        assert await deliveries_of(buffer, 1) == (
+            TraceDelivery("a", "evicted", NOW_NS + 3, EVICTED_STATUS),
+        )
+
+
+async def test_what_was_sent_again_is_told_by_its_newest_delivery(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(traces=(1,))))
+        backlog.settle(taken := await take(backlog), status=400, at_ns=NOW_NS)
+        await buffer.flush()
+        backlog.owe(taken.ranges, history_sums(taken))
+        backlog.settle(await take(backlog), status=200, at_ns=NOW_NS + 10**10)
+
+        assert [each.state for each in await deliveries_of(buffer, 1)] == ["delivered"]
+
+
+def history_sums(taken: Taken) -> Totals:
+    """Sums of what was taken, for `owe`."""
+    rows = taken.rows
+    return Totals(len(rows), sum(r.spans for r in rows), sum(len(r.body) for r in rows))
+
+
+async def test_deliveries_of_long_ago_become_one_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_SWEEP_SECONDS", 0.0)
+    now = [NOW_NS]
+    async with opened(tmp_path, clock_ns=lambda: now[0]) as buffer:
+        backlog = buffer.destination("a")
+        for number in range(1, 61):
+            await buffer.append(request(piece(traces=(number,))))
+            await deliver_all(backlog, at_ns=NOW_NS + number * 2 * 10**9)
+            await buffer.flush()
+        assert await number_of(buffer, "deliveries") == 60
+        now[0] += 2 * HOUR_NS
+        while await number_of(buffer, "deliveries") > 4:
+            await buffer.append(request(piece()))
+            await deliver_all(backlog, at_ns=now[0])
+            await buffer.flush()
+
+        (first,) = await deliveries_of(buffer, 1)
+        (last,) = await deliveries_of(buffer, 60)
+    assert first.state == "delivered"
+    assert NOW_NS + 2 * 10**9 <= first.at_ns < NOW_NS + 61 * 10**9
+    assert last.at_ns == NOW_NS + 120 * 10**9
+
+
+async def test_history_gives_way_before_rows_but_for_its_last_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    give_way = Retention.give_way
+
+    async with opened(tmp_path, max_size_bytes=4 * MIB, tail_bytes=0) as buffer:
+        limit = buffer.settings.history_limit_bytes
+
+        def watched(self: Retention, file: LogFile) -> int:
+            used.append(buffer._writer._house._history.used_bytes(file))
+            return give_way(self, file)
+
+        monkeypatch.setattr(Retention, "give_way", watched)
+        backlog = buffer.destination("a")
+        for number in range(1, 400):
+            await buffer.append(
+                request(piece(noise(40_000, number), traces=(number,)), agent="x" * 4000)
+            )
+            await deliver_all(backlog, at_ns=NOW_NS + number * 2 * 10**9)
+
+        assert buffer.statistics().disk_bytes <= 4 * MIB
+        assert await number_of(buffer, "history") > 0
+    assert len(used) > 3
+    assert max(used) <= limit // 8
+
+
+def test_schema_says_what_a_remembered_row_holds(tmp_path: Path) -> None:
+
+    with sqlite3.connect(tmp_path / "x") as connection:
+        for step in schema._STEPS:
+            connection.executescript(step)
+        columns = [each[1] for each in connection.execute("PRAGMA table_info(history)")]
+    assert columns == ["row", "received_ns", "encoding", "spans", "parts"]

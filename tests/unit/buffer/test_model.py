@@ -1,0 +1,560 @@
+"""A model beside the buffer: whatever happens, nothing acknowledged is lost, and sums are right.
+
+The model knows spans by number and holds, for each destination, which of them it is owed. The disk
+may be behind memory by what was settled since the last commit: after a crash a destination is owed
+the same or more, never less. The disk is `faulty_vfs`: what was not synced is gone after a crash,
+but for a random part of it.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from relay.buffer import Backlog, Buffer
+from relay.buffer.store import Start
+from relay.buffer.values import Totals
+from relay.counters import Counters
+from relay.errors import BufferFull
+from relay.records import DeadLetter, Encoding, OwedRange, Piece, Position, Request, Sender, Taken
+from tests import builders
+from tests.faulty_vfs import FaultyVFS
+from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, rejected_span, trace_id
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "50"))
+STEPS = int(os.environ.get("MODEL_STEPS", "30"))
+HOUR_NS = 3600 * 10**9
+NAMES = ("a", "b", "c")
+Result = TypeVar("Result")
+_disks = itertools.count()
+
+
+@dataclass
+class Owed:
+    """What the model knows of one destination."""
+
+    spans: set[int]  # owed by memory, in flight included
+    behind: set[int]  # settled or given up, and the disk may still owe it
+    ahead: set[int]  # owed again, and the disk may not know it yet
+    is_paused: bool = False
+    is_on_disk: bool = False
+    has_gaps: bool = False  # it began before rows that had gone: its sums may count them
+
+
+@dataclass
+class Held:
+    """What a courier would hold."""
+
+    name: str
+    taken: Taken
+    spans: list[int]
+
+
+class BufferModel(RuleBasedStateMachine):
+    """Does to a buffer whatever can be done to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.root = Path(tempfile.mkdtemp(prefix="buffer-model-"))
+        self.generation = 0
+        self.count = 0
+        self.now_ns = NOW_NS
+        self.rows: dict[int, list[int]] = {}
+        self.owed: dict[str, Owed] = {}
+        self.backlogs: dict[str, Backlog] = {}
+        self.held: list[Held] = []
+        self.letters: dict[str, tuple[str, set[int], bool]] = {}  # words: whose, what, is on disk
+        self.rejected = 0
+        self.kept_spans = 0
+        self.is_expiring = False  # rows that nobody is owed may go at any time
+
+    def run(self, task: Coroutine[Any, Any, Result]) -> Result:
+        return self.loop.run_until_complete(task)
+
+    @property
+    def directory(self) -> Path:
+        return self.root / str(self.generation)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    @initialize(
+        tail_bytes=st.sampled_from([0, 1500, 1 << 20]),
+        row_bytes=st.sampled_from([1, 900, 1 << 19]),
+        transaction_bytes=st.sampled_from([600, 1 << 23]),
+        keep=st.sampled_from([0.0, 3600.0]),
+        max_size=st.sampled_from([768 << 10, 1 << 30]),
+        survival=st.sampled_from([0.0, 0.5]),
+        seed=st.integers(0, 1000),
+    )
+    def start(
+        self,
+        tail_bytes: int,
+        row_bytes: int,
+        transaction_bytes: int,
+        keep: float,
+        max_size: int,
+        survival: float,
+        seed: int,
+    ) -> None:
+        self.disk = FaultyVFS(f"model-{next(_disks)}", seed=seed, survival=survival)
+        self.settings = replace(
+            SETTINGS,
+            tail_bytes=tail_bytes,
+            row_bytes=row_bytes,
+            transaction_bytes=transaction_bytes,
+            keep_delivered_seconds=keep,
+            max_size_bytes=max_size,
+            flush_seconds=60.0,
+            wal_checkpoint_bytes=32 * 1024,
+            wal_truncate_bytes=128 * 1024,
+        )
+        self.is_expiring = keep == 0 or max_size < 1 << 30
+        self.open()
+
+    def open(self) -> None:
+        self.buffer = Buffer(
+            self.directory,
+            self.settings,
+            Counters(),
+            clock_ns=lambda: self.now_ns,
+            vfs=self.disk.vfs_name,
+        )
+        self.buffer.open()
+        self.held.clear()
+        self.backlogs = {}
+        for name in list(self.owed):
+            if name not in self.buffer.backlogs():
+                assert not self.owed[name].is_on_disk, f"{name} was forgotten"
+                del self.owed[name]
+                continue
+            self.backlogs[name] = self.buffer.destination(name)
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.buffer.close())
+        self.everything_is_on_disk()
+        self.open()
+
+    @rule()
+    def crash(self) -> None:
+        """What is on the disk now, opened elsewhere; the running buffer is thrown away."""
+        source = self.directory
+        self.generation += 1
+        self.disk.copy_disk(source, self.directory)
+        self.run(self.buffer.close())
+        self.open()
+        on_disk = self.words_on_disk()
+        for words, (name, spans, is_on_disk) in list(self.letters.items()):
+            if words in on_disk:
+                # Written in one transaction with what it settled.
+                assert name not in self.owed or not spans & self.owed[name].behind & self.all_of(
+                    name
+                )
+                self.letters[words] = (name, spans, True)
+            else:
+                assert not is_on_disk, "a dead letter was lost"
+                assert name not in self.owed or spans <= self.all_of(name), "neither owed nor dead"
+                del self.letters[words]
+        for name, owed in self.owed.items():
+            found = self.all_of(name)
+            assert owed.spans - owed.ahead <= found, "an acknowledged span is owed no more"
+            assert found <= owed.spans | owed.behind, "a span is owed that never was"
+            assert self.backlogs[name].is_paused == owed.is_paused or not owed.is_on_disk
+            owed.is_paused = self.backlogs[name].is_paused
+            owed.spans = found
+        self.everything_is_on_disk()
+
+    @rule()
+    def flush(self) -> None:
+        self.run(self.buffer.flush())
+        self.everything_is_on_disk()
+
+    def everything_is_on_disk(self) -> None:
+        for owed in self.owed.values():
+            owed.behind, owed.ahead, owed.is_on_disk = set(), set(), True
+        self.letters = {
+            words: (name, spans, True) for words, (name, spans, _) in self.letters.items()
+        }
+
+    @rule(hours=st.sampled_from([-5, -1, 0, 1, 2, 5]))
+    def let_the_clock_jump(self, hours: int) -> None:
+        self.now_ns += hours * HOUR_NS
+        self.is_expiring |= hours > 0
+
+    @rule(keep=st.sampled_from([0.0, 3600.0]))
+    def reload(self, keep: float) -> None:
+        self.settings = replace(self.settings, keep_delivered_seconds=keep)
+        self.buffer.reload(self.settings)
+        self.is_expiring |= keep == 0
+
+    # -- the way in ---------------------------------------------------------------------------
+
+    @rule(
+        shapes=st.lists(
+            st.lists(
+                st.tuples(
+                    st.integers(1, 5), st.sampled_from([0, 40, 3000]), st.sampled_from(Encoding)
+                ),
+                max_size=3,
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        rejected=st.integers(0, 2),
+    )
+    def append(self, shapes: list[list[tuple[int, int, Encoding]]], rejected: int) -> None:
+        requests, numbers = [], []
+        for index, shape in enumerate(shapes):
+            pieces, own = [], []
+            for spans, size, encoding in shape:
+                ids = [self.count + i + 1 for i in range(spans)]
+                self.count += spans
+                pieces.append(piece_of(ids, size, encoding))
+                own += ids
+            bad = tuple(rejected_span() for _ in range(rejected if index == 0 else 0))
+            sender = Sender("192.0.2.7")
+            requests.append(Request(tuple(pieces), sender, self.now_ns, bad))
+            numbers.append(own)
+        before = self.buffer.last_row
+
+        async def together() -> list[BaseException | None]:
+            return await asyncio.gather(
+                *(self.buffer.append(each) for each in requests), return_exceptions=True
+            )
+
+        answers = self.run(together())
+        kept: set[int] = set()
+        for request, own, answer in zip(requests, numbers, answers, strict=True):
+            if answer is None:
+                kept.update(own)
+                self.rejected += len(request.rejected)
+            else:
+                assert isinstance(answer, BufferFull)
+                assert self.settings.max_size_bytes < 1 << 30
+        self.kept_spans += len(kept)
+        for row in self.run(self.buffer.read_rows(range(before + 1, self.buffer.last_row + 1))):
+            assert row.row not in self.rows, "an id was used twice"
+            self.rows[row.row] = ids_in(row.body, row.encoding)
+        if any(
+            answer is None and (own or each.rejected)
+            for each, own, answer in zip(requests, numbers, answers, strict=True)
+        ):
+            self.everything_is_on_disk()
+        for owed in self.owed.values():
+            owed.spans |= kept
+
+    # -- destinations -------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.owed) < len(NAMES))
+    @rule(
+        name=st.sampled_from(NAMES),
+        start=st.sampled_from(["auto", "beginning", "end"]),
+        is_flushed=st.booleans(),
+    )
+    def add_destination(self, name: str, start: Start, is_flushed: bool) -> None:
+        if name in self.owed:
+            return
+        if start == "beginning" and self.is_expiring and self.owed:
+            return  # what is there just now cannot be known from outside
+        is_first = start == "beginning" or (start == "auto" and not self.owed)
+        spans: set[int] = set()
+        has_gaps = False
+        if is_first:
+            self.run(self.buffer.flush())
+            self.everything_is_on_disk()
+            rows = self.run(self.buffer.read_rows(range(1, self.buffer.last_row + 1)))
+            spans = {number for row in rows for number in ids_in(row.body, row.encoding)}
+            has_gaps = bool(rows) and rows[-1].row - rows[0].row >= len(rows)
+            if not self.is_expiring:
+                assert len(spans) == self.kept_spans
+        self.backlogs[name] = self.buffer.destination(name, start)
+        self.owed[name] = Owed(spans, set(), set(), has_gaps=has_gaps)
+        if is_flushed:
+            self.flush()
+
+    @precondition(lambda self: self.owed)
+    @rule(data=st.data())
+    def remove_destination(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.owed)))
+        self.run(self.backlogs.pop(name).remove())
+        del self.owed[name]
+        for held in [held for held in self.held if held.name == name]:
+            self.held.remove(held)
+        self.everything_is_on_disk()
+
+    @precondition(lambda self: self.owed)
+    @rule(data=st.data(), is_paused=st.booleans())
+    def pause(self, data: st.DataObject, is_paused: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.owed)))
+        self.run(self.backlogs[name].set_paused(is_paused))
+        self.owed[name].is_paused = is_paused
+        self.everything_is_on_disk()
+
+    # -- the way out --------------------------------------------------------------------------
+
+    def free(self, name: str) -> set[int]:
+        flying = {number for held in self.held if held.name == name for number in held.spans}
+        return self.owed[name].spans - flying
+
+    def hold(self, name: str, taken: Taken) -> None:
+        numbers = self.numbers_of(taken)
+        assert set(numbers) <= self.free(name)
+        assert len(numbers) == len(set(numbers)) == taken.spans
+        assert [row.row for row in taken.rows] == sorted({row.row for row in taken.rows})
+        self.held.append(Held(name, taken, numbers))
+
+    def numbers_of(self, taken: Taken) -> list[int]:
+        """The spans in the bodies; each row holds what it held at first, or its part of that."""
+        numbers: list[int] = []
+        for row in taken.rows:
+            found = ids_in(row.body, row.encoding)
+            assert len(found) == row.spans
+            known = self.rows.get(row.row)
+            if known is not None:
+                assert found == known[row.first_span : row.first_span + row.spans]
+            numbers += found
+        return numbers
+
+    @precondition(lambda self: self.owed)
+    @rule(
+        data=st.data(),
+        max_bytes=st.integers(1, 6000),
+        max_spans=st.integers(1, 12),
+        one_encoding=st.booleans(),
+    )
+    def take(self, data: st.DataObject, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.owed)))
+        backlog = self.backlogs[name]
+        taken = self.run(
+            backlog.take(max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding)
+        )
+        if taken is None:
+            assert not self.free(name)
+            return
+        first = min(self.free(name), key=self.place_of)
+        self.hold(name, taken)
+        assert first in self.held[-1].spans, "it was not the oldest"
+        if one_encoding:
+            assert len({row.encoding for row in taken.rows}) == 1
+        if len(taken.rows) > 1:
+            assert sum(len(row.body) for row in taken.rows) <= max_bytes
+            assert taken.spans <= max_spans
+
+    def place_of(self, number: int) -> tuple[int, int]:
+        for row, numbers in self.rows.items():
+            if number in numbers:
+                return row, numbers.index(number)
+        raise AssertionError(f"span {number} is owed, and its row was not there after its commit")
+
+    @precondition(lambda self: self.owed)
+    @rule(data=st.data(), encoding=st.sampled_from([None, *Encoding]))
+    def take_newest(self, data: st.DataObject, encoding: Encoding | None) -> None:
+        name = data.draw(st.sampled_from(sorted(self.owed)))
+        taken = self.run(self.backlogs[name].take_newest(encoding))
+        if taken is None:
+            assert encoding is not None or not self.free(name)
+            return
+        (row,) = taken.rows
+        assert encoding in (None, row.encoding)
+        if encoding is None:
+            assert row.row == max(self.place_of(number)[0] for number in self.free(name))
+        self.hold(name, taken)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), spans=st.integers(1, 8))
+    def split(self, data: st.DataObject, spans: int) -> None:
+        held = data.draw(st.sampled_from(self.held))
+        if held.taken.spans < 2:
+            return
+        parts = self.run(self.backlogs[held.name].split(held.taken, spans))
+        self.held.remove(held)
+        numbers = [self.numbers_of(part) for part in parts]
+        assert list(itertools.chain(*numbers)) == held.spans
+        self.held += [Held(held.name, part, own) for part, own in zip(parts, numbers, strict=True)]
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), is_delivered=st.booleans(), letters=st.integers(0, 2))
+    def land(self, data: st.DataObject, is_delivered: bool, letters: int) -> None:
+        held = data.draw(st.sampled_from(self.held))
+        self.held.remove(held)
+        backlog, owed = self.backlogs[held.name], self.owed[held.name]
+        if not is_delivered:
+            backlog.give_back(held.taken)
+            return
+        dead = []
+        for _ in range(letters):
+            words = f"refused {len(self.letters)} of {self.count} in {self.generation}"
+            row = held.taken.rows[0]
+            body = b"{}"
+            dead.append(DeadLetter(held.name, "upstream_refused", words, 1, row.encoding, body))
+            self.letters[words] = (held.name, set(held.spans) & owed.spans, False)
+        backlog.settle_with(held.taken, dead, status=200, at_ns=self.now_ns)
+        # Settled twice is settled once.
+        backlog.settle(held.taken, status=200, at_ns=self.now_ns)
+        owed.behind |= owed.spans & set(held.spans)
+        owed.spans -= set(held.spans)
+        owed.ahead -= set(held.spans)
+
+    @precondition(lambda self: self.owed and not self.is_expiring)
+    @rule(data=st.data())
+    def owe_again(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.owed)))
+        owed = self.owed[name]
+        done = [row for row, numbers in self.rows.items() if not owed.spans & set(numbers)]
+        if not done:
+            return
+        chosen = data.draw(st.lists(st.sampled_from(done), min_size=1, max_size=4, unique=True))
+        rows = self.run(self.buffer.read_rows(chosen))
+        assert len(rows) == len(chosen), "a delivered row went before its time"
+        sums = Totals(len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows))
+        self.backlogs[name].owe(tuple(map(whole, chosen)), sums)
+        again = {number for row in chosen for number in self.rows[row]}
+        owed.spans |= again
+        owed.ahead |= again - owed.behind
+
+    @precondition(lambda self: any(owed.spans for owed in self.owed.values()))
+    @rule(data=st.data())
+    def evict(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.owed)))
+        owed = self.owed[name]
+        rows = [row for row, numbers in self.rows.items() if set(numbers) <= owed.spans]
+        if not rows:
+            return
+        chosen = data.draw(st.sampled_from(rows))
+        (row,) = self.run(self.buffer.read_rows([chosen]))
+        self.backlogs[name].evicted((whole(chosen),), Totals(1, row.spans, len(row.body)))
+        gone = set(self.rows[chosen])
+        owed.behind |= gone
+        owed.spans -= gone
+        owed.ahead -= gone
+
+    # -- what holds ---------------------------------------------------------------------------
+
+    def all_of(self, name: str) -> set[int]:
+        """Everything the destination is owed and nobody holds, as it is read from the buffer."""
+        held: list[Taken] = []
+        backlog = self.backlogs[name]
+        while (
+            taken := self.run(backlog.take(max_bytes=1 << 22, max_spans=8192, one_encoding=False))
+        ) is not None:
+            held.append(taken)
+        found = [number for taken in held for number in self.numbers_of(taken)]
+        for taken in held:
+            backlog.give_back(taken)
+        assert len(found) == len(set(found))
+        return set(found)
+
+    @precondition(lambda self: self.owed)
+    @rule(data=st.data())
+    def read_everything(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.owed)))
+        assert self.all_of(name) == self.free(name)
+
+    def words_on_disk(self) -> set[str]:
+        stored = self.run(self.buffer.dead_letters(limit=100_000))
+        assert not any(each.is_damaged for each in stored)
+        assert sum(not each.letter.destination for each in stored) == self.rejected
+        return {each.letter.words for each in stored if each.letter.destination}
+
+    @rule()
+    def read_dead_letters(self) -> None:
+        self.flush()
+        assert self.words_on_disk() == set(self.letters)
+        counts = self.buffer.statistics().dead_letters
+        assert sum(each.count for each in counts.values()) == len(self.letters) + self.rejected
+
+    @precondition(lambda self: self.rows and not self.is_expiring)
+    @rule(data=st.data())
+    def find(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(itertools.chain(*self.rows.values()))))
+        places = self.run(self.buffer.find_trace(trace_id(number)))
+        assert len(places) == 1
+        states = {each.destination: each.state for each in places[0].deliveries}
+        for name, owed in self.owed.items():
+            assert states[name] == "waiting" or number not in owed.spans
+
+    @invariant()
+    def statistics_agree_with_the_model(self) -> None:
+        for name, owed in self.owed.items():
+            found = self.backlogs[name].statistics()
+            if owed.has_gaps:
+                assert found.owed_spans >= len(owed.spans)
+                continue
+            assert found.owed_spans == len(owed.spans)
+            flying = sum(len(held.spans) for held in self.held if held.name == name)
+            assert found.in_flight_spans == flying
+            known = {number for numbers in self.rows.values() for number in numbers}
+            if owed.spans <= known:
+                rows = sum(not owed.spans.isdisjoint(numbers) for numbers in self.rows.values())
+                assert found.owed_rows == rows
+            assert bool(found.owed_bytes) == bool(owed.spans)
+        if not self.is_expiring and hasattr(self, "buffer"):
+            assert self.buffer.statistics().spans == self.kept_spans
+
+    def teardown(self) -> None:
+        if hasattr(self, "buffer"):
+            self.run(self.buffer.close())
+            self.disk.unregister()
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        shutil.rmtree(self.root)
+
+
+def whole(row: int) -> OwedRange:
+    return OwedRange(Position(row), Position(row + 1))
+
+
+def piece_of(numbers: list[int], size: int, encoding: Encoding) -> Piece:
+    """A piece whose spans have these numbers as their ids; `size` bytes do not get smaller."""
+    filling = [builders.text_attribute("fill", noise(size, numbers[0]).hex())] if size else None
+    made = builders.request(
+        *(
+            builders.span(
+                spanId=f"{number:016x}", traceId=trace_id(number).hex(), attributes=filling
+            )
+            for number in numbers
+        )
+    )
+    if encoding is Encoding.JSON:
+        body = ",".join(json.dumps(entry) for entry in made["resourceSpans"]).encode()
+    else:
+        body = builders.protobuf_twin(made).SerializeToString()
+    return Piece(encoding, body, len(numbers), b"".join(map(trace_id, numbers)), ("shop",))
+
+
+def ids_in(body: bytes, encoding: Encoding) -> list[int]:
+    """The numbers of the spans of a fragment, in order."""
+    if encoding is Encoding.JSON:
+        return [int(found, 16) for found in re.findall(rb'"spanId": ?"([0-9a-f]{16})"', body)]
+    message = ExportTraceServiceRequest.FromString(body)
+    return [
+        int.from_bytes(span.span_id, "big")
+        for entry in message.resource_spans
+        for scope in entry.scope_spans
+        for span in scope.spans
+    ]
+
+
+TestBufferModel = BufferModel.TestCase
+TestBufferModel.settings = settings(
+    max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, print_blob=True
+)

@@ -1,0 +1,25 @@
+"""What a destination is owed, summed up when the file is opened: rows between may have gone."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.buffer.making import eventually, opened, piece, request, take
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_rows_that_went_between_owed_ones_are_not_counted_as_owed(tmp_path: Path) -> None:
+    async with opened(tmp_path, row_bytes=1, keep_delivered_seconds=0) as buffer:
+        backlog = buffer.destination("a")
+        for spans in (1, 2, 4):
+            await buffer.append(request(piece(spans=spans)))
+        held = [await take(backlog, max_spans=1) for _ in range(3)]
+        backlog.settle(held[1], status=200, at_ns=1)
+        await buffer.flush()
+        await eventually(lambda: buffer.statistics().rows == 2)
+
+    async with opened(tmp_path, row_bytes=1) as buffer:
+        found = buffer.destination("a").statistics()
+
+    assert (found.owed_rows, found.owed_spans) == (2, 5)
