@@ -76,9 +76,14 @@ class Machine:
             f"--machine={NAME}",
             f"--bind-ro={self.shared}:/shared",
         ]
+        in_cgroups = 'for d in $CGROUPS; do echo $$ > "$d/cgroup.procs"; done; exec "$@"'
         with self._console.open("ab") as console:
             self._nspawn = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console
+                ["sh", "-euc", in_cgroups, "sh", *command],
+                env={**os.environ, "CGROUPS": " ".join(map(str, make_cgroups(self._folder)))},
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
             )
         eventually(self._has_booted, seconds=BOOT_SECONDS, what=f"the boot; {self.console()}")
         return self
@@ -163,6 +168,27 @@ class Machine:
                 self._nspawn.kill()
                 self._nspawn.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def make_cgroups(folder: Path) -> list[Path]:
+    """Control groups of its own, in each hierarchy that systemd uses: nspawn divides the one that
+    it is started in. `scripts/test-systemd` knows them by the name of the run and removes them.
+    """
+    made = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, name, ours = line.split(":", 2)
+        if number != "0" and name != "name=systemd":
+            continue  # a version 1 controller: nspawn leaves those alone
+        mounts = ("unified", "") if number == "0" else ("systemd",)
+        root = next(
+            found
+            for mount in mounts
+            if (found := Path("/sys/fs/cgroup") / mount / "cgroup.procs").exists()
+        ).parent
+        group = root / ours.lstrip("/") / f"otlp-relay-{folder.parent.name}-{folder.name}"
+        group.mkdir(exist_ok=True)
+        made.append(group)
+    return made
 
 
 def installed(machine: Machine, deb: Path) -> str:
