@@ -197,6 +197,9 @@ class Listener:
     async def _let_finish(self) -> None:
         """Wait for answers; cancel what is left in time for it to say 503."""
         loop = asyncio.get_running_loop()
+        # What the kernel took just before is told to us only at the loop's next turn.
+        for _ in range(2):
+            await asyncio.sleep(0)
         begun = before = loop.time()
         parted = begun + self._limits.parting_seconds
         while not self._is_done():

@@ -19,6 +19,7 @@ class Manager:
         self.address = address
         self.heard: list[dict[str, str]] = []
         self.times: list[float] = []
+        self._next = 0
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sock.bind("\0" + address[1:] if address.startswith("@") else address)
 
@@ -30,16 +31,24 @@ class Manager:
             self.times.append(time.monotonic())
         return self.heard
 
+    def status(self) -> str:
+        """The status line as it is now."""
+        return next((m["STATUS"] for m in reversed(self.hear()) if "STATUS" in m), "")
+
+    def forget(self) -> None:
+        """Wait from here on only for what comes now."""
+        self._next = len(self.hear())
+
     def wait_for(self, name: str, value: str = "", *, seconds: float = 20.0) -> dict[str, str]:
-        """The first message from now on that has `value` in `name`."""
+        """The next message, after the one that was returned last, that has `value` in `name`."""
         deadline = time.monotonic() + seconds
-        seen = len(self.heard)
         while True:
             self.hear(0.0)
-            for message in self.heard[seen:]:
+            while self._next < len(self.heard):
+                message = self.heard[self._next]
+                self._next += 1
                 if name in message and value in message[name]:
                     return message
-            seen = len(self.heard)
             left = deadline - time.monotonic()
             if left <= 0:
                 raise AssertionError(f"no {name}={value} within {seconds} s; heard: {self.heard}")
