@@ -66,7 +66,7 @@ def serve(config_path: str | None, environ: MutableMapping[str, str]) -> int:
     """Run until SIGTERM, SIGINT or the death of a part; the exit code.
 
     What the service manager put into `environ` for this process alone is taken out of it. Raises
-    ConfigError, BufferLocked and BufferUnavailable when it cannot start.
+    ConfigError and BufferError_ when it cannot start.
     """
     notifier = Notifier.take(environ)
     try:
@@ -176,7 +176,7 @@ class Daemon:
         self._tls = None
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
-        self._fleet = Fleet(buffer.destination, environ, own_id)
+        self._fleet = Fleet(buffer.destination, environ, own_id, age_ns=buffer.age_ns)
         self._replay = Replay(buffer, self._fleet)
         buffer.health = self._fleet.health
 
@@ -376,6 +376,10 @@ class Daemon:
 
     async def _take_up(self, config: Config, starts: Mapping[str, Start]) -> dict[str, Any]:
         """Use `config` from now on."""
+        names = [destination.name for destination in config.destinations]
+        for name in names:  # first, since the disk may refuse: then nothing was taken up
+            if name in starts:
+                await self._replay.begin(name, starts[name])
         self._reload_problem = ""
         restart_needed = changes_needing_restart(self._config, config)
         for key in restart_needed:
@@ -388,10 +392,6 @@ class Daemon:
         )
         self._buffer.reload(buffer_settings(config.buffer))
         self._config = config
-        names = [destination.name for destination in config.destinations]
-        for name in names:
-            if name in starts:
-                await self._replay.begin(name, starts[name])
         await self._fleet.reload(config.destinations)
         for name, backlog in self._buffer.backlogs().items():
             if name not in names:
@@ -415,9 +415,9 @@ class Daemon:
         buffer = self._buffer.statistics()
         if buffer.is_stalled:
             return stalled(buffer.stalled_seconds)
-        if not buffer.is_writable and not buffer.is_full:
-            return buffer.last_error or "the buffer cannot write"
-        return "the buffer is full" if buffer.is_full else ""
+        if buffer.last_error or not (buffer.is_full or buffer.is_writable):
+            return f"the buffer cannot write: {buffer.last_error or 'it is closed'}"
+        return f"the buffer is full: {buffer.limit}" if buffer.is_full else ""
 
     def summary(self) -> Summary:
         """One line of it, for the service manager."""

@@ -10,7 +10,8 @@
     └── BufferError_
         ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender comes again
         ├── BufferUnavailable   the disk failed or the buffer is closing: 503
-        │   └── BufferUnusable  the state directory cannot be one, until somebody changes it
+        │   ├── BufferUnusable  the state directory cannot be one, until somebody changes it
+        │   └── BufferDiskError the disk does not take anything at the start: try again later
         └── BufferLocked     another daemon holds the state directory
 
 A class without a message speaks by its docstring. `code` is stable: metrics and JSON carry it.
@@ -100,6 +101,12 @@ class BufferUnusable(BufferUnavailable):
     """The state directory cannot be used as it is set."""
 
     code = "buffer_unusable"
+
+
+class BufferDiskError(BufferUnavailable):
+    """The disk cannot be used now."""
+
+    code = "buffer_disk_error"
 
 
 class BufferLocked(BufferError_):

@@ -137,7 +137,8 @@ class StoredRow:
     """A row as read back: its checksum was right. `body` is unzipped, a fragment as in `Piece`.
 
     Where only a part of a row is owed, that part: `spans` spans from number `first_span` on.
-    `hops` is the longest way through relays that any of its requests came.
+    `hops` is the longest way through relays that any of its requests came. `monotonic_ns` is its
+    received time by the clock of the host's uptime, which says something during that uptime only.
     """
 
     row: int
@@ -148,6 +149,7 @@ class StoredRow:
     body: bytes
     first_span: int = 0
     hops: str = ""
+    monotonic_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +194,12 @@ class Health:
 
     `failing_since_ns` is 0 while it is healthy, else the wall clock when it began to wait, to be
     blocked or to be paused. `hold_ns` is how long rows are held for it then; None is for ever.
+    `last_success_ns` is 0 until something was delivered since the start.
     """
 
     failing_since_ns: int = 0
     hold_ns: int | None = None
+    last_success_ns: int = 0
 
 
 class DestinationState(enum.StrEnum):

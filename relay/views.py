@@ -1,6 +1,6 @@
 """What the buffer tells about itself: values for status, metrics, `where` and tests. A leaf."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.records import DeadLetter, Encoding
 
@@ -35,6 +35,12 @@ class BufferStatistics:
     last_commit_seconds: float
     stalled_seconds: float  # how long the disk has kept the writer by now, else 0.0
     is_stalled: bool = False  # so long that new requests are refused
+    limit: str = ""  # while full: which limit, and what to do about it
+    owed_rows: int = 0  # that some destination has not had, each once; seconds old
+    owed_spans: int = 0
+    owed_disk_bytes: int = 0  # their share of the pages in use, about
+    full_in_seconds: float | None = None  # at the present rate; None: it is not filling
+    evicted_spans: dict[str, int] = field(default_factory=dict)  # by destination, since ever
 
     @property
     def disk_bytes(self) -> int:

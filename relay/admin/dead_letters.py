@@ -20,6 +20,7 @@ pages gives back as `after` (or `before`) what the last page said as `next`, unt
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -31,6 +32,7 @@ from relay.errors import RelayError
 from relay.views import LetterFilter
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+ALL = "/api/dead-letters"
 MOST_LISTED = 1000
 MOST_IDS = 500
 _NEWEST = 2**63 - 1
@@ -48,8 +50,8 @@ class ReplayRefused(RelayError):
     code = "replay_refused"
 
 
-class DeadLetters(Protocol):
-    """What can be asked of the relay about dead letters; each raises BufferUnavailable, too."""
+class Looking(Protocol):
+    """What can be asked about dead letters; each raises BufferUnavailable, too."""
 
     async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> dict[str, Any]:
         """Those that are meant, newest first, without their spans."""
@@ -62,6 +64,10 @@ class DeadLetters(Protocol):
 
     async def export(self, wanted: LetterFilter, *, after: int) -> dict[str, Any]:
         """Some of those that are meant as OTLP JSON lines."""
+
+
+class DeadLetters(Looking, Protocol):
+    """What can be done with them, besides; likewise."""
 
     async def replay(
         self, wanted: LetterFilter, *, after: int, to: str, derives: bool, keeps: bool
@@ -111,31 +117,43 @@ def flag(query: QueryParams, name: str) -> bool:
     return text == "true"
 
 
+async def look(letters: Looking, what: str, query: QueryParams) -> dict[str, Any]:
+    """What GET answers to `what`: "" (a list), "groups", "export" or an id.
+
+    Raises BadFilter, UnknownDeadLetter and BufferUnavailable.
+    """
+    if what == "groups":
+        return await letters.groups(filter_of(query))
+    if what == "export":
+        return await letters.export(filter_of(query), after=after(query))
+    if what:
+        return await letters.show(number(what, "the id"))
+    limit = number(query.get("limit", "100"), "limit")
+    if not 1 <= limit <= MOST_LISTED:
+        raise BadFilter(f"limit is a number from 1 to {MOST_LISTED}")
+    before = number(query.get("before", str(_NEWEST)), "before")
+    return await letters.entries(filter_of(query), before=before, limit=limit)
+
+
+async def answer(letters: Looking, path: str) -> dict[str, Any]:
+    """What GET answers to a whole path with its query, for who asks without HTTP; as `look`."""
+    parts = urlsplit(path)
+    what = parts.path.removeprefix(ALL).strip("/")
+    return await look(letters, what, QueryParams(parts.query))
+
+
 def routes(letters: DeadLetters, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
     """The routes over `letters`, each behind `authorized`."""
 
-    async def entries(request: Request) -> Response:
-        query = request.query_params
-        limit = number(query.get("limit", "100"), "limit")
-        if not 1 <= limit <= MOST_LISTED:
-            return failure(400, f"limit is a number from 1 to {MOST_LISTED}")
-        before = number(query.get("before", str(_NEWEST)), "before")
-        return document(await letters.entries(filter_of(query), before=before, limit=limit))
-
-    async def groups(request: Request) -> Response:
-        return document(await letters.groups(filter_of(request.query_params)))
-
-    async def show(request: Request) -> Response:
-        return document(await letters.show(number(request.path_params["letter_id"], "the id")))
-
-    async def export(request: Request) -> Response:
-        return document(await letters.export(filter_of(request.query_params), after=after(request)))
+    async def get(request: Request) -> Response:
+        what = request.path_params.get("what", "")
+        return document(await look(letters, what, request.query_params))
 
     async def replay(request: Request) -> Response:
         query = request.query_params
         found = await letters.replay(
             filter_of(query),
-            after=after(request),
+            after=after(query),
             to=query.get("to", ""),
             derives=flag(query, "derive_ids"),
             keeps=flag(query, "keep"),
@@ -145,28 +163,23 @@ def routes(letters: DeadLetters, authorized: Callable[[Endpoint], Endpoint]) -> 
     async def discard(request: Request) -> Response:
         query = request.query_params
         erases = flag(query, "erase")
-        return document(
-            await letters.discard(filter_of(query), after=after(request), erases=erases)
-        )
+        return document(await letters.discard(filter_of(query), after=after(query), erases=erases))
 
     async def finish_erasing(_request: Request) -> Response:
         return document(await letters.finish_erasing())
 
-    all_ = "/api/dead-letters"
     return [
-        Route(all_, authorized(entries), methods=["GET"]),
-        Route(all_, authorized(discard), methods=["DELETE"]),
-        Route(f"{all_}/groups", authorized(groups), methods=["GET"]),
-        Route(f"{all_}/export", authorized(export), methods=["GET"]),
-        Route(f"{all_}/replay", authorized(replay), methods=["POST"]),
-        Route(f"{all_}/finish-erasing", authorized(finish_erasing), methods=["POST"]),
-        Route(f"{all_}/{{letter_id}}", authorized(show), methods=["GET"]),
+        Route(ALL, authorized(get), methods=["GET"]),
+        Route(ALL, authorized(discard), methods=["DELETE"]),
+        Route(f"{ALL}/replay", authorized(replay), methods=["POST"]),
+        Route(f"{ALL}/finish-erasing", authorized(finish_erasing), methods=["POST"]),
+        Route(f"{ALL}/{{what}}", authorized(get), methods=["GET"]),
     ]
 
 
-def after(request: Request) -> int:
+def after(query: QueryParams) -> int:
     """Where a page begins. Raises BadFilter."""
-    return number(request.query_params.get("after", "0"), "after")
+    return number(query.get("after", "0"), "after")
 
 
 async def unknown(_request: Request, error: Exception) -> Response:

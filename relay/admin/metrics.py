@@ -77,6 +77,25 @@ def of_buffer(buffer: dict[str, Any]) -> Iterator[Metric]:
     """What lies on disk, and how long a commit takes."""
     yield gauge("buffer_bytes", "Database, WAL and reserve.", {"": buffer["bytes_on_disk"]})
     yield gauge("buffer_max_bytes", "The limit set.", {"": buffer["max_bytes"]})
+    yield gauge("buffer_reserve_bytes", "Kept for a full disk.", {"": buffer["reserve_bytes"]})
+    yield gauge(
+        "buffer_owed_bytes",
+        "On disk, of rows that some destination has not had.",
+        {"": buffer["owed_bytes_on_disk"]},
+    )
+    if buffer["full_in_seconds"] is not None:
+        yield gauge(
+            "buffer_full_in_seconds",
+            "At the rate of the last minutes; absent while it is not filling.",
+            {"": buffer["full_in_seconds"]},
+        )
+    yield counter(
+        "evicted_spans",
+        "Spans that gave way for space undelivered, since ever.",
+        buffer["evicted_spans"],
+        "destination",
+    )
+    yield gauge("buffer_full", "1 while it takes nothing.", {"": float(buffer["is_full"])})
     yield gauge("buffer_rows", "Rows kept.", {"": buffer["rows"]})
     yield gauge("buffer_spans", "Spans kept.", {"": buffer["spans"]})
     yield gauge("buffer_writable", "1 when it takes spans.", {"": float(buffer["is_writable"])})

@@ -44,7 +44,8 @@ def status_document(
         "ingest": _ingest(process, counters),
         "buffer": _buffer(counters, buffer),
         "destinations": [
-            _destination(status, backlog, process.now_ns) for status, backlog in destinations
+            _destination(status, backlog, process.now_ns, buffer.evicted_spans.get(status.name, 0))
+            for status, backlog in destinations
         ],
     }
 
@@ -71,6 +72,12 @@ def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
         "last_row": buffer.last_row,
         "bytes_on_disk": buffer.disk_bytes,
         "max_bytes": buffer.max_size_bytes,
+        "reserve_bytes": buffer.reserve_bytes,
+        "owed_rows": buffer.owed_rows,
+        "owed_spans": buffer.owed_spans,
+        "owed_bytes_on_disk": buffer.owed_disk_bytes,
+        "full_in_seconds": buffer.full_in_seconds,
+        "evicted_spans": dict(buffer.evicted_spans),
         "file_system_free_bytes": buffer.file_system_free_bytes,
         "oldest_received_at": iso(buffer.oldest_received_ns),
         "dead_letters": sum(each.count for each in buffer.dead_letters.values()),
@@ -80,6 +87,7 @@ def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
         "dead_letters_dropped": buffer.dead_letters_dropped,
         "is_writable": buffer.is_writable,
         "is_full": buffer.is_full,
+        "limit": buffer.limit,
         "last_error": buffer.last_error,
         "stalled_seconds": buffer.stalled_seconds,
         "commits": counters.commits,
@@ -90,7 +98,7 @@ def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
 
 
 def _destination(
-    status: DestinationStatus, backlog: BacklogStatistics, now_ns: int
+    status: DestinationStatus, backlog: BacklogStatistics, now_ns: int, evicted_spans: int
 ) -> dict[str, Any]:
     oldest_ns = backlog.oldest_owed_ns
     return {
@@ -112,5 +120,6 @@ def _destination(
         "waiting_rows": backlog.owed_rows,
         "waiting_bytes": backlog.owed_bytes,
         "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
+        "evicted_spans": evicted_spans,
         "warnings": list(status.warnings),
     }

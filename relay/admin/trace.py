@@ -12,6 +12,8 @@ from relay.views import RecentTrace, TracePlace
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
 STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
+# Of a trace no more rows are told of, the oldest ones.
+MOST_ROWS = 1000
 SETTLED = {"set_aside", "evicted", "delivered"}
 
 
@@ -58,6 +60,7 @@ def trace_document(
         "dead_letters": [_dead(place) for place in letters],
         "destinations": [_destination(each, pieces, letters) for each in destinations],
         **_reach(reach),
+        "is_cut": len({place.row for place in pieces}) >= MOST_ROWS,
         "resourceSpans": [
             entry for row in rows for each in ids for entry in resource_spans_of_trace(row, each[0])
         ],

@@ -6,13 +6,14 @@ Files, all 0600 in a directory of 0700::
 
     relay.db, relay.db-wal, relay.db-shm   SQLite, WAL, 4 KiB pages, incremental vacuum
     lock                                   flock of the one daemon that may be here, with its pid
+    reserve                                room that is given back when the disk is full
     relay.db.corrupt-TIME[-wal]            set aside whole: SQLite could not use it
     relay.db.schema-N-TIME[-wal]           set aside untouched: written by a newer version
 
 Tables (drawn in `schema`): `rows`, whole requests of one encoding up to 512 KiB in one zstd frame,
 with a checksum over all columns; `traces`, the packed trace ids of each row; `destinations`, what
-each is owed, as ranges; `deliveries`, when what was settled with which status; `dead_letters`;
-`totals`, sums over rows that have gone.
+each is owed, as ranges; `deliveries`, when what was settled with which status (-1: it gave way);
+`dead_letters`; `totals`, sums over rows that have gone; `tallies`, counts that outlive a restart.
 
 The body of a row is a fragment that concatenates: comma-joined `resourceSpans` entries in JSON,
 encoded `resource_spans` fields in protobuf. A batch for an upstream is a join of bodies.
@@ -28,8 +29,8 @@ What holds, at every moment:
   ingest commit, or by themselves after 200 ms, in one transaction with the dead letters of what
   was settled. So a crash may send again, never skip.
 - In flight is known in memory only: after a crash it is owed again.
-- A row is deleted only when no range on disk owes any of it, and never while there is no
-  destination at all.
+- A row is deleted only when no range on disk owes any of it, or in one transaction with the ranges
+  that did; and never while there is no destination at all.
 - A body leaves the disk only after its checksum was compared. A row that fails becomes a dead
   letter `damaged_on_disk` of the destination that met it, and the file stays in use.
 
@@ -43,7 +44,7 @@ What survives what::
 
     kill -9            every acknowledged request, with sync = "full" or "normal"
     power loss         every acknowledged request with "full"; with "normal" not the last moments
-    full disk          what was kept; new requests are refused, nothing has to be repaired
+    full disk          what was kept; it is delivered, new requests are refused until there is room
     I/O error          the same; the file is opened again every second until it works, and its WAL
                        is written back before anything else is taken: after an fsync that failed
                        the system takes for written what never was. A commit whose fsync failed
@@ -55,11 +56,20 @@ What survives what::
                        destinations and their pauses move over, rows stay in the file set aside
     file removed       noticed within 250 ms of use; refused until it is back or the daemon restarts
 
-`max_size` counts pages in use, WAL and reserve. Space gives way in this order: delivered rows past
-`keep_delivered`, then any delivered row, oldest first; then requests are refused. `when_full =
-"drop-oldest"` refuses, too, for now: dropping has to know which destinations fail (`hold`). Its
-place is `Housekeeping.make_room`; that of the reserve `Space.reserve_bytes`; that of reading back
-a file that was set aside `Writer._replace`.
+`max_size` counts pages in use, WAL and reserve. Space gives way in this order (`housekeeping`):
+delivered rows past `keep_delivered` (`retention`), then history down to an eighth of its budget
+(`history`), then any delivered row; rows owed only to
+destinations that have failed for longer than their `hold`, while another is healthy (`holds`,
+`eviction`); with `when_full = "drop-oldest"` rows that every healthy destination has had; then
+requests are refused. Rows that a healthy destination has not had, or that are held for ever, never
+go undelivered.
+
+`reserve` is room for a full file system: given back on ENOSPC, so that ranges can move and rows go
+(`reserve`, `trouble`); while it is not there its room counts as used (`space`). `tallies` hold what
+must outlive the process (`notes`): spans evicted, seconds of failing, which rows are of this uptime
+of the host. Ages are told by that uptime, so that a wall clock that jumps deletes nothing (`ages`).
+`outlook` and `forecast` say what is owed and when it will be full. The place of reading back a file
+that was set aside is `Writer._replace`.
 """
 
 from relay.buffer.backlog import Backlog

@@ -232,7 +232,7 @@ class Backlog:
 
         What of it is in flight may still be delivered, which then changes nothing here.
         """
-        if not _intersection(self._owed, ranges):
+        if not owed.intersection(self._owed, ranges):
             return
         self._owed = owed.subtract(self._owed, ranges)
         self._parts.forget_settled(self._owed)
@@ -343,7 +343,7 @@ class Backlog:
             return None
         ranges = owed.subtract(covered, bad)
         if bad:
-            self._settle_damaged(_intersection(covered, bad), batch.damaged)
+            self._settle_damaged(owed.intersection(covered, bad), batch.damaged)
         taken = Taken(tuple(batch.rows), ranges)
         self._in_flight = owed.union((*self._in_flight, *ranges))
         self._in_flight_spans += taken.spans
@@ -388,7 +388,7 @@ class Backlog:
     ) -> None:
         ranges = tuple(ranges)
         # What gave way while it was in flight has left the sums already.
-        gone = _intersection(ranges, self._owed)
+        gone = owed.intersection(ranges, self._owed)
         self._owed = owed.subtract(self._owed, ranges)
         if gone == ranges and not self._parts:
             self._sums -= Totals(
@@ -403,7 +403,3 @@ class Backlog:
     def _mend_sums(self) -> None:
         if not owed.clip(self._owed, self._log.last_row):
             self._sums = Totals()
-
-
-def _intersection(ranges: Ranges, wanted: Ranges) -> Ranges:
-    return owed.subtract(ranges, owed.subtract(ranges, wanted))

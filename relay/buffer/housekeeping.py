@@ -1,54 +1,107 @@
-"""An open file in, short steps of upkeep out: checkpoints, retention, dead letters, vacuum.
+"""An open file in, short steps of upkeep out: checkpoints, retention, room, dead letters, vacuum.
 
 Everything here happens after waiters were answered; no step should take more than about 20 ms.
 """
 
-import time
-from collections.abc import Callable
-
 import apsw
 
+from relay.buffer.ages import Ages
+from relay.buffer.eviction import Eviction
 from relay.buffer.history import History
+from relay.buffer.holds import Holds
 from relay.buffer.logfile import LogFile
+from relay.buffer.messages import Events, Published
+from relay.buffer.moves import PendingMoves
+from relay.buffer.notes import Notes
+from relay.buffer.outlook import Lookout
+from relay.buffer.owed import clip
 from relay.buffer.place import Place
 from relay.buffer.retention import SHRINK_BYTES, Retention, shrink
 from relay.buffer.schema import fetch
-from relay.buffer.settings import BufferSettings
+from relay.buffer.settings import MIB, BufferSettings
 from relay.buffer.space import COMMIT_OVERHEAD_BYTES, Space
+from relay.buffer.trouble import is_no_space
 
 # While full, rows may become old or delivered at any time: look this often.
 _FULL_SECONDS = 0.25
 # With little going on, retention may be late by this much.
 _EXPIRE_SECONDS = 0.25
 _LETTERS_SECONDS = 60.0
+_HOLDS_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 60.0
 # With less room than a usual request needs the buffer calls itself full, and refuses at once.
-_USUAL_NEED_BYTES = 64 * 1024
+USUAL_NEED_BYTES = 64 * 1024
 
 
 class Housekeeping:
     """What is due, and doing one step of it. Lives in the writer's thread."""
 
-    def __init__(self, place: Place, settings: BufferSettings, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        settings: BufferSettings,
+        ages: Ages,
+        events: Events,
+        moves: PendingMoves,
+    ) -> None:
         self._place = place
         self._settings = settings
-        self._clock_ns = clock_ns
-        self._retention = Retention(settings)
+        self._ages = ages
+        self._events = events
+        self._retention = Retention(settings, ages)
         self._history = History(settings)
+        self._holds = Holds(ages.clock_ns, ages.uptime_ns)
+        self.eviction = Eviction(self._holds, moves, events, ages.clock_ns)
+        self._notes = Notes(self._tallies)
+        self._lookout = Lookout()
         self._wal_since_checkpoint = 0
-        self._next_expire = 0.0  # monotonic
+        self._next_expire = 0.0  # by uptime, as the others
         self._next_letters = 0.0
-        self._expire_due_ns: int | None = 0  # wall; None: nothing is deletable
+        self._next_holds = 0.0
+        self._expire_due: float | None = 0.0  # by uptime; None: nothing is deletable
         self._oldest: tuple[int, int] = (0, 0)
         self._oldest_is_known = False
         self._has_more = False
         self.space = Space(place, settings)
 
     def look(self, file: LogFile) -> None:
-        """Measure the file just opened."""
+        """Measure the file just opened, and take up what it holds for this process."""
         self._oldest_is_known = False
         self._history.look(file)
+        tallies = file.tallies()
+        self._notes.opened(tallies)
+        self._ages.opened(file.last_row, tallies)
+        self._holds.load(tallies)
+        self.eviction.load(tallies)
+        self.space.reserve.look()
         self.space.measure(file.connection)
+        self.space.keep_reserve(file.connection)
+        self._lookout.changed()
+
+    def leave(self, file: LogFile) -> None:
+        """Write down what the next process must know. Raises what SQLite raises."""
+        self._look_at_holds(file)
+        self._notes.write(file, is_last=True)
+        self.eviction.say(is_last=True)
+
+    def _tallies(self) -> dict[str, int]:
+        return {**self._ages.tallies(), **self._holds.tallies(), **self.eviction.tallies()}
+
+    def published(self, file: LogFile) -> Published:
+        """What `statistics` reads."""
+        oldest = self.oldest(file)
+        return Published(
+            file.kept,
+            oldest[0],
+            file.last_row,
+            oldest[1],
+            self.space.database_bytes,
+            self.space.reserve.bytes,
+            file.letters.counts,
+            file.letters.dropped,
+            self._lookout.found,
+            self.eviction.spans,
+        )
 
     def oldest(self, file: LogFile) -> tuple[int, int]:
         """First row kept and its received time; zeros when nothing is kept."""
@@ -63,21 +116,26 @@ class Housekeeping:
         self.space.note_written(need_bytes)
         self._wal_since_checkpoint += need_bytes + COMMIT_OVERHEAD_BYTES // 4
         if has_moves:
-            self._expire_due_ns = 0  # ranges moved: look again what may go
+            self._expire_due = 0.0  # ranges moved: look again what may go
+        self._lookout.changed()
 
     def note_job(self, file: LogFile, need_bytes: int) -> None:
         """A job was committed: anything may have come or gone."""
         self.note_commit(need_bytes, has_moves=True)
         self._oldest_is_known = False
+        self._history.note_remembered(file)
         self.space.measure(file.connection)
 
-    def reload(self, settings: BufferSettings) -> None:
+    def reload(self, settings: BufferSettings, file: LogFile | None) -> None:
         """Hold to these from now on."""
         self._settings = settings
-        self._retention = Retention(settings)
+        self._retention = Retention(settings, self._ages)
         self._history.settings = settings
         self.space.settings = settings
-        self._expire_due_ns, self._next_expire = 0, 0.0
+        if file is not None:
+            self.space.keep_reserve(file.connection)  # before its old size counts as used
+        self._lookout.restart()
+        self._expire_due, self._next_expire = 0.0, 0.0
 
     # -- room ---------------------------------------------------------------------------------
 
@@ -90,29 +148,68 @@ class Housekeeping:
     def fits_any(self, file: LogFile) -> bool:
         """Whether a usual request may be committed, by a fresh look at the disk."""
         self.space.measure(file.connection)
-        return self.fits(file, _USUAL_NEED_BYTES)
+        return self.fits(file, USUAL_NEED_BYTES)
 
     def make_room(self, file: LogFile, need_bytes: int) -> bool:
-        """Cut the WAL, then let delivered rows go until so much fits, and a usual request.
+        """Cut the WAL, then let rows go in their order until so much fits, and a usual request.
 
         Returns whether a usual request fits now: if not, the buffer is full.
         """
         self._cut_wal(file)
         # A request that could not fit into an empty buffer is no reason to empty it.
         is_possible = need_bytes * 2 < self._settings.max_size_bytes
-        wanted = max(need_bytes, _USUAL_NEED_BYTES) if is_possible else _USUAL_NEED_BYTES
+        wanted = max(need_bytes, USUAL_NEED_BYTES) if is_possible else USUAL_NEED_BYTES
+        if not self.space.fits(wanted):
+            self._look_at_holds(file)
         while not self.space.fits(wanted):
-            gone = self._history.give_way(file) or self._let_rows_go(file)
-            self._cut_wal(file)
-            if not gone:
+            if not (
+                self._history.give_way(file)
+                or self._give_disk_back(file, wanted)
+                or self._let_go(file, wanted)
+            ):
                 break
-        return self.space.fits(_USUAL_NEED_BYTES)
+            self._cut_wal(file)
+        return self.space.fits(USUAL_NEED_BYTES)
 
-    def _let_rows_go(self, file: LogFile) -> int:
+    def _give_disk_back(self, file: LogFile, wanted: int) -> bool:
+        """Pages that are free give no room to the WAL: on a full disk they have to go first."""
+        free_bytes = self.space.freelist_bytes
+        return self.space.needs_disk(wanted) and shrink(
+            file.connection, freelist_bytes=free_bytes, keep_bytes=0
+        )
+
+    def _let_go(self, file: LogFile, wanted: int) -> int:
+        """One step: delivered rows, or those that may go undelivered; returns how many."""
         gone = self._retention.give_way(file)
-        self._history.note_remembered(file)
-        self._oldest_is_known = False
+        # What others have put on the disk is no reason to drop what would not make room anyhow.
+        if not gone and self.space.may_ever_fit(wanted):
+            gone = self.eviction.step(file, self._settings, self._retention)
+            for name, value in self.eviction.tallies().items() if gone else ():
+                self._notes.counted(name, value)
+        if gone:
+            self._history.note_remembered(file)
+            self._oldest_is_known = False
+            self._lookout.changed()
         return gone
+
+    def no_space(self, error: BaseException, file: LogFile | None) -> bool:
+        """Whether `error` means that the file system is full: then the reserve is given back."""
+        if not is_no_space(error, file.connection if file is not None else None):
+            return False
+        self.space.reserve.give_back()
+        return True
+
+    def open_on_full_disk(self) -> bool:
+        """A file could not be opened: give the reserve back if that may be for want of room."""
+        self.space.reserve.look()
+        return self._place.free_bytes() < MIB and self.space.reserve.give_back()
+
+    def _look_at_holds(self, file: LogFile) -> None:
+        self._next_holds = self._ages.uptime_seconds() + _HOLDS_SECONDS
+        owing = {
+            name for name, found in file.destinations.items() if clip(found.ranges, file.last_row)
+        }
+        self._holds.look(file.destinations, self._events.health(), owing)
 
     def _cut_wal(self, file: LogFile) -> None:
         connection = file.connection
@@ -134,10 +231,14 @@ class Housekeeping:
             return 0.001
         if is_full:
             return _FULL_SECONDS
-        if self._expire_due_ns is None:
-            return None
-        due = (self._expire_due_ns - self._clock_ns()) / 1e9
-        return min(max(due, _EXPIRE_SECONDS), _LONGEST_WAIT_SECONDS)
+        now = self._ages.uptime_seconds()
+        waits = [self._lookout.wait_seconds(now), self._notes.wait_seconds()]
+        if self.space.missing_reserve_bytes:
+            waits.append(_HOLDS_SECONDS)
+        if self._expire_due is not None:
+            waits.append(min(max(self._expire_due - now, _EXPIRE_SECONDS), _LONGEST_WAIT_SECONDS))
+        known = [wait for wait in waits if wait is not None]
+        return max(min(known), 0.001) if known else None
 
     def step(self, file: LogFile, *, is_idle: bool) -> bool:
         """Do what is due, one step of each; returns whether what is kept may have changed."""
@@ -145,7 +246,8 @@ class Housekeeping:
         self._checkpoint(file)
         changed = self._expire(file)
         changed |= self._trim_letters(file)
-        self._has_more |= self._history.step(file, now_ns=self._clock_ns())
+        self._has_more |= self._history.step(file, now_ns=self._ages.clock_ns())
+        changed |= self._look_about(file)
         if (
             is_idle
             and not changed
@@ -156,39 +258,53 @@ class Housekeeping:
             self._has_more = True
         return changed
 
+    def _look_about(self, file: LogFile) -> bool:
+        """What is done every few seconds; returns whether there is news."""
+        now = self._ages.uptime_seconds()
+        is_due = now >= self._next_holds
+        if is_due:
+            self._look_at_holds(file)
+        is_news = is_due and self.space.keep_reserve(file.connection)
+        self._notes.write(file)
+        self.eviction.say()
+        drops_oldest = self._settings.when_full == "drop-oldest"
+        may_lose = frozenset[str]().union(*self._holds.may_give_way(drops_oldest=drops_oldest))
+        return self._lookout.look(file, self.space, now, may_lose) or is_news
+
     def _checkpoint(self, file: LogFile) -> None:
-        if self._wal_since_checkpoint < self._settings.wal_checkpoint_bytes:
+        if self._wal_since_checkpoint < self._settings.checkpoint_limit_bytes:
             return
-        if self._place.wal_bytes() > self._settings.wal_truncate_bytes:
+        if self._place.wal_bytes() > self._settings.truncate_limit_bytes:
             self._cut_wal(file)
         else:
             file.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._wal_since_checkpoint = 0
 
     def _expire(self, file: LogFile) -> bool:
-        now = time.monotonic()
+        now = self._ages.uptime_seconds()
         is_low = self.space.is_low
-        if now < self._next_expire or (self._expire_due_ns is None and not is_low):
+        if now < self._next_expire or (self._expire_due is None and not is_low):
             return False
-        now_ns = self._clock_ns()
         gone = 0
-        if self._expire_due_ns is not None and now_ns >= self._expire_due_ns:
-            gone = self._retention.expire(file, now_ns=now_ns)
+        if self._expire_due is not None and now >= self._expire_due:
+            gone = self._retention.expire(file)
         if not gone and is_low:
             gone = self._history.give_way(file) or self._retention.give_way(file)
         if gone:
             self._has_more = True
             self._history.note_remembered(file)
             self._oldest_is_known = False
+            self._lookout.changed()
             self.space.measure(file.connection)
             self._wal_since_checkpoint += COMMIT_OVERHEAD_BYTES
         else:
             self._next_expire = now + _EXPIRE_SECONDS
-            self._expire_due_ns = self._retention.next_due_ns(file)
+            due = self._retention.next_due_seconds(file)
+            self._expire_due = None if due is None else now + due
         return gone > 0
 
     def _trim_letters(self, file: LogFile) -> bool:
-        now = time.monotonic()
+        now = self._ages.uptime_seconds()
         if now < self._next_letters and not file.letters.is_over():
             return False
         self._next_letters = now + _LETTERS_SECONDS
@@ -196,7 +312,7 @@ class Housekeeping:
             return False
         try:
             with file.connection:
-                gone = file.letters.trim(now_ns=self._clock_ns())
+                gone = file.letters.trim(now_ns=self._ages.steady_ns())
         except apsw.Error:
             file.letters.load()
             raise

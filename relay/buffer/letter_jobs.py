@@ -4,7 +4,8 @@ A letter's removal and the row it becomes are one transaction: a crash in betwee
 nor sends it twice.
 
 To erase takes three things. The rows of the letters are overwritten with zeros as they are deleted
-(`Discard` with `erases`). What earlier copies left in free pages, such as the row that a letter was
+(`Discard` with `erases`), and so is what is remembered of the log's rows they came from, once those
+have gone. What earlier copies left in free pages, such as the row that a letter was
 before, goes with those pages (`ReturnPages`, until none is free). Both are in the write-ahead log,
 too, until that is written back and cut (`CutLog`). Inside pages still in use, deleted bytes are
 overwritten in any case, since the file is open with `secure_delete = fast`.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import apsw
 
+from relay.buffer import history
 from relay.buffer.jobs import Chore, Landing
 from relay.buffer.logfile import LogFile
 from relay.buffer.rows import Group, build_group
@@ -25,6 +27,7 @@ from relay.records import Request
 
 # Moved at a time: about 4 MiB, some milliseconds.
 _VACUUM_PAGES = 1024
+_LAST_PAGES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Discard:
         before = file.connection.pragma("secure_delete")
         file.connection.pragma("secure_delete", "on")
         try:
+            for row in file.letters.rows_of(self.letter_ids):
+                history.erase(file, row)
             return file.letters.remove(self.letter_ids)
         finally:
             file.connection.pragma("secure_delete", "fast" if before == 2 else before)
@@ -109,12 +114,23 @@ class Discard:
 
 
 class ReturnPages(Chore[int]):
-    """Give free pages back to the file system, with whatever they hold; how many are left."""
+    """Give free pages back to the file system, with whatever they hold; how many are left.
+
+    A step at a time, and all of the last ones at once: retention frees more meanwhile, so small
+    steps alone might never see an end. `at_once` takes all, however long it is.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
 
     def run(self, file: LogFile, *, now_ns: int) -> int:
         """One step."""
-        fetch(file.connection, f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-        return int(file.connection.pragma("freelist_count"))
+        connection = file.connection
+        if not self._at_once and int(connection.pragma("freelist_count")) > _LAST_PAGES:
+            fetch(connection, f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+        else:
+            fetch(connection, "PRAGMA incremental_vacuum")
+        return int(connection.pragma("freelist_count"))
 
 
 class CutLog(Chore[bool]):

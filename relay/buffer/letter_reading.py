@@ -112,7 +112,8 @@ def _entries(
 
 def _is_of_trace(columns: tuple[object, ...], trace: str) -> bool:
     destination, words, trace_ids = columns[3], columns[13], columns[14]
-    if not trace or (destination == "" and words == trace):
+    # Of ingest the words are what stood there: the text, or of protobuf the hex of the bytes.
+    if not trace or (destination == "" and words in (trace, trace.encode().hex())):
         return True
     try:
         trace_id = bytes.fromhex(trace)

@@ -121,6 +121,17 @@ class LetterBox:
         query = "SELECT id FROM dead_letters WHERE id = ?"
         return [each for each in letter_ids if fetch(self._connection, query, (each,))]
 
+    def rows_of(self, letter_ids: Iterable[int]) -> set[int]:
+        """The log's rows that these came from."""
+        return {
+            int(row)
+            for letter_id in letter_ids
+            for (row,) in fetch(
+                self._connection, "SELECT row FROM dead_letters WHERE id = ?", (letter_id,)
+            )
+            if row
+        }
+
     def remove(self, letter_ids: Iterable[int]) -> list[int]:
         """Delete these, inside the caller's transaction; the ids of those that were there."""
         removed = []

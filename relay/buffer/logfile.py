@@ -192,6 +192,16 @@ class LogFile:
         )
         self.destinations = {**self.destinations, name: state}
 
+    def settle(self, name: str, ranges: Ranges, *, at_ns: int, status: int) -> None:
+        """Write down what became of `ranges`, which have an end each. For `work`."""
+        last = self._last_delivery.get(name)
+        for item in ranges:
+            if item.end is not None:
+                new = Delivery(item.start, item.end, at_ns, status, first_at_ns=at_ns)
+                last = self._write_delivery(name, last, new)
+        if last is not None:
+            self._last_delivery = {**self._last_delivery, name: last}
+
     def tally(self, name: str, more: int) -> None:
         """Add to a count that outlives this process. For `work`, or inside a transaction."""
         tallies.add(self.connection, name, more)

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from relay.buffer.eviction import Evicted
 from relay.buffer.jobs import Job
+from relay.buffer.outlook import Outlook
 from relay.buffer.rows import Group
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Totals
@@ -100,6 +102,10 @@ class Events(Protocol):
         """These asked for a flush (or a new file), and have it."""
         ...
 
+    def evicted(self, evicted: Evicted) -> None:
+        """These had to give way for space, undelivered."""
+        ...
+
     def appeared(self, last_row: int, sums: Totals) -> None:
         """Rows up to `last_row` turned out to be on disk, `sums` of them unannounced."""
         ...
@@ -125,3 +131,5 @@ class Published:
     reserve_bytes: int = 0
     letters: dict[str, LetterCount] = field(default_factory=dict)
     letters_dropped: int = 0
+    outlook: Outlook = field(default_factory=Outlook)
+    evicted_spans: dict[str, int] = field(default_factory=dict)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from relay.buffer import owed
 from relay.buffer.owed import Ranges
 from relay.records import DeadLetter, OwedRange, Position
 
@@ -67,6 +68,7 @@ class PendingMoves:
         self._lock = threading.Lock()
         self._moves: dict[str, Move] = {}
         self._in_commit: dict[str, Move] = {}  # taken, and not known to be on disk
+        self._given_way: dict[str, list[Ranges]] = {}  # and the event loop does not know yet
 
     def __bool__(self) -> bool:
         return bool(self._moves)
@@ -85,6 +87,8 @@ class PendingMoves:
         """The destination is owed `ranges` now; `settled` is what just left them."""
         with self._lock:
             move = self._moves.setdefault(name, Move())
+            for gone in self._given_way.get(name, ()):
+                ranges = owed.subtract(ranges, gone)
             move.ranges, move.is_paused, move.is_present = ranges, is_paused, True
             move.settled(settled, at_ns=at_ns, status=status)
             move.letters.extend(letters)
@@ -94,6 +98,22 @@ class PendingMoves:
         with self._lock:
             letters = self._moves[name].letters if name in self._moves else []
             self._moves[name] = Move(is_removed=True, is_present=False, letters=letters)
+
+    def gave_way(self, name: str, gone: Ranges) -> None:
+        """Rows of `gone` were deleted undelivered: what is written next must not owe them."""
+        with self._lock:
+            self._given_way.setdefault(name, []).append(gone)
+            move = self._moves.get(name)
+            if move is not None:
+                move.ranges = owed.subtract(move.ranges, gone)
+
+    def heard(self, name: str) -> None:
+        """The event loop knows of the oldest that `gave_way` told of `name`."""
+        with self._lock:
+            told = self._given_way[name]
+            told.pop(0)
+            if not told:
+                del self._given_way[name]
 
     def forget_places(self) -> None:
         """The file was replaced: places in the old one mean nothing in the new one."""

@@ -50,10 +50,42 @@ def union(ranges: Iterable[OwedRange]) -> Ranges:
 
 def subtract(ranges: Ranges, gone: Iterable[OwedRange]) -> Ranges:
     """`ranges` without the places of `gone`."""
+    holes = tuple(gone)
+    if len(holes) > 1:
+        return _swept(ranges, union(holes))
     kept = list(ranges)
-    for hole in gone:
+    for hole in holes:
         kept = [part for item in kept for part in _without(item, hole)]
     return tuple(kept)
+
+
+def _swept(ranges: Ranges, holes: Ranges) -> Ranges:
+    """The same in one pass over both, since either may be thousands."""
+    kept: list[OwedRange] = []
+    first = 0
+    for start, end in ranges:
+        # Holes behind this range are behind the next ones, too: both are sorted.
+        while first < len(holes) and ends_by(holes[first], start):
+            first += 1
+        at, place = first, start
+        is_over = False
+        while not is_over and at < len(holes) and (end is None or holes[at].start < end):
+            hole = holes[at]
+            if place < hole.start:
+                kept.append(OwedRange(place, hole.start))
+            if hole.end is None:
+                is_over = True
+            else:
+                place = hole.end
+            at += 1
+        if not is_over and (end is None or place < end):
+            kept.append(OwedRange(place, end))
+    return tuple(kept)
+
+
+def ends_by(item: OwedRange, place: Position) -> bool:
+    """Whether nothing of `item` is at `place` or behind it."""
+    return item.end is not None and item.end <= place
 
 
 def _without(item: OwedRange, hole: OwedRange) -> list[OwedRange]:
@@ -127,3 +159,8 @@ def decode(stored: bytes) -> Ranges:
         OwedRange(Position(row, span), None if end_row is None else Position(end_row, end_span))
         for row, span, end_row, end_span in _decode(packed)
     )
+
+
+def intersection(ranges: Ranges, wanted: Ranges) -> Ranges:
+    """The places that are in both."""
+    return subtract(ranges, subtract(ranges, wanted))

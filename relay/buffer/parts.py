@@ -4,7 +4,7 @@ Bytes of a part are its share of the row's bytes by spans, rounded so that the p
 add up to the row, however it is cut. A row counts as one until the last of its spans is settled.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from relay.buffer import owed
 from relay.buffer.owed import Ranges
-from relay.buffer.values import DamagedRow, Totals
+from relay.buffer.values import DamagedRow, GoneRow, Totals
 from relay.otlp.slicing import slice_spans
 from relay.records import OwedRange, Position, StoredRow, Taken
 
@@ -61,6 +61,31 @@ class Parts:
                 total.spans += stop - first
                 total.raw_bytes += share(whole.raw_bytes, whole.spans, first, stop)
         return total
+
+
+def sums_of(ranges: Ranges, rows: Iterable[GoneRow], *, left: Ranges) -> Totals:
+    """What of `rows` lies in `ranges`; a row counts as one when nothing of it is in `left`.
+
+    `rows` must be in order. In one pass over all three, since any may be thousands.
+    """
+    total = Totals()
+    at, kept = 0, 0
+    for row, spans, raw_bytes in rows:
+        start, end = Position(row), Position(row + 1)
+        while at < len(ranges) and owed.ends_by(ranges[at], start):
+            at += 1
+        while kept < len(left) and owed.ends_by(left[kept], start):
+            kept += 1
+        here = at
+        while here < len(ranges) and ranges[here].start < end:
+            here += 1
+        stretches = list(_stretches(ranges[at:here], row, spans))
+        if stretches and not (kept < len(left) and left[kept].start < end):
+            total.rows += 1
+        for first, stop in stretches:
+            total.spans += stop - first
+            total.raw_bytes += share(raw_bytes, spans, first, stop)
+    return total
 
 
 def _whole(row: StoredRow | DamagedRow) -> _Whole:

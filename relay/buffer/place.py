@@ -14,13 +14,16 @@ from pathlib import Path
 import structlog
 
 from relay.buffer.schema import sync_directory
-from relay.errors import BufferLocked, BufferUnavailable, BufferUnusable
+from relay.buffer.trouble import advice_for
+from relay.errors import BufferDiskError, BufferLocked, BufferUnusable
 
-_DISK_TROUBLE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE})
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
     | {"fuse.sshfs", "lustre", "gfs2", "ocfs2", "beegfs", "davfs", "fuse.s3fs", "ncpfs", "coda"}
 )
+
+# What may be over at the next start, unlike an owner or a mode.
+_OF_THE_DISK = (errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE)
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -40,7 +43,7 @@ class Place:
         """Make the directory (0700) and lock it.
 
         Raises BufferLocked when another process holds it, BufferUnusable when it may not be
-        made or written or is on a network file system, BufferUnavailable when the disk fails.
+        made or written or is on a network file system, BufferDiskError when the disk fails.
         """
         try:
             is_new = not self.directory.exists()
@@ -55,9 +58,11 @@ class Place:
                 )
             self._lock()
         except OSError as error:
-            # A full or broken disk may work at the next start; everything else is a setting.
-            kind_of_error = BufferUnavailable if error.errno in _DISK_TROUBLE else BufferUnusable
-            raise kind_of_error(
+            if error.errno in _OF_THE_DISK:
+                raise BufferDiskError(
+                    f"{self.directory} cannot be used: {advice_for(error)}"
+                ) from error
+            raise BufferUnusable(
                 f"{self.directory} cannot be used: {error.strerror or error}",
                 hint="state_dir must be a directory that this user may write",
             ) from error
@@ -77,9 +82,11 @@ class Place:
         except OSError:
             os.close(descriptor)
             raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._lock_fd = descriptor
+        # Who holds it is told for people only: on a full disk it is locked as well.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def leave(self) -> None:
         """Give the lock back; safe twice. The lock file stays: removing it would race."""

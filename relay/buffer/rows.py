@@ -6,14 +6,14 @@ cases and by bare zstd in half.
 """
 
 import struct
-import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
+from relay.buffer.ages import uptime_ns
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import DamagedRow, Totals
 from relay.compression import unzstd, zstd_1
@@ -121,6 +121,21 @@ class _Draft:
         if piece.flags:
             self.flags |= piece.flags
 
+    def row(self, row_id: int, received_ns: int, monotonic_ns: int) -> StoredRow:
+        """As couriers get it."""
+        joint = b"," if self.encoding is Encoding.JSON else b""
+        body = self.bodies[0] if len(self.bodies) == 1 else joint.join(self.bodies)
+        return StoredRow(
+            row_id,
+            received_ns,
+            self.encoding,
+            self.flags,
+            self.spans,
+            body,
+            hops=self.hops,
+            monotonic_ns=monotonic_ns,
+        )
+
 
 @dataclass(slots=True)
 class Group:
@@ -132,6 +147,15 @@ class Group:
     letters: list[DeadLetter] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)  # after its last row
     need_bytes: int = 0  # on disk, about
+
+    def add(self, columns: RowColumns, trace_ids: bytes, stored: StoredRow) -> None:
+        """One more row."""
+        self.rows.append(columns)
+        self.traces.append((columns.id, trace_ids))
+        self.stored.append(stored)
+        self.need_bytes += (
+            len(columns.body) + len(columns.parts) + len(trace_ids) + ROW_OVERHEAD_BYTES
+        )
 
     @property
     def range(self) -> OwedRange:
@@ -170,6 +194,7 @@ def build_group(
     totals: Totals,
     settings: BufferSettings,
     received_ns: int | None = None,
+    uptime: Callable[[], int] = uptime_ns,
 ) -> Group:
     """Rows, trace ids and dead letters of `requests`; ids follow on `after_row`.
 
@@ -178,48 +203,30 @@ def build_group(
     requests = list(requests)
     group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
     rows, spans, raw_bytes = totals.rows, totals.spans, totals.raw_bytes
-    monotonic_ns = time.monotonic_ns()
+    monotonic_ns = uptime()
     row_id = after_row
     for draft in _drafts(requests, settings.row_bytes):
         row_id += 1
-        joint = b"," if draft.encoding is Encoding.JSON else b""
-        body = draft.bodies[0] if len(draft.bodies) == 1 else joint.join(draft.bodies)
-        row_ns = draft.received_ns if received_ns is None else received_ns
+        received = draft.received_ns if received_ns is None else received_ns
+        stored = draft.row(row_id, received, monotonic_ns)
         columns = RowColumns(
             row_id,
-            row_ns,
+            received,
             monotonic_ns,
             Signal.TRACES,
             int(draft.encoding),
             int(draft.flags),
             draft.spans,
-            len(body),
+            len(stored.body),
             rows,
             spans,
             raw_bytes,
             0,
             _encode_parts(draft.parts),
-            zstd_1(body),
+            zstd_1(stored.body),
         )
-        columns = columns._replace(checksum=checksum(columns))
-        trace_ids = b"".join(draft.trace_ids)
-        group.rows.append(columns)
-        group.traces.append((row_id, trace_ids))
-        group.stored.append(
-            StoredRow(
-                row_id,
-                row_ns,
-                draft.encoding,
-                draft.flags,
-                draft.spans,
-                body,
-                hops=draft.hops,
-            )
-        )
-        group.need_bytes += (
-            len(columns.body) + len(columns.parts) + len(trace_ids) + ROW_OVERHEAD_BYTES
-        )
-        rows, spans, raw_bytes = rows + 1, spans + draft.spans, raw_bytes + len(body)
+        group.add(columns._replace(checksum=checksum(columns)), b"".join(draft.trace_ids), stored)
+        rows, spans, raw_bytes = rows + 1, spans + draft.spans, raw_bytes + len(stored.body)
     group.totals = Totals(rows, spans, raw_bytes)
     group.need_bytes += sum(len(letter.body) + ROW_OVERHEAD_BYTES for letter in group.letters)
     return group
@@ -270,6 +277,7 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
             columns.spans,
             body,
             hops=hops,
+            monotonic_ns=columns.monotonic_ns,
         )
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         # The types in a damaged row need not be those of its columns.

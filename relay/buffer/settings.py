@@ -4,16 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 MIB = 1024 * 1024
+RESERVE_BYTES = 32 * MIB
 DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class BufferSettings:
-    """What the buffer may use and how hard it syncs. Every size is in bytes.
-
-    `when_full="drop-oldest"` is taken but still refuses: dropping needs to know which
-    destinations are healthy, which comes with `hold`.
-    """
+    """What the buffer may use and how hard it syncs. Every size is in bytes."""
 
     max_size_bytes: int = 1024 * MIB  # database (pages in use), WAL and reserve together
     min_free_bytes: int = 256 * MIB  # of the file system; below it nothing more is taken
@@ -21,6 +18,7 @@ class BufferSettings:
     when_full: Literal["refuse", "drop-oldest"] = "refuse"
     sync: Literal["full", "normal"] = "full"  # normal: survives the process, not the host
     row_bytes: int = 512 * 1024  # small requests share a row up to this, before compression
+    # These three at most; less where `max_size` is small, see below.
     transaction_bytes: int = 8 * MIB  # requests that wait are committed together up to this
     wal_checkpoint_bytes: int = 4 * MIB  # WAL written since the last checkpoint
     wal_truncate_bytes: int = 32 * MIB  # a WAL file larger than this is cut
@@ -41,3 +39,25 @@ class BufferSettings:
     def history_limit_bytes(self) -> int:
         """What is remembered of rows that have gone may use: as for dead letters."""
         return min(self.history_bytes, self.max_size_bytes // 10)
+
+    @property
+    def reserve_bytes(self) -> int:
+        """Room kept for a full file system: 32 MiB, but at most a quarter of `max_size`."""
+        return min(RESERVE_BYTES, self.max_size_bytes // 4)
+
+    # The reserve is at least twice a transaction and the WAL that may stand before it.
+
+    @property
+    def transaction_limit_bytes(self) -> int:
+        """What is committed together at most, unless one request alone is larger."""
+        return min(self.transaction_bytes, self.reserve_bytes // 3)
+
+    @property
+    def checkpoint_limit_bytes(self) -> int:
+        """After so much WAL it is written back."""
+        return min(self.wal_checkpoint_bytes, self.reserve_bytes // 6)
+
+    @property
+    def truncate_limit_bytes(self) -> int:
+        """A WAL file larger than this is cut."""
+        return min(self.wal_truncate_bytes, self.reserve_bytes)

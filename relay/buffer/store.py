@@ -16,9 +16,11 @@ import anyio
 import anyio.to_thread
 import apsw
 
-from relay.buffer import owed, reader, traces
+from relay.buffer import owed, reader, statistics, traces
+from relay.buffer.ages import Ages, uptime_ns
 from relay.buffer.asking import Asking
 from relay.buffer.backlog import Backlog
+from relay.buffer.eviction import Evicted
 from relay.buffer.jobs import Job, Result
 from relay.buffer.messages import Answer, Append, Flush, Reload, Stop, Work
 from relay.buffer.moves import PendingMoves
@@ -29,11 +31,12 @@ from relay.buffer.rows import Group
 from relay.buffer.schema import DISK_ERRORS
 from relay.buffer.settings import BufferSettings
 from relay.buffer.tail import Tail
+from relay.buffer.trouble import advice_for
 from relay.buffer.values import Loaded, Totals
 from relay.buffer.waiting import Waiting, stalled
 from relay.buffer.writer import Writer
 from relay.counters import Counters
-from relay.errors import BufferError_, BufferFull, BufferUnavailable
+from relay.errors import BufferDiskError, BufferError_, BufferUnavailable
 from relay.records import DeadLetter, Health, OwedRange, Request, StoredRow
 from relay.views import BufferStatistics, RecentTrace, StoredLetter, TracePlace
 
@@ -54,6 +57,7 @@ class Buffer:
         *,
         vfs: str | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        uptime: Callable[[], int] = uptime_ns,
     ) -> None:
         self.settings = settings
         self.last_row = 0
@@ -71,8 +75,10 @@ class Buffer:
         self._flush_is_planned = False
         self._is_open = False
         self._is_closing = False
+        self._evictions_heard = 0
         self._death: BaseException | None = None
         self._ended = asyncio.Event()
+        self._ages = Ages(clock_ns, uptime)
         self._writer = Writer(
             self._place,
             settings,
@@ -80,7 +86,7 @@ class Buffer:
             self._moves,
             self,
             vfs=vfs,
-            clock_ns=clock_ns,
+            ages=self._ages,
         )
         self._reader = Reader(
             self._place.database, vfs=vfs, generation=lambda: self._writer.generation
@@ -92,15 +98,17 @@ class Buffer:
     def open(self) -> None:
         """Lock the directory, open or make the file, start the threads. Blocks, about 10 ms.
 
-        Raises BufferLocked (it says by whom), or BufferUnavailable when the directory cannot be
-        used. Old data never keeps it from opening: a file that cannot be used is set aside.
+        Raises BufferLocked (it says by whom), BufferUnavailable when the directory cannot be used,
+        BufferDiskError when the disk is read-only or fails: then a later try may do. Old data never
+        keeps it from opening: a file that cannot be used is set aside.
         """
         self._place.enter()
         try:
             loaded = self._writer.open()
         except DISK_ERRORS as error:
             self._place.leave()
-            raise BufferUnavailable(f"{self._place.database} cannot be opened: {error}") from error
+            words = f"{self._place.database} cannot be opened: {advice_for(error)}"
+            raise BufferDiskError(words) from error
         except BaseException:
             self._place.leave()
             raise
@@ -161,7 +169,7 @@ class Buffer:
             return
         self.must_be_open()
         if self._writer.is_full:
-            raise BufferFull
+            raise self._writer.full()
         if self._writer.busy_seconds > self.settings.stall_seconds:
             raise BufferUnavailable(stalled(self._writer.busy_seconds))
         answer = self.bind().create_future()
@@ -224,35 +232,8 @@ class Buffer:
 
     def statistics(self) -> BufferStatistics:
         """The buffer at this moment; three system calls, no waiting."""
-        writer = self._writer
-        published = writer.published
-        stalled_seconds = writer.busy_seconds
-        is_stalled = stalled_seconds > self.settings.stall_seconds
-        try:
-            wal_bytes, free_bytes = self._place.wal_bytes(), self._place.free_bytes()
-        except OSError:
-            wal_bytes, free_bytes = 0, 0
         is_usable = self._is_open and not self._is_closing and self._death is None
-        return BufferStatistics(
-            rows=published.kept.rows,
-            spans=published.kept.spans,
-            first_row=published.first_row,
-            last_row=published.last_row,
-            database_bytes=published.database_bytes,
-            wal_bytes=wal_bytes,
-            reserve_bytes=published.reserve_bytes,
-            max_size_bytes=self.settings.max_size_bytes,
-            file_system_free_bytes=free_bytes,
-            oldest_received_ns=published.oldest_received_ns,
-            dead_letters=dict(published.letters),
-            dead_letters_dropped=published.letters_dropped,
-            is_writable=is_usable and not (writer.is_full or writer.last_error or is_stalled),
-            is_full=writer.is_full,
-            last_error=writer.last_error,
-            last_commit_seconds=writer.last_commit_seconds,
-            stalled_seconds=stalled_seconds,
-            is_stalled=is_stalled,
-        )
+        return statistics.of(self._writer, self._place, self.settings, is_usable=is_usable)
 
     async def find_trace(self, trace_id: bytes, text: str = "") -> list[TracePlace]:
         """Where the trace (16 bytes) is, oldest first; scans all known ids, 0.1-0.5 s a million.
@@ -285,7 +266,13 @@ class Buffer:
     async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
         """Rows from memory if they are there, else from disk; None: the file was replaced."""
         chunk = self._tail.read(first_row, last_row, budget)
-        return chunk or await self._asking.read_chunk(first_row, last_row, budget)
+        if chunk is None:
+            chunk = await self._asking.read_chunk(first_row, last_row, budget)
+            while self._evictions_heard < self._writer.evictions_begun:
+                # Rows may be missing that are still owed here: they would count as settled.
+                chunk = None
+                await anyio.sleep(0.01)
+        return chunk
 
     def moved(
         self,
@@ -332,6 +319,10 @@ class Buffer:
     def _found_oldest(self, row: int, found: int | None, error: BaseException | None) -> None:
         if error is None and found and row in self._oldest:
             self._oldest[row] = found
+
+    def age_ns(self, row: StoredRow) -> int:
+        """How long ago `row` was received, whatever the wall clock did meanwhile."""
+        return self._ages.age_ns(row.row, row.received_ns, row.monotonic_ns)
 
     def now_ns(self) -> int:
         """Wall clock."""
@@ -383,6 +374,10 @@ class Buffer:
         if answers:
             self.post(self._on_done, answers)
 
+    def evicted(self, evicted: Evicted) -> None:
+        """Called in the writer's thread."""
+        self.post(self._on_evicted, evicted)
+
     def appeared(self, last_row: int, sums: Totals) -> None:
         """Called in the writer's thread."""
         self.post(self._on_rows, last_row, sums, ())
@@ -412,6 +407,13 @@ class Buffer:
             self._tail.add(row)
         for backlog in self._backlogs.values():
             backlog.rows_added(sums)
+
+    def _on_evicted(self, evicted: Evicted) -> None:
+        self._evictions_heard += 1
+        for name in evicted.ranges:
+            self._moves.heard(name)
+            if name in self._backlogs:
+                evicted.tell(self._backlogs[name])
 
     def readmitted(self, group: Group, owed_to: frozenset[str]) -> None:
         """Rows came again, owed to `owed_to` alone (`jobs.Landing`)."""

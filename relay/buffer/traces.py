@@ -15,6 +15,7 @@ from relay.records import OwedRange, Position
 from relay.views import RecentTrace, StoredLetter, TraceDelivery, TracePlace
 
 _RECENT_ROWS = 64
+_ALL_ROWS = 1_000_000
 # What became of a piece as a whole: the first of these that any part of it met.
 SETTLED_STATES = ("set_aside", "evicted", "delivered")
 
@@ -33,7 +34,7 @@ async def find(ask: Ask, trace_id: bytes, text: str = "") -> TraceFinding:
     `text` is the id as a sender may have written it, for what was refused because of it.
     """
     finding = TraceFinding()
-    rows = await _rows_of(ask, trace_id)
+    rows = await _rows_of(ask, trace_id, findings.MOST_ROWS)
     for few in findings.batches(rows):
         finding.places += await ask(
             partial(_call, findings.trace_places, trace_id=trace_id, rows=few)
@@ -53,16 +54,16 @@ async def find(ask: Ask, trace_id: bytes, text: str = "") -> TraceFinding:
     return finding
 
 
-async def _rows_of(ask: Ask, trace_id: bytes) -> list[int]:
+async def _rows_of(ask: Ask, trace_id: bytes, most: int) -> list[int]:
     rows: list[int] = []
     after: int | None = 0
     step = findings.FIRST_STEP
-    while after is not None and len(rows) < findings.MOST_ROWS:
+    while after is not None and len(rows) < most:
         found, after, step = await ask(
             partial(_call, findings.trace_rows, trace_id=trace_id, after_row=after, step=step)
         )
         rows += found
-    return rows[: findings.MOST_ROWS]
+    return rows[:most]
 
 
 class TraceRows(NamedTuple):
@@ -73,8 +74,8 @@ class TraceRows(NamedTuple):
 
 
 async def rows_of(ask: Ask, trace_id: bytes) -> TraceRows:
-    """The rows that hold the trace, lowest first; at most 1,000."""
-    rows = await _rows_of(ask, trace_id)
+    """The rows that hold the trace, lowest first; at most a million."""
+    rows = await _rows_of(ask, trace_id, _ALL_ROWS)
     kept: dict[int, bool] = {}
     for few in findings.batches(rows):
         places = await ask(partial(_call, findings.trace_places, trace_id=trace_id, rows=few))
@@ -120,9 +121,11 @@ def standings(backlogs: Mapping[str, Backlog], moves: PendingMoves) -> list[Stan
 
 def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePlace]:
     """The finding in words of couriers: rows first, then dead letters."""
-    settled: dict[str, list[DeliveredEntry]] = {}
-    for entry in finding.deliveries:
-        settled.setdefault(entry.destination, []).append(entry)
+    rows = sorted({place.row for place in finding.places})
+    settled: dict[tuple[str, int], list[DeliveredEntry]] = {}
+    for entry in (*finding.deliveries, *(one for each in destinations for one in each.settled)):
+        for row in findings.rows_within(rows, entry.start, entry.end):
+            settled.setdefault((entry.destination, row), []).append(entry)
     has_letter = {stored.letter.destination for stored in finding.letters}
     result = [
         TracePlace(
@@ -137,7 +140,7 @@ def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePla
                 _delivery(
                     place,
                     standing,
-                    settled.get(standing.name, []),
+                    settled.get((standing.name, place.row), []),
                     has_letter=standing.name in has_letter,
                 )
                 for standing in destinations
@@ -155,13 +158,14 @@ def _delivery(
     # Whole rows are settled by (row + 1, 0): the end of this part must not reach past its row.
     start = Position(place.row, place.first_span)
     whole = OwedRange(start, Position(place.row, place.first_span + max(place.part.spans, 1)))
-    if owed.overlaps(standing.ranges, whole):
+    # What has gone waits for nobody, though a range from the beginning covers its place.
+    if place.is_kept and owed.overlaps(standing.ranges, whole):
         is_in_flight = owed.overlaps(standing.in_flight, whole)
         return TraceDelivery(standing.name, "waiting", is_in_flight=is_in_flight)
     found: dict[str, DeliveredEntry] = {}
     left: Ranges = (whole,)
     # The newest word counts: what was sent again was settled again.
-    for entry in reversed(entries + standing.settled):
+    for entry in reversed(entries):
         settled = OwedRange(Position(*entry.start), Position(*entry.end))
         if owed.overlaps(left, settled):
             left = owed.subtract(left, (settled,))

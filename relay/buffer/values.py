@@ -1,11 +1,12 @@
 """The values that travel between the files of the buffer, and nowhere else."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from relay.records import BodyFlag, Encoding
 
 DAMAGED_REASON = "damaged_on_disk"
-# The status of a delivery that was none: its rows had to give way undelivered.
+# In table `deliveries`, for what had to give way before it was delivered: no HTTP status.
 EVICTED_STATUS = -1
 
 
@@ -40,6 +41,14 @@ class Totals:
         return Totals(
             self.rows + other.rows, self.spans + other.spans, self.raw_bytes + other.raw_bytes
         )
+
+
+class GoneRow(NamedTuple):
+    """A row that was deleted: what its spans and bytes were."""
+
+    row: int
+    spans: int
+    raw_bytes: int
 
 
 @dataclass(slots=True)

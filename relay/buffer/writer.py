@@ -8,13 +8,13 @@ steps. The loop's side never waits for a lock that is held during a write.
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import apsw
 import structlog
 
-from relay.buffer.housekeeping import Housekeeping
+from relay.buffer.ages import Ages
+from relay.buffer.housekeeping import USUAL_NEED_BYTES, Housekeeping
 from relay.buffer.jobs import perform
 from relay.buffer.logfile import LogFile, Persisted, open_file
 from relay.buffer.messages import (
@@ -33,6 +33,7 @@ from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group, build_group
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.settings import BufferSettings
+from relay.buffer.trouble import limit_for, words_for
 from relay.buffer.values import Loaded, Totals
 from relay.counters import Counters
 from relay.errors import BufferFull, BufferUnavailable, RelayError
@@ -60,7 +61,7 @@ class Writer:
         events: Events,
         *,
         vfs: str | None,
-        clock_ns: Callable[[], int],
+        ages: Ages,
     ) -> None:
         self._place = place
         self._settings = settings
@@ -68,7 +69,8 @@ class Writer:
         self._moves = moves
         self._events = events
         self._vfs = vfs
-        self._clock_ns = clock_ns
+        self._clock_ns = ages.clock_ns
+        self._uptime = ages.uptime_ns
         self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._carried: Message | None = None
         self._in_hand: list[Answer] = []
@@ -79,11 +81,12 @@ class Writer:
         self._known_destinations: dict[str, Persisted] = {}
         self._set_asides = 0
         self._next_file_check = 0.0
-        self._house = Housekeeping(place, settings, clock_ns)
+        self._house = Housekeeping(place, settings, ages, events, moves)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
         self.generation = 0
         self.published = Published()
         self.is_full = False
+        self.limit = ""  # which one, in words, while it is full
         self.last_error = ""
         self.last_commit_seconds = 0.0
         self._busy_since: float | None = None  # monotonic; while the disk has something to do
@@ -92,7 +95,12 @@ class Writer:
 
     def open(self) -> Loaded:
         """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
-        file = open_file(self._place, self._settings, vfs=self._vfs)
+        try:
+            file = open_file(self._place, self._settings, vfs=self._vfs)
+        except DISK_ERRORS:
+            if not self._house.open_on_full_disk():
+                raise
+            file = open_file(self._place, self._settings, vfs=self._vfs)
         self._set_asides = self._place.set_asides
         self._adopt(file, is_first=True)
         loaded = file.loaded()
@@ -123,6 +131,7 @@ class Writer:
             while not self._stopping:
                 self._turn()
             self._commit_moves([])
+            self._take_leave()
         except BaseException as caught:
             log.exception("buffer_writer_died")
             self.last_error = f"the writer died: {type(caught).__name__}"
@@ -132,6 +141,12 @@ class Writer:
                 self._file.close(checkpoint=error is None and not self.last_error)
             self._refuse_rest()
             self._events.died(error)
+
+    def _take_leave(self) -> None:
+        file = self._file
+        if file is not None and not self.last_error:
+            with suppress(BufferUnavailable), self._file_trouble():
+                self._house.leave(file)
 
     def _refuse_rest(self) -> None:
         # In hand is what a turn had taken when it ended early; who was answered is not hurt.
@@ -160,7 +175,7 @@ class Writer:
         work: Work | None = None
         while message is not None:
             if isinstance(message, Append):
-                if appends and size + message.size > self._settings.transaction_bytes:
+                if appends and size + message.size > self._settings.transaction_limit_bytes:
                     self._carried = message
                     break
                 appends.append(message)
@@ -209,7 +224,7 @@ class Writer:
                 group = self._commit(appends)
         except _NoRoom:
             if len(appends) == 1:
-                self._events.refused([appends[0].answer], BufferFull())
+                self._events.refused([appends[0].answer], self.full())
                 return
         except BufferUnavailable as error:
             self._events.refused([append.answer for append in appends], error)
@@ -243,10 +258,20 @@ class Writer:
         self._commit_moves([])
         file = self._usable_file()
         with self._file_trouble():
-            self.is_full = not self._house.make_room(file, need_bytes)
+            self._note_full(is_full=not self._house.make_room(file, need_bytes))
             has_room = self._house.fits(file, need_bytes)
             self._publish(file)
         return has_room
+
+    def _note_full(self, *, is_full: bool) -> None:
+        if is_full != self.is_full:
+            self.limit = self._house.space.limit() if is_full else ""
+            log.warning("buffer_full" if is_full else "buffer_has_room", limit=self.limit)
+        self.is_full = is_full
+
+    def full(self) -> BufferFull:
+        """What to tell somebody for whom there is no room."""
+        return BufferFull(f"the buffer is full: {self.limit}" if self.limit else None)
 
     def _work(self, work: Work) -> None:
         """A transaction of its own, after everything that moved is on disk."""
@@ -255,7 +280,7 @@ class Writer:
                 self._transact(None)
                 need_bytes = work.job.need_bytes
                 if need_bytes and not self._has_room(self._usable_file(), need_bytes):
-                    raise BufferFull
+                    raise self.full()
                 file = self._usable_file()
                 started = time.monotonic()
                 with self._file_trouble():
@@ -277,6 +302,7 @@ class Writer:
             after_row=file.last_row,
             totals=file.totals,
             settings=self._settings,
+            uptime=self._uptime,
         )
 
     def _transact(self, group: Group | None) -> None:
@@ -295,6 +321,8 @@ class Writer:
         self._moves.written()
         self.last_commit_seconds = time.monotonic() - started
         self._counters.add_commit(self.last_commit_seconds)
+        if self.last_error:
+            log.info("buffer_disk_recovered")
         self.last_error = ""
         self._known_row, self._known_totals = file.last_row, file.totals
         self._house.note_commit(group.need_bytes if group is not None else 0, has_moves=bool(moves))
@@ -357,7 +385,7 @@ class Writer:
             yield
         except DISK_ERRORS as error:
             self._lose_file(error)
-            raise BufferUnavailable(f"the disk refused: {error}") from error
+            raise BufferUnavailable(f"the buffer cannot write: {self.last_error}") from error
         except CORRUPT_ERRORS as error:
             self._replace(str(error))
             raise BufferUnavailable(
@@ -380,7 +408,8 @@ class Writer:
                 self._adopt(self._open_again())
             except DISK_ERRORS as error:
                 self._lose_file(error)
-                raise BufferUnavailable(f"the disk refuses to open the buffer: {error}") from error
+                words = f"the buffer cannot be opened: {self.last_error}"
+                raise BufferUnavailable(words) from error
         file = self._file
         if file is None:
             raise BufferUnavailable("the buffer is closed")
@@ -411,9 +440,15 @@ class Writer:
 
     def _lose_file(self, error: Exception) -> None:
         """The disk refused: say so, and open the file anew at the next try."""
-        self.last_error = f"{type(error).__name__}: {error}"
-        log.error("buffer_disk_error", error=self.last_error)
-        if self._file is not None and not isinstance(error, apsw.FullError):
+        connection = self._file.connection if self._file is not None else None
+        words = words_for(error, connection)
+        is_no_space = self._house.no_space(error, self._file)
+        if is_no_space:
+            self.is_full, self.limit = True, limit_for(error, connection)
+        if words != self.last_error:  # it is tried every second
+            log.error("buffer_disk_error", error=words)
+        self.last_error = words
+        if self._file is not None and not is_no_space:
             self._known_destinations = self._file.destinations
             self._file.close(checkpoint=False)
             self._file = None
@@ -445,7 +480,7 @@ class Writer:
 
     def _reload(self, settings: BufferSettings) -> None:
         self._settings = settings
-        self._house.reload(settings)
+        self._house.reload(settings, self._file)
         if self._file is not None:
             self._file.letters.settings = settings
 
@@ -458,23 +493,20 @@ class Writer:
         is_idle = self._queue.empty() and self._carried is None
         with suppress(BufferUnavailable), self._busy(), self._file_trouble():
             changed = self._house.step(file, is_idle=is_idle)
-            if self.is_full:
-                self.is_full = not self._house.fits_any(file)
+            if self.is_full and self._house.fits_any(file):
+                self._note_full(is_full=False)
+            elif self.is_full:
+                self._has_room(file, USUAL_NEED_BYTES)
             if changed:
                 self._publish(file)
 
     def _publish(self, file: LogFile) -> None:
-        oldest = self._house.oldest(file)
-        self.published = Published(
-            file.kept,
-            oldest[0],
-            file.last_row,
-            oldest[1],
-            self._house.space.database_bytes,
-            self._house.space.reserve_bytes,
-            file.letters.counts,
-            file.letters.dropped,
-        )
+        self.published = self._house.published(file)
+
+    @property
+    def evictions_begun(self) -> int:
+        """How often rows were deleted that were owed, as a reader may see it already."""
+        return self._house.eviction.begun
 
 
 def was_refused(answer: Answer) -> bool:

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relay.cli.client import DaemonClient
 from relay.cli.dead_letter_options import (
     LETTERS,
-    STEP_SECONDS,
+    Asked,
+    Reading,
     Selection,
     filter_options,
     letters_text,
@@ -24,7 +24,6 @@ from relay.cli.destination_names import fail
 from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.status import PIPE_WIDTH
-from relay.cli.target import admin_client
 from relay.cli.text import about_bytes
 from relay.errors import RelayError
 
@@ -74,7 +73,7 @@ def list_letters(
     selection = selection_of(
         destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
     )
-    client = admin_client(load_or_exit(config_path), STEP_SECONDS)
+    client = Reading(load_or_exit(config_path))
     try:
         found = entries(client, selection, limit) if each else groups(client, selection, limit)
     except RelayError as error:
@@ -98,7 +97,7 @@ def list_letters(
         console.print(f"given up for space or age so far: {dropped}", style="yellow")
 
 
-def entries(client: DaemonClient, selection: Selection, limit: int) -> dict[str, Any]:
+def entries(client: Asked, selection: Selection, limit: int) -> dict[str, Any]:
     """Up to `limit` letters, the newest first."""
     (query,) = selection.queries()
     letters: list[dict[str, Any]] = []
@@ -118,7 +117,7 @@ def entries(client: DaemonClient, selection: Selection, limit: int) -> dict[str,
             }
 
 
-def groups(client: DaemonClient, selection: Selection, limit: int) -> dict[str, Any]:
+def groups(client: Asked, selection: Selection, limit: int) -> dict[str, Any]:
     """Up to `limit` groups, the one with the newest letter first."""
     (query,) = selection.queries()
     found = client.ask("GET", path_of(f"{LETTERS}/groups", query))
@@ -190,7 +189,7 @@ def words_of(found: dict[str, Any]) -> str:
 @json_option
 def show(letter_id: int, config_path: str | None, as_json: bool) -> None:
     """Show everything about a dead letter; with --json its spans as OTLP JSON, too."""
-    client = admin_client(load_or_exit(config_path), STEP_SECONDS)
+    client = Reading(load_or_exit(config_path))
     try:
         found = client.ask("GET", f"{LETTERS}/{letter_id}")
     except RelayError as error:

@@ -11,7 +11,7 @@ import click
 
 from relay.cli.dead_letter_options import (
     LETTERS,
-    STEP_SECONDS,
+    Reading,
     count,
     filter_options,
     letters_text,
@@ -24,7 +24,6 @@ from relay.cli.dead_letter_options import (
 )
 from relay.cli.destination_names import fail
 from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.target import admin_client
 from relay.errors import RelayError
 
 
@@ -61,7 +60,7 @@ def export(
     selection = selection_of(
         ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
     )
-    client = admin_client(load_or_exit(config_path), STEP_SECONDS)
+    client = Reading(load_or_exit(config_path))
     written = 0
     left_out: dict[str, tuple[int, list[int]]] = {}
     try:

@@ -5,14 +5,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import click
 
-from relay.cli.client import DaemonClient
+from relay.cli.client import NoDaemon
 from relay.cli.options import printable
 from relay.cli.send_test_trace import Duration
+from relay.cli.target import admin_client
+from relay.config import Config
+
+if TYPE_CHECKING:
+    from relay.operations.stored_letters import StoredLetters
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,6 +95,37 @@ def selection_of(
     return Selection(tuple(dict.fromkeys(ids)), destination, reason, since_ns, trace)
 
 
+class Reading:
+    """The daemon's answers, or where none runs those of the file itself; asked as the daemon."""
+
+    def __init__(self, config: Config) -> None:
+        self._client = admin_client(config, STEP_SECONDS)
+        self._state_dir = config.state_dir
+        self._stored: StoredLetters | None = None
+
+    def ask(self, method: str, path: str) -> dict[str, Any]:
+        """The document. Raises RelayError, with what to do."""
+        if self._stored is None:
+            try:
+                return self._client.ask(method, path)
+            except NoDaemon:
+                from relay.operations.stored_letters import StoredLetters
+
+                stored = StoredLetters(self._state_dir)
+                if not stored.is_there:
+                    raise
+                self._stored = stored
+                click.echo("no daemon answers: read from its file", err=True)
+        return self._stored.get(path)
+
+
+class Asked(Protocol):
+    """The daemon, or what answers in its place."""
+
+    def ask(self, method: str, path: str) -> dict[str, Any]:
+        """The document of a request. Raises RelayError."""
+
+
 def must_choose(selection: Selection, *, takes_all: bool) -> None:
     """Raise click.UsageError unless letters, or all of them, are named."""
     if takes_all and not selection.is_empty:
@@ -102,10 +138,12 @@ def must_choose(selection: Selection, *, takes_all: bool) -> None:
 
 def path_of(path: str, query: list[tuple[str, str]]) -> str:
     """A path of the admin API with its parameters."""
-    return f"{path}?{urlencode(query)}" if query else path
+    # An argument may hold bytes that are no UTF-8: then nothing is found, which is right.
+    encoded = urlencode(query, errors="replace")
+    return f"{path}?{encoded}" if encoded else path
 
 
-def count(client: DaemonClient, selection: Selection) -> tuple[int, int]:
+def count(client: Asked, selection: Selection) -> tuple[int, int]:
     """How many letters and spans are meant. Raises DaemonRefused, DaemonUnreachable."""
     letters = spans = 0
     for query in selection.queries():
@@ -115,7 +153,7 @@ def count(client: DaemonClient, selection: Selection) -> tuple[int, int]:
 
 
 def steps(
-    client: DaemonClient,
+    client: Asked,
     method: str,
     path: str,
     selection: Selection,

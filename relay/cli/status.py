@@ -66,6 +66,11 @@ def show(found: dict[str, Any]) -> None:
         f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
         f"{buffer['dead_letters']:,} dead letters{given_up}"
     )
+    console.print(f"         {room_line(buffer)}", style="bold red" if buffer["is_full"] else "")
+    for name, spans in sorted(buffer["evicted_spans"].items()):
+        console.print(
+            f"         {spans:,} spans for {name} gave way for space, undelivered", style="yellow"
+        )
     if not found["destinations"]:
         console.print("no destination is configured: spans are kept until there is one")
         return
@@ -73,6 +78,21 @@ def show(found: dict[str, Any]) -> None:
     for destination in found["destinations"]:
         for warning in destination["warnings"]:
             console.print(f"{destination['name']}: {warning}", style="yellow")
+
+
+def room_line(buffer: dict[str, Any]) -> str:
+    """What part of the buffer is owed, and when it will be full."""
+    if buffer["is_full"]:
+        return f"FULL: {buffer['limit']}"
+    owed = "nothing in it is owed"
+    if buffer["owed_spans"]:
+        owed = (
+            f"{buffer['owed_spans']:,} spans of it owed, "
+            f"about {about_bytes(buffer['owed_bytes_on_disk'])}"
+        )
+    seconds = buffer["full_in_seconds"]
+    filling = "not filling" if seconds is None else f"full in {about_duration(seconds)}"
+    return f"{owed}; {filling}" + ("" if seconds is None else " at this rate")
 
 
 def table_of(destinations: list[dict[str, Any]]) -> Table:

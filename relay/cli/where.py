@@ -8,10 +8,13 @@ from urllib.parse import quote
 
 import click
 
+from relay.cli.client import NoDaemon
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
 from relay.cli.text import about_duration
+from relay.config import Config
 from relay.errors import RelayError
+from relay.operations.at_rest import NothingKept, find_at_rest
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
 ANSWER_SECONDS = 30.0
@@ -38,11 +41,7 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
         raise click.UsageError("name a trace id")
     config = load_or_exit(config_path)
     try:
-        status, found = admin_client(config, ANSWER_SECONDS).get(
-            f"/api/traces/{quote(text, safe='')}?spans=false"
-        )
-        if status not in (200, 404) or not isinstance(found, dict):
-            raise RelayError(str(found.get("error", found)) if found else f"answered {status}")
+        is_known, found = ask(config, text)
     except RelayError as error:
         click.echo(f"otlp-relay: {error}", err=True)
         sys.exit(1)
@@ -50,10 +49,31 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
         found.pop("resourceSpans", None)
         click.echo(json.dumps(found, indent=2))
     else:
-        lines = lines_of(found, text) if status == 200 else unknown_lines(found, text)
+        lines = lines_of(found, text) if is_known else unknown_lines(found, text)
         for line in lines:
             click.echo(printable(line))
-    sys.exit(0 if status == 200 else 1)
+    sys.exit(0 if is_known else 1)
+
+
+def ask(config: Config, text: str) -> tuple[bool, dict[str, Any]]:
+    """Whether the trace is known, and the document: of the running relay, else of its files.
+
+    Raises RelayError when neither can be asked.
+    """
+    try:
+        status, found = admin_client(config, ANSWER_SECONDS).get(
+            f"/api/traces/{quote(text, safe='')}?spans=false"
+        )
+    except NoDaemon as error:
+        try:
+            is_known, found = find_at_rest(config, text)
+        except NothingKept:
+            raise error from None
+        click.echo("otlp-relay: the relay does not run; this is what its files tell", err=True)
+        return is_known, found
+    if status not in (200, 404) or not isinstance(found, dict):
+        raise RelayError(str(found.get("error", found)) if found else f"answered {status}")
+    return status == 200, found
 
 
 def unknown_lines(found: dict[str, Any], text: str) -> list[str]:
@@ -86,6 +106,8 @@ def lines_of(found: dict[str, Any], text: str) -> list[str]:
         lines.append(received_line(piece))
         if differ:
             lines += [piece_line(each) for each in piece["destinations"]]
+    if found.get("is_cut"):
+        lines.append("  …          only the oldest thousand rows of it are told of")
     lines += kept_lines(pieces)
     for destination in found["destinations"]:
         own = [each for each in found["dead_letters"] if each["destination"] == destination["name"]]

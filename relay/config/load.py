@@ -155,8 +155,6 @@ def _read_config(
     # Else a default would be compared.
     if len(reading.problems) == problems_before and not unset:
         _check_listeners(ingest, admin, where, reading)
-    if buffer.when_full != BufferConfig().when_full:
-        reading.warnings.append(f"{where}: buffer.when_full: this version always refuses")
     if source and ingest.tokens and reading.has_literal(raw.get("ingest"), "tokens"):
         reading.warn_if_exposed(source, "a token")
 

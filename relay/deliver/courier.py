@@ -39,7 +39,7 @@ from relay.deliver.lanes import Lanes
 from relay.deliver.seams import Backlog, Exchanges
 from relay.deliver.settings import DestinationSettings
 from relay.otlp.transcode import TranscodeError
-from relay.records import DestinationState, DestinationStatus, Encoding, Health, Taken
+from relay.records import DestinationState, DestinationStatus, Encoding, Health, StoredRow, Taken
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -54,7 +54,8 @@ class Courier:
 
     `run` is its task. Everything else may be called from the same event loop at any time.
     `resolve_headers` gives the headers with their secrets filled in, read anew at each call;
-    `make_upstream` a connection for each request that goes beside the first.
+    `make_upstream` a connection for each request that goes beside the first; `age_ns` how long ago
+    a row was received.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of tests, each by name
@@ -66,6 +67,7 @@ class Courier:
         *,
         make_upstream: Callable[[DestinationSettings], Exchanges] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        age_ns: Callable[[StoredRow], int] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = random_module.random,
@@ -81,6 +83,8 @@ class Courier:
         self._lanes = Lanes(self._dispatch, make_upstream, self._may_go_on)
         self._inquiry = Inquiry(self._dispatch, self._send, self._may_go_on)
         self._now_ns = now_ns
+        # The buffer's word for it, where there is one: a wall clock that jumps makes nothing old.
+        self._age_ns = age_ns or (lambda row: now_ns() - row.received_ns)
         self._sleep = sleep
         self._random = random
         self._pace_seconds = pace_seconds
@@ -135,7 +139,8 @@ class Courier:
     def health(self) -> Health:
         """How it fares, for the buffer when space is short; may be called from any thread."""
         hold = self._terms.settings.hold_seconds
-        return Health(self.status.failing_since_ns, None if hold is None else int(hold * 1e9))
+        hold_ns = None if hold is None else int(hold * 1e9)
+        return Health(self.status.failing_since_ns, hold_ns, self.status.last_success_ns)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """End `run`: wait so long for the requests in flight, then give their rows back."""
@@ -230,9 +235,9 @@ class Courier:
         max_age = terms.settings.max_age_seconds
         if max_age is None:
             return taken
-        oldest_ns = self._now_ns() - int(max_age * 1e9)
+        max_age_ns = int(max_age * 1e9)
         old = 0
-        while old < len(taken.rows) and taken.rows[old].received_ns < oldest_ns:
+        while old < len(taken.rows) and self._age_ns(taken.rows[old]) > max_age_ns:
             old += 1
         if not old:
             return taken

@@ -13,7 +13,7 @@ from relay.deliver.seams import Backlog
 from relay.deliver.settings import DestinationSettings
 from relay.deliver.upstream import Upstream
 from relay.errors import ConfigError, SecretUnset
-from relay.records import DestinationStatus, Health
+from relay.records import DestinationStatus, Health, StoredRow
 from relay.secrets import Resolver, Secret
 
 # For the request in flight of a destination that is gone: cut off, it would be sent twice.
@@ -41,8 +41,11 @@ class Fleet:
         backlog_of: Callable[[str], PausableBacklog],
         environ: Mapping[str, str],
         own_id: str,
+        *,
+        age_ns: Callable[[StoredRow], int] | None = None,
     ) -> None:
         self._backlog_of = backlog_of
+        self._age_ns = age_ns
         self._environ = environ
         self._own_id = own_id
         self._couriers: dict[str, Courier] = {}
@@ -66,6 +69,7 @@ class Fleet:
                     Upstream(settings, hops=self._own_id),
                     functools.partial(resolve_headers, destination, self._environ),
                     make_upstream=functools.partial(Upstream, hops=self._own_id),
+                    age_ns=self._age_ns,
                 )
                 if backlog.is_paused:
                     courier.pause()

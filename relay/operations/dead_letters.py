@@ -8,6 +8,7 @@ Replayed rows are new for `max_age` and `keep_delivered` (a person wants them se
 `where` still tells when their spans were first received.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
@@ -15,23 +16,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
-import anyio.to_thread
 import structlog
 
-from relay.admin.dead_letters import ReplayRefused, UnknownDeadLetter
-from relay.buffer import Buffer, letter_reading, tallies
+from relay.admin.dead_letters import ReplayRefused
+from relay.buffer import Buffer, letter_reading
 from relay.buffer.letter_jobs import Again, CutLog, Discard, Replay, ReturnPages
 from relay.check import Check
 from relay.enrich import Enrich
-from relay.operations.letter_documents import (
-    INGEST,
-    Groups,
-    entry_document,
-    full_document,
-    json_line,
-)
+from relay.operations.letter_looking import Looking, call, in_thread
 from relay.operations.letter_requests import (
-    DAMAGED,
     PARTIAL,
     Stayed,
     Stays,
@@ -39,18 +32,15 @@ from relay.operations.letter_requests import (
     receivers_of,
     request_of,
 )
-from relay.otlp.transcode import TranscodeError
 from relay.records import Request
 from relay.units import format_duration
 from relay.views import LetterEntry, LetterFilter, StoredLetter
 
 log = structlog.stdlib.get_logger(__name__)
 
-STEP_BYTES = 1024 * 1024
-STEP_LETTERS = 500
-THREAD_FROM_BYTES = 32 * 1024
 # Long enough for any reader's statement and for many steps of vacuum.
 ERASE_SECONDS = 60.0
+STEPS_SECONDS = 20.0  # of them; then pages come free faster than steps return them
 _TRY_AGAIN_SECONDS = 0.02
 _ROWS_A_LOOK = 1000
 _MOST_ERASED_TRACES = 100_000
@@ -64,7 +54,7 @@ class WayIn(Protocol):
     enrich: Enrich
 
 
-class DeadLetters:
+class DeadLetters(Looking):
     """Dead letters of one buffer (`admin.dead_letters.DeadLetters`)."""
 
     def __init__(
@@ -75,80 +65,13 @@ class DeadLetters:
         state_dir: Path,
     ) -> None:
         """`known` are the names of the destinations in the configuration."""
+        super().__init__(buffer.ask)
         self._buffer = buffer
         self._way_in = way_in
         self._known = known
         self._state_dir = state_dir
         self._changing = anyio.Lock()
         self._erased_traces: set[bytes] = set()
-
-    # Looking
-
-    async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> dict[str, Any]:
-        """Up to `limit` of those that are meant, newest first."""
-        found: list[LetterEntry] = []
-        edge: int | None = before
-        while edge is not None and len(found) < limit:
-            page = await self._buffer.ask(partial(_call, letter_reading.newest_first, wanted, edge))
-            found += page.entries
-            edge = page.edge
-        if len(found) > limit:
-            found = found[:limit]
-            edge = found[-1].letter_id
-        return {
-            "letters": [entry_document(entry) for entry in found],
-            "next": edge,
-            "dropped": await self._dropped(),
-        }
-
-    async def groups(self, wanted: LetterFilter) -> dict[str, Any]:
-        """How many there are, and of which kind."""
-        wanted = await self._bounded(wanted)
-        groups = Groups()
-        edge: int | None = 0
-        while edge is not None:
-            page = await self._buffer.ask(partial(_call, letter_reading.oldest_first, wanted, edge))
-            groups.add(page.entries)
-            edge = page.edge
-        return {
-            "letters": groups.letters,
-            "spans": groups.spans,
-            "groups": groups.documents(),
-            "dropped": await self._dropped(),
-            "until": wanted.until,
-        }
-
-    async def _dropped(self) -> dict[str, int]:
-        """Letters given up for space or age, ever, by destination."""
-        found = await self._buffer.ask(
-            lambda connection: tallies.read(connection, tallies.DROPPED_LETTERS)
-        )
-        return {name or INGEST: times for name, times in found.items()}
-
-    async def show(self, letter_id: int) -> dict[str, Any]:
-        """One with its spans. Raises UnknownDeadLetter."""
-        found = await self._bodies([letter_id])
-        if not found:
-            raise UnknownDeadLetter(f"there is no dead letter {letter_id}")
-        size = len(found[0].letter.body)
-        return dict(await _in_thread(size, partial(full_document, found[0])))
-
-    async def export(self, wanted: LetterFilter, *, after: int) -> dict[str, Any]:
-        """A step of those that are meant, an OTLP JSON line each; `left_out` tells which not."""
-        wanted = await self._bounded(wanted)
-        chosen, edge, missing = await self._choose(wanted, after)
-        letters = await self._bodies([entry.letter_id for entry in chosen])
-        size = sum(len(each.letter.body) for each in letters)
-        lines, left_out = await _in_thread(size, partial(_lines_of, letters))
-        for letter_id in missing:
-            left_out.add(letter_id, "there is no such dead letter")
-        return {
-            "lines": lines,
-            "letters": len(chosen),
-            "left_out": left_out.document(),
-            "until": wanted.until,
-            "next": edge,
-        }
 
     # Changing
 
@@ -165,7 +88,7 @@ class DeadLetters:
             chosen, edge, missing = await self._choose(wanted, after)
             letters = await self._bodies([entry.letter_id for entry in chosen])
             size = sum(len(each.letter.body) for each in letters)
-            made = await _in_thread(size, partial(_requests_of, letters, wish))
+            made = await in_thread(size, partial(_requests_of, letters, wish))
             stayed = Stayed()
             for letter_id in missing:
                 stayed.add(letter_id, "there is no such dead letter")
@@ -241,7 +164,10 @@ class DeadLetters:
         async with self._changing:
             why = "there was no end of pages that came free"
             with anyio.move_on_after(ERASE_SECONDS):
-                while await self._buffer.work(ReturnPages()):
+                began = time.monotonic()
+                while await self._buffer.work(
+                    ReturnPages(at_once=time.monotonic() - began > STEPS_SECONDS)
+                ):
                     await anyio.lowlevel.checkpoint()
                 why = "somebody was reading the buffer all the time"
                 while not await self._buffer.work(CutLog()):  # noqa: ASYNC110 - a reader's end
@@ -263,77 +189,11 @@ class DeadLetters:
         held = 0
         row: int | None = 0 if traces else None
         while row is not None:
-            more, row = await self._buffer.ask(
-                partial(_call, letter_reading.rows_with_traces, traces, row, _ROWS_A_LOOK)
+            more, row = await self._ask(
+                partial(call, letter_reading.rows_with_traces, traces, row, _ROWS_A_LOOK)
             )
             held += more
         return held
-
-    # Inside
-
-    async def _bounded(self, wanted: LetterFilter) -> LetterFilter:
-        """`wanted`, but nothing that comes from now on: what is sent again may come back."""
-        if wanted.until is not None:
-            return wanted
-        newest = await self._buffer.ask(letter_reading.newest_id)
-        return LetterFilter(
-            wanted.destination,
-            wanted.reason,
-            wanted.since_ns,
-            wanted.trace,
-            wanted.ids,
-            newest,
-        )
-
-    async def _choose(
-        self, wanted: LetterFilter, after: int
-    ) -> tuple[list[LetterEntry], int | None, list[int]]:
-        """A step of those that are meant, where to go on, and ids that there are not."""
-        while True:
-            page = await self._buffer.ask(
-                partial(_call, letter_reading.oldest_first, wanted, after)
-            )
-            missing: list[int] = []
-            if wanted.ids and not after:
-                missing = sorted({*wanted.ids} - {entry.letter_id for entry in page.entries})
-            chosen: list[LetterEntry] = []
-            size = 0
-            for entry in page.entries:
-                size += entry.raw_bytes
-                if chosen and (size > STEP_BYTES or len(chosen) == STEP_LETTERS):
-                    return chosen, chosen[-1].letter_id, missing
-                chosen.append(entry)
-            if chosen or page.edge is None:
-                return chosen, page.edge, missing
-            after = page.edge
-
-    async def _bodies(self, letter_ids: list[int]) -> list[StoredLetter]:
-        return await self._buffer.ask(partial(_call, letter_reading.bodies, letter_ids))
-
-
-def _call(question: Callable[..., Any], *arguments: Any) -> Any:
-    """The connection comes last here, first there."""
-    *given, connection = arguments
-    return question(connection, *given)
-
-
-async def _in_thread(size: int, work: Callable[[], Any]) -> Any:
-    """What `work` returns; in a thread where `size` bytes would hold up the loop."""
-    return await anyio.to_thread.run_sync(work) if size > THREAD_FROM_BYTES else work()
-
-
-def _lines_of(letters: list[StoredLetter]) -> tuple[list[str], Stayed]:
-    lines: list[str] = []
-    left_out = Stayed()
-    for stored in letters:
-        if stored.is_damaged or stored.letter.reason == DAMAGED:
-            left_out.add(stored.letter_id, "its bytes were damaged on disk")
-            continue
-        try:
-            lines.append(json_line(stored.letter))
-        except TranscodeError as error:
-            left_out.add(stored.letter_id, error.message)
-    return lines, left_out
 
 
 def _requests_of(

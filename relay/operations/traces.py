@@ -5,6 +5,7 @@ dashes: each reading is tried, and the document says which were right.
 """
 
 import contextlib
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import anyio
@@ -35,14 +36,7 @@ class Traces:
         # What was just settled is told with its dead letter, which is only on disk.
         with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
             await self._buffer.flush()
-        ids: list[trace.Reading] = []
-        places: list[TracePlace] = []
-        for reading in readings(text):
-            found = await self._buffer.find_trace(reading.trace_id, "" if places else text.strip())
-            new = [place for place in found if place not in places]
-            if new:
-                ids.append(reading)
-                places += new
+        ids, places = await read_all(text, self._buffer.find_trace)
         kept_ns, known_ns = await self._buffer.ask(findings.reaches_back_ns)
         reach = trace.Reach(kept_ns, known_ns)
         if not places:
@@ -54,22 +48,45 @@ class Traces:
         return True, trace.trace_document(ids, places, rows, self._destinations(places), reach)
 
     def _destinations(self, places: list[TracePlace]) -> list[trace.Destination]:
-        """Those configured, those gone from the configuration, and those only letters name."""
-        configured = {status.name: status for status in self._fleet.statuses()}
-        backlogs = self._buffer.backlogs()
-        named = {place.dead_letter.destination for place in places if place.dead_letter} - {""}
-        return [
-            trace.Destination(
-                configured.get(name) or DestinationStatus(name, ""),
-                is_configured=name in configured,
-                is_known=name in configured or name in backlogs,
-            )
-            for name in sorted({*configured, *backlogs, *named})
-        ]
+        return destinations(self._fleet.statuses(), self._buffer.backlogs(), places)
 
     async def recent(self, limit: int) -> list[dict[str, Any]]:
         """What was received last, newest first."""
         return [trace.recent_trace(each) for each in await self._buffer.recent_traces(limit)]
+
+
+def destinations(
+    statuses: Iterable[DestinationStatus], known: Iterable[str], places: list[TracePlace]
+) -> list[trace.Destination]:
+    """Those configured, those `known` to the disk, and those that only dead letters name."""
+    configured = {status.name: status for status in statuses}
+    on_disk = set(known)
+    named = {place.dead_letter.destination for place in places if place.dead_letter} - {""}
+    return [
+        trace.Destination(
+            configured.get(name) or DestinationStatus(name, ""),
+            is_configured=name in configured,
+            is_known=name in configured or name in on_disk,
+        )
+        for name in sorted({*configured, *on_disk, *named})
+    ]
+
+
+async def read_all(
+    text: str, find: Callable[[bytes, str], Awaitable[list[TracePlace]]]
+) -> tuple[list[trace.Reading], list[TracePlace]]:
+    """Which readings of `text` were right, and all that was found by them."""
+    ids: list[trace.Reading] = []
+    places: list[TracePlace] = []
+    for reading in readings(text):
+        found = await find(reading.trace_id, "" if places else text.strip())
+        # A letter may be found by the text and by the id that it was mapped to.
+        seen = {place.letter_id for place in places if place.letter_id}
+        new = [place for place in found if place.letter_id not in seen]
+        if new:
+            ids.append(reading)
+            places += new
+    return ids, places
 
 
 def readings(text: str) -> list[trace.Reading]:

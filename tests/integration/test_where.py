@@ -141,6 +141,35 @@ def test_without_a_daemon_it_says_what_to_do(tmp_path: Path) -> None:
     assert "otlp-relay serve" in shown.stderr
 
 
+@pytest.mark.parametrize("ends", ["stopped", "killed"])
+def test_files_of_a_relay_that_does_not_run_tell_it_too(tmp_path: Path, ends: str) -> None:
+    with MockCollector() as there:
+        destinations = {"away": {"endpoint": NOBODY}, "there": {"endpoint": there.endpoint}}
+        with Relay(tmp_path, destinations) as relay:
+            post(relay, span(traceId=TRACE), agent="tester/9")
+            wanted = {"away": "waiting", "there": "delivered"}
+            eventually(lambda: states(relay, TRACE) == wanted)
+            if ends == "stopped":
+                assert relay.stop() == 0
+            else:
+                relay.kill()
+            shown = relay.run("where", TRACE)
+            nothing = relay.run("where", OTHER)
+            relay.start()  # nothing of it is in the way
+            assert states(relay, TRACE) == wanted
+
+    assert shown.returncode == 0
+    assert "the relay does not run" in shown.stderr
+    assert "User-Agent tester/9" in shown.stdout
+    assert f"delivered  to there ({there.endpoint}) at" in shown.stdout
+    assert f"waiting    for away ({NOBODY}) since" in shown.stdout
+    assert shown.stdout.strip().endswith(": 200")
+    assert (nothing.returncode, nothing.stdout.splitlines()[0]) == (
+        1,
+        f"nothing is known of trace {OTHER}",
+    )
+
+
 def test_what_has_gone_is_told_of_after_a_restart_and_holds_no_contents(tmp_path: Path) -> None:
     settings = '[buffer]\nkeep_delivered = "0s"'
     with MockCollector() as upstream:

@@ -20,7 +20,7 @@ from tests.trials.relays import Trial
 from tests.trials.rows import Row
 
 SIZE_MIB = 40
-BALLAST_MIB = 24
+ROOM_MIB = 14
 PADDING = 100_000
 RECOVERY_SECONDS = 30.0
 SETTINGS = '[buffer]\nmin_free = "0B"\nmax_size = "1GiB"\nkeep_delivered = "0s"'
@@ -134,7 +134,8 @@ def full_disk(*, seed: int, times: int = 1) -> Row:
             trial.collectors[away].script.default = refuse(503, times=None)
             ballast = disk.point / "ballast"
             with ballast.open("wb") as file:  # what else is on the disk
-                file.write(bytes(BALLAST_MIB << 20))
+                free = os.statvfs(disk.point).f_bavail * os.statvfs(disk.point).f_frsize
+                file.write(bytes(max(free - (ROOM_MIB << 20), 0)))
             poster.post_until(503, "a full disk")
             for _ in range(20):  # and it stays refused, without harm
                 poster.post()

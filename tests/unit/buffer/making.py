@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 
 from relay.buffer import Backlog, Buffer, BufferSettings
+from relay.buffer.ages import uptime_ns
 from relay.counters import Counters
 from relay.records import Encoding, Piece, RejectedSpan, Request, Sender, Taken
 
@@ -60,18 +61,40 @@ def rejected_span(trace: str = "0" * 32, body: bytes = b'{"bad":1}') -> Rejected
     )
 
 
+class Clocks:
+    """A wall clock that stands still until it is set, and an uptime that runs on by itself."""
+
+    def __init__(self) -> None:
+        self.now_ns = NOW_NS
+        self.ahead_ns = 0
+
+    def wall(self) -> int:
+        return self.now_ns
+
+    def uptime(self) -> int:
+        return uptime_ns() + self.ahead_ns
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Time passes: both go on."""
+        self.now_ns += int(seconds * 1e9)
+        self.ahead_ns += int(seconds * 1e9)
+
+
 @asynccontextmanager
 async def opened(
     state_dir: Path,
     settings: BufferSettings = SETTINGS,
     *,
     clock_ns: Callable[[], int] = lambda: NOW_NS,
+    uptime: Callable[[], int] = uptime_ns,
     counters: Counters | None = None,
     vfs: str | None = None,
     **changes: object,
 ) -> AsyncIterator[Buffer]:
     settings = replace(settings, **changes)  # type: ignore[arg-type]
-    buffer = Buffer(state_dir, settings, counters or Counters(), clock_ns=clock_ns, vfs=vfs)
+    buffer = Buffer(
+        state_dir, settings, counters or Counters(), clock_ns=clock_ns, uptime=uptime, vfs=vfs
+    )
     buffer.open()
     try:
         yield buffer

@@ -108,17 +108,20 @@ async def test_filters_choose_by_each_of_what_they_name(tmp_path: Path) -> None:
         await buffer.append(request(rejected=(rejected_span("app_trace_001"),)))
         await set_aside(buffer, letter("first", traces=(1, 2)))
         await set_aside(buffer, letter("second", destination="b", traces=(3,)))
+        await buffer.append(request(rejected=(rejected_span(b"in protobuf".hex()),)))
 
         async def chosen(**named: object) -> list[str]:
             return words(await pages(buffer, LetterFilter(**named)))  # type: ignore[arg-type]
 
-        assert await chosen() == ["app_trace_001", "first", "second"]
+        hexed = b"in protobuf".hex()
+        assert await chosen() == ["app_trace_001", "first", "second", hexed]
         assert await chosen(destination="b") == ["second"]
-        assert await chosen(destination="ingest") == ["app_trace_001"]
-        assert await chosen(reason="trace_id_zero") == ["app_trace_001"]
+        assert await chosen(destination="ingest") == ["app_trace_001", hexed]
+        assert await chosen(reason="trace_id_zero") == ["app_trace_001", hexed]
         assert await chosen(trace=trace_id(2).hex()) == ["first"]
         assert await chosen(trace=trace_id(2).hex().upper()) == ["first"]
         assert await chosen(trace="app_trace_001") == ["app_trace_001"]
+        assert await chosen(trace="in protobuf") == [hexed]
         assert await chosen(since_ns=NOW_NS + 1) == []
         assert await chosen(ids=(3, 1, 99)) == ["app_trace_001", "second"]
         assert await chosen(until=2) == ["app_trace_001", "first"]
@@ -329,16 +332,16 @@ async def test_erasing_leaves_no_byte_of_a_letter_nor_of_the_row_it_was(
     tmp_path: Path, size: int
 ) -> None:
     body, said = noise(size, 4318), "a very particular refusal"
-    marks = [zstd_1(body)[9:], said.encode(), trace_id(77) * 2]
+    marks = [zstd_1(body)[9:], said.encode(), trace_id(78) * 2]
     async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
         backlog = buffer.destination("a")
         await buffer.append(request(piece(noise(300, 1))))
-        await buffer.append(request(piece(body, traces=(77, 77))))
+        await buffer.append(request(piece(body)))
         await buffer.append(request(piece(noise(300, 2))))
         backlog.settle(await take(backlog, max_bytes=0), status=200, at_ns=NOW_NS)
         refused = await take(backlog, max_bytes=0)
         backlog.settle_with(
-            refused, [letter(said, body, traces=(77, 77))], status=400, at_ns=NOW_NS
+            refused, [letter(said, body, traces=(78, 78))], status=400, at_ns=NOW_NS
         )
         await buffer.flush()
         await eventually(lambda: buffer.statistics().rows == 1)
@@ -391,6 +394,31 @@ async def test_erasing_leaves_nothing_whatever_happened_before(tmp_path: Path, s
         }
         assert left == {}
         await deliver_all(backlog)
+
+
+@pytest.mark.parametrize("erases", [True, False])
+async def test_bytes_of_an_erased_letter_are_overwritten_before_its_pages_are_returned(
+    tmp_path: Path, erases: bool
+) -> None:
+    body = noise(60_000, 4318)
+    async with opened(tmp_path) as buffer:
+        (number,) = await set_aside(buffer, letter(body=body))
+        await buffer.work(CutLog())
+        await buffer.work(Discard([number], erases))
+        await buffer.work(CutLog())
+
+        assert found_in(tmp_path, zstd_1(body)[9:]) == ([] if erases else ["relay.db"])
+
+
+async def test_free_pages_are_returned_in_steps_or_all_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        ids = await set_aside(buffer, letter(body=noise(13 << 20)), letter(body=noise(13 << 20)))
+        await buffer.work(Discard(ids[:1]))
+        left = await buffer.work(ReturnPages())
+        assert 0 < left < (13 << 20) // 4096
+        assert await buffer.work(ReturnPages()) < left
+        await buffer.work(Discard(ids[1:]))
+        assert await buffer.work(ReturnPages(at_once=True)) == 0
 
 
 async def test_log_is_not_cut_while_somebody_reads_and_is_after_that(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.buffer.making import (
     NOW_NS,
+    Clocks,
     deliver_all,
     eventually,
     noise,
@@ -20,27 +21,19 @@ from tests.unit.buffer.making import (
 pytestmark = pytest.mark.anyio
 
 
-class Clock:
-    """A wall clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now_ns = NOW_NS
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
 async def test_delivered_rows_stay_for_their_time_and_then_go(tmp_path: Path) -> None:
-    clock = Clock()
-    async with opened(tmp_path, clock_ns=clock, keep_delivered_seconds=60) as buffer:
+    clocks = Clocks()
+    async with opened(
+        tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime, keep_delivered_seconds=60
+    ) as buffer:
         backlog = buffer.destination("a")
         await buffer.append(request(piece(traces=(1,))))
         await deliver_all(backlog)
         await buffer.flush()
         assert (await buffer.find_trace(trace_id(1)))[0].deliveries[0].state == "delivered"
 
-        clock.now_ns += 61 * 10**9
-        await buffer.append(request(piece(traces=(2,)), received_ns=clock.now_ns))
+        clocks.pass_seconds(61)
+        await buffer.append(request(piece(traces=(2,)), received_ns=clocks.now_ns))
         await eventually(lambda: buffer.statistics().first_row == 2)
 
         (place,) = await buffer.find_trace(trace_id(1))

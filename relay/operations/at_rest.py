@@ -1,0 +1,94 @@
+"""A trace id and the state directory of a relay that does not run in; where the trace is out.
+
+Read only: no data is changed, nothing is locked, and a relay that starts meanwhile is not in the
+way. Why a destination has not taken what waits for it only a running relay knows.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+import apsw
+
+from relay.admin import trace
+from relay.buffer import findings, owed, schema, traces
+from relay.buffer.traces import Standing
+from relay.config import Config
+from relay.errors import RelayError
+from relay.operations.traces import destinations, read_all
+from relay.records import DestinationStatus
+from relay.views import TracePlace
+
+NOT_RUNNING: Final = "the relay does not run"
+
+
+class NothingKept(RelayError):
+    """No relay has kept anything in this state directory."""
+
+    code = "nothing_kept"
+
+
+class NotReadable(RelayError):
+    """The buffer's file cannot be read now."""
+
+    code = "buffer_not_readable"
+
+
+def find_at_rest(config: Config, text: str) -> tuple[bool, dict[str, Any]]:
+    """Whether anything is known of the trace, and the document of `/api/traces/ID`.
+
+    Raises NothingKept where there is no buffer, NotReadable when its file cannot be read.
+    """
+    path = config.state_dir / "relay.db"
+    try:
+        if not path.exists():
+            raise NothingKept
+        connection = schema.open_reader(path, vfs=None)
+    except (apsw.Error, OSError) as error:
+        raise _not_readable(path, error) from error
+    try:
+        if connection.pragma("user_version") != schema.SCHEMA_VERSION:
+            raise NotReadable(
+                f"{path} was written by another version",
+                hint="start the relay: it takes the file up, then ask again",
+            )
+        return anyio.run(_find, connection, config, text)
+    except apsw.Error as error:
+        raise _not_readable(path, error) from error
+    finally:
+        connection.close(force=True)
+
+
+def _not_readable(path: object, error: Exception) -> NotReadable:
+    return NotReadable(
+        f"{path} cannot be read: {error}",
+        hint="run this as the relay's user, e.g. `sudo -u otlp-relay otlp-relay where …`",
+    )
+
+
+async def _find(
+    connection: apsw.Connection, config: Config, text: str
+) -> tuple[bool, dict[str, Any]]:
+    async def ask(question: Callable[[apsw.Connection], Any]) -> Any:
+        return question(connection)
+
+    standings = [
+        Standing(str(name), owed.decode(ranges), (), [])
+        for name, ranges in schema.fetch(
+            connection, "SELECT name, ranges FROM destinations ORDER BY name"
+        )
+    ]
+
+    async def find(trace_id: bytes, written: str) -> list[TracePlace]:
+        return traces.places(await traces.find(ask, trace_id, written), standings)
+
+    ids, places = await read_all(text, find)
+    reach = trace.Reach(*findings.reaches_back_ns(connection))
+    if not places:
+        return False, trace.unknown_document(text, reach)
+    statuses = [
+        DestinationStatus(each.name, each.endpoint, encoding=each.encoding, reason=NOT_RUNNING)
+        for each in config.destinations
+    ]
+    named = destinations(statuses, (each.name for each in standings), places)
+    return True, trace.trace_document(ids, places, [], named, reach)

@@ -1,0 +1,70 @@
+"""How old a row is, for `max_age`: by the buffer's word, which no jump of a clock changes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import pytest
+
+from relay.deliver.batches import Batch
+from relay.deliver.courier import Courier
+from relay.deliver.policy import Delivered, Outcome
+from relay.deliver.settings import DestinationSettings
+from tests.builders import request as otlp
+from tests.builders import span, to_body
+from tests.unit.buffer.making import Clocks, opened, piece, request
+
+pytestmark = pytest.mark.anyio
+YEARS_NS = 20 * 365 * 86_400 * 10**9
+
+
+class Upstream:
+    """Takes everything."""
+
+    def __init__(self) -> None:
+        self.spans = 0
+
+    def update(self, settings: DestinationSettings) -> None:
+        pass
+
+    async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
+        self.spans += batch.spans
+        return Delivered(200)
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("jump_ns", "passed_seconds", "sent"),
+    [(YEARS_NS, 60, 1), (-YEARS_NS, 60, 1), (YEARS_NS, 7200, 0), (-YEARS_NS, 7200, 0)],
+    ids=["young, forth", "young, back", "old, forth", "old, back"],
+)
+async def test_only_time_that_passed_makes_a_row_too_old(
+    tmp_path: Path, jump_ns: int, passed_seconds: float, sent: int
+) -> None:
+    clocks = Clocks()
+    upstream = Upstream()
+    settings = DestinationSettings(
+        name="a", endpoint="http://127.0.0.1:9/v1/traces", max_age_seconds=3600.0
+    )
+    body = to_body(otlp(span())["resourceSpans"][0])
+    async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(body), received_ns=clocks.now_ns))
+        clocks.now_ns += jump_ns
+        clocks.pass_seconds(passed_seconds)
+        courier = Courier(
+            settings, backlog, upstream, dict, now_ns=clocks.wall, age_ns=buffer.age_ns
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(courier.run)
+            with anyio.fail_after(10):
+                while backlog.statistics().owed_spans:  # noqa: ASYNC110 - it has no event
+                    await anyio.sleep(0.01)
+            await courier.stop()
+        await buffer.flush()
+        reasons = [stored.letter.reason for stored in await buffer.dead_letters()]
+
+    assert upstream.spans == sent
+    assert reasons == ["too_old"] * (1 - sent)
