@@ -14,7 +14,9 @@ The way in is `pipeline.py`, one function. The way out is `deliver/courier.py`, 
 `daemon.py`, two nested task groups. Read these three and you know the whole. What the service
 manager hears of it is `service.py`, the sockets that it may give are `activation.py`.
 
-Imports go down only: cli → daemon → pipeline → (ingest, check, enrich, buffer, deliver,
-destinations, admin) → (otlp, listener, counters, logs, notify) → (config, records, errors, …).
+What would hold up the event loop is checked and enriched by another process: `helper/`.
+
+Imports go down only: cli → daemon → pipeline → helper → prepare → (ingest, check, enrich, buffer,
+deliver, destinations, admin) → (otlp, listener, counters, logs, notify) → (config, records, …).
 Stages never import each other. `tests/test_architecture.py` holds that.
 """

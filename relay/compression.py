@@ -10,7 +10,7 @@ import io
 import sys
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from relay.errors import Refusal
@@ -24,6 +24,7 @@ CODINGS = ("gzip", "deflate", "zstd")
 """What a sender may name in Content-Encoding beside identity: the value for Accept-Encoding."""
 
 _STEP_BYTES = 65536
+_STOP_BYTES = 4 * _STEP_BYTES
 _FREE_MEMBERS = 64
 _LEAST_MEMBER_BYTES = 256
 _FREE_WASTE_BYTES = 65536
@@ -79,17 +80,26 @@ class Inflater:
         self._members = 0
         self._fed_bytes = 0
         self._head = b""  # the first byte of deflate while the second is awaited
+        self._stop_at_bytes = _STOP_BYTES
         self.inflated_bytes = 0
         """How many bytes have come out so far."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body. Raises Refusal: 413 over the cap, 400 for wrong data."""
+        for _ in self.steps(chunk):
+            pass
+
+    def steps(self, chunk: bytes) -> Iterator[None]:
+        """As `feed`, but stop whenever a further quarter of a MiB has come out.
+
+        Sixty kilobytes can hold sixty-four MiB, which take 0.2 s: an event loop has more to do.
+        """
         if self._coding == "identity":
             self._keep(chunk)
             return
         try:
             for start in range(0, len(chunk), _STEP_BYTES):
-                self._feed_step(chunk[start : start + _STEP_BYTES])
+                yield from self._feed_step(chunk[start : start + _STEP_BYTES])
         except (zlib.error, zstd.ZstdError, EOFError):
             window = ", or needs a window above 8 MiB" if self._coding == "zstd" else ""
             raise Refusal(f"the body is not valid {self._coding}{window}") from None
@@ -110,7 +120,7 @@ class Inflater:
             )
         self._body.write(piece)
 
-    def _feed_step(self, data: bytes) -> None:
+    def _feed_step(self, data: bytes) -> Iterator[None]:
         self._fed_bytes += len(data)
         while data:
             decoder = self._decoder
@@ -121,7 +131,7 @@ class Inflater:
                 data, self._head = self._head + data, b""
             elif decoder.eof:
                 raise Refusal("the deflate body goes on after its end")
-            self._drain(decoder, data)
+            yield from self._drain(decoder, data)
             data = decoder.unused_data if decoder.eof else b""
         if self._fed_bytes > 2 * self.inflated_bytes + _FREE_WASTE_BYTES:
             raise Refusal(f"the {self._coding} body is far longer than what it holds")
@@ -144,10 +154,13 @@ class Inflater:
             self._decoder = _gzip_decoder() if self._coding == "gzip" else _zstd_decoder()
         return self._decoder
 
-    def _drain(self, decoder: _Decoder, data: bytes) -> None:
+    def _drain(self, decoder: _Decoder, data: bytes) -> Iterator[None]:
         while True:
             piece = decoder.decompress(data, _STEP_BYTES)
             self._keep(piece)
+            if self.inflated_bytes >= self._stop_at_bytes:
+                self._stop_at_bytes = self.inflated_bytes + _STOP_BYTES
+                yield
             # zlib hands back what it has not read yet, zstd keeps it to itself.
             data = getattr(decoder, "unconsumed_tail", b"")
             if decoder.eof or (len(piece) < _STEP_BYTES and not data):

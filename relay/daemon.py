@@ -28,7 +28,7 @@ from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.admin.summary import MAX_CHARACTERS, Summary, cut, summarize
 from relay.admin.token import read_or_make
 from relay.admin.topics import Topics
-from relay.buffer import Buffer, BufferSettings, holder_of, stalled
+from relay.buffer import Buffer, BufferSettings, Salvage, holder_of, stalled
 from relay.check import Check
 from relay.config import (
     BufferConfig,
@@ -43,6 +43,7 @@ from relay.deliver.fleet import Fleet
 from relay.destinations.connection import test_configured
 from relay.enrich import Enrich, attributes_from_environment, detect
 from relay.errors import ConfigError, RelayError
+from relay.helper.helper import Helper
 from relay.ingest import Ingest
 from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
 from relay.notify import Notifier
@@ -159,11 +160,13 @@ class Daemon:
         self._service = Service(notifier, self.summary, lambda: buffer.statistics().stalled_seconds)
         self._changing = anyio.Lock()  # one reload at a time, whoever asks for it
         self._own_id = own_id = secrets.token_hex(8)
+        self._helper = Helper()
         self._pipeline = Pipeline(
             Check(config.ingest.malformed_ids),
             make_enrich(config.enrich, environ),
             buffer,
             counters,
+            helper=self._helper,
         )
         self._ingest = Ingest(
             config.ingest,
@@ -179,6 +182,7 @@ class Daemon:
         self._fleet = Fleet(buffer.destination, environ, own_id, age_ns=buffer.age_ns)
         self._replay = Replay(buffer, self._fleet)
         buffer.health = self._fleet.health
+        self._salvage = Salvage(buffer, counters)
 
     async def run(
         self, ingest_sockets: list[socket.socket], admin_sockets: list[socket.socket]
@@ -196,6 +200,7 @@ class Daemon:
         )
         admin_listener = Listener(admin.app, admin_sockets, self._counters, name="admin")
         code = EXIT_STOPPED
+        self._helper.start()
         try:
             async with anyio.create_task_group() as sink:
                 self._fleet.start(sink, self._config.destinations)
@@ -203,6 +208,7 @@ class Daemon:
                     source.start_soon(self._watch_buffer)
                     # First: nobody who sees us ready may end us with a SIGHUP.
                     await source.start(self._heed_signals, source, ingest_listener)
+                    source.start_soon(self._salvage.run)
                     await source.start(admin_listener.serve)
                     await source.start(ingest_listener.serve)
                     self._announce(admin_sockets)
@@ -221,6 +227,7 @@ class Daemon:
         finally:
             with anyio.CancelScope(shield=True):
                 self._service.closing(dead_part=code != EXIT_STOPPED)
+                await self._helper.stop()
                 await self._buffer.close()
         log.info("stopped", exit_code=code)
         return code
@@ -439,7 +446,11 @@ class Daemon:
             for status in self._fleet.statuses()
         ]
         return snapshot.status_document(
-            process, self._counters, self._buffer.statistics(), destinations
+            process,
+            self._counters,
+            self._buffer.statistics(),
+            destinations,
+            self._helper.statistics(),
         )
 
 

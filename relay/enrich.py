@@ -51,6 +51,8 @@ class Enrich:
 
     def __init__(self, *, detected: Mapping[str, str], configured: Mapping[str, str]) -> None:
         """`detected` is for senders on this host, `configured` for all."""
+        self.detected = detected
+        self.configured = configured
         self._remote = {encoding: Addition(configured, encoding) for encoding in Encoding}
         local = {**detected, **configured}
         self._local = {encoding: Addition(local, encoding) for encoding in Encoding}

@@ -1,5 +1,6 @@
-"""What the buffer tells about itself: values for status, metrics, `where` and tests. A leaf."""
+"""What parts tell about themselves: values for status, metrics, `where` and tests. A leaf."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.records import DeadLetter, Encoding
@@ -11,6 +12,20 @@ class LetterCount:
 
     count: int = 0
     stored_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file that could not be used and lies beside the buffer's own. `state`: "waits", "being
+    read back" or "read back"; then `may_be_removed`, and `words` say what came of it.
+    """
+
+    file: str
+    state: str
+    rows: int  # read back so far
+    spans: int
+    words: str
+    may_be_removed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,7 @@ class BufferStatistics:
     owed_disk_bytes: int = 0  # their share of the pages in use, about
     full_in_seconds: float | None = None  # at the present rate; None: it is not filling
     evicted_spans: dict[str, int] = field(default_factory=dict)  # by destination, since ever
+    set_aside: tuple[SetAside, ...] = ()
 
     @property
     def disk_bytes(self) -> int:
@@ -149,3 +165,16 @@ class LetterEntry:
     letter: DeadLetter
     raw_bytes: int
     stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HelperStatistics:
+    """The process that decodes large bodies, and its work. `pid` is 0 when there is none."""
+
+    pid: int = 0
+    resident_bytes: int = 0
+    waiting: int = 0  # jobs not answered yet, the one in hand too
+    waiting_bytes: int = 0
+    jobs: int = 0
+    restarts: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)  # by reason

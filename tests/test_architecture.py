@@ -9,11 +9,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # Imports go to a lower level only; modules of one level do not import each other, except inside
 # one stage. A module stands under the longest name that fits.
 LEVELS = {
-    "relay.cli": 5,
-    "relay.daemon": 4,
-    "relay.pipeline": 3,
-    "relay.service": 3,
-    "relay.operations": 3,
+    "relay.cli": 7,
+    "relay.daemon": 6,
+    "relay.service": 5,
+    "relay.operations": 5,
+    "relay.pipeline": 5,
+    "relay.helper": 4,
+    "relay.prepare": 3,
     "relay.ingest": 2,
     "relay.check": 2,
     "relay.enrich": 2,

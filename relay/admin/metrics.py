@@ -21,6 +21,7 @@ class _Document(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from of_daemon(self._status)
         yield from of_ingest(self._status["ingest"])
+        yield from of_helper(self._status["helper"])
         yield from of_buffer(self._status["buffer"])
         yield from of_destinations(self._status["destinations"])
 
@@ -71,6 +72,15 @@ def of_ingest(ingest: dict[str, Any]) -> Iterator[Metric]:
         ingest["connections_closed"],
         "limit",
     )
+
+
+def of_helper(helper: dict[str, Any]) -> Iterator[Metric]:
+    """The process that decodes large bodies."""
+    yield gauge("helper_resident_bytes", "Memory it holds.", {"": helper["resident_bytes"]})
+    yield gauge("helper_waiting", "Bodies waiting for it or in hand.", {"": helper["waiting"]})
+    yield counter("helper_jobs", "Bodies given to it.", {"": helper["jobs"]})
+    yield counter("helper_restarts", "Times it was spawned anew.", {"": helper["restarts"]})
+    yield counter("helper_failures", "Bodies it gave up.", helper["failures"], "reason")
 
 
 def of_buffer(buffer: dict[str, Any]) -> Iterator[Metric]:

@@ -4,13 +4,13 @@ Pure: the daemon gathers, this arranges. Header values and bodies are not in it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from relay.admin.answers import iso
 from relay.counters import Counters
 from relay.records import DestinationStatus
-from relay.views import BacklogStatistics, BufferStatistics
+from relay.views import BacklogStatistics, BufferStatistics, HelperStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ def status_document(
     counters: Counters,
     buffer: BufferStatistics,
     destinations: Sequence[tuple[DestinationStatus, BacklogStatistics]],
+    helper: HelperStatistics,
 ) -> dict[str, Any]:
     """The document of `/api/status`."""
     return {
@@ -42,6 +43,7 @@ def status_document(
         "config": process.config_source,
         "warnings": list(process.warnings),
         "ingest": _ingest(process, counters),
+        "helper": asdict(helper),
         "buffer": _buffer(counters, buffer),
         "destinations": [
             _destination(status, backlog, process.now_ns, buffer.evicted_spans.get(status.name, 0))
@@ -85,6 +87,7 @@ def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
             name or "ingest": each.count for name, each in buffer.dead_letters.items()
         },
         "dead_letters_dropped": buffer.dead_letters_dropped,
+        "set_aside": [asdict(each) for each in buffer.set_aside],
         "is_writable": buffer.is_writable,
         "is_full": buffer.is_full,
         "limit": buffer.limit,

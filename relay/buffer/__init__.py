@@ -7,8 +7,10 @@ Files, all 0600 in a directory of 0700::
     relay.db, relay.db-wal, relay.db-shm   SQLite, WAL, 4 KiB pages, incremental vacuum
     lock                                   flock of the one daemon that may be here, with its pid
     reserve                                room that is given back when the disk is full
+    last-row                               where the file stood last: shows that a WAL was lost
     relay.db.corrupt-TIME[-wal]            set aside whole: SQLite could not use it
     relay.db.schema-N-TIME[-wal]           set aside untouched: written by a newer version
+    relay.db.…-TIME.report.json            what was read back of it; then it may be removed
 
 Tables (drawn in `schema`): `rows`, whole requests of one encoding up to 512 KiB in one zstd frame,
 with a checksum over all columns; `traces`, the packed trace ids of each row; `destinations`, what
@@ -17,6 +19,12 @@ each is owed, as ranges; `deliveries`, when what was settled with which status (
 
 The body of a row is a fragment that concatenates: comma-joined `resourceSpans` entries in JSON,
 encoded `resource_spans` fields in protobuf. A batch for an upstream is a join of bodies.
+
+A file that was set aside is only ever read, by `pages`, never by SQLite: every page by itself, in
+its newest and its older versions, and last by what the head of a row looks like. A row comes back
+only when its own checksum is right, owed to whom it was owed. `taken_back` writes rows and progress
+(table `salvages`) in one transaction; `losses` tells what was not found from the sums that each row
+holds over all before it. `check`, `offline` and `snapshot` are for commands, in another process.
 
 Threads: `store` and `backlog` live in the event loop, `writer` owns the one connection that ever
 writes or checkpoints, `reader` a read-only one. A group of requests costs one wake-up each way.
@@ -52,28 +60,30 @@ What survives what::
     fsync that hangs   the same: refused after 7.5 s of waiting, at once after 5 s of hanging. What
                        the hanging commit holds was refused, and comes twice if it succeeds
     damaged row        all others
-    damaged pages      the file is set aside when SQLite says so, a new one begun with higher ids;
-                       destinations and their pauses move over, rows stay in the file set aside
+    damaged pages      the file is set aside when SQLite says so, or when an owed row is not found;
+                       a new one is begun with higher ids, and `salvage` reads the old one back
+    damaged WAL        SQLite takes it up to the first wrong frame and would write over the rest: a
+                       copy is made first, and what stands behind is read back
+    WAL lost           `last-row` tells how many rows were in it; their ids never come again
     file removed       noticed within 250 ms of use; refused until it is back or the daemon restarts
 
 `max_size` counts pages in use, WAL and reserve. Space gives way in this order (`housekeeping`):
 delivered rows past `keep_delivered` (`retention`), then history down to an eighth of its budget
-(`history`), then any delivered row; rows owed only to
-destinations that have failed for longer than their `hold`, while another is healthy (`holds`,
-`eviction`); with `when_full = "drop-oldest"` rows that every healthy destination has had; then
-requests are refused. Rows that a healthy destination has not had, or that are held for ever, never
-go undelivered.
+(`history`), then any delivered row; rows owed only to destinations that have failed for longer than
+their `hold`, while another is healthy (`holds`, `eviction`); with `when_full = "drop-oldest"` rows
+that every healthy destination has had; then requests are refused. Rows that a healthy destination
+has not had, or that are held for ever, never go undelivered.
 
 `reserve` is room for a full file system: given back on ENOSPC, so that ranges can move and rows go
 (`reserve`, `trouble`); while it is not there its room counts as used (`space`). `tallies` hold what
 must outlive the process (`notes`): spans evicted, seconds of failing, which rows are of this uptime
 of the host. Ages are told by that uptime, so that a wall clock that jumps deletes nothing (`ages`).
-`outlook` and `forecast` say what is owed and when it will be full. The place of reading back a file
-that was set aside is `Writer._replace`.
+`outlook` and `forecast` say what is owed and when it will be full.
 """
 
 from relay.buffer.backlog import Backlog
 from relay.buffer.place import holder_of
+from relay.buffer.salvage import Salvage
 from relay.buffer.settings import BufferSettings
 from relay.buffer.store import Buffer
 from relay.buffer.waiting import stalled
@@ -82,6 +92,7 @@ from relay.views import (
     BufferStatistics,
     LetterCount,
     RecentTrace,
+    SetAside,
     StoredLetter,
     TraceDelivery,
     TracePlace,
@@ -95,6 +106,8 @@ __all__ = [
     "BufferStatistics",
     "LetterCount",
     "RecentTrace",
+    "Salvage",
+    "SetAside",
     "StoredLetter",
     "TraceDelivery",
     "TracePlace",

@@ -9,7 +9,7 @@ import apsw
 
 from relay.buffer import reader
 from relay.buffer.messages import Corrupt
-from relay.buffer.reader import Budget, Chunk, Job, Reader
+from relay.buffer.reader import Budget, Chunk, Job, Reader, RowMissing
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS
 from relay.buffer.writer import Writer
 from relay.errors import BufferUnavailable
@@ -56,12 +56,16 @@ class Asking:
         try:
             return await future
         except CORRUPT_ERRORS as error:
-            replaced = loop.create_future()
-            self._writer.put(Corrupt(generation, str(error), replaced))
-            await replaced
+            await self._report(generation, str(error))
             raise BufferUnavailable("the buffer's file was damaged and was replaced") from error
         except DISK_ERRORS as error:
             raise BufferUnavailable(f"the buffer cannot be read: {error}") from error
+
+    async def _report(self, generation: int, words: str, row: int = 0) -> None:
+        """Return when the writer has looked, and replaced the file where it must."""
+        seen = self._loop.bind().create_future()
+        self._writer.put(Corrupt(generation, words, seen, row))
+        await seen
 
     def look_up(
         self,
@@ -74,10 +78,16 @@ class Asking:
     async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
         """Rows from disk; None: the file was replaced meanwhile."""
         generation = self._writer.generation
+        question = partial(reader.read_rows, first_row=first_row, last_row=last_row, budget=budget)
         try:
-            chunk = await self.ask(
-                partial(reader.read_rows, first_row=first_row, last_row=last_row, budget=budget)
-            )
+            try:
+                chunk = await self.ask(question)
+            except RowMissing as missing:
+                await self._report(generation, str(missing), missing.row)
+                if generation != self._writer.generation:
+                    return None
+                # It has gone in an orderly way, or there never was one.
+                chunk = await self.ask(partial(question, may_skip=True))
         except BufferUnavailable:
             if generation != self._writer.generation:
                 return None

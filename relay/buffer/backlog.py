@@ -362,6 +362,7 @@ class Backlog:
                 body=row.body,
                 row=row.row,
                 received_ns=row.received_ns,
+                trace_ids=row.trace_ids,
             )
             for row in damaged
         ]

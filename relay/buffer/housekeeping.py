@@ -9,6 +9,7 @@ from relay.buffer.ages import Ages
 from relay.buffer.eviction import Eviction
 from relay.buffer.history import History
 from relay.buffer.holds import Holds
+from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile
 from relay.buffer.messages import Events, Published
 from relay.buffer.moves import PendingMoves
@@ -17,7 +18,7 @@ from relay.buffer.outlook import Lookout
 from relay.buffer.owed import clip
 from relay.buffer.place import Place
 from relay.buffer.retention import SHRINK_BYTES, Retention, shrink
-from relay.buffer.schema import fetch
+from relay.buffer.schema import CORRUPT_ERRORS, ODD_VALUES, fetch
 from relay.buffer.settings import MIB, BufferSettings
 from relay.buffer.space import COMMIT_OVERHEAD_BYTES, Space
 from relay.buffer.trouble import is_no_space
@@ -89,7 +90,10 @@ class Housekeeping:
 
     def published(self, file: LogFile) -> Published:
         """What `statistics` reads."""
-        oldest = self.oldest(file)
+        try:
+            oldest = self.oldest(file)
+        except (*CORRUPT_ERRORS, *ODD_VALUES):
+            oldest = (0, 0)  # what was committed is committed: the next step finds the damage
         return Published(
             file.kept,
             oldest[0],
@@ -107,7 +111,7 @@ class Housekeeping:
         """First row kept and its received time; zeros when nothing is kept."""
         if not self._oldest_is_known:
             found = fetch(file.connection, "SELECT id, received_ns FROM rows ORDER BY id LIMIT 1")
-            self._oldest = (int(found[0][0]), int(found[0][1])) if found else (0, 0)
+            self._oldest = (number(found[0][0]), number(found[0][1])) if found else (0, 0)
             self._oldest_is_known = bool(found)
         return self._oldest
 

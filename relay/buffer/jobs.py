@@ -8,7 +8,9 @@ it changes is on disk as a whole or not at all.
 from typing import Generic, Protocol, TypeVar
 
 from relay.buffer.logfile import LogFile
+from relay.buffer.owed import Ranges
 from relay.buffer.rows import Group
+from relay.buffer.values import Totals
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
@@ -19,6 +21,10 @@ class Landing(Protocol):
 
     def readmitted(self, group: Group, owed_to: frozenset[str]) -> None:
         """`LogFile.readmit` did that: to be said before anything else happens in the loop."""
+        ...
+
+    def owed(self, name: str, ranges: Ranges, sums: Totals) -> None:
+        """`LogFile.owe` did that; `sums` is what of `ranges` was not owed before."""
         ...
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from relay.buffer.letters import packed_index, stored_letter, whole_number
+from relay.buffer.letters import letter_of, packed_index, whole_number
 from relay.buffer.schema import fetch, fetch_value
 from relay.records import DeadLetter, Encoding
 from relay.views import LetterEntry, LetterFilter, StoredLetter
@@ -67,7 +67,7 @@ def newest_id(connection: apsw.Connection) -> int:
 
 def bodies(connection: apsw.Connection, letter_ids: list[int]) -> list[StoredLetter]:
     """Those letters with their bodies, in that order; those that have gone are left out."""
-    return [found for each in letter_ids if (found := stored_letter(connection, each)) is not None]
+    return [found for each in letter_ids if (found := letter_of(connection, each)) is not None]
 
 
 def rows_with_traces(

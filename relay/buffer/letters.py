@@ -67,10 +67,11 @@ class LetterBox:
         """Count anew from disk, by an index that holds no bodies."""
         found = fetch(
             self._connection,
-            "SELECT destination, count(*), sum(stored_bytes) FROM dead_letters"
+            "SELECT destination, count(*), total(stored_bytes) FROM dead_letters"
             " GROUP BY destination",
         )
-        self.counts = {name: LetterCount(count, size) for name, count, size in found}
+        # total, not sum: a size that was hit must neither overflow nor be NULL.
+        self.counts = {str(name): LetterCount(count, int(size)) for name, count, size in found}
         self._first_ids = {}
         self.dropped = sum(tallies.read(self._connection, tallies.DROPPED_LETTERS).values())
 
@@ -230,37 +231,13 @@ def newest_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter
         _SELECT + "ORDER BY id DESC LIMIT ?",
         (limit,),
     )
-    return [_stored(row) for row in found]
+    return [stored_letter(row) for row in found]
 
 
-def letters_of_trace(
-    connection: apsw.Connection, trace_id: bytes, *, after: int, step: int
-) -> tuple[list[StoredLetter], int | None]:
-    """Dead letters of a trace among the `step` after id `after`, and where to go on (None: end)."""
-    ids = fetch(
-        connection,
-        "SELECT id, trace_ids FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
-        (after, step),
-    )
-    wanted = [
-        letter_id for letter_id, trace_ids in ids if packed_index(trace_ids, trace_id) is not None
-    ]
-    found = [
-        _stored(row)
-        for letter_id in wanted
-        for row in fetch(
-            connection,
-            _SELECT + "WHERE id = ?",
-            (letter_id,),
-        )
-    ]
-    return found, ids[-1][0] if len(ids) == step else None
-
-
-def stored_letter(connection: apsw.Connection, letter_id: int) -> StoredLetter | None:
+def letter_of(connection: apsw.Connection, letter_id: int) -> StoredLetter | None:
     """That letter; None when it has gone."""
     found = fetch(connection, _SELECT + "WHERE id = ?", (letter_id,))
-    return _stored(found[0]) if found else None
+    return stored_letter(found[0]) if found else None
 
 
 def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
@@ -271,7 +248,8 @@ def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
     return None if at < 0 else at // 16
 
 
-def _stored(row: tuple[object, ...]) -> StoredLetter:
+def stored_letter(row: tuple[object, ...]) -> StoredLetter:
+    """A row of the table as a value; its checksum is compared."""
     (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = row[:8]
     (encoding, log_row, raw_bytes, _, checksum, path, trace_ids, words, stored) = row[8:]
     body, is_damaged = b"", False

@@ -4,7 +4,6 @@ What is held in memory here (last row, sums, persisted ranges) is changed only a
 came back, so a transaction that failed leaves no trace in either place.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,12 +12,11 @@ from typing import TypeVar
 import apsw
 import structlog
 
-from relay.buffer import owed, schema, tallies
+from relay.buffer import loading, owed, schema, tallies
 from relay.buffer.letters import LetterBox
 from relay.buffer.moves import Delivery, Move
 from relay.buffer.owed import Ranges
 from relay.buffer.parts import share
-from relay.buffer.place import Place, time_label
 from relay.buffer.rows import Group
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
@@ -31,6 +29,7 @@ _INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"
 _SELECT_SUMS = "SELECT id, spans, raw_bytes, rows_before, spans_before, bytes_before FROM rows"
 _NO_ROWS = Totals()
+_MOST_GAPS = 64
 Result = TypeVar("Result")
 
 
@@ -52,6 +51,7 @@ class LogFile:
         self.gone = Totals()  # of them, no longer kept
         self.destinations: dict[str, Persisted] = {}
         self._last_delivery: dict[str, Delivery] = {}
+        self._proper_gaps: set[int] = set()  # ids in owed ranges that rightly have no row
         self._load()
         self.letters = LetterBox(connection, settings)
 
@@ -61,31 +61,35 @@ class LogFile:
         return self.totals - self.gone
 
     def _load(self) -> None:
-        sequence = fetch_value(
-            self.connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'"
-        )
-        self.last_row = int(sequence or 0)
-        kept = fetch(self.connection, "SELECT * FROM totals")
-        numbers = [int(number) for number in kept[0][1:]] if kept else [0] * 6
-        self.totals, self.gone = Totals(*numbers[:3]), Totals(*numbers[3:])
-        newest = fetch(
-            self.connection,
-            "SELECT id, rows_before + 1, spans_before + spans, bytes_before + raw_bytes"
-            " FROM rows ORDER BY id DESC LIMIT 1",
-        )
-        for row, *sums in newest:
-            self.last_row = max(self.last_row, row)
-            self.totals = Totals(*sums)
-        for name, paused, stored in fetch(
-            self.connection, "SELECT name, paused, ranges FROM destinations"
-        ):
-            try:
-                ranges = owed.decode(stored)
-            except ValueError:
-                # Sent twice is better than not at all.
-                log.exception("owed_ranges_damaged", destination=name)
-                ranges = owed.open_from(owed.START.row)
-            self.destinations[name] = Persisted(ranges, bool(paused))
+        self.totals, self.gone = loading.kept_totals(self.connection)
+        newest, totals = loading.newest(self.connection, self.totals)
+        self.totals = totals
+        for name, is_paused, ranges in loading.destinations(self.connection):
+            self.destinations[name] = Persisted(ranges, is_paused)
+        every = [each.ranges for each in self.destinations.values()]
+        self.last_row = max(newest, loading.last_row(self.connection, every))
+
+    def has_lost(self, row: int) -> bool:
+        """Whether `row` ought to be here and is not found: the table's ids are out of order, or
+        rows are missing that were not deleted. Walks over all ids, about a second a million.
+        """
+        item = owed.row_range(row)
+        if not any(owed.overlaps(each.ranges, item) for each in self.destinations.values()):
+            return False
+        if row in self._proper_gaps or len(self._proper_gaps) > _MOST_GAPS:
+            return False
+        if self._is_sound():
+            self._proper_gaps.add(row)
+            return False
+        return True
+
+    def _is_sound(self) -> bool:
+        count, last = 0, 0
+        for (row,) in self.connection.execute("SELECT id FROM rows ORDER BY id"):
+            if not last < row <= self.last_row:
+                return False
+            count, last = count + 1, row
+        return count >= self.kept.rows
 
     def loaded(self) -> Loaded:
         """What couriers need to know of the file as it was opened."""
@@ -125,7 +129,8 @@ class LogFile:
         )
         if not found:
             return self.totals
-        row, row_spans, row_bytes, *before = found[0]
+        # Before its checksum was read a value may be anything.
+        row, row_spans, row_bytes, *before = map(loading.number, found[0])
         first = min(start.span, row_spans) if row == start.row else 0
         return Totals(*before) + (
             Totals(0, first, share(row_bytes, row_spans, 0, first)) if first else _NO_ROWS
@@ -142,7 +147,7 @@ class LogFile:
         )
         if not found:
             return Totals()
-        row, row_spans, row_bytes, *before = found[0]
+        row, row_spans, row_bytes, *before = map(loading.number, found[0])
         spans = min(end.span, row_spans) if end.span and row == end.row else row_spans
         return Totals(*before) + Totals(1, spans, share(row_bytes, row_spans, 0, spans))
 
@@ -155,7 +160,7 @@ class LogFile:
                 (item.start.row, item.end.row + 1 if item.end else self.last_row + 1),
             )
             if found is not None:
-                return int(found)
+                return loading.number(found)
         return 0
 
     def work(self, run: Callable[["LogFile"], Result]) -> Result:
@@ -184,6 +189,13 @@ class LogFile:
             if ranges != found.ranges:
                 self.write_destination(name, replace(found, ranges=ranges))
 
+    def owe(self, name: str, ranges: Ranges) -> None:
+        """Owe `ranges` to `name`, if there is such a destination. For `work`."""
+        found = self.destinations.get(name)
+        if found is not None:
+            union = owed.union((*found.ranges, *ranges))
+            self.write_destination(name, replace(found, ranges=union))
+
     def write_destination(self, name: str, state: Persisted) -> None:
         """Put `state` in the place of what is known of `name`. For `work`."""
         self.connection.execute(
@@ -201,6 +213,20 @@ class LogFile:
                 last = self._write_delivery(name, last, new)
         if last is not None:
             self._last_delivery = {**self._last_delivery, name: last}
+
+    def keep_totals(self) -> None:
+        """Write what was changed in `totals` and `gone`. For `work`."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO totals VALUES (1,?,?,?,?,?,?)",
+            (
+                self.totals.rows,
+                self.totals.spans,
+                self.totals.raw_bytes,
+                self.gone.rows,
+                self.gone.spans,
+                self.gone.raw_bytes,
+            ),
+        )
 
     def tally(self, name: str, more: int) -> None:
         """Add to a count that outlives this process. For `work`, or inside a transaction."""
@@ -311,90 +337,3 @@ class LogFile:
                 self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         with suppress(apsw.Error):
             self.connection.close(force=True)
-
-
-def open_file(
-    place: Place,
-    settings: BufferSettings,
-    *,
-    vfs: str | None,
-    known: dict[str, Persisted] | None = None,
-    above_row: int = 0,
-) -> LogFile:
-    """Open `relay.db`, make it, or set aside what cannot be used and make a new one.
-
-    `known` and `above_row` are what a running process remembers, for a file that replaces one
-    that failed. Raises one of schema.DISK_ERRORS.
-    """
-    if place.orphaned_wal():
-        place.set_aside(f"corrupt-{time_label()}")
-    is_first = known is None
-    known = dict(known or {})
-    for is_last in (False, False, True):
-        floor = max(above_row + 1, _floor_of_earlier_files(place))
-        try:
-            connection = schema.open_writer(place.database, settings, floor=floor, vfs=vfs)
-        except schema.NewerSchema as newer:
-            known, above_row = _salvage(place, vfs, known, above_row)
-            place.set_aside(f"schema-{newer.version}-{time_label()}")
-            continue
-        except schema.CORRUPT_ERRORS:
-            if is_last:
-                raise
-            known, above_row = _salvage(place, vfs, known, above_row)
-            place.set_aside(f"corrupt-{time_label()}")
-            continue
-        try:
-            file = LogFile(connection, settings)
-            with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
-                file.write_back()
-            _restore(file, known)
-        except schema.CORRUPT_ERRORS:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            connection.close(force=True)
-            known, above_row = _salvage(place, vfs, known, above_row)
-            place.set_aside(f"corrupt-{time_label()}")
-            continue
-        except BaseException:
-            connection.close(force=True)
-            raise
-        place.remember_files()
-        return file
-    raise apsw.CantOpenError("no usable relay.db after setting two aside")
-
-
-def _floor_of_earlier_files(place: Place) -> int:
-    """Ids of files set aside must not come again: microseconds outrun any rate of rows."""
-    has_earlier = any(place.directory.glob("relay.db.*")) and not (
-        place.database.exists() and place.database.stat().st_size
-    )
-    return time.time_ns() // 1000 if has_earlier else 1
-
-
-def _salvage(
-    place: Place, vfs: str | None, known: dict[str, Persisted], above_row: int
-) -> tuple[dict[str, Persisted], int]:
-    """Names, pauses and the last id, as far as the file that is given up still tells them."""
-    known = dict(known)
-    row = above_row or time.time_ns() // 1000
-    with suppress(apsw.Error, OSError):
-        connection = schema.open_reader(place.database, vfs=vfs)
-        try:
-            found = fetch_value(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
-            row = max(above_row, int(found or 0))
-            for name, paused in connection.execute("SELECT name, paused FROM destinations"):
-                known.setdefault(str(name), Persisted((), bool(paused)))
-        finally:
-            connection.close(force=True)
-    return known, row
-
-
-def _restore(file: LogFile, known: dict[str, Persisted]) -> None:
-    """Owe every row to come to the destinations of the file before; its own rows stay in it."""
-    missing = {
-        name: Move(ranges=owed.open_from(file.last_row + 1), is_paused=found.is_paused)
-        for name, found in known.items()
-        if name not in file.destinations
-    }
-    if missing:
-        file.commit(None, missing, now_ns=0)

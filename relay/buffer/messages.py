@@ -45,11 +45,12 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """A reader met a damaged page in the file of `generation`."""
+    """A reader met a damaged page in the file of `generation`, or did not find row `row`."""
 
     generation: int
     words: str
     answer: Answer
+    row: int = 0  # not 0: only if that row ought to be there
 
 
 @dataclass(frozen=True, slots=True)

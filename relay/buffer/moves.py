@@ -147,6 +147,15 @@ class PendingMoves:
                     new.deliveries = old.deliveries + new.deliveries
                     new.is_removed = old.is_removed
 
+    def states(self) -> dict[str, tuple[Ranges, bool] | None]:
+        """What each destination with moves is owed now and its pause; None: it was removed."""
+        with self._lock:
+            return {
+                name: (move.ranges, move.is_paused) if move.is_present else None
+                for moves in (self._in_commit, self._moves)
+                for name, move in moves.items()
+            }
+
     def deliveries(self, name: str) -> list[Delivery]:
         """What was settled and may not yet be on disk."""
         with self._lock:

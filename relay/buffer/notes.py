@@ -25,8 +25,9 @@ class Notes:
         self._written = dict(tallies)
 
     def wait_seconds(self) -> float | None:
-        """Until something is to be written; None: all of it is on disk."""
-        return max(self._next - time.monotonic(), 0.0) if self._changes() else None
+        """Until it is time to look what is to be written; None: it was, and nothing is."""
+        left = self._next - time.monotonic()
+        return left if left > 0 else (0.0 if self._changes() else None)
 
     def write(self, file: LogFile, *, is_last: bool = False) -> None:
         """Write what changed, if it is time; with `is_last` whatever the time. Raises as SQLite."""

@@ -28,6 +28,11 @@ def row_range(row: int) -> OwedRange:
     return OwedRange(Position(row), Position(row + 1))
 
 
+def before(row: int) -> OwedRange:
+    """Every row before `row`."""
+    return OwedRange(Position(0), Position(row))
+
+
 def open_from(row: int) -> Ranges:
     """Row `row` and every row after it."""
     return (OwedRange(Position(row), None),)

@@ -7,12 +7,15 @@ and with files that are still the ones we opened: commits into an unlinked file 
 import errno
 import fcntl
 import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
+from relay.buffer.mark import Mark
 from relay.buffer.schema import sync_directory
 from relay.buffer.trouble import advice_for
 from relay.errors import BufferDiskError, BufferLocked, BufferUnusable
@@ -36,6 +39,7 @@ class Place:
         self.database = state_dir / "relay.db"
         self.wal = state_dir / "relay.db-wal"
         self.set_asides = 0  # how often in this process
+        self.mark = Mark(state_dir)
         self._lock_fd: int | None = None
         self._identity: list[tuple[Path, int, int]] = []
 
@@ -90,6 +94,7 @@ class Place:
 
     def leave(self) -> None:
         """Give the lock back; safe twice. The lock file stays: removing it would race."""
+        self.mark.close()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -130,16 +135,34 @@ class Place:
         has_database = self.database.exists() and self.database.stat().st_size > 0
         return not has_database and self.wal_bytes() > 0
 
-    def set_aside(self, label: str) -> Path:
-        """Rename database and WAL to `relay.db.LABEL` and `…-wal`, whole and unread.
+    def is_no_file(self) -> bool:
+        """Whether something else than a file stands where the database should: a directory."""
+        return self.database.exists() and not self.database.is_file()
 
-        The names keep them a pair that SQLite opens together. Returns the new path.
-        """
+    def free_name(self, label: str) -> Path:
+        """`relay.db.LABEL`, with a number where that is taken, also by a WAL."""
         target = self.directory / f"relay.db.{label}"
         number = 1
         while target.exists() or target.with_name(target.name + "-wal").exists():
             number += 1
             target = self.directory / f"relay.db.{label}.{number}"
+        return target
+
+    def copy_private(self, source: BinaryIO, target: Path) -> None:
+        """Copy `source` to the new file `target`, 0600 and synced."""
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(self.directory)
+
+    def set_aside(self, label: str) -> Path:
+        """Rename database and WAL to `relay.db.LABEL` and `…-wal`, whole and unread.
+
+        The names keep them a pair that SQLite opens together. Returns the new path.
+        """
+        target = self.free_name(label)
         if self.database.exists():
             self.database.rename(target)
         if not self.wal_bytes():

@@ -7,7 +7,7 @@ is fetched to its end and asks for little: row numbers and sizes first, bodies b
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -98,7 +98,9 @@ class Reader:
             try:
                 result = job.question(self._open())
             except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-                if not isinstance(error, (apsw.BusyError, *schema.CORRUPT_ERRORS)):
+                if schema.is_damage(error):
+                    error = apsw.CorruptError(str(error))
+                if not isinstance(error, (apsw.BusyError, RowMissing, *schema.CORRUPT_ERRORS)):
                     self._close()
                 job.answer(None, error)
             else:
@@ -120,14 +122,35 @@ class Reader:
             self._connection = None
 
 
-def read_rows(connection: apsw.Connection, first_row: int, last_row: int, budget: Budget) -> Chunk:
-    """Rows of `first_row`…`last_row` (both included) that fit into `budget`, some at a time."""
+class RowMissing(Exception):
+    """A row is not where it is looked for; the writer knows whether it ought to be."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+        super().__init__(f"row {row} is not in the table any more")
+
+
+def read_rows(
+    connection: apsw.Connection,
+    first_row: int,
+    last_row: int,
+    budget: Budget,
+    *,
+    may_skip: bool = False,
+) -> Chunk:
+    """Rows of `first_row`…`last_row` (both included) that fit into `budget`, some at a time.
+
+    Raises RowMissing where one of them is not there, unless it `may_skip` such places: damage can
+    take rows out of a table without a word of SQLite.
+    """
     meta = fetch(
         connection,
         "SELECT id, encoding, spans, raw_bytes FROM rows WHERE id >= ? AND id <= ?"
         " ORDER BY id LIMIT ?",
         (first_row, last_row, _META_ROWS),
     )
+    if not may_skip:
+        _find_gap([row for row, *_ in meta], first_row, last_row)
     raw_bytes, spans, encoding = budget.raw_bytes, budget.spans, budget.encoding
     is_first = budget.is_first
     for chosen, (row_id, row_encoding, *numbers) in enumerate(meta):
@@ -142,6 +165,13 @@ def read_rows(connection: apsw.Connection, first_row: int, last_row: int, budget
         raw_bytes, spans, is_first = raw_bytes - row_bytes, spans - row_spans, False
     next_row = meta[-1][0] + 1 if len(meta) == _META_ROWS else last_row + 1
     return Chunk(_bodies(connection, meta), next_row, is_full=False)
+
+
+def _find_gap(ids: list[int], first_row: int, last_row: int) -> None:
+    expected = list(range(first_row, min(last_row + 1, first_row + _META_ROWS)))
+    if ids != expected:
+        wrong = (at for at, row in enumerate(ids) if at >= len(expected) or row != expected[at])
+        raise RowMissing(first_row + next(wrong, len(ids)))
 
 
 def is_encoding(value: object) -> bool:
@@ -159,7 +189,18 @@ def _bodies(
         "SELECT * FROM rows WHERE id >= ? AND id <= ? ORDER BY id",
         (meta[0][0], meta[-1][0]),
     )
-    return [read_row(RowColumns(*columns)) for columns in found]
+    return [_with_trace_ids(connection, read_row(RowColumns(*columns))) for columns in found]
+
+
+def _with_trace_ids(
+    connection: apsw.Connection, row: StoredRow | DamagedRow
+) -> StoredRow | DamagedRow:
+    """A damaged row with its ids, so that `where` still finds it."""
+    if isinstance(row, StoredRow):
+        return row
+    ids = fetch_value(connection, "SELECT ids FROM traces WHERE row = ?", (row.row,))
+    is_readable = isinstance(ids, bytes) and len(ids) % 16 == 0
+    return replace(row, trace_ids=ids) if is_readable else row
 
 
 def read_one(connection: apsw.Connection, row: int) -> StoredRow | None:

@@ -16,6 +16,7 @@ import apsw
 from relay.buffer import owed
 from relay.buffer.ages import Ages
 from relay.buffer.history import forget_deliveries, let_go
+from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile
 from relay.buffer.owed import Ranges
 from relay.buffer.schema import PAGE_BYTES, fetch
@@ -155,7 +156,8 @@ def _walk(
             " FROM rows WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
             (start, end, at_once),
         )
-        for found in rows:
+        for values in rows:
+            found = tuple(map(number, values))  # what was hit need not be one
             while gaps[gap][1] <= found[0]:
                 gap += 1
             if found[0] >= gaps[gap][0]:

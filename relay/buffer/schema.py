@@ -33,6 +33,21 @@ DISK_ERRORS: Final = (
 )
 CORRUPT_ERRORS: Final = (apsw.CorruptError, apsw.NotADBError)
 
+# Our statements are right: when SQLite finds no such table, or a value of another type than its
+# column's comes out, what was written there has been hit.
+ODD_VALUES: Final = (TypeError, ValueError, OverflowError, ArithmeticError)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether what SQLite calls an error of the disk or of our statement is the file's fault: it
+    was cut short, or a table or column of ours is not found in it.
+    """
+    if isinstance(error, apsw.IOError):
+        return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ
+    signs = ("no such", "malformed", "has no column", "values for")
+    return isinstance(error, apsw.SQLError) and any(sign in str(error) for sign in signs)
+
+
 # Large columns stand last, so that a scan of the others never reads their overflow pages.
 # rows_before, spans_before, bytes_before: sums over all rows ever written before this one; the
 # sum over any run of rows is a difference of two look-ups, however long the backlog.

@@ -38,7 +38,7 @@ from relay.buffer.writer import Writer
 from relay.counters import Counters
 from relay.errors import BufferDiskError, BufferError_, BufferUnavailable
 from relay.records import DeadLetter, Health, OwedRange, Request, StoredRow
-from relay.views import BufferStatistics, RecentTrace, StoredLetter, TracePlace
+from relay.views import BufferStatistics, RecentTrace, SetAside, StoredLetter, TracePlace
 
 Start = Literal["auto", "beginning", "end"]
 
@@ -63,6 +63,9 @@ class Buffer:
         self.last_row = 0
         # The couriers' account of themselves, put here by the daemon; any thread may ask.
         self.health: Callable[[], Mapping[str, Health]] = dict
+        self.directory = state_dir
+        self.file_changed = asyncio.Event()  # a file was set aside: there is something to read back
+        self.set_aside: tuple[SetAside, ...] = ()  # what `salvage` tells of such files
         self._counters = counters
         self._clock_ns = clock_ns
         self._place = Place(state_dir)
@@ -233,7 +236,8 @@ class Buffer:
     def statistics(self) -> BufferStatistics:
         """The buffer at this moment; three system calls, no waiting."""
         is_usable = self._is_open and not self._is_closing and self._death is None
-        return statistics.of(self._writer, self._place, self.settings, is_usable=is_usable)
+        found = statistics.of(self._writer, self._place, self.settings, is_usable=is_usable)
+        return replace(found, set_aside=self.set_aside)
 
     async def find_trace(self, trace_id: bytes, text: str = "") -> list[TracePlace]:
         """Where the trace (16 bytes) is, oldest first; scans all known ids, 0.1-0.5 s a million.
@@ -430,6 +434,11 @@ class Buffer:
             if name in owed_to:
                 backlog.readmitted(group.range, group.sums)
 
+    def owed(self, name: str, ranges: Ranges, sums: Totals) -> None:
+        """`name` is owed `ranges` again (`jobs.Landing`)."""
+        if name in self._backlogs:
+            self._backlogs[name].owe(ranges, sums)
+
     def _on_worked(self, work: Work, result: Any) -> None:
         work.job.landed(self)
         answer = cast("asyncio.Future[Any]", work.answer)
@@ -463,6 +472,7 @@ class Buffer:
         for backlog in self._backlogs.values():
             backlog.restart_after(last_row)
             self.moved(backlog)
+        self.file_changed.set()
 
     # -- the loop -----------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ class DamagedRow:
     body: bytes
     words: str
     reason: str = DAMAGED_REASON  # code of the dead letter it becomes
+    trace_ids: bytes = b""  # of all its requests, packed, as table `traces` has them
 
 
 @dataclass(slots=True)

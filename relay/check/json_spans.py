@@ -5,6 +5,7 @@ bytes. Only when that look fails are spans taken one by one.
 """
 
 from collections import Counter
+from functools import partial
 from typing import Final
 
 from msgspec import UNSET
@@ -26,21 +27,23 @@ from relay.check.ids import (
     derive,
     is_derived,
 )
+from relay.check.rejections import NONE_REJECTED, Described, Rejections
 from relay.otlp.json import JsonTraces
-from relay.otlp.messages import AnyValue, KeyValue, Link, Span
-from relay.records import Encoding, RejectedSpan
+from relay.otlp.messages import AnyValue, KeyValue, Link, ScopeSpans, Span
+from relay.records import Encoding
 
 _ZERO_TRACE_ID: Final = "0" * 32
 _ZERO_SPAN_ID: Final = "0" * 16
 _MOST_DROPPED: Final = 2**32 - 1
 
 
-def check_json(traces: JsonTraces, mode: MalformedIds) -> list[RejectedSpan]:
+def check_json(traces: JsonTraces, mode: MalformedIds) -> Rejections:
     """Reject spans for their ids, settle links, count what is odd but valid."""
     spans = traces.spans
-    rejected: list[RejectedSpan] = []
+    rejected = NONE_REJECTED
     if not (_are_ids_normal(spans) and _are_links_normal(spans)):
-        rejected = _check_each(traces, mode)
+        rejected = Rejections(Encoding.JSON)
+        _check_each(traces, mode, rejected)
     _count_oddities(spans, traces.findings.warnings)
     return rejected
 
@@ -75,8 +78,7 @@ def _are_links_normal(spans: list[Span]) -> bool:
     )
 
 
-def _check_each(traces: JsonTraces, mode: MalformedIds) -> list[RejectedSpan]:
-    rejected: list[RejectedSpan] = []
+def _check_each(traces: JsonTraces, mode: MalformedIds, rejected: Rejections) -> None:
     warnings = traces.findings.warnings
     for i, entry in enumerate(traces.resource_spans):
         service = traces.resources[i].service
@@ -89,20 +91,14 @@ def _check_each(traces: JsonTraces, mode: MalformedIds) -> list[RejectedSpan]:
                 if flaw is None:
                     kept.append(span)
                     continue
-                reason, member = flaw
-                rejected.append(
-                    RejectedSpan(
-                        reason=reason,
-                        path=f"resourceSpans[{i}].scopeSpans[{j}].spans[{k}].{member}",
-                        trace_id=span.traceId[:128],
-                        encoding=Encoding.JSON,
-                        body=traces.fragment_of(i, scope, span),
-                    )
-                )
+                rejected.add(flaw, (i, j, k), partial(_described, traces, i, scope, span))
             if len(kept) != len(scope.spans):
                 scope.spans = kept
         traces.changed(i)
-    return rejected
+
+
+def _described(traces: JsonTraces, index: int, scope: ScopeSpans, span: Span) -> Described:
+    return span.traceId, traces.fragment_of(index, scope, span)
 
 
 class _Settle:

@@ -5,6 +5,8 @@ a struct, so attribute keys are looked at in the first spans of a request only.
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from opentelemetry.proto.trace.v1 import trace_pb2
@@ -26,27 +28,41 @@ from relay.check.ids import (
     derive,
     is_derived,
 )
+from relay.check.rejections import NONE_REJECTED, Described, Rejections
+from relay.check.weight import refuse_many_links
 from relay.otlp.protobuf import ProtobufTraces
-from relay.records import Encoding, RejectedSpan
+from relay.records import Encoding
 
 SPANS_WITH_KEYS_CHECKED: Final = 16  # a sender whose keys are odd shows it in these
+KEYS_CHECKED: Final = 1000  # of a span
 
 _ZERO_TRACE_ID: Final = bytes(TRACE_ID_BYTES)
 _ZERO_SPAN_ID: Final = bytes(SPAN_ID_BYTES)
 _MOST_DROPPED: Final = 2**32 - 1
+_TAKEN_OUT_SINGLY: Final = 64
 
 
-def check_protobuf(traces: ProtobufTraces, mode: MalformedIds) -> list[RejectedSpan]:
-    """Reject spans for their ids, settle links, count what is odd but valid."""
+def check_protobuf(
+    traces: ProtobufTraces, mode: MalformedIds, *, is_bounded: bool = False
+) -> Rejections:
+    """Reject spans for their ids, settle links, count what is odd but valid.
+
+    Raises TooHeavy if it `is_bounded` and there are too many links.
+    """
     spans = traces.spans
     if not spans:
-        return []
+        return NONE_REJECTED
     warnings = traces.findings.warnings
     _count_oddities(spans, warnings)
     _count_keys(spans[:SPANS_WITH_KEYS_CHECKED], warnings)
-    if _are_ids_normal(spans) and _are_links_normal(spans):
-        return []
-    return _check_each(traces, mode)
+    links = [links for span in spans if (links := span.links)]
+    if links and is_bounded:
+        refuse_many_links(links)
+    if _are_ids_normal(spans) and _are_links_normal(links):
+        return NONE_REJECTED
+    rejected = Rejections(Encoding.PROTOBUF)
+    _check_each(traces, mode, rejected)
+    return rejected
 
 
 def _are_ids_normal(spans: list[trace_pb2.Span]) -> bool:
@@ -62,17 +78,15 @@ def _are_ids_normal(spans: list[trace_pb2.Span]) -> bool:
     )
 
 
-def _are_links_normal(spans: list[trace_pb2.Span]) -> bool:
+def _are_links_normal(lists: Sequence[Sequence[trace_pb2.Span.Link]]) -> bool:
     return all(
         len(link.trace_id) == TRACE_ID_BYTES and len(link.span_id) == SPAN_ID_BYTES
-        for span in spans
-        if (links := span.links)
+        for links in lists
         for link in links
     )
 
 
-def _check_each(traces: ProtobufTraces, mode: MalformedIds) -> list[RejectedSpan]:
-    rejected: list[RejectedSpan] = []
+def _check_each(traces: ProtobufTraces, mode: MalformedIds, rejected: Rejections) -> None:
     warnings = traces.findings.warnings
     for i, entry in enumerate(traces.message.resource_spans):
         service = traces.resources[i].service
@@ -83,23 +97,28 @@ def _check_each(traces: ProtobufTraces, mode: MalformedIds) -> list[RejectedSpan
                 flaw = settle.span(span)
                 if flaw is None:
                     continue
-                reason, member = flaw
                 bad.append(k)
-                rejected.append(
-                    RejectedSpan(
-                        reason=reason,
-                        path=f"resourceSpans[{i}].scopeSpans[{j}].spans[{k}].{member}",
-                        trace_id=span.trace_id.hex()[:128],
-                        encoding=Encoding.PROTOBUF,
-                        body=traces.fragment_of(i, scope, span),
-                    )
-                )
-            if len(bad) == len(scope.spans):
-                scope.ClearField("spans")
-            else:
-                for k in reversed(bad):
-                    del scope.spans[k]
-    return rejected
+                rejected.add(flaw, (i, j, k), partial(_described, traces, i, scope, span))
+            if bad:
+                _take_out(scope, bad)
+
+
+def _take_out(scope: trace_pb2.ScopeSpans, bad: list[int]) -> None:
+    if len(bad) <= _TAKEN_OUT_SINGLY:
+        for k in reversed(bad):
+            del scope.spans[k]
+        return
+    # Each deletion moves all that stands behind: with many of them it is cheaper to start anew.
+    gone = set(bad)
+    kept = [span for k, span in enumerate(scope.spans) if k not in gone]
+    scope.ClearField("spans")
+    scope.spans.extend(kept)
+
+
+def _described(
+    traces: ProtobufTraces, index: int, scope: trace_pb2.ScopeSpans, span: trace_pb2.Span
+) -> Described:
+    return span.trace_id.hex(), traces.fragment_of(index, scope, span)
 
 
 class _Settle:
@@ -203,7 +222,7 @@ def _count_oddities(spans: list[trace_pb2.Span], warnings: Counter[str]) -> None
 
 def _count_keys(spans: list[trace_pb2.Span], warnings: Counter[str]) -> None:
     for span in spans:
-        attributes = span.attributes
+        attributes = span.attributes[:KEYS_CHECKED]
         keys = {attribute.key for attribute in attributes}
         if len(keys) != len(attributes):
             warnings["attribute_key_duplicate"] += 1

@@ -3,14 +3,13 @@
 Paths and counts only, never a byte of the body: texts of a sender may be broken or secret.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from relay.check.ids import REASON_WORDS
-from relay.records import RejectedSpan
+from relay.check.rejections import Rejections
 
 MOST_BYTES: Final = 1024
-PATHS_A_REASON: Final = 3
 
 LOGS_HINT: Final = ". This looks like a logs body sent to /v1/traces: logs belong to /v1/logs"
 
@@ -36,7 +35,7 @@ WARNING_WORDS: Final = {
 }
 
 
-def describe(kept: int, rejected: Sequence[RejectedSpan], warnings: Mapping[str, int]) -> str:
+def describe(kept: int, rejected: Rejections, warnings: Mapping[str, int]) -> str:
     """All that is to be said; empty when there is nothing. Cut at 1 KiB."""
     parts = []
     if rejected:
@@ -49,16 +48,13 @@ def describe(kept: int, rejected: Sequence[RejectedSpan], warnings: Mapping[str,
     return cut("; ".join(parts))
 
 
-def describe_rejected(rejected: Sequence[RejectedSpan], kept: int = 0) -> str:
+def describe_rejected(rejected: Rejections, kept: int = 0) -> str:
     """`10 spans rejected: trace id all zero in 2 (path, path), …`."""
-    paths: dict[str, list[str]] = {}
-    for span in rejected:
-        paths.setdefault(span.reason, []).append(span.path)
     reasons = []
-    for reason, places in paths.items():
-        shown = ", ".join(places[:PATHS_A_REASON])
-        more = ", …" if len(places) > PATHS_A_REASON else ""
-        reasons.append(f"{REASON_WORDS[reason]} in {len(places)} ({shown}{more})")
+    for reason, number in rejected.counts.items():
+        paths = rejected.paths[reason]
+        more = ", …" if number > len(paths) else ""
+        reasons.append(f"{REASON_WORDS[reason]} in {number} ({', '.join(paths)}{more})")
     total = len(rejected) + kept
     noun = "span" if total == 1 else "spans"
     return cut(f"{total} {noun} rejected: {', '.join(reasons)}", MOST_BYTES - 100)

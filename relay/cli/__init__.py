@@ -18,6 +18,7 @@ COMMANDS = {
     "where": "relay.cli.where:where",
     "replay": "relay.cli.replay:replay",
     "dead-letter": "relay.cli.dead_letter:dead_letter",
+    "buffer": "relay.cli.buffer:buffer",
     "send-test-trace": "relay.cli.send_test_trace:send_test_trace",
 }
 

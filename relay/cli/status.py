@@ -71,6 +71,8 @@ def show(found: dict[str, Any]) -> None:
         console.print(
             f"         {spans:,} spans for {name} gave way for space, undelivered", style="yellow"
         )
+    for aside in buffer["set_aside"]:
+        console.print(set_aside(aside), style="" if aside["may_be_removed"] else "yellow")
     if not found["destinations"]:
         console.print("no destination is configured: spans are kept until there is one")
         return
@@ -93,6 +95,18 @@ def room_line(buffer: dict[str, Any]) -> str:
     seconds = buffer["full_in_seconds"]
     filling = "not filling" if seconds is None else f"full in {about_duration(seconds)}"
     return f"{owed}; {filling}" + ("" if seconds is None else " at this rate")
+
+
+def set_aside(aside: dict[str, Any]) -> str:
+    """A file that could not be used, and what came of it."""
+    if aside["may_be_removed"]:
+        return f"         {aside['words']}; the file is kept, and may be removed"
+    if aside["words"]:
+        return f"         {aside['file']} {aside['words']}"
+    return (
+        f"         {aside['file']} {aside['state']}: {aside['rows']:,} rows"
+        f" ({aside['spans']:,} spans) so far"
+    )
 
 
 def table_of(destinations: list[dict[str, Any]]) -> Table:

@@ -64,7 +64,7 @@ class IngestConfig(Struct, frozen=True, kw_only=True):
 
     listen: tuple[ListenAddress, ...] = (ListenAddress("localhost", 4318),)
     """Addresses to listen on; without tokens, loopback only."""
-    max_body_bytes: int = 8 * MIB
+    max_body_bytes: int = 64 * MIB
     """Largest body, before and after decompression; above it 413."""
     max_in_flight_bytes: int = 128 * MIB
     """Bytes of requests not yet answered, unzipped ones included; above it 503."""

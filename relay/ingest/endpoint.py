@@ -190,18 +190,16 @@ class Ingest:
         elif encoding is None:
             raise _wrong_type()
         self._counters.received_bytes += len(body)
-        return await self._accept(
-            body, encoding, sender_of(scope, headers, is_connection_test=is_test)
-        )
+        answer = self._accept(body, encoding, sender_of(scope, headers, is_connection_test=is_test))
+        del body  # `accept` lets go of it as soon as it can: large ones would be in memory twice
+        return await answer
 
     async def _read(self, receive: Receive, coding: str, arrived: _Arrived) -> bytes:
         """The whole body, unzipped. Raises Refusal 413, 503 or 400, and SenderGone."""
         cap_bytes = self._max_body_bytes
-        pieces: list[bytes] = []
         body_bytes = 0
         inflater = Inflater(coding, cap_bytes) if coding else None
-        has_more = True
-        while has_more:
+        while True:
             message = await receive()
             if message["type"] != "http.request":
                 raise SenderGone
@@ -212,14 +210,24 @@ class Ingest:
                 raise too_long(cap_bytes)
             self._hold(arrived, len(piece))
             if inflater is None:
-                pieces.append(piece)
-            else:
-                inflated_bytes = inflater.inflated_bytes
-                inflater.feed(piece)
-                self._hold(arrived, inflater.inflated_bytes - inflated_bytes)
-        if inflater is not None:
-            return inflater.finish()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                if not has_more:
+                    return piece  # nearly always: a body that came in one piece is not copied
+                inflater = Inflater("", cap_bytes)
+            await self._inflate(inflater, piece, arrived, is_plain=not coding)
+            if not has_more:
+                return inflater.finish()
+
+    async def _inflate(
+        self, inflater: Inflater, piece: bytes, arrived: _Arrived, *, is_plain: bool
+    ) -> None:
+        """Unzip a piece; what comes out counts as in memory, and others have their turn."""
+        known_bytes = inflater.inflated_bytes
+        for _ in inflater.steps(piece):
+            self._hold(arrived, inflater.inflated_bytes - known_bytes)
+            known_bytes = inflater.inflated_bytes
+            await asyncio.sleep(0)
+        if not is_plain:
+            self._hold(arrived, inflater.inflated_bytes - known_bytes)
 
     def _hold(self, arrived: _Arrived, more_bytes: int) -> None:
         """Count `more_bytes` of a request as in memory. Raises Refusal 503 if others fill it.

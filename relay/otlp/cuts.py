@@ -23,20 +23,25 @@ class SizedSpan(NamedTuple):
 
 
 def group_spans(spans: Iterable[SizedSpan], limit_bytes: int) -> list[list[SizedSpan]]:
-    """Groups in order, each within the limit; a single larger span is a group of its own."""
+    """Groups in order, each within the limit; a single larger span is a group of its own.
+
+    What is around the spans is no more than half of a group, save the last: under a resource of a
+    megabyte, groups are larger than the limit. Repeated for each span it would be gigabytes.
+    """
     groups: list[list[SizedSpan]] = []
     size = 0
     before: SizedSpan | None = None
     for span in spans:
         added = span.span_bytes
+        around_bytes = span.scope_bytes + span.resource_bytes
         if before is None or span.resource != before.resource:
-            added += span.scope_bytes + span.resource_bytes
+            added += around_bytes
         elif span.scope != before.scope:
             added += span.scope_bytes
-        if before is None or size + added > limit_bytes:
+        if before is None or size + added > max(limit_bytes, 2 * around_bytes):
             groups.append([])
             size = 0
-            added = span.span_bytes + span.scope_bytes + span.resource_bytes
+            added = span.span_bytes + around_bytes
         groups[-1].append(span)
         size += added
         before = span

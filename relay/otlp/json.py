@@ -5,6 +5,7 @@ for nothing else; whatever it does not know (an unknown key, null, two members i
 number that is out of range, broken text) goes the exact way, which decides and names paths.
 """
 
+from contextlib import suppress
 from typing import Final
 
 from msgspec import UNSET, Raw
@@ -21,6 +22,9 @@ from relay.otlp.json_values import (
 from relay.otlp.messages import ResourceSpans, ScopeSpans, Span
 from relay.otlp.resources import KnownResource, ResourceCache, know_json
 from relay.records import Encoding, Piece
+
+NOT_FAST: Final = (ValueError, RecursionError, Unusual)
+"""What `decode_fast` raises where it cannot vouch for a body."""
 
 _NO_RESOURCE: Final = ResourceSpans().resource  # the default itself: told apart by identity
 
@@ -177,10 +181,10 @@ def all_spans(resource_spans: list[ResourceSpans]) -> list[Span]:
 
 def decode(body: bytes, cache: ResourceCache) -> JsonTraces:
     """Decode a request either way. Raises Refusal (400) that names a position or a path."""
-    try:
+    with suppress(*NOT_FAST):
         return decode_fast(body, cache)
-    except (ValueError, RecursionError, Unusual):
-        return decode_exact(body, cache)
+    # Not while that exception is handled: it would hold all that was decoded so far.
+    return decode_exact(body, cache)
 
 
 def decode_fast(body: bytes, cache: ResourceCache) -> JsonTraces:

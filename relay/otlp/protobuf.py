@@ -171,11 +171,22 @@ def all_spans(message: ExportTraceServiceRequest) -> list[trace_pb2.Span]:
 
 
 def decode(body: bytes, cache: ResourceCache) -> ProtobufTraces:
-    """Decode a request. Raises Refusal (400)."""
+    """Decode a request: `parse`, then `settle`. Raises Refusal (400)."""
+    return settle(parse(body), body, cache)
+
+
+def parse(body: bytes) -> ExportTraceServiceRequest:
+    """The message as it was sent. Raises Refusal (400), and MemoryError as Python does."""
     try:
-        message = ExportTraceServiceRequest.FromString(body)
+        return ExportTraceServiceRequest.FromString(body)
     except DecodeError as error:
+        if "alloc" in str(error):
+            raise MemoryError from None
         raise Refusal(_describe(str(error))) from None
+
+
+def settle(message: ExportTraceServiceRequest, body: bytes, cache: ResourceCache) -> ProtobufTraces:
+    """What is known of a parsed request: its resources, its findings. `body` is its bytes."""
     findings = Findings()
     resources = []
     for entry in message.resource_spans:

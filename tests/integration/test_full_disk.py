@@ -180,6 +180,26 @@ def test_relay_starts_on_a_full_disk_delivers_and_takes_again(tmp_path: Path, ki
 
 
 @needs_root
+def test_pages_of_delivered_spans_are_given_to_a_disk_that_is_full(tmp_path: Path) -> None:
+    settings = NO_LIMIT.replace('"0s"', '"1h"')
+    with mounted(tmp_path / "state", "tmpfs", 128 * MIB) as disk, MockCollector() as upstream:
+        with Relay(tmp_path, config(upstream), settings=settings) as relay:
+            ids = span_ids(150)
+            for span_id in ids:
+                padding = "".join(span_ids(1250))
+                assert post(relay, request_of([span_id], padding=padding))[0] == 200
+            eventually(lambda: set(ids) <= arrived(upstream), what="all of it")
+            eventually(lambda: not relay.destination("mock")["waiting_spans"], what="settled")
+            assert relay.stop() == 0
+            disk.fill()
+
+            relay.start(wait=False)
+            eventually(lambda: is_up(relay), what="the admin listener")
+            eventually(lambda: post(relay, request_of(span_ids(1)))[0] == 200, what="to take one")
+            assert relay.status()["buffer"]["first_row"] > 1
+
+
+@needs_root
 def test_min_free_is_kept_and_named(tmp_path: Path) -> None:
     settings = '[buffer]\nmin_free = "64MiB"\n'
     with mounted(tmp_path / "state", "tmpfs", 256 * MIB) as disk, MockCollector() as upstream:

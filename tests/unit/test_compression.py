@@ -1,6 +1,7 @@
 """Compressed bodies: what comes out, what is refused, and that a bomb stops early."""
 
 import gzip
+import itertools
 import sys
 import time
 import zlib
@@ -215,3 +216,23 @@ def test_unzstd_raises_value_error_for_what_is_no_frame(body: bytes) -> None:
 def test_codings_name_all_that_is_taken() -> None:
     for coding in compression.CODINGS:
         assert inflate(ENCODERS[coding](b"x"), coding, 1) == b"x"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_steps_give_way_after_each_quarter_of_a_mebibyte(coding: str) -> None:
+    plain = bytes(8 * 1024 * 1024)
+    small = {
+        "gzip": zlib.compress(plain, wbits=31),
+        "deflate": zlib.compress(plain),
+        "zstd": zstd.compress(plain),
+    }[coding]
+    inflater = Inflater(coding, len(plain))
+    came = [0]
+    for start in range(0, len(small), 4000):
+        for _ in inflater.steps(small[start : start + 4000]):
+            came.append(inflater.inflated_bytes)  # noqa: PERF401 - each is asked in its turn
+    grown = [after - before for before, after in itertools.pairwise(came)]
+
+    assert inflater.finish() == plain
+    assert len(grown) >= 31
+    assert max(grown) <= 320 * 1024

@@ -6,7 +6,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from relay.buffer import Salvage
 from relay.buffer import writer as writer_module
+from relay.counters import Counters
 from relay.errors import BufferUnavailable
 from relay.records import DeadLetter, Encoding
 from tests.unit.buffer.making import (
@@ -19,6 +21,7 @@ from tests.unit.buffer.making import (
     request,
     take,
     take_all,
+    trace_id,
 )
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +31,13 @@ def change(state_dir: Path, sql: str) -> None:
     connection = apsw.Connection(str(state_dir / "relay.db"))
     connection.execute(sql)
     connection.close()
+
+
+RENAME_ROWS = """
+PRAGMA writable_schema = 1;
+UPDATE sqlite_schema SET name = 'rxws', tbl_name = 'rxws', sql = replace(sql, ' rows ', ' rxws ')
+ WHERE name = 'rows';
+"""
 
 
 async def three_rows(state_dir: Path) -> None:
@@ -171,9 +181,9 @@ async def test_file_found_corrupt_while_reading_is_replaced_and_ids_go_on(
     path = tmp_path / "relay.db"
     content = bytearray(path.read_bytes())
     content[40 * 4096 : 200 * 4096] = b"\xff" * (160 * 4096)
-    path.write_bytes(content)
     async with opened(tmp_path, tail_bytes=0) as buffer:
         backlog = buffer.destination("a")
+        path.write_bytes(content)
         while buffer._writer.generation == 0:
             await backlog.take(max_bytes=1 << 16, max_spans=10_000)
         await buffer.append(request(piece(b"after")))
@@ -190,7 +200,7 @@ async def test_database_that_is_removed_under_us_refuses_until_it_is_back(tmp_pa
         await buffer.append(request(piece()))
         path, hidden = tmp_path / "relay.db", tmp_path / "hidden"
         path.rename(hidden)
-        buffer._writer._next_file_check = 0.0
+        buffer._writer._keeper._next_check = 0.0
         with pytest.raises(BufferUnavailable, match="removed"):
             await buffer.append(request(piece()))
         assert not buffer.statistics().is_writable
@@ -199,6 +209,104 @@ async def test_database_that_is_removed_under_us_refuses_until_it_is_back(tmp_pa
         await buffer.append(request(piece()))
 
         assert buffer.statistics().rows == 2
+
+
+async def test_file_found_corrupt_when_it_is_opened_is_set_aside_before_anybody_waits(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.destination("a").set_paused(True)
+        for seed in range(200):
+            await buffer.append(request(piece(noise(3000, seed))))
+    path = tmp_path / "relay.db"
+    content = bytearray(path.read_bytes())
+    content[2 * 4096 : 200 * 4096] = b"\xff" * (198 * 4096)
+    path.write_bytes(content)
+    async with opened(tmp_path) as buffer:
+        await buffer.append(request(piece(b"after")))
+
+        assert [each.read_bytes() for each in set_aside(tmp_path, "corrupt-*Z")] == [content]
+        assert buffer.last_row > 200
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE rows SET rows_before = 'x', spans_before = x'00', bytes_before = 1.5 WHERE id = 1",
+        "UPDATE rows SET received_ns = 'long ago' WHERE id = 1",
+        "UPDATE rows SET spans_before = 9223372036854775807 WHERE id = 3",
+        "UPDATE totals SET rows = 'x', gone_spans = -1",
+        "UPDATE sqlite_sequence SET seq = 'x'",
+        "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = 'rows'",
+        "UPDATE destinations SET paused = 'no'",
+    ],
+)
+async def test_values_that_cannot_be_leave_the_file_in_use(tmp_path: Path, damage: str) -> None:
+    await three_rows(tmp_path)
+    change(tmp_path, damage)
+    async with opened(tmp_path) as buffer:
+        found = await take_all(buffer.destination("a"))
+        await buffer.append(request(piece(b"new")))
+        await buffer.flush()
+        assert not set_aside(tmp_path, "corrupt-*")
+        assert buffer.last_row == 4
+        assert len(found) + len(await buffer.dead_letters()) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE dead_letters SET stored_bytes = 'x', destination = x'ff'",
+        "UPDATE dead_letters SET set_aside_ns = 'x'",
+        RENAME_ROWS,
+    ],
+)
+async def test_whatever_is_hit_it_starts_and_takes_requests(tmp_path: Path, damage: str) -> None:
+    async with opened(tmp_path) as buffer:
+        buffer.destination("a")
+        await buffer.append(request(piece(b"old"), rejected=(rejected_span(),)))
+    change(tmp_path, damage)
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await Salvage(buffer, Counters()).read_back()
+        await buffer.append(request(piece(b"new")))
+        await eventually(lambda: buffer.statistics().is_writable)
+        await Salvage(buffer, Counters()).read_back()
+
+        assert sorted(await take_all(backlog)) == [b"new", b"old"]
+
+
+async def test_dead_letter_of_a_damaged_row_names_its_traces(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        buffer.destination("a")
+        await buffer.append(request(piece(b"one", traces=(7, 8))))
+    change(tmp_path, "UPDATE rows SET body = x'00'")
+    async with opened(tmp_path) as buffer:
+        assert await buffer.destination("a").take(max_bytes=1000, max_spans=10) is None
+        await buffer.flush()
+        (stored,) = await buffer.dead_letters()
+        places = await buffer.find_trace((8).to_bytes(16, "big"))
+
+        assert stored.letter.trace_ids == trace_id(7) + trace_id(8)
+        assert any(place.dead_letter == stored.letter for place in places)
+        assert not set_aside(tmp_path, "corrupt-*")
+
+
+async def test_rows_that_were_deleted_in_order_are_no_damage(tmp_path: Path) -> None:
+    """A destination that begins at the beginning is owed places whose rows have gone."""
+    async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
+        a = buffer.destination("a")
+        for number in range(1, 8):
+            await buffer.append(request(piece(b"%d" % number)))
+        held = [await take(a, max_spans=1) for _ in range(7)]
+        for taken in held[1:5]:
+            a.settle(taken, status=200, at_ns=NOW_NS)
+        await buffer.flush()
+        await eventually(lambda: buffer.statistics().rows == 3)
+        late = buffer.destination("late", "beginning")
+
+        assert await take_all(late) == [b"1", b"6", b"7"]
+        assert not set_aside(tmp_path, "corrupt-*")
 
 
 async def test_wal_without_its_database_is_set_aside(tmp_path: Path) -> None:

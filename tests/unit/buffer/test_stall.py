@@ -50,7 +50,7 @@ async def test_hanging_write_refuses_those_who_wait_and_those_who_come(
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(append, "under way")
-            await until_stalled(buffer)
+            await until_stalled(buffer, 0.1)  # longer than any housekeeping before it
             tasks.start_soon(append, "behind it")
             await until_stalled(buffer, 0.4)
             assert not refused

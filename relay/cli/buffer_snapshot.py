@@ -1,0 +1,43 @@
+"""`otlp-relay buffer snapshot`: a consistent copy of the buffer while the daemon goes on."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from relay.buffer import snapshot as copying
+from relay.cli.buffer import errors_exit, progress_bar
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.text import about_bytes
+from relay.errors import RelayError
+
+
+@click.command()
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@config_option
+@json_option
+def snapshot(target: Path, config_path: str | None, as_json: bool) -> None:
+    """Copy the buffer to the new file FILE, 0600 and synced, and verify the copy.
+
+    Works with or without a running daemon, which goes on meanwhile: nothing holds up its WAL. The
+    copy holds everything that was there when it began, and what each destination was owed.
+
+    To put it back: stop the daemon, move relay.db, relay.db-wal, relay.db-shm and last-row out of
+    the state directory, copy FILE there as relay.db, and start. What was owed when the copy was
+    made is delivered again, also what has been delivered since.
+    """
+    config = load_or_exit(config_path)
+    with errors_exit(), progress_bar("rows") as progress:
+        try:
+            found = copying.snapshot(config.state_dir, target.absolute(), progress)
+        except OSError as error:
+            raise RelayError(f"{target} cannot be written: {error.strerror or error}") from None
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    click.echo(
+        f"{target}: {found.rows:,} rows, {found.spans:,} spans, {about_bytes(found.size_bytes)}"
+    )
+    for row in found.damaged_rows:
+        click.echo(f"otlp-relay: row {row} is damaged, in the buffer and in the copy", err=True)

@@ -1,0 +1,19 @@
+"""Bodies that are too much for the event loop go in; what is to be kept of them comes out.
+
+A body of many megabytes, or one that unzips to a million empty messages, takes seconds and
+gigabytes to decode. A thread would not help, since the decoders hold the interpreter's lock. So
+one warm process does it, with a limit on its memory and its time, and nothing else: it listens
+nowhere, holds no lock and no secret, sees no file of the buffer, and ends when its socket closes.
+
+::
+
+    event loop           thread                 helper process
+    Helper.prepare ────▶ one job at a time ───▶ prepare(): check → enrich → cut
+        ▲                HelperProcess          RLIMIT_AS, an alarm, niced
+        └──── future ◀── pieces … done ◀─────── or dead: 413, and a new one is spawned
+
+- `helper`: the face towards the loop; queue, patience, a second try, statistics
+- `process`: the process as its parent has it: spawned, asked, ended
+- `wire`: messages between the two
+- `child`: what runs in the process (`__main__` starts it)
+"""
