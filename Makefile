@@ -1,11 +1,13 @@
 # The commands of this project. CI calls the same ones (.ci/run).
 PYTHON ?= python3
+# The Python of the host that the service runs with; one below a home directory it could not see.
+HOST_PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml scripts/requirements.lock 2>/dev/null | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak check fix test-e2e bench lock clean
+.PHONY: help setup run test soak check fix test-e2e test-systemd bench install uninstall deb lock clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,7 +23,7 @@ run: $(STAMP)  ## relay, mock collector, one test trace, until Ctrl-C (CONFIG=FI
 	@CONFIG="$(CONFIG)" exec $(BIN)/python scripts/run.py
 
 test: $(STAMP)  ## all tests that need no container
-	$(BIN)/python -m pytest tests -m "not e2e" $(ARGS)
+	$(BIN)/python -m pytest tests -m "not e2e and not systemd" $(ARGS)
 
 soak: $(STAMP)  ## trials of "nothing is lost" for SECONDS=1800; needs root for a small ext4
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),1800) $(ARGS)
@@ -34,6 +36,18 @@ test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and expor
 	@$(BIN)/python -m tests.e2e.phoenix
 	@$(BIN)/python scripts/wheel.py
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+test-systemd: $(STAMP)  ## the package as a service on a real systemd; needs root on Debian
+	@scripts/test-systemd $(BIN)/python $(ARGS)
+
+install: $(STAMP)  ## as a service of this host, in /opt/otlp-relay (root; HOST_PYTHON=/usr/bin/python3)
+	@scripts/install install "$(HOST_PYTHON)"
+
+uninstall:  ## take that off again; configuration and state are kept
+	@scripts/install uninstall
+
+deb: $(STAMP)  ## dist/otlp-relay_VERSION_ARCH.deb, for `apt install ./…deb`
+	@$(BIN)/python scripts/deb.py --python "$(HOST_PYTHON)"
 
 check: $(STAMP)  ## lint, format and types; changes nothing
 	$(BIN)/ruff check .
@@ -50,5 +64,5 @@ bench: $(STAMP)  ## spans a second and CPU a span, beside a null server in the s
 lock:  ## renew scripts/requirements.lock (needs uv)
 	scripts/lock --upgrade
 
-clean:  ## remove .venv, caches and the state of `make run`
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .otlp-relay
+clean:  ## remove .venv, dist, caches and the state of `make run`
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .otlp-relay
