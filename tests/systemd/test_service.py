@@ -335,6 +335,8 @@ def test_a_large_body_is_taken_in_the_sandbox(service: Service, upstream: MockCo
 
     wait_for_all(set(ids), upstream)
     assert arrived(upstream) == set(ids)
+    helper = service.status()["helper"]  # a process of its own, with a limit on its memory
+    assert (helper["jobs"], helper["failures"]) == (1, {})
 
 
 def test_a_command_of_root_tells_the_daemon_and_leaves_it_its_files(
