@@ -28,7 +28,7 @@ from tests.relay_process import Relay, eventually
 MIB = 1024 * 1024
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 # On a quiet machine the longest is below 0.1 s; these are for one that has other things to do.
-# What they guard against are seconds: without the helper a large body holds the loop for three,
+# What they guard against are seconds: without the helper a large body holds the loop for two,
 # a bomb for eleven.
 SLOWEST_MOST_SECONDS = 0.25  # 98 of 100
 SLOWEST_SECONDS = 1.0
