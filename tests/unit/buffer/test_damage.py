@@ -1,6 +1,7 @@
 """Bytes that are not those that were written: rows, ranges, pages, files that are not ours."""
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -185,7 +186,8 @@ async def test_file_found_corrupt_while_reading_is_replaced_and_ids_go_on(
         backlog = buffer.destination("a")
         path.write_bytes(content)
         while buffer._writer.generation == 0:
-            await backlog.take(max_bytes=1 << 16, max_spans=10_000)
+            with suppress(BufferUnavailable):  # between the old file and the new one
+                await backlog.take(max_bytes=1 << 16, max_spans=10_000)
         await buffer.append(request(piece(b"after")))
         taken = await take(backlog)
 
@@ -288,7 +290,7 @@ async def test_dead_letter_of_a_damaged_row_names_its_traces(tmp_path: Path) -> 
         places = await buffer.find_trace((8).to_bytes(16, "big"))
 
         assert stored.letter.trace_ids == trace_id(7) + trace_id(8)
-        assert any(place.dead_letter == stored.letter for place in places)
+        assert any(place.dead_letter and place.dead_letter.row == 1 for place in places)
         assert not set_aside(tmp_path, "corrupt-*")
 
 
