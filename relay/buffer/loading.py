@@ -22,9 +22,14 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _NEWEST_LOOKS = 64
 
 
-def number(value: object, default: int = 0) -> int:
-    """`value` if it can be a row or a sum."""
-    return value if isinstance(value, int) and 0 <= value < MAX_ROW else default
+def number(value: object, default: int = 0, *, below: int = 1 << 63) -> int:
+    """`value` if it is a number that can stand there, else `default`."""
+    return value if isinstance(value, int) and 0 <= value < below else default
+
+
+def _id(value: object, default: int = 0) -> int:
+    """`value` if it can be a row's id or a sum over rows."""
+    return number(value, default, below=MAX_ROW)
 
 
 def nanoseconds(value: object) -> int:
@@ -35,13 +40,13 @@ def nanoseconds(value: object) -> int:
 def kept_totals(connection: apsw.Connection) -> tuple[Totals, Totals]:
     """Table `totals`: over all rows ever written, and of those that have gone."""
     found = fetch(connection, "SELECT * FROM totals")
-    numbers = [number(each) for each in found[0][1:]] if found else [0] * 6
+    numbers = [_id(each) for each in found[0][1:]] if found else [0] * 6
     return Totals(*numbers[:3]), Totals(*numbers[3:])
 
 
 def newest(connection: apsw.Connection, kept: Totals) -> tuple[int, Totals]:
     """The newest row (0: there is none) and the sums up to it, by the newest row that is whole."""
-    last = number(fetch_value(connection, "SELECT max(id) FROM rows"))
+    last = _id(fetch_value(connection, "SELECT max(id) FROM rows"))
     before = last + 1
     for _ in range(_NEWEST_LOOKS):
         found = fetch(
@@ -73,7 +78,7 @@ def destinations(connection: apsw.Connection) -> list[tuple[str, bool, Ranges]]:
             # Sent twice is better than not at all.
             log.exception("owed_ranges_damaged", destination=name)
             first: Any = fetch_value(connection, "SELECT min(id) FROM rows")
-            ranges = owed.open_from(number(first, 1) or 1)
+            ranges = owed.open_from(_id(first, 1) or 1)
         found.append((name, paused == 1, ranges))
     return found
 
@@ -91,4 +96,4 @@ def last_row(connection: apsw.Connection, owed_ranges: Iterable[Ranges]) -> int:
         for place in (item.start, item.end)
         if place is not None
     ]
-    return max(number(hint) for hint in hints)
+    return max(_id(hint) for hint in hints)

@@ -99,12 +99,12 @@ class PageFiles:
         return content.ljust(PAGE_BYTES, b"\0")
 
     def versions(self, page: int) -> list[Leaf]:
-        """Every version of a page, that of SQLite first, then from the newest to the oldest."""
+        """Every version of a page: the last that was committed, then from newest to oldest."""
         frames = [at for at, frame in enumerate(self.frames) if frame.page == page]
         found = [Leaf(page, at) for at in reversed(frames)]
         if page <= self.page_count:
             found.append(Leaf(page, -1))
-        first = Leaf(page, self.live.get(page, -1))
+        first = Leaf(page, self.committed.get(page, -1))
         if first in found:
             found.remove(first)
             found.insert(0, first)

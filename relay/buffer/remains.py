@@ -16,6 +16,8 @@ from relay.buffer.pages import Leaf, PageFiles, Value
 _ROOT_PAGES = 64  # tables and indexes have their roots among these, since they were made first
 _MOST_PAGES = 4096  # below them, however a damaged page points
 _MOST_DEPTH = 8
+# Tallies that say something without the rows of their file.
+_COUNTS = ("evicted:", "dead_letters_dropped:")
 # Ids count from 1, or from microseconds since the epoch: above this lies only damage.
 MAX_ROW = 1 << 53
 
@@ -101,8 +103,9 @@ def _take(found: Remains, hints: list[int], values: list[Value], *, is_newest: b
                 found.salvages[name] = (last_row, done == 1, state)
         case ["rows", int(sequence)]:
             hints.append(sequence)
-        case [str(name), int(value)] if ":" in name and is_newest and 0 <= value < MAX_ROW:
-            found.tallies.setdefault(name, value)
+        case [str(name), int(value)] if name.startswith(_COUNTS) and is_newest:
+            if 0 <= value < MAX_ROW:
+                found.tallies.setdefault(name, value)
         case _:
             pass
 
