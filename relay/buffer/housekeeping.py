@@ -9,7 +9,7 @@ from relay.buffer.ages import Ages
 from relay.buffer.eviction import Eviction
 from relay.buffer.history import History
 from relay.buffer.holds import Holds
-from relay.buffer.loading import nanoseconds, number
+from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile
 from relay.buffer.messages import Events, Published
 from relay.buffer.moves import PendingMoves
@@ -111,7 +111,7 @@ class Housekeeping:
         """First row kept and its received time; zeros when nothing is kept."""
         if not self._oldest_is_known:
             found = fetch(file.connection, "SELECT id, received_ns FROM rows ORDER BY id LIMIT 1")
-            self._oldest = (number(found[0][0]), nanoseconds(found[0][1])) if found else (0, 0)
+            self._oldest = (number(found[0][0]), number(found[0][1])) if found else (0, 0)
             self._oldest_is_known = bool(found)
         return self._oldest
 

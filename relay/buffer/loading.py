@@ -32,11 +32,6 @@ def _id(value: object, default: int = 0) -> int:
     return number(value, default, below=MAX_ROW)
 
 
-def nanoseconds(value: object) -> int:
-    """`value` if it can be a time."""
-    return value if isinstance(value, int) and 0 <= value < 1 << 63 else 0
-
-
 def kept_totals(connection: apsw.Connection) -> tuple[Totals, Totals]:
     """Table `totals`: over all rows ever written, and of those that have gone."""
     found = fetch(connection, "SELECT * FROM totals")

@@ -160,7 +160,7 @@ class LogFile:
                 (item.start.row, item.end.row + 1 if item.end else self.last_row + 1),
             )
             if found is not None:
-                return loading.nanoseconds(found)
+                return loading.number(found)
         return 0
 
     def work(self, run: Callable[["LogFile"], Result]) -> Result:

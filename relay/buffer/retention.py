@@ -16,7 +16,7 @@ import apsw
 from relay.buffer import owed
 from relay.buffer.ages import Ages
 from relay.buffer.history import forget_deliveries, let_go
-from relay.buffer.loading import nanoseconds, number
+from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile
 from relay.buffer.owed import Ranges
 from relay.buffer.schema import PAGE_BYTES, fetch
@@ -157,8 +157,7 @@ def _walk(
             (start, end, at_once),
         )
         for values in rows:
-            # What was hit need not be a number.
-            found = (*map(nanoseconds, values[:3]), *map(number, values[3:]))
+            found = tuple(map(number, values))  # what was hit need not be one
             while gaps[gap][1] <= found[0]:
                 gap += 1
             if found[0] >= gaps[gap][0]:
