@@ -1,7 +1,9 @@
 """A disk in, a worse disk out: an apsw VFS that forgets, tears, reorders, and fails when told to.
 
-What is written stays in this process's memory until xSync of that file; only then it goes to the
-file. So after kill -9 the real files are what a power loss would have left. Beyond that:
+The files are as every process sees them; what the *disk* has of each is a file of its own under
+`.disk`, by inode, and gets what is written only with xSync of that file. `lose_power` makes the
+files what the disk has: to be called where a power loss is meant, such as after kill -9. Beyond
+that:
 
 - `survival`: that share of the writes reaches the disk at once, though nobody synced it, half of
   them in part (whole sectors of 512 bytes from the front or from the back): a random subset of
@@ -12,7 +14,7 @@ file. So after kill -9 the real files are what a power loss would have left. Bey
 
 It stands on SQLite's own unix VFS, so locks, the shared memory of the WAL and more than one
 connection work as in production. What it cannot forget: that a file was created, renamed or
-removed.
+removed, and what is written beside SQLite.
 """
 
 import random
@@ -26,6 +28,7 @@ from typing import Any
 import apsw
 
 NAME = "faulty"
+DISK = ".disk"
 SECTOR_BYTES = 512
 ERRORS: dict[str, type[Exception]] = {"ioerr": apsw.IOError, "full": apsw.FullError}
 
@@ -49,29 +52,50 @@ class Fault:
 
 
 class _Image:
-    """A file as the process sees it, and which of its places the disk has not got yet."""
+    """What the disk has of a file, and which of the file's places it has not got yet."""
 
-    def __init__(self, content: bytes) -> None:
-        self.content = bytearray(content)
+    def __init__(self, path: Path) -> None:
+        folder = path.parent / DISK
+        folder.mkdir(exist_ok=True)
+        self._path = folder / str(path.stat().st_ino)
+        if not self._path.exists():
+            shutil.copyfile(path, self._path)
         self.dirty: list[tuple[int, int]] = []  # offset and end
         self.is_cut = False
 
+    def is_of_another(self, path: Path) -> bool:
+        """Whether the inode is used again, by a file that was made since."""
+        return not (path.stat().st_size or self.is_cut or self.dirty) and bool(
+            self._path.stat().st_size
+        )
+
     def write(self, data: bytes, offset: int) -> None:
-        if len(self.content) < offset:
-            self.content.extend(bytes(offset - len(self.content)))
-        self.content[offset : offset + len(data)] = data
-        self.dirty.append((offset, offset + len(data)))
+        """That much reaches the disk."""
+        with self._path.open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
 
     def cut(self, size: int) -> None:
-        if size < len(self.content):
-            del self.content[size:]
-        else:
-            self.content.extend(bytes(size - len(self.content)))
-        self.is_cut = True
+        """The disk learns how long the file is."""
+        with self._path.open("r+b") as file:
+            file.truncate(size)
 
     def forget(self) -> None:
         """What the disk has not got is taken for written."""
         self.dirty, self.is_cut = [], False
+
+    def remove(self) -> None:
+        """The file is gone."""
+        self._path.unlink(missing_ok=True)
+
+
+def lose_power(directory: Path) -> None:
+    """Make the files of `directory` what the disk has of them; whoever used them must be gone."""
+    for path in directory.iterdir() if directory.exists() else ():
+        on_disk = directory / DISK / str(path.stat().st_ino)
+        if path.is_file() and on_disk.exists():
+            path.write_bytes(on_disk.read_bytes())  # the same inode
+    shutil.rmtree(directory / DISK, ignore_errors=True)  # made anew from what is there now
 
 
 class FaultyVFS(apsw.VFS):
@@ -102,16 +126,19 @@ class FaultyVFS(apsw.VFS):
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         with self.lock:
             if Path(filename).exists():
-                self.images.pop(_identity(filename), None)
+                image = self.images.pop(_identity(filename), None)
+                if image is not None:
+                    image.remove()
             super().xDelete(filename, syncdir)
 
     def copy_disk(self, source: Path, target: Path) -> None:
         """What is on the disk at this moment, as power loss would leave it, to another folder."""
         target.mkdir()
         with self.lock:
-            for name in ("relay.db", "relay.db-wal", "relay.db-journal"):
-                if (source / name).exists():
-                    shutil.copy(source / name, target / name)
+            for path in source.iterdir():
+                if path.is_file() and not path.name.endswith("-shm"):
+                    on_disk = source / DISK / str(path.stat().st_ino)
+                    shutil.copyfile(on_disk if on_disk.exists() else path, target / path.name)
 
     def meet(self, kind: str) -> Fault | None:
         """Count one more `kind`; the fault that hits it. Call it with the lock held."""
@@ -143,33 +170,28 @@ class _FaultyFile(apsw.VFSFile):
             super().__init__("", name, flags)
             # The page cache outlives a handle: an image stays until the file goes.
             image = vfs.images.get(_identity(path))
+            if image is not None and image.is_of_another(Path(path)):
+                image.remove()
+                image = None
             if image is None:
-                size = super().xFileSize()
-                image = _Image(super().xRead(size, 0) if size else b"")
-                vfs.images[_identity(path)] = image
+                image = vfs.images[_identity(path)] = _Image(Path(path))
             self._image = image
-
-    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
-        with self._vfs.lock:
-            return bytes(self._image.content[offset : offset + amount])
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         with self._vfs.lock:
             fault = self._vfs.meet("write")
             if fault is not None:
                 raise ERRORS[fault.error](f"write {self._vfs.counts['write']} fails as asked")
-            self._image.write(data, offset)
+            super().xWrite(data, offset)
+            self._image.dirty.append((offset, offset + len(data)))
             first, end = self._vfs.surviving(len(data))
             if first < end:
-                super().xWrite(bytes(data[first:end]), offset + first)
+                self._image.write(bytes(data[first:end]), offset + first)
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802
         with self._vfs.lock:
-            self._image.cut(newsize)
-
-    def xFileSize(self) -> int:  # noqa: N802
-        with self._vfs.lock:
-            return len(self._image.content)
+            super().xTruncate(newsize)
+            self._image.is_cut = True
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         with self._vfs.lock:
@@ -180,12 +202,12 @@ class _FaultyFile(apsw.VFSFile):
                     image.forget()
                 raise ERRORS[fault.error](f"sync {self._vfs.counts['sync']} fails as asked")
             # As the file is now: what survived before its sync may be newer than what waits.
+            size = super().xFileSize()
             for first, end in image.dirty:
-                data = bytes(image.content[first:end])
-                if data:
-                    super().xWrite(data, first)
+                if first < size:
+                    image.write(super().xRead(min(end, size) - first, first), first)
             if image.is_cut:
-                super().xTruncate(len(image.content))
+                image.cut(size)
             image.forget()
 
 

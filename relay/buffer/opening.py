@@ -15,6 +15,7 @@ import apsw
 import structlog
 
 from relay.buffer import owed, schema
+from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile, Persisted
 from relay.buffer.losses import named
 from relay.buffer.mark import Standing
@@ -22,7 +23,7 @@ from relay.buffer.owed import Ranges
 from relay.buffer.pages import PageFiles, frames_of_generation
 from relay.buffer.place import Place, time_label
 from relay.buffer.remains import Remains, read_remains
-from relay.buffer.schema import fetch
+from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
 from relay.buffer.taken_back import State, decode_state, encode_state
 from relay.buffer.values import DAMAGED_REASON, Loaded, Totals
@@ -177,7 +178,8 @@ def _open_once(
 ) -> tuple[LogFile, Loaded]:
     floor = max(left.above_row + 1, _floor_of_earlier_files(place))
     is_new = not (place.database.exists() and place.database.stat().st_size)
-    torn = _torn_wal(place, vfs)
+    # Not in a running process: there the tail is a commit that was refused, whose sync had failed.
+    torn = _torn_wal(place, vfs, left.mark) if is_first else None
     connection = schema.open_writer(place.database, settings, floor=floor, vfs=vfs)
     try:
         file = LogFile(connection, settings)
@@ -216,11 +218,12 @@ def _floor_of_earlier_files(place: Place) -> int:
     return time.time_ns() // 1000 if has_earlier else 1
 
 
-def _torn_wal(place: Place, vfs: str | None) -> Path | None:
+def _torn_wal(place: Place, vfs: str | None, mark: Standing | None) -> Path | None:
     """A copy of a WAL of which SQLite takes less than was committed, made before it is cut.
 
     SQLite takes a WAL up to the first frame whose checksum is wrong, says nothing, and writes over
-    the rest.
+    the rest. After a power loss that is as it should be: the rest was never synced, nor
+    acknowledged. So it counts as damage only where rows are missing that `mark` knows of.
     """
     if not place.wal_bytes():
         return None
@@ -229,10 +232,10 @@ def _torn_wal(place: Place, vfs: str | None) -> Path | None:
     try:
         version = connection.pragma("user_version")
         found, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        if found >= expected or (version and not _is_behind(connection, mark)):
+            return None
     finally:
         connection.close()
-    if found >= expected:
-        return None
     if not found or not version:
         # The database alone is as old as the last checkpoint: both go aside together.
         raise apsw.CorruptError("the WAL cannot be used")
@@ -241,6 +244,12 @@ def _torn_wal(place: Place, vfs: str | None) -> Path | None:
         place.copy_private(source, wal_of(aside))
     log.error("buffer_wal_damaged", file=wal_of(aside).name, taken=found, frames=expected)
     return aside
+
+
+def _is_behind(connection: apsw.Connection, mark: Standing | None) -> bool:
+    """Whether the file lacks rows that there were, as far as can be told."""
+    last = fetch_value(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
+    return mark is None or number(last) < mark.row
 
 
 def _heed_mark(file: LogFile, mark: Standing, *, is_new: bool) -> tuple[OwedRange, Totals] | None:

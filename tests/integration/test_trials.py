@@ -74,5 +74,10 @@ def test_full_disk_refuses_drains_and_takes_spans_again_by_itself() -> None:
 
 
 @pytest.mark.usefixtures("small_disk")
+def test_full_disk_that_the_relay_fills_alone_drains_and_takes_spans_again() -> None:
+    assert_good(space.full_disk(seed=4318, is_alone=True))
+
+
+@pytest.mark.usefixtures("small_disk")
 def test_disk_that_turns_read_only_refuses_and_keeps_what_was_kept() -> None:
     assert_good(space.read_only(seed=4318))

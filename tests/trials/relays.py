@@ -24,11 +24,11 @@ NAMES = ("left", "right")
 
 # The relay on a bad disk. Its arguments come by the environment, since each life has its own.
 ON_FAULTY_DISK = """
-import functools, os
+import os
 from relay import daemon
 from relay.buffer import schema
 from relay.cli import main
-from tests.faulty_vfs import NAME, Fault, FaultyVFS
+from tests.faulty_vfs import NAME, Fault, FaultyVFS, lose_power
 
 faults = []
 if os.environ.get("TRIAL_FAULT"):
@@ -37,7 +37,15 @@ if os.environ.get("TRIAL_FAULT"):
 disk = FaultyVFS(
     seed=int(os.environ["TRIAL_SEED"]), survival=float(os.environ["TRIAL_SURVIVAL"]), faults=faults
 )
-daemon.Buffer = functools.partial(daemon.Buffer, vfs=NAME)
+Buffer = daemon.Buffer
+
+
+def on_bad_disk(state_dir, *arguments):
+    lose_power(state_dir)  # the life before ended with one
+    return Buffer(state_dir, *arguments, vfs=NAME)
+
+
+daemon.Buffer = on_bad_disk
 if os.environ.get("TRIAL_SYNC") == "off":
     schema.SYNCHRONOUS["full"] = 0
 main()

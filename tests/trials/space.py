@@ -19,11 +19,12 @@ from tests.relay_process import eventually
 from tests.trials.relays import Trial
 from tests.trials.rows import Row
 
-SIZE_MIB = 40
-ROOM_MIB = 14
+SIZE_MIB = 80
+ROOM_MIB = 20
 PADDING = 100_000
 RECOVERY_SECONDS = 30.0
-SETTINGS = '[buffer]\nmin_free = "0B"\nmax_size = "1GiB"\nkeep_delivered = "0s"'
+# A reserve of 16 MiB; the disk is full before the buffer is.
+SETTINGS = '[buffer]\nmin_free = "0B"\nmax_size = "64MiB"\nkeep_delivered = "0s"'
 
 
 class SmallDisk:

@@ -430,3 +430,41 @@ async def test_file_found_corrupt_when_it_is_opened_again_is_replaced(
 
     assert bodies == [b"after"]
     assert backlog.is_paused
+
+
+async def test_torn_end_of_the_wal_that_nobody_was_promised_is_no_damage(tmp_path: Path) -> None:
+    """As after a power loss: the last commit was on its way, and only parts of it are there."""
+    running, left = tmp_path / "running", tmp_path / "left"
+    async with opened(running) as buffer:
+        buffer.destination("a")
+        await buffer.append(request(piece(b"promised")))
+        promised = (running / "last-row").read_bytes()
+        await buffer.append(request(piece(b"on its way")))
+        leave_behind(running, left, promised)
+    async with opened(left) as buffer:
+        assert await take_all(buffer.destination("a")) == [b"promised"]
+        assert buffer.statistics().dead_letters == {}
+        assert not set_aside(left, "*")
+
+
+async def test_hit_in_the_wal_where_something_was_promised_is_damage(tmp_path: Path) -> None:
+    running, left = tmp_path / "running", tmp_path / "left"
+    async with opened(running) as buffer:
+        buffer.destination("a")
+        await buffer.append(request(piece(b"promised")))
+        await buffer.append(request(piece(b"this, too")))
+        leave_behind(running, left, (running / "last-row").read_bytes())
+    async with opened(left) as buffer:
+        await Salvage(buffer, Counters()).read_back()
+        assert sorted(await take_all(buffer.destination("a"))) == [b"promised", b"this, too"]
+        assert set_aside(left, "*")
+
+
+def leave_behind(running: Path, left: Path, last_row: bytes) -> None:
+    """The files as they are, but for a byte in the last frame of the WAL."""
+    left.mkdir()
+    wal = bytearray((running / "relay.db-wal").read_bytes())
+    wal[-1] ^= 0xFF
+    (left / "relay.db-wal").write_bytes(wal)
+    (left / "relay.db").write_bytes((running / "relay.db").read_bytes())
+    (left / "last-row").write_bytes(last_row)
