@@ -24,6 +24,7 @@ from relay.buffer.scan import Scan, Wanted
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
 from relay.buffer.values import DamagedRow
 from relay.errors import BufferUnavailable
+from relay.owners import hint_for
 from relay.records import OwedRange, Position, StoredRow
 
 _CHUNK_ROWS = 16
@@ -112,17 +113,23 @@ class Kept:
                     yield row, read_row(row)
 
 
+class NothingKept(BufferUnavailable):
+    """No relay has kept anything in this state directory."""
+
+    code = "nothing_kept"
+
+
 @contextmanager
-def kept(state_dir: Path) -> Iterator[Kept]:
+def kept(state_dir: Path, *, is_of_this_version: bool = False) -> Iterator[Kept]:
     """The buffer in `state_dir`, open to be read.
 
-    Raises BufferUnavailable with what to do when there is none, it is not readable for this user,
-    or it is no database at all.
+    Raises NothingKept when there is none, BufferUnavailable with what to do when it is not readable
+    for this user, is no database at all or, with `is_of_this_version`, has another schema.
     """
     path = state_dir / "relay.db"
     try:
         if not path.exists():
-            raise BufferUnavailable(
+            raise NothingKept(
                 f"nothing is kept in {state_dir}: there is no relay.db",
                 hint="name the daemon's configuration with --config",
             )
@@ -135,6 +142,8 @@ def kept(state_dir: Path) -> Iterator[Kept]:
     except (*DISK_ERRORS, *CORRUPT_ERRORS) as error:
         raise BufferUnavailable(f"{path} cannot be opened: {error}") from error
     try:
+        if is_of_this_version:
+            _refuse_other_version(path, connection)
         yield Kept(path, connection, running)
     except CORRUPT_ERRORS as error:
         raise BufferUnavailable(
@@ -150,12 +159,18 @@ def kept(state_dir: Path) -> Iterator[Kept]:
         connection.close(force=True)
 
 
+def _refuse_other_version(path: Path, connection: apsw.Connection) -> None:
+    ours, version = schema.APPLICATION_ID, connection.pragma("user_version")
+    if connection.pragma("application_id") != ours or version != schema.SCHEMA_VERSION:
+        raise BufferUnavailable(
+            f"{path} is not of this version (schema {version}, not {schema.SCHEMA_VERSION})",
+            hint="start the relay: it takes the file up, then ask again",
+        )
+
+
 def unreadable(path: Path) -> BufferUnavailable:
     """What is said where the file belongs to another user."""
-    return BufferUnavailable(
-        f"{path} is not readable for you",
-        hint="run this as the daemon's user, e.g. `sudo -u otlp-relay otlp-relay buffer check`",
-    )
+    return BufferUnavailable(f"{path} is not readable for you", hint=hint_for(path))
 
 
 def is_held(state_dir: Path) -> bool:

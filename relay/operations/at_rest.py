@@ -12,9 +12,9 @@ import apsw
 
 from relay.admin import trace
 from relay.buffer import findings, owed, schema, traces
+from relay.buffer.offline import kept
 from relay.buffer.traces import Standing
 from relay.config import Config
-from relay.errors import RelayError
 from relay.operations.traces import destinations, read_all
 from relay.records import DestinationStatus
 from relay.views import TracePlace
@@ -22,48 +22,13 @@ from relay.views import TracePlace
 NOT_RUNNING: Final = "the relay does not run"
 
 
-class NothingKept(RelayError):
-    """No relay has kept anything in this state directory."""
-
-    code = "nothing_kept"
-
-
-class NotReadable(RelayError):
-    """The buffer's file cannot be read now."""
-
-    code = "buffer_not_readable"
-
-
 def find_at_rest(config: Config, text: str) -> tuple[bool, dict[str, Any]]:
     """Whether anything is known of the trace, and the document of `/api/traces/ID`.
 
-    Raises NothingKept where there is no buffer, NotReadable when its file cannot be read.
+    Raises NothingKept where there is no buffer, BufferUnavailable when its file cannot be read.
     """
-    path = config.state_dir / "relay.db"
-    try:
-        if not path.exists():
-            raise NothingKept
-        connection = schema.open_reader(path, vfs=None)
-    except (apsw.Error, OSError) as error:
-        raise _not_readable(path, error) from error
-    try:
-        if connection.pragma("user_version") != schema.SCHEMA_VERSION:
-            raise NotReadable(
-                f"{path} was written by another version",
-                hint="start the relay: it takes the file up, then ask again",
-            )
-        return anyio.run(_find, connection, config, text)
-    except apsw.Error as error:
-        raise _not_readable(path, error) from error
-    finally:
-        connection.close(force=True)
-
-
-def _not_readable(path: object, error: Exception) -> NotReadable:
-    return NotReadable(
-        f"{path} cannot be read: {error}",
-        hint="run this as the relay's user, e.g. `sudo -u otlp-relay otlp-relay where …`",
-    )
+    with kept(config.state_dir, is_of_this_version=True) as found:
+        return anyio.run(_find, found.connection, config, text)
 
 
 async def _find(
