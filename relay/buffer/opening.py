@@ -26,6 +26,7 @@ from relay.buffer.remains import Remains, read_remains
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
 from relay.buffer.taken_back import State, decode_state, encode_state
+from relay.buffer.trouble import remember_number
 from relay.buffer.values import DAMAGED_REASON, Loaded, Totals
 from relay.records import DeadLetter, Encoding, OwedRange, Position
 
@@ -199,7 +200,8 @@ def _open_once(
             _owe_torn(file, torn, left, last_row)
         _restore(file, place, left)
         loaded = file.loaded()
-    except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError):
+    except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
+        remember_number(error, connection)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close(force=True)
         raise

@@ -4,6 +4,7 @@ import errno
 
 import apsw
 
+_NUMBER = "system_errno"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _ADVICE = {
     errno.ENOSPC: "the file system is full: make room on it",
@@ -27,9 +28,16 @@ def number_of(error: BaseException, connection: apsw.Connection | None = None) -
     if isinstance(error, apsw.ReadOnlyError):
         return errno.EROFS
     if isinstance(error, apsw.IOError):
-        found = connection.system_errno if connection is not None else 0
+        found: int = getattr(error, _NUMBER, 0)
+        if connection is not None:
+            found = connection.system_errno
         return found if found in _ADVICE else errno.EIO
     return 0
+
+
+def remember_number(error: BaseException, connection: apsw.Connection) -> None:
+    """Let `error` tell its errno when `connection`, where it was met, is closed."""
+    setattr(error, _NUMBER, connection.system_errno)
 
 
 def is_no_space(error: BaseException, connection: apsw.Connection | None = None) -> bool:

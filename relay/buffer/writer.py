@@ -323,12 +323,16 @@ class Writer:
         self._house.note_commit(group.need_bytes if group is not None else 0, has_moves=bool(moves))
         self._publish(file)
 
-    def _commit_moves(self, answers: list[Answer]) -> None:
+    def _commit_moves(self, answers: list[Answer], *, is_again: bool = False) -> None:
+        had_reserve = bool(self._house.space.reserve.bytes)
         try:
             with self._busy():
                 self._transact(None)
         except BufferUnavailable as error:
-            self._events.refused(answers, error)
+            if had_reserve and not self._house.space.reserve.bytes and not is_again:
+                self._commit_moves(answers, is_again=True)  # there is room for it now
+            else:
+                self._events.refused(answers, error)
             return
         except Exception:  # a dead letter that cannot be stored must not hold up the ranges
             log.exception("moves_not_storable")
