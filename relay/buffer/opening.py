@@ -184,6 +184,7 @@ def _open_once(
     connection = schema.open_writer(place.database, settings, floor=floor, vfs=vfs)
     try:
         file = LogFile(connection, settings)
+        place.fill_shared_memory()
         with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
             file.write_back()
         last_row = file.last_row
