@@ -21,6 +21,9 @@ KEY_BYTES = 24  # trace id and span id, as the collector packs them
 # what arrived so long before a crash may come again after it.
 IN_FLIGHT_SECONDS = 1.0
 
+# A request that was out at a crash may lie in the collector's socket, and be read a moment later.
+LAG_SECONDS = 0.3
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -79,7 +82,7 @@ class Recorder:
         for arrival in arrivals:
             fate.arrived += arrival.ids
             if not arrival.is_answered or any(
-                since <= arrival.at <= until for since, until in crashes
+                since <= arrival.at <= until + LAG_SECONDS for since, until in crashes
             ):
                 fate.bound += len(arrival.ids)
             for each in arrival.ids:
@@ -87,7 +90,10 @@ class Recorder:
                 is_explained = (
                     before is arrival
                     or not before.is_answered
-                    or any(since <= before.at <= until <= arrival.at for since, until in crashes)
+                    or any(
+                        since <= before.at <= until + LAG_SECONDS and until <= arrival.at
+                        for since, until in crashes
+                    )
                 )
                 if not is_explained:
                     problems.append(
