@@ -20,14 +20,20 @@ each is owed, as ranges; `deliveries`, when what was settled with which status (
 The body of a row is a fragment that concatenates: comma-joined `resourceSpans` entries in JSON,
 encoded `resource_spans` fields in protobuf. A batch for an upstream is a join of bodies.
 
-A file that was set aside is only ever read, by `pages`, never by SQLite: every page by itself, in
-its newest and its older versions, and last by what the head of a row looks like. A row comes back
-only when its own checksum is right, owed to whom it was owed. `taken_back` writes rows and progress
-(table `salvages`) in one transaction; `losses` tells what was not found from the sums that each row
-holds over all before it. `check`, `offline` and `snapshot` are for commands, in another process.
+Where to look: `store` is the buffer's face, `backlog` that of one destination, `owed` the
+arithmetic of ranges, `writer` the commits, `keeper` the open file (`opening`, `logfile`, `schema`,
+`place`), `reader` what is asked of it. Four folders beside them: `room`, what gives way when space
+is short; `letters`, what was set aside; `damage`, what was hit; `beside`, what commands do in a
+process of their own.
 
 Threads: `store` and `backlog` live in the event loop, `writer` owns the one connection that ever
 writes or checkpoints, `reader` a read-only one. A group of requests costs one wake-up each way.
+
+A file that was set aside is only ever read, by `damage.pages`, never by SQLite: every page by
+itself, in its newest and its older versions, and last by what the head of a row looks like. A row
+comes back only when its own checksum is right, owed to whom it was owed. `taken_back` writes rows
+and progress (table `salvages`) in one transaction; `losses` tells what was not found from the sums
+that each row holds over all before it.
 
 What holds, at every moment:
 
@@ -82,8 +88,8 @@ of the host. Ages are told by that uptime, so that a wall clock that jumps delet
 """
 
 from relay.buffer.backlog import Backlog
+from relay.buffer.damage.salvage import Salvage
 from relay.buffer.place import holder_of
-from relay.buffer.salvage import Salvage
 from relay.buffer.settings import BufferSettings
 from relay.buffer.store import Buffer
 from relay.buffer.waiting import stalled

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import apsw
 
-from relay.buffer.letters import packed_index
+from relay.buffer.letters.box import packed_index
 from relay.buffer.reader import is_encoding, split_parts
 from relay.buffer.rows import Part
 from relay.buffer.schema import fetch, fetch_value
@@ -23,10 +23,10 @@ from relay.views import StoredLetter
 MOST_ROWS = 1000  # of one trace that are told
 FIRST_STEP = 20_000
 _LEAST_STEP = 500
-_MOST_STEP = 100_000
-_SLOW_SECONDS = 0.025
-_FAST_SECONDS = 0.008
-_DELIVERIES = 10_000
+_MOST_STEP = 40_000
+_SLOW_SECONDS = 0.015
+_FAST_SECONDS = 0.006
+_DELIVERIES = 4_000
 _LETTERS = 2_000
 _PLACES = 50
 

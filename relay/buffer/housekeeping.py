@@ -5,22 +5,22 @@ Everything here happens after waiters were answered; no step should take more th
 
 import apsw
 
-from relay.buffer.ages import Ages
-from relay.buffer.eviction import Eviction
-from relay.buffer.history import History
-from relay.buffer.holds import Holds
 from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile
 from relay.buffer.messages import Events, Published
 from relay.buffer.moves import PendingMoves
-from relay.buffer.notes import Notes
-from relay.buffer.outlook import Lookout
 from relay.buffer.owed import clip
 from relay.buffer.place import Place
-from relay.buffer.retention import SHRINK_BYTES, Retention, shrink
+from relay.buffer.room.ages import Ages
+from relay.buffer.room.eviction import Eviction
+from relay.buffer.room.history import History
+from relay.buffer.room.holds import Holds
+from relay.buffer.room.notes import Notes
+from relay.buffer.room.outlook import Lookout
+from relay.buffer.room.retention import SHRINK_BYTES, Retention, shrink
+from relay.buffer.room.space import COMMIT_OVERHEAD_BYTES, Space
 from relay.buffer.schema import CORRUPT_ERRORS, ODD_VALUES, fetch
 from relay.buffer.settings import MIB, BufferSettings
-from relay.buffer.space import COMMIT_OVERHEAD_BYTES, Space
 from relay.buffer.trouble import is_no_space
 
 # While full, rows may become old or delivered at any time: look this often.

@@ -10,8 +10,8 @@ import apsw
 import structlog
 
 from relay.buffer import owed
+from relay.buffer.damage.remains import MAX_ROW
 from relay.buffer.owed import Ranges
-from relay.buffer.remains import MAX_ROW
 from relay.buffer.rows import RowColumns, read_row
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.values import Totals

@@ -13,7 +13,7 @@ import apsw
 import structlog
 
 from relay.buffer import loading, owed, schema, tallies
-from relay.buffer.letters import LetterBox
+from relay.buffer.letters.box import LetterBox
 from relay.buffer.moves import Delivery, Move
 from relay.buffer.owed import Ranges
 from relay.buffer.parts import share

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from relay.buffer.eviction import Evicted
 from relay.buffer.jobs import Job
-from relay.buffer.outlook import Outlook
+from relay.buffer.room.eviction import Evicted
+from relay.buffer.room.outlook import Outlook
 from relay.buffer.rows import Group
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import Totals

@@ -15,17 +15,17 @@ import apsw
 import structlog
 
 from relay.buffer import owed, schema
+from relay.buffer.damage.losses import named
+from relay.buffer.damage.pages import PageFiles, frames_of_generation
+from relay.buffer.damage.remains import Remains, read_remains
+from relay.buffer.damage.taken_back import State, decode_state, encode_state
 from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile, Persisted
-from relay.buffer.losses import named
 from relay.buffer.mark import Standing
 from relay.buffer.owed import Ranges
-from relay.buffer.pages import PageFiles, frames_of_generation
 from relay.buffer.place import Place, time_label
-from relay.buffer.remains import Remains, read_remains
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import BufferSettings
-from relay.buffer.taken_back import State, decode_state, encode_state
 from relay.buffer.trouble import remember_number
 from relay.buffer.values import DAMAGED_REASON, Loaded, Totals
 from relay.records import DeadLetter, Encoding, OwedRange, Position

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 
 from relay.buffer import schema
-from relay.buffer.letters import newest_letters
+from relay.buffer.letters.box import newest_letters
 from relay.buffer.rows import Part, RowColumns, read_parts, read_row
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.values import DamagedRow

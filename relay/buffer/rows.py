@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from relay.buffer.ages import uptime_ns
+from relay.buffer.room.ages import uptime_ns
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import DamagedRow, Totals
 from relay.compression import unzstd, zstd_1

@@ -17,16 +17,16 @@ import anyio.to_thread
 import apsw
 
 from relay.buffer import owed, reader, statistics, traces
-from relay.buffer.ages import Ages, uptime_ns
 from relay.buffer.asking import Asking
 from relay.buffer.backlog import Backlog
-from relay.buffer.eviction import Evicted
 from relay.buffer.jobs import Job, Result
 from relay.buffer.messages import Answer, Append, Flush, Reload, Stop, Work
 from relay.buffer.moves import PendingMoves
 from relay.buffer.owed import Ranges
 from relay.buffer.place import Place
 from relay.buffer.reader import Budget, Chunk, Reader
+from relay.buffer.room.ages import Ages, uptime_ns
+from relay.buffer.room.eviction import Evicted
 from relay.buffer.rows import Group
 from relay.buffer.schema import DISK_ERRORS
 from relay.buffer.settings import BufferSettings

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 import apsw
 import structlog
 
-from relay.buffer.ages import Ages
 from relay.buffer.housekeeping import USUAL_NEED_BYTES, Housekeeping
 from relay.buffer.jobs import perform
 from relay.buffer.keeper import Keeper
@@ -32,6 +31,7 @@ from relay.buffer.messages import (
 )
 from relay.buffer.moves import PendingMoves
 from relay.buffer.place import Place
+from relay.buffer.room.ages import Ages
 from relay.buffer.rows import Group, build_group
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES
 from relay.buffer.settings import BufferSettings

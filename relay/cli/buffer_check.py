@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from relay.buffer import check as checking
-from relay.buffer.losses import named
+from relay.buffer.beside import check as checking
+from relay.buffer.damage.losses import named
 from relay.cli.buffer import errors_exit, progress_bar
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.status import PIPE_WIDTH

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from relay.admin.trace import resource_spans_of_trace
-from relay.buffer.offline import Kept, KeptDestination, kept
+from relay.buffer.beside.kept import Kept, KeptDestination, kept
 from relay.buffer.owed import row_range, subtract
 from relay.buffer.parts import spans_of
 from relay.buffer.values import DamagedRow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from relay.buffer import snapshot as copying
+from relay.buffer.beside import snapshot as copying
 from relay.cli.buffer import errors_exit, progress_bar
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.text import about_bytes

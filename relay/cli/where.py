@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from relay.buffer.offline import NothingKept
+from relay.buffer.beside.kept import NothingKept
 from relay.cli.client import NoDaemon
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client

@@ -12,7 +12,7 @@ import apsw
 
 from relay.admin import trace
 from relay.buffer import findings, owed, schema, traces
-from relay.buffer.offline import kept
+from relay.buffer.beside.kept import kept
 from relay.buffer.traces import Standing
 from relay.config import Config
 from relay.operations.traces import destinations, read_all

@@ -19,8 +19,9 @@ import anyio
 import structlog
 
 from relay.admin.dead_letters import ReplayRefused
-from relay.buffer import Buffer, letter_reading
-from relay.buffer.letter_jobs import Again, CutLog, Discard, Replay, ReturnPages
+from relay.buffer import Buffer
+from relay.buffer.letters import reading as letter_reading
+from relay.buffer.letters.jobs import Again, CutLog, Discard, Replay, ReturnPages
 from relay.check import Check
 from relay.enrich import Enrich
 from relay.operations.letter_looking import Looking, call, in_thread

@@ -11,7 +11,8 @@ import anyio.to_thread
 import apsw
 
 from relay.admin.dead_letters import UnknownDeadLetter
-from relay.buffer import letter_reading, tallies
+from relay.buffer import tallies
+from relay.buffer.letters import reading as letter_reading
 from relay.operations.letter_documents import (
     INGEST,
     Groups,

@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from relay.admin.dead_letters import answer
-from relay.buffer.offline import kept
+from relay.buffer.beside.kept import kept
 from relay.operations.letter_looking import Looking, Result
 
 

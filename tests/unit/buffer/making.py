@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from relay.buffer import Backlog, Buffer, BufferSettings
-from relay.buffer.ages import uptime_ns
+from relay.buffer.room.ages import uptime_ns
 from relay.counters import Counters
 from relay.records import Encoding, Piece, RejectedSpan, Request, Sender, Taken
 

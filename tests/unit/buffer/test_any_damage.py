@@ -13,8 +13,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from relay.buffer import Buffer, Salvage, pages
-from relay.buffer.pages import Leaf, PageFiles
+from relay.buffer import Buffer, Salvage
+from relay.buffer.damage import pages
+from relay.buffer.damage.pages import Leaf, PageFiles
 from relay.counters import Counters
 from relay.errors import BufferError_
 from relay.views import StoredLetter

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.buffer.ages import BOOT, BOOT_FIRST_ROW, Ages, boot_number, uptime_ns
+from relay.buffer.room.ages import BOOT, BOOT_FIRST_ROW, Ages, boot_number, uptime_ns
 from relay.records import DeadLetter, Encoding
 from tests.unit.buffer.making import (
     NOW_NS,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from relay.buffer import BufferSettings
-from relay.buffer.forecast import Forecast, Sample, bytes_per_second, seconds_until_full
-from relay.buffer.outlook import room_bytes
 from relay.buffer.place import Place
-from relay.buffer.space import Space
+from relay.buffer.room.forecast import Forecast, Sample, bytes_per_second, seconds_until_full
+from relay.buffer.room.outlook import room_bytes
+from relay.buffer.room.space import Space
 from relay.records import Health
 from tests.unit.buffer.making import (
     NOW_NS,

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.buffer import Backlog, Buffer, owed
-from relay.buffer.eviction import Evicted
-from relay.buffer.holds import Holds
 from relay.buffer.moves import PendingMoves
 from relay.buffer.owed import Ranges
 from relay.buffer.parts import share, sums_of
+from relay.buffer.room.eviction import Evicted
+from relay.buffer.room.holds import Holds
 from relay.buffer.values import EVICTED_STATUS, GoneRow, Totals
 from relay.errors import BufferFull
 from relay.records import Health, OwedRange, Position

@@ -8,10 +8,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from relay.buffer import Buffer, history, schema
+from relay.buffer import Buffer, schema
 from relay.buffer.jobs import Landing
 from relay.buffer.logfile import LogFile
-from relay.buffer.retention import Retention
+from relay.buffer.room import history
+from relay.buffer.room.retention import Retention
 from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import MIB
 from relay.buffer.values import EVICTED_STATUS, Totals

@@ -7,9 +7,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from relay.buffer import Buffer, letter_reading
-from relay.buffer.letter_jobs import Again, CutLog, Discard, Replay, ReturnPages
-from relay.buffer.letter_reading import bodies, newest_first, newest_id, oldest_first
+from relay.buffer import Buffer
+from relay.buffer.letters import reading as letter_reading
+from relay.buffer.letters.jobs import Again, CutLog, Discard, Replay, ReturnPages
+from relay.buffer.letters.reading import bodies, newest_first, newest_id, oldest_first
 from relay.compression import zstd_1
 from relay.records import DeadLetter, Encoding
 from relay.views import LetterEntry, LetterFilter

@@ -6,8 +6,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from relay.buffer import pages
-from relay.buffer.pages import Leaf, PageFiles
+from relay.buffer.damage import pages
+from relay.buffer.damage.pages import Leaf, PageFiles
 
 
 def make(path: Path, *, wal: bool, rows: int = 60) -> list[tuple[object, ...]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from relay.buffer import BufferSettings
-from relay.buffer import reserve as reserve_module
 from relay.buffer.place import Place
-from relay.buffer.reserve import Reserve
-from relay.buffer.space import Space
+from relay.buffer.room import reserve as reserve_module
+from relay.buffer.room.reserve import Reserve
+from relay.buffer.room.space import Space
 from relay.errors import BufferFull
 from tests.unit.buffer.making import SETTINGS, eventually, noise, opened, piece, request
 

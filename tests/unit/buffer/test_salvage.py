@@ -10,8 +10,8 @@ import apsw
 import pytest
 
 from relay.buffer import Buffer, Salvage
-from relay.buffer import salvage as salvage_module
-from relay.buffer.taken_back import Overtaken, State, TakeBack
+from relay.buffer.damage import salvage as salvage_module
+from relay.buffer.damage.taken_back import Overtaken, State, TakeBack
 from relay.counters import Counters
 from relay.records import Position
 from tests.unit.buffer.making import (

@@ -7,8 +7,8 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from relay.buffer.check import check
-from relay.buffer.snapshot import snapshot
+from relay.buffer.beside.check import check
+from relay.buffer.beside.snapshot import snapshot
 from relay.errors import BufferUnavailable
 from tests.unit.buffer.making import (
     NOW_NS,
@@ -85,7 +85,7 @@ async def test_ids_go_on_where_nothing_is_kept_any_more(tmp_path: Path) -> None:
 async def test_rows_that_go_while_it_is_made_are_owed_to_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.buffer.snapshot._ROWS", 10)
+    monkeypatch.setattr("relay.buffer.beside.snapshot._ROWS", 10)
     async with opened(tmp_path / "one", keep_delivered_seconds=0, tail_bytes=0) as buffer:
         a = buffer.destination("a")
         for number in range(40):

@@ -16,12 +16,12 @@ import structlog
 
 from relay.buffer import owed
 from relay.buffer.backlog import Backlog
-from relay.buffer.holds import Holds
 from relay.buffer.logfile import LogFile
 from relay.buffer.moves import PendingMoves
 from relay.buffer.owed import Ranges
 from relay.buffer.parts import sums_of
-from relay.buffer.retention import Chosen, Retention, remove, untouched
+from relay.buffer.room.holds import Holds
+from relay.buffer.room.retention import Chosen, Retention, remove, untouched
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import EVICTED_STATUS, GoneRow
 from relay.records import OwedRange, Position

@@ -16,8 +16,8 @@ from typing import Any
 import apsw
 
 from relay.buffer import owed, schema
+from relay.buffer.beside.kept import Kept, kept
 from relay.buffer.loading import number
-from relay.buffer.offline import Kept, kept
 from relay.buffer.owed import Ranges
 from relay.buffer.rows import RowColumns, read_row
 from relay.buffer.schema import DISK_ERRORS, SCHEMA_VERSION, fetch, fetch_value, sync_directory

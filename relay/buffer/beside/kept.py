@@ -14,13 +14,13 @@ from pathlib import Path
 import apsw
 
 from relay.buffer import owed, schema
+from relay.buffer.damage.pages import PageFiles
+from relay.buffer.damage.scan import Scan, Wanted
 from relay.buffer.findings import trace_rows
 from relay.buffer.loading import number
 from relay.buffer.opening import wal_of
 from relay.buffer.owed import Ranges
-from relay.buffer.pages import PageFiles
 from relay.buffer.rows import RowColumns, read_row
-from relay.buffer.scan import Scan, Wanted
 from relay.buffer.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
 from relay.buffer.values import DamagedRow
 from relay.errors import BufferUnavailable

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from relay.buffer import owed
-from relay.buffer.forecast import SAMPLE_SECONDS, Forecast
 from relay.buffer.logfile import LogFile
-from relay.buffer.space import Space
+from relay.buffer.room.forecast import SAMPLE_SECONDS, Forecast
+from relay.buffer.room.space import Space
 from relay.buffer.values import Totals
 
 # Sums over more ranges than this would take longer than a step may.

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import apsw
 
 from relay.buffer import owed
-from relay.buffer.ages import Ages
-from relay.buffer.history import forget_deliveries, let_go
 from relay.buffer.loading import number
 from relay.buffer.logfile import LogFile
 from relay.buffer.owed import Ranges
+from relay.buffer.room.ages import Ages
+from relay.buffer.room.history import forget_deliveries, let_go
 from relay.buffer.schema import PAGE_BYTES, fetch
 from relay.buffer.settings import MIB, BufferSettings
 from relay.buffer.values import GoneRow, Totals

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from relay.buffer.letters import letter_of, packed_index, whole_number
+from relay.buffer.letters.box import letter_of, packed_index, whole_number
 from relay.buffer.schema import fetch, fetch_value
 from relay.records import DeadLetter, Encoding
 from relay.views import LetterEntry, LetterFilter, StoredLetter

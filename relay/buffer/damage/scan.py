@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.buffer import pages
-from relay.buffer.letters import stored_letter
+from relay.buffer.damage import pages
+from relay.buffer.damage.pages import Cell, Leaf, PageFiles
+from relay.buffer.letters.box import stored_letter
 from relay.buffer.owed import Ranges
-from relay.buffer.pages import Cell, Leaf, PageFiles
 from relay.buffer.rows import RowColumns, checksum
 from relay.views import StoredLetter
 

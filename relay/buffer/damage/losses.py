@@ -7,9 +7,9 @@ lies between two whole rows is known to the span, and what was never there is no
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relay.buffer.damage.scan import Anchor
+from relay.buffer.damage.taken_back import State
 from relay.buffer.owed import Ranges
-from relay.buffer.scan import Anchor
-from relay.buffer.taken_back import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ room counts as taken while it is given back, or requests would use it up.
 import apsw
 
 from relay.buffer.place import Place
-from relay.buffer.reserve import Reserve
+from relay.buffer.room.reserve import Reserve
 from relay.buffer.schema import PAGE_BYTES
 from relay.buffer.settings import MIB, BufferSettings
 from relay.units import format_size

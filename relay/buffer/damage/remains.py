@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from relay.buffer import owed, pages
+from relay.buffer import owed
+from relay.buffer.damage import pages
+from relay.buffer.damage.pages import Leaf, PageFiles, Value
 from relay.buffer.owed import Ranges
-from relay.buffer.pages import Leaf, PageFiles, Value
 
 _ROOT_PAGES = 64  # tables and indexes have their roots among these, since they were made first
 _MOST_PAGES = 4096  # below them, however a damaged page points

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.buffer import owed
-from relay.buffer.letters import stored_letter
+from relay.buffer.beside.kept import BROKEN, Kept, KeptDestination, kept
+from relay.buffer.damage.pages import PageFiles, frames_of_generation
+from relay.buffer.damage.salvage import described
+from relay.buffer.letters.box import stored_letter
 from relay.buffer.loading import number
-from relay.buffer.offline import BROKEN, Kept, KeptDestination, kept
 from relay.buffer.opening import files_set_aside, wal_of
-from relay.buffer.pages import PageFiles, frames_of_generation
 from relay.buffer.parts import share, spans_of
 from relay.buffer.rows import RowColumns
-from relay.buffer.salvage import described
 from relay.buffer.schema import SCHEMA_VERSION, fetch
 from relay.buffer.values import DamagedRow
 from relay.views import SetAside

@@ -18,16 +18,11 @@ import msgspec
 import structlog
 
 from relay.buffer import owed
-from relay.buffer.losses import Loss, losses, named, runs_of, sentence
-from relay.buffer.opening import files_set_aside, report_of, state_of, wal_of
-from relay.buffer.owed import Ranges
-from relay.buffer.pages import PageFiles
-from relay.buffer.remains import read_remains
-from relay.buffer.rows import RowColumns
-from relay.buffer.scan import Pause, Scan, Wanted
-from relay.buffer.schema import SCHEMA_VERSION, fetch
-from relay.buffer.store import Buffer
-from relay.buffer.taken_back import (
+from relay.buffer.damage.losses import Loss, losses, named, runs_of, sentence
+from relay.buffer.damage.pages import PageFiles
+from relay.buffer.damage.remains import read_remains
+from relay.buffer.damage.scan import Pause, Scan, Wanted
+from relay.buffer.damage.taken_back import (
     NOBODY,
     Found,
     Overtaken,
@@ -37,6 +32,11 @@ from relay.buffer.taken_back import (
     encode_state,
     found_row,
 )
+from relay.buffer.opening import files_set_aside, report_of, state_of, wal_of
+from relay.buffer.owed import Ranges
+from relay.buffer.rows import RowColumns
+from relay.buffer.schema import SCHEMA_VERSION, fetch
+from relay.buffer.store import Buffer
 from relay.buffer.values import DAMAGED_REASON
 from relay.counters import Counters
 from relay.errors import BufferError_, BufferFull

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 
-from relay.buffer.holds import FAILING, HOLD
 from relay.buffer.logfile import LogFile
+from relay.buffer.room.holds import FAILING, HOLD
 
 _NOTE_SECONDS = 60.0
 _FIRST_SECONDS = 1.0

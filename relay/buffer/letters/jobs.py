@@ -17,9 +17,9 @@ from pathlib import Path
 
 import apsw
 
-from relay.buffer import history
 from relay.buffer.jobs import Chore, Landing
 from relay.buffer.logfile import LogFile
+from relay.buffer.room import history
 from relay.buffer.rows import Group, build_group
 from relay.buffer.schema import fetch
 from relay.buffer.settings import BufferSettings
