@@ -34,8 +34,10 @@ def environment() -> Path:
         if not (made / "whole").exists():
             shutil.rmtree(made, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", str(made)], check=True, env=ENVIRON)
+            # The lock is whole. Asked for what it depends on, pip looks for the newest of a package
+            # that stands there with extras only, and misses its hash.
             subprocess.run(
-                [str(made / "bin/python"), "-m", "pip", "install", "--quiet",
+                [str(made / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps",
                  "--disable-pip-version-check", "--require-hashes", "--only-binary=:all:",
                  "--requirement", str(LOCK)],
                 check=True, env=ENVIRON,
