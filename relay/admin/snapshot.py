@@ -44,7 +44,7 @@ def status_document(
         "warnings": list(process.warnings),
         "ingest": _ingest(process, counters),
         "helper": asdict(helper),
-        "buffer": _buffer(counters, buffer),
+        "buffer": _buffer(counters, buffer, [backlog for _, backlog in destinations]),
         "destinations": [
             _destination(status, backlog, process.now_ns, buffer.evicted_spans.get(status.name, 0))
             for status, backlog in destinations
@@ -66,7 +66,12 @@ def _ingest(process: Process, counters: Counters) -> dict[str, Any]:
     }
 
 
-def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
+def _buffer(
+    counters: Counters, buffer: BufferStatistics, backlogs: Sequence[BacklogStatistics]
+) -> dict[str, Any]:
+    # What is owed to anybody is looked at every few seconds: what came since, each knows at once.
+    owed_rows = max((backlog.owed_rows for backlog in backlogs), default=0)
+    owed_spans = max((backlog.owed_spans for backlog in backlogs), default=0)
     return {
         "rows": buffer.rows,
         "spans": buffer.spans,
@@ -75,8 +80,8 @@ def _buffer(counters: Counters, buffer: BufferStatistics) -> dict[str, Any]:
         "bytes_on_disk": buffer.disk_bytes,
         "max_bytes": buffer.max_size_bytes,
         "reserve_bytes": buffer.reserve_bytes,
-        "owed_rows": buffer.owed_rows,
-        "owed_spans": buffer.owed_spans,
+        "owed_rows": max(buffer.owed_rows, owed_rows),
+        "owed_spans": max(buffer.owed_spans, owed_spans),
         "owed_bytes_on_disk": buffer.owed_disk_bytes,
         "full_in_seconds": buffer.full_in_seconds,
         "evicted_spans": dict(buffer.evicted_spans),

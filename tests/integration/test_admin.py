@@ -128,3 +128,14 @@ def test_status_without_a_daemon_says_what_to_do(tmp_path: Path) -> None:
 
     assert shown.returncode == 1
     assert "otlp-relay serve" in shown.stderr
+
+
+def test_status_tells_at_once_how_much_of_the_buffer_is_owed(tmp_path: Path) -> None:
+    with Relay(tmp_path, {"gone": {"endpoint": "http://127.0.0.1:1/v1/traces"}}) as relay:
+        assert relay.post(request(span(traceId=GOOD), span(traceId=OTHER)))[0] == 200
+
+        status = relay.status()
+
+        assert status["destinations"][0]["waiting_spans"] == 2
+        assert status["buffer"]["owed_spans"] == 2
+        assert "2 spans of it owed" in relay.run("status").stdout
