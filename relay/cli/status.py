@@ -1,7 +1,9 @@
 """`otlp-relay status`: what the running daemon keeps, and how each destination fares."""
 
+import contextlib
 import json
 import sys
+import time
 from typing import Any
 
 import click
@@ -9,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relay.cli.client import DaemonClient
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.target import admin_client
 from relay.cli.text import about_bytes, about_duration
@@ -16,23 +19,30 @@ from relay.errors import RelayError
 
 # In a pipe nothing is folded, so that a line there is a destination and its words can be found.
 PIPE_WIDTH = 10_000
+WATCH_SECONDS = 1.0
 STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked": "bold red"}
 
 
 @click.command()
 @config_option
 @json_option
-def status(config_path: str | None, as_json: bool) -> None:
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Show it anew every second, until Ctrl-C; with --json a document a line.",
+)
+def status(config_path: str | None, as_json: bool, watch: bool) -> None:
     """Show what is kept, what waits for each destination, and why.
 
     Exits 0 when the daemon answers, 1 otherwise. WAITING is what a destination is still owed;
     OLDEST how long the oldest of it has waited; REASON the upstream's own words, secrets masked.
     """
-    config = load_or_exit(config_path)
+    client = admin_client(load_or_exit(config_path))
+    if watch:
+        keep_watching(client, as_json)
+        return
     try:
-        code, found = admin_client(config).get("/api/status")
-        if code != 200:
-            raise RelayError(f"the daemon answered {code}: {found}")
+        found = ask(client)
     except RelayError as error:
         click.echo(f"otlp-relay: {error}", err=True)
         sys.exit(1)
@@ -40,6 +50,32 @@ def status(config_path: str | None, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
     else:
         show(found)
+
+
+def ask(client: DaemonClient) -> dict[str, Any]:
+    """The document of `/api/status`. Raises RelayError."""
+    code, found = client.get("/api/status")
+    if code != 200:
+        raise RelayError(f"the daemon answered {code}: {found}")
+    return dict(found)
+
+
+def keep_watching(client: DaemonClient, as_json: bool) -> None:
+    """Show it anew every second until Ctrl-C; a daemon that is away may come back."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            if sys.stdout.isatty():
+                click.clear()
+            try:
+                found = ask(client)
+            except RelayError as error:
+                click.echo(f"otlp-relay: {error}", err=True)
+            else:
+                if as_json:
+                    click.echo(json.dumps(found))
+                else:
+                    show(found)
+            time.sleep(WATCH_SECONDS)
 
 
 def show(found: dict[str, Any]) -> None:

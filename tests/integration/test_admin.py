@@ -1,6 +1,9 @@
 """The admin API of a real relay: where a trace is, what was refused and why."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,14 @@ import pytest
 
 from mockcollector.server import MockCollector
 from tests.builders import protobuf_twin, request, span
-from tests.relay_process import Relay, eventually
+from tests.relay_process import COVERED, Relay, eventually
 
 GOOD = "0af7651916cd43dd8448eb211c80319c"
+# A run that was started in the background inherits Ctrl-C as ignored.
+WATCH = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from relay.cli import main; main()"
+)
 OTHER = "1af7651916cd43dd8448eb211c80319c"
 
 
@@ -139,3 +147,28 @@ def test_status_tells_at_once_how_much_of_the_buffer_is_owed(tmp_path: Path) -> 
         assert status["destinations"][0]["waiting_spans"] == 2
         assert status["buffer"]["owed_spans"] == 2
         assert "2 spans of it owed" in relay.run("status").stdout
+
+
+def test_status_is_watched_over_a_restart_until_it_is_interrupted(tmp_path: Path) -> None:
+    with Relay(tmp_path) as relay:
+        watching = subprocess.Popen(
+            [sys.executable, "-c", WATCH, "status", "--watch", "--json", "--config", relay.config],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=COVERED,
+        )
+        try:
+            assert watching.stdout is not None
+            assert watching.stderr is not None
+            assert json.loads(watching.stdout.readline())["ready"]
+            relay.kill()
+            assert b"no answer" in watching.stderr.readline()
+            relay.start()
+            relay.post(request(span(traceId=GOOD)))
+            while not json.loads(watching.stdout.readline())["ingest"]["kept_spans"]:
+                pass
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(10) == 0
+        finally:
+            watching.kill()
+            watching.communicate()
