@@ -43,7 +43,6 @@ from relay.records import DeadLetter
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _PROBE_SECONDS = 1.0
-_FILE_CHECK_SECONDS = 0.25
 _MOST_ODD_VALUES = 3
 
 

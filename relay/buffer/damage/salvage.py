@@ -202,7 +202,6 @@ class _Reading:
         self, buffer: Buffer, files: PageFiles, name: str, stored: bytes, state: State
     ) -> None:
         self._buffer = buffer
-        self._files = files
         self._name = name
         self._stored = stored
         self._ranges = state.ranges()
