@@ -6,7 +6,7 @@ Used on the writer's connection to add and trim, on the reader's to list.
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,13 +18,15 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.values import DAMAGED_REASON
 from relay.compression import unzstd, zstd_1
 from relay.records import DeadLetter, Encoding
-from relay.views import LetterCount, StoredLetter
+from relay.views import LetterCount, LetterEntry, StoredLetter
 
 _INSERT = "INSERT INTO dead_letters VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_SELECT = (
-    "SELECT id, set_aside_ns, received_ns, destination, reason, status, spans, affected, encoding,"
-    " row, raw_bytes, stored_bytes, checksum, path, trace_ids, words, body FROM dead_letters "
+# All but the body, in the order of `entry_of`.
+ENTRY_COLUMNS = (
+    "id, set_aside_ns, received_ns, destination, reason, status, spans, affected, encoding, row,"
+    " raw_bytes, stored_bytes, path, trace_ids, words"
 )
+_SELECT = f"SELECT {ENTRY_COLUMNS}, checksum, body FROM dead_letters "  # noqa: S608 - ours
 _OVERHEAD_BYTES = 200
 _TRIM_STEP = 64
 _UNREADABLE = (DAMAGED_REASON, "relay_error")  # set aside by whole rows
@@ -249,34 +251,48 @@ def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
 
 
 def stored_letter(row: tuple[object, ...]) -> StoredLetter:
-    """A row of the table as a value; its checksum is compared."""
-    (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = row[:8]
-    (encoding, log_row, raw_bytes, _, checksum, path, trace_ids, words, stored) = row[8:]
+    """A row of `_SELECT` as a value; its checksum is compared."""
+    *columns, checksum, stored = row
+    entry = entry_of(columns)
+    letter, set_aside_ns = entry.letter, entry.set_aside_ns
     body, is_damaged = b"", False
     try:
-        body = unzstd(stored, raw_bytes)  # type: ignore[arg-type]
+        body = unzstd(stored, entry.raw_bytes)  # type: ignore[arg-type]
     except (ValueError, TypeError, OverflowError, MemoryError):
         is_damaged = True
         body = stored if isinstance(stored, bytes) else b""
+    if isinstance(stored, bytes):
+        is_damaged |= checksum != _checksum(letter, set_aside_ns, letter.words, stored)
+    return StoredLetter(entry.letter_id, set_aside_ns, replace(letter, body=body), is_damaged)
+
+
+def entry_of(columns: Sequence[object]) -> LetterEntry:
+    """`ENTRY_COLUMNS` as a value, without the body. Whatever stands there, it raises nothing."""
+    (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = columns[
+        :8
+    ]
+    encoding, row, raw_bytes, stored_bytes, path, trace_ids, words = columns[8:]
     letter = DeadLetter(
         destination=str(destination),
         reason=str(reason),
         words=str(words),
         spans=whole_number(spans),
         encoding=Encoding.PROTOBUF if encoding == Encoding.PROTOBUF else Encoding.JSON,
-        body=body,
+        body=b"",
         status=whole_number(status),
         affected=whole_number(affected),
         path=str(path),
         trace_ids=trace_ids if isinstance(trace_ids, bytes) else b"",
-        row=whole_number(log_row),
+        row=whole_number(row),
         received_ns=whole_number(received_ns),
     )
-    if isinstance(stored, bytes):
-        is_damaged |= checksum != _checksum(
-            letter, whole_number(set_aside_ns), letter.words, stored
-        )
-    return StoredLetter(whole_number(letter_id), whole_number(set_aside_ns), letter, is_damaged)
+    return LetterEntry(
+        whole_number(letter_id),
+        whole_number(set_aside_ns),
+        letter,
+        whole_number(raw_bytes),
+        whole_number(stored_bytes),
+    )
 
 
 def whole_number(value: object) -> int:

@@ -8,18 +8,15 @@ from dataclasses import dataclass
 
 import apsw
 
-from relay.buffer.letters.box import letter_of, packed_index, whole_number
+from relay.buffer.letters.box import ENTRY_COLUMNS, entry_of, letter_of, packed_index
 from relay.buffer.schema import fetch, fetch_value
-from relay.records import DeadLetter, Encoding
+from relay.records import DeadLetter
 from relay.views import LetterEntry, LetterFilter, StoredLetter
 
 WINDOW = 1000
 INGEST = "ingest"  # what people call the destination ""
 NEWEST = 2**63 - 1
-_ENTRY = (
-    "SELECT id, set_aside_ns, received_ns, destination, reason, status, spans, affected, encoding,"
-    " row, raw_bytes, stored_bytes, path, words, trace_ids FROM dead_letters "
-)
+_ENTRY = f"SELECT {ENTRY_COLUMNS} FROM dead_letters "  # noqa: S608 - ours
 _WANTED = (
     " (? = '' OR destination = ? OR (destination = '' AND ? = 'ingest'))"
     " AND (? = '' OR reason = ?) AND set_aside_ns >= ?"
@@ -107,45 +104,19 @@ def _entries(
         _ENTRY + "WHERE id >= ? AND id <= ? AND" + _WANTED + " ORDER BY id",
         (first, last, name, name, name, reason, reason, wanted.since_ns),
     )
-    return [_entry(columns) for columns in found if _is_of_trace(columns, wanted.trace)]
+    return [
+        entry
+        for columns in found
+        if _is_of_trace((entry := entry_of(columns)).letter, wanted.trace)
+    ]
 
 
-def _is_of_trace(columns: tuple[object, ...], trace: str) -> bool:
-    destination, words, trace_ids = columns[3], columns[13], columns[14]
+def _is_of_trace(letter: DeadLetter, trace: str) -> bool:
     # Of ingest the words are what stood there: the text, or of protobuf the hex of the bytes.
-    if not trace or (destination == "" and words in (trace, trace.encode().hex())):
+    if not trace or (not letter.destination and letter.words in (trace, trace.encode().hex())):
         return True
     try:
         trace_id = bytes.fromhex(trace)
     except ValueError:
         return False
-    is_id = len(trace_id) == 16 and isinstance(trace_ids, bytes)
-    return is_id and packed_index(trace_ids, trace_id) is not None  # type: ignore[arg-type]
-
-
-def _entry(columns: tuple[object, ...]) -> LetterEntry:
-    (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = columns[
-        :8
-    ]
-    encoding, row, raw_bytes, stored_bytes, path, words, trace_ids = columns[8:]
-    letter = DeadLetter(
-        destination=str(destination),
-        reason=str(reason),
-        words=str(words),
-        spans=whole_number(spans),
-        encoding=Encoding.PROTOBUF if encoding == Encoding.PROTOBUF else Encoding.JSON,
-        body=b"",
-        status=whole_number(status),
-        affected=whole_number(affected),
-        path=str(path),
-        trace_ids=trace_ids if isinstance(trace_ids, bytes) else b"",
-        row=whole_number(row),
-        received_ns=whole_number(received_ns),
-    )
-    return LetterEntry(
-        whole_number(letter_id),
-        whole_number(set_aside_ns),
-        letter,
-        whole_number(raw_bytes),
-        whole_number(stored_bytes),
-    )
+    return len(trace_id) == 16 and packed_index(letter.trace_ids, trace_id) is not None
