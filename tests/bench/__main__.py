@@ -7,11 +7,7 @@ the null Starlette server of this run. Machines are noisy: compare ratios, not s
 
 import argparse
 import asyncio
-import http.client
-import json
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,10 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import load
-from tests.bench.payloads import Bodies
+from tests.bench.payloads import Bodies, to_protobuf
+from tests.bench.processes import (
+    Relay,
+    cpu_seconds,
+    free_port,
+    resident_mib,
+    start,
+    wait_for_port,
+)
 
 YARDSTICK_US = 45.0  # what the null server cost where the goals were set
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -62,43 +65,6 @@ def main() -> None:
         print(measure(ROWS[index], options.scale, scale, profile=options.profile), flush=True)
 
 
-def free_port() -> int:
-    """A port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start(arguments: list[str], core: int) -> subprocess.Popen[bytes]:
-    """A process pinned to one core."""
-    return subprocess.Popen(arguments, preexec_fn=lambda: os.sched_setaffinity(0, {core}))  # noqa: PLW1509
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def resident_mib(pid: int) -> float:
-    """Memory that a process holds now."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Until it accepts."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    sys.exit(f"nothing came up on port {port}")
-
-
 def measure_null(total: int) -> float:
     """CPU microseconds a request of a server that does nothing."""
     port = free_port()
@@ -115,14 +81,6 @@ def measure_null(total: int) -> float:
         server.wait()
 
 
-def to_protobuf(body: bytes) -> bytes:
-    """The same request in the other encoding."""
-    from relay.otlp import messages, transcode
-
-    request = messages.decode_request(body)
-    return transcode.to_protobuf(b",".join(messages.encode(r) for r in request.resourceSpans))
-
-
 def measure(row: Row, share: float, scale: float, *, profile: bool) -> str:
     """One row, on a relay of its own."""
     total = max(50, int(row.requests * share))
@@ -134,36 +92,25 @@ def measure(row: Row, share: float, scale: float, *, profile: bool) -> str:
     if row.encoding == "protobuf":
         made, media_type = [to_protobuf(body) for body in made], "application/x-protobuf"
     with tempfile.TemporaryDirectory() as folder:
-        ingest, admin, upstream = free_port(), free_port(), free_port()
-        config = Path(folder, "relay.toml")
-        config.touch(mode=0o600)
-        config.write_text(
-            f'state_dir = "state"\n[ingest]\nlisten = "127.0.0.1:{ingest}"\n'
-            f'[admin]\nlisten = "127.0.0.1:{admin}"\n[buffer]\nmax_size = "8GiB"\n'
-            f'min_free = "64MiB"\n'
-            f'[destinations.up]\nendpoint = "http://127.0.0.1:{upstream}/v1/traces"\n'
-            f'headers = {{ Authorization = "Bearer x" }}\n'
-        )
+        upstream = free_port()
         swallow = start([sys.executable, "-m", "tests.bench.servers", "swallow", str(upstream)], 1)
-        serve = ["-m", "relay.cli", "serve", "--config", str(config), "--log-level", "warning"]
-        if profile:
-            serve = ["-m", "cProfile", "-o", f"/tmp/relay-{row.kind}-{row.spans}.prof", *serve]  # noqa: S108
-        relay = start([sys.executable, *serve], 0)
+        profiler = ["-m", "cProfile", "-o", f"/tmp/relay-{row.kind}-{row.spans}.prof"]  # noqa: S108
+        running = Relay(Path(folder), upstream, profiler=profiler if profile else [])
         try:
             wait_for_port(upstream, swallow)
-            wait_for_port(ingest, relay)
-            requests = [load.request_bytes(ingest, body, media_type) for body in made]
-            asyncio.run(load.run(ingest, requests, total=total // 10, connections=16))
-            wait_until_delivered(admin, Path(folder, "state"), row.spans * (total // 10))
-            before = cpu_seconds(relay.pid)
-            result = asyncio.run(load.run(ingest, requests, total=total, connections=16))
-            wait_until_delivered(admin, Path(folder, "state"), row.spans * (total + total // 10))
-            used = cpu_seconds(relay.pid) - before
-            resident = resident_mib(relay.pid)
+            running.start()
+            requests = [load.request_bytes(running.ingest, body, media_type) for body in made]
+            asyncio.run(load.run(running.ingest, requests, total=total // 10, connections=16))
+            wait_until_delivered(running, row.spans * (total // 10))
+            before = cpu_seconds(running.pid)
+            result = asyncio.run(load.run(running.ingest, requests, total=total, connections=16))
+            wait_until_delivered(running, row.spans * (total + total // 10))
+            used = cpu_seconds(running.pid) - before
+            resident = resident_mib(running.pid)
         finally:
-            for process in (relay, swallow):
-                process.terminate()
-                process.wait()
+            running.stop()
+            swallow.terminate()
+            swallow.wait()
     assert result.statuses == {200: total}, result.statuses
     spans = total * row.spans
     each = used / spans * 1e6
@@ -178,15 +125,11 @@ def measure(row: Row, share: float, scale: float, *, profile: bool) -> str:
     )
 
 
-def wait_until_delivered(admin: int, state_dir: Path, spans: int) -> None:
+def wait_until_delivered(running: Relay, spans: int) -> None:
     """Until the relay says that upstream has that many."""
-    token = (state_dir / "admin-token").read_text().strip()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", admin, timeout=10)
-        connection.request("GET", "/api/status", headers={"Authorization": f"Bearer {token}"})
-        found = json.loads(connection.getresponse().read())
-        connection.close()
+        found = running.ask("/api/status")
         if found["destinations"][0]["delivered_spans"] >= spans:
             return
         time.sleep(0.05)

@@ -4,6 +4,8 @@ import json
 import random
 from typing import Any
 
+from relay.otlp import messages, transcode
+
 SEED = 4318
 KINDS = ("service", "genai")
 
@@ -116,3 +118,9 @@ class Bodies:
             attribute("gen_ai.prompt", self._prose.text(5000)),
             attribute("gen_ai.completion", self._prose.text(5000)),
         ]
+
+
+def to_protobuf(body: bytes) -> bytes:
+    """The same request in the other encoding."""
+    request = messages.decode_request(body)
+    return transcode.to_protobuf(b",".join(messages.encode(r) for r in request.resourceSpans))
