@@ -315,17 +315,26 @@ async def erase(buffer: Buffer, letter_ids: list[int]) -> None:
     assert await buffer.work(CutLog())
 
 
-def marks_of(content: bytes) -> list[bytes]:
-    """Pieces of `content`: on disk it is broken where a page ends."""
-    return [content[at : at + 40] for at in range(0, len(content), 512)]
+class Disk:
+    """The bytes of every file of a buffer as they were when it was made."""
 
+    def __init__(self, state_dir: Path) -> None:
+        files = {path.name: path.read_bytes() for path in state_dir.rglob("*") if path.is_file()}
+        self._files = files
+        self._pieces = {
+            name: {held[at : at + 16] for at in range(0, len(held), 16)}
+            for name, held in files.items()
+        }
 
-def found_in(state_dir: Path, content: bytes) -> list[str]:
-    """The files that hold any piece of `content`, whatever they are."""
-    files = {path.name: path.read_bytes() for path in state_dir.rglob("*") if path.is_file()}
-    return sorted(
-        name for name, held in files.items() if any(mark in held for mark in marks_of(content))
-    )
+    def names_with(self, content: bytes) -> list[str]:
+        """The files that hold any 31 bytes in a row of `content`, whatever they are.
+
+        What is short has to be there as a whole: a piece of it may well stand elsewhere.
+        """
+        if len(content) < 64:
+            return sorted(name for name, held in self._files.items() if content in held)
+        pieces = {content[at : at + 16] for at in range(len(content) - 15)}
+        return sorted(name for name, held in self._pieces.items() if not held.isdisjoint(pieces))
 
 
 @pytest.mark.parametrize("size", [50, 900, 5_000, 60_000, 700_000])
@@ -347,11 +356,13 @@ async def test_erasing_leaves_no_byte_of_a_letter_nor_of_the_row_it_was(
         await buffer.flush()
         await eventually(lambda: buffer.statistics().rows == 1)
         (number,) = [entry.letter_id for entry in await pages(buffer, LetterFilter())]
-        assert all(found_in(tmp_path, mark) for mark in marks)
+        before = Disk(tmp_path)
+        assert all(before.names_with(mark) for mark in marks)
 
         await erase(buffer, [number])
 
-        assert [found_in(tmp_path, mark) for mark in marks] == [[], [], []]
+        after = Disk(tmp_path)
+        assert [after.names_with(mark) for mark in marks] == [[], [], []]
         assert len(await take_all(backlog)) == 1
         await buffer.append(request(piece(b"next")))
 
@@ -388,10 +399,11 @@ async def test_erasing_leaves_nothing_whatever_happened_before(tmp_path: Path, s
 
         await erase(buffer, list(erased))
 
+        disk = Disk(tmp_path)
         left = {
-            number: [found_in(tmp_path, mark) for mark in marks]
+            number: names
             for number, marks in erased.items()
-            if any(found_in(tmp_path, mark) for mark in marks)
+            if any(names := [disk.names_with(mark) for mark in marks])
         }
         assert left == {}
         await deliver_all(backlog)
@@ -408,7 +420,7 @@ async def test_bytes_of_an_erased_letter_are_overwritten_before_its_pages_are_re
         await buffer.work(Discard([number], erases))
         await buffer.work(CutLog())
 
-        assert found_in(tmp_path, zstd_1(body)[9:]) == ([] if erases else ["relay.db"])
+        assert Disk(tmp_path).names_with(zstd_1(body)[9:]) == ([] if erases else ["relay.db"])
 
 
 async def test_free_pages_are_returned_in_steps_or_all_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""`python -m tests.loop_watch serve …`: the relay, and how long a round of its loop takes.
+
+CPU seconds of the loop's own thread, not time: what else the machine does is not the relay's fault,
+so this can be asserted closely where answers in milliseconds cannot. A file has the longest so far.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from relay.cli import main
+
+FILE = "LOOP_WATCH_FILE"  # the environment variable that names it
+PAUSE_SECONDS = 0.001  # between two rounds that are watched: else the loop would never wait
+
+
+def longest_round(file: Path) -> float:
+    """CPU seconds of the longest round that was seen."""
+    return float(file.read_text())
+
+
+class _Watch:
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._loop = asyncio.get_running_loop()
+        self._began = 0.0
+        self._longest = -1.0
+
+    def wait(self) -> None:
+        # A timer runs in the middle of a round; a callback that was asked for runs in the next.
+        self._loop.call_later(PAUSE_SECONDS, self._loop.call_soon, self._begin)
+
+    def _begin(self) -> None:
+        self._began = time.thread_time()
+        self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        seconds = time.thread_time() - self._began
+        if seconds > self._longest:
+            self._longest = seconds
+            new = self._file.with_suffix(".new")
+            new.write_text(str(seconds))
+            new.replace(self._file)
+        self.wait()
+
+
+def _watched(run: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    def run_watched(call: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+        async def called(*given: Any) -> Any:
+            _Watch(file).wait()
+            return await call(*given)
+
+        return run(called, *args, **options)
+
+    return run_watched
+
+
+if __name__ == "__main__":
+    anyio.run = _watched(anyio.run, Path(os.environ[FILE]))  # type: ignore[assignment]
+    main(prog_name="otlp-relay")
