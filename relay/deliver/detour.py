@@ -20,8 +20,8 @@ from relay.records import Encoding, Position, SteppedAround, Taken
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Each is a range more in the list of what is owed; an upstream with more of them is broken.
-MOST = 256
+# Each keeps its whole row on disk, and is a range more in the list of what is owed.
+MOST = 128
 # Tries may take one part in so many of the time: each that hangs keeps the others from being sent.
 SHARE = 10
 
