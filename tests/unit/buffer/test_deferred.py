@@ -7,7 +7,7 @@ import pytest
 
 from relay.buffer import Backlog, Buffer
 from relay.buffer.room.eviction import Evicted
-from relay.buffer.values import GoneRow
+from relay.buffer.values import GoneRow, Totals
 from relay.records import Encoding, OwedRange, Position
 from tests import builders
 from tests.unit.buffer.making import NOW_NS, opened, piece, request, take, take_all, trace_id
@@ -111,6 +111,24 @@ async def test_what_gave_way_while_it_was_tried_is_not_deferred_again(tmp_path: 
 
         assert await backlog.take_deferred(place) is None
         assert backlog.statistics().owed_spans == 1
+
+
+@pytest.mark.parametrize("how", ["settled", "evicted"])
+async def test_what_is_owed_anew_is_not_deferred(tmp_path: Path, how: str) -> None:
+    row = (OwedRange(Position(1), Position(2)),)
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer)
+        place = await defer_third(backlog)
+        if how == "settled":
+            taken = await backlog.take_deferred(place)
+            assert taken is not None
+            backlog.settle(taken, status=200, at_ns=NOW_NS)
+        else:
+            Evicted([GoneRow(1, 4, 1000)], {"a": row}).tell(backlog)
+        backlog.owe(row, Totals(1, 4, 1000))
+
+        assert (await take(backlog)).rows[0].spans == 4
 
 
 @pytest.mark.parametrize("trace_ids", [trace_id(BAD), b""], ids=["known", "unknown"])

@@ -382,6 +382,17 @@ async def test_head_that_alone_is_refused_with_another_status_is_found_after_thr
         assert len(at.clock.sleeps) >= 3
 
 
+async def test_lone_row_is_sent_at_every_probe(tmp_path: Path) -> None:
+    answer = Blocked("axiom answered 401", status=401, words="no")
+    async with case(
+        tmp_path, [["one"]], refuses("one", answer=answer), encoding="json", most_sleeps=12
+    ) as at:
+        with anyio.fail_after(30):
+            await at.clock.is_spent.wait()
+
+        assert len(at.upstream.sent) == 12
+
+
 async def test_wrong_token_condemns_nothing_and_all_arrives_with_the_right_one(
     tmp_path: Path,
 ) -> None:
