@@ -293,6 +293,41 @@ async def test_upstream_that_is_away_at_a_try_changes_nothing(tmp_path: Path) ->
         assert at.courier.status.stepped_around[0].said == SAID
 
 
+async def test_it_is_not_tried_while_its_destination_is_in_trouble(tmp_path: Path) -> None:
+    async with case(
+        tmp_path, [["a", "x"], ["last"]], refuses("a", answer=BOOM), encoding="json"
+    ) as at:
+        await until_around(at, 1)
+        at.upstream.rule = lambda *_: Wait("503", retry_after_seconds=90.0, status=503)
+        await keep(at.buffer, ["more"], {})
+        await until(lambda: at.courier.status.state is DestinationState.WAITING)
+        at.upstream.sent.clear()
+        await until(lambda: len(at.upstream.sent) > 10)
+        assert set(at.upstream.sent) == {frozenset(["more"])}
+
+        at.upstream.rule = refuses()
+        await at.done()
+
+
+async def test_pause_while_a_try_is_out_is_kept_to(tmp_path: Path) -> None:
+    async with case(
+        tmp_path, [["a", "x"], ["last"]], refuses("a", answer=BOOM), encoding="json"
+    ) as at:
+        await until_around(at, 1)
+        at.upstream.gate = anyio.Event()
+        at.courier.wake()
+        await until(lambda: at.upstream.at_once == 1)
+        at.courier.pause()
+        await keep(at.buffer, ["more"], {})
+        at.upstream.sent.clear()
+        at.upstream.gate.set()
+        await until(lambda: at.courier.status.state is DestinationState.PAUSED)
+        assert at.upstream.sent == []
+
+        at.courier.resume()
+        await until(lambda: at.upstream.took["more"] == 1)
+
+
 async def test_refusal_at_a_try_makes_it_the_head_again(tmp_path: Path) -> None:
     async with case(
         tmp_path, [["a", "x"], ["last"]], refuses("a", answer=BOOM), encoding="json"
