@@ -78,7 +78,7 @@ class Field(Protocol):
 
 
 class _BrokenOff(Exception):
-    """Something else than passing or being refused has happened; `part` is what was sent."""
+    """Something else than passing or being refused has happened; `part` of the batch was sent."""
 
     def __init__(self, outcome: policy.Outcome | None, part: Taken | None = None) -> None:
         super().__init__()
@@ -300,7 +300,8 @@ class Search:
             self._to_confirm += self._convicted
             self._convicted.clear()
         elif not self._is_refusal(outcome):
-            raise _BrokenOff(outcome, part)
+            is_other = any(part is other for other in self._others)
+            raise _BrokenOff(outcome, None if is_other else part)
         elif attempt.refusal is not None and attempt.refusal.status == policy.TOO_LARGE:
             self._field.note_too_large(part)
         return attempt

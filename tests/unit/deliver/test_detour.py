@@ -180,6 +180,21 @@ async def test_nothing_is_stepped_around_while_no_other_row_passes(tmp_path: Pat
         assert at.backlog.in_flight == ()
 
 
+async def test_upstream_that_goes_away_before_the_search_is_not_sent_less(tmp_path: Path) -> None:
+    rows = [*numbered(64, 8), ["last"]]
+
+    def rule(names: frozenset[str], number: int, batch: Batch) -> Outcome:
+        if number <= 3:
+            return BOOM
+        return Wait("503", status=503) if number <= 6 else Delivered(200)
+
+    async with case(tmp_path, rows, rule, encoding="json") as at:
+        await at.done()
+
+        assert [len(names) for names in at.upstream.sent[:7]] == [65, 32, 16, 1, 8, 1, 8]
+        assert at.upstream.took == all_of(rows)
+
+
 async def test_lone_span_is_sent_after_every_pause(tmp_path: Path) -> None:
     async with case(
         tmp_path, [["one"]], refuses("one", answer=BOOM), encoding="json", most_sleeps=12
