@@ -31,7 +31,8 @@ Send = Callable[[Taken, Encoding, Terms], Awaitable[Attempt]]
 class _Ground:
     """What a search works on, under the terms of one turn (`search.Field`).
 
-    With a `detour` waiting counts as refusing, and what was found so is stepped around.
+    With a `detour` waiting counts as refusing, and what was found so, now or by the search before
+    (`suspected`), is stepped around.
     """
 
     def __init__(
@@ -40,12 +41,15 @@ class _Ground:
         send: Send,
         may_go_on: Callable[[], bool],
         terms: Terms,
+        *,
         detour: Detour | None,
+        suspected: frozenset[Position],
     ) -> None:
         self._dispatch = dispatch
         self._send = send
         self._terms = terms
         self._detour = detour
+        self._suspected = suspected
         self._broke: set[tuple[OwedRange, ...]] = set()
         self._unanswered = 0
         self.may_go_on = may_go_on
@@ -70,7 +74,9 @@ class _Ground:
 
     async def set_aside(self, attempt: Attempt) -> None:
         # Refused now, it may have broken the upstream before: once of each proves neither.
-        if self._detour is not None and attempt.taken.ranges in self._broke:
+        ranges = attempt.taken.ranges
+        has_broken = ranges in self._broke or ranges[0].start in self._suspected
+        if self._detour is not None and has_broken:
             await self._detour.step_around(attempt)
         else:
             await self._dispatch.set_aside(attempt, self._terms)
@@ -231,17 +237,24 @@ class Inquiry:
     def _search(self, head: Attempt, terms: Terms) -> Search:
         refusal = head.refusal
         breaks = isinstance(refusal, policy.Breaks)
+        known, broke, suspected = self._suspected or (terms, breaks, frozenset())
+        if known is not terms or broke is not breaks:
+            suspected = frozenset()
         ground = _Ground(
-            self._dispatch, self._send, self._may_go_on, terms, self._detour if breaks else None
+            self._dispatch,
+            self._send,
+            self._may_go_on,
+            terms,
+            detour=self._detour if breaks else None,
+            suspected=suspected,
         )
         statuses = frozenset({refusal.status} if refusal is not None and refusal.status else ())
-        known, broke, suspected = self._suspected or (terms, breaks, frozenset())
         return Search(
             ground,
             head.encoding,
             statuses=statuses,
             other=head.alternative,
-            suspected=suspected if known is terms and broke is breaks else frozenset(),
+            suspected=suspected,
         )
 
     def _note_search(self, search: Search, taken: Taken, terms: Terms) -> None:

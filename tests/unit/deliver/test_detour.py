@@ -4,6 +4,7 @@ The oracle throughout: what the upstream takes arrives once, what it does not ta
 nothing is ever set aside for a 5xx or a timeout.
 """
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -252,6 +253,33 @@ async def test_span_that_broke_it_once_and_was_refused_once_is_not_set_aside(
         assert await at.letters() == []
 
 
+@pytest.mark.parametrize("first", [[], [BOOM]])
+@pytest.mark.parametrize("refusals", [1, 2, 3])
+async def test_suspicion_that_it_breaks_the_upstream_is_none_that_it_is_refused(
+    tmp_path: Path, first: list[Outcome], refusals: int
+) -> None:
+    script: list[Outcome] = [*first, *[BAD_REQUEST] * refusals]
+    has_come = False
+
+    def rule(names: frozenset[str], number: int, batch: Batch) -> Outcome:
+        nonlocal has_come
+        has_come |= "more" in names
+        if "a" not in names:
+            return Delivered(200)
+        if not has_come:
+            return BOOM
+        return script.pop(0) if script else Delivered(200)
+
+    async with case(tmp_path, [["a"], ["last"]], rule, encoding="json") as at:
+        # It lacks only one more row that passes.
+        await until(lambda: owes(at, 1)() and len(at.upstream.sent) > 20)
+        await keep(at.buffer, ["more"], {})
+        await at.done()
+
+        assert at.upstream.took == Counter(["a", "last", "more"])
+        assert await at.letters() == []
+
+
 async def test_hanging_span_costs_a_bounded_number_of_timeouts(tmp_path: Path) -> None:
     rows = [*numbered(512, 512), ["last"]]
     waited: list[int] = []
@@ -273,6 +301,27 @@ async def test_hanging_span_costs_a_bounded_number_of_timeouts(tmp_path: Path) -
         # Three of the head, a search each that is broken off and goes on from where it was.
         assert len(waited) <= 3 * (3 + MOST_UNANSWERED + 1)
         assert sum(size > 256 for size in waited) <= 4
+
+
+async def test_one_search_ends_after_so_many_timeouts_and_goes_on_later(tmp_path: Path) -> None:
+    rows = [*numbered(512, 128), ["last"]]
+    culprits = {f"span-{number}" for number in range(5, 512, 40)}
+    of_a_turn: Counter[int] = Counter()
+    async with case(tmp_path, [], refuses(), encoding="json") as at:
+
+        def rule(names: frozenset[str], number: int, batch: Batch) -> Outcome:
+            if not names & culprits:
+                return Delivered(200)
+            of_a_turn[len(at.clock.sleeps)] += 1
+            return TIMEOUT
+
+        at.upstream.rule = rule
+        for names in rows:
+            await keep(at.buffer, names, {})
+        await until_around(at, len(culprits))
+
+        assert at.upstream.took == all_of(rows) - Counter(culprits)
+        assert max(of_a_turn.values()) == MOST_UNANSWERED + 1
 
 
 async def test_tries_alone_grow_seldom_and_change_nothing_for_the_others(tmp_path: Path) -> None:
@@ -424,6 +473,7 @@ async def test_beyond_the_most_that_are_stepped_around_it_waits_as_ever(
         await until(lambda: at.courier.status.state is DestinationState.WAITING)
         sent = len(at.upstream.sent)
         await until(lambda: len(at.upstream.sent) > sent + 20)
+        assert len(set(at.upstream.sent[sent + 5 :])) == 1  # the head, nothing else
         assert len(at.courier.status.stepped_around) == 2
         assert at.upstream.took["span-21"] == 0
 
@@ -486,7 +536,7 @@ async def test_it_is_logged_once_when_stepped_around_and_once_when_it_got_throug
 async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
     tmp_path: Path, outcome: Wait
 ) -> None:
-    """One courier after the other is cancelled a little later; the last one has it all done."""
+    """One courier after the other is cancelled a little later, the last one after it was done."""
     rows = [*numbered(60, 10), ["last"]]
     clock = Clock(10**9)
     most_around = 0
@@ -502,7 +552,9 @@ async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
         for names in rows:
             await keep(buffer, names, {})
         kept = [*rows]
-        for steps in range(0, 400, 7):
+        for steps in itertools.count(0, 7):
+            if steps > 400 and most_around == 2:
+                break
             courier = Courier(
                 settings,
                 backlog,
@@ -524,13 +576,13 @@ async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
             owed = sum(map(len, kept)) - sum(upstream.took.values())
             assert backlog.statistics().owed_spans == owed
             # Nobody is there to try it: it is handed out again.
-            taken = await backlog.take(max_bytes=1 << 22, max_spans=8192, one_encoding=False)
+            taken = await backlog.take(max_bytes=1 << 30, max_spans=8192, one_encoding=False)
             assert taken is not None
             assert taken.spans == owed
             backlog.give_back(taken)
-            kept.append([f"more-{steps}"])
-            await keep(buffer, kept[-1], {})
-        assert most_around == 2
+            # Large enough to be cut in a thread.
+            kept.append([f"more-{steps}", f"most-{steps}"])
+            await keep(buffer, kept[-1], dict.fromkeys(kept[-1], 40_000))
         assert not {"span-33", "span-50"} & upstream.took.keys()
         assert set(upstream.took.values()) == {1}
         assert not await buffer.dead_letters(10)
