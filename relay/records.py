@@ -205,11 +205,28 @@ class Health:
 class DestinationState(enum.StrEnum):
     """What a courier is doing, as status, metrics and the page say it."""
 
-    IDLE = "idle"  # everything it is owed has been delivered
+    IDLE = "idle"  # everything it is owed has been delivered, but for what it steps around
     DELIVERING = "delivering"
     WAITING = "waiting"  # upstream is away or asks for patience; it comes again by itself
     BLOCKED = "blocked"  # upstream refuses; kept and probed, somebody should look
     PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class SteppedAround:
+    """A span that an upstream answers 500 to, or nothing, while it takes others: they go first.
+
+    It stays owed. `said` is how the upstream answered, masked; `tries` how often it was tried alone
+    since; `trace_ids` packed, empty where they are not known. More spans than one are a row that
+    cannot be cut.
+    """
+
+    place: Position
+    spans: int
+    said: str
+    trace_ids: bytes
+    tries: int = 0
+    next_try_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -233,3 +250,4 @@ class DestinationStatus:
     in_flight_spans: int = 0
     consecutive_failures: int = 0
     warnings: list[str] = field(default_factory=list)
+    stepped_around: tuple[SteppedAround, ...] = ()

@@ -78,6 +78,13 @@ class BacklogStatistics:
     is_attached: bool  # False: known from disk, no courier of this process asked for it
 
 
+def holds_trace(trace_ids: bytes, trace_id: bytes) -> bool:
+    """Whether packed ids of 16 bytes have this one; none at all may be any."""
+    return not trace_ids or any(
+        trace_ids[at : at + 16] == trace_id for at in range(0, len(trace_ids), 16)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TraceDelivery:
     """Where a request of a trace is for one destination.
@@ -85,7 +92,8 @@ class TraceDelivery:
     `state`: "waiting" (also in flight), "delivered", "set_aside" (settled with another status
     than 2xx), "evicted" (it had to give way undelivered) or "not_owed" (the destination began
     after it). `at_ns` and `status` are 0 for "waiting" and "not_owed". Deliveries within a second
-    share the later time, within a minute where they are older than an hour.
+    share the later time, within a minute where they are older than an hour. `is_deferred`: others
+    go first, it is tried alone.
     """
 
     destination: str
@@ -93,6 +101,7 @@ class TraceDelivery:
     at_ns: int = 0
     status: int = 0
     is_in_flight: bool = False
+    is_deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,11 @@ def of_destinations(destinations: list[dict[str, Any]]) -> Iterator[Metric]:
         ("waiting_bytes", "Their bytes, unzipped.", "waiting_bytes"),
         ("in_flight_spans", "Spans in the request now out.", "in_flight_spans"),
         (
+            "stepped_around_spans",
+            "Of those waiting: upstream fails at them each time and takes others, which go first.",
+            "stepped_around_spans",
+        ),
+        (
             "oldest_undelivered_age_seconds",
             "How long the oldest owed span has waited.",
             "oldest_waiting_seconds",

@@ -9,7 +9,8 @@ from typing import Any
 
 from relay.admin.answers import iso
 from relay.counters import Counters
-from relay.records import DestinationStatus
+from relay.records import DestinationStatus, SteppedAround
+from relay.units import about_duration
 from relay.views import BacklogStatistics, BufferStatistics, HelperStatistics
 
 
@@ -129,5 +130,24 @@ def _destination(
         "waiting_bytes": backlog.owed_bytes,
         "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
         "evicted_spans": evicted_spans,
-        "warnings": list(status.warnings),
+        "stepped_around_spans": sum(each.spans for each in status.stepped_around),
+        "warnings": [*status.warnings, *detour_sentences(status.stepped_around, now_ns)],
     }
+
+
+def detour_sentences(around: Sequence[SteppedAround], now_ns: int) -> list[str]:
+    """What is owed and not in the way of others, in one sentence for all that fare the same."""
+    alike: dict[str, list[SteppedAround]] = {}
+    for each in around:
+        alike.setdefault(each.said, []).append(each)
+    sentences = []
+    for said, those in alike.items():
+        spans = sum(each.spans for each in those)
+        which, it_is = ("span", "it is") if spans == 1 else ("spans", "each is")
+        seconds = max(min(each.next_try_ns for each in those) - now_ns, 0) / 1e9
+        following = f"next in {about_duration(seconds)}" if seconds else "next at once"
+        sentences.append(
+            f"{spans} {which} stepped around: {said}, each time while others pass; {it_is} owed "
+            f"still and tried again alone, {following}"
+        )
+    return sentences

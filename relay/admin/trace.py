@@ -8,7 +8,7 @@ import msgspec
 from relay.admin.answers import iso
 from relay.otlp import messages, transcode
 from relay.records import DestinationStatus, Encoding, StoredRow
-from relay.views import RecentTrace, TracePlace
+from relay.views import RecentTrace, TracePlace, holds_trace
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
 STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
@@ -58,7 +58,7 @@ def trace_document(
         "ids": [{"trace_id": each.trace_id.hex(), "how": each.how} for each in ids],
         "received": [_received(place) for place in pieces],
         "dead_letters": [_dead(place) for place in letters],
-        "destinations": [_destination(each, pieces, letters) for each in destinations],
+        "destinations": [_destination(each, ids, pieces, letters) for each in destinations],
         **_reach(reach),
         "is_cut": len({place.row for place in pieces}) >= MOST_ROWS,
         "resourceSpans": [
@@ -127,7 +127,10 @@ def _dead(place: TracePlace) -> dict[str, Any]:
 
 
 def _destination(
-    destination: Destination, pieces: Sequence[TracePlace], letters: Sequence[TracePlace]
+    destination: Destination,
+    ids: Sequence[Reading],
+    pieces: Sequence[TracePlace],
+    letters: Sequence[TracePlace],
 ) -> dict[str, Any]:
     status = destination.status
     found = [
@@ -163,8 +166,28 @@ def _destination(
         if state == "waiting"
         else None,
         "is_in_flight": any(each.is_in_flight for each, _place in of_state),
+        "stepped_around": _detour(status, ids)
+        if any(each.is_deferred for each, _place in of_state)
+        else None,
         "dead_letters": [place.letter_id for place in own],
         **_courier(status),
+    }
+
+
+def _detour(status: DestinationStatus, ids: Sequence[Reading]) -> dict[str, Any] | None:
+    """Spans of the trace that the upstream cannot bear: others go first, they are tried alone."""
+    own = [
+        each
+        for each in status.stepped_around
+        if any(holds_trace(each.trace_ids, reading.trace_id) for reading in ids)
+    ]
+    if not own:
+        return None
+    return {
+        "spans": sum(each.spans for each in own),
+        "said": own[0].said,
+        "tries": max(each.tries for each in own),
+        "next_try_at": iso(min(each.next_try_ns for each in own)),
     }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from relay.buffer import owed, parts
+from relay.buffer.deferred import Deferred
 from relay.buffer.gathering import Gathering
 from relay.buffer.owed import Ranges
 from relay.buffer.parts import Parts
@@ -72,6 +73,7 @@ class Backlog:
         self._log = log
         self._owed = ranges
         self._in_flight: Ranges = ()
+        self._deferred = Deferred()
         self._sums = sums
         self._in_flight_spans = 0
         self._flying: dict[int, StoredRow] = {}
@@ -98,26 +100,31 @@ class Backlog:
         """What is taken and neither settled nor given back."""
         return self._in_flight
 
+    def deferred_of(self, trace_id: bytes) -> tuple[Ranges, Ranges]:
+        """What is deferred: ranges that may hold spans of the trace, ranges that hold none."""
+        return self._deferred.of_trace(trace_id)
+
     # -- what couriers call -------------------------------------------------------------------
 
     @property
     def has_more(self) -> bool:
-        """Whether anything is owed that is not in flight."""
+        """Whether anything is owed that is neither in flight nor deferred."""
         return bool(self._free())
 
     async def wait(self) -> None:
-        """Return as soon as something is owed that is not in flight. Ignores `is_paused`."""
+        """Return as soon as there is something to take. Ignores `is_paused`."""
         while not self._free():
             await self._changed.wait()
 
     async def take(
         self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
     ) -> Taken | None:
-        """The next owed rows in order that are not in flight, now in flight; None: there are none.
+        """The next owed rows in order, now in flight; None when there are none.
 
-        At least one row, however large; `max_bytes` counts bodies before compression. Rows that
-        are damaged on disk become dead letters, are settled, and taking goes on. Raises
-        BufferUnavailable when the disk cannot be read. Cancelled, it leaves nothing in flight.
+        What is in flight or deferred is left out. At least one row, however large; `max_bytes`
+        counts bodies before compression. Rows that are damaged on disk become dead letters, are
+        settled, and taking goes on. Raises BufferUnavailable when the disk cannot be read.
+        Cancelled, it leaves nothing in flight.
         """
         async with self._taking:
             while free := self._free():
@@ -133,7 +140,7 @@ class Backlog:
             return None
 
     async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
-        """The last owed row that is not in flight, alone; with `encoding` the last such row.
+        """The last row that `take` would come to, alone; with `encoding` the last such row.
 
         None when there is none among the newest few. Raises and may be cancelled as `take`.
         """
@@ -179,9 +186,36 @@ class Backlog:
         self._settle(taken.ranges, taken.rows, dead, status=status, at_ns=at_ns)
 
     def give_back(self, taken: Taken) -> None:
-        """Not delivered: owed again, at its old place."""
+        """Not delivered: owed again, at its old place, deferred no more."""
         if self._land(taken):
+            self._deferred.keep(self._owed, without=taken.ranges)
             self._wake()
+
+    def defer(self, taken: Taken, trace_ids: bytes) -> None:
+        """Not delivered: owed still, and handed out by `take_deferred` alone.
+
+        `trace_ids` are those of its spans, packed; empty when they are not known.
+        """
+        if self._land(taken):
+            self._deferred.add(owed.intersection(taken.ranges, self._owed), trace_ids)
+
+    async def take_deferred(self, place: Position) -> Taken | None:
+        """What is deferred at `place`, now in flight; None when that is owed no more.
+
+        Deferred it stays until it is settled or given back. Raises and may be cancelled as `take`.
+        """
+        async with self._taking:
+            item = self._deferred.at(place)
+            if item is None or owed.overlaps(self._in_flight, item):
+                return None
+            batch = Gathering(max_bytes=0, max_spans=0, one_encoding=False)
+            await self._gather(batch, item)
+            return self._claim(batch)
+
+    def undefer(self) -> None:
+        """Hand out in its turn what was deferred."""
+        self._deferred.clear()
+        self._wake()
 
     def statistics(self) -> BacklogStatistics:
         """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog."""
@@ -213,8 +247,7 @@ class Backlog:
         """Drop what it is owed, for good; returns when that is on disk. Dead letters stay."""
         self._is_removed = True
         self._owed, self._in_flight = (), ()
-        self._flying.clear()
-        self._parts.clear()
+        self._forget()
         self._sums, self._in_flight_spans = Totals(), 0
         self._log.forget(self)
         await self._log.flush()
@@ -235,6 +268,7 @@ class Backlog:
         if not owed.intersection(self._owed, ranges):
             return
         self._owed = owed.subtract(self._owed, ranges)
+        self._deferred.keep(self._owed)
         self._parts.forget_settled(self._owed)
         self._sums -= sums
         self._mend_sums()
@@ -297,8 +331,7 @@ class Backlog:
     def restart_after(self, last_row: int) -> None:
         """The file was replaced: what it owed lies in the old one; rows to come are owed."""
         self._owed, self._in_flight = owed.open_from(last_row + 1), ()
-        self._flying.clear()
-        self._parts.clear()
+        self._forget()
         self._sums, self._in_flight_spans = Totals(), 0
 
     # -- inside -------------------------------------------------------------------------------
@@ -306,7 +339,14 @@ class Backlog:
     def _free(self) -> Ranges:
         if self._is_removed:
             return ()
-        return owed.clip(owed.subtract(self._owed, self._in_flight), self._log.last_row)
+        held = (*self._in_flight, *self._deferred.ranges)
+        return owed.clip(owed.subtract(self._owed, held), self._log.last_row)
+
+    def _forget(self) -> None:
+        """What was known of rows that are not owed any more."""
+        self._flying.clear()
+        self._parts.clear()
+        self._deferred.clear()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -391,6 +431,7 @@ class Backlog:
         # What gave way while it was in flight has left the sums already.
         gone = owed.intersection(ranges, self._owed)
         self._owed = owed.subtract(self._owed, ranges)
+        self._deferred.keep(self._owed)
         if gone == ranges and not self._parts:
             self._sums -= Totals(
                 len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)

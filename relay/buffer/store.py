@@ -244,7 +244,7 @@ class Buffer:
 
         Raises BufferUnavailable when the disk cannot be read. `text` as for `traces.find`.
         """
-        destinations = traces.standings(self._backlogs, self._moves)
+        destinations = traces.standings(self._backlogs, self._moves, trace_id)
         finding = await traces.find(self._asking.ask, trace_id, text)
         return traces.places(finding, destinations)
 

@@ -101,22 +101,24 @@ class Standing:
     ranges: Ranges
     in_flight: Ranges
     settled: list[DeliveredEntry]
+    deferred: Ranges = ()  # what of `ranges` others go before
 
 
-def standings(backlogs: Mapping[str, Backlog], moves: PendingMoves) -> list[Standing]:
-    """Every destination as it is now, by name."""
-    return [
-        Standing(
-            name,
-            backlog.ranges,
-            backlog.in_flight,
-            [
-                DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
-                for item in moves.deliveries(name)
-            ],
-        )
-        for name, backlog in sorted(backlogs.items())
+def standings(
+    backlogs: Mapping[str, Backlog], moves: PendingMoves, trace_id: bytes
+) -> list[Standing]:
+    """Every destination as it is now, by name; what waits for other traces only is not told."""
+    return [_standing(name, backlog, moves, trace_id) for name, backlog in sorted(backlogs.items())]
+
+
+def _standing(name: str, backlog: Backlog, moves: PendingMoves, trace_id: bytes) -> Standing:
+    own, of_others = backlog.deferred_of(trace_id)
+    settled = [
+        DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
+        for item in moves.deliveries(name)
     ]
+    ranges = owed.subtract(backlog.ranges, of_others)
+    return Standing(name, ranges, backlog.in_flight, settled, own)
 
 
 def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePlace]:
@@ -161,7 +163,12 @@ def _delivery(
     # What has gone waits for nobody, though a range from the beginning covers its place.
     if place.is_kept and owed.overlaps(standing.ranges, whole):
         is_in_flight = owed.overlaps(standing.in_flight, whole)
-        return TraceDelivery(standing.name, "waiting", is_in_flight=is_in_flight)
+        return TraceDelivery(
+            standing.name,
+            "waiting",
+            is_in_flight=is_in_flight,
+            is_deferred=owed.overlaps(standing.deferred, whole),
+        )
     found: dict[str, DeliveredEntry] = {}
     left: Ranges = (whole,)
     # The newest word counts: what was sent again was settled again.

@@ -227,6 +227,8 @@ def waiting_lines(destination: dict[str, Any], place: str) -> list[str]:
         ]
     if destination["is_in_flight"] and not destination["failing_since"]:
         return [f"{line}: being sent now"]
+    if destination.get("stepped_around"):
+        return [f"{line}: {destination['stepped_around']['said']}", detour_line(destination)]
     if not destination["failing_since"]:
         return [f"{line}: {destination['reason'] or 'its turn comes'}"]
     lines = [f"{line}: {destination['reason'] or state}"]
@@ -239,6 +241,18 @@ def waiting_lines(destination: dict[str, Any], place: str) -> list[str]:
         f"({count}{about_last_success(destination)}){following}"
     )
     return lines
+
+
+def detour_line(destination: dict[str, Any]) -> str:
+    """What is done about spans that the upstream fails at each time."""
+    around = destination["stepped_around"]
+    tries = f" ({around['tries']:,} tr{'y' if around['tries'] == 1 else 'ies'} so far)"
+    several = "" if around["spans"] == 1 else "s"
+    return (
+        f"             {around['spans']:,} span{several} stepped around, since others pass: tried "
+        f"again alone{tries if around['tries'] else ''}, next at {around['next_try_at']}; "
+        f"at once with `otlp-relay destination resume {destination['name']}`"
+    )
 
 
 def about_last_success(destination: dict[str, Any]) -> str:

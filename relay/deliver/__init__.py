@@ -20,6 +20,13 @@ of time that doubles from one second to thirty. For ever: waiting gives up nothi
 A timeout, 500, 502 or 504 after the body was sent may mean that it was too much: the next request
 is half of it, down to one row, and grows again with each success (`reach`).
 
+**What is stepped around.** The same answers may come from one span, each time that it is sent.
+After three of them for one head another span is asked, and the head is searched by halving. A
+single span that was answered so alone, several times, while others passed, is *deferred*: owed as
+before, while the others go first (`detour`). It is tried alone after a minute, less often then, up
+to ten, and at once on a wake; what comes of that is no failure of the destination. It is never set
+aside for a 5xx or a timeout. At most 128 spans are deferred; what comes to the head then waits.
+
 **What is blocked.** Everything else that is no success: a wrong token, a wrong path, a redirect,
 a certificate that cannot be trusted, a secret without a value, an exception of ours. Somebody
 should look, so the state and its reason are in the status and in one log line. It is probed all
@@ -46,9 +53,9 @@ other probe is the newest row instead: if that passes, it is the head, and it is
 The files: `fleet` keeps a courier for each destination; `courier` is the loop, `seams` what it
 stands between, `account` the destination's status; `dispatch` builds, sends and settles one batch;
 `inquiry` decides what a refusal leads to, `search` looks for the culprits, `evidence` says when a
-lone span may be one; `reach` is how much goes at once, `lanes` the requests beside the first,
-`letters` what is set aside; `batches` turns rows into a request body; `upstream` is one HTTP
-exchange; `policy` says what an answer means and how long to pause, without any I/O; `failures`
-turns foreign exceptions into such an outcome; `network` is the byte stream under the exchange,
-which notes how far it got; `settings` is what the daemon passes.
+lone span may be one; `detour` tries alone what breaks its upstream; `reach` is how much goes at
+once, `lanes` the requests beside the first, `letters` what is set aside; `batches` turns rows into
+a request body; `upstream` is one HTTP exchange; `policy` says what an answer means and how long to
+pause, without any I/O; `failures` turns foreign exceptions into such an outcome; `network` is the
+byte stream under the exchange, which notes how far it got; `settings` is what the daemon passes.
 """

@@ -18,6 +18,7 @@ more rows, rows that had to give way) counts, and a destination that waits holds
 
 After three failures of the same head the next probe is another row, then the head again, and so on:
 where another row passes, it is the head, and it is searched (`search`) whatever the status was.
+What answers 500 or nothing so is stepped around, and tried alone between two batches (`detour`).
 
 Being cancelled is not a failure: the rows are given back and nothing is counted. No exception
 leaves `run`: one of ours is an outcome too, and one that comes twice at the same place stops this
@@ -33,6 +34,7 @@ import structlog
 
 from relay.deliver import batches, policy
 from relay.deliver.account import IN_TROUBLE, Account
+from relay.deliver.detour import Detour
 from relay.deliver.dispatch import Attempt, Dispatch, Terms, own_fault, weigh
 from relay.deliver.inquiry import Inquiry
 from relay.deliver.lanes import Lanes
@@ -80,11 +82,12 @@ class Courier:
         self._terms = Terms(settings)
         self._backlog = backlog
         self._upstream = upstream
-        self._lanes = Lanes(self._dispatch, make_upstream, self._may_go_on)
-        self._inquiry = Inquiry(self._dispatch, self._send, self._may_go_on)
         self._now_ns = now_ns
         # The buffer's word for it, where there is one: a wall clock that jumps makes nothing old.
         self._age_ns = age_ns or (lambda row: now_ns() - row.received_ns)
+        self._lanes = Lanes(self._dispatch, make_upstream, self._may_go_on, self._age_ns)
+        self._detour = Detour(self._dispatch, random)
+        self._inquiry = Inquiry(self._dispatch, self._send, self._may_go_on, self._detour)
         self._sleep = sleep
         self._random = random
         self._pace_seconds = pace_seconds
@@ -107,6 +110,7 @@ class Courier:
     def wake(self) -> None:
         """Try at once, with secrets read anew: what was in the way may be gone."""
         self._dispatch.forget_headers()
+        self._detour.hurry()
         self._is_nudged = True
         if self._rest_scope is not None:
             self._rest_scope.cancel()
@@ -167,6 +171,7 @@ class Courier:
                 self._lanes.start(tasks)
                 await self._loop()
         finally:
+            self._detour.end()
             self._ended.set()
             with anyio.CancelScope(shield=True):
                 await self._upstream.aclose()
@@ -192,6 +197,10 @@ class Courier:
             self._account.enter(DestinationState.BLOCKED, settings.blocked_reason)
             await self._rest(None)
             return
+        if self.status.state not in IN_TROUBLE:
+            await self._detour.retry(terms, self._send, self._set_aside_old)
+            if not self._may_go_on():
+                return
         taken = await self._take(terms)
         if taken is None:
             await self._idle(settings)
@@ -205,7 +214,22 @@ class Courier:
             await self._act_on(unset)
             return
         self._account.enter(DestinationState.IDLE)
-        await self._rest_for(self._backlog.wait)
+        await self._rest_for(self._more_or_due)
+
+    async def _more_or_due(self) -> None:
+        """Return when there is something to take, or to try alone."""
+        seconds = self._detour.seconds_until_due()
+        if seconds is None:
+            await self._backlog.wait()
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._wake_up_when_due, max(seconds, 0.0), tasks.cancel_scope)
+            await self._backlog.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _wake_up_when_due(self, seconds: float, scope: anyio.CancelScope) -> None:
+        await self._sleep(seconds)
+        scope.cancel()
 
     async def _take(self, terms: Terms) -> Taken | None:
         """The next rows; what is too old among them is set aside here."""
@@ -274,7 +298,7 @@ class Courier:
             self._account.enter(DestinationState.DELIVERING)
             self._lanes.open(taken, terms)
         began = anyio.current_time()
-        if self._inquiry.is_due(taken, self.status):
+        if self._inquiry.is_due(taken, terms, self.status):
             outcome = await self._inquiry.ask_another(taken, terms)
             if outcome is not None:
                 await self._act_on(outcome)
@@ -302,9 +326,8 @@ class Courier:
         is_done = False
         try:
             attempt = await self._send_either(taken, terms)
-            if attempt.refusal is not None:
-                self._inquiry.note_refused(attempt)
-                is_done = policy.may_mean_the_content(attempt.outcome)
+            self._inquiry.note_failed(attempt)
+            is_done = policy.may_mean_the_content(attempt.outcome)
             if isinstance(attempt.outcome, policy.Delivered):
                 await self._dispatch.settle(attempt, terms)
                 is_done = True

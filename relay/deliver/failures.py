@@ -63,10 +63,17 @@ class Way:
 def timed_out(way: Way, progress: Progress, seconds: float) -> Wait:
     """The deadline of an exchange passed."""
     peer = f" with {progress.peer}" if progress.peer else ""
+    said = (
+        f"{way.name}: no success within {seconds:.0f} s, gave up while {progress.stage.value}{peer}"
+    )
+    return _may_be_what_was_sent(said, progress)
+
+
+def _may_be_what_was_sent(said: str, progress: Progress) -> Wait:
     return Wait(
-        f"{way.name}: no success within {seconds:.0f} s, gave up while "
-        f"{progress.stage.value}{peer}; it is tried again by itself",
+        f"{said}; it is tried again by itself",
         may_be_the_size=progress.stage in _WITH_BODY,
+        said=said,
     )
 
 
@@ -93,11 +100,8 @@ def _explain_end(way: Way, progress: Progress) -> Outcome:
         when = "while agreeing on TLS"
     else:
         when = "in the middle of its answer" if progress.bytes_read else "without an answer"
-    return Wait(
-        f"{way.name}: {progress.peer or way.host} closed the connection {when}; "
-        "it is tried again by itself",
-        may_be_the_size=progress.stage in _WITH_BODY,
-    )
+    said = f"{way.name}: {progress.peer or way.host} closed the connection {when}"
+    return _may_be_what_was_sent(said, progress)
 
 
 def explain_proxy(said: str, way: Way, progress: Progress) -> Outcome:

@@ -3,32 +3,55 @@
 Decides whether to search at all, in which encoding, and what to send as the next probe. The search
 itself is `search`. It is not repeated for the same head before something has passed: rows that came
 since are asked first.
+
+A head that waits each time (500, 502, 504, a timeout) is searched after three times, too; what is
+found then is stepped around, not set aside (`detour`).
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from relay.deliver import policy
+from relay.deliver.detour import Detour
 from relay.deliver.dispatch import Attempt, Dispatch, Terms
 from relay.deliver.reach import raw_bytes
 from relay.deliver.search import Search
+from relay.otlp.transcode import TranscodeError
 from relay.records import DestinationState, DestinationStatus, Encoding, OwedRange, Position, Taken
 
 # So many failures in a row of one head are put down to the upstream; then another row is asked.
 FAILURES_OF_ONE_HEAD = 3
+# Requests of one search that may end without an answer: each may take the whole timeout. It goes on
+# from the part it had come to, after the head has failed again.
+MOST_UNANSWERED = 12
 
 Send = Callable[[Taken, Encoding, Terms], Awaitable[Attempt]]
 
 
 class _Ground:
-    """What a search works on, under the terms of one turn (`search.Field`)."""
+    """What a search works on, under the terms of one turn (`search.Field`).
+
+    With a `detour` waiting counts as refusing, and what was found so, now or by the search before
+    (`suspected`), is stepped around.
+    """
 
     def __init__(
-        self, dispatch: Dispatch, send: Send, may_go_on: Callable[[], bool], terms: Terms
+        self,
+        dispatch: Dispatch,
+        send: Send,
+        may_go_on: Callable[[], bool],
+        terms: Terms,
+        *,
+        detour: Detour | None,
+        suspected: frozenset[Position],
     ) -> None:
         self._dispatch = dispatch
         self._send = send
         self._terms = terms
+        self._detour = detour
+        self._suspected = suspected
+        self._broke: set[tuple[OwedRange, ...]] = set()
+        self._unanswered = 0
         self.may_go_on = may_go_on
         self.split = dispatch.backlog.split
         self.give_back = dispatch.backlog.give_back
@@ -36,20 +59,51 @@ class _Ground:
         self.note_too_large = terms.reach.too_large
 
     async def send(self, part: Taken, encoding: Encoding) -> Attempt:
-        return await self._send(part, encoding, self._terms)
+        attempt = await self._send(part, encoding, self._terms)
+        breaks = policy.breaks(attempt.outcome)
+        if self._detour is None or breaks is None:
+            return attempt
+        self._unanswered += not breaks.status
+        if self._unanswered > MOST_UNANSWERED:
+            return attempt
+        self._broke.add(part.ranges)
+        return replace(attempt, outcome=breaks)
 
     async def settle(self, attempt: Attempt) -> None:
         await self._dispatch.settle(attempt, self._terms)
 
     async def set_aside(self, attempt: Attempt) -> None:
-        await self._dispatch.set_aside(attempt, self._terms)
+        # Refused now, it may have broken the upstream before: once of each proves neither.
+        ranges = attempt.taken.ranges
+        has_broken = ranges in self._broke or ranges[0].start in self._suspected
+        if self._detour is not None and has_broken:
+            await self._detour.step_around(attempt)
+        else:
+            await self._dispatch.set_aside(attempt, self._terms)
 
     async def take_other(self, came_in: Encoding) -> Taken | None:
         is_auto = self._terms.settings.encoding == "auto"
-        return await self._dispatch.backlog.take_newest(came_in if is_auto else None)
+        other = await self._dispatch.backlog.take_newest(came_in if is_auto else None)
+        return other if other is None or self._detour is None else await self._last_of(other)
+
+    async def _last_of(self, other: Taken) -> Taken:
+        """One span of it, the least that can pass: each row may hold one that does not."""
+        if other.spans < 2:
+            return other
+        try:
+            rest, last = await self.split(other, other.spans - 1)
+        except TranscodeError:
+            return other
+        except BaseException:
+            self.give_back(other)
+            raise
+        self.give_back(rest)
+        return last
 
     def condemns_lone(self, attempt: Attempt) -> bool:
         refusal = attempt.refusal
+        if self._detour is not None:
+            return False  # it is in nobody's way
         return self._terms.evidence.condemns_lone(
             attempt.taken,
             attempt.encoding,
@@ -61,8 +115,11 @@ class _Ground:
 class Inquiry:
     """Remembers how the head of one backlog fared."""
 
-    def __init__(self, dispatch: Dispatch, send: Send, may_go_on: Callable[[], bool]) -> None:
+    def __init__(
+        self, dispatch: Dispatch, send: Send, may_go_on: Callable[[], bool], detour: Detour
+    ) -> None:
         self._dispatch = dispatch
+        self._detour = detour
         self._send = send
         self._may_go_on = may_go_on
         self._head: Position | None = None
@@ -70,31 +127,50 @@ class Inquiry:
         self._refused: Attempt | None = None
         self._asks_another = False
         self._unproven: tuple[Terms, tuple[OwedRange, ...], int] | None = None
-        self._suspected: tuple[Terms, frozenset[Position]] | None = None
+        self._suspected: tuple[Terms, bool, frozenset[Position]] | None = None
 
-    def note_refused(self, attempt: Attempt) -> None:
-        """The head was sent, and refused."""
+    def note_failed(self, attempt: Attempt) -> None:
+        """The head was sent, and refused or not answered as it should be."""
+        refusal = attempt.refusal or policy.breaks(attempt.outcome)
+        if refusal is None:  # cut off, or an upstream that is away: it says nothing of the head
+            return
         head = attempt.taken.ranges[0].start
         if head != self._head:
             self._head, self._failures, self._asks_another = head, 0, False
         self._failures += 1
         # Without what it sent: a destination that is blocked for days holds no memory.
-        self._refused = replace(attempt, batch=None, taken=Taken((), ()))
+        self._refused = replace(attempt, outcome=refusal, batch=None, taken=Taken((), ()))
 
-    def is_due(self, taken: Taken, status: DestinationStatus) -> bool:
+    def is_due(self, taken: Taken, terms: Terms, status: DestinationStatus) -> bool:
         """Whether another row is to be the next probe instead of `taken`; then every other time."""
         refused = self._refused
         if (
-            status.state is not DestinationState.BLOCKED
-            or self._failures < FAILURES_OF_ONE_HEAD
+            self._failures < FAILURES_OF_ONE_HEAD
             or taken.ranges[0].start != self._head
             or refused is None
-            or refused.refusal is None
-            or not refused.refusal.status
+            or not self._may_be_the_head(refused.refusal, status.state)
         ):
             return False
+        has_others = len(taken.rows) > 1 or self._dispatch.backlog.has_more
+        if not has_others and not self._may_be_cut(refused, taken, terms):
+            return False  # there is nothing else to send
         self._asks_another = not self._asks_another
         return self._asks_another
+
+    def _may_be_cut(self, refused: Attempt, taken: Taken, terms: Terms) -> bool:
+        """Whether parts of `taken` may be sent though no other row has passed: once.
+
+        Where each row holds a span that breaks the upstream, only parts can pass.
+        """
+        breaks = isinstance(refused.refusal, policy.Breaks)
+        return breaks and taken.spans > 1 and not self._was_searched(taken, terms)
+
+    def _may_be_the_head(self, refusal: policy.Blocked | None, state: DestinationState) -> bool:
+        """Whether `refusal`, which led to `state`, may come from the head alone."""
+        if isinstance(refusal, policy.Breaks):
+            return state is DestinationState.WAITING and not self._detour.is_full
+        is_answer = refusal is not None and bool(refusal.status)
+        return state is DestinationState.BLOCKED and is_answer
 
     async def ask_another(self, taken: Taken, terms: Terms) -> policy.Outcome | None:
         """Send another row than `taken`, and search `taken` if that passes. Settles or gives back.
@@ -106,7 +182,10 @@ class Inquiry:
             raise RuntimeError("nothing was refused that another row could stand for")
         head = replace(refused, taken=taken)
         search = self._search(head, terms)
-        await search.run(head, needs_proof=True)
+        is_first = self._may_be_cut(refused, taken, terms)
+        await search.run(head, needs_proof=not is_first, asks_first=is_first)
+        if is_first:
+            self._note_search(search, taken, terms)
         return self._conclude(search, refused.refusal, terms)
 
     async def search(self, attempt: Attempt, terms: Terms) -> policy.Outcome | None:
@@ -131,9 +210,7 @@ class Inquiry:
         if is_open and attempt.alternative is not None and not is_lone:
             second = await self._search_alternative(attempt, terms)
             search = second or search
-        if not search.is_solved and not search.is_broken_off:
-            passes = sum(terms.evidence.passes.values())
-            self._unproven = (terms, taken.ranges, passes)
+        self._note_search(search, taken, terms)
         return self._conclude(search, refusal, terms)
 
     async def _search_alternative(self, attempt: Attempt, terms: Terms) -> Search | None:
@@ -159,16 +236,30 @@ class Inquiry:
 
     def _search(self, head: Attempt, terms: Terms) -> Search:
         refusal = head.refusal
-        ground = _Ground(self._dispatch, self._send, self._may_go_on, terms)
+        breaks = isinstance(refusal, policy.Breaks)
+        known, broke, suspected = self._suspected or (terms, breaks, frozenset())
+        if known is not terms or broke is not breaks:
+            suspected = frozenset()
+        ground = _Ground(
+            self._dispatch,
+            self._send,
+            self._may_go_on,
+            terms,
+            detour=self._detour if breaks else None,
+            suspected=suspected,
+        )
         statuses = frozenset({refusal.status} if refusal is not None and refusal.status else ())
-        known, suspected = self._suspected or (terms, frozenset())
         return Search(
             ground,
             head.encoding,
             statuses=statuses,
             other=head.alternative,
-            suspected=suspected if known is terms else frozenset(),
+            suspected=suspected,
         )
+
+    def _note_search(self, search: Search, taken: Taken, terms: Terms) -> None:
+        if not search.is_solved and not search.is_broken_off:
+            self._unproven = (terms, taken.ranges, sum(terms.evidence.passes.values()))
 
     def _was_searched(self, taken: Taken, terms: Terms) -> bool:
         """Whether a search of this very head has found nothing, and nothing has passed since."""
@@ -184,11 +275,12 @@ class Inquiry:
     def _conclude(
         self, search: Search, refusal: policy.Blocked, terms: Terms
     ) -> policy.Outcome | None:
-        self._suspected = (terms, search.suspects) if search.suspects else None
+        breaks = isinstance(refusal, policy.Breaks)
+        self._suspected = (terms, breaks, search.suspects) if search.suspects else None
         if search.is_solved:
             return policy.Delivered(200)
         if not search.is_broken_off:
-            return refusal
+            return refusal.wait if isinstance(refusal, policy.Breaks) else refusal
         if isinstance(search.outcome, policy.Wait) and search.part_spans:
             terms.reach.narrow(search.part_spans)
         return search.outcome

@@ -15,21 +15,26 @@ from relay.deliver.dispatch import Dispatch, Terms
 from relay.deliver.reach import raw_bytes
 from relay.deliver.seams import Exchanges
 from relay.deliver.settings import DestinationSettings
-from relay.records import Taken
+from relay.records import StoredRow, Taken
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 class Lanes:
-    """The extra lanes of one courier. `make_upstream` gives each a connection of its own."""
+    """The extra lanes of one courier. `make_upstream` gives each a connection of its own.
+
+    `age_ns` is how long ago a row was received.
+    """
 
     def __init__(
         self,
         dispatch: Dispatch,
         make_upstream: Callable[[DestinationSettings], Exchanges] | None,
         may_go_on: Callable[[], bool],
+        age_ns: Callable[[StoredRow], int],
     ) -> None:
         self._dispatch = dispatch
+        self._age_ns = age_ns
         self._make_upstream = make_upstream
         self._may_go_on = may_go_on
         self._tasks: TaskGroup | None = None
@@ -110,10 +115,7 @@ class Lanes:
         is_settled = False
         try:
             max_age = terms.settings.max_age_seconds
-            is_young = (
-                max_age is None
-                or self._dispatch.now_ns() - taken.rows[0].received_ns <= max_age * 1e9
-            )
+            is_young = max_age is None or self._age_ns(taken.rows[0]) <= max_age * 1e9
             if is_young and not terms.reach.is_too_large(taken):
                 encoding = terms.encoding_of(taken)
                 attempt = await self._dispatch.attempt(taken, encoding, terms, upstream)

@@ -130,6 +130,11 @@ def joined(rows: Sequence[StoredRow]) -> bytes:
     return joint.join(row.body for row in rows if row.body)
 
 
+async def trace_ids_of_rows(rows: Sequence[StoredRow]) -> bytes:
+    """The distinct trace ids of rows of one encoding, packed; empty for what cannot be read."""
+    return await _trace_ids(joined(rows), rows[0].encoding)
+
+
 async def _trace_ids(body: bytes, encoding: Encoding) -> bytes:
     if len(body) > THREAD_FROM_BYTES:
         return await anyio.to_thread.run_sync(trace_ids_of, body, encoding)

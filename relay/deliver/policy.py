@@ -41,6 +41,8 @@ BACKOFF_CAP_SECONDS = 30.0
 PROBE_FIRST_SECONDS = 5.0
 PROBE_CAP_SECONDS = 60.0
 PROBE_SPREAD = 0.2
+DETOUR_FIRST_SECONDS = 60.0
+DETOUR_CAP_SECONDS = 600.0
 # An upstream that says "now" time and again is not believed any more: it would be a hot loop.
 BELIEVED_AT_ONCE = 3
 
@@ -60,13 +62,15 @@ class Delivered:
 class Wait:
     """The upstream is away or asks for patience; it is tried again for ever.
 
-    `may_be_the_size`: the body was on its way or had been sent, so less at once may get through.
+    `may_be_the_size`: the body was on its way or had been sent, so less at once may get through, or
+    the same without one span. `said` is `reason` without what happens next.
     """
 
     reason: str
     retry_after_seconds: float | None = None
     status: int = 0
     may_be_the_size: bool = field(default=False, compare=False)
+    said: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,16 @@ class Faulty(Blocked):
     is_certain: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Breaks(Blocked):
+    """`wait` taken for a refusal, to find the span it comes from: one to step around.
+
+    Never an outcome of a request, and no reason to set anything aside.
+    """
+
+    wait: Wait = Wait("")
+
+
 Outcome = Delivered | Wait | Blocked
 
 
@@ -116,15 +130,11 @@ def classify(said: Said, *, name: str, header_names: tuple[str, ...], now: datet
     status = said.status
     if 200 <= status < 300:
         return Delivered(status, max(0, said.rejected), said.words)
+    answered = _answered(name, said)
     if status in RETRY_LATER or status >= 500:
         told = parse_retry_after(said.retry_after, now)
-        return Wait(
-            f"{_answered(name, said)}; it is tried again by itself",
-            told,
-            status,
-            status in OF_THE_SIZE,
-        )
-    answered = _answered(name, said)
+        reason = f"{answered}; it is tried again by itself"
+        return Wait(reason, told, status, status in OF_THE_SIZE, answered)
     return Blocked(f"{answered}; {_advice(said, header_names)}", status, answered, said.words)
 
 
@@ -138,6 +148,14 @@ def may_mean_the_content(outcome: Outcome | None) -> TypeGuard[Blocked]:
     return isinstance(outcome, Faulty) or (
         isinstance(outcome, Blocked) and outcome.status in OF_THE_CONTENT
     )
+
+
+def breaks(outcome: Outcome | None) -> Breaks | None:
+    """`outcome` as a refusal, if it may come from one of the spans that were sent."""
+    if not isinstance(outcome, Wait) or not outcome.may_be_the_size:
+        return None
+    said = outcome.said or outcome.reason
+    return Breaks(outcome.reason, outcome.status, said, wait=outcome)
 
 
 def worse_of_two(first: Blocked, second: Blocked) -> Blocked:
@@ -198,7 +216,19 @@ def wait_seconds(
 
 def probe_seconds(probes: int, random: Callable[[], float] = random_module.random) -> float:
     """How long until the `probes`-th probe in a row (from 1): 5 s doubling to 60 s, ±20 %."""
-    pause = min(PROBE_CAP_SECONDS, PROBE_FIRST_SECONDS * 2.0 ** min(probes - 1, 16))
+    return _spread(PROBE_FIRST_SECONDS, PROBE_CAP_SECONDS, probes, random)
+
+
+def detour_seconds(tries: int, random: Callable[[], float] = random_module.random) -> float:
+    """How long until what was stepped around is tried for the `tries`-th time (from 1).
+
+    1 min doubling to 10 min, ±20 %.
+    """
+    return _spread(DETOUR_FIRST_SECONDS, DETOUR_CAP_SECONDS, tries, random)
+
+
+def _spread(first: float, cap: float, tries: int, random: Callable[[], float]) -> float:
+    pause = min(cap, first * 2.0 ** min(tries - 1, 16))
     return pause * (1 - PROBE_SPREAD + 2 * PROBE_SPREAD * random())
 
 

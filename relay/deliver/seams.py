@@ -5,7 +5,7 @@ from typing import Protocol
 
 from relay.deliver import batches, policy
 from relay.deliver.settings import DestinationSettings
-from relay.records import DeadLetter, Encoding, Taken
+from relay.records import DeadLetter, Encoding, Position, Taken
 
 
 class Backlog(Protocol):
@@ -26,11 +26,11 @@ class Backlog(Protocol):
 
     @property
     def has_more(self) -> bool:
-        """Whether anything is owed that is not in flight."""
+        """Whether anything is owed that is neither in flight nor deferred."""
         ...
 
     async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
-        """The last owed row that is not in flight, alone, now in flight; None: there is none.
+        """The last row that `take` would come to, alone, now in flight; None: there is none.
 
         With `encoding` the last one that came in so.
         """
@@ -54,6 +54,18 @@ class Backlog(Protocol):
 
     def give_back(self, taken: Taken) -> None:
         """`taken` is owed as before."""
+        ...
+
+    def defer(self, taken: Taken, trace_ids: bytes) -> None:
+        """`taken` is owed as before, but only `take_deferred` hands it out."""
+        ...
+
+    async def take_deferred(self, place: Position) -> Taken | None:
+        """What was deferred and begins at `place`, now in flight; None when it is owed no more."""
+        ...
+
+    def undefer(self) -> None:
+        """What was deferred is handed out in its turn again."""
         ...
 
 

@@ -15,7 +15,8 @@ time, stay owed as `suspected`: the next search goes on from there. A single one
 aside when it is refused again after a pause (`evidence`).
 
 Statuses that speak of other things than content (401, 404, …) count only while another row is seen
-to pass, and a span must be refused for them several times.
+to pass, and a span must be refused for them several times. So do answers that are no refusals
+(`policy.Breaks`): the field steps around what it is told to set aside for them.
 """
 
 from collections.abc import Set as AbstractSet
@@ -44,7 +45,7 @@ class Field(Protocol):
         ...
 
     async def set_aside(self, attempt: Attempt) -> None:
-        """It is at fault."""
+        """It is at fault: owed no more, or stepped around."""
         ...
 
     async def split(self, part: Taken, spans: int) -> tuple[Taken, Taken]:
@@ -77,7 +78,7 @@ class Field(Protocol):
 
 
 class _BrokenOff(Exception):
-    """Something else than passing or being refused has happened; `part` is what was sent."""
+    """Something else than passing or being refused has happened; `part` of the batch was sent."""
 
     def __init__(self, outcome: policy.Outcome | None, part: Taken | None = None) -> None:
         super().__init__()
@@ -124,15 +125,20 @@ class Search:
         self.part_spans = 0
         self.suspects: frozenset[Position] = frozenset()
 
-    async def run(self, head: Attempt, *, needs_proof: bool = False) -> None:
+    async def run(
+        self, head: Attempt, *, needs_proof: bool = False, asks_first: bool = False
+    ) -> None:
         """Search `head`, which was refused. With `needs_proof` nothing of it is sent before
-        another row, or failing that its last one, has passed.
+        another row, or failing that its last one, has passed. With `asks_first` another row is
+        sent first, whether it passes or not.
         """
         self._held.append(head.taken)
         try:
             if needs_proof:
                 await self._search_with_proof(head)
             else:
+                if asks_first:
+                    await self._try_another(head.taken)
                 await self._descend(head)
                 await self._climb(head)
         except _BrokenOff as end:
@@ -294,13 +300,14 @@ class Search:
             self._to_confirm += self._convicted
             self._convicted.clear()
         elif not self._is_refusal(outcome):
-            raise _BrokenOff(outcome, part)
+            is_other = any(part is other for other in self._others)
+            raise _BrokenOff(outcome, None if is_other else part)
         elif attempt.refusal is not None and attempt.refusal.status == policy.TOO_LARGE:
             self._field.note_too_large(part)
         return attempt
 
     def _is_refusal(self, outcome: policy.Outcome | None) -> bool:
-        if policy.may_mean_the_content(outcome):
+        if policy.may_mean_the_content(outcome) or isinstance(outcome, policy.Breaks):
             return True
         return isinstance(outcome, policy.Blocked) and outcome.status in self._statuses
 

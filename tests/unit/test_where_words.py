@@ -26,6 +26,7 @@ def destination(state: str, **more: Any) -> dict[str, Any]:
         "status": 0,
         "waiting_since": None,
         "is_in_flight": False,
+        "stepped_around": None,
         "dead_letters": [],
         "destination_state": "idle",
         "reason": "",
@@ -91,6 +92,26 @@ def test_what_is_being_sent_or_has_its_turn_soon_is_no_trouble() -> None:
     assert "since T0: being sent now" in flying
     assert "since T0: its turn comes" in queued
     assert "failed" not in flying + queued
+
+
+@pytest.mark.parametrize("failing_since", [None, "T1"])
+def test_what_is_stepped_around_is_told_with_its_own_reason(failing_since: str | None) -> None:
+    around = {"spans": 1, "said": "up answered 500: “boom”", "tries": 3, "next_try_at": "T2"}
+    text = told(
+        destination(
+            "waiting", waiting_since="T0", stepped_around=around, failing_since=failing_since
+        )
+    )
+    first = told(
+        destination("waiting", waiting_since="T0", stepped_around=around | {"tries": 0, "spans": 2})
+    )
+
+    assert "since T0: up answered 500: “boom”\n" in text
+    assert (
+        "1 span stepped around, since others pass: tried again alone (3 tries so far), next at T2; "
+        "at once with `otlp-relay destination resume up`"
+    ) in text
+    assert "2 spans stepped around, since others pass: tried again alone, next at T2" in first
 
 
 def test_dead_without_its_letter_says_what_may_have_become_of_it() -> None:

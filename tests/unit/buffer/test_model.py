@@ -86,6 +86,7 @@ class BufferModel(RuleBasedStateMachine):
         self.owed: dict[str, Owed] = {}
         self.backlogs: dict[str, Backlog] = {}
         self.held: list[Held] = []
+        self.deferred: dict[tuple[str, Position], set[int]] = {}
         self.letters: dict[str, tuple[str, set[int], bool]] = {}  # words: whose, what, is on disk
         self.rejected = 0
         self.kept_spans = 0
@@ -154,6 +155,7 @@ class BufferModel(RuleBasedStateMachine):
         )
         self.buffer.open()
         self.held.clear()
+        self.deferred.clear()
         self.backlogs = {}
         for name in list(self.owed):
             if name not in self.buffer.backlogs():
@@ -349,7 +351,16 @@ class BufferModel(RuleBasedStateMachine):
         del self.owed[name]
         for held in [held for held in self.held if held.name == name]:
             self.held.remove(held)
+        self.forget_deferred(name)
         self.everything_is_on_disk()
+
+    def forget_deferred(self, name: str, gone: set[int] | None = None) -> None:
+        """Nothing of `gone`, or nothing at all, is deferred any more."""
+        self.deferred = {
+            at: spans
+            for at, spans in self.deferred.items()
+            if at[0] != name or (gone is not None and not spans & gone)
+        }
 
     def pause(self, pick: int, is_paused: bool) -> None:
         name = self.one_of(self.owed, pick)
@@ -363,7 +374,8 @@ class BufferModel(RuleBasedStateMachine):
 
     def free(self, name: str) -> set[int]:
         flying = {number for held in self.held if held.name == name for number in held.spans}
-        return self.owed[name].spans - flying
+        deferred = {n for at, spans in self.deferred.items() if at[0] == name for n in spans}
+        return self.owed[name].spans - flying - deferred
 
     def hold(self, name: str, taken: Taken) -> None:
         numbers = self.numbers_of(taken)
@@ -471,6 +483,35 @@ class BufferModel(RuleBasedStateMachine):
         owed.spans -= set(held.spans)
         owed.ahead -= set(held.spans)
 
+    @rule(pick=picks, is_known=st.booleans())
+    def defer(self, pick: int, is_known: bool) -> None:
+        """Keep a part of one row from everybody who does not ask for it."""
+        of_one_row = [held for held in self.held if len(held.taken.rows) == 1]
+        if not of_one_row:
+            return
+        held = of_one_row[pick % len(of_one_row)]
+        self.held.remove(held)
+        trace_ids = b"".join(map(trace_id, held.spans)) if is_known else b""
+        self.backlogs[held.name].defer(held.taken, trace_ids)
+        if set(held.spans) <= self.owed[held.name].spans:
+            self.deferred[held.name, held.taken.ranges[0].start] = set(held.spans)
+
+    @rule(pick=picks, is_for_all=st.sampled_from([False, False, True]))
+    def ask_for_deferred(self, pick: int, is_for_all: bool) -> None:
+        if not self.deferred:
+            return
+        name, place = sorted(self.deferred)[pick % len(self.deferred)]
+        if is_for_all:
+            self.backlogs[name].undefer()
+            self.forget_deferred(name)
+            return
+        taken = self.run(self.backlogs[name].take_deferred(place))
+        assert taken is not None
+        spans = self.deferred.pop((name, place))
+        assert set(self.numbers_of(taken)) == spans
+        self.held.append(Held(name, taken, self.numbers_of(taken)))
+        assert self.run(self.backlogs[name].take_deferred(place)) is None, "it is in flight"
+
     @rule(
         pick=picks,
         max_spans=st.integers(1, 12),
@@ -521,6 +562,7 @@ class BufferModel(RuleBasedStateMachine):
         (row,) = self.run(self.buffer.read_rows([chosen]))
         self.backlogs[name].evicted((whole(chosen),), Totals(1, row.spans, len(row.body)))
         gone = set(self.rows[chosen])
+        self.forget_deferred(name, gone)
         owed.behind |= gone
         owed.spans -= gone
         owed.ahead -= gone

@@ -19,15 +19,21 @@ YEARS_NS = 20 * 365 * 86_400 * 10**9
 
 
 class Upstream:
-    """Takes everything."""
+    """Takes everything, so many requests at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 1) -> None:
         self.spans = 0
+        self._missing = at_once
+        self._are_there = anyio.Event()
 
     def update(self, settings: DestinationSettings) -> None:
         pass
 
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
+        self._missing -= 1
+        if self._missing <= 0:
+            self._are_there.set()
+        await self._are_there.wait()
         self.spans += batch.spans
         return Delivered(200)
 
@@ -68,3 +74,41 @@ async def test_only_time_that_passed_makes_a_row_too_old(
 
     assert upstream.spans == sent
     assert reasons == ["too_old"] * (1 - sent)
+
+
+@pytest.mark.parametrize("jump_ns", [YEARS_NS, -YEARS_NS], ids=["forth", "back"])
+async def test_lanes_go_on_when_the_wall_clock_jumps(tmp_path: Path, jump_ns: int) -> None:
+    clocks = Clocks()
+    upstream = Upstream(at_once=3)
+    settings = DestinationSettings(
+        name="a",
+        endpoint="http://127.0.0.1:9/v1/traces",
+        max_age_seconds=3600.0,
+        max_batch_spans=1,
+        concurrency=3,
+    )
+    body = to_body(otlp(span())["resourceSpans"][0])
+    async with opened(tmp_path, row_bytes=1, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
+        backlog = buffer.destination("a")
+        for _ in range(8):
+            await buffer.append(request(piece(body), received_ns=clocks.now_ns))
+        clocks.now_ns += jump_ns
+        courier = Courier(
+            settings,
+            backlog,
+            upstream,
+            dict,
+            make_upstream=lambda _: upstream,
+            now_ns=clocks.wall,
+            age_ns=buffer.age_ns,
+            pace_seconds=0,
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(courier.run)
+            # With fewer at once it takes none.
+            with anyio.fail_after(10):
+                while backlog.statistics().owed_spans:  # noqa: ASYNC110 - it has no event
+                    await anyio.sleep(0.01)
+            await courier.stop()
+
+    assert upstream.spans == 8

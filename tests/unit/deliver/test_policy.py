@@ -11,7 +11,10 @@ from relay.deliver.policy import (
     Delivered,
     Said,
     Wait,
+    breaks,
     classify,
+    detour_seconds,
+    may_mean_the_content,
     may_mean_the_encoding,
     parse_retry_after,
     probe_seconds,
@@ -218,6 +221,24 @@ def test_probes_double_to_a_minute_with_a_fifth_either_way(probes: int, pause: f
     assert probe_seconds(probes, lambda: 0.0) == pytest.approx(pause * 0.8)
     assert probe_seconds(probes, lambda: 0.5) == pytest.approx(pause)
     assert probe_seconds(probes, lambda: 1.0) == pytest.approx(pause * 1.2)
+
+
+@pytest.mark.parametrize(("tries", "pause"), [(1, 60), (2, 120), (4, 480), (5, 600), (9999, 600)])
+def test_tries_of_what_was_stepped_around_double_to_ten_minutes(tries: int, pause: float) -> None:
+    assert detour_seconds(tries, lambda: 0.0) == pytest.approx(pause * 0.8)
+    assert detour_seconds(tries, lambda: 1.0) == pytest.approx(pause * 1.2)
+
+
+def test_only_what_may_be_the_size_may_come_from_one_span() -> None:
+    statuses = [200, 400, 401, 408, 425, 429, 500, 501, 502, 503, 504, 507]
+
+    assert [s for s in statuses if breaks(outcome_of(s))] == [500, 502, 504]
+    assert breaks(Wait("refused the connection")) is None
+    found = breaks(outcome_of(500, words="boom"))
+    assert found is not None
+    assert found.said == "axiom answered 500 Internal Server Error: “boom”"
+    assert found.wait.reason == f"{found.said}; it is tried again by itself"
+    assert not may_mean_the_content(found)
 
 
 def test_only_refusals_of_the_content_may_mean_the_encoding() -> None:

@@ -382,6 +382,17 @@ async def test_head_that_alone_is_refused_with_another_status_is_found_after_thr
         assert len(at.clock.sleeps) >= 3
 
 
+async def test_lone_row_is_sent_at_every_probe(tmp_path: Path) -> None:
+    answer = Blocked("axiom answered 401", status=401, words="no")
+    async with case(
+        tmp_path, [["one"]], refuses("one", answer=answer), encoding="json", most_sleeps=12
+    ) as at:
+        with anyio.fail_after(30):
+            await at.clock.is_spent.wait()
+
+        assert len(at.upstream.sent) == 12
+
+
 async def test_wrong_token_condemns_nothing_and_all_arrives_with_the_right_one(
     tmp_path: Path,
 ) -> None:
@@ -477,7 +488,9 @@ async def test_half_batches_follow_a_timeout_and_grow_again(tmp_path: Path) -> N
         await at.done()
 
         sizes = [len(names) for names in at.upstream.sent]
-        assert sizes[:5] == [160, 80, 40, 20, 10]
+        # After the third failure another row is asked; it passes, so halves go at once.
+        assert sizes[:5] == [160, 80, 40, 1, 10]
+        assert at.courier.status.stepped_around == ()
         assert max(sizes[12:], default=20) >= 20
         assert at.upstream.took == all_of(rows)
         assert await at.letters() == []
