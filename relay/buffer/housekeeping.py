@@ -314,9 +314,12 @@ class Housekeeping:
         self._next_letters = now + _LETTERS_SECONDS
         if not file.letters.counts:
             return False
+        # Letters have the wall clock's time alone: old is what is old by either clock, since one
+        # that jumped back has just stamped the newest, and one that jumped on all before it.
+        now_ns = min(self._ages.steady_ns(), self._ages.clock_ns())
         try:
             with file.connection:
-                gone = file.letters.trim(now_ns=self._ages.steady_ns())
+                gone = file.letters.trim(now_ns=now_ns)
         except apsw.Error:
             file.letters.load()
             raise

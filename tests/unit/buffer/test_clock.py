@@ -57,6 +57,21 @@ async def test_jump_wipes_neither_delivered_nor_owed_rows_nor_dead_letters(
 
 
 @JUMPS
+async def test_dead_letter_that_is_set_aside_after_a_jump_has_its_time(
+    tmp_path: Path, jump_ns: int
+) -> None:
+    clocks = Clocks()
+    async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
+        clocks.now_ns += jump_ns
+        await buffer.append(request(piece(b"after"), rejected=(rejected_span(),)))
+        for _ in range(3):
+            clocks.pass_seconds(90)
+            await buffer.append(request(piece(b"later"), received_ns=clocks.now_ns))
+
+        assert buffer.statistics().dead_letters[""].count == 1
+
+
+@JUMPS
 async def test_rows_from_before_a_jump_and_a_restart_go_after_their_time(
     tmp_path: Path, jump_ns: int
 ) -> None:

