@@ -247,22 +247,32 @@ async def test_search_for_k_culprits_costs_k_log_n_requests(tmp_path: Path, coun
         assert len(at.upstream.sent) <= count * (2 * math.log2(spans) + 1) + 8
 
 
+@st.composite
+def any_batch(draw: st.DrawFn) -> tuple[list[list[str]], set[str]]:
+    """Rows, and which of their spans are refused: at most half of them.
+
+    Not drawn in the test itself: a draw that is given up there is an exception of a task that
+    nobody asks for, which asyncio reports from the garbage collector.
+    """
+    sizes = draw(st.lists(st.integers(1, 12), min_size=1, max_size=8))
+    names = [f"span-{number}" for number in range(sum(sizes))]
+    rows = [names[sum(sizes[:at]) : sum(sizes[: at + 1])] for at in range(len(sizes))]
+    return rows, draw(st.sets(st.sampled_from(names), max_size=len(names) // 2))
+
+
 @settings(
     max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(
-    data=st.data(),
-    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=8),
-    encoding=st.sampled_from(["json", "protobuf", "auto"]),
-)
+@given(batch=any_batch(), encoding=st.sampled_from(["json", "protobuf", "auto"]))
 async def test_search_finds_any_culprits_among_any_rows(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, sizes: list[int], encoding: str
+    tmp_path_factory: pytest.TempPathFactory,
+    batch: tuple[list[list[str]], set[str]],
+    encoding: str,
 ) -> None:
-    names = [f"span-{number}" for number in range(sum(sizes))]
-    rows = [names[sum(sizes[:at]) : sum(sizes[: at + 1])] for at in range(len(sizes))]
-    culprits = data.draw(st.sets(st.sampled_from(names), max_size=len(names) // 2))
+    rows, culprits = batch
+    names = [name for row in rows for name in row]
     rule = refuses(*culprits)
     async with case(tmp_path_factory.mktemp("state"), rows, rule, encoding=encoding) as at:
         # What is owed last may need a row after it as evidence.
