@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tests.ports import free_port
+
 READY_SECONDS = 20.0
 T = TypeVar("T")
 # Puts the descriptors named before `--` at 3, 4, … and becomes what is named after it.
@@ -26,13 +28,6 @@ os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(high))}
 os.execv(sys.argv[mark + 1], sys.argv[mark + 1 :])
 """
 COVERED = {"PATH": os.environ.get("PATH", ""), "PYTHONUNBUFFERED": "1"}
-
-
-def free_port() -> int:
-    """A port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(  # the one way to wait

@@ -19,11 +19,11 @@ from tests.bench.payloads import Bodies, to_protobuf
 from tests.bench.processes import (
     Relay,
     cpu_seconds,
-    free_port,
     resident_mib,
     start,
     wait_for_port,
 )
+from tests.ports import free_port
 
 YARDSTICK_US = 45.0  # what the null server cost where the goals were set
 

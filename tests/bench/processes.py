@@ -10,14 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    """A port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(arguments: list[str], core: int) -> subprocess.Popen[bytes]:

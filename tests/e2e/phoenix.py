@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.relay_process import eventually, free_port
+from tests.ports import free_port
+from tests.relay_process import eventually
 
 LOCK = Path(__file__).parent / "recipes" / "phoenix" / "requirements.lock"
 CACHE = Path.home() / ".cache" / "otlp-relay" / "phoenix"

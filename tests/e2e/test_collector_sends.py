@@ -17,7 +17,8 @@ from tests.e2e.collector_configs import to_jaeger, to_port
 from tests.e2e.jaeger import Jaeger, spans_of
 from tests.e2e.sent import SPANS, trace_of
 from tests.e2e.tap import Tap
-from tests.relay_process import Relay, eventually, free_port
+from tests.ports import free_port
+from tests.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,8 @@ import pytest
 from mockcollector.server import MockCollector
 from tests.certificates import make_authority
 from tests.load import request_of, span_ids
-from tests.relay_process import Relay, eventually, free_port
+from tests.ports import free_port
+from tests.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.e2e
 RECIPES = Path(__file__).parents[2] / "docs" / "expose.md"

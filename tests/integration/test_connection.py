@@ -22,7 +22,8 @@ from relay.destinations import connection
 from relay.destinations.report import Report
 from relay.presets import PRESETS
 from tests.certificates import DAY, NOW, make_authority
-from tests.relay_process import Relay, free_port
+from tests.ports import free_port
+from tests.relay_process import Relay
 
 CANARY = "canary-7f3a9c"
 HTML = b"<html><head><title>Welcome to nginx</title></head><body>hello</body></html>"

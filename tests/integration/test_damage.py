@@ -9,7 +9,8 @@ import pytest
 
 from mockcollector.server import MockCollector
 from tests.load import request_of, span_ids
-from tests.relay_process import Relay, eventually, free_port
+from tests.ports import free_port
+from tests.relay_process import Relay, eventually
 
 PAGE = 4096
 

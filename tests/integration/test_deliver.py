@@ -25,6 +25,7 @@ from relay.records import (
     StoredRow,
     Taken,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -186,7 +187,7 @@ async def test_spans_arrive_once_after_an_upstream_that_was_away() -> None:
 
 
 async def test_spans_arrive_after_the_upstream_was_stopped_and_started_again() -> None:
-    with MockCollector() as collector:
+    with MockCollector(port=free_port()) as collector:
         async with delivering(collector, dict, span_row(1)) as at:
             await at.backlog.until(lambda: at.backlog.settled == [1])
             collector.stop()

@@ -13,6 +13,7 @@ import pytest
 from mockcollector.server import MockCollector
 from tests.disks import MIB, Disk, mounted, needs_root
 from tests.load import Load, request_of, span_ids
+from tests.ports import free_port
 from tests.relay_process import Relay, eventually
 
 KINDS = ["tmpfs", "ext4"]
@@ -300,7 +301,7 @@ def test_what_is_kept_is_delivered_while_the_disk_takes_nothing(tmp_path: Path) 
     control = tmp_path / "control"
     command = ("-c", FAILING.format(control=str(control)))
     with (
-        MockCollector() as upstream,
+        MockCollector(port=free_port()) as upstream,
         Relay(tmp_path, config(upstream), settings=NO_LIMIT, command=command) as relay,
     ):
         upstream.stop()

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from mockcollector.server import MockCollector
 from tests.load import Load
+from tests.ports import free_port
 from tests.relay_process import Relay, eventually
 from tests.trials.fates import IN_FLIGHT_SECONDS, Recorder, dead_by_destination, letters_in
 from tests.trials.rows import Fate, Row, judge
@@ -118,7 +119,7 @@ class Trial:
         self.recorders = {name: Recorder() for name in self.names}
         self.collectors = {
             name: self._stack.enter_context(
-                MockCollector(keep="counts", on_request=self.recorders[name])
+                MockCollector(port=free_port(), keep="counts", on_request=self.recorders[name])
             )
             for name in self.names
         }
