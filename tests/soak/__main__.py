@@ -6,6 +6,8 @@ is printed: `--seed` with `--only` does it again.
 """
 
 import argparse
+import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -91,6 +93,8 @@ def main() -> int:
         "--only", action="append", default=[], choices=sorted({each.name for each in TRIALS})
     )
     options = parser.parse_args()
+    # As Ctrl-C does: the trial under way ends its relay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     print(f"soak for {options.seconds:g} s, first seed {options.seed}", flush=True)
     rows = soak(options.seconds, options.seed, options.only)
