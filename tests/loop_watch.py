@@ -18,9 +18,7 @@ import anyio
 from relay.cli import main
 
 FILE = "LOOP_WATCH_FILE"  # the environment variable that names it
-PAUSE_SECONDS = 0.001  # between two rounds that are watched: else the loop would never wait
-
-
+PAUSE_SECONDS = 0.001  # between two looks: else the loop would never wait
 LONG_SECONDS = 0.06  # three times what is usual under a flood
 
 
@@ -40,19 +38,13 @@ class _Watch:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._loop = asyncio.get_running_loop()
-        self._began = 0.0
+        self._began = time.thread_time()
         self._rounds = Rounds(-1.0, 0)
 
-    def wait(self) -> None:
-        # A timer runs in the middle of a round; a callback that was asked for runs in the next.
-        self._loop.call_later(PAUSE_SECONDS, self._loop.call_soon, self._begin)
-
-    def _begin(self) -> None:
-        self._began = time.thread_time()
-        self._loop.call_soon(self._end)
-
-    def _end(self) -> None:
-        seconds = time.thread_time() - self._began
+    def tick(self) -> None:
+        """Look how much was used since the last look: no round lies between two looks."""
+        now = time.thread_time()
+        seconds, self._began = now - self._began, now
         longest, long = self._rounds
         rounds = Rounds(max(longest, seconds), long + (seconds > LONG_SECONDS))
         if rounds != self._rounds:
@@ -60,13 +52,13 @@ class _Watch:
             new = self._file.with_suffix(".new")
             new.write_text(json.dumps(rounds))
             new.replace(self._file)
-        self.wait()
+        self._loop.call_later(PAUSE_SECONDS, self.tick)
 
 
 def _watched(run: Callable[..., Any], file: Path) -> Callable[..., Any]:
     def run_watched(call: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
         async def called(*given: Any) -> Any:
-            _Watch(file).wait()
+            _Watch(file).tick()
             return await call(*given)
 
         return run(called, *args, **options)
