@@ -261,7 +261,7 @@ async def test_body_that_takes_too_long_is_413_and_the_next_one_passes() -> None
         seconds = time.monotonic() - began
 
         assert refusal.value.status == 413
-        assert seconds < 5  # ten are the usual limit
+        assert seconds < 3
         assert (await ask(helper, SMALL)).spans == 1
 
 
@@ -288,7 +288,7 @@ async def test_body_of_more_objects_than_any_real_one_is_413_at_once() -> None:
         with pytest.raises(Refusal, match="more memory"):
             await ask(helper, body)
 
-        assert time.monotonic() - began < 5  # to decode it takes longer than it may, 10 s
+        assert time.monotonic() - began < 2.5
 
 
 async def test_what_is_added_to_many_tiny_resources_cannot_grow_without_end() -> None:
@@ -386,7 +386,7 @@ async def test_stop_ends_the_job_in_hand_and_refuses_what_waits() -> None:
         began = time.monotonic()
         await helper.stop()
 
-        assert time.monotonic() - began < 5  # not the ten that its job might take
+        assert time.monotonic() - began < 2
     assert [refusal.status for refusal in refused] == [503, 503]
     assert not is_running(pid)
 

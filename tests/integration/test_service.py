@@ -213,7 +213,7 @@ def test_commit_that_hangs_is_503_in_time_and_told_and_over_when_it_is(
         status, body = relay.post(request_of(span_ids(1)))
         assert status == 503
         assert b"has not finished a write for" in body
-        assert time.monotonic() - began < 5.0  # at once: the first one took six
+        assert time.monotonic() - began < 2.0
         code, text = relay.get("/readyz", parse=False)
         assert code == 503
         assert "not finished a write" in text
