@@ -78,11 +78,17 @@ class BacklogStatistics:
     is_attached: bool  # False: known from disk, no courier of this process asked for it
 
 
+def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
+    """Which of the packed 16-byte ids is `trace_id`; None when none is."""
+    at = trace_ids.find(trace_id)
+    while at >= 0 and at % 16:
+        at = trace_ids.find(trace_id, at + 1)
+    return None if at < 0 else at // 16
+
+
 def holds_trace(trace_ids: bytes, trace_id: bytes) -> bool:
     """Whether packed ids of 16 bytes have this one; none at all may be any."""
-    return not trace_ids or any(
-        trace_ids[at : at + 16] == trace_id for at in range(0, len(trace_ids), 16)
-    )
+    return not trace_ids or packed_index(trace_ids, trace_id) is not None
 
 
 @dataclass(frozen=True, slots=True)

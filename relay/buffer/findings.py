@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import apsw
 
-from relay.buffer.letters.box import packed_index
 from relay.buffer.reader import is_encoding, split_parts
 from relay.buffer.rows import Part
 from relay.buffer.schema import fetch, fetch_value
 from relay.records import DeadLetter, Encoding
-from relay.views import StoredLetter
+from relay.views import StoredLetter, packed_index
 
 MOST_ROWS = 1000  # of one trace that are told
 FIRST_STEP = 20_000

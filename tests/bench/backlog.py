@@ -49,9 +49,14 @@ def measure(running: Relay, upstream: int, made: list[bytes], spans: int) -> Non
         assert result.statuses == {200: step}, result.statuses
         report(running, "come in", number * step * SPANS_A_REQUEST, result.seconds)
     total = STEPS * step * SPANS_A_REQUEST
-    known = f"{(first_trace(made[0])).hex()}"
-    report(running, "where (in all)", total, timed(lambda: running.ask(f"/api/traces/{known}")))
-    report(running, "where (of none)", total, timed(lambda: running.ask(f"/api/traces/{'1' * 32}")))
+    known = first_trace(made[0]).hex()
+    report(
+        running,
+        "where (in 1 of 60 requests)",
+        total,
+        timed(lambda: running.ask(f"/api/traces/{known}")),
+    )
+    report(running, "where (in none)", total, timed(lambda: running.ask(f"/api/traces/{'1' * 32}")))
     report(running, "status", total, timed(lambda: running.ask("/api/status")))
     running.stop()
     report(running, "start again", total, timed(running.start))
@@ -59,7 +64,6 @@ def measure(running: Relay, upstream: int, made: list[bytes], spans: int) -> Non
     try:
         wait_for_port(upstream, collector)
         began = time.perf_counter()
-        left = total
         for share in range(STEPS - 1, -1, -1):
             left = wait_until_waiting(running, total * share // STEPS)
             report(running, "still to be delivered", left, time.perf_counter() - began)

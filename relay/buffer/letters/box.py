@@ -242,14 +242,6 @@ def letter_of(connection: apsw.Connection, letter_id: int) -> StoredLetter | Non
     return stored_letter(found[0]) if found else None
 
 
-def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
-    """Which of the packed 16-byte ids is `trace_id`; None when none is."""
-    at = trace_ids.find(trace_id)
-    while at >= 0 and at % 16:
-        at = trace_ids.find(trace_id, at + 1)
-    return None if at < 0 else at // 16
-
-
 def stored_letter(row: tuple[object, ...]) -> StoredLetter:
     """A row of the table, all its columns, as a value; its checksum is compared."""
     checksum, stored = row[12], row[16]

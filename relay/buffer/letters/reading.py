@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import apsw
 
-from relay.buffer.letters.box import ENTRY_COLUMNS, entry_of, letter_of, packed_index
+from relay.buffer.letters.box import ENTRY_COLUMNS, entry_of, letter_of
 from relay.buffer.schema import fetch, fetch_value
 from relay.records import DeadLetter
-from relay.views import LetterEntry, LetterFilter, StoredLetter
+from relay.views import LetterEntry, LetterFilter, StoredLetter, packed_index
 
 WINDOW = 1000
 INGEST = "ingest"  # what people call the destination ""

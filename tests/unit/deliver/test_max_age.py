@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from relay.buffer import Backlog
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.deliver.policy import Delivered, Outcome
@@ -41,6 +42,12 @@ class Upstream:
         pass
 
 
+async def until_nothing_is_owed(backlog: Backlog) -> None:
+    with anyio.fail_after(10):
+        while backlog.statistics().owed_spans:  # noqa: ASYNC110 - it has no event
+            await anyio.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     ("jump_ns", "passed_seconds", "sent"),
     [(YEARS_NS, 60, 1), (-YEARS_NS, 60, 1), (YEARS_NS, 7200, 0), (-YEARS_NS, 7200, 0)],
@@ -65,9 +72,7 @@ async def test_only_time_that_passed_makes_a_row_too_old(
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(courier.run)
-            with anyio.fail_after(10):
-                while backlog.statistics().owed_spans:  # noqa: ASYNC110 - it has no event
-                    await anyio.sleep(0.01)
+            await until_nothing_is_owed(backlog)
             await courier.stop()
         await buffer.flush()
         reasons = [stored.letter.reason for stored in await buffer.dead_letters()]
@@ -106,9 +111,7 @@ async def test_lanes_go_on_when_the_wall_clock_jumps(tmp_path: Path, jump_ns: in
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(courier.run)
             # With fewer at once it takes none.
-            with anyio.fail_after(10):
-                while backlog.statistics().owed_spans:  # noqa: ASYNC110 - it has no event
-                    await anyio.sleep(0.01)
+            await until_nothing_is_owed(backlog)
             await courier.stop()
 
     assert upstream.spans == 8
