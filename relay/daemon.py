@@ -20,16 +20,15 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from relay import activation
-from relay.activation import Inherited
-from relay.admin import snapshot
+from relay.admin import status_document
 from relay.admin.app import Admin
 from relay.admin.control import ControlRefused, Start, UnknownDestination
-from relay.admin.summary import MAX_CHARACTERS, Summary, cut, summarize
 from relay.admin.token import read_or_make
 from relay.admin.topics import Topics
-from relay.buffer import Buffer, BufferSettings, Salvage, holder_of, stalled
-from relay.check import Check
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.append_timeout import stalled
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.directory import holder_of
 from relay.config import (
     BufferConfig,
     Config,
@@ -38,20 +37,31 @@ from relay.config import (
     changes_needing_restart,
 )
 from relay.config.load import load
-from relay.counters import Counters
+from relay.dead_letters.change import DeadLetters
 from relay.deliver.fleet import Fleet
-from relay.destinations.connection import test_configured
-from relay.enrich import Enrich, attributes_from_environment, detect
-from relay.errors import ConfigError, RelayError
-from relay.helper.helper import Helper
-from relay.ingest import Ingest
-from relay.listener import Listener, bind, raise_open_files_limit, refuse_exposed, tls_context
-from relay.notify import Notifier
-from relay.operations.dead_letters import DeadLetters
-from relay.operations.replay import Replay
-from relay.operations.traces import Traces
-from relay.pipeline import Pipeline
-from relay.service import Service
+from relay.doctor.connection import test_configured
+from relay.ingest.endpoint import Ingest
+from relay.ingest.offload.offload import Helper
+from relay.ingest.pipeline import Pipeline
+from relay.model.counters import Counters
+from relay.model.errors import ConfigError, RelayError
+from relay.process.check import Check
+from relay.process.enrich import Enrich, attributes_from_environment, detect
+from relay.salvage.salvage import Salvage
+from relay.server.listener import (
+    Listener,
+    bind,
+    raise_open_files_limit,
+    refuse_exposed,
+    tls_context,
+)
+from relay.systemd import activation
+from relay.systemd.activation import Inherited
+from relay.systemd.notify import Notifier
+from relay.systemd.reporter import Service
+from relay.systemd.status_line import MAX_CHARACTERS, Summary, cut, summarize
+from relay.traces.replay import Replay
+from relay.traces.where import Traces
 from relay.version import __version__
 
 log = structlog.stdlib.get_logger(__name__)
@@ -432,7 +442,7 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """The document of `/api/status`."""
-        process = snapshot.Process(
+        process = status_document.Process(
             version=__version__,
             started_ns=self._started_ns,
             now_ns=time.time_ns(),
@@ -445,7 +455,7 @@ class Daemon:
             (status, self._buffer.destination(status.name).statistics())
             for status in self._fleet.statuses()
         ]
-        return snapshot.status_document(
+        return status_document.status_document(
             process,
             self._counters,
             self._buffer.statistics(),

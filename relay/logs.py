@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from relay.journal import Journal
+from relay.systemd.journal import Journal
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 SECRET_KEYS = frozenset({"authorization", "headers", "token", "tokens", "password", "secret"})

@@ -1,18 +1,18 @@
 """The presets go in; docs/destinations comes out: a page for each and a list of them.
 
 `scripts/preset-pages` writes them, `scripts/preset-pages --check` changes nothing and ends with 1
-if a page is not what the data say. A page is never changed by hand: change relay/presets.
+if a page is not what the data say. A page is never changed by hand: change relay/config/presets.
 """
 
 import sys
 from pathlib import Path
 
-from relay.presets import PRESETS, HeaderField, Preset, Refusal
-from relay.presets.example import command_of, probe_of, settings_of, toml_of, variable_of
+from relay.config.presets import PRESETS, HeaderField, Preset, Refusal
+from relay.config.presets.example import command_of, probe_of, settings_of, toml_of, variable_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "destinations"
 BAR = r"\|"
-MADE = "<!-- Made by scripts/preset-pages of relay/presets: change that and run it. -->"
+MADE = "<!-- Made by scripts/preset-pages of relay/config/presets: change that and run it. -->"
 
 
 def pages() -> dict[str, str]:
@@ -184,7 +184,9 @@ def main(arguments: list[str]) -> int:
     wrong = wrong_pages(FOLDER)
     if arguments == ["--check"]:
         for name in wrong:
-            print(f"{FOLDER / name} is not what relay/presets says: run scripts/preset-pages")
+            print(
+                f"{FOLDER / name} is not what relay/config/presets says: run scripts/preset-pages"
+            )
         return 1 if wrong else 0
     if arguments:
         print("usage: scripts/preset-pages [--check]", file=sys.stderr)

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import anyio
 
-from relay.buffer import Backlog, Buffer, BufferSettings, schema
-from relay.counters import Counters
-from relay.records import Encoding, Piece, Request, Sender
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite import schema
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.buffer import Buffer
+from relay.model.counters import Counters
+from relay.model.records import Encoding, Piece, Request, Sender
 from tests import faulty_vfs
 
 

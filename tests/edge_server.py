@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Self
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from relay.counters import Counters
-from relay.ingest import Ingest
-from relay.listener import Limits, Listener
-from relay.records import Answer, Encoding, Sender
-from relay.sockets import bind
+from relay.ingest.endpoint import Ingest
+from relay.model.counters import Counters
+from relay.model.records import Answer, Encoding, Sender
+from relay.server.listener import Limits, Listener
+from relay.server.sockets import bind
 
 PATIENCE_SECONDS = 10.0
 OWN_ID = "relay-under-test"

@@ -14,7 +14,7 @@ from relay.admin import control, dead_letters
 from relay.admin.answers import SECURITY_HEADERS, document, failure
 from relay.admin.metrics import render
 from relay.admin.topics import Topics
-from relay.errors import BufferError_
+from relay.model.errors import BufferError_
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 

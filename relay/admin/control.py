@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from relay.admin.answers import document, failure
-from relay.errors import ConfigError, RelayError
+from relay.model.errors import ConfigError, RelayError
 
 # Where a new destination begins; a number: with what was received then (nanoseconds) or later.
 Start = Literal["beginning", "end"] | int

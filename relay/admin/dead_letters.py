@@ -28,8 +28,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from relay.admin.answers import document, failure
-from relay.errors import RelayError
-from relay.views import LetterFilter
+from relay.buffer.views import LetterFilter
+from relay.model.errors import RelayError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 ALL = "/api/dead-letters"

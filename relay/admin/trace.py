@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from relay.admin.answers import iso
+from relay.buffer.views import RecentTrace, TracePlace, holds_trace
+from relay.model.records import DestinationStatus, Encoding, StoredRow
 from relay.otlp import messages, transcode
-from relay.records import DestinationStatus, Encoding, StoredRow
-from relay.views import RecentTrace, TracePlace, holds_trace
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
 STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")

@@ -86,37 +86,3 @@ must outlive the process (`notes`): spans evicted, seconds of failing, which row
 of the host. Ages are told by that uptime, so that a wall clock that jumps deletes nothing (`ages`).
 `outlook` and `forecast` say what is owed and when it will be full.
 """
-
-from relay.buffer.backlog import Backlog
-from relay.buffer.damage.salvage import Salvage
-from relay.buffer.place import holder_of
-from relay.buffer.settings import BufferSettings
-from relay.buffer.store import Buffer
-from relay.buffer.waiting import stalled
-from relay.views import (
-    BacklogStatistics,
-    BufferStatistics,
-    LetterCount,
-    RecentTrace,
-    SetAside,
-    StoredLetter,
-    TraceDelivery,
-    TracePlace,
-)
-
-__all__ = [
-    "Backlog",
-    "BacklogStatistics",
-    "Buffer",
-    "BufferSettings",
-    "BufferStatistics",
-    "LetterCount",
-    "RecentTrace",
-    "Salvage",
-    "SetAside",
-    "StoredLetter",
-    "TraceDelivery",
-    "TracePlace",
-    "holder_of",
-    "stalled",
-]

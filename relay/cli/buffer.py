@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from relay.cli.lazy import LazyGroup
-from relay.errors import RelayError
+from relay.model.errors import RelayError
 
 
 @click.group(

@@ -8,12 +8,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from relay.buffer.beside import check as checking
-from relay.buffer.damage.losses import named
 from relay.cli.buffer import errors_exit, progress_bar
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.status import PIPE_WIDTH
 from relay.cli.text import about_bytes
+from relay.offline import check as checking
+from relay.salvage.losses import named
 
 
 @click.command()

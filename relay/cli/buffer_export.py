@@ -11,18 +11,18 @@ import click
 import msgspec
 
 from relay.admin.trace import resource_spans_of_trace
-from relay.buffer.beside.kept import Kept, KeptDestination, kept
-from relay.buffer.owed import row_range, subtract
-from relay.buffer.parts import spans_of
-from relay.buffer.values import DamagedRow
+from relay.buffer.owed_ranges import row_range, subtract
+from relay.buffer.sqlite.partial_rows import spans_of
+from relay.buffer.sqlite.types import DamagedRow
 from relay.cli.buffer import errors_exit
 from relay.cli.options import config_option, load_or_exit
-from relay.errors import ConfigError, RelayError
+from relay.model.errors import ConfigError, RelayError
+from relay.model.records import Encoding, StoredRow
+from relay.model.units import parse_duration
+from relay.offline.file import Kept, KeptDestination, kept
 from relay.otlp import transcode
 from relay.otlp.ids import trace_ids_of
 from relay.otlp.slicing import slice_spans
-from relay.records import Encoding, StoredRow
-from relay.units import parse_duration
 
 
 @click.command()

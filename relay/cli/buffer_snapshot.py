@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from relay.buffer.beside import snapshot as copying
 from relay.cli.buffer import errors_exit, progress_bar
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.text import about_bytes
-from relay.errors import RelayError
+from relay.model.errors import RelayError
+from relay.offline import snapshot as copying
 
 
 @click.command()

@@ -11,8 +11,8 @@ from relay.cli.options import config_option, json_option, printable
 from relay.config import Config
 from relay.config.load import load
 from relay.config.tables import one_line, problems_of
-from relay.errors import ConfigError, NoCredentials
-from relay.units import format_size
+from relay.model.errors import ConfigError, NoCredentials
+from relay.model.units import format_size
 
 EXIT_NOT_DONE = 1
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from relay.admin import token as admin_token
-from relay.errors import RelayError
-from relay.owners import hint_for
+from relay.model.errors import RelayError
+from relay.model.run_as_hint import hint_for
 
 
 class DaemonUnreachable(RelayError):

@@ -9,10 +9,10 @@ import click
 
 from relay.cli.options import printable
 from relay.config import Config, DestinationConfig, resolve_headers
-from relay.destinations.connection import test_configured, test_connection
-from relay.destinations.report import Report, Step
-from relay.errors import SecretUnset
-from relay.presets import Preset
+from relay.config.presets import Preset
+from relay.doctor.connection import test_configured, test_connection
+from relay.doctor.report import Report, Step
+from relay.model.errors import SecretUnset
 
 MARKS: Final = {"ok": "ok", "failed": "FAILED", "skipped": "-", "warning": "note"}
 

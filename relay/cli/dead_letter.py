@@ -25,7 +25,7 @@ from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.status import PIPE_WIDTH
 from relay.cli.text import about_bytes
-from relay.errors import RelayError
+from relay.model.errors import RelayError
 
 # In text; `--json` has them all.
 _MOST_SPANS: Final = 20

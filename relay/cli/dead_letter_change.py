@@ -29,7 +29,7 @@ from relay.cli.destination_ask import is_terminal
 from relay.cli.destination_names import fail
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
-from relay.errors import RelayError
+from relay.model.errors import RelayError
 
 ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="[ID]...")
 

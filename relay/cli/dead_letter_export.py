@@ -24,7 +24,7 @@ from relay.cli.dead_letter_options import (
 )
 from relay.cli.destination_names import fail
 from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.errors import RelayError
+from relay.model.errors import RelayError
 
 
 @click.command()

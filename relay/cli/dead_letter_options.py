@@ -17,7 +17,7 @@ from relay.cli.target import admin_client
 from relay.config import Config
 
 if TYPE_CHECKING:
-    from relay.operations.stored_letters import StoredLetters
+    from relay.dead_letters.offline import StoredLetters
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -109,7 +109,7 @@ class Reading:
             try:
                 return self._client.ask(method, path)
             except NoDaemon:
-                from relay.operations.stored_letters import StoredLetters
+                from relay.dead_letters.offline import StoredLetters
 
                 stored = StoredLetters(self._state_dir)
                 if not stored.is_there:

@@ -17,12 +17,11 @@ from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.status import PIPE_WIDTH, STYLES
 from relay.cli.target import admin_client
-from relay.config import Config, DestinationConfig
+from relay.config import Config, DestinationConfig, saved
 from relay.config.fields import DESTINATION_KEYS
-from relay.destinations import saved
-from relay.presets import Preset, find
-from relay.secrets import MASK, Reference, Secret, mask_url, parse, read_text
-from relay.units import FOREVER, format_duration, format_size
+from relay.config.presets import Preset, find
+from relay.config.secrets import MASK, Reference, Secret, mask_url, parse, read_text
+from relay.model.units import FOREVER, format_duration, format_size
 
 # Words before a credential (RFC 9110, 11.4): they tell the scheme and are no secret.
 _SCHEMES: Final = frozenset({"bearer", "basic", "token", "apikey", "api-key", "lstoken"})

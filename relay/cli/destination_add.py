@@ -18,14 +18,13 @@ from relay.cli.destination_flags import destination_options, read_table_of, tabl
 from relay.cli.moments import From
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
-from relay.config import Config, DestinationConfig
+from relay.config import Config, DestinationConfig, saved
 from relay.config.destinations import NAME
+from relay.config.presets import Preset
+from relay.config.secrets import has_reference
 from relay.config.tables import one_line, problems_of
-from relay.destinations import saved
-from relay.destinations.report import Report
-from relay.errors import ConfigError, RelayError
-from relay.presets import Preset
-from relay.secrets import has_reference
+from relay.doctor.report import Report
+from relay.model.errors import ConfigError, RelayError
 
 # The daemon lets a request in flight end before it answers.
 RELOAD_SECONDS: Final = 30.0

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import click
 
-from relay.errors import ConfigError
-from relay.presets import HeaderField, Preset, find
-from relay.secrets import escape
+from relay.config.presets import HeaderField, Preset, find
+from relay.config.secrets import escape
+from relay.model.errors import ConfigError
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 Ask = Callable[..., Any]

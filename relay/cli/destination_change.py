@@ -13,9 +13,8 @@ from relay.cli.destination_ask import is_terminal
 from relay.cli.destination_names import configured, exit_unknown, fail
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
-from relay.config import Config
-from relay.destinations import saved
-from relay.errors import ConfigError, RelayError
+from relay.config import Config, saved
+from relay.model.errors import ConfigError, RelayError
 
 # The daemon lets a request in flight end before it answers.
 CHANGE_SECONDS = 30.0

@@ -16,9 +16,9 @@ import click
 
 from relay.config import HEADER_NAME, Config, DestinationConfig
 from relay.config.destinations import FoundDestination, read_destination
+from relay.config.secrets import Resolver, has_reference
 from relay.config.tables import ConfigProblems, Reading
-from relay.errors import ConfigError
-from relay.secrets import Resolver, has_reference
+from relay.model.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ import click
 
 from relay.cli.options import printable
 from relay.config import Config, DestinationConfig
-from relay.errors import ConfigError, RelayError
+from relay.model.errors import ConfigError, RelayError
 
 
 def configured(name: str, config: Config) -> DestinationConfig | None:

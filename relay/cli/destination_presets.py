@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from relay.cli.options import json_option
-from relay.errors import ConfigError
-from relay.presets import PRESETS, HeaderField, Preset, Refusal, find
-from relay.presets.example import command_of, probe_of, settings_of, toml_of
+from relay.config.presets import PRESETS, HeaderField, Preset, Refusal, find
+from relay.config.presets.example import command_of, probe_of, settings_of, toml_of
+from relay.model.errors import ConfigError
 
 # In a pipe nothing is folded: a line there is a preset.
 PIPE_WIDTH = 10_000

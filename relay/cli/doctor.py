@@ -18,8 +18,8 @@ from relay.cli.destination_names import configured, exit_unknown
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client, ingest_address
 from relay.config import Config
-from relay.destinations.report import Report
-from relay.owners import hint_for
+from relay.doctor.report import Report
+from relay.model.run_as_hint import hint_for
 
 NAME_OF_FLAGS: Final = "doctor"
 PORT_SECONDS: Final = 2.0

@@ -7,8 +7,8 @@ from typing import Final
 
 import click
 
-from relay.errors import ConfigError
-from relay.units import parse_duration
+from relay.model.errors import ConfigError
+from relay.model.units import parse_duration
 
 RULE: Final = 'a duration such as "1h" or "90m" ago, or a time such as "2026-11-26T03:00"'
 WORDS: Final = {"beginning": "beginning", "end": "end", "now": "end"}

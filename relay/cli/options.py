@@ -10,7 +10,7 @@ import click
 from relay.config import Config
 from relay.config.load import load
 from relay.config.tables import one_line, problems_of
-from relay.errors import ConfigError, SecretUnset
+from relay.model.errors import ConfigError, SecretUnset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

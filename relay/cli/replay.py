@@ -16,7 +16,7 @@ from relay.cli.moments import Moment
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
 from relay.cli.text import about_bytes, about_duration
-from relay.errors import RelayError
+from relay.model.errors import RelayError
 
 # It looks at every row that is kept before it answers.
 ANSWER_SECONDS = 120.0

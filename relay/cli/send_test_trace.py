@@ -15,8 +15,8 @@ from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.target import admin_client, ingest_address
 from relay.cli.traces import SERVICE, make_trace
 from relay.config import Config
-from relay.errors import RelayError
-from relay.units import parse_duration
+from relay.model.errors import RelayError
+from relay.model.units import parse_duration
 
 POLL_SECONDS = 0.05
 

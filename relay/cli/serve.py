@@ -6,10 +6,11 @@ import sys
 import click
 import structlog
 
-from relay import journal, logs
+from relay import logs
 from relay.cli.options import config_option, report
 from relay.config.tables import one_line, problems_of
-from relay.errors import BufferError_, BufferLocked, BufferUnusable, ConfigError, RelayError
+from relay.model.errors import BufferError_, BufferLocked, BufferUnusable, ConfigError, RelayError
+from relay.systemd import journal
 
 EXIT_CONFIG = 2  # not to be restarted: the unit has RestartPreventExitStatus=2
 EXIT_PART_DIED = 70  # the disk may work the next time

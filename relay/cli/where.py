@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 import click
 
-from relay.buffer.beside.kept import NothingKept
 from relay.cli.client import NoDaemon
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
 from relay.cli.text import about_duration
 from relay.config import Config
-from relay.errors import RelayError
-from relay.operations.at_rest import find_at_rest
+from relay.model.errors import RelayError
+from relay.offline.file import NothingKept
+from relay.traces.offline import find_at_rest
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
 ANSWER_SECONDS = 30.0

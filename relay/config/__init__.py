@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from relay.errors import ConfigError, SecretUnset
-from relay.secrets import Resolver, Secret, mask_url, read_text
+from relay.config.secrets import Resolver, Secret, mask_url, read_text
+from relay.model.errors import ConfigError, SecretUnset
 
 MIB = 2**20
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # a token of RFC 9110, 5.6.2

@@ -20,10 +20,10 @@ from relay.config import (
     resolve_headers,
 )
 from relay.config.fields import DESTINATION_KEYS, split_url
+from relay.config.presets import TOKEN, Preset, find
+from relay.config.secrets import Secret, escape, has_reference
 from relay.config.tables import Reading, read_table
-from relay.errors import ConfigError, SecretUnset
-from relay.presets import TOKEN, Preset, find
-from relay.secrets import Secret, escape, has_reference
+from relay.model.errors import ConfigError, SecretUnset
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SECRET_HEADER = re.compile(

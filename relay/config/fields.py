@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from relay.config import HEADER_NAME, ListenAddress, header_value_fault
-from relay.errors import ConfigError
-from relay.presets import find
-from relay.secrets import (
+from relay.config.presets import find
+from relay.config.secrets import (
     Reference,
     Resolver,
     Secret,
@@ -23,7 +22,8 @@ from relay.secrets import (
     parse,
     read_text,
 )
-from relay.units import FOREVER, format_size, parse_duration, parse_size
+from relay.model.errors import ConfigError
+from relay.model.units import FOREVER, format_size, parse_duration, parse_size
 
 Reader = Callable[[object, Resolver], Any]
 

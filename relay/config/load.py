@@ -13,17 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.config import AdminConfig, BufferConfig, Config, EnrichConfig, IngestConfig
-from relay.config.destinations import (
-    NAME,
-    FoundDestination,
-    read_destination,
-    with_environment,
-)
+from relay.config.destinations import NAME, FoundDestination, read_destination, with_environment
 from relay.config.fields import ADMIN_KEYS, BUFFER_KEYS, ENRICH_KEYS, INGEST_KEYS, TOP_KEYS
+from relay.config.secrets import Resolver, read_text
 from relay.config.tables import ConfigProblems, Reading, read_table
-from relay.errors import ConfigError, SecretUnset
-from relay.owners import DENIED, hint_for
-from relay.secrets import Resolver, read_text
+from relay.model.errors import ConfigError, SecretUnset
+from relay.model.run_as_hint import DENIED, hint_for
 
 SYSTEM_CONFIG: Final = Path("/etc/otlp-relay/relay.toml")
 OURS: Final = "otlp-relay"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from relay.config.fields import Faults, Key
-from relay.errors import ConfigError, RelayError, SecretUnset
-from relay.secrets import Resolver, has_reference
+from relay.config.secrets import Resolver, has_reference
+from relay.model.errors import ConfigError, RelayError, SecretUnset
 
 
 class ConfigProblems(ConfigError):

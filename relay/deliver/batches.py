@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from relay.compression import gzip_level_1
-from relay.deliver.settings import DestinationSettings
+from relay.model.records import BodyFlag, Encoding, StoredRow, longest_way
 from relay.otlp import doubles, transcode
-from relay.records import BodyFlag, Encoding, StoredRow, longest_way
+from relay.otlp.compression import gzip_level_1
+from relay.upstream.settings import DestinationSettings
 
 # Work on more than this goes to a thread: the hop costs about 0.1 ms, gzip at level 1 or a
 # transcoding of as many bytes more than that.

@@ -32,16 +32,24 @@ from collections.abc import Awaitable, Callable
 import anyio
 import structlog
 
-from relay.deliver import batches, policy
-from relay.deliver.account import IN_TROUBLE, Account
-from relay.deliver.detour import Detour
-from relay.deliver.dispatch import Attempt, Dispatch, Terms, own_fault, weigh
-from relay.deliver.inquiry import Inquiry
-from relay.deliver.lanes import Lanes
-from relay.deliver.seams import Backlog, Exchanges
-from relay.deliver.settings import DestinationSettings
+from relay.deliver import batches
+from relay.deliver.interfaces import Backlog, Exchanges
+from relay.deliver.isolate.policy import Inquiry
+from relay.deliver.parallel import Lanes
+from relay.deliver.parked import Detour
+from relay.deliver.sender import Attempt, Dispatch, Terms, own_fault, weigh
+from relay.deliver.status import IN_TROUBLE, Account
+from relay.model.records import (
+    DestinationState,
+    DestinationStatus,
+    Encoding,
+    Health,
+    StoredRow,
+    Taken,
+)
 from relay.otlp.transcode import TranscodeError
-from relay.records import DestinationState, DestinationStatus, Encoding, Health, StoredRow, Taken
+from relay.upstream import outcomes
+from relay.upstream.settings import DestinationSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -308,15 +316,15 @@ class Courier:
         if outcome is None:
             return
         self._died_at = None
-        if attempt.refusal is not None and policy.may_mean_the_content(outcome):
+        if attempt.refusal is not None and outcomes.may_mean_the_content(outcome):
             outcome = await self._seek(attempt, terms)
-        elif isinstance(outcome, policy.Wait) and outcome.may_be_the_size:
+        elif isinstance(outcome, outcomes.Wait) and outcome.may_be_the_size:
             terms.reach.too_slow(taken)
         if outcome is not None:
             await self._act_on(outcome)
         batch = attempt.batch
         is_small = batch is not None and len(batch.content) < PACED_BELOW_BYTES
-        if is_small and isinstance(attempt.outcome, policy.Delivered):
+        if is_small and isinstance(attempt.outcome, outcomes.Delivered):
             left = began + self._pace_seconds - anyio.current_time()
             if left > 0:
                 await self._rest_for(lambda: self._sleep(left))
@@ -327,8 +335,8 @@ class Courier:
         try:
             attempt = await self._send_either(taken, terms)
             self._inquiry.note_failed(attempt)
-            is_done = policy.may_mean_the_content(attempt.outcome)
-            if isinstance(attempt.outcome, policy.Delivered):
+            is_done = outcomes.may_mean_the_content(attempt.outcome)
+            if isinstance(attempt.outcome, outcomes.Delivered):
                 await self._dispatch.settle(attempt, terms)
                 is_done = True
         finally:
@@ -337,7 +345,7 @@ class Courier:
                 self._backlog.give_back(taken)
         return attempt
 
-    async def _seek(self, attempt: Attempt, terms: Terms) -> policy.Outcome | None:
+    async def _seek(self, attempt: Attempt, terms: Terms) -> outcomes.Outcome | None:
         """What of `attempt` is at fault; all of it is settled or given back."""
         try:
             await self._lanes.close()
@@ -372,29 +380,29 @@ class Courier:
         if (
             terms.settings.encoding != "auto"
             or refusal is None
-            or not policy.may_mean_the_encoding(refusal)
+            or not outcomes.may_mean_the_encoding(refusal)
             or not self._may_go_on()
         ):
             return first
         second = await self._send(taken, batches.other_than(first.encoding), terms)
-        if isinstance(second.outcome, policy.Delivered):
+        if isinstance(second.outcome, outcomes.Delivered):
             self._dispatch.learn(second, refusal.status, terms)
         return weigh(first, second)
 
-    async def _act_on(self, outcome: policy.Outcome) -> None:
+    async def _act_on(self, outcome: outcomes.Outcome) -> None:
         """The state that an outcome puts the destination in, and the pause it asks for."""
-        if isinstance(outcome, policy.Delivered):
+        if isinstance(outcome, outcomes.Delivered):
             self.status.consecutive_failures = 0
             self._account.enter(DestinationState.DELIVERING)
             return
         # After a failure secrets are read again: a file may hold the right one by now.
         self._dispatch.forget_headers()
-        if isinstance(outcome, policy.Wait):
+        if isinstance(outcome, outcomes.Wait):
             failures = self._account.failed(DestinationState.WAITING, outcome)
-            pause = policy.wait_seconds(outcome.retry_after_seconds, failures, self._random)
+            pause = outcomes.wait_seconds(outcome.retry_after_seconds, failures, self._random)
         else:
             failures = self._account.failed(DestinationState.BLOCKED, outcome)
-            pause = policy.probe_seconds(failures, self._random)
+            pause = outcomes.probe_seconds(failures, self._random)
         await self._rest(pause)
 
     async def _survive(self, error: Exception) -> None:
@@ -417,7 +425,7 @@ class Courier:
             await self._rest(None)
             return
         self._account.enter(DestinationState.BLOCKED, own_fault(error))
-        await self._rest(policy.probe_seconds(1, self._random))
+        await self._rest(outcomes.probe_seconds(1, self._random))
 
     # Resting
 

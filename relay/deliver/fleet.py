@@ -8,13 +8,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from relay.config import DestinationConfig, resolve_headers
+from relay.config.secrets import Resolver, Secret
 from relay.deliver.courier import Courier
-from relay.deliver.seams import Backlog
-from relay.deliver.settings import DestinationSettings
-from relay.deliver.upstream import Upstream
-from relay.errors import ConfigError, SecretUnset
-from relay.records import DestinationStatus, Health, StoredRow
-from relay.secrets import Resolver, Secret
+from relay.deliver.interfaces import Backlog
+from relay.model.errors import ConfigError, SecretUnset
+from relay.model.records import DestinationStatus, Health, StoredRow
+from relay.upstream.exchange import Upstream
+from relay.upstream.settings import DestinationSettings
 
 # For the request in flight of a destination that is gone: cut off, it would be sent twice.
 GONE_GRACE_SECONDS = 2.0

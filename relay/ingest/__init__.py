@@ -9,8 +9,3 @@ read before the sender may send it at all:
 `endpoint` is that way, `senders` says who somebody is and whether they may, `headers` what they
 say of their body, `refusals` how refused requests are logged.
 """
-
-from relay.ingest.endpoint import Ingest, IngestSettings
-from relay.ingest.senders import HOPS_HEADER
-
-__all__ = ["HOPS_HEADER", "Ingest", "IngestSettings"]

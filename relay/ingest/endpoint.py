@@ -14,9 +14,6 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from relay.compression import Inflater
-from relay.counters import Counters
-from relay.errors import BufferError_, Refusal
 from relay.ingest.headers import (
     HeaderList,
     Headers,
@@ -30,8 +27,11 @@ from relay.ingest.headers import (
 )
 from relay.ingest.refusals import RefusalLog
 from relay.ingest.senders import Origins, Tokens, refuse_loop, sender_of
+from relay.model.counters import Counters
+from relay.model.errors import BufferError_, Refusal
+from relay.model.records import Answer, Encoding, Sender
 from relay.otlp.answers import encode_answer
-from relay.records import Answer, Encoding, Sender
+from relay.otlp.compression import Inflater
 
 log = structlog.stdlib.get_logger(__name__)
 

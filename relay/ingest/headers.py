@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from relay.errors import Refusal
-from relay.records import Encoding
+from relay.model.errors import Refusal
+from relay.model.records import Encoding
 
 Headers = dict[bytes, bytes]
 HeaderList = Sequence[tuple[bytes, bytes]]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from relay.ingest.headers import HeaderList, Headers, HttpRefusal
-from relay.records import Sender
+from relay.model.records import Sender
 
 # Ids of the relays that a request went through, comma-separated, the latest last.
 HOPS_HEADER: Final = "otlp-relay-hops"

@@ -15,8 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from relay.model.records import Answer, Encoding
 from relay.otlp.words import clean, decode_text, mask, strip_tags
-from relay.records import Answer, Encoding
 
 __all__ = [
     "MAX_MESSAGE_BYTES",

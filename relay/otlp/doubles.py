@@ -20,11 +20,11 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from relay.model.records import Encoding
 from relay.otlp import messages
 from relay.otlp.folding import replace_below
 from relay.otlp.protobuf_writer import UNSET_RESOURCE
 from relay.otlp.transcode import TranscodeError, decode_entries, describe_error, name_special
-from relay.records import Encoding
 
 DoublesMode = Literal["string", "drop"]
 

@@ -5,8 +5,8 @@ from google.protobuf.message import DecodeError
 from msgspec import Struct
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from relay.model.records import Encoding
 from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
-from relay.records import Encoding
 
 TRACE_ID_BYTES = 16
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from msgspec import Raw, Struct
 
-from relay.errors import Refusal
+from relay.model.errors import Refusal
 from relay.otlp import messages
 from relay.otlp.json_numbers import read_double, read_whole
 from relay.otlp.json_values import MOST_LEVELS, SPECIAL_DOUBLES, Findings, base64_normal

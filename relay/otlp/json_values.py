@@ -14,8 +14,8 @@ from typing import Final
 
 from msgspec import UNSET
 
+from relay.model.records import BodyFlag
 from relay.otlp.messages import AnyValue, Event, KeyValue, Span
-from relay.records import BodyFlag
 
 MOST_LEVELS: Final = 200  # nested arrayValue and kvlistValue that are accepted (decision D5)
 PLAIN_LEVELS: Final = 30  # what every protobuf parser takes: beyond it a body is marked as deep

@@ -8,14 +8,9 @@ from typing import Final
 
 from opentelemetry.proto.resource.v1 import resource_pb2
 
+from relay.model.records import BodyFlag
 from relay.otlp import json_exact, messages
-from relay.otlp.json_values import (
-    Findings,
-    Unusual,
-    has_second_member,
-    normalise_attributes,
-)
-from relay.records import BodyFlag
+from relay.otlp.json_values import Findings, Unusual, has_second_member, normalise_attributes
 
 SERVICE_NAME: Final = "service.name"
 

@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError
 from msgspec import UNSET, Raw, Struct, UnsetType
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from relay.model.records import Encoding
 from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
 from relay.otlp.transcode import TranscodeError, describe_error
-from relay.records import Encoding
 
 
 class _Scope(Struct, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):

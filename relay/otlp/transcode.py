@@ -21,7 +21,7 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from relay.errors import RelayError
+from relay.model.errors import RelayError
 from relay.otlp import messages
 from relay.otlp.folding import fold_for_protobuf
 from relay.otlp.protobuf_writer import UNSET_RESOURCE, write_entries

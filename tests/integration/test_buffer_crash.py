@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.buffer import Buffer, BufferSettings
-from relay.counters import Counters
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.buffer import Buffer
+from relay.model.counters import Counters
 from tests.faulty_vfs import lose_power
 
 pytestmark = pytest.mark.anyio

@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from mockcollector.server import MockCollector
 from relay.cli import main
 from relay.config import DestinationConfig, ListenAddress
-from relay.destinations import connection
-from relay.destinations.report import Report
-from relay.presets import PRESETS
+from relay.config.presets import PRESETS
+from relay.doctor import connection
+from relay.doctor.report import Report
 from tests.certificates import DAY, NOW, make_authority
 from tests.ports import free_port
 from tests.relay_process import Relay

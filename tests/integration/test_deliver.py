@@ -11,11 +11,8 @@ import pytest
 
 from mockcollector.server import MockCollector
 from relay.deliver.courier import Courier
-from relay.deliver.settings import DestinationSettings
-from relay.deliver.upstream import Upstream
-from relay.errors import SecretUnset
-from relay.otlp.transcode import TranscodeError
-from relay.records import (
+from relay.model.errors import SecretUnset
+from relay.model.records import (
     BodyFlag,
     DeadLetter,
     DestinationState,
@@ -25,6 +22,9 @@ from relay.records import (
     StoredRow,
     Taken,
 )
+from relay.otlp.transcode import TranscodeError
+from relay.upstream.exchange import Upstream
+from relay.upstream.settings import DestinationSettings
 from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio

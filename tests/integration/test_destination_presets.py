@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from mockcollector.profiles import PROFILES, build, options_of
 from mockcollector.server import MockCollector
 from relay.cli.destination_add import add
-from relay.presets import PRESETS
+from relay.config.presets import PRESETS
 
 RIGHT, WRONG = "canary-right-0a1b2c3d", "canary-wrong-9f8e7d6c"
 RECEIVERS = sorted(name for name, preset in PRESETS.items() if not preset.is_sender)

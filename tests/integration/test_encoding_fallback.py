@@ -13,9 +13,9 @@ import pytest
 from mockcollector import profiles
 from mockcollector.server import MockCollector
 from relay.deliver.courier import Courier
-from relay.deliver.settings import DestinationSettings
-from relay.deliver.upstream import Upstream
-from relay.records import DestinationState
+from relay.model.records import DestinationState
+from relay.upstream.exchange import Upstream
+from relay.upstream.settings import DestinationSettings
 from tests.integration.test_deliver import Backlog, span_row
 from tests.relay_process import Relay, eventually
 

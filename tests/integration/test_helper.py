@@ -15,19 +15,19 @@ from typing import Any
 import anyio
 import pytest
 
-from relay import pipeline as pipeline_module
-from relay.check import Check
-from relay.counters import Counters
-from relay.enrich import Enrich
-from relay.errors import Refusal
-from relay.helper import process as process_module
-from relay.helper.helper import Helper
-from relay.helper.process import HelperDied, HelperProcess
-from relay.helper.wire import Channel, Job
+from relay.ingest import pipeline as pipeline_module
+from relay.ingest.offload import process as process_module
+from relay.ingest.offload.offload import Helper
+from relay.ingest.offload.process import HelperDied, HelperProcess
+from relay.ingest.offload.wire import Channel, Job
+from relay.ingest.pipeline import Pipeline
+from relay.model.counters import Counters
+from relay.model.errors import Refusal
+from relay.model.records import Answer, BodyFlag, Encoding, Request, Sender
 from relay.otlp.protobuf import ProtobufTraces
-from relay.pipeline import Pipeline
-from relay.prepare import Prepared
-from relay.records import Answer, BodyFlag, Encoding, Request, Sender
+from relay.process.check import Check
+from relay.process.enrich import Enrich
+from relay.process.prepare import Prepared
 from tests import builders
 from tests.relay_process import eventually
 
@@ -330,9 +330,9 @@ async def test_bug_in_the_process_is_no_verdict_on_the_body(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import relay.check\n"
+        "import relay.process.check\n"
         "def broken(self, body, encoding, **_): raise KeyError('a bug')\n"
-        "relay.check.Check.__call__ = broken\n"
+        "relay.process.check.Check.__call__ = broken\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     async with running() as helper:
@@ -506,7 +506,7 @@ def test_process_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_process_ends_when_who_spawned_it_is_killed() -> None:
     code = (
-        "import time\nfrom relay.helper.process import HelperProcess\n"
+        "import time\nfrom relay.ingest.offload.process import HelperProcess\n"
         "made = HelperProcess()\nmade.wait_ready()\nprint(made.pid, flush=True)\ntime.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from relay.errors import BufferFull, BufferUnavailable, Refusal
-from relay.records import Answer, Encoding
+from relay.model.errors import BufferFull, BufferUnavailable, Refusal
+from relay.model.records import Answer, Encoding
 from tests.edge_server import OWN_ID, Edge, Reply, Settings, chunked, post, running_edge
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from relay.listener import Limits, tls_context
-from relay.protocol import LimitedProtocol
+from relay.server.connection import LimitedProtocol
+from relay.server.listener import Limits, tls_context
 from tests.edge_server import (
     PATIENCE_SECONDS,
     Edge,

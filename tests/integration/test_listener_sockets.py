@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.errors import ConfigError
-from relay.listener import raise_open_files_limit, tls_context
-from relay.sockets import bind, is_loopback, refuse_exposed
+from relay.model.errors import ConfigError
+from relay.server.listener import raise_open_files_limit, tls_context
+from relay.server.sockets import bind, is_loopback, refuse_exposed
 
 
 @pytest.fixture

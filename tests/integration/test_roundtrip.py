@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from mockcollector.otlp_json import decode_request
-from relay.check import Check
 from relay.deliver.batches import make_batch
-from relay.deliver.settings import DestinationSettings
-from relay.enrich import Enrich
-from relay.records import Encoding, Sender, StoredRow
+from relay.model.records import Encoding, Sender, StoredRow
+from relay.process.check import Check
+from relay.process.enrich import Enrich
+from relay.upstream.settings import DestinationSettings
 from tests.builders import protobuf_twin, requests, to_body
 
 SENDER = Sender("203.0.113.9")

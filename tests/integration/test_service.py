@@ -178,7 +178,7 @@ def test_disk_error_at_the_start_ends_with_70_so_that_it_is_tried_again(
 ) -> None:
     broken = """
 import apsw
-from relay.buffer.writer import Writer
+from relay.buffer.sqlite.writer import Writer
 def fail(self):
     raise apsw.IOError("disk I/O error")
 Writer.open = fail

@@ -9,8 +9,8 @@ import apsw
 import pytest
 
 from mockcollector.server import MockCollector
-from relay.buffer import owed
-from relay.buffer.values import EVICTED_STATUS
+from relay.buffer import owed_ranges
+from relay.buffer.sqlite.types import EVICTED_STATUS
 from tests.builders import protobuf_twin, request, span
 from tests.relay_process import Relay, eventually
 
@@ -216,7 +216,8 @@ def test_what_gave_way_is_told_as_evicted(tmp_path: Path) -> None:
         database = apsw.Connection(str(relay.state_dir / "relay.db"))
         with database:
             database.execute(
-                "UPDATE destinations SET ranges = ?", (owed.encode(owed.open_from(2)),)
+                "UPDATE destinations SET ranges = ?",
+                (owed_ranges.encode(owed_ranges.open_from(2)),),
             )
             database.execute(
                 "INSERT INTO deliveries VALUES (NULL, 'up', 1, 0, 2, 0, ?, ?)",

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import apsw
 
-from relay.buffer.rows import RowColumns, read_row
-from relay.records import DeadLetter, StoredRow
-from relay.views import StoredLetter
+from relay.buffer.sqlite.rows import RowColumns, read_row
+from relay.buffer.views import StoredLetter
+from relay.model.records import DeadLetter, StoredRow
 from tests.load import request_of, span_ids
 from tests.relay_process import eventually
 from tests.trials.fates import dead_by_destination, letters_in, span_ids_in

@@ -17,11 +17,14 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
-from relay.buffer import Backlog, Buffer, BufferSettings, schema
-from relay.buffer import writer as writer_module
-from relay.counters import Counters
-from relay.errors import BufferError_
-from relay.records import DeadLetter, Encoding, Piece, Request, Sender
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite import schema
+from relay.buffer.sqlite import writer as writer_module
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.buffer import Buffer
+from relay.model.counters import Counters
+from relay.model.errors import BufferError_
+from relay.model.records import DeadLetter, Encoding, Piece, Request, Sender
 from tests.faulty_vfs import Fault, FaultyVFS
 from tests.trials.rows import Fate, Row, judge
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from mockcollector.received import ReceivedRequest
-from relay.buffer import Buffer, BufferSettings
-from relay.counters import Counters
-from relay.records import Encoding
-from relay.views import StoredLetter
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.views import StoredLetter
+from relay.model.counters import Counters
+from relay.model.records import Encoding
 from tests.trials.rows import Fate
 
 KEY_BYTES = 24  # trace id and span id, as the collector packs them

@@ -27,7 +27,7 @@ NAMES = ("left", "right")
 ON_FAULTY_DISK = """
 import os
 from relay import daemon
-from relay.buffer import schema
+from relay.buffer.sqlite import schema
 from relay.cli import main
 from tests.faulty_vfs import NAME, Fault, FaultyVFS, lose_power
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import anyio
 
-from relay.buffer import Backlog, Buffer, BufferSettings
-from relay.buffer.room.ages import uptime_ns
-from relay.counters import Counters
-from relay.records import Encoding, Piece, RejectedSpan, Request, Sender, Taken
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.space.row_age import uptime_ns
+from relay.model.counters import Counters
+from relay.model.records import Encoding, Piece, RejectedSpan, Request, Sender, Taken
 
 SETTINGS = BufferSettings(min_free_bytes=0, flush_seconds=0.02)
 NOW_NS = 1_767_225_600_000_000_000

@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from relay.records import DeadLetter, Encoding
+from relay.model.records import DeadLetter, Encoding
 from tests.unit.buffer.making import (
     NOW_NS,
     deliver_all,

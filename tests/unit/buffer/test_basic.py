@@ -7,9 +7,9 @@ import apsw
 import msgspec
 import pytest
 
-from relay.counters import Counters
-from relay.errors import BufferUnavailable
-from relay.records import BodyFlag, Encoding, Piece
+from relay.model.counters import Counters
+from relay.model.errors import BufferUnavailable
+from relay.model.records import BodyFlag, Encoding, Piece
 from tests.unit.buffer.making import NOW_NS, opened, piece, rejected_span, request, take, take_all
 
 pytestmark = pytest.mark.anyio

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.buffer.room.ages import BOOT, BOOT_FIRST_ROW, Ages, boot_number, uptime_ns
-from relay.records import DeadLetter, Encoding
+from relay.buffer.sqlite.space.row_age import BOOT, BOOT_FIRST_ROW, Ages, boot_number, uptime_ns
+from relay.model.records import DeadLetter, Encoding
 from tests.unit.buffer.making import (
     NOW_NS,
     SETTINGS,

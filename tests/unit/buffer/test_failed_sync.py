@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.buffer import Buffer
-from relay.buffer import writer as writer_module
-from relay.counters import Counters
-from relay.errors import BufferUnavailable
+from relay.buffer.sqlite import writer as writer_module
+from relay.buffer.sqlite.buffer import Buffer
+from relay.model.counters import Counters
+from relay.model.errors import BufferUnavailable
 from tests.faulty_vfs import Fault, FaultyVFS
 from tests.unit.buffer.making import SETTINGS, eventually, opened, piece, request, take_all
 

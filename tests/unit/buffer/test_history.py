@@ -8,16 +8,17 @@ from pathlib import Path
 import anyio
 import pytest
 
-from relay.buffer import Buffer, schema
-from relay.buffer.jobs import Landing
-from relay.buffer.logfile import LogFile
-from relay.buffer.room import history
-from relay.buffer.room.retention import Retention
-from relay.buffer.schema import fetch, fetch_value
 from relay.buffer.settings import MIB
-from relay.buffer.values import EVICTED_STATUS, Totals
-from relay.records import Taken
-from relay.views import TraceDelivery
+from relay.buffer.sqlite import schema
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.space import history
+from relay.buffer.sqlite.space.retention import Retention
+from relay.buffer.sqlite.transactions import Landing
+from relay.buffer.sqlite.types import EVICTED_STATUS, Totals
+from relay.buffer.views import TraceDelivery
+from relay.model.records import Taken
 from tests.unit.buffer.making import (
     NOW_NS,
     SETTINGS,

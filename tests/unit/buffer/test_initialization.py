@@ -11,9 +11,10 @@ import anyio
 import apsw
 import pytest
 
-from relay.buffer import Buffer, place
-from relay.counters import Counters
-from relay.errors import BufferLocked, BufferUnavailable
+from relay.buffer.sqlite import directory
+from relay.buffer.sqlite.buffer import Buffer
+from relay.model.counters import Counters
+from relay.model.errors import BufferLocked, BufferUnavailable
 from tests.unit.buffer.making import SETTINGS, noise, opened, piece, request
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +67,9 @@ async def test_second_buffer_says_who_holds_the_directory(tmp_path: Path) -> Non
 def test_lock_is_free_again_when_its_holder_was_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from relay.buffer import Buffer, BufferSettings; from relay.counters import Counters\n"
+        "from relay.buffer.settings import BufferSettings\n"
+        "from relay.buffer.sqlite.buffer import Buffer\n"
+        "from relay.model.counters import Counters\n"
         "Buffer(Path(sys.argv[1]), BufferSettings(), Counters()).open()\n"
         "print('open', flush=True)\n"
         "time.sleep(60)"
@@ -92,7 +95,7 @@ def test_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path)
 def test_network_file_system_is_refused_and_the_lock_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "file_system_type", lambda _: "nfs4")
+    monkeypatch.setattr(directory, "file_system_type", lambda _: "nfs4")
     with pytest.raises(BufferUnavailable, match="nfs4"):
         Buffer(tmp_path, SETTINGS, Counters()).open()
     assert not (tmp_path / "lock").exists()
@@ -105,10 +108,10 @@ def test_file_system_type_is_that_of_the_innermost_mount(tmp_path: Path) -> None
         f"23 22 0:5 / {tmp_path} rw - nfs4 server:/x rw\n"
         f"24 23 0:6 / {tmp_path}/a\\040b rw - tmpfs tmpfs rw\n"
     )
-    assert place.file_system_type(Path("/"), mounts) == "ext4"
-    assert place.file_system_type(tmp_path / "deep" / "er", mounts) == "nfs4"
-    assert place.file_system_type(tmp_path / "a b", mounts) == "tmpfs"
-    assert place.file_system_type(tmp_path, tmp_path / "absent") == ""
+    assert directory.file_system_type(Path("/"), mounts) == "ext4"
+    assert directory.file_system_type(tmp_path / "deep" / "er", mounts) == "nfs4"
+    assert directory.file_system_type(tmp_path / "a b", mounts) == "tmpfs"
+    assert directory.file_system_type(tmp_path, tmp_path / "absent") == ""
 
 
 async def test_opening_a_large_file_takes_less_than_a_tenth_of_a_second(tmp_path: Path) -> None:

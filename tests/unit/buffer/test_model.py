@@ -29,12 +29,21 @@ from hypothesis.stateful import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from relay.buffer import Backlog, Buffer
-from relay.buffer.store import Start
-from relay.buffer.values import Totals
-from relay.counters import Counters
-from relay.errors import BufferFull
-from relay.records import DeadLetter, Encoding, OwedRange, Piece, Position, Request, Sender, Taken
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.buffer import Buffer, Start
+from relay.buffer.sqlite.types import Totals
+from relay.model.counters import Counters
+from relay.model.errors import BufferFull
+from relay.model.records import (
+    DeadLetter,
+    Encoding,
+    OwedRange,
+    Piece,
+    Position,
+    Request,
+    Sender,
+    Taken,
+)
 from tests import builders
 from tests.faulty_vfs import FaultyVFS
 from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, rejected_span, trace_id

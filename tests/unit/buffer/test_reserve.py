@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.buffer import BufferSettings
-from relay.buffer.place import Place
-from relay.buffer.room import reserve as reserve_module
-from relay.buffer.room.reserve import Reserve
-from relay.buffer.room.space import Space
-from relay.errors import BufferFull
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.space import reserve as reserve_module
+from relay.buffer.sqlite.space.reserve import Reserve
+from relay.buffer.sqlite.space.space import Space
+from relay.model.errors import BufferFull
 from tests.unit.buffer.making import SETTINGS, eventually, noise, opened, piece, request
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from relay.buffer import Backlog, Buffer
-from relay.errors import BufferFull
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.buffer import Buffer
+from relay.model.errors import BufferFull
 from tests.unit.buffer.making import (
     SETTINGS,
     deliver_all,

@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from relay.buffer import Buffer
-from relay.counters import Counters
-from relay.errors import BufferUnavailable
+from relay.buffer.sqlite.buffer import Buffer
+from relay.model.counters import Counters
+from relay.model.errors import BufferUnavailable
 from tests import hanging_vfs
 from tests.unit.buffer.making import SETTINGS, eventually, piece, request, take_all
 

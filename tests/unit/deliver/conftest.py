@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from relay.deliver.settings import DestinationSettings
-from relay.otlp.transcode import TranscodeError
-from relay.records import (
+from relay.model.records import (
     BodyFlag,
     DeadLetter,
     Encoding,
@@ -20,6 +18,8 @@ from relay.records import (
     StoredRow,
     Taken,
 )
+from relay.otlp.transcode import TranscodeError
+from relay.upstream.settings import DestinationSettings
 
 HANG = "hang"
 CUT = "cut"

@@ -9,9 +9,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from relay.deliver import batches
-from relay.deliver.settings import DestinationSettings
+from relay.model.records import BodyFlag, Encoding, StoredRow
 from relay.otlp.transcode import TranscodeError
-from relay.records import BodyFlag, Encoding, StoredRow
+from relay.upstream.settings import DestinationSettings
 
 pytestmark = pytest.mark.anyio
 

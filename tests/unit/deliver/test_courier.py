@@ -11,10 +11,10 @@ import structlog.testing
 
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
-from relay.deliver.policy import Blocked, Delivered, Outcome, Wait
-from relay.deliver.settings import DestinationSettings
-from relay.errors import SecretUnset
-from relay.records import DestinationState, Encoding, StoredRow
+from relay.model.errors import SecretUnset
+from relay.model.records import DestinationState, Encoding, StoredRow
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from relay.upstream.settings import DestinationSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,10 @@ import structlog.testing
 
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
-from relay.deliver.policy import Blocked, Delivered, Outcome, Wait
-from relay.deliver.settings import DestinationSettings
+from relay.model.records import Encoding, StoredRow
 from relay.otlp.transcode import to_protobuf
-from relay.records import Encoding, StoredRow
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from relay.upstream.settings import DestinationSettings
 from tests.unit.deliver.test_courier import ScriptedUpstream, world
 
 pytestmark = pytest.mark.anyio

@@ -6,11 +6,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from relay.buffer import Backlog
+from relay.buffer.sqlite.backlog import Backlog
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
-from relay.deliver.policy import Delivered, Outcome
-from relay.deliver.settings import DestinationSettings
+from relay.upstream.outcomes import Delivered, Outcome
+from relay.upstream.settings import DestinationSettings
 from tests.builders import request as otlp
 from tests.builders import span, to_body
 from tests.unit.buffer.making import Clocks, opened, piece, request

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from relay.deliver.network import fingerprint
-from relay.deliver.settings import DestinationSettings
-from relay.errors import ConfigError
-from relay.transport.routes import proxy_url
-from relay.transport.trust import tls_context
+from relay.model.errors import ConfigError
+from relay.upstream.routes import proxy_url
+from relay.upstream.settings import DestinationSettings
+from relay.upstream.stream import fingerprint
+from relay.upstream.tls import tls_context
 
 Settings = Callable[..., DestinationSettings]
 AWAY = "https://api.axiom.example/v1/traces"

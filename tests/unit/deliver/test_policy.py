@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.deliver.policy import (
+from relay.upstream.outcomes import (
     Blocked,
     Delivered,
     Said,

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from relay.deliver.settings import DestinationSettings
-from relay.transport.routes import is_loopback_host
+from relay.upstream.routes import is_loopback_host
+from relay.upstream.settings import DestinationSettings
 
 
 @pytest.mark.parametrize(

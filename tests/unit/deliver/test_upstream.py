@@ -16,12 +16,12 @@ import anyio
 import pytest
 
 from relay.deliver.batches import Batch
-from relay.deliver.policy import Blocked, Delivered, Outcome, Wait
-from relay.deliver.settings import DestinationSettings
-from relay.deliver.upstream import Upstream
+from relay.model.records import Encoding
 from relay.otlp import answers
-from relay.records import Encoding
-from relay.transport.heads import MAX_ANSWER_BYTES
+from relay.upstream.exchange import Upstream
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from relay.upstream.request_head import MAX_ANSWER_BYTES
+from relay.upstream.settings import DestinationSettings
 from relay.version import __version__
 
 pytestmark = pytest.mark.anyio
@@ -459,7 +459,7 @@ async def test_upstream_takes_an_early_refusal_of_a_body_it_could_not_send(
 async def test_upstream_opens_a_new_connection_when_the_old_was_idle_for_too_long(
     raw_server: Running, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.deliver.upstream.KEEP_ALIVE_SECONDS", -1.0)
+    monkeypatch.setattr("relay.upstream.exchange.KEEP_ALIVE_SECONDS", -1.0)
     async with raw_server() as server:
         upstream = Upstream(settings(server.url))
         for _ in range(2):
@@ -544,7 +544,7 @@ async def test_upstream_raises_a_mistake_of_ours_instead_of_blaming_the_upstream
     def fail(*_: object, **__: object) -> Outcome:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("relay.deliver.policy.classify", fail)
+    monkeypatch.setattr("relay.upstream.outcomes.classify", fail)
     async with raw_server() as server:
         with pytest.raises(ZeroDivisionError):
             await send_once(settings(server.url))

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from relay.deliver.batches import Batch
-from relay.deliver.policy import Blocked, Delivered, Outcome, Wait
-from relay.deliver.settings import DestinationSettings
-from relay.deliver.upstream import Upstream
-from relay.records import Encoding
+from relay.model.records import Encoding
+from relay.upstream.exchange import Upstream
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from relay.upstream.settings import DestinationSettings
 from tests.certificates import (
     DAY,
     NOW,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from relay.model.records import Answer, Encoding
 from relay.otlp.answers import UpstreamPartial, encode_answer, read_success, read_words
-from relay.records import Answer, Encoding
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 JSON_TYPE, PROTOBUF_TYPE = "application/json", "application/x-protobuf"

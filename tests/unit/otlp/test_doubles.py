@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from relay.model.records import Encoding
 from relay.otlp.doubles import rewrite_special_doubles
 from relay.otlp.transcode import TranscodeError, to_json, to_protobuf
-from relay.records import Encoding
 
 NAMES = ["NaN", "Infinity", "-Infinity"]
 Mode = Literal["string", "drop"]

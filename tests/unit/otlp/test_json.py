@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.errors import Refusal
+from relay.model.errors import Refusal
+from relay.model.records import BodyFlag, Encoding
 from relay.otlp import messages
 from relay.otlp.json import JsonTraces, decode, decode_exact, decode_fast
 from relay.otlp.json_values import Unusual
 from relay.otlp.resources import ResourceCache
-from relay.records import BodyFlag, Encoding
 from tests import builders
 
 LIMIT = 512 * 1024

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from relay.errors import Refusal
+from relay.model.errors import Refusal
 from relay.otlp import messages
 from relay.otlp.json_exact import MOST_BRACKETS, count_brackets, read_request, snake_case
 from relay.otlp.json_values import Findings

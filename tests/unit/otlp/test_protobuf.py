@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from relay.errors import Refusal
+from relay.model.errors import Refusal
+from relay.model.records import BodyFlag, Encoding
 from relay.otlp.protobuf import decode
 from relay.otlp.resources import ResourceCache
-from relay.records import BodyFlag, Encoding
 from tests import builders
 
 LIMIT = 2**40

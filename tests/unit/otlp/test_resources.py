@@ -3,10 +3,10 @@
 import pytest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from relay.errors import Refusal
+from relay.model.errors import Refusal
+from relay.model.records import BodyFlag
 from relay.otlp.json_values import Findings
 from relay.otlp.resources import KnownResource, ResourceCache, know_json, know_protobuf
-from relay.records import BodyFlag
 from tests import builders
 
 

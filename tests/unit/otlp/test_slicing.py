@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from relay.model.records import Encoding
 from relay.otlp.ids import trace_ids_of
 from relay.otlp.slicing import slice_spans
 from relay.otlp.transcode import TranscodeError
-from relay.records import Encoding
 from tests.builders import protobuf_twin, request, requests, span, to_body
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF

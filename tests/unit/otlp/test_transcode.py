@@ -24,7 +24,7 @@ from opentelemetry.proto.common.v1.common_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from relay.errors import RelayError
+from relay.model.errors import RelayError
 from relay.otlp import messages
 from relay.otlp.transcode import TranscodeError, to_json, to_protobuf
 

@@ -1,0 +1,153 @@
+"""Counters, statistics and courier states in; the document of `/api/status` out, as plain dicts.
+
+Pure: the daemon gathers, this arranges. Header values and bodies are not in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from relay.admin.answers import iso
+from relay.buffer.views import BacklogStatistics, BufferStatistics, HelperStatistics
+from relay.model.counters import Counters
+from relay.model.records import DestinationStatus, SteppedAround
+from relay.model.units import about_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What does not change while the daemon runs, and the time now."""
+
+    version: str
+    started_ns: int
+    now_ns: int
+    listening: Sequence[str]
+    not_ready_reason: str
+    config_source: str
+    warnings: Sequence[str]
+
+
+def status_document(
+    process: Process,
+    counters: Counters,
+    buffer: BufferStatistics,
+    destinations: Sequence[tuple[DestinationStatus, BacklogStatistics]],
+    helper: HelperStatistics,
+) -> dict[str, Any]:
+    """The document of `/api/status`."""
+    return {
+        "version": process.version,
+        "started_at": iso(process.started_ns),
+        "uptime_seconds": (process.now_ns - process.started_ns) / 1e9,
+        "ready": not process.not_ready_reason,
+        "not_ready_reason": process.not_ready_reason,
+        "config": process.config_source,
+        "warnings": list(process.warnings),
+        "ingest": _ingest(process, counters),
+        "helper": asdict(helper),
+        "buffer": _buffer(counters, buffer, [backlog for _, backlog in destinations]),
+        "destinations": [
+            _destination(status, backlog, process.now_ns, buffer.evicted_spans.get(status.name, 0))
+            for status, backlog in destinations
+        ],
+    }
+
+
+def _ingest(process: Process, counters: Counters) -> dict[str, Any]:
+    return {
+        "listening": list(process.listening),
+        "requests": {str(status): number for status, number in counters.requests.items()},
+        "received_spans": counters.received_spans,
+        "received_bytes": counters.received_bytes,
+        "kept_spans": counters.kept_spans,
+        "rejected_spans": dict(counters.rejected_spans),
+        "warnings": dict(counters.warnings),
+        "connections_closed": dict(counters.connections_closed),
+        "tested_by_sender_at": iso(counters.last_connection_test_ns),
+    }
+
+
+def _buffer(
+    counters: Counters, buffer: BufferStatistics, backlogs: Sequence[BacklogStatistics]
+) -> dict[str, Any]:
+    # What is owed to anybody is looked at every few seconds: what came since, each knows at once.
+    owed_rows = max((backlog.owed_rows for backlog in backlogs), default=0)
+    owed_spans = max((backlog.owed_spans for backlog in backlogs), default=0)
+    return {
+        "rows": buffer.rows,
+        "spans": buffer.spans,
+        "first_row": buffer.first_row,
+        "last_row": buffer.last_row,
+        "bytes_on_disk": buffer.disk_bytes,
+        "max_bytes": buffer.max_size_bytes,
+        "reserve_bytes": buffer.reserve_bytes,
+        "owed_rows": max(buffer.owed_rows, owed_rows),
+        "owed_spans": max(buffer.owed_spans, owed_spans),
+        "owed_bytes_on_disk": buffer.owed_disk_bytes,
+        "full_in_seconds": buffer.full_in_seconds,
+        "evicted_spans": dict(buffer.evicted_spans),
+        "file_system_free_bytes": buffer.file_system_free_bytes,
+        "oldest_received_at": iso(buffer.oldest_received_ns),
+        "dead_letters": sum(each.count for each in buffer.dead_letters.values()),
+        "dead_letters_by_destination": {
+            name or "ingest": each.count for name, each in buffer.dead_letters.items()
+        },
+        "dead_letters_dropped": buffer.dead_letters_dropped,
+        "set_aside": [asdict(each) for each in buffer.set_aside],
+        "is_writable": buffer.is_writable,
+        "is_full": buffer.is_full,
+        "limit": buffer.limit,
+        "last_error": buffer.last_error,
+        "stalled_seconds": buffer.stalled_seconds,
+        "commits": counters.commits,
+        "commit_seconds_sum": counters.commit_seconds_sum,
+        "commit_seconds_p50": counters.commit_quantile(0.5),
+        "commit_seconds_p99": counters.commit_quantile(0.99),
+    }
+
+
+def _destination(
+    status: DestinationStatus, backlog: BacklogStatistics, now_ns: int, evicted_spans: int
+) -> dict[str, Any]:
+    oldest_ns = backlog.oldest_owed_ns
+    return {
+        "name": status.name,
+        "endpoint": status.endpoint,
+        "encoding": status.encoding,
+        "header_names": list(status.header_names),
+        "state": str(status.state),
+        "reason": status.reason,
+        "since": iso(status.since_ns),
+        "next_try_at": iso(status.next_try_ns),
+        "last_success_at": iso(status.last_success_ns),
+        "last_status": status.last_status,
+        "requests": status.requests,
+        "delivered_spans": status.delivered_spans,
+        "refused_spans": status.refused_spans,
+        "in_flight_spans": backlog.in_flight_spans,
+        "waiting_spans": backlog.owed_spans,
+        "waiting_rows": backlog.owed_rows,
+        "waiting_bytes": backlog.owed_bytes,
+        "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
+        "evicted_spans": evicted_spans,
+        "stepped_around_spans": sum(each.spans for each in status.stepped_around),
+        "warnings": [*status.warnings, *detour_sentences(status.stepped_around, now_ns)],
+    }
+
+
+def detour_sentences(around: Sequence[SteppedAround], now_ns: int) -> list[str]:
+    """What is owed and not in the way of others, in one sentence for all that fare the same."""
+    alike: dict[str, list[SteppedAround]] = {}
+    for each in around:
+        alike.setdefault(each.said, []).append(each)
+    sentences = []
+    for said, those in alike.items():
+        spans = sum(each.spans for each in those)
+        which, it_is = ("span", "it is") if spans == 1 else ("spans", "each is")
+        seconds = max(min(each.next_try_ns for each in those) - now_ns, 0) / 1e9
+        following = f"next in {about_duration(seconds)}" if seconds else "next at once"
+        sentences.append(
+            f"{spans} {which} stepped around: {said}, each time while others pass; {it_is} owed "
+            f"still and tried again alone, {following}"
+        )
+    return sentences

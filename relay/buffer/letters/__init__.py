@@ -1,1 +1,0 @@
-"""Dead letters: `box` keeps and bounds them, `reading` finds, `jobs` sends, drops and erases."""

@@ -1,0 +1,450 @@
+"""One destination's view of the log: what it is owed in, rows to deliver out, settled ranges back.
+
+A row may be owed in part: then only that part is handed out, as a row of its own.
+
+The ranges in memory are the truth; the disk follows with the next commit, after 200 ms at the
+latest. What is in flight is known only here: after a crash it is owed again. Everything runs in
+the event loop, nothing here blocks it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite import partial_rows
+from relay.buffer.sqlite.batch_builder import Gathering
+from relay.buffer.sqlite.parked import Deferred
+from relay.buffer.sqlite.partial_rows import Parts
+from relay.buffer.sqlite.reader import Budget, Chunk
+from relay.buffer.sqlite.types import DamagedRow, LoadedDestination, Totals
+from relay.buffer.views import BacklogStatistics
+from relay.model.records import DeadLetter, Encoding, OwedRange, Position, StoredRow, Taken
+
+# How many of the newest rows are looked at for one that is there and in the encoding asked for.
+_NEWEST_LOOKS = 16
+
+
+class Log(Protocol):
+    """What a backlog needs of the buffer."""
+
+    last_row: int
+
+    async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
+        """Rows from memory or disk; None when the file was just replaced."""
+        ...
+
+    def moved(
+        self,
+        backlog: "Backlog",
+        settled: Iterable[OwedRange] = (),
+        *,
+        at_ns: int = 0,
+        status: int = 0,
+        letters: Sequence[DeadLetter] = (),
+    ) -> None:
+        """The backlog's ranges have changed: write them with the next commit."""
+        ...
+
+    def received_ns(self, row: int) -> int | None:
+        """Received time of a row that is at hand, else None (and it will be at hand soon)."""
+        ...
+
+    def now_ns(self) -> int:
+        """Wall clock."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when everything that moved is on disk."""
+        ...
+
+    def forget(self, backlog: "Backlog") -> None:
+        """The destination is removed."""
+        ...
+
+
+class Backlog:
+    """What one destination is owed, and what of it is in flight."""
+
+    def __init__(self, log: Log, name: str, ranges: Ranges, *, sums: Totals) -> None:
+        self.name = name
+        self.is_attached = True
+        self.is_paused = False
+        self._log = log
+        self._owed = ranges
+        self._in_flight: Ranges = ()
+        self._deferred = Deferred()
+        self._sums = sums
+        self._in_flight_spans = 0
+        self._flying: dict[int, StoredRow] = {}
+        self._parts = Parts()
+        self._is_removed = False
+        self._changed = asyncio.Event()
+        self._taking = asyncio.Lock()
+
+    @classmethod
+    def from_disk(cls, log: Log, name: str, found: LoadedDestination) -> "Backlog":
+        """The backlog as it was left, with nobody attached yet."""
+        backlog = cls(log, name, owed_ranges.decode(found.ranges), sums=found.owed)
+        backlog.is_paused = found.is_paused
+        backlog.is_attached = False
+        return backlog
+
+    @property
+    def ranges(self) -> Ranges:
+        """What is owed, in flight included: what the disk is to hold."""
+        return self._owed
+
+    @property
+    def in_flight(self) -> Ranges:
+        """What is taken and neither settled nor given back."""
+        return self._in_flight
+
+    def deferred_of(self, trace_id: bytes) -> tuple[Ranges, Ranges]:
+        """What is deferred: ranges that may hold spans of the trace, ranges that hold none."""
+        return self._deferred.of_trace(trace_id)
+
+    # -- what couriers call -------------------------------------------------------------------
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything is owed that is neither in flight nor deferred."""
+        return bool(self._free())
+
+    async def wait(self) -> None:
+        """Return as soon as there is something to take. Ignores `is_paused`."""
+        while not self._free():
+            await self._changed.wait()
+
+    async def take(
+        self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
+    ) -> Taken | None:
+        """The next owed rows in order, now in flight; None when there are none.
+
+        What is in flight or deferred is left out. At least one row, however large; `max_bytes`
+        counts bodies before compression. Rows that are damaged on disk become dead letters, are
+        settled, and taking goes on. Raises BufferUnavailable when the disk cannot be read.
+        Cancelled, it leaves nothing in flight.
+        """
+        async with self._taking:
+            while free := self._free():
+                batch = Gathering(
+                    max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding
+                )
+                for item in free:
+                    if await self._gather(batch, item):
+                        break
+                taken = self._claim(batch)
+                if taken is not None:
+                    return taken
+            return None
+
+    async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
+        """The last row that `take` would come to, alone; with `encoding` the last such row.
+
+        None when there is none among the newest few. Raises and may be cancelled as `take`.
+        """
+        async with self._taking:
+            before: OwedRange | None = None
+            for _ in range(_NEWEST_LOOKS):
+                free = owed_ranges.subtract(self._free(), (before,) if before is not None else ())
+                if not free:
+                    break
+                start, end = free[-1]
+                newest = (end.row if end.span else end.row - 1) if end is not None else start.row
+                item = OwedRange(max(start, Position(newest)), end)
+                batch = Gathering(max_bytes=0, max_spans=0, one_encoding=False)
+                await self._gather(batch, item)
+                if batch.damaged or (batch.rows and encoding in (None, batch.rows[0].encoding)):
+                    taken = self._claim(batch)
+                    if taken is not None:
+                        return taken
+                before = OwedRange(item.start, None)
+            return None
+
+    async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
+        """`taken` in two parts that stay in flight, the first of about so many spans.
+
+        Cut at the border between rows that is nearest below, inside the row where there is only
+        one. Raises ValueError when it is a single span, TranscodeError when its row cannot be read:
+        then `taken` is in flight as before. May be cancelled.
+        """
+        if len(taken.rows) == 1:
+            self._parts.note(taken.rows[0])
+        return await partial_rows.halve(taken, spans)
+
+    def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
+        """Delivered, answered with `status`: no longer owed. Never blocks."""
+        self.settle_with(taken, (), status=status, at_ns=at_ns)
+
+    def settle_with(
+        self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
+    ) -> None:
+        """As `settle`, with dead letters that are written in the same transaction."""
+        if not self._land(taken):
+            return
+        self._settle(taken.ranges, taken.rows, dead, status=status, at_ns=at_ns)
+
+    def give_back(self, taken: Taken) -> None:
+        """Not delivered: owed again, at its old place, deferred no more."""
+        if self._land(taken):
+            self._deferred.keep(self._owed, without=taken.ranges)
+            self._wake()
+
+    def defer(self, taken: Taken, trace_ids: bytes) -> None:
+        """Not delivered: owed still, and handed out by `take_deferred` alone.
+
+        `trace_ids` are those of its spans, packed; empty when they are not known.
+        """
+        if self._land(taken):
+            self._deferred.add(owed_ranges.intersection(taken.ranges, self._owed), trace_ids)
+
+    async def take_deferred(self, place: Position) -> Taken | None:
+        """What is deferred at `place`, now in flight; None when that is owed no more.
+
+        Deferred it stays until it is settled or given back. Raises and may be cancelled as `take`.
+        """
+        async with self._taking:
+            item = self._deferred.at(place)
+            if item is None or owed_ranges.overlaps(self._in_flight, item):
+                return None
+            batch = Gathering(max_bytes=0, max_spans=0, one_encoding=False)
+            await self._gather(batch, item)
+            return self._claim(batch)
+
+    def undefer(self) -> None:
+        """Hand out in its turn what was deferred."""
+        self._deferred.clear()
+        self._wake()
+
+    def statistics(self) -> BacklogStatistics:
+        """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog."""
+        free = owed_ranges.clip(self._owed, self._log.last_row)
+        oldest_ns = 0
+        if free:
+            head = free[0].start.row
+            row = self._flying.get(head)
+            found = row.received_ns if row is not None else self._log.received_ns(head)
+            oldest_ns = found or 0
+        return BacklogStatistics(
+            self.name,
+            max(self._sums.spans, 0),
+            max(self._sums.rows, 0),
+            max(self._sums.raw_bytes, 0),
+            oldest_ns,
+            self._in_flight_spans,
+            self.is_paused,
+            self.is_attached,
+        )
+
+    async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
+        """Keep the flag; returns when it is on disk. Raises BufferUnavailable."""
+        self.is_paused = is_paused
+        self._log.moved(self)
+        await self._log.flush()
+
+    async def remove(self) -> None:
+        """Drop what it is owed, for good; returns when that is on disk. Dead letters stay."""
+        self._is_removed = True
+        self._owed, self._in_flight = (), ()
+        self._forget()
+        self._sums, self._in_flight_spans = Totals(), 0
+        self._log.forget(self)
+        await self._log.flush()
+
+    # -- what the buffer calls ----------------------------------------------------------------
+
+    def rows_added(self, sums: Totals) -> None:
+        """Rows were committed; an open range owes them."""
+        if self._owed and self._owed[-1].end is None:
+            self._sums += sums
+            self._wake()
+
+    def evicted(self, ranges: Ranges, sums: Totals) -> None:
+        """`ranges` had to give way undelivered; `sums` is what of them was owed.
+
+        What of it is in flight may still be delivered, which then changes nothing here.
+        """
+        if not owed_ranges.intersection(self._owed, ranges):
+            return
+        self._owed = owed_ranges.subtract(self._owed, ranges)
+        self._deferred.keep(self._owed)
+        self._parts.forget_settled(self._owed)
+        self._sums -= sums
+        self._mend_sums()
+        self._log.moved(self)
+
+    def owe(self, ranges: Ranges, sums: Totals) -> None:
+        """Owe `ranges` again, or for the first time; `sums` is what of them was not owed yet."""
+        if self._is_removed:
+            return
+        self._owed = owed_ranges.union((*self._owed, *ranges))
+        self._sums += sums
+        self._log.moved(self)
+        self._wake()
+
+    def hold(self, ranges: Ranges) -> Ranges:
+        """Owe `ranges` again or for the first time, to nobody's hands yet: `release` must follow.
+
+        Returns what of it was not owed already. Once that is on disk (`flush`) no row of it goes,
+        so that its sums can be looked up; a crash before `release` leaves it owed.
+        """
+        if self._is_removed:
+            return ()
+        held = owed_ranges.subtract(
+            owed_ranges.clip(owed_ranges.union(ranges), self._log.last_row), self._owed
+        )
+        if held:
+            self._owed = owed_ranges.union((*self._owed, *held))
+            self._in_flight = owed_ranges.union((*self._in_flight, *held))
+            self._log.moved(self)
+        return held
+
+    def release(self, held: Ranges, there: Ranges, sums: Totals) -> bool:
+        """Hand out what `hold` returned; `there` is what of it exists, `sums` its sums.
+
+        False when it is not owed any more: the destination was removed, or the file replaced.
+        """
+        if self._is_removed or owed_ranges.subtract(held, self._in_flight):
+            return False
+        self._in_flight = owed_ranges.subtract(self._in_flight, held)
+        self._owed = owed_ranges.subtract(self._owed, owed_ranges.subtract(held, there))
+        self._sums += sums
+        self._mend_sums()
+        self._log.moved(self)
+        self._wake()
+        return True
+
+    def skip(self, ranges: Ranges) -> None:
+        """Rows of another destination alone: not owed, and not settled either.
+
+        To be called instead of `rows_added`, before anything can have taken them.
+        """
+        self._owed = owed_ranges.subtract(self._owed, ranges)
+        self._log.moved(self)
+
+    def readmitted(self, item: OwedRange, sums: Totals) -> None:
+        """Rows were committed that are owed to this destination by name, and not to every one."""
+        if self._owed and self._owed[-1].end is None:
+            self.rows_added(sums)
+        else:
+            self.owe((item,), sums)
+
+    def restart_after(self, last_row: int) -> None:
+        """The file was replaced: what it owed lies in the old one; rows to come are owed."""
+        self._owed, self._in_flight = owed_ranges.open_from(last_row + 1), ()
+        self._forget()
+        self._sums, self._in_flight_spans = Totals(), 0
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _free(self) -> Ranges:
+        if self._is_removed:
+            return ()
+        held = (*self._in_flight, *self._deferred.ranges)
+        return owed_ranges.clip(owed_ranges.subtract(self._owed, held), self._log.last_row)
+
+    def _forget(self) -> None:
+        """What was known of rows that are not owed any more."""
+        self._flying.clear()
+        self._parts.clear()
+        self._deferred.clear()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _gather(self, batch: Gathering, item: OwedRange) -> bool:
+        """Fill `batch` from one range; returns whether it is full."""
+        end = item.end or Position(self._log.last_row + 1)
+        last_row = end.row if end.span else end.row - 1
+        position = item.start
+        while position < end:
+            chunk = await self._log.read_chunk(position.row, last_row, batch.budget())
+            if chunk is None:
+                return True
+            await batch.add(chunk, item, self._parts)
+            stop = min(end, max(position, Position(chunk.next_row)))
+            if stop > position:
+                batch.covered.append(OwedRange(position, stop))
+            position = stop
+            if chunk.is_full:
+                return True
+        return False
+
+    def _claim(self, batch: Gathering) -> Taken | None:
+        """Put what was read in flight, settle what was damaged or is not there any more."""
+        # While rows were read, the backlog may have been removed or the file replaced.
+        still_owed = owed_ranges.subtract(self._owed, self._in_flight)
+        covered = owed_ranges.union(batch.covered)
+        if self._is_removed or owed_ranges.subtract(covered, still_owed):
+            return None
+        bad = tuple(owed_ranges.row_range(row.row) for row in batch.damaged)
+        if not batch.rows:
+            self._settle_damaged(covered, batch.damaged)
+            return None
+        ranges = owed_ranges.subtract(covered, bad)
+        if bad:
+            self._settle_damaged(owed_ranges.intersection(covered, bad), batch.damaged)
+        taken = Taken(tuple(batch.rows), ranges)
+        self._in_flight = owed_ranges.union((*self._in_flight, *ranges))
+        self._in_flight_spans += taken.spans
+        self._flying.update((row.row, row) for row in batch.rows)
+        return taken
+
+    def _settle_damaged(self, ranges: Ranges, damaged: list[DamagedRow]) -> None:
+        letters = [
+            DeadLetter(
+                destination=self.name,
+                reason=row.reason,
+                words=row.words,
+                spans=row.spans,
+                affected=row.spans,
+                encoding=row.encoding,
+                body=row.body,
+                row=row.row,
+                received_ns=row.received_ns,
+                trace_ids=row.trace_ids,
+            )
+            for row in damaged
+        ]
+        self._settle(ranges, damaged, letters, status=0, at_ns=self._log.now_ns())
+
+    def _land(self, taken: Taken) -> bool:
+        """Take it out of flight; False when it is not in flight (settled before, or removed)."""
+        if not taken.ranges or owed_ranges.subtract(taken.ranges, self._in_flight):
+            return False
+        self._in_flight = owed_ranges.subtract(self._in_flight, taken.ranges)
+        self._in_flight_spans -= taken.spans
+        for row in taken.rows:
+            self._flying.pop(row.row, None)
+        return True
+
+    def _settle(
+        self,
+        ranges: Iterable[OwedRange],
+        rows: Sequence[StoredRow | DamagedRow],
+        letters: Sequence[DeadLetter],
+        *,
+        status: int,
+        at_ns: int,
+    ) -> None:
+        ranges = tuple(ranges)
+        # What gave way while it was in flight has left the sums already.
+        gone = owed_ranges.intersection(ranges, self._owed)
+        self._owed = owed_ranges.subtract(self._owed, ranges)
+        self._deferred.keep(self._owed)
+        if gone == ranges and not self._parts:
+            self._sums -= Totals(
+                len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)
+            )
+        else:
+            self._sums -= self._parts.sums(gone, rows, left=self._owed)
+            self._parts.forget_settled(self._owed)
+        self._mend_sums()
+        self._log.moved(self, ranges, at_ns=at_ns, status=status, letters=letters)
+
+    def _mend_sums(self) -> None:
+        if not owed_ranges.clip(self._owed, self._log.last_row):
+            self._sums = Totals()

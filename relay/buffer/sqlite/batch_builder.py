@@ -1,0 +1,72 @@
+"""Chunks of rows as they were read go in; a batch of what is owed of them grows."""
+
+from relay.buffer.sqlite import partial_rows
+from relay.buffer.sqlite.partial_rows import Parts
+from relay.buffer.sqlite.reader import Budget, Chunk
+from relay.buffer.sqlite.types import DamagedRow
+from relay.model.records import Encoding, OwedRange, StoredRow
+from relay.otlp.transcode import TranscodeError
+
+
+class Gathering:
+    """A batch while it grows."""
+
+    def __init__(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
+        self.max_bytes = max_bytes
+        self.max_spans = max_spans
+        self.one_encoding = one_encoding
+        self.rows: list[StoredRow] = []
+        self.damaged: list[DamagedRow] = []
+        self.covered: list[OwedRange] = []
+
+    def budget(self) -> Budget:
+        """What may still be added."""
+        rows = self.rows
+        encoding: Encoding | None = rows[-1].encoding if rows else None
+        return Budget(
+            self.max_bytes - sum(len(row.body) for row in rows),
+            self.max_spans - sum(row.spans for row in rows),
+            encoding,
+            one_encoding=self.one_encoding,
+            is_first=not rows,
+        )
+
+    async def add(self, chunk: Chunk, item: OwedRange, known: Parts) -> None:
+        """The part of each row that lies in `item`."""
+        edges = {item.start.row, item.end.row if item.end is not None else 0}
+        for row in chunk.rows:
+            if row.row not in edges:
+                self._put(row)
+                continue
+            first, stop = partial_rows.spans_of(item, row.row, row.spans)
+            if stop - first != row.spans:
+                known.note(row)
+            if isinstance(row, DamagedRow):
+                self.damaged.append(row)
+            elif first < stop or not row.spans:
+                await self._cut(row, first, stop)
+
+    async def _cut(self, row: StoredRow, first: int, stop: int) -> None:
+        try:
+            self.rows.append(await partial_rows.cut(row, first, stop))
+        except TranscodeError as error:
+            # Its checksum was right: a mistake of ours put it there. Nobody can have half of it.
+            words = f"{error}: it is set aside whole, to be looked at"
+            self.damaged.append(
+                DamagedRow(
+                    row.row,
+                    row.received_ns,
+                    row.encoding,
+                    row.flags,
+                    row.spans,
+                    row.body,
+                    words,
+                    "relay_error",
+                )
+            )
+
+    def _put(self, row: StoredRow | DamagedRow) -> None:
+        if isinstance(row, StoredRow):
+            self.rows.append(row)
+        else:
+            self.damaged.append(row)

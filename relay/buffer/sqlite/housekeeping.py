@@ -1,0 +1,327 @@
+"""An open file in, short steps of upkeep out: checkpoints, retention, room, dead letters, vacuum.
+
+Everything here happens after waiters were answered; no step should take more than about 20 ms.
+"""
+
+import apsw
+
+from relay.buffer.owed_ranges import clip
+from relay.buffer.settings import MIB, BufferSettings
+from relay.buffer.sqlite.commands import Events, Published
+from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.disk_errors import is_no_space
+from relay.buffer.sqlite.load import number
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.pending_acks import PendingMoves
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, ODD_VALUES, fetch
+from relay.buffer.sqlite.space.eviction import Eviction
+from relay.buffer.sqlite.space.history import History
+from relay.buffer.sqlite.space.hold_timers import Holds
+from relay.buffer.sqlite.space.notes import Notes
+from relay.buffer.sqlite.space.outlook import Lookout
+from relay.buffer.sqlite.space.retention import SHRINK_BYTES, Retention, shrink
+from relay.buffer.sqlite.space.row_age import Ages
+from relay.buffer.sqlite.space.space import COMMIT_OVERHEAD_BYTES, Space
+
+# While full, rows may become old or delivered at any time: look this often.
+_FULL_SECONDS = 0.25
+# With little going on, retention may be late by this much.
+_EXPIRE_SECONDS = 0.25
+_LETTERS_SECONDS = 60.0
+_HOLDS_SECONDS = 5.0
+_LONGEST_WAIT_SECONDS = 60.0
+# With less room than a usual request needs the buffer calls itself full, and refuses at once.
+USUAL_NEED_BYTES = 64 * 1024
+
+
+class Housekeeping:
+    """What is due, and doing one step of it. Lives in the writer's thread."""
+
+    def __init__(
+        self,
+        place: Place,
+        settings: BufferSettings,
+        ages: Ages,
+        events: Events,
+        moves: PendingMoves,
+    ) -> None:
+        self._place = place
+        self._settings = settings
+        self._ages = ages
+        self._events = events
+        self._retention = Retention(settings, ages)
+        self._history = History(settings)
+        self._holds = Holds(ages.clock_ns, ages.uptime_ns)
+        self.eviction = Eviction(self._holds, moves, events, ages.clock_ns)
+        self._notes = Notes(self._tallies)
+        self._lookout = Lookout()
+        self._wal_since_checkpoint = 0
+        self._next_expire = 0.0  # by uptime, as the others
+        self._next_letters = 0.0
+        self._next_holds = 0.0
+        self._expire_due: float | None = 0.0  # by uptime; None: nothing is deletable
+        self._oldest: tuple[int, int] = (0, 0)
+        self._oldest_is_known = False
+        self._has_more = False
+        self.space = Space(place, settings)
+
+    def look(self, file: LogFile) -> None:
+        """Measure the file just opened, and take up what it holds for this process."""
+        self._oldest_is_known = False
+        self._history.look(file)
+        tallies = file.tallies()
+        self._notes.opened(tallies)
+        self._ages.opened(file.last_row, tallies)
+        self._holds.load(tallies)
+        self.eviction.load(tallies)
+        self.space.reserve.look()
+        self.space.measure(file.connection)
+        self.space.keep_reserve(file.connection)
+        self._lookout.changed()
+
+    def leave(self, file: LogFile) -> None:
+        """Write down what the next process must know. Raises what SQLite raises."""
+        self._look_at_holds(file)
+        self._notes.write(file, is_last=True)
+        self.eviction.say(is_last=True)
+
+    def _tallies(self) -> dict[str, int]:
+        return {**self._ages.tallies(), **self._holds.tallies(), **self.eviction.tallies()}
+
+    def published(self, file: LogFile) -> Published:
+        """What `statistics` reads."""
+        try:
+            oldest = self.oldest(file)
+        except (*CORRUPT_ERRORS, *ODD_VALUES):
+            oldest = (0, 0)  # what was committed is committed: the next step finds the damage
+        return Published(
+            file.kept,
+            oldest[0],
+            file.last_row,
+            oldest[1],
+            self.space.database_bytes,
+            self.space.reserve.bytes,
+            file.letters.counts,
+            file.letters.dropped,
+            self._lookout.found,
+            self.eviction.spans,
+        )
+
+    def oldest(self, file: LogFile) -> tuple[int, int]:
+        """First row kept and its received time; zeros when nothing is kept."""
+        if not self._oldest_is_known:
+            found = fetch(file.connection, "SELECT id, received_ns FROM rows ORDER BY id LIMIT 1")
+            self._oldest = (number(found[0][0]), number(found[0][1])) if found else (0, 0)
+            self._oldest_is_known = bool(found)
+        return self._oldest
+
+    def note_commit(self, need_bytes: int, *, has_moves: bool) -> None:
+        """A transaction of about so many bytes was committed."""
+        self.space.note_written(need_bytes)
+        self._wal_since_checkpoint += need_bytes + COMMIT_OVERHEAD_BYTES // 4
+        if has_moves:
+            self._expire_due = 0.0  # ranges moved: look again what may go
+        self._lookout.changed()
+
+    def note_job(self, file: LogFile, need_bytes: int) -> None:
+        """A job was committed: anything may have come or gone."""
+        self.note_commit(need_bytes, has_moves=True)
+        self._oldest_is_known = False
+        self._history.note_remembered(file)
+        self.space.measure(file.connection)
+
+    def reload(self, settings: BufferSettings, file: LogFile | None) -> None:
+        """Hold to these from now on."""
+        self._settings = settings
+        self._retention = Retention(settings, self._ages)
+        self._history.settings = settings
+        self.space.settings = settings
+        if file is not None:
+            self.space.keep_reserve(file.connection)  # before its old size counts as used
+        self._lookout.restart()
+        self._expire_due, self._next_expire = 0.0, 0.0
+
+    # -- room ---------------------------------------------------------------------------------
+
+    def fits(self, file: LogFile, need_bytes: int) -> bool:
+        """Whether a transaction of about so many bytes may be committed."""
+        if self.space.is_stale:
+            self.space.measure(file.connection)
+        return self.space.fits(need_bytes)
+
+    def fits_any(self, file: LogFile) -> bool:
+        """Whether a usual request may be committed, by a fresh look at the disk."""
+        self.space.measure(file.connection)
+        return self.fits(file, USUAL_NEED_BYTES)
+
+    def make_room(self, file: LogFile, need_bytes: int) -> bool:
+        """Cut the WAL, then let rows go in their order until so much fits, and a usual request.
+
+        Returns whether a usual request fits now: if not, the buffer is full.
+        """
+        self._cut_wal(file)
+        # A request that could not fit into an empty buffer is no reason to empty it.
+        is_possible = need_bytes * 2 < self._settings.max_size_bytes
+        wanted = max(need_bytes, USUAL_NEED_BYTES) if is_possible else USUAL_NEED_BYTES
+        if not self.space.fits(wanted):
+            self._look_at_holds(file)
+        while not self.space.fits(wanted):
+            if not (
+                self._history.give_way(file)
+                or self._give_disk_back(file, wanted)
+                or self._let_go(file, wanted)
+            ):
+                break
+            self._cut_wal(file)
+        return self.space.fits(USUAL_NEED_BYTES)
+
+    def _give_disk_back(self, file: LogFile, wanted: int) -> bool:
+        """Pages that are free give no room to the WAL: on a full disk they have to go first."""
+        free_bytes = self.space.freelist_bytes
+        return self.space.needs_disk(wanted) and shrink(
+            file.connection, freelist_bytes=free_bytes, keep_bytes=0
+        )
+
+    def _let_go(self, file: LogFile, wanted: int) -> int:
+        """One step: delivered rows, or those that may go undelivered; returns how many."""
+        gone = self._retention.give_way(file)
+        # What others have put on the disk is no reason to drop what would not make room anyhow.
+        if not gone and self.space.may_ever_fit(wanted):
+            gone = self.eviction.step(file, self._settings, self._retention)
+            for name, value in self.eviction.tallies().items() if gone else ():
+                self._notes.counted(name, value)
+        if gone:
+            self._history.note_remembered(file)
+            self._oldest_is_known = False
+            self._lookout.changed()
+        return gone
+
+    def no_space(self, error: BaseException, file: LogFile | None) -> bool:
+        """Whether `error` means that the file system is full: then the reserve is given back."""
+        if not is_no_space(error, file.connection if file is not None else None):
+            return False
+        self.space.reserve.give_back()
+        return True
+
+    def open_on_full_disk(self) -> bool:
+        """A file could not be opened: give the reserve back if that may be for want of room."""
+        self.space.reserve.look()
+        return self._place.free_bytes() < MIB and self.space.reserve.give_back()
+
+    def _look_at_holds(self, file: LogFile) -> None:
+        self._next_holds = self._ages.uptime_seconds() + _HOLDS_SECONDS
+        owing = {
+            name for name, found in file.destinations.items() if clip(found.ranges, file.last_row)
+        }
+        self._holds.look(file.destinations, self._events.health(), owing)
+
+    def _cut_wal(self, file: LogFile) -> None:
+        connection = file.connection
+        connection.set_busy_timeout(0)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except (apsw.BusyError, apsw.LockedError):
+            pass  # a reader is in the middle of a statement: the next time will do
+        finally:
+            connection.set_busy_timeout(2000)
+        self._wal_since_checkpoint = 0
+        self.space.measure(connection)
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def wait_seconds(self, *, is_full: bool) -> float | None:
+        """How long the writer may sleep when nobody asks for anything; None: for ever."""
+        if self._has_more:
+            return 0.001
+        if is_full:
+            return _FULL_SECONDS
+        now = self._ages.uptime_seconds()
+        waits = [self._lookout.wait_seconds(now), self._notes.wait_seconds()]
+        if self.space.missing_reserve_bytes:
+            waits.append(_HOLDS_SECONDS)
+        if self._expire_due is not None:
+            waits.append(min(max(self._expire_due - now, _EXPIRE_SECONDS), _LONGEST_WAIT_SECONDS))
+        known = [wait for wait in waits if wait is not None]
+        return max(min(known), 0.001) if known else None
+
+    def step(self, file: LogFile, *, is_idle: bool) -> bool:
+        """Do what is due, one step of each; returns whether what is kept may have changed."""
+        self._has_more = False
+        self._checkpoint(file)
+        changed = self._expire(file)
+        changed |= self._trim_letters(file)
+        self._has_more |= self._history.step(file, now_ns=self._ages.clock_ns())
+        changed |= self._look_about(file)
+        if (
+            is_idle
+            and not changed
+            and shrink(file.connection, freelist_bytes=self.space.freelist_bytes)
+        ):
+            self.space.measure(file.connection)
+            self._wal_since_checkpoint += SHRINK_BYTES
+            self._has_more = True
+        return changed
+
+    def _look_about(self, file: LogFile) -> bool:
+        """What is done every few seconds; returns whether there is news."""
+        now = self._ages.uptime_seconds()
+        is_due = now >= self._next_holds
+        if is_due:
+            self._look_at_holds(file)
+        is_news = is_due and self.space.keep_reserve(file.connection)
+        self._notes.write(file)
+        self.eviction.say()
+        drops_oldest = self._settings.when_full == "drop-oldest"
+        may_lose = frozenset[str]().union(*self._holds.may_give_way(drops_oldest=drops_oldest))
+        return self._lookout.look(file, self.space, now, may_lose) or is_news
+
+    def _checkpoint(self, file: LogFile) -> None:
+        if self._wal_since_checkpoint < self._settings.checkpoint_limit_bytes:
+            return
+        if self._place.wal_bytes() > self._settings.truncate_limit_bytes:
+            self._cut_wal(file)
+        else:
+            file.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._wal_since_checkpoint = 0
+
+    def _expire(self, file: LogFile) -> bool:
+        now = self._ages.uptime_seconds()
+        is_low = self.space.is_low
+        if now < self._next_expire or (self._expire_due is None and not is_low):
+            return False
+        gone = 0
+        if self._expire_due is not None and now >= self._expire_due:
+            gone = self._retention.expire(file)
+        if not gone and is_low:
+            gone = self._history.give_way(file) or self._retention.give_way(file)
+        if gone:
+            self._has_more = True
+            self._history.note_remembered(file)
+            self._oldest_is_known = False
+            self._lookout.changed()
+            self.space.measure(file.connection)
+            self._wal_since_checkpoint += COMMIT_OVERHEAD_BYTES
+        else:
+            self._next_expire = now + _EXPIRE_SECONDS
+            due = self._retention.next_due_seconds(file)
+            self._expire_due = None if due is None else now + due
+        return gone > 0
+
+    def _trim_letters(self, file: LogFile) -> bool:
+        now = self._ages.uptime_seconds()
+        if now < self._next_letters and not file.letters.is_over():
+            return False
+        self._next_letters = now + _LETTERS_SECONDS
+        if not file.letters.counts:
+            return False
+        # Letters have the wall clock's time alone: old is what is old by either clock, since one
+        # that jumped back has just stamped the newest, and one that jumped on all before it.
+        now_ns = min(self._ages.steady_ns(), self._ages.clock_ns())
+        try:
+            with file.connection:
+                gone = file.letters.trim(now_ns=now_ns)
+        except apsw.Error:
+            file.letters.load()
+            raise
+        self._has_more |= gone > 0
+        return gone > 0

@@ -1,0 +1,340 @@
+"""Groups and moves in, committed transactions out: the open file, seen from the writer's thread.
+
+What is held in memory here (last row, sums, persisted ranges) is changed only after a COMMIT
+came back, so a transaction that failed leaves no trace in either place.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import apsw
+import structlog
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite import counters_table, load, schema
+from relay.buffer.sqlite.dead_letter_table import LetterBox
+from relay.buffer.sqlite.partial_rows import share
+from relay.buffer.sqlite.pending_acks import Delivery, Move
+from relay.buffer.sqlite.rows import Group
+from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.types import Loaded, LoadedDestination, Totals
+from relay.model.records import Position
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"
+_SELECT_SUMS = "SELECT id, spans, raw_bytes, rows_before, spans_before, bytes_before FROM rows"
+_NO_ROWS = Totals()
+_MOST_GAPS = 64
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """A destination as it stands on disk."""
+
+    ranges: Ranges
+    is_paused: bool
+
+
+class LogFile:
+    """`relay.db` while it is open for writing."""
+
+    def __init__(self, connection: apsw.Connection, settings: BufferSettings) -> None:
+        self.connection = connection
+        self.last_row = 0
+        self.totals = Totals()  # over all rows ever written
+        self.gone = Totals()  # of them, no longer kept
+        self.destinations: dict[str, Persisted] = {}
+        self._last_delivery: dict[str, Delivery] = {}
+        self._proper_gaps: set[int] = set()  # ids in owed ranges that rightly have no row
+        self._load()
+        self.letters = LetterBox(connection, settings)
+
+    @property
+    def kept(self) -> Totals:
+        """Sums over the rows that are in the file now."""
+        return self.totals - self.gone
+
+    def _load(self) -> None:
+        self.totals, self.gone = load.kept_totals(self.connection)
+        newest, totals = load.newest(self.connection, self.totals)
+        self.totals = totals
+        for name, is_paused, ranges in load.destinations(self.connection):
+            self.destinations[name] = Persisted(ranges, is_paused)
+        every = [each.ranges for each in self.destinations.values()]
+        self.last_row = max(newest, load.last_row(self.connection, every))
+
+    def has_lost(self, row: int) -> bool:
+        """Whether `row` ought to be here and is not found: the table's ids are out of order, or
+        rows are missing that were not deleted. Walks over all ids, about a second a million.
+        """
+        item = owed_ranges.row_range(row)
+        if not any(owed_ranges.overlaps(each.ranges, item) for each in self.destinations.values()):
+            return False
+        if row in self._proper_gaps or len(self._proper_gaps) > _MOST_GAPS:
+            return False
+        if self._is_sound():
+            self._proper_gaps.add(row)
+            return False
+        return True
+
+    def _is_sound(self) -> bool:
+        count, last = 0, 0
+        for (row,) in self.connection.execute("SELECT id FROM rows ORDER BY id"):
+            if not last < row <= self.last_row:
+                return False
+            count, last = count + 1, row
+        return count >= self.kept.rows
+
+    def loaded(self) -> Loaded:
+        """What couriers need to know of the file as it was opened."""
+        return Loaded(
+            self.last_row,
+            {
+                name: LoadedDestination(
+                    owed_ranges.encode(found.ranges),
+                    self.sums(found.ranges),
+                    self.oldest_ns(found.ranges),
+                    found.is_paused,
+                )
+                for name, found in self.destinations.items()
+            },
+        )
+
+    def sums(self, ranges: Ranges) -> Totals:
+        """Rows, spans and bytes of `ranges`: two look-ups a range, however long it is.
+
+        A row that is in them in part counts as a row, with the share of its bytes.
+        """
+        result = Totals()
+        last_row = 0
+        for item in owed_ranges.clip(ranges, self.last_row):
+            if item.end is not None:
+                begin, end = self._before(item.start), self._up_to(item.end)
+                if end.rows > begin.rows:
+                    result += end - begin
+                    result.rows -= int(item.start.row == last_row)
+                last_row = item.end.row if item.end.span else item.end.row - 1
+        return result
+
+    def _before(self, start: Position) -> Totals:
+        """Sums over everything before `start`: told by the first row that is not."""
+        found = fetch(
+            self.connection, f"{_SELECT_SUMS} WHERE id >= ? ORDER BY id LIMIT 1", (start.row,)
+        )
+        if not found:
+            return self.totals
+        # Before its checksum was read a value may be anything.
+        row, row_spans, row_bytes, *before = map(load.number, found[0])
+        first = min(start.span, row_spans) if row == start.row else 0
+        return Totals(*before) + (
+            Totals(0, first, share(row_bytes, row_spans, 0, first)) if first else _NO_ROWS
+        )
+
+    def _up_to(self, end: Position) -> Totals:
+        """Sums over everything before `end`: told by the last row that is.
+
+        The next row would not do: rows between may have gone, which nobody is owed.
+        """
+        last_row = end.row if end.span else end.row - 1
+        found = fetch(
+            self.connection, f"{_SELECT_SUMS} WHERE id <= ? ORDER BY id DESC LIMIT 1", (last_row,)
+        )
+        if not found:
+            return Totals()
+        row, row_spans, row_bytes, *before = map(load.number, found[0])
+        spans = min(end.span, row_spans) if end.span and row == end.row else row_spans
+        return Totals(*before) + Totals(1, spans, share(row_bytes, row_spans, 0, spans))
+
+    def oldest_ns(self, ranges: Ranges) -> int:
+        """Received time of the first row of `ranges`; 0 when there is none."""
+        for item in owed_ranges.clip(ranges, self.last_row):
+            found = fetch_value(
+                self.connection,
+                "SELECT received_ns FROM rows WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+                (item.start.row, item.end.row + 1 if item.end else self.last_row + 1),
+            )
+            if found is not None:
+                return load.number(found)
+        return 0
+
+    def work(self, run: Callable[["LogFile"], Result]) -> Result:
+        """`run` in one transaction. Raises what it raises and what SQLite raises; then nothing of
+        it is on disk (unless the very fsync failed), nor in memory here.
+        """
+        held = (self.last_row, self.totals, self.gone, self.destinations, self._last_delivery)
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = run(self)
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.last_row, self.totals, self.gone, self.destinations, self._last_delivery = held
+            self._roll_back()
+            raise
+        return result
+
+    def readmit(self, group: Group, owed_to: frozenset[str], *, now_ns: int) -> None:
+        """Rows that come again, owed to the destinations `owed_to` alone. For `work`."""
+        self._insert(group, now_ns)
+        if not group.rows:
+            return
+        self.last_row, self.totals = group.rows[-1].id, group.totals
+        for name, found in self.destinations.items():
+            ranges = owed_ranges.only_if(found.ranges, group.range, is_owed=name in owed_to)
+            if ranges != found.ranges:
+                self.write_destination(name, replace(found, ranges=ranges))
+
+    def owe(self, name: str, ranges: Ranges) -> None:
+        """Owe `ranges` to `name`, if there is such a destination. For `work`."""
+        found = self.destinations.get(name)
+        if found is not None:
+            union = owed_ranges.union((*found.ranges, *ranges))
+            self.write_destination(name, replace(found, ranges=union))
+
+    def write_destination(self, name: str, state: Persisted) -> None:
+        """Put `state` in the place of what is known of `name`. For `work`."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO destinations VALUES (?,?,?)",
+            (name, int(state.is_paused), owed_ranges.encode(state.ranges)),
+        )
+        self.destinations = {**self.destinations, name: state}
+
+    def settle(self, name: str, ranges: Ranges, *, at_ns: int, status: int) -> None:
+        """Write down what became of `ranges`, which have an end each. For `work`."""
+        last = self._last_delivery.get(name)
+        for item in ranges:
+            if item.end is not None:
+                new = Delivery(item.start, item.end, at_ns, status, first_at_ns=at_ns)
+                last = self._write_delivery(name, last, new)
+        if last is not None:
+            self._last_delivery = {**self._last_delivery, name: last}
+
+    def keep_totals(self) -> None:
+        """Write what was changed in `totals` and `gone`. For `work`."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO totals VALUES (1,?,?,?,?,?,?)",
+            (
+                self.totals.rows,
+                self.totals.spans,
+                self.totals.raw_bytes,
+                self.gone.rows,
+                self.gone.spans,
+                self.gone.raw_bytes,
+            ),
+        )
+
+    def tally(self, name: str, more: int) -> None:
+        """Add to a count that outlives this process. For `work`, or inside a transaction."""
+        counters_table.add(self.connection, name, more)
+
+    def tallies(self) -> dict[str, int]:
+        """Every count that outlives this process, by name."""
+        return counters_table.read(self.connection)
+
+    def _insert(self, group: Group, now_ns: int) -> None:
+        execute = self.connection.execute
+        for columns in group.rows:
+            execute(_INSERT_ROW, columns)
+        for trace_ids in group.traces:
+            execute(_INSERT_TRACES, trace_ids)
+        if group.letters:
+            self.letters.add(group.letters, now_ns=now_ns)
+
+    def commit(self, group: Group | None, moves: dict[str, Move], *, now_ns: int) -> None:
+        """Write `group` and `moves` in one transaction. Raises what SQLite raises; then nothing
+        of it is on disk, unless the very fsync failed.
+        """
+        execute = self.connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            if group is not None:
+                self._insert(group, now_ns)
+            elif not moves:
+                # A probe after trouble: a commit that writes nothing would prove nothing, and an
+                # UPDATE to the same values writes nothing. This pragma always writes page 1.
+                self.connection.pragma("user_version", schema.SCHEMA_VERSION)
+            after = self._write_moves(moves, now_ns) if moves else None
+            execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        if group is not None and group.rows:
+            self.last_row = group.rows[-1].id
+            self.totals = group.totals
+        if after is not None:
+            self.destinations, self._last_delivery = after
+
+    def _roll_back(self) -> None:
+        with suppress(apsw.Error):
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+        with suppress(apsw.Error):
+            self.letters.load()
+
+    def _write_moves(
+        self, moves: dict[str, Move], now_ns: int
+    ) -> tuple[dict[str, Persisted], dict[str, Delivery]]:
+        execute = self.connection.execute
+        destinations, deliveries = dict(self.destinations), dict(self._last_delivery)
+        for name, move in moves.items():
+            if move.is_removed:
+                execute("DELETE FROM destinations WHERE name = ?", (name,))
+                execute("DELETE FROM deliveries WHERE destination = ?", (name,))
+                destinations.pop(name, None)
+                deliveries.pop(name, None)
+            if move.is_present:
+                state = Persisted(move.ranges, move.is_paused)
+                if destinations.get(name) != state:
+                    execute(
+                        "INSERT OR REPLACE INTO destinations VALUES (?,?,?)",
+                        (name, int(state.is_paused), owed_ranges.encode(state.ranges)),
+                    )
+                    destinations[name] = state
+            for delivery in move.deliveries:
+                deliveries[name] = self._write_delivery(name, deliveries.get(name), delivery)
+            if move.letters:
+                self.letters.add(move.letters, now_ns=now_ns)
+        return destinations, deliveries
+
+    def _write_delivery(self, name: str, last: Delivery | None, new: Delivery) -> Delivery:
+        execute = self.connection.execute
+        if last is not None and last.takes(new.start, new.at_ns, new.status):
+            execute(
+                "UPDATE deliveries SET end_row = ?, end_span = ?, at_ns = ? WHERE id = ?",
+                (*new.end, new.at_ns, last.delivery_id),
+            )
+            # A step of retention may have dropped it meanwhile: then it is inserted anew.
+            if self.connection.changes():
+                return replace(last, end=new.end, at_ns=new.at_ns)
+        execute(
+            "INSERT INTO deliveries VALUES (NULL,?,?,?,?,?,?,?)",
+            (name, *new.start, *new.end, new.at_ns, new.status),
+        )
+        return replace(new, delivery_id=self.connection.last_insert_rowid())
+
+    def write_back(self) -> None:
+        """Write the whole WAL back into the database and begin it anew, if there is room.
+
+        After an fsync that failed Linux takes for written what never was. A later commit behind
+        that would be synced and yet be lost with it, since a WAL is read up to its first gap.
+        Raises one of DISK_ERRORS, BusyError while somebody reads, one of CORRUPT_ERRORS.
+        """
+        with suppress(apsw.FullError):
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def close(self, *, checkpoint: bool) -> None:
+        """Close the connection; with `checkpoint` the WAL is written back and cut first."""
+        with suppress(apsw.Error):
+            if checkpoint:
+                self.connection.set_busy_timeout(0)
+                self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            else:
+                self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        with suppress(apsw.Error):
+            self.connection.close(force=True)

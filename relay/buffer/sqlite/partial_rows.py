@@ -1,0 +1,164 @@
+"""Rows that are owed or in flight in part: a row and ranges in, its part and exact sums out.
+
+Bytes of a part are its share of the row's bytes by spans, rounded so that the parts of a row always
+add up to the row, however it is cut. A row counts as one until the last of its spans is settled.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import anyio.to_thread
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite.types import DamagedRow, GoneRow, Totals
+from relay.model.records import OwedRange, Position, StoredRow, Taken
+from relay.otlp.slicing import slice_spans
+
+# A cut of more than this goes to a thread: the hop costs about as much as reading so many bytes.
+_THREAD_FROM_BYTES = 32 * 1024
+
+
+class _Whole(NamedTuple):
+    spans: int
+    raw_bytes: int
+
+
+class Parts:
+    """What is known of the whole of each row that was cut."""
+
+    def __init__(self) -> None:
+        self._wholes: dict[int, _Whole] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._wholes)
+
+    def clear(self) -> None:
+        """Forget every row."""
+        self._wholes.clear()
+
+    def note(self, row: StoredRow | DamagedRow) -> None:
+        """`row`, as it was read, is owed in part only."""
+        if row.row not in self._wholes:
+            self._wholes[row.row] = _Whole(row.spans, len(row.body))
+
+    def forget_settled(self, still_owed: Ranges) -> None:
+        """Keep what is known of rows that are owed in some part."""
+        gone = [
+            r
+            for r in self._wholes
+            if not owed_ranges.overlaps(still_owed, owed_ranges.row_range(r))
+        ]
+        for row in gone:
+            del self._wholes[row]
+
+    def sums(self, gone: Ranges, rows: Sequence[StoredRow | DamagedRow], *, left: Ranges) -> Totals:
+        """What leaves the sums with the places `gone` of `rows`, when `left` is owed after it."""
+        total = Totals()
+        wholes = {row.row: self._wholes.get(row.row) or _whole(row) for row in rows}
+        for row, whole in wholes.items():
+            stretches = list(_stretches(gone, row, whole.spans))
+            if stretches and not owed_ranges.overlaps(left, owed_ranges.row_range(row)):
+                total.rows += 1
+            for first, stop in stretches:
+                total.spans += stop - first
+                total.raw_bytes += share(whole.raw_bytes, whole.spans, first, stop)
+        return total
+
+
+def sums_of(ranges: Ranges, rows: Iterable[GoneRow], *, left: Ranges) -> Totals:
+    """What of `rows` lies in `ranges`; a row counts as one when nothing of it is in `left`.
+
+    `rows` must be in order. In one pass over all three, since any may be thousands.
+    """
+    total = Totals()
+    at, kept = 0, 0
+    for row, spans, raw_bytes in rows:
+        start, end = Position(row), Position(row + 1)
+        while at < len(ranges) and owed_ranges.ends_by(ranges[at], start):
+            at += 1
+        while kept < len(left) and owed_ranges.ends_by(left[kept], start):
+            kept += 1
+        here = at
+        while here < len(ranges) and ranges[here].start < end:
+            here += 1
+        stretches = list(_stretches(ranges[at:here], row, spans))
+        if stretches and not (kept < len(left) and left[kept].start < end):
+            total.rows += 1
+        for first, stop in stretches:
+            total.spans += stop - first
+            total.raw_bytes += share(raw_bytes, spans, first, stop)
+    return total
+
+
+def _whole(row: StoredRow | DamagedRow) -> _Whole:
+    return _Whole(row.spans, len(row.body))
+
+
+def share(raw_bytes: int, spans: int, first: int, stop: int) -> int:
+    """The bytes of spans `first`…`stop` (not included) in a row of so many."""
+    if not spans:
+        return raw_bytes
+    return raw_bytes * stop // spans - raw_bytes * first // spans
+
+
+def _stretches(ranges: Ranges, row: int, spans: int) -> Iterator[tuple[int, int]]:
+    """The stretches of spans of `row`, which has so many, that lie in `ranges`."""
+    for item in ranges:
+        first, stop = spans_of(item, row, spans)
+        # A row without spans has nothing but its place.
+        if first < stop or (
+            not spans and owed_ranges.overlaps((item,), owed_ranges.row_range(row))
+        ):
+            yield first, stop
+
+
+def spans_of(item: OwedRange, row: int, spans: int) -> tuple[int, int]:
+    """First and end of the spans of `row`, which has so many, that lie in `item`."""
+    first = 0
+    if item.start.row >= row:
+        first = min(item.start.span, spans) if item.start.row == row else spans
+    stop = spans
+    if item.end is not None and item.end.row <= row:
+        stop = min(item.end.span, spans) if item.end.row == row else 0
+    return first, max(first, stop)
+
+
+async def cut(row: StoredRow, first: int, stop: int) -> StoredRow:
+    """Spans `first`…`stop` (not included, counted in `row` itself). Raises TranscodeError."""
+    if first <= 0 and stop >= row.spans:
+        return row
+    if len(row.body) > _THREAD_FROM_BYTES:
+        body = await anyio.to_thread.run_sync(
+            slice_spans, row.body, row.encoding, first, stop - first
+        )
+    else:
+        body = slice_spans(row.body, row.encoding, first, stop - first)
+    return replace(row, body=body, spans=stop - first, first_span=row.first_span + first)
+
+
+async def halve(taken: Taken, spans: int) -> tuple[Taken, Taken]:
+    """`taken` in two: at the row border nearest below `spans`, or inside the row if it is one.
+
+    Each half has at least one row, or one span. Raises ValueError when there is only one span,
+    TranscodeError when the row cannot be read.
+    """
+    rows = taken.rows
+    if len(rows) > 1:
+        count, sent = 1, rows[0].spans
+        while count < len(rows) - 1 and sent + rows[count].spans <= spans:
+            sent += rows[count].spans
+            count += 1
+        left, right = rows[:count], rows[count:]
+    else:
+        (row,) = rows
+        if row.spans < 2:
+            raise ValueError("a single span cannot be cut")
+        border = min(max(spans, 1), row.spans - 1)
+        left, right = (await cut(row, 0, border),), (await cut(row, border, row.spans),)
+    place = Position(right[0].row, right[0].first_span)
+    return (
+        Taken(left, owed_ranges.subtract(taken.ranges, (OwedRange(place, None),))),
+        Taken(right, owed_ranges.subtract(taken.ranges, (OwedRange(Position(0), place),))),
+    )

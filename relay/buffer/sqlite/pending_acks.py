@@ -1,0 +1,163 @@
+"""What couriers settled in, what the next commit must write of it out.
+
+The event loop adds, the writer takes everything at once with its next commit. What could not be
+written comes back and is merged behind what was added meanwhile.
+"""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.model.records import DeadLetter, OwedRange, Position
+
+# Deliveries of one status within this time are one entry: `where` needs no finer time.
+COALESCE_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Places of one destination that were settled with one status, about at one time."""
+
+    start: Position
+    end: Position
+    at_ns: int
+    status: int
+    delivery_id: int = 0  # its row in table `deliveries`; 0: not there yet
+    first_at_ns: int = 0
+
+    def takes(self, start: Position, at_ns: int, status: int) -> bool:
+        """Whether a delivery that begins at `start` may simply lengthen this one."""
+        return (
+            self.end == start
+            and self.status == status
+            and 0 <= at_ns - self.first_at_ns < COALESCE_NS
+        )
+
+
+@dataclass(slots=True)
+class Move:
+    """The newest state of one destination, and what was settled since it was last written."""
+
+    ranges: Ranges = ()
+    is_paused: bool = False
+    is_removed: bool = False  # drop what is on disk first
+    is_present: bool = True  # then there is a destination again (or still)
+    deliveries: list[Delivery] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    def settled(self, ranges: Iterable[OwedRange], *, at_ns: int, status: int) -> None:
+        """Note that `ranges` were settled."""
+        for item in ranges:
+            if item.end is None:
+                continue
+            last = self.deliveries[-1] if self.deliveries else None
+            if last is not None and last.takes(item.start, at_ns, status):
+                last.end, last.at_ns = item.end, at_ns
+            else:
+                self.deliveries.append(
+                    Delivery(item.start, item.end, at_ns, status, first_at_ns=at_ns)
+                )
+
+
+class PendingMoves:
+    """Moves by destination. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._moves: dict[str, Move] = {}
+        self._in_commit: dict[str, Move] = {}  # taken, and not known to be on disk
+        self._given_way: dict[str, list[Ranges]] = {}  # and the event loop does not know yet
+
+    def __bool__(self) -> bool:
+        return bool(self._moves)
+
+    def update(
+        self,
+        name: str,
+        ranges: Ranges,
+        *,
+        is_paused: bool,
+        settled: Iterable[OwedRange] = (),
+        at_ns: int = 0,
+        status: int = 0,
+        letters: Iterable[DeadLetter] = (),
+    ) -> None:
+        """The destination is owed `ranges` now; `settled` is what just left them."""
+        with self._lock:
+            move = self._moves.setdefault(name, Move())
+            for gone in self._given_way.get(name, ()):
+                ranges = owed_ranges.subtract(ranges, gone)
+            move.ranges, move.is_paused, move.is_present = ranges, is_paused, True
+            move.settled(settled, at_ns=at_ns, status=status)
+            move.letters.extend(letters)
+
+    def remove(self, name: str) -> None:
+        """The destination is to be forgotten; its dead letters stay."""
+        with self._lock:
+            letters = self._moves[name].letters if name in self._moves else []
+            self._moves[name] = Move(is_removed=True, is_present=False, letters=letters)
+
+    def gave_way(self, name: str, gone: Ranges) -> None:
+        """Rows of `gone` were deleted undelivered: what is written next must not owe them."""
+        with self._lock:
+            self._given_way.setdefault(name, []).append(gone)
+            move = self._moves.get(name)
+            if move is not None:
+                move.ranges = owed_ranges.subtract(move.ranges, gone)
+
+    def heard(self, name: str) -> None:
+        """The event loop knows of the oldest that `gave_way` told of `name`."""
+        with self._lock:
+            told = self._given_way[name]
+            told.pop(0)
+            if not told:
+                del self._given_way[name]
+
+    def forget_places(self) -> None:
+        """The file was replaced: places in the old one mean nothing in the new one."""
+        with self._lock:
+            for move in self._moves.values():
+                move.deliveries.clear()
+
+    def take(self) -> dict[str, Move]:
+        """Everything there is; `written` or `put_back` must follow."""
+        with self._lock:
+            moves, self._moves = self._moves, {}
+            self._in_commit = moves
+        return moves
+
+    def written(self) -> None:
+        """What was taken is on disk."""
+        with self._lock:
+            self._in_commit = {}
+
+    def put_back(self, older: dict[str, Move]) -> None:
+        """Those moves were not written: they are pending again, before what came since."""
+        with self._lock:
+            self._in_commit = {}
+            for name, old in older.items():
+                new = self._moves.get(name)
+                if new is None:
+                    self._moves[name] = old
+                    continue
+                new.letters = old.letters + new.letters
+                if not new.is_removed:
+                    new.deliveries = old.deliveries + new.deliveries
+                    new.is_removed = old.is_removed
+
+    def states(self) -> dict[str, tuple[Ranges, bool] | None]:
+        """What each destination with moves is owed now and its pause; None: it was removed."""
+        with self._lock:
+            return {
+                name: (move.ranges, move.is_paused) if move.is_present else None
+                for moves in (self._in_commit, self._moves)
+                for name, move in moves.items()
+            }
+
+    def deliveries(self, name: str) -> list[Delivery]:
+        """What was settled and may not yet be on disk."""
+        with self._lock:
+            moves = (self._in_commit.get(name), self._moves.get(name))
+            return [delivery for move in moves if move for delivery in move.deliveries]

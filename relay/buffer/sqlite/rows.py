@@ -1,0 +1,328 @@
+"""Requests in, rows as they stand in the table out, and back again with the checksum read.
+
+A row is whole requests of one encoding; `parts` says which bytes are whose. The checksum is a
+CRC-32 over every column but itself: 64 overwritten bytes are noticed by SQLite in one of ten
+cases and by bare zstd in half.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.space.row_age import uptime_ns
+from relay.buffer.sqlite.types import DamagedRow, Totals
+from relay.model.records import (
+    BodyFlag,
+    DeadLetter,
+    Encoding,
+    OwedRange,
+    Piece,
+    Position,
+    Request,
+    Signal,
+    StoredRow,
+    longest_way,
+)
+from relay.otlp.compression import unzstd, zstd_1
+
+# Whatever else a row costs on disk: its cells, its share of inner pages, its trace ids' row.
+ROW_OVERHEAD_BYTES = 192
+# A size that is itself damaged must not make us unzip for ever.
+MAX_DAMAGED_BYTES = 64 * 1024 * 1024
+
+
+class Part(NamedTuple):
+    """One request (or piece of one) inside a row. The order of the fields is on disk."""
+
+    offset: int  # of its first byte in the unzipped body
+    spans: int
+    received_ns: int
+    trace_ids: int  # how many of the row's packed ids are its own
+    address: str
+    is_local: bool
+    user_agent: str
+    services: tuple[str, ...]
+    hops: str = ""
+
+
+class RowColumns(NamedTuple):
+    """The columns of table `rows`, in their order."""
+
+    id: int
+    received_ns: int
+    monotonic_ns: int
+    signal: int
+    encoding: int
+    flags: int
+    spans: int
+    raw_bytes: int
+    rows_before: int
+    spans_before: int
+    bytes_before: int
+    checksum: int
+    parts: bytes
+    body: bytes
+
+    def moved(
+        self, row: int, *, rows_before: int, spans_before: int, bytes_before: int
+    ) -> "RowColumns":
+        """The same under another id, behind other rows; its checksum is made anew."""
+        other = self._replace(
+            id=row,
+            rows_before=rows_before,
+            spans_before=spans_before,
+            bytes_before=bytes_before,
+        )
+        return other._replace(checksum=checksum(other))
+
+
+_encode_parts = msgspec.msgpack.Encoder().encode
+_decode_parts = msgspec.msgpack.Decoder(list[Part]).decode
+_NUMBERS = struct.Struct("<11q")
+
+
+def checksum(columns: RowColumns) -> int:
+    """CRC-32 over all columns but the checksum itself."""
+    numbers = _NUMBERS.pack(*columns[:11])
+    return zlib.crc32(columns.body, zlib.crc32(columns.parts, zlib.crc32(numbers)))
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A row that still grows."""
+
+    encoding: Encoding
+    received_ns: int
+    raw_bytes: int = 0
+    spans: int = 0
+    flags: BodyFlag = BodyFlag.NONE
+    bodies: list[bytes] = field(default_factory=list)
+    trace_ids: list[bytes] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    hops: str = ""
+
+    def add(self, piece: Piece, request: Request) -> None:
+        if self.bodies and self.encoding is Encoding.JSON:
+            self.raw_bytes += 1  # the comma
+        sender = request.sender
+        self.parts.append(
+            Part(
+                self.raw_bytes,
+                piece.spans,
+                request.received_ns,
+                len(piece.trace_ids) // 16,
+                sender.address,
+                sender.is_local,
+                sender.user_agent,
+                piece.services,
+                sender.hops,
+            )
+        )
+        if sender.hops:
+            self.flags |= BodyFlag.RELAYED
+            self.hops = longest_way((self.hops, sender.hops))
+        self.bodies.append(piece.body)
+        self.trace_ids.append(piece.trace_ids)
+        self.raw_bytes += len(piece.body)
+        self.spans += piece.spans
+        if piece.flags:
+            self.flags |= piece.flags
+
+    def row(self, row_id: int, received_ns: int, monotonic_ns: int) -> StoredRow:
+        """As couriers get it."""
+        joint = b"," if self.encoding is Encoding.JSON else b""
+        body = self.bodies[0] if len(self.bodies) == 1 else joint.join(self.bodies)
+        return StoredRow(
+            row_id,
+            received_ns,
+            self.encoding,
+            self.flags,
+            self.spans,
+            body,
+            hops=self.hops,
+            monotonic_ns=monotonic_ns,
+        )
+
+
+@dataclass(slots=True)
+class Group:
+    """What one transaction writes of its requests."""
+
+    rows: list[RowColumns] = field(default_factory=list)
+    traces: list[tuple[int, bytes]] = field(default_factory=list)
+    stored: list[StoredRow] = field(default_factory=list)  # the same rows for the couriers
+    letters: list[DeadLetter] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)  # after its last row
+    need_bytes: int = 0  # on disk, about
+
+    def add(self, columns: RowColumns, trace_ids: bytes, stored: StoredRow) -> None:
+        """One more row."""
+        self.rows.append(columns)
+        self.traces.append((columns.id, trace_ids))
+        self.stored.append(stored)
+        self.need_bytes += (
+            len(columns.body) + len(columns.parts) + len(trace_ids) + ROW_OVERHEAD_BYTES
+        )
+
+    @property
+    def range(self) -> OwedRange:
+        """All of its rows; there must be one."""
+        return OwedRange(Position(self.rows[0].id), Position(self.rows[-1].id + 1))
+
+    @property
+    def sums(self) -> Totals:
+        """Over its rows."""
+        return Totals(
+            len(self.rows),
+            sum(row.spans for row in self.stored),
+            sum(len(row.body) for row in self.stored),
+        )
+
+
+def _drafts(requests: Iterable[Request], row_bytes: int) -> list[_Draft]:
+    drafts: list[_Draft] = []
+    growing: dict[Encoding, _Draft] = {}
+    for request in requests:
+        for piece in request.pieces:
+            if not piece.body:
+                continue
+            draft = growing.get(piece.encoding)
+            if draft is None or draft.raw_bytes + 1 + len(piece.body) > row_bytes:
+                draft = growing[piece.encoding] = _Draft(piece.encoding, request.received_ns)
+                drafts.append(draft)
+            draft.add(piece, request)
+    return drafts
+
+
+def build_group(
+    requests: Iterable[Request],
+    *,
+    after_row: int,
+    totals: Totals,
+    settings: BufferSettings,
+    received_ns: int | None = None,
+    uptime: Callable[[], int] = uptime_ns,
+) -> Group:
+    """Rows, trace ids and dead letters of `requests`; ids follow on `after_row`.
+
+    `received_ns` is the rows' where they come again: their parts keep the time of the requests.
+    """
+    requests = list(requests)
+    group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
+    rows, spans, raw_bytes = totals.rows, totals.spans, totals.raw_bytes
+    monotonic_ns = uptime()
+    row_id = after_row
+    for draft in _drafts(requests, settings.row_bytes):
+        row_id += 1
+        received = draft.received_ns if received_ns is None else received_ns
+        stored = draft.row(row_id, received, monotonic_ns)
+        columns = RowColumns(
+            row_id,
+            received,
+            monotonic_ns,
+            Signal.TRACES,
+            int(draft.encoding),
+            int(draft.flags),
+            draft.spans,
+            len(stored.body),
+            rows,
+            spans,
+            raw_bytes,
+            0,
+            _encode_parts(draft.parts),
+            zstd_1(stored.body),
+        )
+        group.add(columns._replace(checksum=checksum(columns)), b"".join(draft.trace_ids), stored)
+        rows, spans, raw_bytes = rows + 1, spans + draft.spans, raw_bytes + len(stored.body)
+    group.totals = Totals(rows, spans, raw_bytes)
+    group.need_bytes += sum(len(letter.body) + ROW_OVERHEAD_BYTES for letter in group.letters)
+    return group
+
+
+def rejected_letters(request: Request) -> list[DeadLetter]:
+    """Dead letters of the spans that check refused; `words` is the trace id as it was sent."""
+    return [
+        DeadLetter(
+            destination="",
+            reason=span.reason,
+            words=span.trace_id,
+            spans=1,
+            affected=1,
+            encoding=span.encoding,
+            body=span.body,
+            path=span.path,
+            trace_ids=_packed(span.trace_id),
+            received_ns=request.received_ns,
+        )
+        for span in request.rejected
+    ]
+
+
+def _packed(trace_id: str) -> bytes:
+    if len(trace_id) != 32:
+        return b""
+    try:
+        return bytes.fromhex(trace_id)
+    except ValueError:
+        return b""
+
+
+def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
+    """The row with its body unzipped, or what is left of it when its checksum is wrong."""
+    try:
+        if checksum(columns) != columns.checksum:
+            return _damaged(columns, "the checksum of this row is wrong")
+        body = unzstd(columns.body, columns.raw_bytes)
+        hops = ""
+        if columns.flags & BodyFlag.RELAYED:
+            hops = longest_way(part.hops for part in read_parts(columns.parts))
+        return StoredRow(
+            columns.id,
+            columns.received_ns,
+            Encoding(columns.encoding),
+            BodyFlag(columns.flags),
+            columns.spans,
+            body,
+            hops=hops,
+            monotonic_ns=columns.monotonic_ns,
+        )
+    except (TypeError, ValueError, OverflowError, struct.error) as error:
+        # The types in a damaged row need not be those of its columns.
+        return _damaged(columns, f"this row cannot be read: {error}")
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**63 else 0
+
+
+def _damaged(columns: RowColumns, words: str) -> DamagedRow:
+    found: object = columns.body
+    body = found if isinstance(found, bytes) else b""
+    try:
+        body = unzstd(body, min(_number(columns.raw_bytes), MAX_DAMAGED_BYTES))
+    except (ValueError, OverflowError, MemoryError):
+        words += "; the bytes kept are its zstd frame as found"
+    encoding = Encoding.PROTOBUF if columns.encoding == Encoding.PROTOBUF else Encoding.JSON
+    flags = _number(columns.flags)
+    return DamagedRow(
+        columns.id,
+        _number(columns.received_ns),
+        encoding,
+        BodyFlag(flags & (BodyFlag.SPECIAL_DOUBLES | BodyFlag.DEEP)),
+        min(_number(columns.spans), 10_000_000),
+        body,
+        words,
+    )
+
+
+def read_parts(parts: bytes) -> list[Part]:
+    """The requests of a row. Raises ValueError when the bytes are not those of `parts`."""
+    try:
+        return _decode_parts(parts)
+    except msgspec.MsgspecError as error:
+        raise ValueError("unreadable parts") from error

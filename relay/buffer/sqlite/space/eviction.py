@@ -1,0 +1,149 @@
+"""Who may lose rows in; rows deleted that were still owed, counted and told of, out.
+
+The last of what gives way for space: rows that nobody is owed but destinations that may lose them
+(`holds`). A step is one transaction: the ranges of who loses them, an entry for `where`, a count
+that outlives the process, and the rows. The event loop hears of it afterwards; until then what it
+writes is cut by `PendingMoves`. What is in flight at that moment may still be delivered.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.partial_rows import sums_of
+from relay.buffer.sqlite.pending_acks import PendingMoves
+from relay.buffer.sqlite.space.hold_timers import Holds
+from relay.buffer.sqlite.space.retention import Chosen, Retention, remove, untouched
+from relay.buffer.sqlite.types import EVICTED_STATUS, GoneRow
+from relay.model.records import OwedRange, Position
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+EVICTED = "evicted:"
+_LOG_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """Rows that have gone, and what of them each destination was owed until then."""
+
+    rows: list[GoneRow]
+    ranges: dict[str, Ranges]
+
+    def tell(self, backlog: Backlog) -> None:
+        """Let `backlog` owe none of it, in the event loop; what was settled meanwhile stays so."""
+        gone = owed_ranges.intersection(backlog.ranges, self.ranges[backlog.name])
+        left = owed_ranges.subtract(backlog.ranges, gone)
+        backlog.evicted(gone, sums_of(gone, self.rows, left=left))
+
+
+class Listener(Protocol):
+    """The event loop's side."""
+
+    def evicted(self, evicted: Evicted) -> None:
+        """These are gone from the disk."""
+        ...
+
+
+class Eviction:
+    """Deletes rows that are owed, a step at a time. Lives in the writer's thread."""
+
+    def __init__(
+        self, holds: Holds, moves: PendingMoves, events: Listener, clock_ns: Callable[[], int]
+    ) -> None:
+        self._holds = holds
+        self._moves = moves
+        self._events = events
+        self._clock_ns = clock_ns
+        self._unlogged: dict[str, int] = {}
+        self._next_log = 0.0  # monotonic
+        # Steps whose deletions a reader may see; more than the loop heard of for a moment.
+        self.begun = 0
+        self.spans: dict[str, int] = {}  # by destination, those of earlier processes included
+
+    def load(self, tallies: dict[str, int]) -> None:
+        """Take up the counts on disk, where they are higher than those known."""
+        for name, value in tallies.items():
+            if name.startswith(EVICTED):
+                destination = name.removeprefix(EVICTED)
+                known = max(value, self.spans.get(destination, 0))
+                self.spans = {**self.spans, destination: known}
+
+    def tallies(self) -> dict[str, int]:
+        """The counts as they are to stand on disk."""
+        return {EVICTED + name: value for name, value in self.spans.items()}
+
+    def step(self, file: LogFile, settings: BufferSettings, retention: Retention) -> int:
+        """Delete some rows that may go undelivered; returns how many (0: there are none)."""
+        drops_oldest = settings.when_full == "drop-oldest"
+        for names in self._holds.may_give_way(drops_oldest=drops_oldest):
+            keepers = [f.ranges for name, f in file.destinations.items() if name not in names]
+            chosen = retention.choose(file, untouched(file, keepers))
+            if chosen.rows and any(name in names for name in file.destinations):
+                with retention.timed():
+                    self._evict(file, names, chosen)
+                return len(chosen.rows)
+        return 0
+
+    def _evict(self, file: LogFile, names: frozenset[str], chosen: Chosen) -> None:
+        gone = tuple(OwedRange(Position(first), Position(end + 1)) for first, end in chosen.runs)
+        lost: dict[str, Ranges] = {}
+        spans: dict[str, int] = {}
+        for name in names & file.destinations.keys():
+            had = file.destinations[name].ranges
+            ranges = owed_ranges.intersection(gone, had)
+            if ranges:
+                left = owed_ranges.subtract(had, ranges)
+                lost[name] = ranges
+                spans[name] = sums_of(ranges, chosen.rows, left=left).spans
+        self.begun += 1
+        try:
+            file.work(
+                partial(_write, chosen=chosen, lost=lost, spans=spans, at_ns=self._clock_ns())
+            )
+        except BaseException:
+            self.begun -= 1
+            raise
+        for name, ranges in lost.items():
+            self._moves.gave_way(name, ranges)
+            self.spans = {**self.spans, name: self.spans.get(name, 0) + spans[name]}
+            self._unlogged[name] = self._unlogged.get(name, 0) + spans[name]
+        self._events.evicted(Evicted(chosen.rows, lost))
+        self.say()
+
+    def say(self, *, is_last: bool = False) -> None:
+        """Log what was evicted, once a minute."""
+        now = time.monotonic()
+        if not self._unlogged or (now < self._next_log and not is_last):
+            return
+        self._next_log = now + _LOG_SECONDS
+        unlogged, self._unlogged = self._unlogged, {}
+        for name, spans in unlogged.items():
+            log.warning(
+                "spans_evicted",
+                destination=name,
+                spans=spans,
+                since_ever=self.spans.get(name, 0),
+                reason="space was short, and they could not be delivered",
+            )
+
+
+def _write(
+    file: LogFile, *, chosen: Chosen, lost: dict[str, Ranges], spans: dict[str, int], at_ns: int
+) -> None:
+    for name, ranges in lost.items():
+        state = file.destinations[name]
+        left = owed_ranges.subtract(state.ranges, ranges)
+        file.write_destination(name, replace(state, ranges=left))
+        file.tally(EVICTED + name, spans[name])
+        file.settle(name, ranges, at_ns=at_ns, status=EVICTED_STATUS)
+    remove(file, chosen)

@@ -1,0 +1,134 @@
+"""Sizes on disk in, the room that is left out; measured now and then, estimated in between.
+
+Three limits at once: `max_size`, `min_free`, and the end of the file system itself. The reserve's
+room counts as taken while it is given back, or requests would use it up.
+"""
+
+import apsw
+
+from relay.buffer.settings import MIB, BufferSettings
+from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.schema import PAGE_BYTES
+from relay.buffer.sqlite.space.reserve import Reserve
+from relay.model.units import format_size
+
+# A commit of n bytes may lengthen the WAL by n now and the database by n at the checkpoint.
+COMMIT_FACTOR = 2
+# Pages that any commit touches beside its data: sequence, ranges, inner pages, pointer map.
+COMMIT_OVERHEAD_BYTES = 64 * 1024
+
+
+class Space:
+    """What the buffer uses of `max_size` and of the file system."""
+
+    def __init__(self, place: Place, settings: BufferSettings) -> None:
+        self._place = place
+        self.settings = settings
+        self.reserve = Reserve(place.directory / "reserve")
+        self._written_bytes = 0
+        self.database_bytes = 0
+        self.freelist_bytes = 0
+        self.wal_bytes = 0
+        self.free_bytes = 0
+
+    def measure(self, connection: apsw.Connection) -> None:
+        """Look at the disk: about 10 µs."""
+        pages = int(connection.pragma("page_count"))
+        free_pages = int(connection.pragma("freelist_count"))
+        self.database_bytes = (pages - free_pages) * PAGE_BYTES
+        self.freelist_bytes = free_pages * PAGE_BYTES
+        self.wal_bytes = self._place.wal_bytes()
+        self.free_bytes = self._place.free_bytes()
+        self._written_bytes = 0
+
+    def keep_reserve(self, connection: apsw.Connection) -> bool:
+        """Make the reserve the right size, if there is room for it; returns whether it changed."""
+        settings = self.settings
+        if self.reserve.bytes == settings.reserve_bytes:
+            return False
+        self.measure(connection)
+        is_changed = self.reserve.keep(
+            settings.reserve_bytes,
+            free_bytes=self.free_bytes,
+            min_free_bytes=settings.min_free_bytes,
+        )
+        self.measure(connection)
+        return is_changed
+
+    def note_written(self, size: int) -> None:
+        """A transaction of about `size` bytes was committed."""
+        self._written_bytes += size * COMMIT_FACTOR + COMMIT_OVERHEAD_BYTES
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether so much was written since the last look that another one is due."""
+        return self._written_bytes >= min(2 * MIB, self.settings.max_size_bytes // 64)
+
+    @property
+    def missing_reserve_bytes(self) -> int:
+        """What the reserve lacks."""
+        return max(self.settings.reserve_bytes - self.reserve.bytes, 0)
+
+    @property
+    def room_by_size_bytes(self) -> int:
+        """What may still be used by `max_size`; may be negative, as the others."""
+        held = self.reserve.bytes + self.missing_reserve_bytes
+        used = self.database_bytes + self.wal_bytes + held
+        return self.settings.max_size_bytes - used - self._written_bytes
+
+    @property
+    def room_by_min_free_bytes(self) -> int:
+        """What may still be used by `min_free`."""
+        # Pages on the freelist are ours already: using them takes nothing from the file system.
+        kept = max(self.settings.min_free_bytes, self.missing_reserve_bytes)
+        return self.free_bytes + self.freelist_bytes - kept - self._written_bytes
+
+    @property
+    def room_on_disk_bytes(self) -> int:
+        """What can still be written at all: the WAL needs blocks, whatever the freelist has."""
+        return self.free_bytes - self.missing_reserve_bytes - self._written_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        """What may still be used."""
+        return min(self.room_by_size_bytes, self.room_by_min_free_bytes, self.room_on_disk_bytes)
+
+    def fits(self, size: int) -> bool:
+        """Whether a transaction of about `size` bytes may be committed."""
+        return self.room_bytes >= _need(size)
+
+    def needs_disk(self, size: int) -> bool:
+        """Whether it is the end of the file system that is in the way."""
+        return self.room_on_disk_bytes < _need(size)
+
+    def may_ever_fit(self, size: int) -> bool:
+        """Whether it would fit if every row had gone."""
+        freed = self.database_bytes
+        by_disk = self.room_on_disk_bytes + self.freelist_bytes + freed
+        room = min(self.room_by_size_bytes + freed, self.room_by_min_free_bytes + freed, by_disk)
+        return room >= _need(size)
+
+    @property
+    def is_low(self) -> bool:
+        """Whether delivered rows should begin to give way, before somebody has to wait for it."""
+        return self.room_bytes < min(16 * MIB, self.settings.max_size_bytes // 8)
+
+    def limit(self) -> str:
+        """In words which limit leaves the least room, and what can be done about it."""
+        settings = self.settings
+        room = self.room_bytes
+        if room == self.room_by_size_bytes:
+            size = format_size(settings.max_size_bytes)
+            return f"max_size ({size}) is used up by what is still owed: raise [buffer] max_size"
+        free = f"{max(self.free_bytes, 0) // MIB} MiB free"
+        kept = settings.min_free_bytes
+        if room == self.room_by_min_free_bytes and kept >= max(self.missing_reserve_bytes, 1):
+            return (
+                f"the file system has {free}, and min_free is {format_size(kept)}: "
+                "make room on it, or lower [buffer] min_free"
+            )
+        return f"the file system is full ({free}): make room on it"
+
+
+def _need(size: int) -> int:
+    return size * COMMIT_FACTOR + COMMIT_OVERHEAD_BYTES

@@ -1,0 +1,229 @@
+"""A trace id in, every place where something of it is kept out: what `where` and the page show."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite import reader, trace_queries
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.pending_acks import PendingMoves
+from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace, TraceFinding
+from relay.buffer.sqlite.types import EVICTED_STATUS
+from relay.buffer.views import RecentTrace, StoredLetter, TraceDelivery, TracePlace
+from relay.model.records import OwedRange, Position
+
+_RECENT_ROWS = 64
+_ALL_ROWS = 1_000_000
+# What became of a piece as a whole: the first of these that any part of it met.
+SETTLED_STATES = ("set_aside", "evicted", "delivered")
+
+
+class Ask(Protocol):
+    """Puts a question to the reader's thread."""
+
+    def __call__(self, question: Callable[..., Any], /) -> Awaitable[Any]:
+        """The answer."""
+        ...
+
+
+async def find(ask: Ask, trace_id: bytes, text: str = "") -> TraceFinding:
+    """What the disk tells of a trace, asked in short statements; at most 1,000 rows of it.
+
+    `text` is the id as a sender may have written it, for what was refused because of it.
+    """
+    finding = TraceFinding()
+    rows = await _rows_of(ask, trace_id, trace_queries.MOST_ROWS)
+    for few in trace_queries.batches(rows):
+        finding.places += await ask(
+            partial(_call, trace_queries.trace_places, trace_id=trace_id, rows=few)
+        )
+    after: int | None = 0
+    while rows and after is not None:
+        entries, after = await ask(
+            partial(_call, trace_queries.trace_deliveries, rows=rows, after=after)
+        )
+        finding.deliveries += entries
+    after = 0
+    while after is not None:
+        letters, after = await ask(
+            partial(_call, trace_queries.trace_letters, trace_id=trace_id, text=text, after=after)
+        )
+        finding.letters += letters
+    return finding
+
+
+async def _rows_of(ask: Ask, trace_id: bytes, most: int) -> list[int]:
+    rows: list[int] = []
+    after: int | None = 0
+    step = trace_queries.FIRST_STEP
+    while after is not None and len(rows) < most:
+        found, after, step = await ask(
+            partial(_call, trace_queries.trace_rows, trace_id=trace_id, after_row=after, step=step)
+        )
+        rows += found
+    return rows[:most]
+
+
+class TraceRows(NamedTuple):
+    """Rows that hold spans of a trace."""
+
+    kept: list[int]
+    gone: list[int]  # only remembered
+
+
+async def rows_of(ask: Ask, trace_id: bytes) -> TraceRows:
+    """The rows that hold the trace, lowest first; at most a million."""
+    rows = await _rows_of(ask, trace_id, _ALL_ROWS)
+    kept: dict[int, bool] = {}
+    for few in trace_queries.batches(rows):
+        places = await ask(partial(_call, trace_queries.trace_places, trace_id=trace_id, rows=few))
+        kept.update((place.row, place.is_kept) for place in places)
+    return TraceRows(
+        sorted(row for row, is_kept in kept.items() if is_kept),
+        sorted(row for row, is_kept in kept.items() if not is_kept),
+    )
+
+
+def _call(question: Callable[..., Any], connection: object, **arguments: object) -> Any:
+    return question(connection, **arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a destination was owed, and what of it had been settled, at one moment.
+
+    Taken before the disk is asked: what is settled later is on disk or not, but was owed here.
+    """
+
+    name: str
+    ranges: Ranges
+    in_flight: Ranges
+    settled: list[DeliveredEntry]
+    deferred: Ranges = ()  # what of `ranges` others go before
+
+
+def standings(
+    backlogs: Mapping[str, Backlog], moves: PendingMoves, trace_id: bytes
+) -> list[Standing]:
+    """Every destination as it is now, by name; what waits for other traces only is not told."""
+    return [_standing(name, backlog, moves, trace_id) for name, backlog in sorted(backlogs.items())]
+
+
+def _standing(name: str, backlog: Backlog, moves: PendingMoves, trace_id: bytes) -> Standing:
+    own, of_others = backlog.deferred_of(trace_id)
+    settled = [
+        DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
+        for item in moves.deliveries(name)
+    ]
+    ranges = owed_ranges.subtract(backlog.ranges, of_others)
+    return Standing(name, ranges, backlog.in_flight, settled, own)
+
+
+def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePlace]:
+    """The finding in words of couriers: rows first, then dead letters."""
+    rows = sorted({place.row for place in finding.places})
+    settled: dict[tuple[str, int], list[DeliveredEntry]] = {}
+    for entry in (*finding.deliveries, *(one for each in destinations for one in each.settled)):
+        for row in trace_queries.rows_within(rows, entry.start, entry.end):
+            settled.setdefault((entry.destination, row), []).append(entry)
+    has_letter = {stored.letter.destination for stored in finding.letters}
+    result = [
+        TracePlace(
+            place.row,
+            place.part.received_ns,
+            place.part.address,
+            place.part.user_agent,
+            place.part.services,
+            place.encoding,
+            place.part.spans,
+            tuple(
+                _delivery(
+                    place,
+                    standing,
+                    settled.get((standing.name, place.row), []),
+                    has_letter=standing.name in has_letter,
+                )
+                for standing in destinations
+            ),
+            place.is_kept,
+        )
+        for place in finding.places
+    ]
+    return result + [_letter_place(stored) for stored in finding.letters]
+
+
+def _delivery(
+    place: PartPlace, standing: Standing, entries: list[DeliveredEntry], *, has_letter: bool
+) -> TraceDelivery:
+    # Whole rows are settled by (row + 1, 0): the end of this part must not reach past its row.
+    start = Position(place.row, place.first_span)
+    whole = OwedRange(start, Position(place.row, place.first_span + max(place.part.spans, 1)))
+    # What has gone waits for nobody, though a range from the beginning covers its place.
+    if place.is_kept and owed_ranges.overlaps(standing.ranges, whole):
+        is_in_flight = owed_ranges.overlaps(standing.in_flight, whole)
+        return TraceDelivery(
+            standing.name,
+            "waiting",
+            is_in_flight=is_in_flight,
+            is_deferred=owed_ranges.overlaps(standing.deferred, whole),
+        )
+    found: dict[str, DeliveredEntry] = {}
+    left: Ranges = (whole,)
+    # The newest word counts: what was sent again was settled again.
+    for entry in reversed(entries):
+        settled = OwedRange(Position(*entry.start), Position(*entry.end))
+        if owed_ranges.overlaps(left, settled):
+            left = owed_ranges.subtract(left, (settled,))
+            found.setdefault(_state_of(entry.status), entry)
+    if len(found) > 1 and not has_letter:
+        # A part was set aside, and no dead letter is of this trace: it was another's.
+        found.pop("set_aside", None)
+    for state in SETTLED_STATES:
+        if state in found:
+            return TraceDelivery(standing.name, state, found[state].at_ns, found[state].status)
+    return TraceDelivery(standing.name, "not_owed")
+
+
+def _state_of(status: int) -> str:
+    if status == EVICTED_STATUS:
+        return "evicted"
+    return "delivered" if 200 <= status < 300 else "set_aside"
+
+
+def _letter_place(stored: StoredLetter) -> TracePlace:
+    letter = stored.letter
+    return TracePlace(
+        0,
+        letter.received_ns,
+        "",
+        "",
+        (),
+        letter.encoding,
+        letter.affected,
+        dead_letter=letter,
+        letter_id=stored.letter_id,
+        set_aside_ns=stored.set_aside_ns,
+    )
+
+
+async def recent(ask: Ask, *, before_row: int, limit: int) -> list[RecentTrace]:
+    """The newest distinct traces, newest first."""
+    seen: dict[bytes, RecentTrace] = {}
+    while len(seen) < limit:
+        found = await ask(
+            partial(_call, reader.recent_parts, before_row=before_row, limit=_RECENT_ROWS)
+        )
+        if not found:
+            break
+        for row, part, trace_ids in found:
+            for at in range(0, len(trace_ids), 16):
+                trace_id = trace_ids[at : at + 16]
+                if trace_id not in seen:
+                    seen[trace_id] = RecentTrace(
+                        trace_id, row, part.received_ns, part.services, part.address
+                    )
+            before_row = min(before_row, row)
+    return list(seen.values())[:limit]

@@ -1,0 +1,235 @@
+"""A trace id in, what the disk tells of it out: questions for the reader's thread, each short.
+
+Of rows that are kept and of rows that have gone (`history`), of deliveries and of dead letters.
+No statement takes more than about 50 ms: a scan goes a step at a time, and the steps get smaller
+where rows hold many ids.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import apsw
+
+from relay.buffer.sqlite.reader import is_encoding, split_parts
+from relay.buffer.sqlite.rows import Part
+from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.views import StoredLetter, packed_index
+from relay.model.records import DeadLetter, Encoding
+
+MOST_ROWS = 1000  # of one trace that are told
+FIRST_STEP = 20_000
+_LEAST_STEP = 500
+_MOST_STEP = 40_000
+_SLOW_SECONDS = 0.015
+_FAST_SECONDS = 0.006
+_DELIVERIES = 4_000
+_LETTERS = 2_000
+_PLACES = 50
+
+
+class PartPlace(NamedTuple):
+    """One request in a row that holds the trace asked for."""
+
+    row: int
+    encoding: Encoding
+    part: Part
+    first_span: int  # its place in the row
+    is_kept: bool = True  # False: only what history tells
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredEntry:
+    """A row of table `deliveries`."""
+
+    destination: str
+    start: tuple[int, int]
+    end: tuple[int, int]
+    at_ns: int
+    status: int
+
+
+@dataclass(slots=True)
+class TraceFinding:
+    """Everything on disk about one trace."""
+
+    places: list[PartPlace] = field(default_factory=list)
+    deliveries: list[DeliveredEntry] = field(default_factory=list)  # as they were settled
+    letters: list[StoredLetter] = field(default_factory=list)  # without bodies
+
+
+class TraceRows(NamedTuple):
+    """Rows of a trace among the next many."""
+
+    rows: list[int]
+    after_row: int | None  # where to go on; None: that was the end
+    step: int  # how many to look at next
+
+
+def trace_rows(
+    connection: apsw.Connection, trace_id: bytes, after_row: int, step: int
+) -> TraceRows:
+    """Rows holding the trace among the `step` after `after_row`, kept ones and others."""
+    started = time.monotonic()
+    count, last = fetch(
+        connection,
+        "SELECT count(*), max(row) FROM"
+        " (SELECT row FROM traces WHERE row > ? ORDER BY row LIMIT ?)",
+        (after_row, step),
+    )[0]
+    if not count:
+        return TraceRows([], None, step)
+    hits = fetch(
+        connection,
+        "SELECT row, ids FROM traces WHERE row > ? AND row <= ? AND instr(ids, ?) > 0",
+        (after_row, last, trace_id),
+    )
+    rows = [row for row, ids in hits if packed_index(ids, trace_id) is not None]
+    return TraceRows(rows, last if count == step else None, _next_step(step, started))
+
+
+def _next_step(step: int, started: float) -> int:
+    seconds = time.monotonic() - started
+    if seconds > _SLOW_SECONDS:
+        return max(step // 2, _LEAST_STEP)
+    return min(step * 2, _MOST_STEP) if seconds < _FAST_SECONDS else step
+
+
+def trace_places(
+    connection: apsw.Connection, trace_id: bytes, rows: Sequence[int]
+) -> list[PartPlace]:
+    """The requests of `rows` (few) that hold the trace, in their order."""
+    places: list[PartPlace] = []
+    for row in rows:
+        for is_kept, encoding, parts, ids in fetch(
+            connection,
+            "SELECT 1, encoding, parts, ids FROM rows JOIN traces ON traces.row = id WHERE id = ?1"
+            " UNION ALL SELECT 0, encoding, parts, ids FROM history JOIN traces USING (row)"
+            " WHERE row = ?1",
+            (row,),
+        ):
+            first_span = 0
+            for part, own_ids in split_parts(parts, ids):
+                if packed_index(own_ids, trace_id) is not None and is_encoding(encoding):
+                    places.append(
+                        PartPlace(row, Encoding(encoding), part, first_span, bool(is_kept))
+                    )
+                first_span += part.spans
+    return places
+
+
+def trace_deliveries(
+    connection: apsw.Connection, rows: Sequence[int], after: int
+) -> tuple[list[DeliveredEntry], int | None]:
+    """Deliveries of `rows` (sorted) among the next many, and where to go on (None: end)."""
+    last = fetch_value(
+        connection,
+        "SELECT max(id) FROM (SELECT id FROM deliveries WHERE id > ? ORDER BY id LIMIT ?)",
+        (after, _DELIVERIES),
+    )
+    if last is None:
+        return [], None
+    # A trace may lie in few rows far apart: three numbers of each tell which speak of one.
+    wanted = [
+        delivery_id
+        for delivery_id, first, end in fetch(
+            connection,
+            "SELECT id, start_row, end_row + (end_span > 0) FROM deliveries"
+            " WHERE id > ? AND id <= ? AND start_row <= ? AND end_row >= ?",
+            (after, last, rows[-1], rows[0]),
+        )
+        if bisect_left(rows, first) < bisect_left(rows, end)
+    ]
+    found = [
+        entry
+        for delivery_id in wanted
+        for entry in fetch(
+            connection,
+            "SELECT destination, start_row, start_span, end_row, end_span, at_ns, status"
+            " FROM deliveries WHERE id = ?",
+            (delivery_id,),
+        )
+    ]
+    entries = [
+        DeliveredEntry(name, (start_row, start_span), (end_row, end_span), at_ns, status)
+        for name, start_row, start_span, end_row, end_span, at_ns, status in found
+    ]
+    return entries, last
+
+
+def rows_within(rows: Sequence[int], start: tuple[int, int], end: tuple[int, int]) -> Sequence[int]:
+    """Those of `rows` (sorted) that a delivery speaks of."""
+    behind = end[0] + 1 if end[1] else end[0]
+    return rows[bisect_left(rows, start[0]) : bisect_left(rows, behind)]
+
+
+def trace_letters(
+    connection: apsw.Connection, trace_id: bytes, text: str, after: int
+) -> tuple[list[StoredLetter], int | None]:
+    """Dead letters of the trace, or refused on the way in for the id `text`, without bodies."""
+    last = fetch_value(
+        connection,
+        "SELECT max(id) FROM (SELECT id FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?)",
+        (after, _LETTERS),
+    )
+    if last is None:
+        return [], None
+    found = fetch(
+        connection,
+        "SELECT id, set_aside_ns, received_ns, destination, reason, status, spans, affected,"
+        " encoding, row, path, words, trace_ids FROM dead_letters"
+        " WHERE id > ? AND id <= ?"
+        " AND (instr(trace_ids, ?) > 0 OR (destination = '' AND ? <> '' AND words = ?))",
+        (after, last, trace_id, text, text),
+    )
+    letters = [
+        StoredLetter(
+            letter_id,
+            set_aside_ns,
+            DeadLetter(
+                destination=destination,
+                reason=reason,
+                words=words,
+                spans=spans,
+                encoding=Encoding.PROTOBUF if encoding == Encoding.PROTOBUF else Encoding.JSON,
+                body=b"",
+                status=status,
+                affected=affected,
+                path=path,
+                row=row,
+                received_ns=received_ns,
+            ),
+        )
+        for (
+            letter_id,
+            set_aside_ns,
+            received_ns,
+            destination,
+            reason,
+            status,
+            spans,
+            affected,
+            encoding,
+            row,
+            path,
+            words,
+            trace_ids,
+        ) in found
+        if packed_index(trace_ids, trace_id) is not None or (not destination and words == text)
+    ]
+    return letters, last
+
+
+def reaches_back_ns(connection: apsw.Connection) -> tuple[int, int]:
+    """Received time of the oldest row that is kept, and of the oldest that is known of; or 0."""
+    kept = fetch_value(connection, "SELECT received_ns FROM rows ORDER BY id LIMIT 1")
+    known = fetch_value(connection, "SELECT received_ns FROM history ORDER BY row LIMIT 1")
+    times = [int(each) for each in (kept, known) if each is not None]
+    return int(kept or 0), min(times, default=0)
+
+
+def batches(rows: Sequence[int]) -> list[Sequence[int]]:
+    """`rows` in runs that `trace_places` may be asked for at once."""
+    return [rows[at : at + _PLACES] for at in range(0, len(rows), _PLACES)]

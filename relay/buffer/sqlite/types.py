@@ -1,0 +1,70 @@
+"""The values that travel between the files of the buffer, and nowhere else."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from relay.model.records import BodyFlag, Encoding
+
+DAMAGED_REASON = "damaged_on_disk"
+# In table `deliveries`, for what had to give way before it was delivered: no HTTP status.
+EVICTED_STATUS = -1
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedRow:
+    """A row whose checksum was wrong or that could not be unzipped, with what bytes there are."""
+
+    row: int
+    received_ns: int
+    encoding: Encoding
+    flags: BodyFlag
+    spans: int
+    body: bytes
+    words: str
+    reason: str = DAMAGED_REASON  # code of the dead letter it becomes
+    trace_ids: bytes = b""  # of all its requests, packed, as table `traces` has them
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over rows: how many, their spans, their bytes before compression."""
+
+    rows: int = 0
+    spans: int = 0
+    raw_bytes: int = 0
+
+    def __sub__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.rows - other.rows, self.spans - other.spans, self.raw_bytes - other.raw_bytes
+        )
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.rows + other.rows, self.spans + other.spans, self.raw_bytes + other.raw_bytes
+        )
+
+
+class GoneRow(NamedTuple):
+    """A row that was deleted: what its spans and bytes were."""
+
+    row: int
+    spans: int
+    raw_bytes: int
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What opening the file found, for the event loop's side."""
+
+    last_row: int = 0
+    destinations: dict[str, "LoadedDestination"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedDestination:
+    """A destination as kept on disk: its ranges (encoded), what they sum up to, its pause."""
+
+    ranges: bytes
+    owed: Totals
+    oldest_owed_ns: int
+    is_paused: bool

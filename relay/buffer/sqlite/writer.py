@@ -1,0 +1,418 @@
+"""Requests and moves in, commits and their news out: the one thread that writes and checkpoints.
+
+One turn: take everything that waits, commit it in one transaction, answer all waiters with one
+call into the event loop, and only then keep house (checkpoint, retention, vacuum), in short
+steps. The loop's side never waits for a lock that is held during a write.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import apsw
+import structlog
+
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.commands import (
+    Answer,
+    Append,
+    Corrupt,
+    Events,
+    Flush,
+    Message,
+    Published,
+    Reload,
+    Work,
+)
+from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.housekeeping import USUAL_NEED_BYTES, Housekeeping
+from relay.buffer.sqlite.lifecycle import Keeper
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.pending_acks import PendingMoves
+from relay.buffer.sqlite.rows import Group, build_group
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES
+from relay.buffer.sqlite.space.row_age import Ages
+from relay.buffer.sqlite.transactions import perform
+from relay.buffer.sqlite.types import Loaded
+from relay.model.counters import Counters
+from relay.model.errors import BufferFull, BufferUnavailable, RelayError
+from relay.model.records import DeadLetter
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_PROBE_SECONDS = 1.0
+_MOST_ODD_VALUES = 3
+
+
+class _NoRoom(Exception):
+    """The transaction does not fit."""
+
+
+class Writer:
+    """The thread and what it owns: the writing connection and everything measured with it."""
+
+    def __init__(
+        self,
+        place: Place,
+        settings: BufferSettings,
+        counters: Counters,
+        moves: PendingMoves,
+        events: Events,
+        *,
+        vfs: str | None,
+        ages: Ages,
+    ) -> None:
+        self._place = place
+        self._settings = settings
+        self._counters = counters
+        self._moves = moves
+        self._events = events
+        self._clock_ns = ages.clock_ns
+        self._uptime = ages.uptime_ns
+        self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._carried: Message | None = None
+        self._in_hand: list[Answer] = []
+        self._stopping = False
+        self._odd_values = 0
+        self._house = Housekeeping(place, settings, ages, events, moves)
+        self._keeper = Keeper(place, settings, moves, events, self._house, vfs=vfs)
+        self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
+        self.published = Published()
+        self.last_commit_seconds = 0.0
+        self._busy_since: float | None = None  # monotonic; while the disk has something to do
+
+    # -- the loop's side ----------------------------------------------------------------------
+
+    def open(self) -> Loaded:
+        """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
+        loaded = self._keeper.open()
+        self._publish(self._keeper.usable())
+        self._thread.start()
+        return loaded
+
+    def put(self, message: Message) -> None:
+        """Hand a message over; one wake-up a group, since a busy writer is not waiting."""
+        self._queue.put(message)
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def generation(self) -> int:
+        """How many files were replaced."""
+        return self._keeper.generation
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a usual request finds no room."""
+        return self._keeper.is_full
+
+    @property
+    def limit(self) -> str:
+        """Which limit is in the way while it is full, in words."""
+        return self._keeper.limit
+
+    @property
+    def last_error(self) -> str:
+        """What the disk says while it refuses, else empty."""
+        return self._keeper.last_error
+
+    def full(self) -> BufferFull:
+        """What to tell somebody for whom there is no room."""
+        return self._keeper.full()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the disk has kept the thread by now, else 0.0."""
+        since = self._busy_since
+        return time.monotonic() - since if since is not None else 0.0
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            while not self._stopping:
+                self._turn()
+            self._commit_moves([])
+            self._take_leave()
+        except BaseException as caught:
+            log.exception("buffer_writer_died")
+            self._keeper.last_error = f"the writer died: {type(caught).__name__}"
+            error = caught
+        finally:
+            self._keeper.close(checkpoint=error is None)
+            self._refuse_rest()
+            self._events.died(error)
+
+    def _take_leave(self) -> None:
+        file = self._keeper.file
+        if file is not None and not self.last_error:
+            with suppress(BufferUnavailable), self._keeper.trouble():
+                self._house.leave(file)
+
+    def _refuse_rest(self) -> None:
+        # In hand is what a turn had taken when it ended early; who was answered is not hurt.
+        answers = self._in_hand
+        while (message := self._next(0.0)) is not None:
+            if isinstance(message, Append | Flush | Corrupt | Work) and message.answer is not None:
+                answers.append(message.answer)
+        self._events.refused(answers, BufferUnavailable("the buffer is closed"))
+
+    def _next(self, timeout: float | None) -> Message | None:
+        if self._carried is not None:
+            message, self._carried = self._carried, None
+            return message
+        try:
+            return self._queue.get(timeout != 0.0, timeout or None)
+        except queue.Empty:
+            return None
+
+    def _turn(self) -> None:
+        message = self._next(self._wait_seconds())
+        self._in_hand = []
+        appends: list[Append] = []
+        flushes: list[Answer] = []
+        size = 0
+        has_flush = False
+        work: Work | None = None
+        while message is not None:
+            if isinstance(message, Append):
+                if appends and size + message.size > self._settings.transaction_limit_bytes:
+                    self._carried = message
+                    break
+                appends.append(message)
+                self._in_hand.append(message.answer)
+                size += message.size
+            elif isinstance(message, Flush):
+                has_flush = True
+                if message.answer is not None:
+                    flushes.append(message.answer)
+                    self._in_hand.append(message.answer)
+            elif isinstance(message, Work):
+                # One a turn, after what came before it: requests behind it wait for one job only.
+                work = message
+                self._in_hand.append(message.answer)
+                break
+            elif isinstance(message, Corrupt):
+                self._in_hand.append(message.answer)
+                with self._busy():
+                    self._keeper.replace_reported(message)
+            elif isinstance(message, Reload):
+                self._reload(message.settings)
+            else:
+                self._stopping = True
+            message = self._next(0.0)
+        # Who waited too long was told so, and comes again.
+        appends = [append for append in appends if not was_refused(append.answer)]
+        if appends:
+            self._append(appends)
+        if flushes or has_flush or (self.last_error and not appends):
+            self._commit_moves(flushes)
+        if work is not None:
+            self._work(work)
+        self._keep_house()
+
+    def _wait_seconds(self) -> float | None:
+        if self.last_error:
+            return _PROBE_SECONDS
+        return self._house.wait_seconds(is_full=self.is_full)
+
+    # -- committing ---------------------------------------------------------------------------
+
+    def _append(self, appends: list[Append]) -> None:
+        """Commit, or refuse, every one of `appends`: together, or singly if that fails."""
+        try:
+            with self._busy():
+                group = self._commit(appends)
+        except _NoRoom:
+            if len(appends) == 1:
+                self._events.refused([appends[0].answer], self._keeper.full())
+                return
+        except BufferUnavailable as error:
+            self._events.refused([append.answer for append in appends], error)
+            return
+        except Exception as error:  # whatever the data may cause, one request must bear it alone
+            if len(appends) == 1:
+                log.exception("request_not_storable")
+                self._events.refused(
+                    [appends[0].answer],
+                    BufferUnavailable(f"this request cannot be stored: {type(error).__name__}"),
+                )
+                return
+        else:
+            self._events.committed(appends, group)
+            return
+        for append in appends:
+            self._append([append])
+
+    def _commit(self, appends: list[Append]) -> Group:
+        file = self._keeper.usable()
+        group = self._build(file, appends)
+        if not self._has_room(file, group.need_bytes):
+            raise _NoRoom
+        self._transact(group)
+        return group
+
+    def _has_room(self, file: LogFile, need_bytes: int) -> bool:
+        """Whether so much fits, after what may give way for it has. Raises BufferUnavailable."""
+        if self._house.fits(file, need_bytes):
+            return True
+        self._commit_moves([])
+        file = self._keeper.usable()
+        with self._keeper.trouble():
+            self._keeper.note_full(is_full=not self._house.make_room(file, need_bytes))
+            has_room = self._house.fits(file, need_bytes)
+            self._publish(file)
+        return has_room
+
+    def _work(self, work: Work) -> None:
+        """A transaction of its own, after everything that moved is on disk."""
+        try:
+            with self._busy():
+                self._transact(None)
+                need_bytes = work.job.need_bytes
+                if need_bytes and not self._has_room(self._keeper.usable(), need_bytes):
+                    raise self._keeper.full()
+                file = self._keeper.usable()
+                started = time.monotonic()
+                with self._keeper.trouble():
+                    result = perform(work.job, file, now_ns=self._clock_ns())
+            self._counters.add_commit(time.monotonic() - started)
+        except Exception as error:
+            if not isinstance(error, RelayError):
+                log.exception("buffer_job_failed", job=type(work.job).__name__)
+            self._events.failed(work, error)
+            return
+        self._keeper.committed(file)
+        self._house.note_job(file, need_bytes)
+        self._publish(file)
+        self._events.worked(work, result)
+
+    def _build(self, file: LogFile, appends: list[Append]) -> Group:
+        return build_group(
+            [append.request for append in appends],
+            after_row=file.last_row,
+            totals=file.totals,
+            settings=self._settings,
+            uptime=self._uptime,
+        )
+
+    def _transact(self, group: Group | None) -> None:
+        """One transaction with what moved. Raises BufferUnavailable when the disk refuses."""
+        file = self._keeper.usable()
+        moves = self._moves.take()
+        if group is None and not moves and not self.last_error:
+            return
+        started = time.monotonic()
+        with self._keeper.trouble():
+            try:
+                file.commit(group, moves, now_ns=self._clock_ns())
+            except BaseException:
+                self._moves.put_back(moves)
+                raise
+        self._moves.written()
+        self.last_commit_seconds = time.monotonic() - started
+        self._counters.add_commit(self.last_commit_seconds)
+        self._keeper.committed(file)
+        self._house.note_commit(group.need_bytes if group is not None else 0, has_moves=bool(moves))
+        self._publish(file)
+
+    def _commit_moves(self, answers: list[Answer], *, is_again: bool = False) -> None:
+        had_reserve = bool(self._house.space.reserve.bytes)
+        try:
+            with self._busy():
+                self._transact(None)
+        except BufferUnavailable as error:
+            if had_reserve and not self._house.space.reserve.bytes and not is_again:
+                self._commit_moves(answers, is_again=True)  # there is room for it now
+            else:
+                self._events.refused(answers, error)
+            return
+        except Exception:  # a dead letter that cannot be stored must not hold up the ranges
+            log.exception("moves_not_storable")
+            with suppress(BufferUnavailable):
+                self._commit_moves_singly()
+        self._events.done(answers)
+
+    def _commit_moves_singly(self) -> None:
+        """Ranges first, then each dead letter by itself; one that cannot be stored is logged."""
+        file = self._keeper.usable()
+        moves = self._moves.take()
+        with self._keeper.trouble():
+            try:
+                for name, move in list(moves.items()):
+                    letters, move.letters = move.letters, []
+                    file.commit(None, {name: move}, now_ns=self._clock_ns())
+                    move.deliveries, move.is_removed = [], False
+                    while letters:
+                        self._commit_letter(file, letters.pop(0))
+                    del moves[name]
+            finally:
+                self._moves.put_back(moves)
+
+    def _commit_letter(self, file: LogFile, letter: DeadLetter) -> None:
+        group = Group(letters=[letter], totals=file.totals)
+        try:
+            file.commit(group, {}, now_ns=self._clock_ns())
+        except (*DISK_ERRORS, *CORRUPT_ERRORS):
+            raise
+        except Exception:
+            log.exception("dead_letter_not_storable", destination=letter.destination)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Let others see since when the disk keeps us: commits, opening and housekeeping alike."""
+        before = self._busy_since
+        self._busy_since = before or time.monotonic()
+        try:
+            yield
+        finally:
+            self._busy_since = before
+
+    def _reload(self, settings: BufferSettings) -> None:
+        self._settings = settings
+        self._keeper.reload(settings)
+        self._house.reload(settings, self._keeper.file)
+
+    # -- housekeeping -------------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
+        file = self._keeper.file
+        if file is None or self.last_error:
+            return
+        is_idle = self._queue.empty() and self._carried is None
+        with suppress(BufferUnavailable), self._busy(), self._keeper.trouble():
+            try:
+                changed = self._house.step(file, is_idle=is_idle)
+            except ODD_VALUES as error:
+                # Where it happens in one file after the other, it is our mistake.
+                self._odd_values += 1
+                if self._odd_values > _MOST_ODD_VALUES:
+                    raise
+                log.exception("buffer_value_damaged")
+                raise apsw.CorruptError(f"a value that cannot be: {error}") from error
+            if self.is_full and self._house.fits_any(file):
+                self._keeper.note_full(is_full=False)
+            elif self.is_full:
+                self._has_room(file, USUAL_NEED_BYTES)
+            if changed:
+                self._publish(file)
+
+    def _publish(self, file: LogFile) -> None:
+        self._place.mark.write(file.last_row, file.totals, file.destinations)
+        self.published = self._house.published(file)
+
+    @property
+    def evictions_begun(self) -> int:
+        """How often rows were deleted that were owed, as a reader may see it already."""
+        return self._house.eviction.begun
+
+
+def was_refused(answer: Answer) -> bool:
+    """Whether somebody was told that his request is not kept, although it waits here still."""
+    return answer.done() and not answer.cancelled()

@@ -1,0 +1,1 @@
+"""Dead letters for an operator: look at them, replay, discard or export them."""

@@ -1,0 +1,167 @@
+"""A filter in; lists, groups, spans and OTLP JSON lines of dead letters out, a step at a time.
+
+What asks the disk is given: the reader of a running buffer, or a file that nobody writes.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import anyio.to_thread
+import apsw
+
+from relay.admin.dead_letters import UnknownDeadLetter
+from relay.buffer.sqlite import counters_table
+from relay.buffer.sqlite import dead_letter_queries as letter_reading
+from relay.buffer.views import LetterEntry, LetterFilter, StoredLetter
+from relay.dead_letters.documents import INGEST, Groups, entry_document, full_document, json_line
+from relay.dead_letters.requests import DAMAGED, Stayed
+from relay.otlp.transcode import TranscodeError
+
+STEP_BYTES = 1024 * 1024
+STEP_LETTERS = 500
+THREAD_FROM_BYTES = 32 * 1024
+Result = TypeVar("Result")
+
+
+class Ask(Protocol):
+    """Puts a question to the disk."""
+
+    def __call__(self, question: Callable[[apsw.Connection], Result], /) -> Awaitable[Result]:
+        """The answer. Raises BufferUnavailable."""
+        ...
+
+
+class Looking:
+    """What can be asked about dead letters without changing any."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> dict[str, Any]:
+        """Up to `limit` of those that are meant, newest first."""
+        found: list[LetterEntry] = []
+        edge: int | None = before
+        while edge is not None and len(found) < limit:
+            page = await self._ask(partial(call, letter_reading.newest_first, wanted, edge))
+            found += page.entries
+            edge = page.edge
+        if len(found) > limit:
+            found = found[:limit]
+            edge = found[-1].letter_id
+        return {
+            "letters": [entry_document(entry) for entry in found],
+            "next": edge,
+            "dropped": await self._dropped(),
+        }
+
+    async def groups(self, wanted: LetterFilter) -> dict[str, Any]:
+        """How many there are, and of which kind."""
+        wanted = await self._bounded(wanted)
+        groups = Groups()
+        edge: int | None = 0
+        while edge is not None:
+            page = await self._ask(partial(call, letter_reading.oldest_first, wanted, edge))
+            groups.add(page.entries)
+            edge = page.edge
+        return {
+            "letters": groups.letters,
+            "spans": groups.spans,
+            "groups": groups.documents(),
+            "dropped": await self._dropped(),
+            "until": wanted.until,
+        }
+
+    async def _dropped(self) -> dict[str, int]:
+        """Letters given up for space or age, ever, by destination."""
+        found = await self._ask(
+            lambda connection: counters_table.read(connection, counters_table.DROPPED_LETTERS)
+        )
+        return {name or INGEST: times for name, times in found.items()}
+
+    async def show(self, letter_id: int) -> dict[str, Any]:
+        """One with its spans. Raises UnknownDeadLetter."""
+        found = await self._bodies([letter_id])
+        if not found:
+            raise UnknownDeadLetter(f"there is no dead letter {letter_id}")
+        size = len(found[0].letter.body)
+        return dict(await in_thread(size, partial(full_document, found[0])))
+
+    async def export(self, wanted: LetterFilter, *, after: int) -> dict[str, Any]:
+        """A step of those that are meant, an OTLP JSON line each; `left_out` tells which not."""
+        wanted = await self._bounded(wanted)
+        chosen, edge, missing = await self._choose(wanted, after)
+        letters = await self._bodies([entry.letter_id for entry in chosen])
+        size = sum(len(each.letter.body) for each in letters)
+        lines, left_out = await in_thread(size, partial(_lines_of, letters))
+        for letter_id in missing:
+            left_out.add(letter_id, "there is no such dead letter")
+        return {
+            "lines": lines,
+            "letters": len(chosen),
+            "left_out": left_out.document(),
+            "until": wanted.until,
+            "next": edge,
+        }
+
+    async def _bounded(self, wanted: LetterFilter) -> LetterFilter:
+        """`wanted`, but nothing that comes from now on: what is sent again may come back."""
+        if wanted.until is not None:
+            return wanted
+        newest = await self._ask(letter_reading.newest_id)
+        return LetterFilter(
+            wanted.destination,
+            wanted.reason,
+            wanted.since_ns,
+            wanted.trace,
+            wanted.ids,
+            newest,
+        )
+
+    async def _choose(
+        self, wanted: LetterFilter, after: int
+    ) -> tuple[list[LetterEntry], int | None, list[int]]:
+        """A step of those that are meant, where to go on, and ids that there are not."""
+        while True:
+            page = await self._ask(partial(call, letter_reading.oldest_first, wanted, after))
+            missing: list[int] = []
+            if wanted.ids and not after:
+                missing = sorted({*wanted.ids} - {entry.letter_id for entry in page.entries})
+            chosen: list[LetterEntry] = []
+            size = 0
+            for entry in page.entries:
+                size += entry.raw_bytes
+                if chosen and (size > STEP_BYTES or len(chosen) == STEP_LETTERS):
+                    return chosen, chosen[-1].letter_id, missing
+                chosen.append(entry)
+            if chosen or page.edge is None:
+                return chosen, page.edge, missing
+            after = page.edge
+
+    async def _bodies(self, letter_ids: list[int]) -> list[StoredLetter]:
+        return await self._ask(partial(call, letter_reading.bodies, letter_ids))
+
+
+def call(question: Callable[..., Any], *arguments: Any) -> Any:
+    """The connection comes last here, first there."""
+    *given, connection = arguments
+    return question(connection, *given)
+
+
+async def in_thread(size: int, work: Callable[[], Any]) -> Any:
+    """What `work` returns; in a thread where `size` bytes would hold up the loop."""
+    return await anyio.to_thread.run_sync(work) if size > THREAD_FROM_BYTES else work()
+
+
+def _lines_of(letters: list[StoredLetter]) -> tuple[list[str], Stayed]:
+    lines: list[str] = []
+    left_out = Stayed()
+    for stored in letters:
+        if stored.is_damaged or stored.letter.reason == DAMAGED:
+            left_out.add(stored.letter_id, "its bytes were damaged on disk")
+            continue
+        try:
+            lines.append(json_line(stored.letter))
+        except TranscodeError as error:
+            left_out.add(stored.letter_id, error.message)
+    return lines, left_out

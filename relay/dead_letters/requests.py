@@ -1,0 +1,123 @@
+"""A dead letter in; the request that it becomes when it is sent again, or why it cannot be, out.
+
+The body goes the way that it went when it first came: check cuts it into rows, finds its flags and
+holds its ids to the rule. What an upstream refused was enriched then; what ingest refused was not.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from relay.buffer.views import StoredLetter
+from relay.model.errors import Refusal
+from relay.model.records import Encoding, Request, Sender
+from relay.process.check import AllSpansRejected, Check, MalformedIds
+from relay.process.check.ids import (
+    PARENT_SPAN_ID_MALFORMED,
+    REASON_WORDS,
+    SPAN_ID_MALFORMED,
+    TRACE_ID_MALFORMED,
+)
+
+# As large as a row of the log: what is larger is cut at span borders.
+ROW_BYTES = 512 * 1024
+DAMAGED = "damaged_on_disk"
+PARTIAL = "upstream_partial"
+SENDER = Sender("", user_agent="otlp-relay dead-letter replay")
+_MALFORMED = (TRACE_ID_MALFORMED, SPAN_ID_MALFORMED, PARENT_SPAN_ID_MALFORMED)
+_MOST_NAMED = 20
+
+
+class Enriches(Protocol):
+    """Adds attributes, as `relay.process.enrich.Enrich`."""
+
+    def __call__(self, traces: Any, sender: Sender) -> None:
+        """In place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How letters are to be sent again: `to` empty is to whom each is owed.
+
+    `known` are the destinations of the configuration.
+    """
+
+    to: str
+    derives: bool
+    known: Collection[str]
+    malformed_ids: MalformedIds
+    enrich: Enriches
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """A letter is not sent again: why, and what would help."""
+
+    why: str
+
+
+@dataclass(slots=True)
+class Stayed:
+    """Letters that were not sent again, by why; of many the first ids only."""
+
+    times: Counter[str] = field(default_factory=Counter)
+    ids: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, letter_id: int, why: str) -> None:
+        """One more."""
+        self.times[why] += 1
+        named = self.ids.setdefault(why, [])
+        if len(named) < _MOST_NAMED:
+            named.append(letter_id)
+
+    def document(self) -> list[dict[str, Any]]:
+        """As JSON says it."""
+        return [
+            {"why": why, "letters": times, "ids": self.ids[why]}
+            for why, times in self.times.items()
+        ]
+
+
+def request_of(stored: StoredLetter, wish: Wish) -> Request | Stays:
+    """The request that `stored` becomes under `wish`."""
+    letter = stored.letter
+    if stored.is_damaged or letter.reason == DAMAGED:
+        return Stays(
+            "its bytes were damaged on disk, and wrong bytes are never sent; "
+            "`dead-letter show ID --json` gives what is left of them"
+        )
+    if not wish.to and letter.destination and letter.destination not in wish.known:
+        return Stays(f"{letter.destination} is not in the configuration; name another with --to")
+    is_of_ingest = not letter.destination
+    mode: MalformedIds = "reject"
+    if is_of_ingest:
+        mode = "derive" if wish.derives else wish.malformed_ids
+    body = letter.body
+    if letter.encoding is Encoding.JSON:
+        body = b'{"resourceSpans":[%b]}' % body
+    try:
+        checked = Check(mode)(body, letter.encoding)
+    except AllSpansRejected as refusal:
+        return Stays(_words(refusal.rejected[0].reason))
+    except Refusal as refusal:
+        return Stays(f"its spans cannot be read: {refusal.message}")
+    if checked.rejected:
+        # Of a letter of an upstream every span was valid when it came, of ingest there is but one.
+        return Stays(_words(checked.rejected[0].reason))
+    if is_of_ingest:
+        wish.enrich(checked.traces, SENDER)
+    return Request(checked.traces.pieces(ROW_BYTES), SENDER, letter.received_ns)
+
+
+def receivers_of(stored: StoredLetter, wish: Wish) -> frozenset[str] | None:
+    """To whom it is owed then; None is to every destination."""
+    name = wish.to or stored.letter.destination
+    return frozenset({name}) if name else None
+
+
+def _words(reason: str) -> str:
+    said = REASON_WORDS.get(reason, reason)
+    if reason in _MALFORMED:
+        return f"{said}; --derive-ids makes a valid id of it"
+    return f"{said}: no id can be made of that; export it, mend it and post it again"

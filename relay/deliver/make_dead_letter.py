@@ -1,0 +1,141 @@
+"""What is set aside and why go in; the dead letter of it comes out."""
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from relay.deliver.batches import THREAD_FROM_BYTES, Batch
+from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
+from relay.model.units import format_duration
+from relay.otlp.ids import trace_ids_of
+from relay.upstream import outcomes
+from relay.upstream.settings import DestinationSettings
+
+PARTIAL = "upstream_partial"
+REFUSED = "upstream_refused"
+TOO_LARGE = "too_large"
+TOO_OLD = "too_old"
+RELAY_ERROR = "relay_error"
+
+_MOST_FRAMES = 12
+
+
+async def of_partial_success(
+    name: str, taken: Taken, batch: Batch, outcome: outcomes.Delivered, refused: int
+) -> DeadLetter:
+    """The batch of which the upstream refused so many spans and did not say which."""
+    words = f"{refused} of {batch.spans} refused, not known which"
+    if outcome.message:
+        words += f": {outcome.message}"
+    return DeadLetter(
+        destination=name,
+        reason=PARTIAL,
+        words=words,
+        spans=batch.spans,
+        encoding=batch.encoding,
+        body=batch.fragment,
+        status=outcome.status,
+        affected=refused,
+        trace_ids=await _trace_ids(batch.fragment, batch.encoding),
+        row=taken.rows[0].row,
+        received_ns=taken.rows[0].received_ns,
+    )
+
+
+async def of_refusal(
+    name: str, taken: Taken, batch: Batch | None, refusal: outcomes.Blocked
+) -> DeadLetter:
+    """What was found to be refused for itself, with the words of the refusal."""
+    if isinstance(refusal, outcomes.Faulty):
+        reason = RELAY_ERROR
+    else:
+        reason = TOO_LARGE if refusal.status == outcomes.TOO_LARGE else REFUSED
+    if batch is not None:
+        encoding, body = batch.encoding, batch.fragment
+    else:
+        encoding, body = taken.rows[0].encoding, joined(taken.rows)
+    return DeadLetter(
+        destination=name,
+        reason=reason,
+        words=refusal.words or refusal.said or refusal.reason,
+        spans=taken.spans,
+        encoding=encoding,
+        body=body,
+        status=refusal.status,
+        affected=taken.spans,
+        trace_ids=await _trace_ids(body, encoding),
+        row=taken.rows[0].row,
+        received_ns=taken.rows[0].received_ns,
+    )
+
+
+async def of_age(
+    settings: DestinationSettings, taken: Taken, max_age_seconds: float, now_ns: int
+) -> list[DeadLetter]:
+    """What was received too long ago to be sent, a letter for each encoding in it."""
+    made = []
+    for encoding in Encoding:
+        rows = [row for row in taken.rows if row.encoding is encoding]
+        if not rows:
+            continue
+        age_seconds = max(now_ns - rows[0].received_ns, 0) // 10**9  # the wall clock may jump
+        words = (
+            f"received {format_duration(age_seconds)} ago, and {settings.name} is sent nothing "
+            f"older than {format_duration(max_age_seconds)} (max_age)"
+        )
+        body = joined(rows)
+        spans = sum(row.spans for row in rows)
+        made.append(
+            DeadLetter(
+                destination=settings.name,
+                reason=TOO_OLD,
+                words=words,
+                spans=spans,
+                encoding=encoding,
+                body=body,
+                affected=spans,
+                trace_ids=await _trace_ids(body, encoding),
+                row=rows[0].row,
+                received_ns=rows[0].received_ns,
+            )
+        )
+    return made
+
+
+def words_of(error: BaseException) -> str:
+    """The kind of an exception and the lines it came through, the innermost first.
+
+    Neither its text nor any value: they may hold parts of a body.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-_MOST_FRAMES:]
+    lines = [f"{_short(frame.filename)}:{frame.lineno}" for frame in reversed(frames)]
+    return f"{type(error).__name__} at {', '.join(lines) or 'a place unknown'}"
+
+
+def _short(filename: str) -> str:
+    """A file by the names that say something: its package and what is below."""
+    parts = Path(filename).parts
+    for root in ("relay", "site-packages"):
+        if root in parts:
+            at = len(parts) - 1 - parts[::-1].index(root)
+            return "/".join(parts[at:])
+    return parts[-1] if parts else filename
+
+
+def joined(rows: Sequence[StoredRow]) -> bytes:
+    """The fragment of rows of one encoding."""
+    joint = b"," if rows[0].encoding is Encoding.JSON else b""
+    return joint.join(row.body for row in rows if row.body)
+
+
+async def trace_ids_of_rows(rows: Sequence[StoredRow]) -> bytes:
+    """The distinct trace ids of rows of one encoding, packed; empty for what cannot be read."""
+    return await _trace_ids(joined(rows), rows[0].encoding)
+
+
+async def _trace_ids(body: bytes, encoding: Encoding) -> bytes:
+    if len(body) > THREAD_FROM_BYTES:
+        return await anyio.to_thread.run_sync(trace_ids_of, body, encoding)
+    return trace_ids_of(body, encoding)

@@ -1,0 +1,284 @@
+"""Bodies in, prepared requests or refusals out: the helper process as the event loop has it.
+
+One thread asks one process, one job at a time; what waits is bounded by `ingest.max_in_flight`
+and by patience, since a sender that has given up after ten seconds sends the same again.
+
+A process that dies in the middle of a job is not always the job's fault: the kernel may have shot
+it for somebody else's memory. So a job is tried once more, with a new process. One that it also
+kills is refused with 413, at once if it went over its limit of memory or time.
+"""
+
+import asyncio
+import ctypes
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from relay.buffer.views import HelperStatistics
+from relay.ingest.offload.child import TOO_MUCH
+from relay.ingest.offload.process import HelperDied, HelperFailed, HelperProcess
+from relay.ingest.offload.wire import Job
+from relay.model.errors import Refusal
+from relay.model.records import Encoding
+from relay.process.check import Check
+from relay.process.enrich import Enrich
+from relay.process.prepare import Prepared
+
+log = structlog.stdlib.get_logger(__name__)
+
+JOB_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 8.0
+_LOOK_SECONDS: Final = 2.0  # how often an idle process is looked at
+_FIRST_SPEED: Final = 16 * 1024 * 1024.0  # bytes a second, until it has been measured
+_REMEMBERED: Final = 0.7  # of what was measured before, with each job
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A job, its body, and who waits for it. `body` is let go once it has been answered."""
+
+    job: Job
+    body: bytes
+    answer: "asyncio.Future[Prepared]"
+    since: float = field(default_factory=time.monotonic)
+
+
+class Helper:
+    """The face of the helper process. `start` it, and `stop` it in any case.
+
+    `spawn` makes a process; everything but its thread belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        spawn: Callable[[], HelperProcess] = HelperProcess,
+        job_seconds: float = JOB_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._spawn = spawn
+        self._job_seconds = job_seconds
+        self._patience_seconds = patience_seconds
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="helper", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process: HelperProcess | None = None
+        self._is_stopping = False
+        self._waiting = 0
+        self._waiting_bytes = 0
+        self._speed_bytes = _FIRST_SPEED
+        self._speed_seconds = 1.0
+        self._jobs = 0
+        self._has_worked = False
+        self._spawned = 0
+        self._failures: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Begin, with a process that gets warm meanwhile."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def prepare(
+        self, check: Check, enrich: Enrich, body: bytes, encoding: Encoding, *, is_local: bool
+    ) -> Prepared:
+        """Have a body checked, enriched and cut, with what `check` and `enrich` were made of.
+
+        Raises Refusal: what `prepare.prepare` raises, 413 when it needs more memory or time than
+        there is, 503 when too much waits already. Raises RuntimeError for a bug.
+        """
+        if self._is_stopping or self._loop is None:
+            raise _busy("is not running")
+        ahead_bytes = self._waiting_bytes
+        seconds = (ahead_bytes + len(body)) * self._speed_seconds / self._speed_bytes
+        if ahead_bytes and seconds > self._patience_seconds:
+            self._failures["busy"] += 1
+            raise _busy("has too much to do")
+        job = Job(
+            encoding=int(encoding),
+            is_local=is_local,
+            malformed_ids=check.malformed_ids,
+            detected=dict(enrich.detected),
+            configured=dict(enrich.configured),
+            seconds=self._job_seconds,
+        )
+        size = len(body)
+        waiting = _Waiting(job, body, self._loop.create_future())
+        self._waiting += 1
+        self._waiting_bytes += size
+        self._queue.put(waiting)
+        try:
+            return await waiting.answer
+        finally:
+            self._waiting -= 1
+            self._waiting_bytes -= size
+            # A refusal leads to this frame, this frame to the future, and that to the refusal: in
+            # such a ring the body would stay until the collector comes by.
+            del waiting, body
+
+    async def stop(self) -> None:
+        """End the process and the thread; what still waits is refused with 503. Safe twice."""
+        self._is_stopping = True
+        if self._thread.ident is None:
+            return
+        self._queue.put(None)
+        process = self._process
+        if self._waiting and process is not None:
+            process.kill()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._thread.join)
+
+    def statistics(self) -> HelperStatistics:
+        """The process and its work at this moment."""
+        process = self._process
+        return HelperStatistics(
+            pid=process.pid if process else 0,
+            resident_bytes=process.resident_bytes() if process else 0,
+            waiting=self._waiting,
+            waiting_bytes=self._waiting_bytes,
+            jobs=self._jobs,
+            restarts=max(0, self._spawned - 1),
+            failures=dict(self._failures),
+        )
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._warm()
+        while not self._is_stopping:
+            try:
+                waiting = self._queue.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                self._rest()
+                continue
+            if waiting is not None:
+                self._serve(waiting)
+                waiting = None  # its body would otherwise stay until the next one comes
+                self._warm()
+        self._drop()
+        while not self._queue.empty():
+            waiting = self._queue.get()
+            if waiting is not None:
+                self._tell(waiting, _busy("is stopping"))
+
+    def _serve(self, waiting: _Waiting) -> None:
+        """Answer one job, whatever happens."""
+        began = time.monotonic()
+        if waiting.answer.cancelled():
+            return
+        if began - waiting.since > self._patience_seconds:
+            self._failures["busy"] += 1
+            self._tell(waiting, _busy("has too much to do"))
+            return
+        result = self._result(waiting, began)
+        self._jobs += 1
+        self._has_worked = True
+        self._speed_bytes = self._speed_bytes * _REMEMBERED + len(waiting.body)
+        self._speed_seconds = self._speed_seconds * _REMEMBERED + time.monotonic() - began
+        self._tell(waiting, result)
+
+    def _result(self, waiting: _Waiting, began: float) -> Prepared | Exception:
+        try:
+            return self._try_twice(waiting, began)
+        except HelperFailed as bug:
+            self._failures["bug"] += 1
+            log.error("helper_failed", error=str(bug), frames=bug.frames)  # noqa: TRY400 - its own
+            return RuntimeError("the helper process met a bug")
+        except Exception as error:  # noqa: BLE001 - a refusal, or a bug that one request must bear
+            if isinstance(error, Refusal) and error.status == 413:
+                self._failures["too_much"] += 1
+            return error.with_traceback(None)  # it would hold the body
+
+    def _try_twice(self, waiting: _Waiting, began: float) -> Prepared:
+        is_second = False
+        while True:
+            left = began + self._job_seconds - time.monotonic()
+            waiting.job.seconds = max(left, 0.1)
+            try:
+                return self._ask(waiting)
+            except HelperDied as death:
+                log.warning("helper_died", returncode=death.returncode, bytes=len(waiting.body))
+                if self._is_stopping:
+                    raise _busy("is stopping") from None
+                self._failures["died"] += 1
+                if death.is_overdue:
+                    raise _too_much("time") from None
+                if death.is_out_of_memory or is_second:
+                    raise _too_much("memory") from None
+                is_second = True
+
+    def _ask(self, waiting: _Waiting) -> Prepared:
+        process = self._warm()
+        if process is None:
+            self._failures["not_started"] += 1
+            raise _busy("cannot be started")
+        try:
+            return process.ask(waiting.job, waiting.body)
+        except HelperDied:
+            self._process = None
+            raise
+
+    def _rest(self) -> None:
+        """Nothing has come for a while: give memory back, and see that the process is there."""
+        if self._has_worked:
+            self._has_worked = False
+            _trim()
+        if self._process is not None:  # else none could be spawned: not every two seconds again
+            self._warm()
+
+    def _warm(self) -> HelperProcess | None:
+        """A process that can be asked; None when none can be spawned, which is logged."""
+        if self._process is not None and not self._process.is_alive:
+            self._drop()
+        if self._process is None and not self._is_stopping:
+            try:
+                self._process = self._spawn()
+                self._process.wait_ready()
+            except (OSError, HelperDied) as error:
+                self._process = None
+                log.error("helper_not_started", reason=str(error))  # noqa: TRY400 - it is the host
+                return None
+            self._spawned += 1
+        return self._process
+
+    def _drop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+    def _tell(self, waiting: _Waiting, result: Prepared | Exception) -> None:
+        answer = waiting.answer
+        waiting.body = b""
+
+        def settle() -> None:
+            if answer.done():
+                return
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        with suppress(RuntimeError):  # the loop has ended, and whoever waited with it
+            answer.get_loop().call_soon_threadsafe(settle)
+
+
+def _trim() -> None:
+    """Let the allocator give free memory back to the host: pieces of large bodies leave gaps."""
+    with suppress(AttributeError, OSError):  # musl has none and needs none
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _busy(why: str) -> Refusal:
+    return Refusal(f"the helper for large bodies {why}; come again", status=503, grpc_code=14)
+
+
+def _too_much(what: str) -> Refusal:
+    return Refusal(TOO_MUCH.format(what=what), status=413, grpc_code=8)

@@ -1,0 +1,164 @@
+"""A job in, what the helper process made of it out: the process as its parent has it.
+
+Everything here blocks; it is called in the thread of `helper.Helper`.
+"""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from relay.ingest.offload.child import EXIT_OUT_OF_MEMORY
+from relay.ingest.offload.wire import Channel, Done, Job, Message, PieceMade, Ready, SpanRejected
+from relay.model.errors import Refusal
+from relay.model.records import BodyFlag, Encoding, Piece, RejectedSpan
+from relay.process.check import AllSpansRejected
+from relay.process.prepare import Prepared
+
+_END_SECONDS: Final = 2.0
+# Behind the alarm in the process itself: for one that is stopped or in uninterruptible sleep.
+_SILENCE_SECONDS: Final = 15
+_TIMEVAL: Final = struct.Struct("ll")
+
+
+class HelperDied(Exception):
+    """The process ended in the middle of a job, or before it could take one."""
+
+    def __init__(self, returncode: int) -> None:
+        super().__init__(f"the helper process ended with {returncode}")
+        self.returncode = returncode
+
+    @property
+    def is_overdue(self) -> bool:
+        """It took more time than it was given."""
+        return self.returncode == -signal.SIGALRM
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """It could not get the memory that it wanted."""
+        return self.returncode == EXIT_OUT_OF_MEMORY
+
+
+class HelperFailed(Exception):
+    """There is a bug: the process met an exception that nobody expected. `frames` tell where."""
+
+    def __init__(self, name: str, frames: str) -> None:
+        super().__init__(name)
+        self.frames = frames
+
+
+class HelperProcess:
+    """A process that was just spawned. Raises OSError when the host has no room for one."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "relay.ingest.offload"],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    cwd="/",
+                    env=_environment(),
+                    close_fds=True,  # no listener, no lock: they would outlive the daemon
+                    start_new_session=True,  # Ctrl-C is for the daemon
+                )
+        except BaseException:
+            ours.close()
+            raise
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(_SILENCE_SECONDS, 0))
+        self._channel = Channel(ours)
+        self.is_spent = False
+        """It ends by itself after the job that it has answered."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still be asked."""
+        return not self.is_spent and self._process.poll() is None
+
+    def resident_bytes(self) -> int:
+        """Memory that it holds now; 0 when it is gone."""
+        try:
+            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
+        except OSError:
+            return 0
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+
+    def wait_ready(self) -> None:
+        """Return once it has loaded what it needs, after some 0.2 s. Raises HelperDied."""
+        try:
+            message: Message | None = self._channel.receive()[0]
+        except (EOFError, OSError):
+            message = None
+        if not isinstance(message, Ready):
+            raise HelperDied(self._end())
+
+    def ask(self, job: Job, body: bytes) -> Prepared:
+        """Have one body prepared.
+
+        Raises what `prepare` raises, HelperDied, and HelperFailed for a bug.
+        """
+        try:
+            self._channel.send(job, body)
+            return self._receive_prepared(Encoding(job.encoding))
+        except (EOFError, OSError):
+            raise HelperDied(self._end()) from None
+
+    def kill(self) -> None:
+        """End it at once, whatever it does. May be called in any thread."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Let it end, and wait for that."""
+        self._end()
+
+    def _end(self) -> int:
+        self._channel.close()
+        try:
+            return self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _receive_prepared(self, encoding: Encoding) -> Prepared:
+        pieces: list[Piece] = []
+        rejected: list[RejectedSpan] = []
+        while True:
+            match self._channel.receive():
+                case PieceMade(spans, trace_ids, services, flags), body:
+                    flag = BodyFlag(flags)
+                    pieces.append(Piece(encoding, body, spans, trace_ids, services, flag))
+                case SpanRejected(reason, path, trace_id), body:
+                    rejected.append(RejectedSpan(reason, path, trace_id, encoding, body))
+                case Done() as done, _:
+                    self.is_spent = done.is_last
+                    return _result(done, tuple(pieces), tuple(rejected))
+                case _:
+                    raise EOFError("the helper process says something else")
+
+
+def _result(done: Done, pieces: tuple[Piece, ...], rejected: tuple[RejectedSpan, ...]) -> Prepared:
+    if done.frames:
+        raise HelperFailed(done.message, done.frames)
+    if done.is_all_rejected:
+        raise AllSpansRejected(done.message, rejected, done.rejected_by_reason)
+    if done.status:
+        raise Refusal(done.message, status=done.status, grpc_code=done.grpc_code)
+    return Prepared(
+        pieces, done.spans, rejected, done.rejected_by_reason, done.warnings, done.message
+    )
+
+
+def _environment() -> dict[str, str]:
+    """What the process is to know: where its modules are, and no secret."""
+    return {"PYTHONPATH": os.pathsep.join(str(Path(each).absolute()) for each in sys.path)}

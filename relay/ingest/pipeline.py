@@ -1,0 +1,119 @@
+"""A request's body in, the sender's answer out: check → enrich → append, then 200 means kept."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from relay.ingest.offload.offload import Helper
+from relay.model.counters import Counters
+from relay.model.records import Answer, Encoding, Request, Sender
+from relay.process.check import NEVER_HEAVY_BYTES, AllSpansRejected, Check, TooHeavy, is_heavy
+from relay.process.enrich import Enrich
+from relay.process.prepare import Prepared, prepare
+
+log = structlog.stdlib.get_logger(__name__)
+
+OK = Answer()
+
+# Larger bodies are decoded one in each turn of the event loop: each takes up to some 10 ms, and
+# others should not wait for all that have just arrived.
+QUICK_BYTES = 128 * 1024
+
+
+class Log(Protocol):
+    """What the way in needs of the buffer."""
+
+    async def append(self, request: Request) -> None:
+        """Return once `request` is committed and synced; raise BufferError_ otherwise."""
+
+
+class Pipeline:
+    """The way in. One instance serves all requests; a reload replaces `check` and `enrich`.
+
+    `helper` takes the bodies that would hold up the event loop; without one they do.
+    """
+
+    def __init__(
+        self,
+        check: Check,
+        enrich: Enrich,
+        log: Log,
+        counters: Counters,
+        *,
+        helper: Helper | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.check = check
+        self.enrich = enrich
+        self._log = log
+        self._counters = counters
+        self._helper = helper
+        self._clock_ns = clock_ns
+        self._turn = asyncio.Lock()
+
+    async def accept(self, body: bytes, encoding: Encoding, sender: Sender) -> Answer:
+        """Keep what is valid of `body` and say so.
+
+        Raises Refusal when nothing can be taken (400, or 413 when it takes more to decode it than
+        there is), and BufferFull or BufferUnavailable when it cannot be kept now (503), or Refusal
+        likewise; then nothing of the request was kept.
+        """
+        counters = self._counters
+        if sender.is_connection_test:
+            counters.last_connection_test_ns = self._clock_ns()
+        try:
+            if len(body) <= NEVER_HEAVY_BYTES:
+                prepared = prepare(self.check, self.enrich, body, encoding, sender)
+            else:
+                prepared = await self._prepare(body, encoding, sender)
+        except AllSpansRejected as refusal:
+            counters.received_spans += sum(refusal.counts.values())
+            counters.rejected_spans.update(refusal.counts)
+            await self._log.append(
+                Request((), sender, self._clock_ns(), refusal.rejected)
+            )  # as dead letters, so that `where` and replay know them
+            raise
+        body_bytes = len(body)
+        del body  # what is kept of it is in the pieces
+        if prepared.warnings:
+            counters.warnings.update(prepared.warnings)
+        if prepared.spans:
+            pieces = prepared.pieces
+            await self._log.append(Request(pieces, sender, self._clock_ns(), prepared.rejected))
+            counters.received_spans += prepared.spans
+            counters.kept_spans += prepared.spans
+            log.debug(
+                "request_kept",
+                spans=prepared.spans,
+                encoding=encoding.name.lower(),
+                bytes=body_bytes,
+                services=", ".join(pieces[0].services),
+                sender=sender.address,
+            )
+        if not prepared.message:
+            return OK
+        rejected_spans = sum(prepared.rejected_by_reason.values())
+        log.debug("request_flawed", rejected=rejected_spans, message=prepared.message)
+        counters.received_spans += rejected_spans
+        counters.rejected_spans.update(prepared.rejected_by_reason)
+        return Answer(message=prepared.message, rejected_spans=rejected_spans)
+
+    async def _prepare(self, body: bytes, encoding: Encoding, sender: Sender) -> Prepared:
+        """Check, enrich and cut: here, or in the helper what would take too long here."""
+        helper = self._helper
+        if helper is None:
+            return prepare(self.check, self.enrich, body, encoding, sender)
+        if not is_heavy(body, encoding):
+            with suppress(TooHeavy):
+                if len(body) <= QUICK_BYTES:
+                    return prepare(self.check, self.enrich, body, encoding, sender, is_bounded=True)
+                async with self._turn:
+                    await asyncio.sleep(0)  # those behind it meet a lock that is taken, and wait
+                    return prepare(self.check, self.enrich, body, encoding, sender, is_bounded=True)
+        return await helper.prepare(
+            self.check, self.enrich, body, encoding, is_local=sender.is_local
+        )

@@ -1,0 +1,1 @@
+"""Values that travel, errors, units: leaves that know no room."""

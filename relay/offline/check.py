@@ -1,0 +1,209 @@
+"""A state directory in, everything that is wrong in it out: each row's checksum, and the rest.
+
+Changes nothing. What is found is left to the daemon, which meets it when it reads there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from relay.buffer import owed_ranges
+from relay.buffer.sqlite.dead_letter_table import stored_letter
+from relay.buffer.sqlite.load import number
+from relay.buffer.sqlite.open import files_set_aside, wal_of
+from relay.buffer.sqlite.partial_rows import share, spans_of
+from relay.buffer.sqlite.rows import RowColumns
+from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
+from relay.buffer.sqlite.types import DamagedRow
+from relay.buffer.views import SetAside
+from relay.offline.file import BROKEN, Kept, KeptDestination, kept
+from relay.salvage.pages import PageFiles, frames_of_generation
+from relay.salvage.salvage import described
+
+# What each takes as one statement is bounded by the size of the table; `rows` is gone through here.
+_SMALL_TABLES = ("traces", "destinations", "deliveries", "totals", "history", "tallies", "salvages")
+_LETTERS = 64
+_PROGRESS_ROWS = 256
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class DestinationFinding:
+    """What a destination is owed, counted row by row."""
+
+    name: str
+    is_paused: bool
+    rows: int = 0
+    spans: int = 0
+    raw_bytes: int = 0
+    is_damaged: bool = False
+
+
+@dataclass(slots=True)
+class Findings:
+    """All that `check` found."""
+
+    file: str
+    is_running: bool = False
+    rows: int = 0
+    spans: int = 0
+    raw_bytes: int = 0
+    damaged_rows: list[int] = field(default_factory=list)
+    missing_rows: list[tuple[int, int]] = field(default_factory=list)  # first and last id
+    dead_letters: int = 0
+    damaged_dead_letters: list[int] = field(default_factory=list)
+    destinations: list[DestinationFinding] = field(default_factory=list)
+    structure: list[str] = field(default_factory=list)  # what SQLite says of pages and trees
+    set_aside: list[SetAside] = field(default_factory=list)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether everything is as it was written."""
+        return not (
+            self.damaged_rows
+            or self.missing_rows
+            or self.damaged_dead_letters
+            or self.structure
+            or any(each.is_damaged for each in self.destinations)
+        )
+
+
+def check(state_dir: Path, progress: Progress) -> Findings:
+    """Read every row and dead letter of the buffer in `state_dir`.
+
+    `progress` gets rows looked at and about how many there are. Raises BufferUnavailable when
+    there is nothing to read or it may not be read.
+    """
+    with kept(state_dir) as file:
+        found = Findings(str(file.path), file.is_running)
+        found.set_aside = [described(path) for path in files_set_aside(state_dir)]
+        _check_wal(file, found)
+        owners: list[KeptDestination] = []
+        try:
+            version = file.connection.pragma("user_version")
+            if version > SCHEMA_VERSION:
+                found.structure.append(
+                    f"schema {version} is newer than this version knows ({SCHEMA_VERSION})"
+                )
+                return found
+            owners = file.destinations()
+        except BROKEN as error:
+            found.structure.append(str(error))
+        found.destinations = [
+            DestinationFinding(each.name, each.is_paused, is_damaged=each.ranges is None)
+            for each in owners
+        ]
+        _check_rows(file, owners, found, progress)
+        _check_letters(file, found)
+        _check_tables(file, found)
+        return found
+
+
+def _check_wal(file: Kept, found: Findings) -> None:
+    wal = wal_of(file.path)
+    if file.is_running or not wal.exists() or not wal.stat().st_size:
+        return  # a WAL that is being written cannot be told from one that is torn
+    expected = frames_of_generation(wal)
+    with PageFiles(file.path, wal) as files:
+        if len(files.live) and expected and max(files.live.values()) + 1 < expected:
+            valid = max(files.live.values()) + 1
+            found.structure.append(f"WAL: only {valid} of {expected} frames are whole")
+        elif expected and not files.live:
+            found.structure.append(f"WAL: none of {expected} frames is whole")
+
+
+def _check_rows(
+    file: Kept, owners: list[KeptDestination], found: Findings, progress: Progress
+) -> None:
+    try:
+        total = file.row_count()
+    except BROKEN:
+        total = 0
+    before: RowColumns | None = None
+    looked = 0
+    for columns, read in file.rows():
+        looked += 1
+        if looked % _PROGRESS_ROWS == 0:
+            progress(looked, max(total, looked))
+        if isinstance(read, DamagedRow):
+            found.damaged_rows.append(columns.id)
+            continue
+        found.rows += 1
+        found.spans += columns.spans
+        found.raw_bytes += columns.raw_bytes
+        _note_gap(before, columns, owners, found)
+        before = columns
+        for owner, each in zip(owners, found.destinations, strict=True):
+            _add_owed(owner, each, columns)
+    progress(looked, looked)
+
+
+def _note_gap(
+    before: RowColumns | None,
+    row: RowColumns,
+    owners: list[KeptDestination],
+    found: Findings,
+) -> None:
+    """Rows between two whole ones that somebody is owed: the sums before each say if there were."""
+    if before is None or row.rows_before == before.rows_before + 1 or row.id <= before.id:
+        return
+    missing = [
+        each
+        for each in range(before.id + 1, min(row.id, before.id + 1_000_000))
+        if any(owner.ranges is not None and owner.owes(each) for owner in owners)
+    ]
+    damaged = set(found.damaged_rows)
+    for each in missing:
+        if each in damaged:
+            continue
+        if found.missing_rows and found.missing_rows[-1][1] == each - 1:
+            found.missing_rows[-1] = (found.missing_rows[-1][0], each)
+        else:
+            found.missing_rows.append((each, each))
+
+
+def _add_owed(owner: KeptDestination, found: DestinationFinding, row: RowColumns) -> None:
+    if owner.ranges is None:
+        stretches = [(0, row.spans)]
+    else:
+        item = owed_ranges.row_range(row.id)
+        ours = owed_ranges.subtract((item,), owed_ranges.subtract((item,), owner.ranges))
+        stretches = [spans_of(each, row.id, row.spans) for each in ours]
+    found.rows += bool(stretches)
+    for first, stop in stretches:
+        found.spans += stop - first
+        found.raw_bytes += share(row.raw_bytes, row.spans, first, stop)
+
+
+def _check_letters(file: Kept, found: Findings) -> None:
+    after = 0
+    try:
+        while letters := fetch(
+            file.connection,
+            "SELECT * FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+            (after, _LETTERS),
+        ):
+            for values in letters:
+                found.dead_letters += 1
+                if stored_letter(values).is_damaged:
+                    found.damaged_dead_letters.append(number(values[0]))
+            if not number(letters[-1][0]) > after:
+                return
+            after = letters[-1][0]
+    except BROKEN as error:
+        found.structure.append(f"dead_letters: {error}")
+
+
+def _check_tables(file: Kept, found: Findings) -> None:
+    """SQLite's own check; of all pages at once only where no daemon waits for its WAL meanwhile."""
+    tables = _SMALL_TABLES if file.is_running else ("",)
+    for table in tables:
+        argument = f"('{table}')" if table else ""
+        try:
+            said = fetch(file.connection, f"PRAGMA quick_check{argument}")
+        except BROKEN as error:
+            said = [(str(error),)]
+        found.structure += [
+            f"{table}: {words}" if table else str(words) for (words,) in said if words != "ok"
+        ]

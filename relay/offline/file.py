@@ -1,0 +1,190 @@
+"""A state directory in, its rows and ranges out: for commands of another process than the daemon.
+
+Opened read-only beside whoever holds it, in short statements, as the daemon's own reader does: so
+it works the same whether a daemon runs or not, and never holds up its WAL.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite import schema
+from relay.buffer.sqlite.load import number
+from relay.buffer.sqlite.open import wal_of
+from relay.buffer.sqlite.rows import RowColumns, read_row
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
+from relay.buffer.sqlite.trace_queries import trace_rows
+from relay.buffer.sqlite.types import DamagedRow
+from relay.model.errors import BufferUnavailable
+from relay.model.records import OwedRange, Position, StoredRow
+from relay.model.run_as_hint import hint_for
+from relay.salvage.pages import PageFiles
+from relay.salvage.scan import Scan, Wanted
+
+_CHUNK_ROWS = 16
+_TRACE_ROWS = 20_000
+# What a reader gets where the file was hit, or cut short, or a bad sector lies under it.
+BROKEN = (*CORRUPT_ERRORS, apsw.IOError, apsw.SQLError)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDestination:
+    """A destination on disk. `ranges` of None: its list is damaged, so it counts as owed all."""
+
+    name: str
+    is_paused: bool
+    ranges: Ranges | None
+
+    def owes(self, row: int) -> bool:
+        """Whether any of `row` is owed."""
+        return self.ranges is None or owed_ranges.overlaps(self.ranges, owed_ranges.row_range(row))
+
+
+@dataclass(slots=True)
+class Kept:
+    """The buffer's file, open to be read. `is_running`: a daemon holds it."""
+
+    path: Path
+    connection: apsw.Connection
+    is_running: bool
+
+    def row_count(self) -> int:
+        """About how many rows there are: for progress."""
+        first = number(fetch_value(self.connection, "SELECT min(id) FROM rows"))
+        last = number(fetch_value(self.connection, "SELECT max(id) FROM rows"))
+        return last - first + 1 if last else 0
+
+    def destinations(self) -> list[KeptDestination]:
+        """By name. Raises one of CORRUPT_ERRORS."""
+        found = []
+        for name, paused, stored in fetch(
+            self.connection, "SELECT name, paused, ranges FROM destinations ORDER BY name"
+        ):
+            try:
+                ranges: Ranges | None = owed_ranges.decode(stored)
+            except (ValueError, TypeError):
+                ranges = None
+            found.append(KeptDestination(str(name), paused == 1, ranges))
+        return found
+
+    def rows(self) -> Iterator[tuple[RowColumns, StoredRow | DamagedRow]]:
+        """Every row in order, read anew a few at a time; where a page is damaged, by pages."""
+        last = 0
+        try:
+            while found := fetch(
+                self.connection,
+                "SELECT * FROM rows WHERE id > ? ORDER BY id LIMIT ?",
+                (last, _CHUNK_ROWS),
+            ):
+                for values in found:
+                    columns = RowColumns(*values)
+                    yield columns, read_row(columns)
+                if found[-1][0] <= last:
+                    raise apsw.CorruptError("ids are out of order")
+                last = found[-1][0]
+        except BROKEN:
+            yield from self._rows_by_pages(last)
+
+    def rows_of_trace(self, trace_id: bytes) -> Iterator[tuple[RowColumns, StoredRow | DamagedRow]]:
+        """Rows that hold spans of the trace, by table `traces`. Raises one of CORRUPT_ERRORS."""
+        after: int | None = 0
+        step = _TRACE_ROWS
+        while after is not None:
+            rows, after, step = trace_rows(self.connection, trace_id, after, step)
+            for row in rows:
+                for values in fetch(self.connection, "SELECT * FROM rows WHERE id = ?", (row,)):
+                    columns = RowColumns(*values)
+                    yield columns, read_row(columns)
+
+    def _rows_by_pages(self, after: int) -> Iterator[tuple[RowColumns, StoredRow | DamagedRow]]:
+        seen: set[int] = set()
+        with PageFiles(self.path, wal_of(self.path)) as files:
+            scan = Scan(files)
+            scan.wanted = Wanted((OwedRange(Position(after + 1), None),))
+            for row in scan.rows():
+                if isinstance(row, RowColumns) and row.id not in seen:
+                    seen.add(row.id)
+                    yield row, read_row(row)
+
+
+class NothingKept(BufferUnavailable):
+    """No relay has kept anything in this state directory."""
+
+    code = "nothing_kept"
+
+
+@contextmanager
+def kept(state_dir: Path, *, is_of_this_version: bool = False) -> Iterator[Kept]:
+    """The buffer in `state_dir`, open to be read.
+
+    Raises NothingKept when there is none, BufferUnavailable with what to do when it is not readable
+    for this user, is no database at all or, with `is_of_this_version`, has another schema.
+    """
+    path = state_dir / "relay.db"
+    try:
+        if not path.exists():
+            raise NothingKept(
+                f"nothing is kept in {state_dir}: there is no relay.db",
+                hint="name the daemon's configuration with --config",
+            )
+        with path.open("rb"):
+            pass
+        running = is_held(state_dir)
+        connection = schema.open_reader(path, vfs=None)
+    except PermissionError as error:
+        raise unreadable(path) from error
+    except (*DISK_ERRORS, *CORRUPT_ERRORS) as error:
+        raise BufferUnavailable(f"{path} cannot be opened: {error}") from error
+    try:
+        if is_of_this_version:
+            _refuse_other_version(path, connection)
+        yield Kept(path, connection, running)
+    except CORRUPT_ERRORS as error:
+        raise BufferUnavailable(
+            f"{path} is damaged: {error}",
+            hint="the daemon sets it aside and reads back what is whole, now or when it starts;"
+            " `otlp-relay buffer check` says what that is",
+        ) from error
+    except apsw.Error as error:
+        if isinstance(error, (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)):
+            raise unreadable(path) from error
+        raise BufferUnavailable(f"{path} cannot be read: {error}") from error
+    finally:
+        connection.close(force=True)
+
+
+def _refuse_other_version(path: Path, connection: apsw.Connection) -> None:
+    ours, version = schema.APPLICATION_ID, connection.pragma("user_version")
+    if connection.pragma("application_id") != ours or version != schema.SCHEMA_VERSION:
+        raise BufferUnavailable(
+            f"{path} is not of this version (schema {version}, not {schema.SCHEMA_VERSION})",
+            hint="start the relay: it takes the file up, then ask again",
+        )
+
+
+def unreadable(path: Path) -> BufferUnavailable:
+    """What is said where the file belongs to another user."""
+    return BufferUnavailable(f"{path} is not readable for you", hint=hint_for(path))
+
+
+def is_held(state_dir: Path) -> bool:
+    """Whether a daemon holds the directory."""
+    try:
+        descriptor = os.open(state_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, and given back at once: it must not keep a daemon that starts now from its own.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,247 @@
+"""The buffer's file in, a consistent copy of it out, while a daemon goes on writing.
+
+Not `VACUUM INTO`, nor SQLite's backup: the first holds one read transaction for its whole run, so
+that the WAL cannot be cut meanwhile; the second begins anew whenever another connection writes.
+Rows do not change, so they are copied by their ids in short reads, up to the last that there was
+when the copy began. Rows that went meanwhile had been delivered to all: the copy owes them to none.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite import schema
+from relay.buffer.sqlite.load import number
+from relay.buffer.sqlite.rows import RowColumns, read_row
+from relay.buffer.sqlite.schema import (
+    DISK_ERRORS,
+    SCHEMA_VERSION,
+    fetch,
+    fetch_value,
+    sync_directory,
+)
+from relay.buffer.sqlite.types import DamagedRow
+from relay.model.errors import BufferUnavailable
+from relay.model.records import OwedRange, Position
+from relay.offline.file import Kept, kept
+
+_ROWS = 64  # at most 512 KiB each, and usually some kilobytes
+_OTHERS = 500
+_SMALL = ("deliveries", "history", "dead_letters")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was copied. `damaged_rows` are in the copy as they were found."""
+
+    file: str
+    rows: int
+    spans: int
+    size_bytes: int
+    damaged_rows: list[int]
+
+
+def snapshot(state_dir: Path, target: Path, progress: Progress) -> Snapshot:
+    """Copy the buffer in `state_dir` to the new file `target`, 0600 and synced, and verify it.
+
+    Raises BufferUnavailable when there is nothing to copy, when `target` exists or cannot be
+    written, and when what was written is not sound; then there is no `target`.
+    """
+    if target.exists():
+        raise BufferUnavailable(f"{target} exists", hint="name a file that does not")
+    part = target.with_name(target.name + ".part")
+    try:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise BufferUnavailable(
+            f"{part} cannot be made: {error.strerror}",
+            hint="remove it if a snapshot was broken off, or choose another folder",
+        ) from error
+    try:
+        with kept(state_dir) as file:
+            if file.connection.pragma("user_version") != SCHEMA_VERSION:
+                raise BufferUnavailable(
+                    f"{file.path} was written by another version", hint="start the daemon first"
+                )
+            result = _copy(file, part, target, progress)
+        # A link, which unlike a rename never replaces what came to be there meanwhile.
+        os.link(part, target)
+        sync_directory(target.parent)
+    except DISK_ERRORS as error:
+        raise BufferUnavailable(f"{target} cannot be written: {error}") from error
+    finally:
+        for name in (part, *(part.with_name(part.name + end) for end in ("-wal", "-shm"))):
+            with suppress(FileNotFoundError):
+                name.unlink()
+    return result
+
+
+def _copy(file: Kept, part: Path, target: Path, progress: Progress) -> Snapshot:
+    writer = schema.open_writer(part, BufferSettings(), floor=1, vfs=None)
+    try:
+        writer.pragma("synchronous", 0)  # synced as a whole at its end
+        writer.wal_autocheckpoint(1000)
+        standing = _begin(file)
+        rows, spans, damaged, missing = _copy_rows(file, writer, standing, progress)
+        for table in _SMALL:
+            _copy_table(file, writer, table)
+        # Only a daemon deletes; without one, what is not there was damaged: the reader says so.
+        _copy_rest(writer, standing, rows, spans, missing if file.is_running else [])
+        writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        said = fetch(writer, "PRAGMA quick_check")
+        count = fetch_value(writer, "SELECT count(*) FROM rows")
+    finally:
+        writer.close()
+    if said != [("ok",)] or count != rows:
+        raise BufferUnavailable(f"the copy is not sound: {said[:3]}, {count} of {rows} rows")
+    with part.open("rb") as copied:
+        os.fsync(copied.fileno())
+        size = os.fstat(copied.fileno()).st_size
+    return Snapshot(str(target), rows, spans, size, damaged)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """The file at one moment: everything that must fit together."""
+
+    last_row: int
+    first_row: int
+    destinations: list[tuple[str, int, bytes]]
+    totals: tuple[Any, ...]
+    tallies: list[tuple[str, int]]
+
+
+def _begin(file: Kept) -> _Standing:
+    connection = file.connection
+    connection.execute("BEGIN")
+    try:
+        destinations = fetch(connection, "SELECT name, paused, ranges FROM destinations")
+        places = [
+            place.row - 1
+            for _, _, stored in destinations
+            for item in _ranges(stored)
+            for place in item
+            if place is not None
+        ]
+        sequence = fetch_value(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
+        newest = fetch_value(connection, "SELECT max(id) FROM rows")
+        return _Standing(
+            max([number(sequence), number(newest), *places]),
+            number(fetch_value(connection, "SELECT min(id) FROM rows")),
+            [(str(name), int(paused == 1), bytes(stored)) for name, paused, stored in destinations],
+            fetch(connection, "SELECT rows, spans, raw_bytes FROM totals")[0],
+            [(str(name), number(value)) for name, value in fetch(connection, _TALLIES)],
+        )
+    finally:
+        connection.execute("COMMIT")
+
+
+_TALLIES = "SELECT name, value FROM tallies"
+
+
+def _ranges(stored: object) -> Ranges:
+    try:
+        return owed_ranges.decode(stored) if isinstance(stored, bytes) else ()
+    except ValueError:
+        return ()
+
+
+def _copy_rows(
+    file: Kept, writer: apsw.Connection, standing: _Standing, progress: Progress
+) -> tuple[int, int, list[int], list[tuple[int, int]]]:
+    """How many rows and spans, which of them are damaged, and runs of ids that were not there."""
+    rows, spans, after = 0, 0, standing.first_row - 1
+    damaged: list[int] = []
+    missing: list[tuple[int, int]] = []
+    total = standing.last_row - standing.first_row + 1
+    while found := fetch(
+        file.connection,
+        "SELECT * FROM rows WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+        (after, standing.last_row, _ROWS),
+    ):
+        traces = fetch(
+            file.connection,
+            "SELECT row, ids FROM traces WHERE row > ? AND row <= ?",
+            (after, found[-1][0]),
+        )
+        with writer:
+            writer.executemany("INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", found)
+            writer.executemany("INSERT INTO traces VALUES (?,?)", traces)
+        for values in found:
+            columns = RowColumns(*values)
+            if columns.id > after + 1:
+                missing.append((after + 1, columns.id))
+            after = columns.id
+            spans += number(columns.spans)
+            if isinstance(read_row(columns), DamagedRow):
+                damaged.append(columns.id)
+        rows += len(found)
+        progress(after - standing.first_row + 1, max(total, 1))
+    if after < standing.last_row:
+        missing.append((after + 1, standing.last_row + 1))
+    return rows, spans, damaged, missing
+
+
+def _copy_table(file: Kept, writer: apsw.Connection, table: str) -> None:
+    key = "row" if table == "history" else "id"
+    for found in _chunks(file, table, key):
+        marks = ",".join("?" * len(found[0]))
+        with writer:
+            writer.executemany(f"INSERT INTO {table} VALUES ({marks})", found)  # noqa: S608 - ours
+
+
+def _chunks(file: Kept, table: str, key: str) -> Iterator[list[tuple[Any, ...]]]:
+    after = 0
+    while found := fetch(
+        file.connection,
+        f"SELECT * FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT ?",  # noqa: S608 - ours
+        (after, _OTHERS),
+    ):
+        yield found
+        after = found[-1][0]
+
+
+def _copy_rest(
+    writer: apsw.Connection,
+    standing: _Standing,
+    rows: int,
+    spans: int,
+    missing: list[tuple[int, int]],
+) -> None:
+    # Gone while it was copied is delivered to all; gone before is owed to none anyway.
+    holes = [OwedRange(Position(first), Position(end)) for first, end in missing]
+    newest = fetch(
+        writer,
+        "SELECT rows_before + 1, spans_before + spans, bytes_before + raw_bytes FROM rows"
+        " ORDER BY id DESC LIMIT 1",
+    )
+    sums = (
+        [max(number(a), number(b)) for a, b in zip(standing.totals, newest[0], strict=True)]
+        if (newest)
+        else [number(each) for each in standing.totals]
+    )
+    kept_bytes = number(fetch_value(writer, "SELECT sum(raw_bytes) FROM rows"))
+    gone = (sums[0] - rows, sums[1] - spans, sums[2] - kept_bytes)
+    with writer:
+        for name, paused, stored in standing.destinations:
+            ranges = _ranges(stored)
+            if ranges:
+                stored = owed_ranges.encode(owed_ranges.subtract(ranges, holes))  # noqa: PLW2901
+            writer.execute("INSERT INTO destinations VALUES (?,?,?)", (name, paused, stored))
+        writer.executemany("INSERT INTO tallies VALUES (?,?)", standing.tallies)
+        writer.execute(
+            "INSERT OR REPLACE INTO totals VALUES (1,?,?,?,?,?,?)",
+            (*sums, *(max(each, 0) for each in gone)),
+        )
+        writer.execute("DELETE FROM sqlite_sequence WHERE name = 'rows'")
+        writer.execute("INSERT INTO sqlite_sequence VALUES ('rows', ?)", (standing.last_row,))

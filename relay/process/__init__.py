@@ -1,0 +1,1 @@
+"""What is done to a request before it is kept: check, enrich, cut into pieces."""

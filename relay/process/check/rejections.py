@@ -1,0 +1,64 @@
+"""Spans at fault in, all of them counted and the first ones kept whole out.
+
+A span that is rejected is kept with its resource and its scope around it, so it may be far larger
+than it was in the body: a hundred thousand spans under half a megabyte of resource would be fifty
+gigabytes. So only so many are kept as dead letters, and only so many bytes of them.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from relay.model.records import Encoding, RejectedSpan
+
+MOST_SPANS_KEPT: Final = 1000
+MOST_BYTES_KEPT: Final = 4 * 1024 * 1024
+PATHS_A_REASON: Final = 3
+
+Described = tuple[str, bytes]  # a span's trace id as text, and its fragment
+
+
+class Rejections:
+    """The rejected spans of one request. `counts` are all of them by reason; `kept` the first.
+
+    `paths` are places of the first few of each reason, for the sender.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self.kept: list[RejectedSpan] = []
+        self.counts: dict[str, int] = {}
+        self.paths: dict[str, list[str]] = {}
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        """How many spans were rejected, kept or not."""
+        return sum(self.counts.values())
+
+    def add(
+        self,
+        flaw: tuple[str, str],
+        place: tuple[int, int, int],
+        describe: Callable[[], Described],
+    ) -> None:
+        """Count a span for `flaw`, its reason and member; keep it while there is room.
+
+        `place` are its indices; `describe` is asked only then.
+        """
+        reason, member = flaw
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        paths = self.paths.setdefault(reason, [])
+        has_room = len(self.kept) < MOST_SPANS_KEPT and self._kept_bytes < MOST_BYTES_KEPT
+        if not has_room and len(paths) >= PATHS_A_REASON:
+            return
+        i, j, k = place
+        path = f"resourceSpans[{i}].scopeSpans[{j}].spans[{k}].{member}"
+        if len(paths) < PATHS_A_REASON:
+            paths.append(path)
+        if has_room:
+            trace_id, body = describe()
+            self._kept_bytes += len(body)
+            self.kept.append(RejectedSpan(reason, path, trace_id[:128], self.encoding, body))
+
+
+NONE_REJECTED: Final = Rejections(Encoding.JSON)
+"""For nearly every request, where it spares making one. Never added to."""

@@ -1,0 +1,68 @@
+"""Rejected spans and counted warnings in, one English sentence for the sender out.
+
+Paths and counts only, never a byte of the body: texts of a sender may be broken or secret.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from relay.process.check.ids import REASON_WORDS
+from relay.process.check.rejections import Rejections
+
+MOST_BYTES: Final = 1024
+
+LOGS_HINT: Final = ". This looks like a logs body sent to /v1/traces: logs belong to /v1/logs"
+
+# How each warning is told; {n} is how many times. Keep the codes stable: metrics carry them.
+WARNING_WORDS: Final = {
+    "logs_body": "resourceLogs is no member of a traces request and was ignored: is this a logs"
+    " body sent to /v1/traces?",
+    "metrics_body": "resourceMetrics is no member of a traces request and was ignored: is this a"
+    " metrics body sent to /v1/traces?",
+    "snake_case": "{n} keys in snake_case were ignored with all they hold: OTLP/JSON keys are"
+    " lowerCamelCase, such as resourceSpans, traceId",
+    "enum_name": "{n} enums came as names: OTLP/JSON wants their integers",
+    "ids_derived": "{n} spans or links had ids that are not hex of the right length; ids were"
+    " derived from them",
+    "link_ids_malformed": "{n} links were taken out for malformed ids and counted as dropped",
+    "end_before_start": "{n} spans end before they start",
+    "start_time_missing": "{n} spans have no start time",
+    "end_time_missing": "{n} spans have no end time",
+    "name_empty": "{n} spans have no name",
+    "attribute_key_empty": "{n} attribute lists have an empty key",
+    "attribute_key_duplicate": "{n} attribute lists have a key twice",
+    "string_index": "{n} uses of a string index, which is for profiles only; kept as sent",
+}
+
+
+def describe(kept: int, rejected: Rejections, warnings: Mapping[str, int]) -> str:
+    """All that is to be said; empty when there is nothing. Cut at 1 KiB."""
+    parts = []
+    if rejected:
+        parts.append(f"{len(rejected)} of {describe_rejected(rejected, kept)}")
+    parts += [
+        words.format(n=warnings[code])
+        for code, words in WARNING_WORDS.items()
+        if warnings.get(code)
+    ]
+    return cut("; ".join(parts))
+
+
+def describe_rejected(rejected: Rejections, kept: int = 0) -> str:
+    """`10 spans rejected: trace id all zero in 2 (path, path), …`."""
+    reasons = []
+    for reason, number in rejected.counts.items():
+        paths = rejected.paths[reason]
+        more = ", …" if number > len(paths) else ""
+        reasons.append(f"{REASON_WORDS[reason]} in {number} ({', '.join(paths)}{more})")
+    total = len(rejected) + kept
+    noun = "span" if total == 1 else "spans"
+    return cut(f"{total} {noun} rejected: {', '.join(reasons)}", MOST_BYTES - 100)
+
+
+def cut(text: str, most_bytes: int = MOST_BYTES) -> str:
+    """The text, or its beginning with an ellipsis, within that many bytes of UTF-8."""
+    encoded = text.encode()
+    if len(encoded) <= most_bytes:
+        return text
+    return encoded[: most_bytes - 3].decode(errors="ignore") + "…"

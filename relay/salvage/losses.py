@@ -1,0 +1,105 @@
+"""Ids that were not found in, what was lost out: which rows, and how many spans at least. Pure.
+
+Ids follow each other without a gap, and each row holds the sums over all rows before it. So what
+lies between two whole rows is known to the span, and what was never there is not called lost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.buffer.owed_ranges import Ranges
+from relay.salvage.readmit import State
+from relay.salvage.scan import Anchor
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Rows `first`…`last`, both included. Without `is_exact` at least so many spans."""
+
+    first: int
+    last: int
+    rows: int
+    spans: int
+    is_exact: bool
+
+
+def runs_of(ranges: Ranges, last_row: int) -> list[tuple[int, int]]:
+    """Half-open runs of ids that `ranges` touch, none above `last_row`."""
+    runs: list[tuple[int, int]] = []
+    for start, end in ranges:
+        stop = last_row + 1
+        if end is not None:
+            stop = min(stop, end.row + bool(end.span))
+        if runs and start.row <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], max(stop, runs[-1][1]))
+        elif start.row < stop:
+            runs.append((start.row, stop))
+    return runs
+
+
+def losses(
+    runs: Sequence[tuple[int, int]],
+    anchors: Sequence[tuple[Anchor | None, Anchor | None]],
+    state: State,
+) -> list[Loss]:
+    """What of `runs` was there, by the whole rows around each."""
+    found = []
+    for run, (before, after) in zip(runs, anchors, strict=True):
+        loss = _loss(run, before, after or _end_of_file(state))
+        if loss is not None:
+            found.append(loss)
+    return found
+
+
+def _end_of_file(state: State) -> Anchor | None:
+    if not state.total_rows:
+        return None
+    rows, spans = state.total_rows, state.total_spans
+    return Anchor(state.last_row + 1, rows, spans, rows, spans)
+
+
+def _loss(run: tuple[int, int], before: Anchor | None, after: Anchor | None) -> Loss | None:
+    first, end = run
+    if before is None and after is not None:
+        # The sum over all rows before it says which id the first of the file had.
+        first_row = after.row - after.rows_before
+        first = max(first, first_row)
+        before = Anchor(first_row - 1, 0, 0, 0, 0)
+    elif before is None and first <= 1:
+        return None  # nothing says that there was any row
+    rows, spans, is_exact = end - first, end - first, False
+    if before is not None and after is not None:
+        rows = min(rows, after.rows_before - before.rows_after)
+        is_exact = before.row + 1 == first and after.row == end
+        # A row holds a span at least.
+        spans = after.spans_before - before.spans_after if is_exact else rows
+    if rows <= 0:
+        return None
+    return Loss(first, end - 1, rows, max(spans, 0), is_exact)
+
+
+def named(found: Sequence[tuple[int, int]], most: int = 50) -> str:
+    """Ids for people, runs of them with a dash."""
+    texts = [
+        str(first) if first == last else f"{first}\N{EN DASH}{last}" for first, last in found[:most]
+    ]
+    return ", ".join(texts) + (f" and {len(found) - most} more stretches" * (len(found) > most))
+
+
+def sentence(file: str, state: State) -> str:
+    """What became of `file`: for the log, status and its report."""
+    text = f"read back {state.rows:,} rows ({state.spans:,} spans) of {file}"
+    if state.letters:
+        text += f" and {state.letters:,} dead letters"
+    if state.lost:
+        least = "" if state.is_exact else "at most " if state.is_guess else "at least "
+        is_one = state.lost_rows == 1
+        text += (
+            f"; row{'' if is_one else 's'} {named(state.lost)} {'is' if is_one else 'are'} lost"
+            f" ({least}{state.lost_spans:,} span{'' if state.lost_spans == 1 else 's'})"
+        )
+    elif state.is_exact:
+        text += "; nothing that was owed is lost"
+    else:
+        text += "; whether more was in it cannot be told"
+    return text

@@ -1,0 +1,363 @@
+"""Files that were set aside in; their rows again in the buffer, behind the running relay.
+
+One file after the other, in steps that leave the processor to others, each transaction a few MiB.
+The file itself is only read, and kept: beside it lies a report once all is back that can be.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import apsw
+import msgspec
+import structlog
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.open import files_set_aside, report_of, state_of, wal_of
+from relay.buffer.sqlite.rows import RowColumns
+from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
+from relay.buffer.sqlite.types import DAMAGED_REASON
+from relay.buffer.views import SetAside, StoredLetter
+from relay.model.counters import Counters
+from relay.model.errors import BufferError_, BufferFull
+from relay.model.records import DeadLetter, Encoding, OwedRange, Position
+from relay.salvage.losses import Loss, losses, named, runs_of, sentence
+from relay.salvage.old_state import read_remains
+from relay.salvage.pages import PageFiles
+from relay.salvage.readmit import (
+    NOBODY,
+    Found,
+    Overtaken,
+    State,
+    TakeBack,
+    decode_state,
+    encode_state,
+    found_row,
+)
+from relay.salvage.scan import Pause, Scan, Wanted
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+_STEP_SECONDS = 0.02
+_BATCH_BYTES = 2 * 1024 * 1024
+_BATCH_ROWS = 1000
+_BATCH_LETTERS = 64
+_RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 60.0
+_MOST_TRACED_ROWS = 10_000
+_MOST_TRACE_BYTES = 64 * 1024
+_MOST_LETTERS = 10_000
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one step after the other found, until it is enough for a transaction."""
+
+    rows: list[Found] = field(default_factory=list)
+    raw_bytes: int = 0
+    ids: set[int] = field(default_factory=set)
+    is_pass_over: bool = False
+    is_last: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        is_large = self.raw_bytes >= _BATCH_BYTES or len(self.rows) >= _BATCH_ROWS
+        return is_large or self.is_pass_over
+
+    def step(self, rows: Iterator[RowColumns | Pause]) -> None:
+        """Go on for a moment. In a thread of its own."""
+        until = time.monotonic() + _STEP_SECONDS
+        for row in rows:
+            if row is Pause.PASS_OVER:
+                self.is_pass_over = True
+            elif isinstance(row, RowColumns) and row.id not in self.ids:
+                self.ids.add(row.id)
+                self.rows.append(found_row(row))
+                self.raw_bytes += row.raw_bytes
+            if self.is_full or time.monotonic() > until:
+                return
+        self.is_last = True
+
+
+class Salvage:
+    """Reads back what table `salvages` names; `run` beside everything else."""
+
+    def __init__(self, buffer: Buffer, counters: Counters) -> None:
+        self._buffer = buffer
+        self._counters = counters
+        self._doing: dict[str, SetAside] = {}
+        self.is_busy = True  # until everything that there is has been looked at
+
+    async def run(self) -> None:
+        """Read back what there is, and again whenever the file was replaced; for ever."""
+        delay = _RETRY_SECONDS
+        while True:
+            self._buffer.file_changed.clear()
+            self.is_busy = True
+            try:
+                await self.read_back()
+            except (BufferError_, OSError) as error:
+                log.warning("read_back_waits", reason=str(error))
+                with anyio.move_on_after(delay):
+                    await self._buffer.file_changed.wait()
+                delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+                continue
+            except Exception:  # what lies in a damaged file must never end the process
+                log.exception("read_back_failed")
+            delay = _RETRY_SECONDS
+            self.is_busy = False
+            await self._buffer.file_changed.wait()
+
+    async def read_back(self) -> None:
+        """Return when everything that was set aside is read back as far as it can be.
+
+        Raises BufferError_ when the buffer, and OSError when a file cannot be read now.
+        """
+        while True:
+            try:
+                for name, stored in await self._buffer.ask(_salvages):
+                    await self._read_back(name, stored)
+            except Overtaken:
+                continue
+            self._publish(None)
+            return
+
+    # -- one file -----------------------------------------------------------------------------
+
+    async def _read_back(self, name: str, stored: bytes) -> None:
+        try:
+            state = decode_state(stored)
+        except ValueError:
+            log.warning("salvage_state_damaged", file=name)
+            state = state_of({})
+        path = self._buffer.directory / name
+        if state.is_done:
+            await anyio.to_thread.run_sync(_write_report, path, state)
+            return
+        files = await anyio.to_thread.run_sync(PageFiles, path, wal_of(path))
+        with files:
+            version = (await anyio.to_thread.run_sync(read_remains, files)).version
+            if name.startswith("relay.db.schema-") and version > SCHEMA_VERSION:
+                return  # for a newer version of this program
+            work = _Reading(self._buffer, files, name, stored, self._with_owners(state))
+            log.warning("read_back_begins", file=name, rows_before=state.rows)
+            await work.rows(self._publish)
+            await work.letters(self._publish)
+            lost = await work.finish()
+        self._counters.dead_letters[DAMAGED_REASON] += lost
+        await anyio.to_thread.run_sync(_write_report, path, work.state)
+        log.warning("read_back_done", file=name, words=work.state.words)
+
+    def _with_owners(self, state: State) -> State:
+        """Whom the file does not name and should, is owed everything of it."""
+        if not state.is_guess:
+            return state
+        names = list(self._buffer.backlogs()) or [NOBODY]
+        everything = owed_ranges.encode(owed_ranges.open_from(1))
+        return msgspec.structs.replace(
+            state, owed=dict.fromkeys(names, everything) | dict(state.owed)
+        )
+
+    # -- what status tells --------------------------------------------------------------------
+
+    def _publish(self, doing: SetAside | None) -> None:
+        self._doing = {doing.file: doing} if doing is not None else {}
+        self._buffer.set_aside = tuple(
+            self._doing.get(path.name) or described(path)
+            for path in files_set_aside(self._buffer.directory)
+        )
+
+
+def described(path: Path) -> SetAside:
+    """A file that was set aside, as its report and its name tell of it."""
+    try:
+        report = json.loads(report_of(path).read_bytes())
+        return SetAside(
+            path.name, "read back", report["rows"], report["spans"], report["words"], True
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        is_newer = path.name.startswith("relay.db.schema-")
+        words = "was written by a newer version, which takes it up again" if is_newer else ""
+        return SetAside(path.name, "waits", 0, 0, words, False)
+
+
+def _salvages(connection: apsw.Connection) -> list[tuple[str, bytes]]:
+    return [
+        (str(name), stored if isinstance(stored, bytes) else b"")
+        for name, stored in fetch(connection, "SELECT file, state FROM salvages ORDER BY file")
+    ]
+
+
+class _Reading:
+    """One file while it is read back."""
+
+    def __init__(
+        self, buffer: Buffer, files: PageFiles, name: str, stored: bytes, state: State
+    ) -> None:
+        self._buffer = buffer
+        self._name = name
+        self._stored = stored
+        self._ranges = state.ranges()
+        self._scan = Scan(files)
+        self.state = state
+
+    def _missing(self) -> Ranges:
+        return owed_ranges.union(item for ranges in self._ranges.values() for item in ranges)
+
+    async def rows(self, tell: Callable[[SetAside], None]) -> None:
+        """Every row that is whole and owed."""
+        self._scan.last_row = self.state.last_row
+        self._scan.wanted = Wanted(self._missing())
+        rows = self._scan.rows()
+        batch = _Batch()
+        while not batch.is_last:
+            batch = _Batch()
+            while not batch.is_full and not batch.is_last:
+                started = time.monotonic()
+                await anyio.to_thread.run_sync(batch.step, rows)
+                # As long as it took: others want the processor, too.
+                await anyio.sleep(min(time.monotonic() - started, _STEP_SECONDS))
+            if batch.rows:
+                await self._take(batch)
+            tell(
+                SetAside(
+                    self._name, "being read back", self.state.rows, self.state.spans, "", False
+                )
+            )
+
+    async def _take(self, batch: _Batch) -> None:
+        gone = owed_ranges.union(owed_ranges.row_range(row) for row in batch.ids)
+        left = {name: owed_ranges.subtract(ranges, gone) for name, ranges in self._ranges.items()}
+        after = msgspec.structs.replace(
+            self.state,
+            owed={name: owed_ranges.encode(ranges) for name, ranges in left.items()},
+            rows=self.state.rows + len(batch.rows),
+            spans=self.state.spans + sum(row.stored.spans for row in batch.rows),
+        )
+        await self._work(after, rows=batch.rows, ranges=self._ranges)
+        self._ranges = left
+        self._scan.wanted = Wanted(self._missing())
+
+    async def _work(self, after: State, **what: object) -> None:
+        job = TakeBack(self._name, self._stored, after, **what)  # type: ignore[arg-type]
+        while True:
+            try:
+                await self._buffer.work(job)
+                break
+            except BufferFull:
+                # Couriers make room, or somebody does.
+                await anyio.sleep(_RETRY_SECONDS)
+        self.state, self._stored = after, encode_state(after)
+
+    async def letters(self, tell: Callable[[SetAside], None]) -> None:
+        """Every dead letter that is whole."""
+        letters = self._scan.letters(self.state.letters_after)
+        while True:
+            batch = await anyio.to_thread.run_sync(_some_letters, letters)
+            if not batch:
+                return
+            after = msgspec.structs.replace(
+                self.state,
+                letters=self.state.letters + len(batch),
+                letters_after=batch[-1].letter_id,
+            )
+            await self._work(after, letters=batch)
+            tell(SetAside(self._name, "being read back", after.rows, after.spans, "", False))
+
+    async def finish(self) -> int:
+        """Name what was not found, as dead letters; returns how many."""
+        found, letters = await anyio.to_thread.run_sync(self._look_for_losses)
+        after = msgspec.structs.replace(
+            self.state,
+            is_done=True,
+            lost=[(loss.first, loss.last) for loss in found],
+            lost_rows=sum(loss.rows for loss in found),
+            lost_spans=sum(loss.spans for loss in found),
+            is_exact=(
+                all(loss.is_exact for loss in found)
+                and bool(self._scan.last_row)
+                and not self.state.is_guess
+            ),
+        )
+        after = msgspec.structs.replace(after, words=sentence(self._name, after))
+        await self._work(after, lost=letters)
+        return len(letters)
+
+    def _look_for_losses(self) -> tuple[list[Loss], list[DeadLetter]]:
+        last_row = max(self._scan.last_row, self._scan.highest)
+        runs = runs_of(self._missing(), last_row)
+        found = losses(runs, self._scan.anchors(runs), self.state) if runs else []
+        rows = [row for loss in found for row in range(loss.first, loss.last + 1)]
+        traces = self._scan.trace_ids(set(rows[:_MOST_TRACED_ROWS])) if rows else {}
+        letters = [
+            self._letter(name, loss, traces)
+            for loss in found
+            for name, ranges in self._ranges.items()
+            if name != NOBODY and owed_ranges.overlaps(ranges, _range_of(loss))
+        ]
+        return found, letters[:_MOST_LETTERS]
+
+    def _letter(self, name: str, loss: Loss, traces: dict[int, bytes]) -> DeadLetter:
+        ids = b"".join(traces.get(row, b"") for row in range(loss.first, loss.last + 1))
+        least = "" if loss.is_exact else "at least "
+        if self.state.is_guess:
+            least = "at most "
+        return DeadLetter(
+            destination=name,
+            reason=DAMAGED_REASON,
+            words=f"row {named([(loss.first, loss.last)])} of {self._name} could not be read back:"
+            f" the bytes that held {least}{loss.spans} spans are damaged",
+            spans=0,
+            affected=loss.spans,
+            encoding=Encoding.JSON,
+            body=b"",
+            row=loss.first,
+            trace_ids=ids[:_MOST_TRACE_BYTES],
+        )
+
+
+def _range_of(loss: Loss) -> OwedRange:
+    return OwedRange(Position(loss.first), Position(loss.last + 1))
+
+
+def _some_letters(letters: Iterator[StoredLetter | None]) -> Sequence[StoredLetter]:
+    batch: list[StoredLetter] = []
+    size = 0
+    for letter in letters:
+        if letter is not None:
+            batch.append(letter)
+            size += len(letter.letter.body)
+        if len(batch) >= _BATCH_LETTERS or size >= _BATCH_BYTES:
+            break
+    return batch
+
+
+def _write_report(path: Path, state: State) -> None:
+    """Beside the file, for people, and so that it is not read back a second time."""
+    report = report_of(path)
+    if report.exists() or not (path.exists() or wal_of(path).exists()):
+        return
+    content = {
+        "file": path.name,
+        "rows": state.rows,
+        "spans": state.spans,
+        "dead_letters": state.letters,
+        "lost_rows": state.lost,
+        "lost_spans": state.lost_spans,
+        "is_exact": state.is_exact,
+        "words": state.words,
+    }
+    fresh = report.with_name(report.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(report)

@@ -1,0 +1,268 @@
+"""Sockets and an ASGI app go in; answered HTTP requests come out, until `stop`.
+
+The listener is a child of our own task group and never its owner: signals, logging and the
+lifespan stay ours. It takes uvicorn's protocol and none of its server, whose loop wakes ten times
+a second and which, at the end, either waits for ever or answers 500, final for a sender of OTLP.
+
+::
+
+    bind ──▶ sockets ──▶ Listener.serve ──stop──▶ no new connections
+                         sweep each second        idle ones closed after half a second: a
+                                                  request may be on its way
+                                                  requests in flight are answered …
+                                                  … or cancelled: the app answers 503
+                                                  what is left is cut off
+"""
+
+import asyncio
+import functools
+import logging
+import resource
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskStatus
+from uvicorn.server import ServerState
+
+from relay.model.counters import Counters
+from relay.model.errors import ConfigError
+from relay.server.connection import LimitedProtocol, Limits, uvicorn_config
+from relay.server.sockets import BACKLOG, bind, is_loopback, refuse_exposed
+
+__all__ = [
+    "Limits",
+    "Listener",
+    "bind",
+    "is_loopback",
+    "raise_open_files_limit",
+    "refuse_exposed",
+    "tls_context",
+]
+
+# Of the time for `stop`, the end belongs to writing the 503s: a quarter, at most this.
+_FAREWELL_SECONDS: Final = 1.0
+_TLS_HANDSHAKE_SECONDS: Final = 10.0
+_TLS_SHUTDOWN_SECONDS: Final = 1.0
+
+
+def raise_open_files_limit(wanted: int = 16_384) -> int:
+    """Raise this process's limit of open files to `wanted` where it may; the limit now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    goal = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < goal:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (goal, hard))
+        return goal
+    return soft
+
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A server's context. `load_cert_chain` on it again renews the certificate without a stop.
+
+    Raises ConfigError when the files cannot be read or do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"{certificate} and {key} cannot be used: {error.strerror or type(error).__name__}",
+            key="ingest.tls_cert",
+        ) from None
+    return context
+
+
+class Listener:
+    """One ASGI app on `sockets`, which it closes at the end. For a task group's `start`.
+
+    A request that `stop` cannot wait for is cancelled: an app that catches the cancellation can
+    still answer, as ingest does. `name` stands in errors.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        sockets: Sequence[socket.socket],
+        counters: Counters,
+        *,
+        limits: Limits | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        name: str = "ingest",
+    ) -> None:
+        self._app = app
+        self._sockets = tuple(sockets)
+        self._counters = counters
+        self._limits = limits or Limits()
+        self._ssl_context = ssl_context
+        self._name = name
+        self._state = ServerState()
+        self._servers: list[asyncio.Server] = []
+        self._stop_at: float | None = None  # the loop's time
+        self._changed = anyio.Event()
+        self._ended = anyio.Event()
+
+    @property
+    def open_connections(self) -> int:
+        """How many senders are connected now."""
+        return len(self._state.connections)
+
+    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Accept and answer until `stop`; ready when accepting.
+
+        Raises RuntimeError when a socket stops listening although nobody asked for it.
+        """
+        try:
+            await self._open()
+            task_status.started()
+            await self._sweep_until_stop()
+            self._close_to_new()
+            await self._let_finish()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._cut_off()
+            self._ended.set()
+
+    async def stop(self, deadline_seconds: float) -> None:
+        """Answer what is in flight, close everything and return, within about that time.
+
+        A second call may shorten the time. `serve` must have been started.
+        """
+        stop_at = asyncio.get_running_loop().time() + deadline_seconds
+        self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
+        self._changed.set()
+        await self._ended.wait()
+
+    async def _open(self) -> None:
+        # Its warnings are one line for each bit of noise on the port; those are counted instead.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        config = uvicorn_config(self._app)
+        config.load()
+        self._set_date()
+        new_connection = functools.partial(
+            LimitedProtocol,
+            config,
+            self._state,
+            limits=self._limits,
+            on_limit=self._count_limit,
+            on_lost=self._connection_lost,
+            is_closed_to_new=self._is_stopping,
+        )
+        tls: dict[str, Any] = {}
+        if self._ssl_context is not None:
+            tls["ssl"] = self._ssl_context
+            tls["ssl_handshake_timeout"] = _TLS_HANDSHAKE_SECONDS
+            tls["ssl_shutdown_timeout"] = _TLS_SHUTDOWN_SECONDS
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            sock.setblocking(False)
+            is_unix = sock.family == socket.AF_UNIX
+            make = loop.create_unix_server if is_unix else loop.create_server
+            self._servers.append(await make(new_connection, sock=sock, backlog=BACKLOG, **tls))
+
+    async def _sweep_until_stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        while not self._is_stopping():
+            with anyio.move_on_after(self._limits.sweep_seconds):
+                await self._changed.wait()
+            now = loop.time()
+            self._sweep(now, now - before)
+            before = now
+            if not all(server.is_serving() for server in self._servers):
+                raise RuntimeError(f"the {self._name} listener has lost a socket")
+
+    def _sweep(self, now: float, elapsed_seconds: float) -> None:
+        self._set_date()
+        for connection in tuple(self._state.connections):
+            if isinstance(connection, LimitedProtocol):
+                connection.enforce(now, elapsed_seconds)
+
+    def _close_to_new(self) -> None:
+        for server in self._servers:
+            server.close()
+        for sock in self._sockets:
+            sock.close()
+        for connection in tuple(self._state.connections):
+            if isinstance(connection, LimitedProtocol):
+                connection.part()  # each ends with the next answer
+        for task in self._state.tasks:
+            task.add_done_callback(self._task_done)
+
+    async def _let_finish(self) -> None:
+        """Wait for answers; cancel what is left in time for it to say 503."""
+        loop = asyncio.get_running_loop()
+        # What the kernel took just before is told to us only at the loop's next turn.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        begun = before = loop.time()
+        parted = begun + self._limits.parting_seconds
+        while not self._is_done():
+            left = self._seconds_left(begun)
+            if left <= 0:
+                return
+            pause = min(left, self._limits.sweep_seconds)
+            if before < parted:
+                pause = min(pause, parted - before)
+            self._changed = anyio.Event()
+            with anyio.move_on_after(pause):
+                await self._changed.wait()
+            now = loop.time()
+            self._sweep(now, now - before)  # a sender that stalls must not use up our deadline
+            if now >= parted:
+                self._close_idle()
+            before = now
+
+    def _close_idle(self) -> None:
+        for connection in tuple(self._state.connections):
+            if isinstance(connection, LimitedProtocol):
+                connection.close_if_idle()
+
+    def _seconds_left(self, begun: float) -> float:
+        """Until requests are cancelled."""
+        stop_at = self._stop_at or begun
+        farewell = min(_FAREWELL_SECONDS, max(0.0, stop_at - begun) / 4)
+        return stop_at - farewell - asyncio.get_running_loop().time()
+
+    async def _cut_off(self) -> None:
+        """Whatever happened: nothing listens, no request runs and no connection is open."""
+        self._stop_at = self._stop_at or 0.0
+        self._close_to_new()
+        await asyncio.sleep(0)  # a task that never ran could not catch its cancellation
+        for task in tuple(self._state.tasks):
+            task.cancel()
+        await self._wait_until_done(_FAREWELL_SECONDS)
+        for connection in tuple(self._state.connections):
+            connection.transport.abort()
+        await self._wait_until_done(_FAREWELL_SECONDS)
+
+    async def _wait_until_done(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            while not self._is_done():
+                self._changed = anyio.Event()
+                await self._changed.wait()
+
+    def _is_done(self) -> bool:
+        return not self._state.connections and not self._state.tasks
+
+    def _is_stopping(self) -> bool:
+        return self._stop_at is not None
+
+    def _count_limit(self, limit: str) -> None:
+        self._counters.connections_closed[limit] += 1
+
+    def _connection_lost(self) -> None:
+        if self._is_stopping():
+            self._changed.set()
+
+    def _task_done(self, _task: "asyncio.Task[None]") -> None:
+        self._changed.set()
+
+    def _set_date(self) -> None:
+        date = formatdate(time.time(), usegmt=True).encode()
+        self._state.default_headers = [(b"date", date)]

@@ -1,0 +1,156 @@
+"""Addresses such as `localhost:4318` go in; sockets that already listen come out.
+
+We bind ourselves, before anything is started: an address that cannot be used is a setting to be
+corrected, told before the first span is taken.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Final
+
+from relay.model.errors import ConfigError
+
+BACKLOG: Final = 4096  # as many as the listener keeps open; the kernel takes its somaxconn at most
+_PORT_TRIES: Final = 16
+
+
+def bind(
+    addresses: str | Iterable[str | tuple[str, int]], *, key: str = "ingest.listen"
+) -> list[socket.socket]:
+    """Listening sockets for `HOST:PORT`, as text or in two; `localhost` is 127.0.0.1 and ::1.
+
+    Port 0 is any free one, for `localhost` the same on both. Connections queue from now on.
+    Raises ConfigError of `key` when an address is not ours, is taken or may not be used.
+    """
+    listening: list[socket.socket] = []
+    try:
+        for address in [addresses] if isinstance(addresses, str) else addresses:
+            host, port = _split(address) if isinstance(address, str) else address
+            shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            if host == "localhost":
+                listening += _bind_localhost(shown, port)
+            else:
+                listening += _bind_host(shown, host, port)
+    except BaseException as error:
+        for sock in listening:
+            sock.close()
+        if isinstance(error, ConfigError):
+            raise ConfigError(error.message, key=key, hint=error.hint) from error.__cause__
+        raise
+    return listening
+
+
+def is_loopback(sock: socket.socket) -> bool:
+    """Whether only this host can reach the socket: a loopback address or a Unix socket."""
+    if sock.family == socket.AF_UNIX:
+        return True
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    address = ipaddress.ip_address(str(sock.getsockname()[0]).partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def refuse_exposed(
+    sockets: Iterable[socket.socket], *, has_tokens: bool, key: str = "ingest.listen"
+) -> None:
+    """Raise ConfigError if others than this host could come in without a token.
+
+    It looks at the sockets themselves: those of a service manager stand in no configuration.
+    """
+    for sock in sockets:
+        if not has_tokens and not is_loopback(sock):
+            host, port = sock.getsockname()[:2]
+            raise ConfigError(
+                f"{host} port {port} can be reached from other hosts and no tokens are set",
+                key=key,
+                hint="listen on localhost, also in a socket unit"
+                + (", or set ingest.tokens" if key == "ingest.listen" else ""),
+            )
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        problem = "must end in :PORT, a number up to 65535"
+    elif not host:
+        problem = "names no host"
+    elif ":" in host and not is_bracketed:
+        problem = "needs brackets around its IPv6 address"
+    else:
+        return (host[1:-1] if is_bracketed else host), int(port)
+    raise ConfigError(
+        f'"{address}" {problem}',
+        hint='for example "localhost:4318", "0.0.0.0:4318" or "[::]:4318"',
+    )
+
+
+def _bind_localhost(address: str, port: int) -> list[socket.socket]:
+    """127.0.0.1 and, where the host has one, ::1, on the same port."""
+    for is_last_try in [*[False] * (_PORT_TRIES if port == 0 else 0), True]:
+        first = _bind_one(address, socket.AF_INET, "127.0.0.1", port)
+        try:
+            second = _bind_one(address, socket.AF_INET6, "::1", first.getsockname()[1])
+        except ConfigError as error:
+            reason = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+            if reason in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                return [first]  # no IPv6 here
+            first.close()
+            if is_last_try or reason != errno.EADDRINUSE:
+                raise
+        else:
+            return [first, second]
+    raise AssertionError("the last try returns or raises")
+
+
+def _bind_host(address: str, host: str, port: int) -> list[socket.socket]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise _unusable(address, error) from error
+    listening: list[socket.socket] = []
+    with contextlib.ExitStack() as undo:
+        for family, host_address in dict.fromkeys((info[0], str(info[4][0])) for info in found):
+            sock = _bind_one(address, family, host_address, port)
+            undo.callback(sock.close)
+            listening.append(sock)
+        undo.pop_all()
+    return listening
+
+
+def _bind_one(address: str, family: int, host: str, port: int) -> socket.socket:
+    # The protocol is named, since asyncio sets TCP_NODELAY only on sockets that name it.
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise _unusable(address, error) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)  # with SO_REUSEADDR only this tells that somebody else listens
+    except OSError as error:
+        sock.close()
+        raise _unusable(address, error) from error
+    return sock
+
+
+def _unusable(address: str, error: OSError) -> ConfigError:
+    hint = None
+    if error.errno == errno.EADDRINUSE:
+        message = f"{address} is taken by another process"
+        hint = f"`ss -ltnp 'sport = :{address.rpartition(':')[2]}'` shows which one"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        message = f"{address} may not be listened on by this user"
+        hint = "use a port above 1023, or give the service CAP_NET_BIND_SERVICE"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        message = f"{address} is no address of this host"
+        hint = "`ip address` shows its addresses"
+    else:
+        message = f"{address} cannot be listened on: {error.strerror}"
+    return ConfigError(message, hint=hint)

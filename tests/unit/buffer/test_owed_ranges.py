@@ -1,0 +1,85 @@
+"""The arithmetic of ranges against plain sets of places."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.buffer import owed_ranges
+from relay.model.records import OwedRange, Position
+
+ROWS, SPANS = 6, 3
+ALL = {Position(row, span) for row in range(1, ROWS + 1) for span in range(SPANS)}
+
+positions = st.builds(Position, st.integers(1, ROWS), st.integers(0, SPANS - 1))
+ranges = st.builds(OwedRange, positions, st.none() | positions)
+lists = st.lists(ranges, max_size=5)
+
+
+def places(items: tuple[OwedRange, ...] | list[OwedRange]) -> set[Position]:
+    return {
+        place
+        for place in ALL
+        for item in items
+        if item.start <= place and (item.end is None or place < item.end)
+    }
+
+
+@given(lists)
+def test_union_is_the_same_places_sorted_and_apart(items: list[OwedRange]) -> None:
+    merged = owed_ranges.union(items)
+
+    assert places(merged) == places(items)
+    for before, after in itertools.pairwise(merged):
+        assert before.end is not None
+        assert before.end < after.start
+
+
+@given(lists, lists)
+def test_subtract_leaves_what_is_in_the_first_only(
+    items: list[OwedRange], gone: list[OwedRange]
+) -> None:
+    left = owed_ranges.subtract(owed_ranges.union(items), gone)
+
+    assert places(left) == places(items) - places(gone)
+    assert left == owed_ranges.union(left)
+
+
+@given(lists, ranges)
+def test_overlaps_says_whether_any_place_is_common(
+    items: list[OwedRange], wanted: OwedRange
+) -> None:
+    if places([wanted]):
+        assert owed_ranges.overlaps(owed_ranges.union(items), wanted) == bool(
+            places(items) & places([wanted])
+        )
+
+
+@given(lists, st.integers(0, ROWS))
+def test_clip_keeps_places_up_to_the_last_row(items: list[OwedRange], last_row: int) -> None:
+    clipped = owed_ranges.clip(owed_ranges.union(items), last_row)
+
+    assert places(clipped) == {place for place in places(items) if place.row <= last_row}
+    assert all(item.end is not None for item in clipped)
+
+
+@given(lists, st.integers(0, ROWS + 1))
+def test_row_gaps_are_the_rows_without_any_owed_place(items: list[OwedRange], end_row: int) -> None:
+    gaps = owed_ranges.row_gaps(owed_ranges.union(items), end_row)
+    free = {row for first, end in gaps for row in range(first, end)}
+
+    assert free - {0} == set(range(1, end_row)) - {place.row for place in places(items)}
+
+
+@given(lists)
+def test_encoded_ranges_come_back_the_same(items: list[OwedRange]) -> None:
+    merged = owed_ranges.union(items)
+
+    assert owed_ranges.decode(owed_ranges.encode(merged)) == merged
+
+
+@given(st.binary(max_size=30))
+def test_other_bytes_are_not_taken_for_ranges(stored: bytes) -> None:
+    with pytest.raises(owed_ranges.DamagedRanges):
+        owed_ranges.decode(stored)

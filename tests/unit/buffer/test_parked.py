@@ -1,0 +1,149 @@
+"""What is deferred: owed still, handed out to who asks for it, told of to its own trace only."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.space.eviction import Evicted
+from relay.buffer.sqlite.types import GoneRow, Totals
+from relay.model.records import Encoding, OwedRange, Position
+from tests import builders
+from tests.unit.buffer.making import NOW_NS, opened, piece, request, take, take_all, trace_id
+
+pytestmark = pytest.mark.anyio
+BAD, GOOD = 7, 8
+
+
+async def keep(buffer: Buffer) -> None:
+    """A row of four spans, one a trace but for the third, which is of the bad one; then another."""
+    numbers = [GOOD, GOOD + 1, BAD, GOOD]
+    made = builders.request(*(builders.span(traceId=trace_id(n).hex()) for n in numbers))
+    body = builders.to_body(made["resourceSpans"])[1:-1]
+    await buffer.append(request(piece(body, spans=4, traces=tuple(dict.fromkeys(numbers)))))
+    await buffer.append(request(piece(b"{}")))
+
+
+async def defer_third(backlog: Backlog, trace_ids: bytes = trace_id(BAD)) -> Position:
+    """Settle the row but for its third span, which is deferred; its place."""
+    row = await take(backlog, max_spans=1)
+    left, right = await backlog.split(row, 2)
+    third, last = await backlog.split(right, 1)
+    for part in (left, last):
+        backlog.settle(part, status=200, at_ns=NOW_NS)
+    backlog.defer(third, trace_ids)
+    return third.ranges[0].start
+
+
+async def test_deferred_is_owed_and_handed_out_to_nobody_who_takes(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer)
+        place = await defer_third(backlog)
+
+        assert await take_all(backlog) == [b"{}"]
+        assert (await take(backlog)).rows[0].row == 2
+        assert not backlog.has_more
+        assert await backlog.take_newest() is None
+        with anyio.move_on_after(0.05) as scope:
+            await backlog.wait()
+        assert scope.cancelled_caught
+        found = backlog.statistics()
+        assert (found.owed_spans, found.owed_rows, found.oldest_owed_ns) == (2, 2, NOW_NS)
+
+        taken = await backlog.take_deferred(place)
+        assert taken is not None
+        assert (taken.spans, taken.rows[0].first_span) == (1, 2)
+        assert await backlog.take_deferred(place) is None
+        assert backlog.statistics().in_flight_spans == 2
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+        assert backlog.statistics().owed_spans == 1
+        assert await backlog.take_deferred(place) is None
+
+
+@pytest.mark.parametrize("how", ["given back", "undeferred", "restarted"])
+async def test_deferred_no_more_it_has_its_old_place(tmp_path: Path, how: str) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer)
+        place = await defer_third(backlog)
+        taken = await backlog.take_deferred(place)
+        assert taken is not None
+        if how == "given back":
+            backlog.give_back(taken)
+        else:
+            backlog.defer(taken, b"")
+        if how == "undeferred":
+            backlog.undefer()
+        if how != "restarted":
+            assert (await take(backlog)).rows[0].first_span == 2
+    if how == "restarted":
+        async with opened(tmp_path) as buffer:
+            assert (await take(buffer.destination("a"))).rows[0].first_span == 2
+
+
+async def test_deferred_gives_way_with_its_row_and_goes_with_its_destination(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        a, b = buffer.destination("a"), buffer.destination("b")
+        await keep(buffer)
+        places = [await defer_third(each) for each in (a, b)]
+        gone = (OwedRange(Position(1), Position(2)),)
+        Evicted([GoneRow(1, 4, 1000)], {"a": gone}).tell(a)
+        await b.remove()
+
+        assert a.statistics().owed_spans == 1
+        assert await a.take_deferred(places[0]) is None
+        assert await b.take_deferred(places[1]) is None
+
+
+async def test_what_gave_way_while_it_was_tried_is_not_deferred_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer)
+        place = await defer_third(backlog)
+        taken = await backlog.take_deferred(place)
+        assert taken is not None
+        Evicted([GoneRow(1, 4, 1000)], {"a": (OwedRange(Position(1), Position(2)),)}).tell(backlog)
+        backlog.defer(taken, b"")
+
+        assert await backlog.take_deferred(place) is None
+        assert backlog.statistics().owed_spans == 1
+
+
+@pytest.mark.parametrize("how", ["settled", "evicted"])
+async def test_what_is_owed_anew_is_not_deferred(tmp_path: Path, how: str) -> None:
+    row = (OwedRange(Position(1), Position(2)),)
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer)
+        place = await defer_third(backlog)
+        if how == "settled":
+            taken = await backlog.take_deferred(place)
+            assert taken is not None
+            backlog.settle(taken, status=200, at_ns=NOW_NS)
+        else:
+            Evicted([GoneRow(1, 4, 1000)], {"a": row}).tell(backlog)
+        backlog.owe(row, Totals(1, 4, 1000))
+
+        assert (await take(backlog)).rows[0].spans == 4
+
+
+@pytest.mark.parametrize("trace_ids", [trace_id(BAD), b""], ids=["known", "unknown"])
+async def test_only_the_trace_of_a_deferred_span_is_told_to_wait(
+    tmp_path: Path, trace_ids: bytes
+) -> None:
+    async with opened(tmp_path) as buffer:
+        await keep(buffer)
+        await defer_third(buffer.destination("a"), trace_ids)
+
+        for number in (BAD, GOOD):
+            (place,) = await buffer.find_trace(trace_id(number))
+            (delivery,) = place.deliveries
+            waits = number == BAD or not trace_ids
+            assert delivery.is_deferred == waits
+            assert delivery.state == ("waiting" if waits else "delivered")
+            assert place.encoding is Encoding.JSON

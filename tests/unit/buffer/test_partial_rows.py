@@ -1,0 +1,282 @@
+"""Rows owed in part: only those spans go out, and every sum stays right."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.buffer import owed_ranges
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.partial_rows import Parts, share
+from relay.buffer.sqlite.types import Totals
+from relay.model.records import BodyFlag, Encoding, OwedRange, Position, StoredRow, Taken
+from relay.otlp.transcode import TranscodeError, to_protobuf
+from tests.builders import request as otlp
+from tests.builders import span, to_body
+from tests.unit.buffer.making import NOW_NS, opened, piece, request, take
+
+pytestmark = pytest.mark.anyio
+
+
+def fragment(*names: str) -> bytes:
+    return to_body(otlp(*(span(name=name) for name in names))["resourceSpans"])[1:-1]
+
+
+def names(rows: Sequence[StoredRow]) -> list[str]:
+    return [
+        one["name"]
+        for row in rows
+        for entry in json.loads(b"[%b]" % row.body)
+        for scope in entry["scopeSpans"]
+        for one in scope["spans"]
+    ]
+
+
+def stretch(row: int, first: int, end: int | None) -> OwedRange:
+    stop = Position(row + 1) if end is None else Position(row, end)
+    return OwedRange(Position(row, first), stop)
+
+
+async def keep(buffer: Buffer, *rows: Sequence[str]) -> int:
+    """Keep these rows; returns their bytes."""
+    total = 0
+    for row in rows:
+        body = fragment(*row)
+        total += len(body)
+        await buffer.append(request(piece(body, spans=len(row))))
+    return total
+
+
+def sums(backlog: Backlog) -> tuple[int, int, int, int]:
+    found = backlog.statistics()
+    return found.owed_rows, found.owed_spans, found.owed_bytes, found.in_flight_spans
+
+
+async def test_split_cuts_at_the_row_border_nearest_below(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer, "ab", "cde", "f")
+        taken = await take(backlog)
+
+        left, right = await backlog.split(taken, 4)
+
+        assert (names(left.rows), names(right.rows)) == (["a", "b"], ["c", "d", "e", "f"])
+        assert backlog.statistics().in_flight_spans == 6
+        first, rest = await backlog.split(right, 1)
+        assert (names(first.rows), names(rest.rows)) == (["c", "d", "e"], ["f"])
+        backlog.settle(first, status=200, at_ns=NOW_NS)
+        backlog.give_back(left)
+        assert (await take(backlog)).rows == left.rows
+
+
+async def test_split_inside_a_row_leaves_the_rest_owed_over_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        size = await keep(buffer, "abcde")
+        taken = await take(backlog)
+        left, right = await backlog.split(taken, 2)
+        middle, last = await backlog.split(right, 2)
+        assert [names(part.rows) for part in (left, middle, last)] == [
+            ["a", "b"],
+            ["c", "d"],
+            ["e"],
+        ]
+
+        backlog.settle(middle, status=200, at_ns=NOW_NS)
+        backlog.give_back(left)
+        backlog.give_back(last)
+        expected = (1, 3, size - share(size, 5, 2, 4), 0)
+        assert sums(backlog) == expected
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        assert sums(backlog) == expected
+
+        taken = await take(backlog)
+        assert names(taken.rows) == ["a", "b", "e"]
+        assert [(row.first_span, row.spans) for row in taken.rows] == [(0, 2), (4, 1)]
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+        assert (sums(backlog), backlog.has_more) == ((0, 0, 0, 0), False)
+
+
+async def test_row_counts_until_its_last_span_is_settled(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer, "abc", "d")
+        taken = await take(backlog, max_spans=3)
+        left, right = await backlog.split(taken, 1)
+
+        backlog.settle(right, status=200, at_ns=NOW_NS)
+        assert sums(backlog)[:2] == (2, 2)
+        backlog.settle(left, status=200, at_ns=NOW_NS)
+        assert sums(backlog)[:3] == (1, 1, len(fragment("d")))
+
+
+async def test_split_of_a_single_span_or_of_what_cannot_be_read_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(b"not otlp", spans=2)))
+        taken = await take(backlog)
+        with pytest.raises(TranscodeError):
+            await backlog.split(taken, 1)
+
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+        await keep(buffer, "a")
+        with pytest.raises(ValueError, match="single span"):
+            await backlog.split(await take(backlog), 1)
+
+
+async def test_split_cuts_protobuf_and_large_rows_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        large = fragment("a" * 40_000, "b" * 40_000)
+        await buffer.append(request(piece(large, spans=2)))
+        small = to_protobuf(fragment("x", "y"))
+        await buffer.append(request(piece(small, spans=2, encoding=Encoding.PROTOBUF)))
+
+        halves = await backlog.split(await take(backlog), 1)
+        assert [len(names(half.rows)[0]) for half in halves] == [40_000, 40_000]
+        halves = await backlog.split(await take(backlog), 1)
+        assert [half.rows[0].body for half in halves] == [
+            to_protobuf(fragment("x")),
+            to_protobuf(fragment("y")),
+        ]
+
+
+async def test_part_of_a_row_that_cannot_be_cut_is_set_aside_whole(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await buffer.append(request(piece(b"not otlp", spans=3)))
+        await keep(buffer, "d")
+        backlog.evicted((stretch(1, 0, 1),), Totals(0, 1, 2))
+
+        assert names((await take(backlog)).rows) == ["d"]
+        await buffer.flush()
+        (letter,) = await buffer.dead_letters()
+        assert (letter.letter.reason, letter.letter.body) == ("relay_error", b"not otlp")
+        assert sums(backlog)[:2] == (1, 1)
+
+
+async def test_newest_row_is_taken_alone_and_of_the_encoding_asked_for(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer, "a", "b")
+        proto = to_protobuf(fragment("c"))
+        await buffer.append(request(piece(proto, encoding=Encoding.PROTOBUF)))
+
+        newest = await backlog.take_newest()
+        assert newest is not None
+        assert newest.rows[0].row == 3
+        backlog.give_back(newest)
+        newest = await backlog.take_newest(Encoding.JSON)
+        assert newest is not None
+        assert names(newest.rows) == ["b"]
+        head = await take(backlog, max_spans=1)
+        assert names(head.rows) == ["a"]
+        assert await backlog.take_newest(Encoding.JSON) is None
+        backlog.give_back(head)
+        assert names((await take(backlog, max_spans=1)).rows) == ["a"]
+
+
+async def test_newest_row_owed_in_part_is_that_part(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer, "a", "bcd")
+        backlog.evicted((stretch(2, 0, 1), stretch(2, 2, None)), Totals(0, 2, 0))
+
+        newest = await backlog.take_newest()
+        assert newest is not None
+        assert names(newest.rows) == ["c"]
+
+
+async def test_rows_that_gave_way_in_flight_leave_the_sums_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        size = await keep(buffer, "ab", "cd", "e")
+        taken = await take(backlog, max_spans=4)
+        backlog.evicted((owed_ranges.row_range(1),), Totals(1, 2, len(fragment("a", "b"))))
+        assert sums(backlog) == (2, 3, size - len(fragment("a", "b")), 4)
+
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+        assert sums(backlog) == (1, 1, len(fragment("e")), 0)
+        backlog.evicted((owed_ranges.row_range(1),), Totals(1, 2, 3))
+        assert sums(backlog)[:2] == (1, 1)
+        assert names((await take(backlog)).rows) == ["e"]
+
+
+async def test_rows_that_gave_way_in_flight_are_not_owed_when_given_back(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer, "a", "b")
+        taken = await take(backlog)
+        backlog.evicted((owed_ranges.row_range(1),), Totals(1, 1, 1))
+        backlog.give_back(taken)
+
+        assert names((await take(backlog)).rows) == ["b"]
+
+
+async def test_settled_spans_are_owed_again_when_asked_for(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        await keep(buffer, "abc")
+        backlog.settle(await take(backlog), status=200, at_ns=NOW_NS)
+        backlog.owe((stretch(1, 1, 2),), Totals(1, 1, 7))
+
+        taken = await take(backlog)
+        assert (names(taken.rows), sums(backlog)) == (["b"], (1, 1, 7, 1))
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+        assert sums(backlog) == (0, 0, 0, 0)
+
+
+async def test_skipped_rows_are_neither_owed_nor_settled(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.destination("a")
+        backlog.skip((owed_ranges.row_range(1),))
+        await keep(buffer, "a", "b")
+
+        assert names((await take(backlog)).rows) == ["b"]
+        assert not buffer._moves.deliveries("a")
+
+
+ROWS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 999)), min_size=1, max_size=5)
+
+
+@given(ROWS, st.data())
+@settings(max_examples=200)
+def test_sums_of_parts_add_up_however_rows_are_cut(
+    rows: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Pieces of random rows are settled in random order: what is left is exact all the way."""
+    known = Parts()
+    left = owed_ranges.union([owed_ranges.row_range(n) for n in range(1, len(rows) + 1)])
+    stored = {}
+    for number, (spans, size) in enumerate(rows, 1):
+        stored[number] = StoredRow(number, 0, Encoding.JSON, BodyFlag.NONE, spans, b"x" * size)
+        known.note(stored[number])
+    pieces: list[tuple[int, int, int]] = []
+    for number, (spans, _) in enumerate(rows, 1):
+        borders = sorted({0, spans, *data.draw(st.lists(st.integers(0, spans), max_size=3))})
+        pieces += [(number, a, b) for a, b in itertools.pairwise(borders)]
+    total = Totals(len(rows), sum(spans for spans, _ in rows), sum(size for _, size in rows))
+    for number, first, stop in data.draw(st.permutations(pieces)):
+        spans = rows[number - 1][0]
+        gone = (stretch(number, first, None if stop == spans else stop),)
+        left = owed_ranges.subtract(left, gone)
+        part = StoredRow(number, 0, Encoding.JSON, BodyFlag.NONE, stop - first, b"cut", first)
+        total -= known.sums(gone, [part], left=left)
+        rows_left = {n for n in stored if owed_ranges.overlaps(left, owed_ranges.row_range(n))}
+        assert total.rows == len(rows_left)
+        known.forget_settled(left)
+    assert total == Totals()
+
+
+def test_taken_counts_the_spans_of_parts() -> None:
+    part = StoredRow(1, 0, Encoding.JSON, BodyFlag.NONE, 2, b"", 3)
+
+    assert Taken((part,), (stretch(1, 3, 5),)).spans == 2

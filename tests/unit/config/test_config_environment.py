@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from relay.config import Config, resolve_headers
+from relay.config.load import load
+from relay.model.errors import ConfigError
+
+BASE = "OTEL_EXPORTER_OTLP_"
+
+
+def loaded(tmp_path: Path, **variables: str) -> Config:
+    path = tmp_path / "relay.toml"
+    path.write_text("destinations_from_env = true")
+    environ = {BASE + name: value for name, value in variables.items()}
+    return load(path, {"HOME": str(tmp_path), **environ})
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({"ENDPOINT": "http://up:4318"}, "http://up:4318/v1/traces"),
+        ({"ENDPOINT": "http://up:4318/"}, "http://up:4318/v1/traces"),
+        ({"ENDPOINT": "https://up/base/?k=v"}, "https://up/base/v1/traces?k=v"),
+        ({"TRACES_ENDPOINT": "https://up/as/it/is"}, "https://up/as/it/is"),
+        ({"TRACES_ENDPOINT": "https://up"}, "https://up/"),
+        ({"TRACES_ENDPOINT": "https://a/x", "ENDPOINT": "https://b"}, "https://a/x"),
+        ({"TRACES_ENDPOINT": "", "ENDPOINT": "https://b"}, "https://b/v1/traces"),
+        ({"TRACES_ENDPOINT": "https://up/$x"}, "https://up/$x"),
+    ],
+)
+def test_endpoint_variable_becomes_the_endpoint(
+    tmp_path: Path, variables: dict[str, str], endpoint: str
+) -> None:
+    (destination,) = loaded(tmp_path, **variables).destinations
+
+    assert (destination.name, destination.endpoint) == ("env", endpoint)
+    assert destination.encoding == "protobuf"
+
+
+def test_variables_make_nothing_unless_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text("")
+    environ = {"HOME": str(tmp_path), BASE + "ENDPOINT": "http://up"}
+
+    assert load(tmp_path / "relay.toml", environ).destinations == ()
+
+
+def test_headers_variable_is_read_as_baggage(tmp_path: Path) -> None:
+    headers = "authorization=Basic%20abc==, x-a = b$c ,,x-comma=1%2C2"
+
+    (destination,) = loaded(tmp_path, ENDPOINT="https://up", HEADERS=headers).destinations
+
+    assert resolve_headers(destination, {}) == {
+        "authorization": "Basic abc==",
+        "x-a": "b$c",
+        "x-comma": "1,2",
+    }
+
+
+def test_other_variables_set_their_keys(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("pem")
+
+    (destination,) = loaded(
+        tmp_path,
+        ENDPOINT="https://up",
+        TRACES_PROTOCOL="HTTP/JSON",
+        PROTOCOL="grpc",
+        COMPRESSION="gzip",
+        CERTIFICATE=str(tmp_path / "ca.pem"),
+    ).destinations
+
+    assert (destination.encoding, destination.compression) == ("json", "gzip")
+    assert (destination.ca_file, destination.blocked_reason) == (tmp_path / "ca.pem", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "part"),
+    [
+        ({"PROTOCOL": "grpc"}, "no gRPC"),
+        ({"PROTOCOL": "thrift"}, "PROTOCOL must be"),
+        ({"TRACES_COMPRESSION": "zstd"}, "TRACES_COMPRESSION must be"),
+        ({"HEADERS": "s3cr3t"}, "entry 1 of .*HEADERS has no ="),
+        ({"HEADERS": "a=b,c=s3cr3t%ff"}, "entry 2 of .*HEADERS is not UTF-8"),
+        ({"HEADERS": "a=s3cr3t%0A"}, "line break"),
+        ({"ENDPOINT": "u:s3cr3t@up:4318"}, "must begin with http://"),
+        ({"ENDPOINT": "http://localhost:4318"}, "this relay itself"),
+    ],
+)
+def test_wrong_variable_is_an_error(tmp_path: Path, variables: dict[str, str], part: str) -> None:
+    with pytest.raises(ConfigError, match=part) as caught:
+        loaded(tmp_path, **{"ENDPOINT": "https://up", **variables})
+
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_absent_endpoint_is_warned_of(tmp_path: Path) -> None:
+    config = loaded(tmp_path, HEADERS="a=b")
+
+    assert config.destinations == ()
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in config.warnings[0]
+
+
+def test_name_env_is_taken_only_once(tmp_path: Path) -> None:
+    (tmp_path / "destinations.d").mkdir()
+    (tmp_path / "destinations.d" / "env.toml").write_text('endpoint = "https://h/v1/traces"')
+
+    with pytest.raises(ConfigError, match=r"the environment.*taken already.*env\.toml"):
+        loaded(tmp_path, ENDPOINT="https://up")

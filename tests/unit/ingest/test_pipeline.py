@@ -1,0 +1,99 @@
+"""The way in: what is kept, what is answered, what is counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from relay.ingest.pipeline import OK, Pipeline
+from relay.model.counters import Counters
+from relay.model.errors import BufferFull
+from relay.model.records import Encoding, Request, Sender
+from relay.process.check import AllSpansRejected, Check
+from relay.process.enrich import Enrich
+
+pytestmark = pytest.mark.anyio
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+SENDER = Sender("127.0.0.1", is_local=True)
+
+
+class FakeLog:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.requests: list[Request] = []
+        self.error = error
+
+    async def append(self, request: Request) -> None:
+        if self.error:
+            raise self.error
+        self.requests.append(request)
+
+
+def pipeline(log: FakeLog, counters: Counters | None = None) -> Pipeline:
+    enrich = Enrich(detected={"host.name": "box"}, configured={})
+    return Pipeline(Check("auto"), enrich, log, counters or Counters(), clock_ns=lambda: 7)
+
+
+async def test_valid_request_is_kept_enriched_and_answered_with_plain_success() -> None:
+    log, counters = FakeLog(), Counters()
+    body = (FIXTURES / "01_minimal.json").read_bytes()
+    answer = await pipeline(log, counters).accept(body, Encoding.JSON, SENDER)
+
+    assert answer == OK
+    (request,) = log.requests
+    assert request.received_ns == 7
+    assert request.pieces[0].spans == 1
+    assert request.pieces[0].services == ("fixture",)
+    assert b'"host.name"' in request.pieces[0].body
+    assert counters.kept_spans == counters.received_spans == 1
+
+
+async def test_rejected_spans_travel_with_the_kept_ones_and_are_counted_by_reason() -> None:
+    log, counters = FakeLog(), Counters()
+    body = (FIXTURES / "18_invalid_ids_mixed.json").read_bytes()
+    answer = await pipeline(log, counters).accept(body, Encoding.JSON, SENDER)
+
+    assert answer.status == 200
+    assert answer.rejected_spans == 8
+    assert len(log.requests[0].rejected) == 8
+    assert log.requests[0].pieces[0].spans == 2
+    assert sum(counters.rejected_spans.values()) == 8
+    assert counters.received_spans == 10
+
+
+async def test_request_without_a_valid_span_is_refused_and_its_spans_are_kept_as_dead_letters() -> (
+    None
+):
+    log, counters = FakeLog(), Counters()
+    body = (FIXTURES / "19_all_spans_invalid.json").read_bytes()
+    with pytest.raises(AllSpansRejected):
+        await pipeline(log, counters).accept(body, Encoding.JSON, SENDER)
+
+    assert log.requests[0].pieces == ()
+    assert len(log.requests[0].rejected) == 2
+    assert counters.kept_spans == 0
+
+
+async def test_full_buffer_is_passed_on_and_nothing_counts_as_kept() -> None:
+    counters = Counters()
+    body = (FIXTURES / "01_minimal.json").read_bytes()
+    with pytest.raises(BufferFull):
+        await pipeline(FakeLog(BufferFull()), counters).accept(body, Encoding.JSON, SENDER)
+
+    assert counters.kept_spans == 0
+
+
+async def test_empty_request_is_a_success_and_writes_nothing() -> None:
+    log = FakeLog()
+    answer = await pipeline(log).accept(b"{}", Encoding.JSON, SENDER)
+
+    assert answer == OK
+    assert log.requests == []
+
+
+async def test_warning_reaches_the_sender_with_nothing_rejected() -> None:
+    body = json.dumps({"resource_spans": []}).encode()
+    answer = await pipeline(FakeLog()).accept(body, Encoding.JSON, SENDER)
+
+    assert answer.status == 200
+    assert answer.rejected_spans == 0
+    assert "snake_case" in answer.message or "resource_spans" in answer.message

@@ -1,0 +1,158 @@
+"""What a body may cost: which bodies are too much for the loop, how far rejected spans may grow."""
+
+import json
+
+import pytest
+
+from relay.model.errors import Refusal
+from relay.model.records import Encoding
+from relay.otlp.protobuf import parse
+from relay.process.check import AllSpansRejected, Check, TooHeavy, is_heavy
+from relay.process.check.rejections import MOST_BYTES_KEPT, MOST_SPANS_KEPT
+from relay.process.check.weight import MOST_BYTES, MOST_MESSAGES
+from tests import builders
+
+JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
+KIB = 1024
+
+
+@pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
+def test_body_is_heavy_for_its_length(encoding: Encoding) -> None:
+    assert not is_heavy(b" " * MOST_BYTES[encoding], encoding)
+    assert is_heavy(b" " * (MOST_BYTES[encoding] + 1), encoding)
+
+
+def usual_request(size: int) -> bytes:
+    """Spans with ten short attributes each, as services send them."""
+    attributes = [builders.text_attribute(f"http.key.{n}", f"value of {n}") for n in range(10)]
+    spans = [builders.span(attributes=attributes) for _ in range(size // 780)]
+    return builders.to_body(builders.request(*spans))
+
+
+def test_usual_body_of_nearly_a_mebibyte_is_not_heavy() -> None:
+    body = usual_request(MOST_BYTES[JSON])
+
+    assert 900 * KIB < len(body) <= MOST_BYTES[JSON]
+    assert not any(is_heavy(body, JSON) for _ in range(20))
+
+
+@pytest.mark.parametrize("place", ["everywhere", "head", "tail", "scattered"])
+def test_dense_body_is_heavy_wherever_its_objects_stand(place: str) -> None:
+    """A look at one byte in sixteen finds them, whichever ones it takes."""
+    objects, text = b"{}," * 100_000, b" " * 300_000
+    body = {
+        "everywhere": objects,
+        "head": objects + text,
+        "tail": text + objects,
+        "scattered": (b"{}," * 100 + b" " * 300) * 1000,
+    }[place]
+
+    assert all(is_heavy(body, JSON) for _ in range(50))
+
+
+def test_braces_count_in_json_alone() -> None:
+    assert not is_heavy(b"{},{}" * 80_000, PROTOBUF)
+
+
+@pytest.mark.parametrize("where", ["entries", "scopes", "spans", "links"])
+def test_protobuf_of_many_messages_is_too_heavy_only_where_that_is_asked(where: str) -> None:
+    many = MOST_MESSAGES + 1
+    requests: dict[str, builders.Json] = {
+        "entries": {"resourceSpans": [{}] * many},
+        "scopes": {"resourceSpans": [{"scopeSpans": [{}] * many}]},
+        "spans": builders.request(*[builders.span()] * many),
+        "links": builders.request(builders.span(links=[{}] * many)),
+    }
+    body = builders.protobuf_twin(requests[where]).SerializeToString()
+    check = Check("reject")
+
+    with pytest.raises(TooHeavy):
+        check(body, PROTOBUF, is_bounded=True)
+    check(body, PROTOBUF)
+
+
+def test_long_json_that_the_fast_way_cannot_read_is_too_heavy_only_where_that_is_asked() -> None:
+    spans = [builders.span(unknown="key", name="x" * 1000) for _ in range(300)]
+    body = builders.to_body(builders.request(*spans))
+    check = Check("reject")
+
+    with pytest.raises(TooHeavy):
+        check(body, JSON, is_bounded=True)
+    assert check(body, JSON).spans == 300
+    assert check(builders.to_body(builders.request(*spans[:100])), JSON, is_bounded=True).spans
+
+
+def encoded(made: builders.Json, encoding: Encoding) -> bytes:
+    if encoding is JSON:
+        return builders.to_body(made)
+    return builders.protobuf_twin(made).SerializeToString()
+
+
+BOTH = pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
+
+
+@BOTH
+def test_all_rejected_spans_are_counted_and_the_first_are_kept(encoding: Encoding) -> None:
+    zero, missing = builders.span(traceId="0" * 32), builders.span(spanId=None)
+    made = builders.request(*[zero] * 1500, *[missing] * 300, builders.span())
+    checked = Check("reject")(encoded(made, encoding), encoding)
+
+    assert len(checked.rejected) == MOST_SPANS_KEPT
+    assert checked.rejections.counts == {"trace_id_zero": 1500, "span_id_missing": 300}
+    assert checked.message().startswith("1800 of 1801 spans rejected: trace id all zero in 1500 (")
+    # Also of a reason that came too late to be kept, the sender is told some places.
+    assert "span id missing in 300 (resourceSpans[0].scopeSpans[0].spans[1500].spanId" in (
+        checked.message()
+    )
+    assert checked.spans == 1
+
+
+@BOTH
+def test_rejected_spans_under_a_large_resource_are_kept_within_bytes(encoding: Encoding) -> None:
+    made = builders.request(*[builders.span(spanId=None)] * 500, service="x" * 500_000)
+    with pytest.raises(AllSpansRejected) as refusal:
+        Check("reject")(encoded(made, encoding), encoding)
+
+    sizes = [len(span.body) for span in refusal.value.rejected]
+    assert refusal.value.counts == {"span_id_missing": 500}
+    assert MOST_BYTES_KEPT <= sum(sizes) < MOST_BYTES_KEPT + max(sizes)
+
+
+@BOTH
+def test_large_resource_over_many_spans_does_not_become_many_times_the_body(
+    encoding: Encoding,
+) -> None:
+    made = builders.request(*[builders.span() for _ in range(2000)], service="x" * 600_000)
+    body = encoded(made, encoding)
+    pieces = Check("reject")(body, encoding).traces.pieces(512 * KIB)
+
+    assert sum(piece.spans for piece in pieces) == 2000
+    assert sum(len(piece.body) for piece in pieces) < 2 * len(body)
+
+
+def test_protobuf_that_the_allocator_has_no_room_for_is_no_damaged_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The parser says both with one exception; a sender must not be told that its bytes are bad."""
+    from google.protobuf.message import DecodeError
+
+    from relay.otlp import protobuf
+
+    class Parser:
+        @staticmethod
+        def FromString(_body: bytes) -> None:  # noqa: N802 - as the parser calls it
+            raise DecodeError("Error parsing message with type 'x': Arena alloc failed")
+
+    monkeypatch.setattr(protobuf, "ExportTraceServiceRequest", Parser)
+    with pytest.raises(MemoryError):
+        parse(b"")
+    monkeypatch.undo()
+    with pytest.raises(Refusal, match="damaged"):
+        parse(b"\x0a\x05\x00")
+
+
+def test_json_that_the_fast_way_gives_up_late_is_read_once_more() -> None:
+    """And names a path: nothing of the first reading is left that could stand for it."""
+    made = builders.request(builders.span(), builders.span(kind="no such kind"))
+    with pytest.raises(Refusal, match=r"spans\[1\]\.kind"):
+        Check("reject")(json.dumps(made).encode(), JSON)
