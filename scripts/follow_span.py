@@ -199,7 +199,7 @@ class Upstream(BaseHTTPRequestHandler):
     """Takes everything."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body in one packet, so that the relay reads once
 
     def do_POST(self) -> None:
         """Read it all and answer as a collector does."""
