@@ -33,7 +33,6 @@ from relay.config import (
     BufferConfig,
     Config,
     DestinationConfig,
-    EnrichConfig,
     changes_needing_restart,
 )
 from relay.config.load import load
@@ -41,12 +40,12 @@ from relay.dead_letters.change import DeadLetters
 from relay.deliver.fleet import Fleet
 from relay.doctor.connection import test_configured
 from relay.ingest.endpoint import Ingest
-from relay.ingest.offload.offload import Helper
+from relay.ingest.offload.offload import Offload
 from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import ConfigError, RelayError
-from relay.process.check import Check
-from relay.process.enrich import Enrich, attributes_from_environment, detect
+from relay.process.enrich import attributes_from_environment, detect
+from relay.process.prepare import Prepare, PrepareSettings
 from relay.salvage.salvage import Salvage
 from relay.server.listener import (
     Listener,
@@ -165,25 +164,22 @@ class Daemon:
         self._listening: list[str] = []
         self._stop_asked = anyio.Event()
         self._is_stopping = False
-        self._is_hurried = False
         self._reload_problem = ""
         self._service = Service(notifier, self.summary, lambda: buffer.statistics().stalled_seconds)
         self._changing = anyio.Lock()  # one reload at a time, whoever asks for it
         self._own_id = own_id = secrets.token_hex(8)
-        self._helper = Helper()
+        self._offload = Offload()
         self._pipeline = Pipeline(
-            Check(config.ingest.malformed_ids),
-            make_enrich(config.enrich, environ),
+            Prepare(prepare_settings(config, environ)),
             buffer,
             counters,
-            helper=self._helper,
+            offload=self._offload,
         )
         self._ingest = Ingest(
             config.ingest,
             self._pipeline.accept,
             counters,
             own_id,
-            lambda: self._is_hurried,
             tokens=[token.reveal() for token in config.ingest.tokens],
         )
         self._tls = None
@@ -210,7 +206,7 @@ class Daemon:
         )
         admin_listener = Listener(admin.app, admin_sockets, self._counters, name="admin")
         code = EXIT_STOPPED
-        self._helper.start()
+        self._offload.start()
         try:
             async with anyio.create_task_group() as sink:
                 self._fleet.start(sink, self._config.destinations)
@@ -237,7 +233,7 @@ class Daemon:
         finally:
             with anyio.CancelScope(shield=True):
                 self._service.closing(dead_part=code != EXIT_STOPPED)
-                await self._helper.stop()
+                await self._offload.stop()
                 await self._buffer.close()
         log.info("stopped", exit_code=code)
         return code
@@ -265,7 +261,7 @@ class Daemon:
                     self._is_stopping = True
                     self._stop_asked.set()
                 else:
-                    self._is_hurried = True
+                    self._ingest.close()
                     source.start_soon(ingest_listener.stop, 0.0)
                     source.start_soon(self._fleet.stop, 0.0)
 
@@ -380,7 +376,7 @@ class Daemon:
             raise ControlRefused("the daemon is stopping")
         try:
             config = load(self._config_path, self._environ)
-            make_enrich(config.enrich, self._environ)
+            prepare_settings(config, self._environ)
             if self._tls and config.ingest.tls_cert and config.ingest.tls_key:
                 tls_context(config.ingest.tls_cert, config.ingest.tls_key)  # do they fit?
                 self._tls.load_cert_chain(config.ingest.tls_cert, config.ingest.tls_key)
@@ -401,9 +397,7 @@ class Daemon:
         restart_needed = changes_needing_restart(self._config, config)
         for key in restart_needed:
             log.warning("restart_needed", key=key)
-        # A new Check, since what it remembers of resources holds what the old Enrich added.
-        self._pipeline.check = Check(config.ingest.malformed_ids)
-        self._pipeline.enrich = make_enrich(config.enrich, self._environ)
+        self._pipeline.prepare = Prepare(prepare_settings(config, self._environ))
         self._ingest.reload(
             config.ingest, tokens=[token.reveal() for token in config.ingest.tokens]
         )
@@ -460,7 +454,7 @@ class Daemon:
             self._counters,
             self._buffer.statistics(),
             destinations,
-            self._helper.statistics(),
+            self._offload.statistics(),
         )
 
 
@@ -476,14 +470,21 @@ def buffer_settings(config: BufferConfig) -> BufferSettings:
     )
 
 
-def make_enrich(config: EnrichConfig, environ: Mapping[str, str]) -> Enrich:
-    """What is added: static attributes, before OTEL_RESOURCE_ATTRIBUTES, before this host's."""
+def prepare_settings(config: Config, environ: Mapping[str, str]) -> PrepareSettings:
+    """How requests are prepared under `config`.
+
+    Of attributes, static ones beat OTEL_RESOURCE_ATTRIBUTES, which beats what is detected.
+    """
     try:
         named = attributes_from_environment(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
     except ConfigError as error:
         log.warning("environment_ignored", reason=str(error))
         named = {}
-    return Enrich(detected=detect(config.detect), configured={**named, **config.attributes})
+    return PrepareSettings(
+        malformed_ids=config.ingest.malformed_ids,
+        detected=detect(config.enrich.detect),
+        configured={**named, **config.enrich.attributes},
+    )
 
 
 def address_of(sock: socket.socket) -> str:

@@ -184,7 +184,6 @@ class Edge:
     ingest: Ingest
     acceptor: Acceptor
     counters: Counters
-    stopping: threading.Event
 
     def connect(self) -> Client:
         return self.listening.connect()
@@ -204,14 +203,12 @@ def running_edge(
     limits: Limits | None = None,
     use_uvloop: bool = False,
 ) -> Iterator[Edge]:
-    acceptor, counters, stopping = Acceptor(), Counters(), threading.Event()
-    ingest = Ingest(
-        settings or Settings(), acceptor, counters, OWN_ID, stopping.is_set, tokens=tokens
-    )
+    acceptor, counters = Acceptor(), Counters()
+    ingest = Ingest(settings or Settings(), acceptor, counters, OWN_ID, tokens=tokens)
     with running_listener(
         ingest.app, limits=limits, use_uvloop=use_uvloop, counters=counters
     ) as listening:
-        yield Edge(listening, ingest, acceptor, counters, stopping)
+        yield Edge(listening, ingest, acceptor, counters)
 
 
 def post(

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from relay.admin.answers import iso
-from relay.buffer.views import BacklogStatistics, BufferStatistics, HelperStatistics
+from relay.buffer.views import BacklogStatistics, BufferStatistics
+from relay.ingest.offload.offload import OffloadStatistics
 from relay.model.counters import Counters
 from relay.model.records import DestinationStatus, SteppedAround
 from relay.model.units import about_duration
@@ -32,7 +33,7 @@ def status_document(
     counters: Counters,
     buffer: BufferStatistics,
     destinations: Sequence[tuple[DestinationStatus, BacklogStatistics]],
-    helper: HelperStatistics,
+    helper: OffloadStatistics,
 ) -> dict[str, Any]:
     """The document of `/api/status`."""
     return {

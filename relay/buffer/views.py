@@ -1,6 +1,5 @@
 """What parts tell about themselves: values for status, metrics, `where` and tests. A leaf."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.model.records import DeadLetter, Encoding
@@ -180,16 +179,3 @@ class LetterEntry:
     letter: DeadLetter
     raw_bytes: int
     stored_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class HelperStatistics:
-    """The process that decodes large bodies, and its work. `pid` is 0 when there is none."""
-
-    pid: int = 0
-    resident_bytes: int = 0
-    waiting: int = 0  # jobs not answered yet, the one in hand too
-    waiting_bytes: int = 0
-    jobs: int = 0
-    restarts: int = 0
-    failures: Mapping[str, int] = field(default_factory=dict)  # by reason

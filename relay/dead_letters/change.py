@@ -27,8 +27,7 @@ from relay.dead_letters.look import Looking, call, in_thread
 from relay.dead_letters.requests import PARTIAL, Stayed, Stays, Wish, receivers_of, request_of
 from relay.model.records import Request
 from relay.model.units import format_duration
-from relay.process.check import Check
-from relay.process.enrich import Enrich
+from relay.process.prepare import Prepare
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -42,10 +41,9 @@ ALL = "every destination"
 
 
 class WayIn(Protocol):
-    """The pipeline's stages as they are now; a reload replaces them."""
+    """The pipeline; a reload replaces what it prepares with."""
 
-    check: Check
-    enrich: Enrich
+    prepare: Prepare
 
 
 class DeadLetters(Looking):
@@ -116,8 +114,7 @@ class DeadLetters(Looking):
                 f"there is no destination {to!r}",
                 hint=f"known are {', '.join(sorted(known)) or 'none'}",
             )
-        way_in = self._way_in
-        return Wish(to, derives, known, way_in.check.malformed_ids, way_in.enrich)
+        return Wish(to, derives, known, self._way_in.prepare.settings)
 
     async def discard(self, wanted: LetterFilter, *, after: int, erases: bool) -> dict[str, Any]:
         """Drop a step of them; with `erases`, `finish_erasing` is to follow the last step."""

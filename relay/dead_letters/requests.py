@@ -7,33 +7,27 @@ holds its ids to the rule. What an upstream refused was enriched then; what inge
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
+
+from msgspec.structs import replace
 
 from relay.buffer.views import StoredLetter
 from relay.model.errors import Refusal
 from relay.model.records import Encoding, Request, Sender
-from relay.process.check import AllSpansRejected, Check, MalformedIds
 from relay.process.check.ids import (
     PARENT_SPAN_ID_MALFORMED,
     REASON_WORDS,
     SPAN_ID_MALFORMED,
     TRACE_ID_MALFORMED,
 )
+from relay.process.check.rejections import AllSpansRejected
+from relay.process.prepare import Prepare, PrepareSettings
 
-# As large as a row of the log: what is larger is cut at span borders.
-ROW_BYTES = 512 * 1024
 DAMAGED = "damaged_on_disk"
 PARTIAL = "upstream_partial"
 SENDER = Sender("", user_agent="otlp-relay dead-letter replay")
 _MALFORMED = (TRACE_ID_MALFORMED, SPAN_ID_MALFORMED, PARENT_SPAN_ID_MALFORMED)
 _MOST_NAMED = 20
-
-
-class Enriches(Protocol):
-    """Adds attributes, as `relay.process.enrich.Enrich`."""
-
-    def __call__(self, traces: Any, sender: Sender) -> None:
-        """In place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +40,7 @@ class Wish:
     to: str
     derives: bool
     known: Collection[str]
-    malformed_ids: MalformedIds
-    enrich: Enriches
+    settings: PrepareSettings  # for what was rejected on the way in
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +83,25 @@ def request_of(stored: StoredLetter, wish: Wish) -> Request | Stays:
     if not wish.to and letter.destination and letter.destination not in wish.known:
         return Stays(f"{letter.destination} is not in the configuration; name another with --to")
     is_of_ingest = not letter.destination
-    mode: MalformedIds = "reject"
+    # Those of an upstream were prepared when they came: nothing is added a second time.
+    settings = PrepareSettings(malformed_ids="reject")
     if is_of_ingest:
-        mode = "derive" if wish.derives else wish.malformed_ids
+        settings = wish.settings
+        if wish.derives:
+            settings = replace(settings, malformed_ids="derive")
     body = letter.body
     if letter.encoding is Encoding.JSON:
         body = b'{"resourceSpans":[%b]}' % body
     try:
-        checked = Check(mode)(body, letter.encoding)
+        prepared = Prepare(settings)(body, letter.encoding, SENDER)
     except AllSpansRejected as refusal:
         return Stays(_words(refusal.rejected[0].reason))
     except Refusal as refusal:
         return Stays(f"its spans cannot be read: {refusal.message}")
-    if checked.rejected:
+    if prepared.rejected:
         # Of a letter of an upstream every span was valid when it came, of ingest there is but one.
-        return Stays(_words(checked.rejected[0].reason))
-    if is_of_ingest:
-        wish.enrich(checked.traces, SENDER)
-    return Request(checked.traces.pieces(ROW_BYTES), SENDER, letter.received_ns)
+        return Stays(_words(prepared.rejected[0].reason))
+    return Request(prepared.pieces, SENDER, letter.received_ns)
 
 
 def receivers_of(stored: StoredLetter, wish: Wish) -> frozenset[str] | None:

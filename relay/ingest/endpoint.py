@@ -1,4 +1,4 @@
-"""One HTTP request goes in; exactly one answer comes out, in the sender's encoding.
+"""OTLP over HTTP: one request is answered exactly once, in the sender's encoding.
 
 The endpoints are ASGI callables, not functions of Starlette's Request: making Request and
 Response objects would cost more than everything that is done here.
@@ -14,22 +14,20 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from relay.ingest.headers import (
+from relay.ingest.head import (
+    Gate,
     HeaderList,
-    Headers,
     HttpRefusal,
-    coding_of,
     encoding_of,
-    is_connection_test,
     joined,
-    refuse_long,
+    sender_of,
     too_long,
+    wrong_type,
 )
 from relay.ingest.refusals import RefusalLog
-from relay.ingest.senders import Origins, Tokens, refuse_loop, sender_of
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_, Refusal
-from relay.model.records import Answer, Encoding, Sender
+from relay.model.records import SUCCESS, Answer, Encoding, Sender
 from relay.otlp.answers import encode_answer
 from relay.otlp.compression import Inflater
 
@@ -44,7 +42,19 @@ _CLOSE: Final = ((b"connection", b"close"),)
 # Always one second: stock exporters drop the batch at once when told to wait longer than they may.
 _RETRY_AFTER: Final = (b"retry-after", b"1")
 _RETRYABLE: Final = frozenset({429, 503})
-_EMPTY_REQUEST: Final = {Encoding.JSON: b"{}", Encoding.PROTOBUF: b""}
+# A message without any member: an empty request, and what nearly every request is answered.
+_EMPTY: Final = {Encoding.JSON: b"{}", Encoding.PROTOBUF: b""}
+_PLAIN_START: Final = {
+    encoding: {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": (
+            (b"content-type", encoding.media_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ),
+    }
+    for encoding, body in _EMPTY.items()
+}
 _OTHER_SIGNALS: Final = {
     "/v1/metrics": "metrics; switch their exporter off with OTEL_METRICS_EXPORTER=none",
     "/v1/logs": "logs; switch their exporter off with OTEL_LOGS_EXPORTER=none",
@@ -95,14 +105,13 @@ class Ingest:
         accept: Accept,
         counters: Counters,
         own_id: str,
-        is_stopping: Callable[[], bool],
         *,
         tokens: Iterable[str] = (),
     ) -> None:
         self._accept = accept
         self._counters = counters
         self._own_id = own_id.encode()
-        self._is_stopping = is_stopping
+        self._is_closed = False
         self._in_flight_bytes = 0
         self._refusals = RefusalLog()
         self.reload(settings, tokens=tokens)
@@ -118,7 +127,7 @@ class Ingest:
         a tenth of a small request, and `respond` answers for every exception by itself.
         """
         if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
-            await self._traces(scope, receive, send)
+            await self.respond(self._take, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -131,68 +140,63 @@ class Ingest:
         """From the next request on, use these settings and these tokens."""
         self._max_body_bytes = settings.max_body_bytes
         self._max_in_flight_bytes = settings.max_in_flight_bytes
-        self._origins = Origins(settings.cors_origins)
-        self._tokens = Tokens(tokens)
+        self._gate = Gate(
+            tokens=tokens,
+            origins=settings.cors_origins,
+            own_id=self._own_id,
+            max_body_bytes=settings.max_body_bytes,
+        )
+
+    def close(self) -> None:
+        """Answer every request from now on with 503: the relay stops and waits for none of them."""
+        self._is_closed = True
 
     async def respond(self, take: "Take", scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request with what `take` returns or raises."""
-        headers = joined(scope["headers"])
-        encoding = encoding_of(headers)
-        origin_headers = self._origins.headers(headers) if b"origin" in headers else ()
         extra: HeaderList = ()
         arrived = _Arrived()
         try:
-            answer = await take(scope, headers, receive, arrived)
-        except Refusal as refusal:
-            answer = Answer(refusal.status, refusal.message, grpc_code=refusal.grpc_code)
-            if isinstance(refusal, HttpRefusal):
-                extra = refusal.headers
-        except BufferError_ as error:
-            answer = Answer(503, error.message, grpc_code=14)
+            answer, encoding = await take(scope, receive, arrived)
         except SenderGone:
             return
-        except asyncio.CancelledError:
-            # Only the listener cancels, when it can wait no longer: uvicorn would write a 500,
-            # which is final for the sender, where this one comes again.
-            answer, extra = _stopping(), _CLOSE
-        except Exception as error:  # noqa: BLE001 - a bug must cost one request, not the relay
-            answer = Answer(500, "a bug in this relay; its log tells where", grpc_code=13)
-            _log_bug(error)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - one request's own
+            answer, extra = _answer_to(error)
+            encoding = encoding_of(joined(scope["headers"])) or Encoding.JSON
         finally:
             self._in_flight_bytes -= arrived.bytes
         self._counters.requests[answer.status] += 1
+        if self._gate.has_origins:
+            extra = (*extra, *self._gate.origins.headers(joined(scope["headers"])))
+        if answer is SUCCESS and not extra:
+            await send(_PLAIN_START[encoding])
+            await send({"type": "http.response.body", "body": _EMPTY[encoding]})
+            return
         if answer.status >= 400:
-            address = sender_of(scope, headers, is_connection_test=False).address
+            address = sender_of(scope, joined(scope["headers"])).address
             self._refusals.note(answer.status, address, answer.message)
-        await _send(send, answer, encoding or Encoding.JSON, (*extra, *origin_headers))
+        await _send(send, answer, encoding, extra)
 
     async def _take(
-        self, scope: Scope, headers: Headers, receive: Receive, arrived: _Arrived
-    ) -> Answer:
-        """Judge the request by its headers, read it and hand it on. Raises Refusal."""
+        self, scope: Scope, receive: Receive, arrived: _Arrived
+    ) -> tuple[Answer, Encoding]:
+        """Judge the request by its head, read it and hand it on. Raises Refusal."""
         if scope["method"] not in _METHODS:
             raise _wrong_method()
-        if self._is_stopping():
+        if self._is_closed:
             stopping = _stopping()
             raise HttpRefusal(stopping.message, status=503, grpc_code=14, headers=_CLOSE)
-        self._tokens.check(headers)
-        refuse_loop(headers, self._own_id)
-        encoding = encoding_of(headers)
-        is_test = is_connection_test(headers)
-        if encoding is None and not is_test:
-            raise _wrong_type()
-        coding = coding_of(headers)
-        refuse_long(headers, self._max_body_bytes)
-        body = await self._read(receive, coding, arrived)
-        if is_test and body.strip() in (b"", b"{}"):
+        head = self._gate.admit(scope)
+        body = await self._read(receive, head.coding, arrived)
+        encoding = head.encoding
+        if head.sender.is_connection_test and body.strip() in (b"", b"{}"):
             encoding = encoding or Encoding.JSON
-            body = _EMPTY_REQUEST[encoding]
+            body = _EMPTY[encoding]
         elif encoding is None:
-            raise _wrong_type()
+            raise wrong_type()
         self._counters.received_bytes += len(body)
-        answer = self._accept(body, encoding, sender_of(scope, headers, is_connection_test=is_test))
+        answer = self._accept(body, encoding, head.sender)
         del body  # `accept` lets go of it as soon as it can: large ones would be in memory twice
-        return await answer
+        return await answer, encoding
 
     async def _read(self, receive: Receive, coding: str, arrived: _Arrived) -> bytes:
         """The whole body, unzipped. Raises Refusal 413, 503 or 400, and SenderGone."""
@@ -246,8 +250,8 @@ class Ingest:
         self._in_flight_bytes = total_bytes
 
     async def _refuse_path(
-        self, scope: Scope, _headers: Headers, _receive: Receive, _arrived: _Arrived
-    ) -> Answer:
+        self, scope: Scope, _receive: Receive, _arrived: _Arrived
+    ) -> tuple[Answer, Encoding]:
         path = scope["path"]
         if path == "/" and scope["method"] not in _METHODS:
             raise _wrong_method()
@@ -262,7 +266,7 @@ class Ingest:
 
     async def answer_preflight(self, scope: Scope, send: Send) -> bool:
         """Answer a CORS preflight, if this is one and CORS is on; whether it was."""
-        allowed = self._origins.preflight(scope["method"], joined(scope["headers"]))
+        allowed = self._gate.origins.preflight(scope["method"], joined(scope["headers"]))
         if allowed is None:
             return False
         await send({"type": "http.response.start", "status": 204, "headers": list(allowed)})
@@ -270,7 +274,7 @@ class Ingest:
         return True
 
 
-Take = Callable[[Scope, Headers, Receive, _Arrived], Awaitable[Answer]]
+Take = Callable[[Scope, Receive, _Arrived], Awaitable[tuple[Answer, Encoding]]]
 
 
 class _Endpoint:
@@ -309,15 +313,22 @@ def _wrong_method() -> Refusal:
     )
 
 
-def _wrong_type() -> Refusal:
-    return Refusal(
-        "Content-Type must be application/json or application/x-protobuf",
-        status=415,
-        grpc_code=3,
-    )
+def _answer_to(error: BaseException) -> tuple[Answer, HeaderList]:
+    """What the sender is told when nothing of the request was kept, and the headers it needs."""
+    if isinstance(error, Refusal):
+        answer = Answer(error.status, error.message, grpc_code=error.grpc_code)
+        return answer, error.headers if isinstance(error, HttpRefusal) else ()
+    if isinstance(error, BufferError_):
+        return Answer(503, error.message, grpc_code=14), ()
+    if isinstance(error, asyncio.CancelledError):
+        # Only the listener cancels, when it can wait no longer: uvicorn would write a 500,
+        # which is final for the sender, where this one comes again.
+        return _stopping(), _CLOSE
+    _log_bug(error)
+    return Answer(500, "internal error; see the relay's log", grpc_code=13), ()
 
 
-def _log_bug(error: Exception) -> None:
+def _log_bug(error: BaseException) -> None:
     """Log where it happened, but not the error's text: that may quote the body."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("request_failed", error=type(error).__name__, frames=frames)

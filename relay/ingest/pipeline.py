@@ -1,4 +1,4 @@
-"""A request's body in, the sender's answer out: check → enrich → append, then 200 means kept."""
+"""The way in as one line: prepare (check → enrich → cut) → append → answer. 200 means kept."""
 
 import asyncio
 import time
@@ -8,16 +8,14 @@ from typing import Protocol
 
 import structlog
 
-from relay.ingest.offload.offload import Helper
+from relay.ingest.offload.offload import Offload
 from relay.model.counters import Counters
-from relay.model.records import Answer, Encoding, Request, Sender
-from relay.process.check import NEVER_HEAVY_BYTES, AllSpansRejected, Check, TooHeavy, is_heavy
-from relay.process.enrich import Enrich
-from relay.process.prepare import Prepared, prepare
+from relay.model.records import SUCCESS, Answer, Encoding, Request, Sender
+from relay.process.check.rejections import AllSpansRejected
+from relay.process.check.weight import NEVER_HEAVY_BYTES, TooHeavy, is_heavy
+from relay.process.prepare import Prepare, Prepared
 
 log = structlog.stdlib.get_logger(__name__)
-
-OK = Answer()
 
 # Larger bodies are decoded one in each turn of the event loop: each takes up to some 10 ms, and
 # others should not wait for all that have just arrived.
@@ -32,26 +30,24 @@ class Log(Protocol):
 
 
 class Pipeline:
-    """The way in. One instance serves all requests; a reload replaces `check` and `enrich`.
+    """The way in. One instance serves all requests; a reload replaces `prepare`.
 
-    `helper` takes the bodies that would hold up the event loop; without one they do.
+    `offload` takes the bodies that would hold up the event loop; without one they do.
     """
 
     def __init__(
         self,
-        check: Check,
-        enrich: Enrich,
+        prepare: Prepare,
         log: Log,
         counters: Counters,
         *,
-        helper: Helper | None = None,
+        offload: Offload | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.check = check
-        self.enrich = enrich
+        self.prepare = prepare
         self._log = log
         self._counters = counters
-        self._helper = helper
+        self._offload = offload
         self._clock_ns = clock_ns
         self._turn = asyncio.Lock()
 
@@ -67,7 +63,7 @@ class Pipeline:
             counters.last_connection_test_ns = self._clock_ns()
         try:
             if len(body) <= NEVER_HEAVY_BYTES:
-                prepared = prepare(self.check, self.enrich, body, encoding, sender)
+                prepared = self.prepare(body, encoding, sender)
             else:
                 prepared = await self._prepare(body, encoding, sender)
         except AllSpansRejected as refusal:
@@ -95,7 +91,7 @@ class Pipeline:
                 sender=sender.address,
             )
         if not prepared.message:
-            return OK
+            return SUCCESS
         rejected_spans = sum(prepared.rejected_by_reason.values())
         log.debug("request_flawed", rejected=rejected_spans, message=prepared.message)
         counters.received_spans += rejected_spans
@@ -103,17 +99,17 @@ class Pipeline:
         return Answer(message=prepared.message, rejected_spans=rejected_spans)
 
     async def _prepare(self, body: bytes, encoding: Encoding, sender: Sender) -> Prepared:
-        """Check, enrich and cut: here, or in the helper what would take too long here."""
-        helper = self._helper
-        if helper is None:
-            return prepare(self.check, self.enrich, body, encoding, sender)
+        """Prepare here, or in the offload process what would take too long here."""
+        offload = self._offload
+        if offload is None:
+            return self.prepare(body, encoding, sender)
         if not is_heavy(body, encoding):
             with suppress(TooHeavy):
                 if len(body) <= QUICK_BYTES:
-                    return prepare(self.check, self.enrich, body, encoding, sender, is_bounded=True)
+                    return self.prepare(body, encoding, sender, is_bounded=True)
                 async with self._turn:
                     await asyncio.sleep(0)  # those behind it meet a lock that is taken, and wait
-                    return prepare(self.check, self.enrich, body, encoding, sender, is_bounded=True)
-        return await helper.prepare(
-            self.check, self.enrich, body, encoding, is_local=sender.is_local
+                    return self.prepare(body, encoding, sender, is_bounded=True)
+        return await offload.prepare(
+            self.prepare.settings, body, encoding, is_local=sender.is_local
         )

@@ -6,7 +6,7 @@ Units are in the names; times are nanoseconds since the epoch unless a name says
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Encoding(enum.IntEnum):
@@ -107,6 +107,10 @@ class Answer:
     message: str = ""
     rejected_spans: int = 0
     grpc_code: int = 0
+
+
+SUCCESS: Final = Answer()
+"""Everything was kept and there is nothing to say."""
 
 
 def longest_way(ways: Iterable[str]) -> str:

@@ -55,16 +55,39 @@ class JsonTraces:
             for entry, known in zip(resource_spans, resources, strict=True)
         ]
 
-    def set_resource(self, index: int, encoded: bytes) -> None:
-        """Put resource JSON in normal form in the place of number `index`."""
-        if encoded != self.resources[index].normal:
-            self._resource_texts[index] = encoded
-
     def changed(self, index: int) -> None:
         """Spans of entry `index` were changed or taken out: its text is made anew."""
         self._scope_texts[index] = None
 
-    def drop_empty(self) -> None:
+    def fragment_of(self, index: int, scope: ScopeSpans, span: Span) -> bytes:
+        """A fragment with this span alone, its resource and scope around it."""
+        alone = ScopeSpans(scope=scope.scope, spans=[span], schemaUrl=scope.schemaUrl)
+        return self._entry_text(index, messages.encode([alone]))
+
+    def pieces(self, limit_bytes: int, resources: list[bytes] | None = None) -> tuple[Piece, ...]:
+        """The request as fragments within the limit; none without spans.
+
+        `resources` are encoded resources to put in the place of its own, one an entry. What holds
+        no span is left out. A single span that is larger than the limit stays whole.
+        """
+        if resources is not None:
+            for index, encoded in enumerate(resources):
+                if encoded != self.resources[index].normal:
+                    self._resource_texts[index] = encoded
+        self._drop_empty()
+        if not self.spans:
+            return ()
+        texts = []
+        for index, scope_text in enumerate(self._scope_texts):
+            if scope_text is None:
+                scope_text = messages.encode(self.resource_spans[index].scopeSpans)  # noqa: PLW2901
+            texts.append(self._entry_text(index, scope_text))
+        body = texts[0] if len(texts) == 1 else b",".join(texts)
+        if len(body) <= limit_bytes or len(self.spans) == 1:
+            return (self._piece(body, self.spans, range(len(self.resources))),)
+        return self._cut(limit_bytes)
+
+    def _drop_empty(self) -> None:
         """Take out what holds no span, and take `spans` anew."""
         kept = []
         for index, entry in enumerate(self.resource_spans):
@@ -80,28 +103,6 @@ class JsonTraces:
             self._scope_texts = [self._scope_texts[index] for index in kept]
             self._resource_texts = [self._resource_texts[index] for index in kept]
         self.spans = all_spans(self.resource_spans)
-
-    def fragment_of(self, index: int, scope: ScopeSpans, span: Span) -> bytes:
-        """A fragment with this span alone, its resource and scope around it."""
-        alone = ScopeSpans(scope=scope.scope, spans=[span], schemaUrl=scope.schemaUrl)
-        return self._entry_text(index, messages.encode([alone]))
-
-    def pieces(self, limit_bytes: int) -> tuple[Piece, ...]:
-        """The request as fragments within the limit; none without spans.
-
-        A single span that is larger stays whole. Call `drop_empty` before when some are empty.
-        """
-        if not self.spans:
-            return ()
-        texts = []
-        for index, scope_text in enumerate(self._scope_texts):
-            if scope_text is None:
-                scope_text = messages.encode(self.resource_spans[index].scopeSpans)  # noqa: PLW2901
-            texts.append(self._entry_text(index, scope_text))
-        body = texts[0] if len(texts) == 1 else b",".join(texts)
-        if len(body) <= limit_bytes or len(self.spans) == 1:
-            return (self._piece(body, self.spans, range(len(self.resources))),)
-        return self._cut(limit_bytes)
 
     def _entry_text(self, index: int, scope_text: bytes) -> bytes:
         """One entry of resourceSpans, joined from its parts."""

@@ -51,24 +51,6 @@ class ProtobufTraces:
         """The entries, in order."""
         return list(self.message.resource_spans)
 
-    def set_resource(self, index: int, encoded: bytes) -> None:
-        """Put an encoded Resource in the place of number `index`."""
-        if encoded != self.resources[index].normal:
-            self.message.resource_spans[index].resource.ParseFromString(encoded)
-
-    def drop_empty(self) -> None:
-        """Take out what holds no span, and take `spans` anew."""
-        entries = self.message.resource_spans
-        for index in range(len(entries) - 1, -1, -1):
-            scopes = entries[index].scope_spans
-            for place in range(len(scopes) - 1, -1, -1):
-                if not scopes[place].spans:
-                    del scopes[place]
-            if not scopes:
-                del entries[index]
-                del self.resources[index]
-        self.spans = all_spans(self.message)
-
     def fragment_of(self, index: int, scope: trace_pb2.ScopeSpans, span: trace_pb2.Span) -> bytes:
         """A fragment with this span alone, its resource and scope around it."""
         entry = self.message.resource_spans[index]
@@ -82,17 +64,36 @@ class ProtobufTraces:
         inner.spans.add().CopyFrom(span)
         return alone.SerializeToString()
 
-    def pieces(self, limit_bytes: int) -> tuple[Piece, ...]:
+    def pieces(self, limit_bytes: int, resources: list[bytes] | None = None) -> tuple[Piece, ...]:
         """The request as fragments within the limit; none without spans.
 
-        A single span that is larger stays whole. Call `drop_empty` before when some are empty.
+        `resources` are encoded resources to put in the place of its own, one an entry. What holds
+        no span is left out. A single span that is larger than the limit stays whole.
         """
+        if resources is not None:
+            for index, encoded in enumerate(resources):
+                if encoded != self.resources[index].normal:
+                    self.message.resource_spans[index].resource.ParseFromString(encoded)
+        self._drop_empty()
         if not self.spans:
             return ()
         body = self.message.SerializeToString()
         if len(body) <= limit_bytes or len(self.spans) == 1:
             return (self._piece(body, self.spans, range(len(self.resources))),)
         return self._cut(limit_bytes)
+
+    def _drop_empty(self) -> None:
+        """Take out what holds no span, and take `spans` anew."""
+        entries = self.message.resource_spans
+        for index in range(len(entries) - 1, -1, -1):
+            scopes = entries[index].scope_spans
+            for place in range(len(scopes) - 1, -1, -1):
+                if not scopes[place].spans:
+                    del scopes[place]
+            if not scopes:
+                del entries[index]
+                del self.resources[index]
+        self.spans = all_spans(self.message)
 
     def _piece(
         self, body: bytes, spans: list[trace_pb2.Span], resources: range | list[int]

@@ -1,4 +1,4 @@
-"""Checked traces in, the same traces out with resource attributes added where the sender has none.
+"""Resource attributes that say where spans come from, added where the sender has none.
 
 The sender always wins: a key that it sent, even with an empty value, is never touched, nor are
 entityRefs and schemaUrl (the resource merge of the OpenTelemetry SDK specification, with the
@@ -12,15 +12,16 @@ import platform
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from relay.model.errors import ConfigError
-from relay.model.records import Encoding, Sender
+from relay.model.records import Encoding
 from relay.otlp import messages
+from relay.otlp.json import JsonTraces
+from relay.otlp.protobuf import ProtobufTraces
 from relay.otlp.resources import KnownResource
 
 Attributes = dict[str, str]
@@ -33,43 +34,32 @@ OF_THE_PRODUCER = ("service.", "process.", "telemetry.")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm32", "i686": "x86"}
 
 
-class Traces(Protocol):
-    """What check hands over: `otlp.json.JsonTraces` or `otlp.protobuf.ProtobufTraces`."""
-
-    resources: list[KnownResource]
-
-    @property
-    def encoding(self) -> Encoding:
-        """How it came in."""
-
-    def set_resource(self, index: int, encoded: bytes) -> None:
-        """Put an encoded resource in the place of number `index`."""
-
-
 class Enrich:
     """Adds attributes; the result is remembered with what is known of each distinct resource."""
 
     def __init__(self, *, detected: Mapping[str, str], configured: Mapping[str, str]) -> None:
         """`detected` is for senders on this host, `configured` for all."""
-        self.detected = detected
-        self.configured = configured
         self._remote = {encoding: Addition(configured, encoding) for encoding in Encoding}
         local = {**detected, **configured}
         self._local = {encoding: Addition(local, encoding) for encoding in Encoding}
 
-    def __call__(self, traces: Traces, sender: Sender) -> None:
-        """Enrich every resource of `traces` in place."""
+    def __call__(self, traces: JsonTraces | ProtobufTraces, *, is_local: bool) -> list[bytes]:
+        """The enriched form of each resource of `traces`, in order, for a sender on this host
+        (`is_local`) or elsewhere.
+        """
         encoding = traces.encoding
-        for index, known in enumerate(traces.resources):
-            if sender.is_local:
-                if known.enriched_local is None:
-                    known.enriched_local = self._local[encoding].to(known)
-                encoded = known.enriched_local
+        encoded = []
+        for known in traces.resources:
+            if is_local:
+                enriched = known.enriched_local
+                if enriched is None:
+                    enriched = known.enriched_local = self._local[encoding].to(known)
             else:
-                if known.enriched_remote is None:
-                    known.enriched_remote = self._remote[encoding].to(known)
-                encoded = known.enriched_remote
-            traces.set_resource(index, encoded)
+                enriched = known.enriched_remote
+                if enriched is None:
+                    enriched = known.enriched_remote = self._remote[encoding].to(known)
+            encoded.append(enriched)
+        return encoded
 
 
 class Addition:

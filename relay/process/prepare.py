@@ -1,20 +1,44 @@
-"""A body in; pieces for the disk and what its sender is told out: check → enrich → cut.
+"""Makes of a request's body what is kept of it: check → enrich → cut into pieces for the disk.
 
-Pure, so that it is the same in the event loop and in the helper process.
+The same code runs in the event loop and in the offload process, and gives the same bytes.
 """
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import msgspec
 
 from relay.model.records import Encoding, Piece, RejectedSpan, Sender
-from relay.process.check import Check
+from relay.otlp import json, protobuf
+from relay.otlp.json import JsonTraces
+from relay.otlp.protobuf import ProtobufTraces
+from relay.otlp.resources import ResourceCache
+from relay.process.check.ids import SPAN_ID_MISSING, TRACE_ID_MISSING, MalformedIds
+from relay.process.check.json_spans import check_json
+from relay.process.check.protobuf_spans import check_protobuf
+from relay.process.check.rejections import AllSpansRejected, Rejections
+from relay.process.check.weight import MOST_EXACT_BYTES, TooHeavy, refuse_many_messages
+from relay.process.check.words import LOGS_HINT, describe, describe_rejected
 from relay.process.enrich import Enrich
 
 # A row on disk holds whole requests up to this; a larger request is cut at span borders.
-ROW_BYTES = 512 * 1024
+ROW_BYTES: Final = 512 * 1024
 
-_NONE: Mapping[str, int] = MappingProxyType({})
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class PrepareSettings(msgspec.Struct, frozen=True, array_like=True):
+    """What decides how a request is prepared; the offload process is told exactly this.
+
+    `detected` attributes are for senders on this host, `configured` ones for all.
+    """
+
+    malformed_ids: MalformedIds = "auto"
+    detected: dict[str, str] = {}
+    configured: dict[str, str] = {}
 
 
 class Prepared(NamedTuple):
@@ -33,32 +57,96 @@ class Prepared(NamedTuple):
     message: str = ""
 
 
-def prepare(
-    check: Check,
-    enrich: Enrich,
-    body: bytes,
-    encoding: Encoding,
-    sender: Sender,
-    *,
-    is_bounded: bool = False,
-) -> Prepared:
-    """Check, enrich and cut one body.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A request that can be kept: `spans` of it remain. `warnings` are times by code."""
 
-    Raises Refusal (400), AllSpansRejected among them, and TooHeavy if it `is_bounded` and the
-    body is more than the event loop should take.
-    """
-    checked = check(body, encoding, is_bounded=is_bounded)
-    pieces: tuple[Piece, ...] = ()
-    if checked.spans:
-        enrich(checked.traces, sender)
-        pieces = checked.traces.pieces(ROW_BYTES)
-    if not checked.rejections.counts and not checked.warnings:
-        return Prepared(pieces, checked.spans)
-    return Prepared(
-        pieces,
-        checked.spans,
-        checked.rejected,
-        checked.rejections.counts,
-        checked.warnings,
-        checked.message(),
-    )
+    traces: JsonTraces | ProtobufTraces
+    spans: int
+    rejections: Rejections
+    warnings: Counter[str]
+
+    @property
+    def rejected(self) -> tuple[RejectedSpan, ...]:
+        """The rejected spans that become dead letters: all, or the first if they are very many."""
+        return tuple(self.rejections.kept)
+
+    def message(self) -> str:
+        """What the sender is told beside the number rejected: at most 1 KiB, empty if nothing."""
+        return describe(self.spans, self.rejections, self.warnings)
+
+
+class Prepare:
+    """Prepares bodies of both encodings. Holds what is known of resources under `settings`."""
+
+    def __init__(self, settings: PrepareSettings) -> None:
+        self.settings = settings
+        self._enrich = Enrich(detected=settings.detected, configured=settings.configured)
+        self._json_resources = ResourceCache()
+        self._protobuf_resources = ResourceCache()
+
+    def __call__(
+        self, body: bytes, encoding: Encoding, sender: Sender, *, is_bounded: bool = False
+    ) -> Prepared:
+        """Check, enrich and cut one body. Raises what `check` raises."""
+        checked = self.check(body, encoding, is_bounded=is_bounded)
+        traces = checked.traces
+        pieces: tuple[Piece, ...] = ()
+        if checked.spans:
+            pieces = traces.pieces(ROW_BYTES, self._enrich(traces, is_local=sender.is_local))
+        if not checked.rejections.counts and not checked.warnings:
+            return Prepared(pieces, checked.spans)
+        return Prepared(
+            pieces,
+            checked.spans,
+            checked.rejected,
+            checked.rejections.counts,
+            checked.warnings,
+            checked.message(),
+        )
+
+    def check(self, body: bytes, encoding: Encoding, *, is_bounded: bool = False) -> Checked:
+        """Decode and check a whole request.
+
+        Raises Refusal (400) when the body cannot be decoded, AllSpansRejected when it holds spans
+        and none of them is valid, and TooHeavy when it `is_bounded` and the body turns out to be
+        more than the event loop should take.
+        """
+        traces: JsonTraces | ProtobufTraces
+        if encoding is Encoding.JSON:
+            traces = self._decode_json(body, is_bounded=is_bounded)
+            rejections = check_json(traces, self.settings.malformed_ids)
+        else:
+            message = protobuf.parse(body)
+            if is_bounded:
+                refuse_many_messages(message)
+            traces = protobuf.settle(message, body, self._protobuf_resources)
+            rejections = check_protobuf(traces, self.settings.malformed_ids, is_bounded=is_bounded)
+        spans = len(traces.spans)
+        if rejections.counts:
+            rejected = len(rejections)
+            if rejected == spans:
+                hint = LOGS_HINT if _looks_like_logs(rejections) else ""
+                raise AllSpansRejected(
+                    f"all {describe_rejected(rejections)}{hint}",
+                    tuple(rejections.kept),
+                    rejections.counts,
+                )
+            spans -= rejected
+        return Checked(traces, spans, rejections, traces.findings.warnings)
+
+    def _decode_json(self, body: bytes, *, is_bounded: bool) -> JsonTraces:
+        if not is_bounded or len(body) <= MOST_EXACT_BYTES:
+            return json.decode(body, self._json_resources)
+        try:
+            return json.decode_fast(body, self._json_resources)
+        except json.NOT_FAST:
+            raise TooHeavy from None
+
+
+def _looks_like_logs(rejections: Rejections) -> bool:
+    """Whether every span of a protobuf body lacks its ids: field numbers of logs match ours."""
+    return rejections.encoding is Encoding.PROTOBUF and rejections.counts.keys() <= {
+        TRACE_ID_MISSING,
+        SPAN_ID_MISSING,
+    }

@@ -372,7 +372,7 @@ def test_ingest_takes_spans_that_came_through_other_relays(edge: Edge) -> None:
 
 
 def test_ingest_answers_503_and_closes_when_stopping(edge: Edge, media_type: str) -> None:
-    edge.stopping.set()
+    edge.ingest.close()
 
     with edge.connect() as client:
         reply = client.ask(post(content_type=media_type))

@@ -13,20 +13,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from mockcollector.otlp_json import decode_request
 from relay.deliver.batches import make_batch
-from relay.model.records import Encoding, Sender, StoredRow
-from relay.process.check import Check
-from relay.process.enrich import Enrich
+from relay.model.records import Encoding, StoredRow
+from relay.process.prepare import Prepare, PrepareSettings
 from relay.upstream.settings import DestinationSettings
 from tests.builders import protobuf_twin, requests, to_body
 
-SENDER = Sender("203.0.113.9")
 SETTINGS = DestinationSettings(name="up", endpoint="http://127.0.0.1:1/v1/traces")
 
 
 def way(body: bytes, came_in: Encoding, goes_out: Encoding, limit_bytes: int) -> bytes:
     """The body of the request to an upstream, for a request body as it came in."""
-    checked = Check("reject")(body, came_in)
-    Enrich(detected={}, configured={})(checked.traces, SENDER)
+    checked = Prepare(PrepareSettings(malformed_ids="reject")).check(body, came_in)
     rows = [
         StoredRow(number, 0, piece.encoding, piece.flags, piece.spans, piece.body)
         for number, piece in enumerate(checked.traces.pieces(limit_bytes), 1)

@@ -8,8 +8,8 @@ nowhere, holds no lock and no secret, sees no file of the buffer, and ends when 
 ::
 
     event loop           thread                 helper process
-    Helper.prepare ────▶ one job at a time ───▶ prepare(): check → enrich → cut
-        ▲                HelperProcess          RLIMIT_AS, an alarm, niced
+    Offload.prepare ────▶ one job at a time ───▶ prepare(): check → enrich → cut
+        ▲                OffloadProcess          RLIMIT_AS, an alarm, niced
         └──── future ◀── pieces … done ◀─────── or dead: 413, and a new one is spawned
 
 - `helper`: the face towards the loop; queue, patience, a second try, statistics

@@ -19,9 +19,8 @@ from typing import Final
 from relay.ingest.offload.wire import Channel, Done, Job, PieceMade, Ready, SpanRejected
 from relay.model.errors import Refusal
 from relay.model.records import Encoding, RejectedSpan, Sender
-from relay.process.check import AllSpansRejected, Check
-from relay.process.enrich import Enrich
-from relay.process.prepare import Prepared, prepare
+from relay.process.check.rejections import AllSpansRejected
+from relay.process.prepare import Prepare, Prepared, PrepareSettings
 
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 # Attributes that are added to each resource may make many times of a body of tiny ones.
@@ -72,13 +71,11 @@ def _be_modest() -> None:
 
 
 class _Worker:
-    """Prepares one body at a time; `Check` and `Enrich` stay while their settings do."""
+    """Prepares one body at a time; `Prepare` stays while its settings do."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._made_of: tuple[object, ...] = ()
-        self._check = Check("auto")
-        self._enrich = Enrich(detected={}, configured={})
+        self._prepare = Prepare(PrepareSettings())
 
     def serve_one(self) -> bool:
         """Take a job and answer it; whether there may be another."""
@@ -96,12 +93,13 @@ class _Worker:
 
     def _answer(self, job: Job, body: bytes) -> Done:
         """Send all that is to be kept; what is to be said at the end."""
-        self._take_up(job)
+        if job.settings != self._prepare.settings:
+            self._prepare = Prepare(job.settings)
         try:
             encoding = Encoding(job.encoding)
             _refuse_objects(body, encoding)
             sender = Sender("", is_local=job.is_local)
-            return self._send(prepare(self._check, self._enrich, body, encoding, sender))
+            return self._send(self._prepare(body, encoding, sender))
         except AllSpansRejected as refusal:
             self._send_rejected(refusal.rejected)
             return Done(
@@ -120,13 +118,6 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - told to the daemon, which logs it
             frames = "".join(traceback.format_tb(error.__traceback__))
             return Done(type(error).__name__, frames=frames)
-
-    def _take_up(self, job: Job) -> None:
-        made_of = (job.malformed_ids, job.detected, job.configured)
-        if made_of != self._made_of:
-            self._check = Check(job.malformed_ids)  # type: ignore[arg-type]
-            self._enrich = Enrich(detected=job.detected, configured=job.configured)
-            self._made_of = made_of
 
     def _send(self, prepared: Prepared) -> Done:
         answer_bytes = sum(len(piece.body) for piece in prepared.pieces)

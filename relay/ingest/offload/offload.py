@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,15 +23,12 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from relay.buffer.views import HelperStatistics
 from relay.ingest.offload.child import TOO_MUCH
-from relay.ingest.offload.process import HelperDied, HelperFailed, HelperProcess
+from relay.ingest.offload.process import OffloadDied, OffloadFailed, OffloadProcess
 from relay.ingest.offload.wire import Job
 from relay.model.errors import Refusal
 from relay.model.records import Encoding
-from relay.process.check import Check
-from relay.process.enrich import Enrich
-from relay.process.prepare import Prepared
+from relay.process.prepare import Prepared, PrepareSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -40,6 +37,19 @@ PATIENCE_SECONDS: Final = 8.0
 _LOOK_SECONDS: Final = 2.0  # how often an idle process is looked at
 _FIRST_SPEED: Final = 16 * 1024 * 1024.0  # bytes a second, until it has been measured
 _REMEMBERED: Final = 0.7  # of what was measured before, with each job
+
+
+@dataclass(frozen=True, slots=True)
+class OffloadStatistics:
+    """The process that decodes large bodies, and its work. `pid` is 0 when there is none."""
+
+    pid: int = 0
+    resident_bytes: int = 0
+    waiting: int = 0  # jobs not answered yet, the one in hand too
+    waiting_bytes: int = 0
+    jobs: int = 0
+    restarts: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)  # by reason
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +62,7 @@ class _Waiting:
     since: float = field(default_factory=time.monotonic)
 
 
-class Helper:
+class Offload:
     """The face of the helper process. `start` it, and `stop` it in any case.
 
     `spawn` makes a process; everything but its thread belongs to one event loop.
@@ -61,7 +71,7 @@ class Helper:
     def __init__(
         self,
         *,
-        spawn: Callable[[], HelperProcess] = HelperProcess,
+        spawn: Callable[[], OffloadProcess] = OffloadProcess,
         job_seconds: float = JOB_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
@@ -71,7 +81,7 @@ class Helper:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="helper", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._process: HelperProcess | None = None
+        self._process: OffloadProcess | None = None
         self._is_stopping = False
         self._waiting = 0
         self._waiting_bytes = 0
@@ -88,11 +98,11 @@ class Helper:
         self._thread.start()
 
     async def prepare(
-        self, check: Check, enrich: Enrich, body: bytes, encoding: Encoding, *, is_local: bool
+        self, settings: PrepareSettings, body: bytes, encoding: Encoding, *, is_local: bool
     ) -> Prepared:
-        """Have a body checked, enriched and cut, with what `check` and `enrich` were made of.
+        """Have a body prepared under `settings`.
 
-        Raises Refusal: what `prepare.prepare` raises, 413 when it needs more memory or time than
+        Raises Refusal: what `Prepare` raises, 413 when it needs more memory or time than
         there is, 503 when too much waits already. Raises RuntimeError for a bug.
         """
         if self._is_stopping or self._loop is None:
@@ -105,9 +115,7 @@ class Helper:
         job = Job(
             encoding=int(encoding),
             is_local=is_local,
-            malformed_ids=check.malformed_ids,
-            detected=dict(enrich.detected),
-            configured=dict(enrich.configured),
+            settings=settings,
             seconds=self._job_seconds,
         )
         size = len(body)
@@ -136,10 +144,10 @@ class Helper:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._thread.join)
 
-    def statistics(self) -> HelperStatistics:
+    def statistics(self) -> OffloadStatistics:
         """The process and its work at this moment."""
         process = self._process
-        return HelperStatistics(
+        return OffloadStatistics(
             pid=process.pid if process else 0,
             resident_bytes=process.resident_bytes() if process else 0,
             waiting=self._waiting,
@@ -188,7 +196,7 @@ class Helper:
     def _result(self, waiting: _Waiting, began: float) -> Prepared | Exception:
         try:
             return self._try_twice(waiting, began)
-        except HelperFailed as bug:
+        except OffloadFailed as bug:
             self._failures["bug"] += 1
             log.error("helper_failed", error=str(bug), frames=bug.frames)  # noqa: TRY400 - its own
             return RuntimeError("the helper process met a bug")
@@ -204,7 +212,7 @@ class Helper:
             waiting.job.seconds = max(left, 0.1)
             try:
                 return self._ask(waiting)
-            except HelperDied as death:
+            except OffloadDied as death:
                 log.warning("helper_died", returncode=death.returncode, bytes=len(waiting.body))
                 if self._is_stopping:
                     raise _busy("is stopping") from None
@@ -222,7 +230,7 @@ class Helper:
             raise _busy("cannot be started")
         try:
             return process.ask(waiting.job, waiting.body)
-        except HelperDied:
+        except OffloadDied:
             self._process = None
             raise
 
@@ -234,7 +242,7 @@ class Helper:
         if self._process is not None:  # else none could be spawned: not every two seconds again
             self._warm()
 
-    def _warm(self) -> HelperProcess | None:
+    def _warm(self) -> OffloadProcess | None:
         """A process that can be asked; None when none can be spawned, which is logged."""
         if self._process is not None and not self._process.is_alive:
             self._drop()
@@ -242,7 +250,7 @@ class Helper:
             try:
                 self._process = self._spawn()
                 self._process.wait_ready()
-            except (OSError, HelperDied) as error:
+            except (OSError, OffloadDied) as error:
                 self._process = None
                 log.error("helper_not_started", reason=str(error))  # noqa: TRY400 - it is the host
                 return None

@@ -1,6 +1,6 @@
 """A job in, what the helper process made of it out: the process as its parent has it.
 
-Everything here blocks; it is called in the thread of `helper.Helper`.
+Everything here blocks; it is called in the thread of `helper.Offload`.
 """
 
 import os
@@ -16,7 +16,7 @@ from relay.ingest.offload.child import EXIT_OUT_OF_MEMORY
 from relay.ingest.offload.wire import Channel, Done, Job, Message, PieceMade, Ready, SpanRejected
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding, Piece, RejectedSpan
-from relay.process.check import AllSpansRejected
+from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Prepared
 
 _END_SECONDS: Final = 2.0
@@ -25,7 +25,7 @@ _SILENCE_SECONDS: Final = 15
 _TIMEVAL: Final = struct.Struct("ll")
 
 
-class HelperDied(Exception):
+class OffloadDied(Exception):
     """The process ended in the middle of a job, or before it could take one."""
 
     def __init__(self, returncode: int) -> None:
@@ -43,7 +43,7 @@ class HelperDied(Exception):
         return self.returncode == EXIT_OUT_OF_MEMORY
 
 
-class HelperFailed(Exception):
+class OffloadFailed(Exception):
     """There is a bug: the process met an exception that nobody expected. `frames` tell where."""
 
     def __init__(self, name: str, frames: str) -> None:
@@ -51,7 +51,7 @@ class HelperFailed(Exception):
         self.frames = frames
 
 
-class HelperProcess:
+class OffloadProcess:
     """A process that was just spawned. Raises OSError when the host has no room for one."""
 
     def __init__(self) -> None:
@@ -95,24 +95,24 @@ class HelperProcess:
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
     def wait_ready(self) -> None:
-        """Return once it has loaded what it needs, after some 0.2 s. Raises HelperDied."""
+        """Return once it has loaded what it needs, after some 0.2 s. Raises OffloadDied."""
         try:
             message: Message | None = self._channel.receive()[0]
         except (EOFError, OSError):
             message = None
         if not isinstance(message, Ready):
-            raise HelperDied(self._end())
+            raise OffloadDied(self._end())
 
     def ask(self, job: Job, body: bytes) -> Prepared:
         """Have one body prepared.
 
-        Raises what `prepare` raises, HelperDied, and HelperFailed for a bug.
+        Raises what `prepare` raises, OffloadDied, and OffloadFailed for a bug.
         """
         try:
             self._channel.send(job, body)
             return self._receive_prepared(Encoding(job.encoding))
         except (EOFError, OSError):
-            raise HelperDied(self._end()) from None
+            raise OffloadDied(self._end()) from None
 
     def kill(self) -> None:
         """End it at once, whatever it does. May be called in any thread."""
@@ -149,7 +149,7 @@ class HelperProcess:
 
 def _result(done: Done, pieces: tuple[Piece, ...], rejected: tuple[RejectedSpan, ...]) -> Prepared:
     if done.frames:
-        raise HelperFailed(done.message, done.frames)
+        raise OffloadFailed(done.message, done.frames)
     if done.is_all_rejected:
         raise AllSpansRejected(done.message, rejected, done.rejected_by_reason)
     if done.status:

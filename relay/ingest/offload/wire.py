@@ -14,17 +14,17 @@ from typing import Final
 
 import msgspec
 
+from relay.process.prepare import PrepareSettings
+
 _SIZES: Final = struct.Struct("<II")
 
 
 class Job(msgspec.Struct, array_like=True, tag=0):
-    """A body to prepare, which follows raw; what `Check` and `Enrich` are made of; its time."""
+    """A body to prepare, which follows raw; under which settings; the time that it may take."""
 
     encoding: int
     is_local: bool
-    malformed_ids: str
-    detected: dict[str, str]
-    configured: dict[str, str]
+    settings: PrepareSettings
     seconds: float
 
 

@@ -5,9 +5,10 @@ than it was in the body: a hundred thousand spans under half a megabyte of resou
 gigabytes. So only so many are kept as dead letters, and only so many bytes of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from relay.model.errors import Refusal
 from relay.model.records import Encoding, RejectedSpan
 
 MOST_SPANS_KEPT: Final = 1000
@@ -15,6 +16,23 @@ MOST_BYTES_KEPT: Final = 4 * 1024 * 1024
 PATHS_A_REASON: Final = 3
 
 Described = tuple[str, bytes]  # a span's trace id as text, and its fragment
+
+
+class AllSpansRejected(Refusal):
+    """No span of the request is valid: 400 rather than a partial success (decision D4).
+
+    `rejected` are the spans, so that they become dead letters all the same: as many as are kept.
+    `counts` are all of them by reason.
+    """
+
+    code = "all_spans_rejected"
+
+    def __init__(
+        self, message: str, rejected: tuple[RejectedSpan, ...], counts: Mapping[str, int]
+    ) -> None:
+        super().__init__(message)
+        self.rejected = rejected
+        self.counts = counts
 
 
 class Rejections:

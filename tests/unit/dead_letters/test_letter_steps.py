@@ -17,8 +17,7 @@ from relay.dead_letters.change import DeadLetters
 from relay.model.errors import BufferFull
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.transcode import to_protobuf
-from relay.process.check import Check
-from relay.process.enrich import Enrich
+from relay.process.prepare import Prepare, PrepareSettings
 from tests.builders import nested, request, span, text_attribute, to_body
 from tests.unit.buffer.making import deliver_all, eventually, noise, opened, piece, take_all
 from tests.unit.buffer.making import request as kept
@@ -28,8 +27,7 @@ ALL = LetterFilter()
 
 
 class WayIn:
-    check = Check("auto")
-    enrich = Enrich(detected={"host.name": "here"}, configured={"env": "test"})
+    prepare = Prepare(PrepareSettings(detected={"host.name": "here"}, configured={"env": "test"}))
 
 
 @asynccontextmanager

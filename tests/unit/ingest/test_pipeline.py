@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.ingest.pipeline import OK, Pipeline
+from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import BufferFull
-from relay.model.records import Encoding, Request, Sender
-from relay.process.check import AllSpansRejected, Check
-from relay.process.enrich import Enrich
+from relay.model.records import SUCCESS, Encoding, Request, Sender
+from relay.process.check.rejections import AllSpansRejected
+from relay.process.prepare import Prepare, PrepareSettings
 
 pytestmark = pytest.mark.anyio
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -29,8 +29,8 @@ class FakeLog:
 
 
 def pipeline(log: FakeLog, counters: Counters | None = None) -> Pipeline:
-    enrich = Enrich(detected={"host.name": "box"}, configured={})
-    return Pipeline(Check("auto"), enrich, log, counters or Counters(), clock_ns=lambda: 7)
+    prepare = Prepare(PrepareSettings(detected={"host.name": "box"}))
+    return Pipeline(prepare, log, counters or Counters(), clock_ns=lambda: 7)
 
 
 async def test_valid_request_is_kept_enriched_and_answered_with_plain_success() -> None:
@@ -38,7 +38,7 @@ async def test_valid_request_is_kept_enriched_and_answered_with_plain_success() 
     body = (FIXTURES / "01_minimal.json").read_bytes()
     answer = await pipeline(log, counters).accept(body, Encoding.JSON, SENDER)
 
-    assert answer == OK
+    assert answer == SUCCESS
     (request,) = log.requests
     assert request.received_ns == 7
     assert request.pieces[0].spans == 1
@@ -86,7 +86,7 @@ async def test_empty_request_is_a_success_and_writes_nothing() -> None:
     log = FakeLog()
     answer = await pipeline(log).accept(b"{}", Encoding.JSON, SENDER)
 
-    assert answer == OK
+    assert answer == SUCCESS
     assert log.requests == []
 
 

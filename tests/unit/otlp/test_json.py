@@ -282,8 +282,8 @@ def test_absent_resource_stays_absent_and_an_empty_one_empty(absent: builders.Js
     for way in (decode_fast, decode_exact):
         traces = way(builders.to_body({"resourceSpans": [entry | absent]}), ResourceCache())
         assert "resource" not in relayed(traces)["resourceSpans"][0]
-        traces.set_resource(0, traces.resources[0].normal)
-        assert "resource" not in relayed(traces)["resourceSpans"][0]
+        (piece,) = traces.pieces(LIMIT, [traces.resources[0].normal])
+        assert "resource" not in json.loads(piece.body)
         traces = way(
             builders.to_body({"resourceSpans": [entry | {"resource": {}}]}), ResourceCache()
         )
@@ -292,9 +292,10 @@ def test_absent_resource_stays_absent_and_an_empty_one_empty(absent: builders.Js
 
 def test_resource_that_is_set_is_what_is_relayed() -> None:
     traces = decoded(builders.request(builders.span()))
-    traces.set_resource(0, b'{"attributes":[{"key":"host.name","value":{"stringValue":"h"}}]}')
+    resource = b'{"attributes":[{"key":"host.name","value":{"stringValue":"h"}}]}'
+    (piece,) = traces.pieces(LIMIT, [resource])
 
-    assert relayed(traces)["resourceSpans"][0]["resource"]["attributes"] == [
+    assert json.loads(piece.body)["resource"]["attributes"] == [
         builders.text_attribute("host.name", "h")
     ]
 
@@ -349,8 +350,7 @@ def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit
 
 def test_cut_keeps_a_resource_that_was_set() -> None:
     traces = decoded(builders.request(*[builders.span() for _ in range(10)]))
-    traces.set_resource(0, b'{"attributes":[]}')
-    pieces = traces.pieces(1000)
+    pieces = traces.pieces(1000, [b'{"attributes":[]}'])
 
     assert len(pieces) > 1
     assert all(piece.body.startswith(b'{"resource":{"attributes":[]},') for piece in pieces)

@@ -188,6 +188,6 @@ def test_absent_resource_stays_absent_and_an_empty_one_empty() -> None:
     entries: list[builders.Json] = [entry, entry | {"resource": {}}]
     for made in ({"resourceSpans": [one]} for one in entries):
         traces = decode(body_of(made), ResourceCache())
-        traces.set_resource(0, traces.resources[0].normal)
+        (piece,) = traces.pieces(LIMIT, [traces.resources[0].normal])
 
-        assert traces.pieces(LIMIT)[0].body == body_of(made)
+        assert piece.body == body_of(made)

@@ -13,7 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.errors import Refusal
 from relay.model.records import Encoding
-from relay.process.check import AllSpansRejected, Check, Checked
+from relay.process.check.rejections import AllSpansRejected
+from relay.process.prepare import Checked, Prepare, PrepareSettings
 from tests import builders
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -29,7 +30,7 @@ Mode = Literal["reject", "derive", "auto"]
 
 
 def check(body: bytes, encoding: Encoding = Encoding.JSON, mode: Mode = "reject") -> Checked:
-    return Check(mode)(body, encoding)
+    return Prepare(PrepareSettings(malformed_ids=mode)).check(body, encoding)
 
 
 def answer(body: bytes, encoding: Encoding) -> dict[str, Any]:
@@ -363,8 +364,8 @@ def test_envelopes_without_spans_are_dropped_and_paths_stay_the_senders(
     checked = check(encoded(made, encoding), encoding)
 
     assert checked.rejected[0].path == "resourceSpans[2].scopeSpans[0].spans[0].spanId"
-    assert [known.service for known in checked.traces.resources] == ["full"]
     assert checked.traces.pieces(LIMIT)[0].services == ("full",)
+    assert [known.service for known in checked.traces.resources] == ["full"]
     kept = builders.request(builders.span(), service="full")
     assert relayed(checked, encoding) == builders.protobuf_twin(kept)
 
@@ -376,16 +377,16 @@ def test_rejected_and_enriched_span_leave_a_fragment_with_the_resource_set(
     made = builders.request(builders.span(), builders.span(spanId=ZERO_SPAN))
     checked = check(encoded(made, encoding), encoding)
     resource = {"attributes": [builders.text_attribute("host.name", "h")]}
-    checked.traces.set_resource(
-        0,
+    encoded_resource = (
         builders.to_body(resource)
         if encoding is Encoding.JSON
         else builders.protobuf_twin({"resourceSpans": [{"resource": resource}]})
         .resource_spans[0]
-        .resource.SerializeToString(),
+        .resource.SerializeToString()
     )
 
-    (entry,) = relayed(checked, encoding).resource_spans
+    (piece,) = checked.traces.pieces(LIMIT, [encoded_resource])
+    (entry,) = message_of(piece.body, encoding).resource_spans
     assert [pair.key for pair in entry.resource.attributes] == ["host.name"]
     assert len(entry.scope_spans[0].spans) == 1
 

@@ -7,13 +7,18 @@ import pytest
 from relay.model.errors import Refusal
 from relay.model.records import Encoding
 from relay.otlp.protobuf import parse
-from relay.process.check import AllSpansRejected, Check, TooHeavy, is_heavy
-from relay.process.check.rejections import MOST_BYTES_KEPT, MOST_SPANS_KEPT
-from relay.process.check.weight import MOST_BYTES, MOST_MESSAGES
+from relay.process.check.rejections import (
+    MOST_BYTES_KEPT,
+    MOST_SPANS_KEPT,
+    AllSpansRejected,
+)
+from relay.process.check.weight import MOST_BYTES, MOST_MESSAGES, TooHeavy, is_heavy
+from relay.process.prepare import Prepare, PrepareSettings
 from tests import builders
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 KIB = 1024
+STRICT = Prepare(PrepareSettings(malformed_ids="reject"))
 
 
 @pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
@@ -64,7 +69,7 @@ def test_protobuf_of_many_messages_is_too_heavy_only_where_that_is_asked(where: 
         "links": builders.request(builders.span(links=[{}] * many)),
     }
     body = builders.protobuf_twin(requests[where]).SerializeToString()
-    check = Check("reject")
+    check = STRICT.check
 
     with pytest.raises(TooHeavy):
         check(body, PROTOBUF, is_bounded=True)
@@ -74,7 +79,7 @@ def test_protobuf_of_many_messages_is_too_heavy_only_where_that_is_asked(where: 
 def test_long_json_that_the_fast_way_cannot_read_is_too_heavy_only_where_that_is_asked() -> None:
     spans = [builders.span(unknown="key", name="x" * 1000) for _ in range(300)]
     body = builders.to_body(builders.request(*spans))
-    check = Check("reject")
+    check = STRICT.check
 
     with pytest.raises(TooHeavy):
         check(body, JSON, is_bounded=True)
@@ -95,7 +100,7 @@ BOTH = pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobu
 def test_all_rejected_spans_are_counted_and_the_first_are_kept(encoding: Encoding) -> None:
     zero, missing = builders.span(traceId="0" * 32), builders.span(spanId=None)
     made = builders.request(*[zero] * 1500, *[missing] * 300, builders.span())
-    checked = Check("reject")(encoded(made, encoding), encoding)
+    checked = STRICT.check(encoded(made, encoding), encoding)
 
     assert len(checked.rejected) == MOST_SPANS_KEPT
     assert checked.rejections.counts == {"trace_id_zero": 1500, "span_id_missing": 300}
@@ -111,7 +116,7 @@ def test_all_rejected_spans_are_counted_and_the_first_are_kept(encoding: Encodin
 def test_rejected_spans_under_a_large_resource_are_kept_within_bytes(encoding: Encoding) -> None:
     made = builders.request(*[builders.span(spanId=None)] * 500, service="x" * 500_000)
     with pytest.raises(AllSpansRejected) as refusal:
-        Check("reject")(encoded(made, encoding), encoding)
+        STRICT.check(encoded(made, encoding), encoding)
 
     sizes = [len(span.body) for span in refusal.value.rejected]
     assert refusal.value.counts == {"span_id_missing": 500}
@@ -124,7 +129,7 @@ def test_large_resource_over_many_spans_does_not_become_many_times_the_body(
 ) -> None:
     made = builders.request(*[builders.span() for _ in range(2000)], service="x" * 600_000)
     body = encoded(made, encoding)
-    pieces = Check("reject")(body, encoding).traces.pieces(512 * KIB)
+    pieces = STRICT.check(body, encoding).traces.pieces(512 * KIB)
 
     assert sum(piece.spans for piece in pieces) == 2000
     assert sum(len(piece.body) for piece in pieces) < 2 * len(body)
@@ -155,4 +160,4 @@ def test_json_that_the_fast_way_gives_up_late_is_read_once_more() -> None:
     """And names a path: nothing of the first reading is left that could stand for it."""
     made = builders.request(builders.span(), builders.span(kind="no such kind"))
     with pytest.raises(Refusal, match=r"spans\[1\]\.kind"):
-        Check("reject")(json.dumps(made).encode(), JSON)
+        STRICT.check(json.dumps(made).encode(), JSON)

@@ -8,8 +8,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding, Sender
-from relay.process.check import Check
-from relay.process.enrich import Enrich, attributes_from_environment, detect
+from relay.process.enrich import attributes_from_environment, detect
+from relay.process.prepare import Prepare, PrepareSettings
 
 HERE = Sender("127.0.0.1", is_local=True)
 ELSEWHERE = Sender("203.0.113.9")
@@ -34,12 +34,9 @@ def enriched(
     body = json.dumps(request).encode()
     if encoding is Encoding.PROTOBUF:
         body = as_protobuf(attributes)
-    enrich = Enrich(detected=DETECTED, configured=CONFIGURED)
-    check = Check("reject")
+    prepare = Prepare(PrepareSettings("reject", DETECTED, CONFIGURED))
     for _ in range(2):  # the second time from what is remembered
-        traces = check(body, encoding).traces
-        enrich(traces, sender)
-    (piece,) = traces.pieces(10**6)
+        (piece,) = prepare(body, encoding, sender).pieces
     if encoding is Encoding.PROTOBUF:
         resource_spans = ExportTraceServiceRequest.FromString(piece.body).resource_spans[0]
         return {a.key: a.value.string_value for a in resource_spans.resource.attributes}
@@ -78,11 +75,9 @@ def test_resource_without_attributes_gets_them_beside_what_it_has() -> None:
         entry = {"scopeSpans": [{"spans": [span]}]} | (
             {} if resource is None else {"resource": resource}
         )
-        traces = Check("reject")(
-            json.dumps({"resourceSpans": [entry]}).encode(), Encoding.JSON
-        ).traces
-        Enrich(detected={}, configured=CONFIGURED)(traces, HERE)
-        found = json.loads(traces.pieces(10**6)[0].body)["resource"]
+        prepare = Prepare(PrepareSettings(configured=CONFIGURED))
+        body = json.dumps({"resourceSpans": [entry]}).encode()
+        found = json.loads(prepare(body, Encoding.JSON, HERE).pieces[0].body)["resource"]
 
         assert {a["key"] for a in found.pop("attributes")} == CONFIGURED.keys()
         assert found == (resource or {})

@@ -1,17 +1,36 @@
-"""A request's headers and peer go in; who sent it and whether they may comes out.
+"""What the head of a request says, and whether its sender may send: judged before any body is read.
 
-Nothing here reads a body, and no header's value ever gets into an answer or a log.
+No header's value ever gets into an answer or a log.
 """
 
 import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
-from relay.ingest.headers import HeaderList, Headers, HttpRefusal
-from relay.model.records import Sender
+from relay.model.errors import Refusal
+from relay.model.records import Encoding, Sender
+
+Headers = dict[bytes, bytes]
+HeaderList = Sequence[tuple[bytes, bytes]]
+
+_ENCODINGS: Final = {
+    b"application/json": Encoding.JSON,
+    b"application/x-protobuf": Encoding.PROTOBUF,
+    b"application/protobuf": Encoding.PROTOBUF,  # decision D10: some senders write it so
+}
+# Named as in RFC 9110 section 8.4.1, and its old alias for gzip.
+_CODINGS: Final = {
+    b"gzip": "gzip",
+    b"x-gzip": "gzip",
+    b"deflate": "deflate",
+    b"zstd": "zstd",
+    b"identity": "",
+    b"": "",
+}
+ACCEPT_ENCODING: Final = ((b"accept-encoding", b"gzip, deflate, zstd"),)
 
 # Ids of the relays that a request went through, comma-separated, the latest last.
 HOPS_HEADER: Final = "otlp-relay-hops"
@@ -26,6 +45,63 @@ _PROXY_PREFIXES: Final = (b"x-forwarded-", b"cf-")
 
 _MAX_PREFLIGHT_BYTES: Final = 1024
 _HEADER_NAMES: Final = re.compile(rb"[A-Za-z0-9_\-, ]*")
+
+
+class HttpRefusal(Refusal):
+    """A refusal that needs headers of its own in the answer."""
+
+    def __init__(
+        self, message: str, *, status: int, grpc_code: int, headers: HeaderList = ()
+    ) -> None:
+        super().__init__(message, status=status, grpc_code=grpc_code)
+        self.headers = headers
+
+
+class Head(NamedTuple):
+    """What the head of a request says of its body, once the sender may send it.
+
+    `encoding` is None where only a connection test may go without a Content-Type; `coding` is the
+    compression, empty for none.
+    """
+
+    encoding: Encoding | None
+    coding: str
+    sender: Sender
+
+
+class Gate:
+    """Judges requests by their heads alone, in one visit, each rule cheaper than the next.
+
+    `own_id` is what this relay adds to `otlp-relay-hops`.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: Iterable[str],
+        origins: Iterable[str],
+        own_id: bytes,
+        max_body_bytes: int,
+    ) -> None:
+        self.origins = Origins(origins)
+        self.has_origins = bool(self.origins)
+        self._tokens = Tokens(tokens)
+        self._own_id = own_id
+        self._max_body_bytes = max_body_bytes
+
+    def admit(self, scope: Any) -> Head:
+        """What the request says of itself. Raises Refusal when its body is not to be read."""
+        headers = joined(scope["headers"])
+        self._tokens.check(headers)
+        if _HOPS in headers:
+            refuse_loop(headers, self._own_id)
+        encoding = encoding_of(headers)
+        is_test = b"x-test-connection" in headers and is_connection_test(headers)
+        if encoding is None and not is_test:
+            raise wrong_type()
+        coding = coding_of(headers) if b"content-encoding" in headers else ""
+        refuse_long(headers, self._max_body_bytes)
+        return Head(encoding, coding, sender_of(scope, headers, is_connection_test=is_test))
 
 
 class Tokens:
@@ -61,6 +137,9 @@ class Origins:
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
+
+    def __bool__(self) -> bool:
+        return bool(self._origins)
 
     def headers(self, headers: Headers) -> HeaderList:
         """What an answer needs so that the page may read it; nothing for others."""
@@ -117,7 +196,7 @@ def refuse_loop(headers: Headers, own_id: bytes) -> None:
         )
 
 
-def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool) -> Sender:
+def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool = False) -> Sender:
     """Who sent the request, by its peer and its headers.
 
     A peer on a Unix socket is `unix` and local; one that cannot be named is `unknown`.
@@ -153,6 +232,77 @@ def is_loopback_address(address: str) -> bool:
         return False
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed).is_loopback
+
+
+def joined(raw: HeaderList) -> Headers:
+    """Headers by lower-case name; one that stands there twice is joined by a comma."""
+    headers = dict(raw)
+    if len(headers) != len(raw):
+        headers = {}
+        for name, value in raw:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
+
+
+def encoding_of(headers: Headers) -> Encoding | None:
+    """The encoding that Content-Type names, None if it is missing or no encoding of ours.
+
+    Case and parameters such as `charset` do not matter (decision D10).
+    """
+    value = headers.get(b"content-type", b"")
+    known = _ENCODINGS.get(value)
+    return known or _ENCODINGS.get(value.partition(b";")[0].strip().lower())
+
+
+def coding_of(headers: Headers) -> str:
+    """The compression that Content-Encoding names, empty for none.
+
+    Raises Refusal 415 for codings we do not know and for more than one.
+    """
+    value = headers.get(b"content-encoding")
+    if value is None:
+        return ""
+    coding = _CODINGS.get(value.strip().lower())
+    if coding is None:
+        raise HttpRefusal(
+            "this Content-Encoding is not taken; gzip, deflate, zstd and none are, one at a time",
+            status=415,
+            grpc_code=3,
+            headers=ACCEPT_ENCODING,
+        )
+    return coding
+
+
+def refuse_long(headers: Headers, cap_bytes: int) -> None:
+    """Raise Refusal 413 if Content-Length announces more than `cap_bytes`."""
+    value = headers.get(b"content-length", b"0")
+    if len(value) > 18 or int(value) > cap_bytes:
+        raise too_long(cap_bytes)
+
+
+def too_long(cap_bytes: int) -> Refusal:
+    """The refusal of a body over the limit, before or after decompression."""
+    return Refusal(
+        f"the body has more than {cap_bytes} bytes, the limit of this relay (ingest.max_body); "
+        "send smaller batches (OTEL_BSP_MAX_EXPORT_BATCH_SIZE)",
+        status=413,
+        grpc_code=8,
+    )
+
+
+def is_connection_test(headers: Headers) -> bool:
+    """Whether the sender only tests the connection, as OpenRouter does."""
+    value = headers.get(b"x-test-connection")
+    return value is not None and value.strip().lower() == b"true"
+
+
+def wrong_type() -> Refusal:
+    """The refusal of a body in none of OTLP's encodings."""
+    return Refusal(
+        "Content-Type must be application/json or application/x-protobuf",
+        status=415,
+        grpc_code=3,
+    )
 
 
 def _digest(token: bytes) -> bytes:

@@ -14,20 +14,19 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from relay.ingest import pipeline as pipeline_module
 from relay.ingest.offload import process as process_module
-from relay.ingest.offload.offload import Helper
-from relay.ingest.offload.process import HelperDied, HelperProcess
+from relay.ingest.offload.offload import Offload
+from relay.ingest.offload.process import OffloadDied, OffloadProcess
 from relay.ingest.offload.wire import Channel, Job
 from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import Refusal
 from relay.model.records import Answer, BodyFlag, Encoding, Request, Sender
 from relay.otlp.protobuf import ProtobufTraces
-from relay.process.check import Check
-from relay.process.enrich import Enrich
-from relay.process.prepare import Prepared
+from relay.process.prepare import Prepare, Prepared, PrepareSettings
 from tests import builders
 from tests.relay_process import eventually
 
@@ -39,13 +38,12 @@ BODIES = {
     if not path.name.endswith(".expect.json")
 }
 MIB = 1024 * 1024
-CHECK = Check("auto")
-ENRICH = Enrich(detected={"host.name": "box"}, configured={"team": "blue"})
+USUAL = PrepareSettings(detected={"host.name": "box"}, configured={"team": "blue"})
 
 
 @asynccontextmanager
-async def running(**settings: Any) -> AsyncIterator[Helper]:
-    helper = Helper(**settings)
+async def running(**settings: Any) -> AsyncIterator[Offload]:
+    helper = Offload(**settings)
     helper.start()
     try:
         yield helper
@@ -59,11 +57,11 @@ async def until(ask: Callable[[], bool], seconds: float = 15.0) -> None:
             await anyio.sleep(0.005)
 
 
-async def ask(helper: Helper, body: bytes, enrich: Enrich = ENRICH) -> Prepared:
-    return await helper.prepare(CHECK, enrich, body, Encoding.JSON, is_local=True)
+async def ask(helper: Offload, body: bytes, settings: PrepareSettings = USUAL) -> Prepared:
+    return await helper.prepare(settings, body, Encoding.JSON, is_local=True)
 
 
-async def warm(helper: Helper) -> None:
+async def warm(helper: Offload) -> None:
     """Until the process has loaded what it needs, which may be longer than a test's patience."""
     with anyio.fail_after(15):
         while True:
@@ -95,11 +93,10 @@ class Kept:
         self.requests.append(request)
 
 
-async def outcome(helper: Helper | None, body: bytes, encoding: Encoding, sender: Sender) -> Any:
+async def outcome(helper: Offload | None, body: bytes, encoding: Encoding, sender: Sender) -> Any:
     """All that can be seen of a request: what is kept, answered and counted."""
     kept, counters = Kept(), Counters()
-    check = Check("auto")
-    way = Pipeline(check, ENRICH, kept, counters, helper=helper, clock_ns=lambda: 7)
+    way = Pipeline(Prepare(USUAL), kept, counters, offload=helper, clock_ns=lambda: 7)
     answer: Answer | tuple[Any, ...]
     try:
         answer = await way.accept(body, encoding, sender)
@@ -156,10 +153,9 @@ async def test_helper_keeps_flags_services_and_cuts_like_the_loop() -> None:
 async def test_helper_takes_up_what_a_reload_has_changed() -> None:
     async with running() as helper:
         before = await ask(helper, SMALL)
-        after = await ask(helper, SMALL, Enrich(detected={}, configured={"team": "red"}))
+        after = await ask(helper, SMALL, PrepareSettings(configured={"team": "red"}))
         derived = await helper.prepare(
-            Check("derive"),
-            ENRICH,
+            replace(USUAL, malformed_ids="derive"),
             builders.to_body(builders.request(builders.span(traceId="t-1"))),
             Encoding.JSON,
             is_local=False,
@@ -213,7 +209,7 @@ async def test_many_links_in_protobuf_go_to_the_helper() -> None:
 # --- limits and deaths ----------------------------------------------------------------------------
 
 
-async def kill_in_the_middle(helper: Helper, not_this: int = 0) -> int:
+async def kill_in_the_middle(helper: Offload, not_this: int = 0) -> int:
     """SIGKILL the process once it is well into a large body; its pid."""
     found = helper.statistics()
 
@@ -274,7 +270,7 @@ async def test_body_that_needs_too_much_memory_is_413_and_the_next_one_passes(
         body = b'{"resourceSpans":[' + b"{}," * 7_900_000 + b"{}]}"
     async with running() as helper:
         with pytest.raises(Refusal, match="more memory") as refusal:
-            await helper.prepare(CHECK, ENRICH, body, encoding, is_local=True)
+            await helper.prepare(USUAL, body, encoding, is_local=True)
 
         assert refusal.value.status == 413
         assert helper.statistics().failures == {"too_much": 1}
@@ -294,7 +290,7 @@ async def test_body_of_more_objects_than_any_real_one_is_413_at_once() -> None:
 async def test_what_is_added_to_many_tiny_resources_cannot_grow_without_end() -> None:
     entry = builders.request(builders.span(name="", attributes=[]), service="")["resourceSpans"][0]
     body = builders.to_body({"resourceSpans": [entry] * 20_000})
-    huge = Enrich(detected={}, configured={"k": "x" * 8000})
+    huge = PrepareSettings(configured={"k": "x" * 8000})
     async with running() as helper:
         with pytest.raises(Refusal, match="more space") as refusal:
             await ask(helper, body, huge)
@@ -330,9 +326,9 @@ async def test_bug_in_the_process_is_no_verdict_on_the_body(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import relay.process.check\n"
+        "import relay.process.prepare\n"
         "def broken(self, body, encoding, **_): raise KeyError('a bug')\n"
-        "relay.process.check.Check.__call__ = broken\n"
+        "relay.process.prepare.Prepare.check = broken\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     async with running() as helper:
@@ -392,7 +388,7 @@ async def test_stop_ends_the_job_in_hand_and_refuses_what_waits() -> None:
 
 
 async def test_where_no_process_can_be_spawned_it_is_503() -> None:
-    def no_room() -> HelperProcess:
+    def no_room() -> OffloadProcess:
         raise BlockingIOError("no more processes")
 
     async with running(spawn=no_room) as helper:
@@ -428,12 +424,12 @@ async def test_sender_that_has_gone_costs_the_next_one_nothing() -> None:
 
 
 def job() -> Job:
-    return Job(int(Encoding.JSON), True, "auto", {}, {}, 10.0)
+    return Job(int(Encoding.JSON), True, PrepareSettings(), 10.0)
 
 
 @pytest.fixture
 def process() -> Any:
-    made = HelperProcess()
+    made = OffloadProcess()
     made.wait_ready()
     yield made
     made.close()
@@ -444,7 +440,7 @@ def limit_of(pid: int, name: str) -> str:
     return next(line for line in lines if line.startswith(name))[len(name) :].split()[0]
 
 
-def test_process_has_limits_and_gives_way(process: HelperProcess) -> None:
+def test_process_has_limits_and_gives_way(process: OffloadProcess) -> None:
     pid = process.pid
 
     assert limit_of(pid, "Max address space") == str(1024 * MIB)
@@ -461,7 +457,7 @@ def test_process_inherits_no_socket_no_file_and_no_secret(
     with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "lock").open("w") as lock:
         os.set_inheritable(listener.fileno(), True)
         os.set_inheritable(lock.fileno(), True)
-        made = HelperProcess()
+        made = OffloadProcess()
         made.wait_ready()
         try:
             links = [str(each.readlink()) for each in Path(f"/proc/{made.pid}/fd").iterdir()]
@@ -475,16 +471,16 @@ def test_process_inherits_no_socket_no_file_and_no_secret(
     assert b"hush" not in environ
 
 
-def test_signals_of_a_stop_do_not_end_it(process: HelperProcess) -> None:
+def test_signals_of_a_stop_do_not_end_it(process: OffloadProcess) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(process.pid, number)
 
     assert process.ask(job(), SMALL).spans == 1
 
 
-def test_process_is_asked_in_vain_once_it_is_dead(process: HelperProcess) -> None:
+def test_process_is_asked_in_vain_once_it_is_dead(process: OffloadProcess) -> None:
     process.kill()
-    with pytest.raises(HelperDied) as death:
+    with pytest.raises(OffloadDied) as death:
         process.ask(job(), SMALL)
 
     assert death.value.returncode == -signal.SIGKILL
@@ -495,10 +491,10 @@ def test_process_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
     """Its own alarm cannot wake it while it is stopped."""
     monkeypatch.setattr(process_module, "_SILENCE_SECONDS", 1)
     monkeypatch.setattr(process_module, "_END_SECONDS", 0.2)
-    made = HelperProcess()
+    made = OffloadProcess()
     made.wait_ready()
     os.kill(made.pid, signal.SIGSTOP)
-    with pytest.raises(HelperDied) as death:
+    with pytest.raises(OffloadDied) as death:
         made.ask(job(), SMALL)
 
     assert death.value.returncode == -signal.SIGKILL
@@ -506,8 +502,8 @@ def test_process_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_process_ends_when_who_spawned_it_is_killed() -> None:
     code = (
-        "import time\nfrom relay.ingest.offload.process import HelperProcess\n"
-        "made = HelperProcess()\nmade.wait_ready()\nprint(made.pid, flush=True)\ntime.sleep(60)"
+        "import time\nfrom relay.ingest.offload.process import OffloadProcess\n"
+        "made = OffloadProcess()\nmade.wait_ready()\nprint(made.pid, flush=True)\ntime.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert parent.stdout is not None
@@ -549,7 +545,8 @@ def test_rejected_spans_of_protobuf_are_taken_out_whole() -> None:
     bad = [builders.span(traceId="00" * 16) for _ in range(200)]
     mixed = [span for pair in zip(good, bad, strict=True) for span in pair]
     body = builders.protobuf_twin(builders.request(*mixed)).SerializeToString()
-    checked = Check("reject")(body, Encoding.PROTOBUF)
+    checked = Prepare(PrepareSettings(malformed_ids="reject")).check(body, Encoding.PROTOBUF)
+    checked.traces.pieces(1 << 40)
 
     assert isinstance(checked.traces, ProtobufTraces)
     assert [span.span_id.hex() for span in checked.traces.spans] == [s["spanId"] for s in good]

@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.ingest.headers import Headers, coding_of, encoding_of, joined, refuse_long
-from relay.ingest.senders import Origins, Tokens, refuse_loop, sender_of
+from relay.ingest.head import (
+    Headers,
+    Origins,
+    Tokens,
+    coding_of,
+    encoding_of,
+    joined,
+    refuse_long,
+    refuse_loop,
+    sender_of,
+)
 from relay.model.errors import Refusal
 
 HEADERS = st.dictionaries(st.binary(max_size=20), st.binary(max_size=60), max_size=8)
