@@ -22,7 +22,7 @@ from relay.model.units import parse_duration
 from relay.offline.file import Kept, KeptDestination, kept
 from relay.otlp import transcode
 from relay.otlp.ids import trace_ids_of
-from relay.otlp.slicing import slice_spans
+from relay.otlp.split import slice_spans
 
 
 @click.command()

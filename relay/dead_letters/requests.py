@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from relay.buffer.views import StoredLetter
 from relay.model.errors import Refusal
 from relay.model.records import Encoding, Request, Sender
+from relay.otlp.signals import TRACES
 from relay.process.check.ids import (
     PARENT_SPAN_ID_MALFORMED,
     REASON_WORDS,
@@ -91,7 +92,7 @@ def request_of(stored: StoredLetter, wish: Wish) -> Request | Stays:
             settings = replace(settings, malformed_ids="derive")
     body = letter.body
     if letter.encoding is Encoding.JSON:
-        body = b'{"resourceSpans":[%b]}' % body
+        body = TRACES.json_request(body)
     try:
         prepared = Prepare(settings)(body, letter.encoding, SENDER)
     except AllSpansRejected as refusal:

@@ -30,12 +30,13 @@ from relay.model.errors import BufferError_, Refusal
 from relay.model.records import SUCCESS, Answer, Encoding, Sender
 from relay.otlp.answers import encode_answer
 from relay.otlp.compression import Inflater
+from relay.otlp.signals import TRACES
 
 log = structlog.stdlib.get_logger(__name__)
 
 Accept = Callable[[bytes, Encoding, Sender], Awaitable[Answer]]
 
-PATH: Final = "/v1/traces"
+PATH: Final = TRACES.path
 _METHODS: Final = ("POST", "PUT")
 _ALLOW: Final = ((b"allow", b"POST, PUT"),)
 _CLOSE: Final = ((b"connection", b"close"),)
@@ -56,9 +57,9 @@ _PLAIN_START: Final = {
     for encoding, body in _EMPTY.items()
 }
 _OTHER_SIGNALS: Final = {
-    "/v1/metrics": "metrics; switch their exporter off with OTEL_METRICS_EXPORTER=none",
-    "/v1/logs": "logs; switch their exporter off with OTEL_LOGS_EXPORTER=none",
-    "/v1development/profiles": "profiles; switch their exporter off in the sender",
+    "/v1/metrics": "metrics; turn their exporter off with OTEL_METRICS_EXPORTER=none",
+    "/v1/logs": "logs; turn their exporter off with OTEL_LOGS_EXPORTER=none",
+    "/v1development/profiles": "profiles; turn their exporter off in the sender",
 }
 
 
@@ -242,7 +243,7 @@ class Ingest:
         total_bytes = self._in_flight_bytes + more_bytes
         if others_bytes > 0 and total_bytes > self._max_in_flight_bytes:
             raise Refusal(
-                "too many bytes of other requests are in flight (ingest.max_in_flight)",
+                "too many bytes of other requests are in flight (ingest.max_in_flight); retry",
                 status=503,
                 grpc_code=14,
             )
@@ -257,9 +258,9 @@ class Ingest:
             raise _wrong_method()
         signal = _OTHER_SIGNALS.get(path.rstrip("/"))
         if signal:
-            raise Refusal(f"this relay takes traces only, no {signal}", status=404, grpc_code=12)
+            raise Refusal(f"this relay accepts traces only, not {signal}", status=404, grpc_code=12)
         raise Refusal(
-            f"nothing is taken here; this relay takes spans by POST on {PATH}",
+            f"not found: send spans by POST to {PATH}",
             status=404,
             grpc_code=12,
         )
@@ -304,12 +305,12 @@ async def _send(send: Send, answer: Answer, encoding: Encoding, extra: HeaderLis
 
 
 def _stopping() -> Answer:
-    return Answer(503, "this relay is stopping; come again", grpc_code=14)
+    return Answer(503, "the relay is stopping; retry", grpc_code=14)
 
 
 def _wrong_method() -> Refusal:
     return HttpRefusal(
-        f"spans are sent by POST (or PUT) to {PATH}", status=405, grpc_code=12, headers=_ALLOW
+        f"send spans by POST (or PUT) to {PATH}", status=405, grpc_code=12, headers=_ALLOW
     )
 
 

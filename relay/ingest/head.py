@@ -117,7 +117,7 @@ class Tokens:
         scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
         if scheme.lower() != b"bearer":
             raise HttpRefusal(
-                "this relay asks for a token: send it as `Authorization: Bearer TOKEN`",
+                "this relay requires a token: send it as `Authorization: Bearer TOKEN`",
                 status=401,
                 grpc_code=16,
                 headers=((b"www-authenticate", b"Bearer"),),
@@ -128,7 +128,9 @@ class Tokens:
             is_known |= hmac.compare_digest(presented, digest)
         if not is_known:
             raise HttpRefusal(
-                "this relay does not know the token in Authorization", status=403, grpc_code=7
+                "unknown token in Authorization: send one of this relay's (ingest.tokens)",
+                status=403,
+                grpc_code=7,
             )
 
 
@@ -183,7 +185,7 @@ def refuse_loop(headers: Headers, own_id: bytes) -> None:
     hops = value[:_MAX_HOPS_BYTES].split(b",", _MAX_HOPS)
     if own_id in (hop.strip() for hop in hops[:_MAX_HOPS]):
         raise HttpRefusal(
-            "loop: these spans were sent by this very relay; one of its destinations leads back "
+            "loop: these spans were sent by this relay itself; one of its destinations leads back "
             "to its own listener (see `otlp-relay destination list`)",
             status=508,
             grpc_code=9,
@@ -265,7 +267,7 @@ def coding_of(headers: Headers) -> str:
     coding = _CODINGS.get(value.strip().lower())
     if coding is None:
         raise HttpRefusal(
-            "this Content-Encoding is not taken; gzip, deflate, zstd and none are, one at a time",
+            "unsupported Content-Encoding: use gzip, deflate, zstd or none, one at a time",
             status=415,
             grpc_code=3,
             headers=ACCEPT_ENCODING,
@@ -283,7 +285,7 @@ def refuse_long(headers: Headers, cap_bytes: int) -> None:
 def too_long(cap_bytes: int) -> Refusal:
     """The refusal of a body over the limit, before or after decompression."""
     return Refusal(
-        f"the body has more than {cap_bytes} bytes, the limit of this relay (ingest.max_body); "
+        f"the body exceeds {cap_bytes} bytes, this relay's limit (ingest.max_body); "
         "send smaller batches (OTEL_BSP_MAX_EXPORT_BATCH_SIZE)",
         status=413,
         grpc_code=8,

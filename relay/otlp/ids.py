@@ -78,7 +78,7 @@ def _from_hex(text: str) -> bytes:
 def stretches_of_trace(
     fragment: bytes, encoding: Encoding, trace_id: bytes
 ) -> list[tuple[int, int]]:
-    """Where spans of the trace stand: first and end of each run, counted as `slicing` does.
+    """Where spans of the trace stand: first and end of each run, counted as `split` does.
 
     Empty where there is none, or for what cannot be read; raises nothing.
     """

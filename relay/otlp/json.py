@@ -12,16 +12,16 @@ from msgspec import UNSET, Raw
 
 from relay.model.records import Encoding, Piece
 from relay.otlp import json_exact, messages
-from relay.otlp.cuts import SizedSpan, group_spans
 from relay.otlp.json_values import (
+    SECOND_MEMBER,
     Findings,
     Unusual,
-    has_second_member,
     normalise_attributes,
     normalise_times,
 )
 from relay.otlp.messages import ResourceSpans, ScopeSpans, Span
 from relay.otlp.resources import KnownResource, ResourceCache, know_json
+from relay.otlp.split import SizedSpan, group_spans
 
 NOT_FAST: Final = (ValueError, RecursionError, Unusual)
 """What `decode_fast` raises where it cannot vouch for a body."""
@@ -228,7 +228,7 @@ def _settle(
     normalise_attributes(lists, findings)
     normalise_times(spans, events)
     scope_texts = [messages.encode(entry.scopeSpans) for entry in entries]
-    if not is_exact and any(map(has_second_member, scope_texts)):
+    if not is_exact and any(SECOND_MEMBER in text for text in scope_texts):
         raise Unusual
     resources = []
     for index, entry in enumerate(entries):

@@ -27,7 +27,7 @@ _FIXED64_HIGH = 2**64 - 1
 _ZERO_TIME = str(Event().timeUnixNano)
 # A second member beside stringValue: that one is encoded last, hence after a comma. Inside a text
 # the quote would be escaped, so nothing else can look like this.
-_SECOND_MEMBER = b',"stringValue":'
+SECOND_MEMBER: Final = b',"stringValue":'
 
 
 class Unusual(Exception):
@@ -57,16 +57,11 @@ def base64_normal(text: str) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def has_second_member(encoded: bytes) -> bool:
-    """Whether an AnyValue in this text of ours has another member beside its stringValue."""
-    return _SECOND_MEMBER in encoded
-
-
 def normalise_attributes(lists: list[list[KeyValue]], findings: Findings) -> None:
     """Keys are counted where they break a rule, values that are no strings made normal.
 
     Raises Unusual. A second member beside a stringValue shows only in the encoded text:
-    `has_second_member` finds it.
+    `SECOND_MEMBER` finds it.
     """
     for attributes in lists:
         if attributes:

@@ -15,9 +15,9 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding, Piece
-from relay.otlp.cuts import SizedSpan, group_spans
 from relay.otlp.json_values import Findings
 from relay.otlp.resources import KnownResource, ResourceCache, know_protobuf
+from relay.otlp.split import SizedSpan, group_spans
 
 # Tag of AnyValue.double_value, and the top bytes of a double whose exponent is all ones. It may
 # stand there by chance: whatever matches is looked at properly.

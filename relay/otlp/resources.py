@@ -10,7 +10,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 
 from relay.model.records import BodyFlag
 from relay.otlp import json_exact, messages
-from relay.otlp.json_values import Findings, Unusual, has_second_member, normalise_attributes
+from relay.otlp.json_values import SECOND_MEMBER, Findings, Unusual, normalise_attributes
 
 SERVICE_NAME: Final = "service.name"
 
@@ -97,7 +97,7 @@ def know_json(text: bytes, path: str) -> KnownResource:
 def _normalise(resource: messages.Resource, findings: Findings, *, is_exact: bool = False) -> bytes:
     normalise_attributes([resource.attributes], findings)
     normal = messages.encode(resource)
-    if not is_exact and has_second_member(normal):
+    if not is_exact and SECOND_MEMBER in normal:
         raise Unusual
     return normal
 

@@ -93,7 +93,7 @@ class Prepare:
         traces = checked.traces
         pieces: tuple[Piece, ...] = ()
         if checked.spans:
-            pieces = traces.pieces(ROW_BYTES, self._enrich(traces, is_local=sender.is_local))
+            pieces = traces.pieces(ROW_BYTES, self._resources(traces, is_local=sender.is_local))
         if not checked.rejections.counts and not checked.warnings:
             return Prepared(pieces, checked.spans)
         return Prepared(
@@ -104,6 +104,16 @@ class Prepare:
             checked.warnings,
             checked.message(),
         )
+
+    def _resources(self, traces: JsonTraces | ProtobufTraces, *, is_local: bool) -> list[bytes]:
+        """The enriched resources, nearly always remembered from an earlier request."""
+        known = traces.resources
+        if is_local:
+            remembered = [each.enriched_local for each in known]
+        else:
+            remembered = [each.enriched_remote for each in known]
+        found = [encoded for encoded in remembered if encoded is not None]
+        return found if len(found) == len(known) else self._enrich(traces, is_local=is_local)
 
     def check(self, body: bytes, encoding: Encoding, *, is_bounded: bool = False) -> Checked:
         """Decode and check a whole request.

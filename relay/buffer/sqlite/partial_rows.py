@@ -14,7 +14,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.types import DamagedRow, GoneRow, Totals
 from relay.model.records import OwedRange, Position, StoredRow, Taken
-from relay.otlp.slicing import slice_spans
+from relay.otlp.split import slice_spans
 
 # A cut of more than this goes to a thread: the hop costs about as much as reading so many bytes.
 _THREAD_FROM_BYTES = 32 * 1024

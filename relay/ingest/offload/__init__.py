@@ -1,4 +1,4 @@
-"""Bodies that are too much for the event loop go in; what is to be kept of them comes out.
+"""Decodes bodies that would hold up the event loop, in a process of its own that may die.
 
 A body of many megabytes, or one that unzips to a million empty messages, takes seconds and
 gigabytes to decode. A thread would not help, since the decoders hold the interpreter's lock. So
@@ -7,12 +7,12 @@ nowhere, holds no lock and no secret, sees no file of the buffer, and ends when 
 
 ::
 
-    event loop           thread                 helper process
-    Offload.prepare ────▶ one job at a time ───▶ prepare(): check → enrich → cut
+    event loop           thread                 offload process
+    Offload.prepare ────▶ one job at a time ───▶ Prepare: check → enrich → cut
         ▲                OffloadProcess          RLIMIT_AS, an alarm, niced
         └──── future ◀── pieces … done ◀─────── or dead: 413, and a new one is spawned
 
-- `helper`: the face towards the loop; queue, patience, a second try, statistics
+- `offload`: the face towards the loop; queue, patience, a second try, statistics
 - `process`: the process as its parent has it: spawned, asked, ended
 - `wire`: messages between the two
 - `child`: what runs in the process (`__main__` starts it)

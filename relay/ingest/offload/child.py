@@ -1,4 +1,4 @@
-"""Jobs from the daemon in, prepared requests out: what runs in the helper process.
+"""Jobs from the daemon in, prepared requests out: what runs in the offload process.
 
 It is meant to die: of too much memory (RLIMIT_AS), of too much time (an alarm that the kernel
 sends, whatever the decoders do), or as the first victim when the host runs out of memory. Signals
@@ -33,7 +33,7 @@ _OOM_SCORE: Final = "500"
 _KEPT_BYTES: Final = 96 * 1024 * 1024  # a process that holds more than this after a job ends
 
 TOO_MUCH: Final = (
-    "the body needs more {what} to be decoded than this relay gives it; send fewer spans at a time"
+    "decoding the body needs more {what} than this relay allows; send fewer spans at a time"
     " (OTEL_BSP_MAX_EXPORT_BATCH_SIZE, or send_batch_max_size in a Collector)"
 )
 

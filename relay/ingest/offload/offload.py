@@ -1,4 +1,4 @@
-"""Bodies in, prepared requests or refusals out: the helper process as the event loop has it.
+"""Bodies in, prepared requests or refusals out: the offload process as the event loop has it.
 
 One thread asks one process, one job at a time; what waits is bounded by `ingest.max_in_flight`
 and by patience, since a sender that has given up after ten seconds sends the same again.
@@ -63,7 +63,7 @@ class _Waiting:
 
 
 class Offload:
-    """The face of the helper process. `start` it, and `stop` it in any case.
+    """The face of the offload process. `start` it, and `stop` it in any case.
 
     `spawn` makes a process; everything but its thread belongs to one event loop.
     """
@@ -79,7 +79,7 @@ class Offload:
         self._job_seconds = job_seconds
         self._patience_seconds = patience_seconds
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="helper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="offload", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: OffloadProcess | None = None
         self._is_stopping = False
@@ -111,7 +111,7 @@ class Offload:
         seconds = (ahead_bytes + len(body)) * self._speed_seconds / self._speed_bytes
         if ahead_bytes and seconds > self._patience_seconds:
             self._failures["busy"] += 1
-            raise _busy("has too much to do")
+            raise _busy("is overloaded")
         job = Job(
             encoding=int(encoding),
             is_local=is_local,
@@ -184,7 +184,7 @@ class Offload:
             return
         if began - waiting.since > self._patience_seconds:
             self._failures["busy"] += 1
-            self._tell(waiting, _busy("has too much to do"))
+            self._tell(waiting, _busy("is overloaded"))
             return
         result = self._result(waiting, began)
         self._jobs += 1
@@ -199,7 +199,7 @@ class Offload:
         except OffloadFailed as bug:
             self._failures["bug"] += 1
             log.error("helper_failed", error=str(bug), frames=bug.frames)  # noqa: TRY400 - its own
-            return RuntimeError("the helper process met a bug")
+            return RuntimeError("the offload process met a bug")
         except Exception as error:  # noqa: BLE001 - a refusal, or a bug that one request must bear
             if isinstance(error, Refusal) and error.status == 413:
                 self._failures["too_much"] += 1
@@ -285,7 +285,7 @@ def _trim() -> None:
 
 
 def _busy(why: str) -> Refusal:
-    return Refusal(f"the helper for large bodies {why}; come again", status=503, grpc_code=14)
+    return Refusal(f"the process that decodes large bodies {why}; retry", status=503, grpc_code=14)
 
 
 def _too_much(what: str) -> Refusal:

@@ -1,6 +1,6 @@
-"""A job in, what the helper process made of it out: the process as its parent has it.
+"""A job in, what the offload process made of it out: the process as its parent has it.
 
-Everything here blocks; it is called in the thread of `helper.Offload`.
+Everything here blocks; it is called in the thread of `offload.Offload`.
 """
 
 import os
@@ -29,7 +29,7 @@ class OffloadDied(Exception):
     """The process ended in the middle of a job, or before it could take one."""
 
     def __init__(self, returncode: int) -> None:
-        super().__init__(f"the helper process ended with {returncode}")
+        super().__init__(f"the offload process ended with {returncode}")
         self.returncode = returncode
 
     @property
@@ -144,7 +144,7 @@ class OffloadProcess:
                     self.is_spent = done.is_last
                     return _result(done, tuple(pieces), tuple(rejected))
                 case _:
-                    raise EOFError("the helper process says something else")
+                    raise EOFError("the offload process says something else")
 
 
 def _result(done: Done, pieces: tuple[Piece, ...], rejected: tuple[RejectedSpan, ...]) -> Prepared:

@@ -2,7 +2,7 @@
 
 What costs time and memory is not bytes but what they are made of: a megabyte of `{}` is 350,000
 objects, a megabyte of empty protobuf messages half a million. The loop must never stand still for
-more than some tens of milliseconds, so such bodies are left to the helper process. What is asked
+more than some tens of milliseconds, so such bodies are left to the offload process. What is asked
 here costs next to nothing: a length, a sample of a large JSON body, a few lengths of lists of a
 decoded protobuf body.
 """

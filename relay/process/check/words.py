@@ -24,7 +24,7 @@ WARNING_WORDS: Final = {
     "enum_name": "{n} enums came as names: OTLP/JSON wants their integers",
     "ids_derived": "{n} spans or links had ids that are not hex of the right length; ids were"
     " derived from them",
-    "link_ids_malformed": "{n} links were taken out for malformed ids and counted as dropped",
+    "link_ids_malformed": "{n} links were removed for malformed ids and counted as dropped",
     "end_before_start": "{n} spans end before they start",
     "start_time_missing": "{n} spans have no start time",
     "end_time_missing": "{n} spans have no end time",

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.records import Encoding
 from relay.otlp.ids import trace_ids_of
-from relay.otlp.slicing import slice_spans
+from relay.otlp.split import slice_spans
 from relay.otlp.transcode import TranscodeError
 from tests.builders import protobuf_twin, request, requests, span, to_body
 

@@ -1,14 +1,18 @@
-"""A kept fragment and a stretch of its spans in, a fragment with those spans alone out.
+"""Splitting at span borders: a large request into rows, a kept fragment into parts of it.
 
-Spans are counted in the order in which they stand, over all resources and scopes. What is around
-a span (its resource, its scope) comes along; what is left without a span is left out.
+Both encodings are split the same way; what is around a span (its resource, its scope) comes along
+with every part that holds one of it.
+
+Spans are counted in the order in which they stand, over all resources and scopes. What is left
+without a span is left out.
 
 JSON spans are copied as text, so they stay what they were byte for byte. Protobuf goes through the
 official classes, which keep the fields that they do not know.
 """
 
 import re
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
+from typing import NamedTuple
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -18,6 +22,46 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from relay.model.records import Encoding
 from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
 from relay.otlp.transcode import TranscodeError, describe_error
+
+
+class SizedSpan(NamedTuple):
+    """Where a span stands (entry of resourceSpans, of scopeSpans, of spans) and what it takes.
+
+    Sizes are bytes, framing included, and may be too large but not too small.
+    """
+
+    resource: int
+    scope: int
+    span: int
+    span_bytes: int
+    scope_bytes: int
+    resource_bytes: int
+
+
+def group_spans(spans: Iterable[SizedSpan], limit_bytes: int) -> list[list[SizedSpan]]:
+    """Groups in order, each within the limit; a single larger span is a group of its own.
+
+    What is around the spans is no more than half of a group, save the last: under a resource of a
+    megabyte, groups are larger than the limit. Repeated for each span it would be gigabytes.
+    """
+    groups: list[list[SizedSpan]] = []
+    size = 0
+    before: SizedSpan | None = None
+    for span in spans:
+        added = span.span_bytes
+        around_bytes = span.scope_bytes + span.resource_bytes
+        if before is None or span.resource != before.resource:
+            added += around_bytes
+        elif span.scope != before.scope:
+            added += span.scope_bytes
+        if before is None or size + added > max(limit_bytes, 2 * around_bytes):
+            groups.append([])
+            size = 0
+            added = span.span_bytes + around_bytes
+        groups[-1].append(span)
+        size += added
+        before = span
+    return groups
 
 
 class _Scope(Struct, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
