@@ -23,7 +23,7 @@ from tests.bench.processes import (
     start,
     wait_for_port,
 )
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 YARDSTICK_US = 45.0  # what the null server cost where the goals were set
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.bench import load
 from tests.bench.payloads import Bodies, to_protobuf
 from tests.bench.processes import Relay, resident_mib, start, wait_for_port
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 SPANS_A_REQUEST = 512
 STEPS = 5

@@ -24,8 +24,8 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from tests.e2e.images import CACHE
-from tests.ports import free_port
-from tests.relay_process import eventually
+from tests.support.ports import free_port
+from tests.support.relay_process import eventually
 
 testcontainers_config.ryuk_disabled = True
 

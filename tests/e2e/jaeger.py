@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
 from tests.e2e.containers import Ground, Service
-from tests.relay_process import eventually
+from tests.support.relay_process import eventually
 
 OTLP, QUERY = 4318, 16686
 FILES, STORAGE = "/etc/jaeger", "/var/lib/jaeger"

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.ports import free_port
-from tests.relay_process import eventually
+from tests.support.ports import free_port
+from tests.support.relay_process import eventually
 
 LOCK = Path(__file__).parent / "recipes" / "phoenix" / "requirements.lock"
 CACHE = Path.home() / ".cache" / "otlp-relay" / "phoenix"

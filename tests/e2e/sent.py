@@ -2,8 +2,8 @@
 
 import secrets
 
-from tests.builders import request, span, to_body
-from tests.relay_process import Relay
+from tests.support.builders import request, span, to_body
+from tests.support.relay_process import Relay
 
 SPANS, SPANS_A_REQUEST = 50, 5
 

@@ -15,7 +15,7 @@ from tests.e2e.collector import Collector
 from tests.e2e.collector_configs import to_jaeger
 from tests.e2e.jaeger import Jaeger, spans_of
 from tests.e2e.sent import SPANS, post_trace
-from tests.relay_process import Relay, eventually
+from tests.support.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.e2e
 

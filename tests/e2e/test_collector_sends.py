@@ -11,14 +11,14 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from mockcollector.server import MockCollector
-from tests.builders import protobuf_twin
 from tests.e2e.collector import Collector
 from tests.e2e.collector_configs import to_jaeger, to_port
 from tests.e2e.jaeger import Jaeger, spans_of
 from tests.e2e.sent import SPANS, trace_of
 from tests.e2e.tap import Tap
-from tests.ports import free_port
-from tests.relay_process import Relay, eventually
+from tests.support.builders import protobuf_twin
+from tests.support.ports import free_port
+from tests.support.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.e2e
 

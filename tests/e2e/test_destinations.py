@@ -11,7 +11,7 @@ from tests.e2e.collector_configs import to_jaeger
 from tests.e2e.jaeger import Jaeger
 from tests.e2e.phoenix import Phoenix
 from tests.e2e.sent import SPANS, post_trace
-from tests.relay_process import Relay, eventually
+from tests.support.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from tests.builders import TRACE_ID, protobuf_twin, request, span
 from tests.e2e.jaeger import Jaeger, spans_of
-from tests.load import Load
-from tests.relay_process import Relay, eventually
+from tests.support.builders import TRACE_ID, protobuf_twin, request, span
+from tests.support.load import Load
+from tests.support.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.e2e
 

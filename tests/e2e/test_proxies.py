@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.certificates import make_authority
-from tests.load import request_of, span_ids
-from tests.ports import free_port
-from tests.relay_process import Relay, eventually
+from tests.support.certificates import make_authority
+from tests.support.load import request_of, span_ids
+from tests.support.ports import free_port
+from tests.support.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.e2e
 RECIPES = Path(__file__).parents[2] / "docs" / "expose.md"

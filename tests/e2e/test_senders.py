@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from mockcollector.received import ReceivedSpan
 from mockcollector.server import MockCollector
 from tests.e2e.sender_builds import ENVIRON, SenderBuildError, command_of
-from tests.relay_process import Relay
+from tests.support.relay_process import Relay
 
 pytestmark = pytest.mark.e2e
 

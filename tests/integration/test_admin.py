@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.builders import protobuf_twin, request, span
-from tests.relay_process import COVERED, Relay, eventually
+from tests.support.builders import protobuf_twin, request, span
+from tests.support.relay_process import COVERED, Relay, eventually
 
 GOOD = "0af7651916cd43dd8448eb211c80319c"
 # A run that was started in the background inherits Ctrl-C as ignored.

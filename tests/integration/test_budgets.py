@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.load import Load, request_of, span_ids
-from tests.relay_process import Relay, eventually
+from tests.support.load import Load, request_of, span_ids
+from tests.support.relay_process import Relay, eventually
 
 MIB = 1 << 20
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.load import Load, request_of, span_ids
-from tests.ports import free_port
-from tests.relay_process import Relay, eventually
+from tests.support.load import Load, request_of, span_ids
+from tests.support.ports import free_port
+from tests.support.relay_process import Relay, eventually
 
 
 def nowhere() -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
-from tests.faulty_vfs import lose_power
+from tests.support.faulty_vfs import lose_power
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,15 @@ class Claims:
     ) -> None:
         first = max(self.acknowledged, default=0) + 1_000_000
         child = subprocess.Popen(
-            [sys.executable, "-m", "tests.buffer_child", str(state_dir), str(first), disk, sync],
+            [
+                sys.executable,
+                "-m",
+                "tests.support.buffer_child",
+                str(state_dir),
+                str(first),
+                disk,
+                sync,
+            ],
             stdout=subprocess.PIPE,
             cwd=ROOT,
         )

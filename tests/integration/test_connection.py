@@ -21,9 +21,9 @@ from relay.config import DestinationConfig, ListenAddress
 from relay.config.presets import PRESETS
 from relay.doctor import connection
 from relay.doctor.report import Report
-from tests.certificates import DAY, NOW, make_authority
-from tests.ports import free_port
-from tests.relay_process import Relay
+from tests.support.certificates import DAY, NOW, make_authority
+from tests.support.ports import free_port
+from tests.support.relay_process import Relay
 
 CANARY = "canary-7f3a9c"
 HTML = b"<html><head><title>Welcome to nginx</title></head><body>hello</body></html>"

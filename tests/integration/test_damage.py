@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.load import request_of, span_ids
-from tests.ports import free_port
-from tests.relay_process import Relay, eventually
+from tests.support.load import request_of, span_ids
+from tests.support.ports import free_port
+from tests.support.relay_process import Relay, eventually
 
 PAGE = 4096
 

@@ -19,8 +19,8 @@ import pytest
 
 from mockcollector.server import MockCollector
 from relay.otlp.compression import zstd_1
-from tests.builders import protobuf_twin, request, span, text_attribute, to_body
-from tests.relay_process import Relay, eventually
+from tests.support.builders import protobuf_twin, request, span, text_attribute, to_body
+from tests.support.relay_process import Relay, eventually
 
 GOOD, REFUSED, OTHER = "a" * 32, "b" * 32, "c" * 32
 MALFORMED = "app_trace_001"

@@ -25,7 +25,7 @@ from relay.model.records import (
 from relay.otlp.transcode import TranscodeError
 from relay.upstream.exchange import Upstream
 from relay.upstream.settings import DestinationSettings
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -18,9 +18,9 @@ import pytest
 
 from mockcollector.received import ReceivedRequest
 from mockcollector.server import MockCollector
-from tests.load import Load, request_of, span_ids
-from tests.ports import free_port
-from tests.relay_process import Relay, eventually
+from tests.support.load import Load, request_of, span_ids
+from tests.support.ports import free_port
+from tests.support.relay_process import Relay, eventually
 
 CANARY = "canary-5f1c-right"
 WRONG = "canary-77aa-wrong"

@@ -17,7 +17,7 @@ from relay.model.records import DestinationState
 from relay.upstream.exchange import Upstream
 from relay.upstream.settings import DestinationSettings
 from tests.integration.test_deliver import Backlog, span_row
-from tests.relay_process import Relay, eventually
+from tests.support.relay_process import Relay, eventually
 
 # The vendor, and how it refuses JSON.
 PROTOBUF_ONLY = [("phoenix", 415), ("mlflow", 400)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.relay_process import Relay
+from tests.support.relay_process import Relay
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TOKEN = "Bearer secret-of-the-mock"

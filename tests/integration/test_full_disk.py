@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.disks import MIB, Disk, mounted, needs_root
-from tests.load import Load, request_of, span_ids
-from tests.ports import free_port
-from tests.relay_process import Relay, eventually
+from tests.support.disks import MIB, Disk, mounted, needs_root
+from tests.support.load import Load, request_of, span_ids
+from tests.support.ports import free_port
+from tests.support.relay_process import Relay, eventually
 
 KINDS = ["tmpfs", "ext4"]
 NO_LIMIT = '[buffer]\nmax_size = "1GiB"\nmin_free = "0B"\nkeep_delivered = "0s"\n'

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.load import request_of, span_ids
-from tests.relay_process import Relay
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import Relay
 
 FIXTURES = [
     path.read_bytes()

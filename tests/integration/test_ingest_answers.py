@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from relay.model.errors import BufferFull, BufferUnavailable, Refusal
 from relay.model.records import Answer, Encoding
-from tests.edge_server import OWN_ID, Edge, Reply, Settings, chunked, post, running_edge
+from tests.support.edge_server import OWN_ID, Edge, Reply, Settings, chunked, post, running_edge
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.edge_server import (
+from tests.support.edge_server import (
     PATIENCE_SECONDS,
     Edge,
     Settings,

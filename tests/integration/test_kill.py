@@ -6,8 +6,8 @@ Killing again and again, and on bad disks: `test_trials`.
 from pathlib import Path
 
 from mockcollector.server import MockCollector
-from tests.load import request_of, span_ids
-from tests.relay_process import Relay, eventually
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import Relay, eventually
 
 
 def arrived(upstream: MockCollector) -> set[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.load import request_of, span_ids
-from tests.relay_process import Relay, eventually
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import Relay, eventually
 
 STUBBORN = """
 import sys

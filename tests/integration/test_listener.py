@@ -17,7 +17,7 @@ import pytest
 
 from relay.server.connection import LimitedProtocol
 from relay.server.listener import Limits, tls_context
-from tests.edge_server import (
+from tests.support.edge_server import (
     PATIENCE_SECONDS,
     Edge,
     RunningListener,

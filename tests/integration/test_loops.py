@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mockcollector.server import MockCollector
-from tests.builders import request, span
-from tests.relay_process import Relay, eventually
+from tests.support.builders import request, span
+from tests.support.relay_process import Relay, eventually
 
 
 def url(relay: Relay) -> dict[str, str]:

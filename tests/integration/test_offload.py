@@ -27,8 +27,8 @@ from relay.model.errors import Refusal
 from relay.model.records import Answer, BodyFlag, Encoding, Request, Sender
 from relay.otlp.protobuf import ProtobufTraces
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
-from tests import builders
-from tests.relay_process import eventually
+from tests.support import builders
+from tests.support.relay_process import eventually
 
 pytestmark = pytest.mark.anyio
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -19,11 +19,11 @@ import pytest
 
 from mockcollector.journal import Limits
 from mockcollector.server import MockCollector
-from tests import builders, loop_watch
-from tests.edge_server import Client, post
-from tests.heartbeat import Heartbeat
-from tests.load import request_of, span_ids
-from tests.relay_process import Relay, eventually
+from tests.support import builders, loop_watch
+from tests.support.edge_server import Client, post
+from tests.support.heartbeat import Heartbeat
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import Relay, eventually
 
 MIB = 1024 * 1024
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -45,7 +45,7 @@ def watched(folder: Path, upstream: MockCollector) -> Relay:
     return Relay(
         folder,
         {"mock": {"endpoint": upstream.endpoint}},
-        command=("-m", "tests.loop_watch"),
+        command=("-m", "tests.support.loop_watch"),
         environ={loop_watch.FILE: str(folder / "rounds")},
     )
 

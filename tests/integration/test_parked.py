@@ -8,8 +8,8 @@ from typing import Any
 
 from mockcollector.rules import Encoding, Refused
 from mockcollector.server import MockCollector
-from tests.builders import request, span
-from tests.relay_process import Relay, eventually
+from tests.support.builders import request, span
+from tests.support.relay_process import Relay, eventually
 
 BAD, GOOD = "0bad7651916cd43dd8448eb211c80319", "0fee7651916cd43dd8448eb211c80319"
 BAD_SPAN = "0bad000000000001"

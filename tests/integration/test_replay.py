@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.builders import request, span
-from tests.load import request_of, span_ids
-from tests.relay_process import Relay, eventually
+from tests.support.builders import request, span
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import Relay, eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 OTHER = "1af7651916cd43dd8448eb211c80319c"

@@ -16,7 +16,7 @@ from relay.deliver.batches import make_batch
 from relay.model.records import Encoding, StoredRow
 from relay.process.prepare import Prepare, PrepareSettings
 from relay.upstream.settings import DestinationSettings
-from tests.builders import protobuf_twin, requests, to_body
+from tests.support.builders import protobuf_twin, requests, to_body
 
 SETTINGS = DestinationSettings(name="up", endpoint="http://127.0.0.1:1/v1/traces")
 

@@ -13,9 +13,9 @@ from typing import Self
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.load import Load, request_of, span_ids
-from tests.manager import FakeJournal, Manager
-from tests.relay_process import Relay, eventually
+from tests.support.load import Load, request_of, span_ids
+from tests.support.manager import FakeJournal, Manager
+from tests.support.relay_process import Relay, eventually
 
 WATCHDOG = {"WATCHDOG_USEC": "600000"}
 PATCHED = """
@@ -198,7 +198,7 @@ def test_commit_that_hangs_is_503_in_time_and_told_and_over_when_it_is(
 ) -> None:
     hang = tmp_path / "hang"
     environ = told(manager, **WATCHDOG, HANG_FILE=str(hang))
-    patch = "import tests.hanging_vfs\n"
+    patch = "import tests.support.hanging_vfs\n"
     environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     with Relay(tmp_path, environ=environ, command=patched(tmp_path, patch)) as relay:
         assert relay.post(request_of(span_ids(1)))[0] == 200
@@ -233,7 +233,7 @@ def test_commit_that_hangs_for_minutes_ends_the_signs_of_life(
     environ = told(manager, **WATCHDOG, HANG_FILE=str(hang))
     environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     patch = """
-import tests.hanging_vfs
+import tests.support.hanging_vfs
 daemon.Service = partial(daemon.Service, stall_to_abort_seconds=2.0)
 """
     with Relay(tmp_path, environ=environ, command=patched(tmp_path, patch)) as relay:

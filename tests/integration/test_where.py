@@ -11,8 +11,8 @@ import pytest
 from mockcollector.server import MockCollector
 from relay.buffer import owed_ranges
 from relay.buffer.sqlite.types import EVICTED_STATUS
-from tests.builders import protobuf_twin, request, span
-from tests.relay_process import Relay, eventually
+from tests.support.builders import protobuf_twin, request, span
+from tests.support.relay_process import Relay, eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 OTHER = "1af7651916cd43dd8448eb211c80319c"

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.relay_process import eventually
+from tests.support.relay_process import eventually
 
 BOOT_SECONDS = 60.0
 COMMAND_SECONDS = 120.0

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from mockcollector import MockCollector
-from tests.load import request_of, span_ids
-from tests.relay_process import eventually, toml
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import eventually, toml
 from tests.systemd.machine import Machine
 
 SERVICE, SOCKET = "otlp-relay.service", "otlp-relay.socket"

@@ -7,7 +7,7 @@ import pytest
 
 from mockcollector import MockCollector
 from mockcollector.script import ok
-from tests.relay_process import eventually
+from tests.support.relay_process import eventually
 from tests.systemd.machine import Machine, installed
 from tests.systemd.service import (
     CONFIG,

@@ -8,8 +8,8 @@ import pytest
 
 from mockcollector import MockCollector
 from mockcollector.script import hang, ok, refuse
-from tests.load import span_ids
-from tests.relay_process import eventually
+from tests.support.load import span_ids
+from tests.support.relay_process import eventually
 from tests.systemd.machine import Machine
 from tests.systemd.service import (
     CONFIG,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mockcollector import MockCollector
-from tests.relay_process import eventually
+from tests.support.relay_process import eventually
 from tests.systemd.machine import Machine
 from tests.systemd.service import SERVICE, SOCKET, post_kept, wait_for_all
 

@@ -15,8 +15,8 @@ import apsw
 from relay.buffer.sqlite.rows import RowColumns, read_row
 from relay.buffer.views import StoredLetter
 from relay.model.records import DeadLetter, StoredRow
-from tests.load import request_of, span_ids
-from tests.relay_process import eventually
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import eventually
 from tests.trials.fates import dead_by_destination, letters_in, span_ids_in
 from tests.trials.relays import Trial
 from tests.trials.rows import Row, judge

@@ -25,7 +25,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_
 from relay.model.records import DeadLetter, Encoding, Piece, Request, Sender
-from tests.faulty_vfs import Fault, FaultyVFS
+from tests.support.faulty_vfs import Fault, FaultyVFS
 from tests.trials.rows import Fate, Row, judge
 
 SETTINGS = BufferSettings(

@@ -18,9 +18,9 @@ from datetime import timedelta
 from mockcollector.rules import Encoding, Refused
 from mockcollector.script import Answer, Ending, Script, cut, cut_answer, hang, ok, partial, refuse
 from mockcollector.server import MockCollector
-from tests import builders
-from tests.load import request_of, span_ids
-from tests.relay_process import eventually
+from tests.support import builders
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import eventually
 from tests.trials.relays import Trial, only
 from tests.trials.rows import Row
 

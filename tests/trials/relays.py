@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from mockcollector.server import MockCollector
-from tests.load import Load
-from tests.ports import free_port
-from tests.relay_process import Relay, eventually
+from tests.support.load import Load
+from tests.support.ports import free_port
+from tests.support.relay_process import Relay, eventually
 from tests.trials.fates import IN_FLIGHT_SECONDS, Recorder, dead_by_destination, letters_in
 from tests.trials.rows import Fate, Row, judge
 
@@ -29,7 +29,7 @@ import os
 from relay import daemon
 from relay.buffer.sqlite import schema
 from relay.cli import main
-from tests.faulty_vfs import NAME, Fault, FaultyVFS, lose_power
+from tests.support.faulty_vfs import NAME, Fault, FaultyVFS, lose_power
 
 faults = []
 if os.environ.get("TRIAL_FAULT"):

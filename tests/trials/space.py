@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from mockcollector.script import ok, refuse
-from tests.load import request_of, span_ids
-from tests.relay_process import eventually
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import eventually
 from tests.trials.relays import Trial
 from tests.trials.rows import Row
 

@@ -9,7 +9,7 @@ from relay.buffer.sqlite import writer as writer_module
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable
-from tests.faulty_vfs import Fault, FaultyVFS
+from tests.support.faulty_vfs import Fault, FaultyVFS
 from tests.unit.buffer.making import SETTINGS, eventually, opened, piece, request, take_all
 
 pytestmark = pytest.mark.anyio

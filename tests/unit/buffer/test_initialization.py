@@ -154,7 +154,7 @@ async def test_reader_cannot_write(tmp_path: Path) -> None:
 
 
 async def test_every_commit_is_synced_once(tmp_path: Path) -> None:
-    from tests.faulty_vfs import FaultyVFS
+    from tests.support.faulty_vfs import FaultyVFS
 
     disk = FaultyVFS("counting")
     async with opened(tmp_path, vfs="counting") as buffer:

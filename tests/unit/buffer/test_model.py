@@ -44,8 +44,8 @@ from relay.model.records import (
     Sender,
     Taken,
 )
-from tests import builders
-from tests.faulty_vfs import FaultyVFS
+from tests.support import builders
+from tests.support.faulty_vfs import FaultyVFS
 from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, rejected_span, trace_id
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))

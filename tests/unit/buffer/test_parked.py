@@ -10,7 +10,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.space.eviction import Evicted
 from relay.buffer.sqlite.types import GoneRow, Totals
 from relay.model.records import Encoding, OwedRange, Position
-from tests import builders
+from tests.support import builders
 from tests.unit.buffer.making import NOW_NS, opened, piece, request, take, take_all, trace_id
 
 pytestmark = pytest.mark.anyio

@@ -16,8 +16,8 @@ from relay.buffer.sqlite.partial_rows import Parts, share
 from relay.buffer.sqlite.types import Totals
 from relay.model.records import BodyFlag, Encoding, OwedRange, Position, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError, to_protobuf
-from tests.builders import request as otlp
-from tests.builders import span, to_body
+from tests.support.builders import request as otlp
+from tests.support.builders import span, to_body
 from tests.unit.buffer.making import NOW_NS, opened, piece, request, take
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ import pytest
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable
-from tests import hanging_vfs
+from tests.support import hanging_vfs
 from tests.unit.buffer.making import SETTINGS, eventually, piece, request, take_all
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,7 @@ from relay.model.errors import BufferFull
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.transcode import to_protobuf
 from relay.process.prepare import Prepare, PrepareSettings
-from tests.builders import nested, request, span, text_attribute, to_body
+from tests.support.builders import nested, request, span, text_attribute, to_body
 from tests.unit.buffer.making import deliver_all, eventually, noise, opened, piece, take_all
 from tests.unit.buffer.making import request as kept
 

@@ -24,8 +24,8 @@ from relay.deliver.courier import Courier
 from relay.model.records import DeadLetter, DestinationState, Encoding
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from relay.upstream.settings import DestinationSettings
-from tests.builders import request as otlp
-from tests.builders import span, to_body
+from tests.support.builders import request as otlp
+from tests.support.builders import span, to_body
 from tests.unit.buffer.making import NOW_NS, opened, piece, request
 
 pytestmark = pytest.mark.anyio

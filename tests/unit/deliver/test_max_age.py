@@ -11,8 +11,8 @@ from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.upstream.outcomes import Delivered, Outcome
 from relay.upstream.settings import DestinationSettings
-from tests.builders import request as otlp
-from tests.builders import span, to_body
+from tests.support.builders import request as otlp
+from tests.support.builders import span, to_body
 from tests.unit.buffer.making import Clocks, opened, piece, request
 
 pytestmark = pytest.mark.anyio

@@ -24,7 +24,7 @@ from relay.model.records import Encoding
 from relay.upstream.exchange import Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from relay.upstream.settings import DestinationSettings
-from tests.certificates import (
+from tests.support.certificates import (
     DAY,
     NOW,
     Authority,

@@ -14,7 +14,7 @@ from relay.otlp import messages
 from relay.otlp.json import JsonTraces, decode, decode_exact, decode_fast
 from relay.otlp.json_values import Unusual
 from relay.otlp.resources import ResourceCache
-from tests import builders
+from tests.support import builders
 
 LIMIT = 512 * 1024
 

@@ -9,7 +9,7 @@ from relay.model.errors import Refusal
 from relay.otlp import messages
 from relay.otlp.json_exact import MOST_BRACKETS, count_brackets, read_request, snake_case
 from relay.otlp.json_values import Findings
-from tests import builders
+from tests.support import builders
 
 
 def read(made: Any, findings: Findings | None = None) -> Any:

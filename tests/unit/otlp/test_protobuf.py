@@ -9,7 +9,7 @@ from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding
 from relay.otlp.protobuf import decode
 from relay.otlp.resources import ResourceCache
-from tests import builders
+from tests.support import builders
 
 LIMIT = 2**40
 # Field 1000 as bytes: nobody knows it.

@@ -7,7 +7,7 @@ from relay.model.errors import Refusal
 from relay.model.records import BodyFlag
 from relay.otlp.json_values import Findings
 from relay.otlp.resources import KnownResource, ResourceCache, know_json, know_protobuf
-from tests import builders
+from tests.support import builders
 
 
 def known(text: bytes = b"{}") -> KnownResource:

@@ -12,7 +12,7 @@ from relay.model.records import Encoding
 from relay.otlp.ids import trace_ids_of
 from relay.otlp.split import slice_spans
 from relay.otlp.transcode import TranscodeError
-from tests.builders import protobuf_twin, request, requests, span, to_body
+from tests.support.builders import protobuf_twin, request, requests, span, to_body
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 # Field 100 of any message, length-delimited: unknown to every schema here.

@@ -15,7 +15,7 @@ from relay.model.errors import Refusal
 from relay.model.records import Encoding
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Checked, Prepare, PrepareSettings
-from tests import builders
+from tests.support import builders
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 EXPECTED = {

@@ -14,7 +14,7 @@ from relay.process.check.rejections import (
 )
 from relay.process.check.weight import MOST_BYTES, MOST_MESSAGES, TooHeavy, is_heavy
 from relay.process.prepare import Prepare, PrepareSettings
-from tests import builders
+from tests.support import builders
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 KIB = 1024

@@ -13,7 +13,7 @@ import structlog
 
 from relay import logs
 from relay.systemd.journal import Journal, field_name, is_connected, sentence
-from tests.manager import FakeJournal
+from tests.support.manager import FakeJournal
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import structlog.testing
 from relay.systemd.notify import Notifier
 from relay.systemd.reporter import Service
 from relay.systemd.status_line import Summary
-from tests.manager import Manager
+from tests.support.manager import Manager
 
 FINE = Summary("1 destination, all well", "nothing waiting")
 

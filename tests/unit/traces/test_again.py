@@ -11,8 +11,8 @@ from relay.buffer.sqlite import replay_query
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.records import Encoding, OwedRange, Position
-from tests.builders import protobuf_twin, span, to_body
-from tests.builders import request as otlp
+from tests.support.builders import protobuf_twin, span, to_body
+from tests.support.builders import request as otlp
 from tests.unit.buffer.making import (
     NOW_NS,
     deliver_all,

@@ -1,8 +1,8 @@
 """A process to be killed: appends to a buffer and prints the ids that were acknowledged.
 
-`python -m tests.buffer_child STATE_DIR FIRST plain|forgetful|tearing full|normal|off`. Each line
-of output is the number of a request whose append returned. One destination takes and settles
-meanwhile and prints `s N` for what it settles, before it does.
+`python -m tests.support.buffer_child STATE_DIR FIRST plain|forgetful|tearing full|normal|off`.
+Each line of output is the number of a request whose append returned. One destination takes and
+settles meanwhile and prints `s N` for what it settles, before it does.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
 from relay.model.records import Encoding, Piece, Request, Sender
-from tests import faulty_vfs
+from tests.support import faulty_vfs
 
 
 def request(number: int) -> Request:

@@ -25,7 +25,7 @@ class Heartbeat:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.heartbeat", str(self._port)],
+            [sys.executable, "-m", "tests.support.heartbeat", str(self._port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

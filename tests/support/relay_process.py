@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 READY_SECONDS = 20.0
 T = TypeVar("T")

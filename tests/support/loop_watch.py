@@ -1,4 +1,4 @@
-"""`python -m tests.loop_watch serve …`: the relay, and how long a round of its loop takes.
+"""`python -m tests.support.loop_watch serve …`: the relay, and how long a round of its loop takes.
 
 CPU seconds of the loop's own thread, not time: what else the machine does is not the relay's fault,
 so this can be asserted closely where answers in milliseconds cannot. A file has the longest so far,
