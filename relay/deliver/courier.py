@@ -32,7 +32,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import structlog
 
-from relay.deliver import batches
+from relay.deliver import batches, pauses
 from relay.deliver.interfaces import Backlog, Exchanges
 from relay.deliver.isolate.policy import Inquiry
 from relay.deliver.parallel import Lanes
@@ -399,10 +399,10 @@ class Courier:
         self._dispatch.forget_headers()
         if isinstance(outcome, outcomes.Wait):
             failures = self._account.failed(DestinationState.WAITING, outcome)
-            pause = outcomes.wait_seconds(outcome.retry_after_seconds, failures, self._random)
+            pause = pauses.wait_seconds(outcome.retry_after_seconds, failures, self._random)
         else:
             failures = self._account.failed(DestinationState.BLOCKED, outcome)
-            pause = outcomes.probe_seconds(failures, self._random)
+            pause = pauses.probe_seconds(failures, self._random)
         await self._rest(pause)
 
     async def _survive(self, error: Exception) -> None:
@@ -425,7 +425,7 @@ class Courier:
             await self._rest(None)
             return
         self._account.enter(DestinationState.BLOCKED, own_fault(error))
-        await self._rest(outcomes.probe_seconds(1, self._random))
+        await self._rest(pauses.probe_seconds(1, self._random))
 
     # Resting
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import structlog
 
-from relay.deliver import make_dead_letter
+from relay.deliver import make_dead_letter, pauses
 from relay.deliver.sender import Attempt, Dispatch, Terms
 from relay.model.records import Encoding, Position, SteppedAround, Taken
 from relay.upstream import outcomes
@@ -134,7 +134,7 @@ class Detour:
             self._show()
 
     def _plan(self, around: SteppedAround, least_seconds: float = 0.0) -> None:
-        pause = max(outcomes.detour_seconds(around.tries + 1, self._random), least_seconds)
+        pause = max(pauses.parked_seconds(around.tries + 1, self._random), least_seconds)
         self._due[around.place] = self._dispatch.monotonic() + pause
         next_try_ns = self._dispatch.now_ns() + int(pause * 1e9)
         self._around[around.place] = replace(around, next_try_ns=next_try_ns)

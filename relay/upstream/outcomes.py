@@ -1,4 +1,4 @@
-"""An upstream's answer goes in; what it means and how long to pause come out. Pure, no I/O.
+"""An upstream's answer goes in; what it means comes out. Pure, no I/O.
 
 ::
 
@@ -20,9 +20,7 @@ before it counts as blocked; `worse_of_two` says what two refusals amount to.
 """
 
 import http
-import random as random_module
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -36,15 +34,6 @@ OF_THE_SIZE = frozenset({500, 502, 504})
 TOO_LARGE = 413
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
-BACKOFF_FIRST_SECONDS = 1.0
-BACKOFF_CAP_SECONDS = 30.0
-PROBE_FIRST_SECONDS = 5.0
-PROBE_CAP_SECONDS = 60.0
-PROBE_SPREAD = 0.2
-DETOUR_FIRST_SECONDS = 60.0
-DETOUR_CAP_SECONDS = 600.0
-# An upstream that says "now" time and again is not believed any more: it would be a hot loop.
-BELIEVED_AT_ONCE = 3
 
 _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]*)?|\.[0-9]+", re.ASCII)
 
@@ -193,43 +182,6 @@ def parse_retry_after(text: str, now: datetime) -> float | None:
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
     return min(max(0.0, (date - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
-
-
-def wait_seconds(
-    retry_after_seconds: float | None,
-    failures: int,
-    random: Callable[[], float] = random_module.random,
-) -> float:
-    """How long to wait after the `failures`-th failure in a row (from 1).
-
-    What the upstream told, else full jitter: anything in 0…min(30 s, 1 s * 2^(failures - 1)), so
-    that many relays do not come back together.
-    """
-    if retry_after_seconds is not None and (
-        retry_after_seconds >= 1 or failures <= BELIEVED_AT_ONCE
-    ):
-        return retry_after_seconds
-    # The exponent is bounded because failures is not: 2.0**1024 raises.
-    ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(failures - 1, 16))
-    return ceiling * random()
-
-
-def probe_seconds(probes: int, random: Callable[[], float] = random_module.random) -> float:
-    """How long until the `probes`-th probe in a row (from 1): 5 s doubling to 60 s, ±20 %."""
-    return _spread(PROBE_FIRST_SECONDS, PROBE_CAP_SECONDS, probes, random)
-
-
-def detour_seconds(tries: int, random: Callable[[], float] = random_module.random) -> float:
-    """How long until what was stepped around is tried for the `tries`-th time (from 1).
-
-    1 min doubling to 10 min, ±20 %.
-    """
-    return _spread(DETOUR_FIRST_SECONDS, DETOUR_CAP_SECONDS, tries, random)
-
-
-def _spread(first: float, cap: float, tries: int, random: Callable[[], float]) -> float:
-    pause = min(cap, first * 2.0 ** min(tries - 1, 16))
-    return pause * (1 - PROBE_SPREAD + 2 * PROBE_SPREAD * random())
 
 
 def _answered(name: str, said: Said) -> str:

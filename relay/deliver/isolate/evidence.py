@@ -7,8 +7,8 @@ refuse everything looks the same from here.
 
 from collections import Counter
 
+from relay.deliver.pauses import PROBE_FIRST_SECONDS, PROBE_SPREAD
 from relay.model.records import Encoding, Taken
-from relay.upstream.outcomes import PROBE_FIRST_SECONDS, PROBE_SPREAD
 
 # How long a success of this very configuration tells that it is right.
 FRESH_SECONDS = 600.0
