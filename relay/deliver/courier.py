@@ -32,8 +32,9 @@ from collections.abc import Awaitable, Callable
 import anyio
 import structlog
 
+from relay.buffer.api import Consumer
 from relay.deliver import batches, pauses
-from relay.deliver.interfaces import Backlog, Exchanges
+from relay.deliver.interfaces import Exchanges
 from relay.deliver.isolate.policy import Inquiry
 from relay.deliver.parallel import Lanes
 from relay.deliver.parked import Detour
@@ -71,7 +72,7 @@ class Courier:
     def __init__(  # noqa: PLR0913 - the seams of tests, each by name
         self,
         settings: DestinationSettings,
-        backlog: Backlog,
+        backlog: Consumer,
         upstream: Exchanges,
         resolve_headers: Callable[[], dict[str, str]],
         *,

@@ -7,10 +7,10 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from relay.buffer.api import Consumer
 from relay.config import DestinationConfig, resolve_headers
 from relay.config.secrets import Resolver, Secret
 from relay.deliver.courier import Courier
-from relay.deliver.interfaces import Backlog
 from relay.model.errors import ConfigError, SecretUnset
 from relay.model.records import DestinationStatus, Health, StoredRow
 from relay.upstream.exchange import Upstream
@@ -20,8 +20,8 @@ from relay.upstream.settings import DestinationSettings
 GONE_GRACE_SECONDS = 2.0
 
 
-class PausableBacklog(Backlog, Protocol):
-    """A backlog that remembers over restarts that it was paused."""
+class PausableConsumer(Consumer, Protocol):
+    """One that remembers over restarts that it was paused."""
 
     @property
     def is_paused(self) -> bool:
@@ -38,7 +38,7 @@ class Fleet:
 
     def __init__(
         self,
-        backlog_of: Callable[[str], PausableBacklog],
+        backlog_of: Callable[[str], PausableConsumer],
         environ: Mapping[str, str],
         own_id: str,
         *,

@@ -56,7 +56,7 @@ class Detour:
         if self.is_full:
             backlog.give_back(taken)
             return
-        backlog.defer(taken, trace_ids)
+        backlog.park(taken, trace_ids)
         place = taken.ranges[0].start
         said = refusal.said or refusal.reason
         self._plan(SteppedAround(place, taken.spans, said, trace_ids))
@@ -85,7 +85,7 @@ class Detour:
         if place is None or began < max(self._due[place], self._rest_until):
             return
         backlog, hurries = self._dispatch.backlog, self._hurries
-        taken = await backlog.take_deferred(place)
+        taken = await backlog.take_parked(place)
         is_landed = is_deferred = False
         try:
             if taken is None or await set_aside_old(taken, terms) is None:
@@ -100,7 +100,7 @@ class Detour:
                 self._say_got_through(self._around[place])
             elif isinstance(attempt.outcome, outcomes.Wait):
                 known = self._around[place]
-                backlog.defer(taken, known.trace_ids)
+                backlog.park(taken, known.trace_ids)
                 is_landed = is_deferred = True
                 least = attempt.outcome.retry_after_seconds or 0.0
                 self._plan(replace(known, tries=known.tries + 1), least)
@@ -130,7 +130,7 @@ class Detour:
         if self._around:
             self._around.clear()
             self._due.clear()
-            self._dispatch.backlog.undefer()
+            self._dispatch.backlog.unpark()
             self._show()
 
     def _plan(self, around: SteppedAround, least_seconds: float = 0.0) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from relay.buffer.api import Consumer
 from relay.deliver import batches, make_dead_letter
 from relay.deliver.batch_limits import Reach
-from relay.deliver.interfaces import Backlog, Exchanges
+from relay.deliver.interfaces import Exchanges
 from relay.deliver.isolate.evidence import Evidence
 from relay.deliver.status import Account
 from relay.model.errors import ConfigError
@@ -66,7 +67,7 @@ class Dispatch:
 
     def __init__(
         self,
-        backlog: Backlog,
+        backlog: Consumer,
         account: Account,
         resolve_headers: Callable[[], dict[str, str]],
         *,

@@ -93,13 +93,13 @@ class Backlog:
         self.given_back += 1
         self.tell()
 
-    def defer(self, taken: Taken, trace_ids: bytes) -> None:
+    def park(self, taken: Taken, trace_ids: bytes) -> None:
         raise AssertionError("nothing here is one that others pass by")
 
-    async def take_deferred(self, place: Position) -> Taken | None:
+    async def take_parked(self, place: Position) -> Taken | None:
         return None
 
-    def undefer(self) -> None:
+    def unpark(self) -> None:
         pass
 
     async def until(self, is_so: Callable[[], bool]) -> None:

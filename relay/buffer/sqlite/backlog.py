@@ -192,15 +192,15 @@ class Backlog:
             self._deferred.keep(self._owed, without=taken.ranges)
             self._wake()
 
-    def defer(self, taken: Taken, trace_ids: bytes) -> None:
-        """Not delivered: owed still, and handed out by `take_deferred` alone.
+    def park(self, taken: Taken, trace_ids: bytes) -> None:
+        """Not delivered: owed still, and handed out by `take_parked` alone.
 
         `trace_ids` are those of its spans, packed; empty when they are not known.
         """
         if self._land(taken):
             self._deferred.add(owed_ranges.intersection(taken.ranges, self._owed), trace_ids)
 
-    async def take_deferred(self, place: Position) -> Taken | None:
+    async def take_parked(self, place: Position) -> Taken | None:
         """What is deferred at `place`, now in flight; None when that is owed no more.
 
         Deferred it stays until it is settled or given back. Raises and may be cancelled as `take`.
@@ -213,7 +213,7 @@ class Backlog:
             await self._gather(batch, item)
             return self._claim(batch)
 
-    def undefer(self) -> None:
+    def unpark(self) -> None:
         """Hand out in its turn what was deferred."""
         self._deferred.clear()
         self._wake()

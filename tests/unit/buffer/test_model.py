@@ -493,7 +493,7 @@ class BufferModel(RuleBasedStateMachine):
         owed.ahead -= set(held.spans)
 
     @rule(pick=picks, is_known=st.booleans())
-    def defer(self, pick: int, is_known: bool) -> None:
+    def park(self, pick: int, is_known: bool) -> None:
         """Keep a part of one row from everybody who does not ask for it."""
         of_one_row = [held for held in self.held if len(held.taken.rows) == 1]
         if not of_one_row:
@@ -501,7 +501,7 @@ class BufferModel(RuleBasedStateMachine):
         held = of_one_row[pick % len(of_one_row)]
         self.held.remove(held)
         trace_ids = b"".join(map(trace_id, held.spans)) if is_known else b""
-        self.backlogs[held.name].defer(held.taken, trace_ids)
+        self.backlogs[held.name].park(held.taken, trace_ids)
         if set(held.spans) <= self.owed[held.name].spans:
             self.deferred[held.name, held.taken.ranges[0].start] = set(held.spans)
 
@@ -511,15 +511,15 @@ class BufferModel(RuleBasedStateMachine):
             return
         name, place = sorted(self.deferred)[pick % len(self.deferred)]
         if is_for_all:
-            self.backlogs[name].undefer()
+            self.backlogs[name].unpark()
             self.forget_deferred(name)
             return
-        taken = self.run(self.backlogs[name].take_deferred(place))
+        taken = self.run(self.backlogs[name].take_parked(place))
         assert taken is not None
         spans = self.deferred.pop((name, place))
         assert set(self.numbers_of(taken)) == spans
         self.held.append(Held(name, taken, self.numbers_of(taken)))
-        assert self.run(self.backlogs[name].take_deferred(place)) is None, "it is in flight"
+        assert self.run(self.backlogs[name].take_parked(place)) is None, "it is in flight"
 
     @rule(
         pick=picks,

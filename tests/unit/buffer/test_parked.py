@@ -33,7 +33,7 @@ async def defer_third(backlog: Backlog, trace_ids: bytes = trace_id(BAD)) -> Pos
     third, last = await backlog.split(right, 1)
     for part in (left, last):
         backlog.settle(part, status=200, at_ns=NOW_NS)
-    backlog.defer(third, trace_ids)
+    backlog.park(third, trace_ids)
     return third.ranges[0].start
 
 
@@ -53,14 +53,14 @@ async def test_deferred_is_owed_and_handed_out_to_nobody_who_takes(tmp_path: Pat
         found = backlog.statistics()
         assert (found.owed_spans, found.owed_rows, found.oldest_owed_ns) == (2, 2, NOW_NS)
 
-        taken = await backlog.take_deferred(place)
+        taken = await backlog.take_parked(place)
         assert taken is not None
         assert (taken.spans, taken.rows[0].first_span) == (1, 2)
-        assert await backlog.take_deferred(place) is None
+        assert await backlog.take_parked(place) is None
         assert backlog.statistics().in_flight_spans == 2
         backlog.settle(taken, status=200, at_ns=NOW_NS)
         assert backlog.statistics().owed_spans == 1
-        assert await backlog.take_deferred(place) is None
+        assert await backlog.take_parked(place) is None
 
 
 @pytest.mark.parametrize("how", ["given back", "undeferred", "restarted"])
@@ -69,14 +69,14 @@ async def test_deferred_no_more_it_has_its_old_place(tmp_path: Path, how: str) -
         backlog = buffer.destination("a")
         await keep(buffer)
         place = await defer_third(backlog)
-        taken = await backlog.take_deferred(place)
+        taken = await backlog.take_parked(place)
         assert taken is not None
         if how == "given back":
             backlog.give_back(taken)
         else:
-            backlog.defer(taken, b"")
+            backlog.park(taken, b"")
         if how == "undeferred":
-            backlog.undefer()
+            backlog.unpark()
         if how != "restarted":
             assert (await take(backlog)).rows[0].first_span == 2
     if how == "restarted":
@@ -96,8 +96,8 @@ async def test_deferred_gives_way_with_its_row_and_goes_with_its_destination(
         await b.remove()
 
         assert a.statistics().owed_spans == 1
-        assert await a.take_deferred(places[0]) is None
-        assert await b.take_deferred(places[1]) is None
+        assert await a.take_parked(places[0]) is None
+        assert await b.take_parked(places[1]) is None
 
 
 async def test_what_gave_way_while_it_was_tried_is_not_deferred_again(tmp_path: Path) -> None:
@@ -105,12 +105,12 @@ async def test_what_gave_way_while_it_was_tried_is_not_deferred_again(tmp_path: 
         backlog = buffer.destination("a")
         await keep(buffer)
         place = await defer_third(backlog)
-        taken = await backlog.take_deferred(place)
+        taken = await backlog.take_parked(place)
         assert taken is not None
         Evicted([GoneRow(1, 4, 1000)], {"a": (OwedRange(Position(1), Position(2)),)}).tell(backlog)
-        backlog.defer(taken, b"")
+        backlog.park(taken, b"")
 
-        assert await backlog.take_deferred(place) is None
+        assert await backlog.take_parked(place) is None
         assert backlog.statistics().owed_spans == 1
 
 
@@ -122,7 +122,7 @@ async def test_what_is_owed_anew_is_not_deferred(tmp_path: Path, how: str) -> No
         await keep(buffer)
         place = await defer_third(backlog)
         if how == "settled":
-            taken = await backlog.take_deferred(place)
+            taken = await backlog.take_parked(place)
             assert taken is not None
             backlog.settle(taken, status=200, at_ns=NOW_NS)
         else:
