@@ -1,11 +1,8 @@
 """Rows taken from the buffer go in; the body of one request comes out, joined and compressed.
 
-Under `encoding = auto` rows go as they came in, unless this upstream was seen to take only the
-other encoding: `LearntEncodings` knows that.
-
-Rows are fragments that concatenate, so a batch whose rows are already in the destination's
-encoding is a join. Only rows of the other encoding are transcoded, and only rows that are flagged
-for special doubles are looked into.
+Rows are fragments that concatenate, so a batch whose rows are already in the encoding it is sent in
+is a join. Only rows of the other encoding are transcoded, and only rows that are flagged for
+special doubles are looked into.
 """
 
 import functools
@@ -39,36 +36,6 @@ class Batch:
     hops: str = ""  # the relays that its spans came through, this one not among them
 
 
-class LearntEncodings:
-    """What one upstream was seen to take under `auto`, by the encoding that rows came in.
-
-    Kept in memory only and for one configuration: what an upstream takes is learnt again by one
-    refused request.
-    """
-
-    def __init__(self) -> None:
-        self._sent_as: dict[Encoding, tuple[Encoding, int]] = {}
-
-    def sent_as(self, came_in: Encoding) -> Encoding:
-        """The encoding for rows that came in `came_in`: the same, if nothing else was learnt."""
-        encoding, _status = self._sent_as.get(came_in, (came_in, 0))
-        return encoding
-
-    def learn(self, came_in: Encoding, passed: Encoding, refusal_status: int) -> None:
-        """Rows of `came_in` were refused in the encoding beside `passed`, and taken in that."""
-        if passed is came_in:
-            self._sent_as.pop(came_in, None)
-        else:
-            self._sent_as[came_in] = (passed, refusal_status)
-
-    def notes(self) -> list[str]:
-        """What was learnt, each as a sentence for status."""
-        return [
-            f"refuses {spoken(came_in)} ({status}): sent as {spoken(encoding)}"
-            for came_in, (encoding, status) in sorted(self._sent_as.items())
-        ]
-
-
 def other_than(encoding: Encoding) -> Encoding:
     """The other one of the two encodings."""
     return Encoding.PROTOBUF if encoding is Encoding.JSON else Encoding.JSON
@@ -79,31 +46,13 @@ def spoken(encoding: Encoding) -> str:
     return "JSON" if encoding is Encoding.JSON else "protobuf"
 
 
-def encoding_of(
-    rows: Sequence[StoredRow],
-    settings: DestinationSettings,
-    learnt: LearntEncodings | None = None,
-) -> Encoding:
-    """The encoding to send `rows` in: the destination's, or under `auto` as they came in, but for
-    what was `learnt`.
-
-    Under `auto` the rows must be of one encoding, which is how the courier takes them.
-    """
-    if settings.encoding == "auto":
-        came_in = rows[0].encoding
-        return learnt.sent_as(came_in) if learnt is not None else came_in
-    return Encoding.JSON if settings.encoding == "json" else Encoding.PROTOBUF
-
-
 async def build(
-    rows: Sequence[StoredRow], settings: DestinationSettings, encoding: Encoding | None = None
+    rows: Sequence[StoredRow], settings: DestinationSettings, encoding: Encoding
 ) -> Batch:
-    """The batch of `rows` for the destination of `settings`, in `encoding` or by `encoding_of`.
+    """The batch of `rows` for the destination of `settings`, in `encoding`.
 
     Long work is done in a thread. Raises TranscodeError when a row cannot be put into it.
     """
-    if encoding is None:
-        encoding = encoding_of(rows, settings)
     gzips = _gzips(settings)
     size = sum(len(row.body) for row in rows)
     # Joins of megabytes stay on the loop: they are copies.
@@ -132,7 +81,7 @@ def make_batch(
     if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
         content, content_encoding = gzip_level_1(body), "gzip"
     spans = sum(row.spans for row in rows)
-    hops = longest_way(row.hops for row in rows)
+    hops = longest_way(row.hops for row in rows) if any(row.hops for row in rows) else ""
     return Batch(encoding, fragment, content, content_encoding, spans, len(rows), hops)
 
 

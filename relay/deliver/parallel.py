@@ -1,74 +1,69 @@
-"""A backlog in, further requests beside the main loop's out, while all goes well.
+"""Further requests beside the courier's own, while more is owed than one holds and all goes well.
 
-A lane does nothing but take, send and settle what was delivered. Whatever else happens, it gives
-its rows back and ends: the main loop meets the same trouble and deals with it alone.
+Each does nothing but take, send and settle what was delivered, over a connection of its own.
+Whatever else happens, it gives its rows back and ends: the courier meets the same trouble and deals
+with it alone.
 """
 
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 import structlog
 from anyio.abc import TaskGroup
 
-from relay.deliver.batch_limits import raw_bytes
-from relay.deliver.interfaces import Exchanges
-from relay.deliver.sender import Dispatch, Terms
-from relay.model.records import StoredRow, Taken
+from relay.buffer.api import Consumer
+from relay.deliver.learnt import Learnt, raw_bytes
+from relay.deliver.sender import Exchanges, Sender
+from relay.model.records import Taken
 from relay.upstream import outcomes
 from relay.upstream.settings import DestinationSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-class Lanes:
-    """The extra lanes of one courier. `make_upstream` gives each a connection of its own.
-
-    `age_ns` is how long ago a row was received.
-    """
+class Parallel:
+    """The extra requests of one destination. `make_upstream` makes the connections."""
 
     def __init__(
         self,
-        dispatch: Dispatch,
+        sender: Sender,
+        consumer: Consumer,
         make_upstream: Callable[[DestinationSettings], Exchanges] | None,
-        may_go_on: Callable[[], bool],
-        age_ns: Callable[[StoredRow], int],
     ) -> None:
-        self._dispatch = dispatch
-        self._age_ns = age_ns
+        self._sender = sender
+        self._consumer = consumer
         self._make_upstream = make_upstream
-        self._may_go_on = may_go_on
         self._tasks: TaskGroup | None = None
         self._open = 0
         self._is_closing = False
-        self._terms: Terms | None = None
         self._ended = anyio.Event()
-        self._scopes: set[anyio.CancelScope] = set()
 
     def start(self, tasks: TaskGroup) -> None:
-        """Lanes are to run in `tasks`."""
+        """They are to run in `tasks`."""
         self._tasks = tasks
 
-    def open(self, taken: Taken, terms: Terms) -> None:
-        """Open as many lanes as the settings allow, if `taken` filled a request and more is owed.
+    def open(self, taken: Taken) -> None:
+        """Begin as many as the settings allow, if `taken` filled a request and more is owed.
 
         What was taken tells: at half of the limits the next row may have been too large.
         """
-        if terms.settings.concurrency <= 1 or self._make_upstream is None or self._tasks is None:
+        learnt = self._sender.learnt
+        if self._make_upstream is None or self._tasks is None:
             return
         is_full = (
-            raw_bytes(taken) * 2 >= terms.reach.max_bytes
-            or taken.spans * 2 >= terms.reach.max_spans
+            raw_bytes(taken) * 2 >= learnt.limits.max_bytes
+            or taken.spans * 2 >= learnt.limits.max_spans
         )
-        if not is_full or not self._dispatch.backlog.has_more:
+        if not is_full or not self._consumer.has_more:
             return
         self._is_closing = False
-        self._terms = terms
-        while self._open < terms.settings.concurrency - 1:
+        while self._open < learnt.settings.concurrency - 1:
             self._open += 1
-            self._tasks.start_soon(self._run, terms, self._make_upstream(terms.settings))
+            self._tasks.start_soon(self._run, learnt, self._make_upstream(learnt.settings))
 
     def close_soon(self) -> None:
-        """Let every lane end after its request."""
+        """Let each end after its request."""
         self._is_closing = True
 
     async def close(self) -> None:
@@ -77,52 +72,42 @@ class Lanes:
         while self._open:
             await self._ended.wait()
 
-    def cut_off(self) -> None:
-        """Give back what every lane has in flight, now."""
-        for scope in self._scopes:
-            scope.cancel()
-
-    async def _run(self, terms: Terms, upstream: Exchanges) -> None:
-        scope = anyio.CancelScope()
-        self._scopes.add(scope)
+    async def _run(self, learnt: Learnt, upstream: Exchanges) -> None:
         try:
-            with scope:
-                while await self._turn(terms, upstream):
-                    await anyio.lowlevel.checkpoint()
+            while await self._turn(learnt, upstream):
+                await anyio.lowlevel.checkpoint()
         except Exception as error:  # noqa: BLE001 - the others go on
-            # The main loop comes to the same rows, and says what is wrong with them.
-            log.warning("lane_ended", destination=terms.settings.name, error=type(error).__name__)
+            # The courier comes to the same rows, and says what is wrong with them.
+            log.warning("lane_ended", destination=learnt.settings.name, error=type(error).__name__)
         finally:
             self._open -= 1
-            self._scopes.discard(scope)
             ended, self._ended = self._ended, anyio.Event()
             ended.set()
             with anyio.CancelScope(shield=True):
                 await upstream.aclose()
 
-    async def _turn(self, terms: Terms, upstream: Exchanges) -> bool:
+    async def _turn(self, learnt: Learnt, upstream: Exchanges) -> bool:
         """One request; whether to go on."""
-        if self._is_closing or terms is not self._terms or not self._may_go_on():
+        if self._is_closing or learnt is not self._sender.learnt or not self._sender.may_go_on:
             return False
-        backlog = self._dispatch.backlog
-        taken = await backlog.take(
-            max_bytes=terms.reach.max_bytes,
-            max_spans=terms.reach.max_spans,
-            one_encoding=terms.settings.encoding == "auto",
+        taken = await self._consumer.take(
+            max_bytes=learnt.limits.max_bytes,
+            max_spans=learnt.limits.max_spans,
+            one_encoding=learnt.settings.encoding == "auto",
         )
         if taken is None:
             return False
         is_settled = False
         try:
-            max_age = terms.settings.max_age_seconds
-            is_young = max_age is None or self._age_ns(taken.rows[0]) <= max_age * 1e9
-            if is_young and not terms.reach.is_too_large(taken):
-                encoding = terms.encoding_of(taken)
-                attempt = await self._dispatch.attempt(taken, encoding, terms, upstream)
+            max_age = learnt.settings.max_age_seconds
+            is_young = max_age is None or self._sender.age_ns(taken.rows[0]) <= max_age * 1e9
+            # Not over a connection that was made for settings of before.
+            if is_young and not learnt.limits.is_too_large(taken) and learnt is self._sender.learnt:
+                attempt = await self._sender.send(taken, upstream=upstream)
                 if isinstance(attempt.outcome, outcomes.Delivered):
-                    await self._dispatch.settle(attempt, terms)
+                    await self._sender.settle(attempt)
                     is_settled = True
         finally:
             if not is_settled:
-                backlog.give_back(taken)
+                self._consumer.give_back(taken)
         return is_settled

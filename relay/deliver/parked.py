@@ -1,22 +1,23 @@
-"""Spans that break their upstream go in; they stay owed, others go before them.
+"""Spans that break their upstream: they stay owed, others go before them.
 
 Some upstreams answer 500 to a span, or nothing at all, each time they are sent it, and take every
-other one. That is no refusal: the span may pass after an update over there, so it is never set
-aside for it. A search that finds one (`search`) defers it, and from then on it is tried alone,
-after a minute and then less often, up to ten, and at once on a wake. What comes of that concerns no
-other rows: it counts as no failure of the destination, and its limits stay as they are.
+other one. That is no refusal: the span may pass after an update over there, so it is never given up
+for it. A search that finds one (`isolate`) parks it, and from then on it is tried alone, after a
+minute and then less often, up to ten, and at once on a wake. What comes of that concerns no other
+rows: it counts as no failure of the destination, and its limits stay as they are.
 
 All of it is in memory only. After a restart the span is owed as every other one and found anew.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
 
+from relay.buffer.api import Consumer
 from relay.deliver import make_dead_letter, pauses
-from relay.deliver.sender import Attempt, Dispatch, Terms
-from relay.model.records import Encoding, Position, SteppedAround, Taken
+from relay.deliver.sender import Attempt, Sender
+from relay.model.records import Position, SteppedAround
 from relay.upstream import outcomes
 
 log = structlog.stdlib.get_logger(__name__)
@@ -26,134 +27,131 @@ MOST = 128
 # Tries may take one part in so many of the time: each that hangs keeps the others from being sent.
 SHARE = 10
 
-Send = Callable[[Taken, Encoding, Terms], Awaitable[Attempt]]
-SetAsideOld = Callable[[Taken, Terms], Awaitable[Taken | None]]
 
+class Parked:
+    """What is parked of one destination. Times are seconds, monotonic."""
 
-class Detour:
-    """What one courier steps around. Times are seconds, monotonic."""
-
-    def __init__(self, dispatch: Dispatch, random: Callable[[], float]) -> None:
-        self._dispatch = dispatch
+    def __init__(self, sender: Sender, consumer: Consumer, random: Callable[[], float]) -> None:
+        self._sender = sender
+        self._consumer = consumer
         self._random = random
-        self._around: dict[Position, SteppedAround] = {}
+        self.spans: dict[Position, SteppedAround] = {}
         self._due: dict[Position, float] = {}
         self._rest_until = 0.0
         self._hurries = 0
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is stepped around: it stays at the head, and others wait."""
-        return len(self._around) >= MOST
+        """Whether nothing more is parked: it stays at the head, and others wait."""
+        return len(self.spans) >= MOST
 
-    async def step_around(self, attempt: Attempt) -> None:
-        """Defer `attempt`, which breaks the upstream; given back where there are too many."""
+    async def park(self, attempt: Attempt) -> None:
+        """Park `attempt`, which breaks the upstream; given back where there are too many."""
         taken, refusal = attempt.taken, attempt.refusal
         if refusal is None:
-            raise TypeError("only what was refused is stepped around")
+            raise TypeError("only what was refused is parked")
         trace_ids = await make_dead_letter.trace_ids_of_rows(taken.rows)
-        backlog = self._dispatch.backlog
         if self.is_full:
-            backlog.give_back(taken)
+            self._consumer.give_back(taken)
             return
-        backlog.park(taken, trace_ids)
+        self._consumer.park(taken, trace_ids)
         place = taken.ranges[0].start
         said = refusal.said or refusal.reason
         self._plan(SteppedAround(place, taken.spans, said, trace_ids))
         log.warning(
             "span_stepped_around",
-            destination=backlog.name,
+            destination=self._consumer.name,
             spans=taken.spans,
             trace=trace_ids[:16].hex(),
             reason=f"{said}, each time while others pass; it stays owed and is tried again alone",
         )
 
     def seconds_until_due(self) -> float | None:
-        """How long until `retry` has something to send; None: nothing is stepped around."""
+        """How long until `retry` has something to send; None: nothing is parked."""
         if not self._due:
             return None
-        return max(min(self._due.values()), self._rest_until) - self._dispatch.monotonic()
+        return max(min(self._due.values()), self._rest_until) - self._sender.monotonic()
 
-    async def retry(self, terms: Terms, send: Send, set_aside_old: SetAsideOld) -> None:
+    async def retry(self) -> None:
         """Send what has waited longest, alone, if it is due.
 
-        An upstream that is away leaves it deferred. What is refused is given back: as the head it
-        is refused again, and dealt with as every head.
+        An upstream that is away leaves it parked. What is refused is given back: as the head it is
+        refused once more, and dealt with as every head.
         """
-        began = self._dispatch.monotonic()
+        began = self._sender.monotonic()
         place = min(self._due, key=self._due.__getitem__, default=None)
         if place is None or began < max(self._due[place], self._rest_until):
             return
-        backlog, hurries = self._dispatch.backlog, self._hurries
-        taken = await backlog.take_parked(place)
-        is_landed = is_deferred = False
+        hurries = self._hurries
+        taken = await self._consumer.take_parked(place)
+        is_landed = is_parked = False
         try:
-            if taken is None or await set_aside_old(taken, terms) is None:
+            if taken is None or not await self._sender.is_young(taken):
                 is_landed = True
                 return
-            attempt = await send(taken, terms.encoding_of(taken), terms)
-            elapsed = self._dispatch.monotonic() - began
+            attempt = await self._sender.send(taken)
+            elapsed = self._sender.monotonic() - began
             self._rest_until = began + elapsed * SHARE
             if isinstance(attempt.outcome, outcomes.Delivered):
-                await self._dispatch.settle(attempt, terms)
+                await self._sender.settle(attempt)
                 is_landed = True
-                self._say_got_through(self._around[place])
+                self._say_got_through(self.spans[place])
             elif isinstance(attempt.outcome, outcomes.Wait):
-                known = self._around[place]
-                backlog.park(taken, known.trace_ids)
-                is_landed = is_deferred = True
+                known = self.spans[place]
+                self._consumer.park(taken, known.trace_ids)
+                is_landed = is_parked = True
                 least = attempt.outcome.retry_after_seconds or 0.0
                 self._plan(replace(known, tries=known.tries + 1), least)
                 if hurries != self._hurries:  # a wake came too early for this request
                     self.hurry()
         finally:
             if not is_landed and taken is not None:
-                backlog.give_back(taken)
-            if not is_deferred:
+                self._consumer.give_back(taken)
+            if not is_parked:
                 self._forget(place)
 
     def hurry(self) -> None:
         """Try all of them at once: what was in the way may be gone."""
-        if not self._around:
+        if not self.spans:
             return
         self._rest_until = 0.0
         self._hurries += 1
-        now, now_ns = self._dispatch.monotonic(), self._dispatch.now_ns()
+        now, now_ns = self._sender.monotonic(), self._sender.now_ns()
         self._due = dict.fromkeys(self._due, now)
-        self._around = {
-            place: replace(each, next_try_ns=now_ns) for place, each in self._around.items()
+        self.spans = {
+            place: replace(each, next_try_ns=now_ns) for place, each in self.spans.items()
         }
         self._show()
 
     def end(self) -> None:
         """Hand all of them out in their turn again: nobody is there who would try them."""
-        if self._around:
-            self._around.clear()
+        if self.spans:
+            self.spans.clear()
             self._due.clear()
-            self._dispatch.backlog.unpark()
+            self._consumer.unpark()
             self._show()
 
-    def _plan(self, around: SteppedAround, least_seconds: float = 0.0) -> None:
-        pause = max(pauses.parked_seconds(around.tries + 1, self._random), least_seconds)
-        self._due[around.place] = self._dispatch.monotonic() + pause
-        next_try_ns = self._dispatch.now_ns() + int(pause * 1e9)
-        self._around[around.place] = replace(around, next_try_ns=next_try_ns)
+    def _plan(self, parked: SteppedAround, least_seconds: float = 0.0) -> None:
+        pause = max(pauses.parked_seconds(parked.tries + 1, self._random), least_seconds)
+        self._due[parked.place] = self._sender.monotonic() + pause
+        next_try_ns = self._sender.now_ns() + int(pause * 1e9)
+        self.spans[parked.place] = replace(parked, next_try_ns=next_try_ns)
         self._show()
 
     def _forget(self, place: Position) -> None:
-        self._around.pop(place, None)
+        self.spans.pop(place, None)
         self._due.pop(place, None)
         self._show()
 
     def _show(self) -> None:
-        shown = tuple(each for _place, each in sorted(self._around.items()))
-        self._dispatch.account.status.stepped_around = shown
+        shown = tuple(each for _place, each in sorted(self.spans.items()))
+        self._sender.status.stepped_around = shown
 
-    def _say_got_through(self, around: SteppedAround) -> None:
+    def _say_got_through(self, parked: SteppedAround) -> None:
         log.info(
             "span_got_through",
-            destination=self._dispatch.backlog.name,
-            spans=around.spans,
-            trace=around.trace_ids[:16].hex(),
-            tries=around.tries + 1,
+            destination=self._consumer.name,
+            spans=parked.spans,
+            trace=parked.trace_ids[:16].hex(),
+            tries=parked.tries + 1,
         )

@@ -1,23 +1,24 @@
-"""Taken rows and an upstream go in; one answered request, settled or not, comes out.
+"""One batch on its way: taken from a consumer, sent to an upstream, settled by what became of it.
 
-What the main loop, its search and its extra lanes have in common: the terms that hold under the
-present settings, building and sending one batch, and writing down what became of it.
+Everybody who sends does it through the one `Sender` of a destination: the courier's loop, the
+search for what is at fault, the requests beside the first and the tries of what is parked. So it
+also knows whether one may go on, and is what `stop` cuts off.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+import anyio
+import anyio.lowlevel
 import structlog
 
 from relay.buffer.api import Consumer
 from relay.deliver import batches, make_dead_letter
-from relay.deliver.batch_limits import Reach
-from relay.deliver.interfaces import Exchanges
-from relay.deliver.isolate.evidence import Evidence
-from relay.deliver.status import Account
+from relay.deliver.learnt import Learnt
+from relay.deliver.status import Status
 from relay.model.errors import ConfigError
-from relay.model.records import Encoding, Taken
+from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError
 from relay.upstream import outcomes
 from relay.upstream.settings import DestinationSettings
@@ -25,34 +26,34 @@ from relay.upstream.settings import DestinationSettings
 log = structlog.stdlib.get_logger(__name__)
 
 
-class Terms:
-    """The settings, and what was learnt of the upstream under them.
+class Exchanges(Protocol):
+    """The way to the upstream: `upstream.exchange.Upstream`, or a double of it."""
 
-    Made anew with new settings, never emptied: a request that is out then must not teach them.
-    """
+    def update(self, settings: DestinationSettings) -> None:
+        """Use `settings` from the next exchange on."""
+        ...
 
-    def __init__(self, settings: DestinationSettings) -> None:
-        self.settings = settings
-        self.learnt = batches.LearntEncodings()
-        self.reach = Reach(settings)
-        self.evidence = Evidence()
-        self.is_current = True
+    async def send(self, batch: batches.Batch, headers: Mapping[str, str]) -> outcomes.Outcome:
+        """One exchange."""
+        ...
 
-    def encoding_of(self, taken: Taken) -> Encoding:
-        """The encoding to send `taken` in, as far as is known."""
-        return batches.encoding_of(taken.rows, self.settings, self.learnt)
+    async def aclose(self) -> None:
+        """Close the connection."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One request that was tried, or could not be made. `outcome` None: cut off by a stop.
 
-    `alternative` is the other encoding, where that was refused, too, for what may be the content.
+    `learnt` is what it was sent under, and what it teaches. `alternative` is the other encoding,
+    where that was refused, too, for what may be the content.
     """
 
     taken: Taken
     encoding: Encoding
-    outcome: outcomes.Outcome | None
+    learnt: Learnt
+    outcome: outcomes.Outcome | None = None
     batch: batches.Batch | None = None
     alternative: Encoding | None = None
 
@@ -62,91 +63,257 @@ class Attempt:
         return self.outcome if isinstance(self.outcome, outcomes.Blocked) else None
 
 
-class Dispatch:
-    """Sends what was taken from one backlog, and settles it."""
+class Sender:
+    """Sends what one consumer hands out, and settles it.
+
+    `is_nudged`: something has changed since the loop last looked. `age_ns` tells how long ago a row
+    was received.
+    """
 
     def __init__(
         self,
-        backlog: Consumer,
-        account: Account,
+        settings: DestinationSettings,
+        consumer: Consumer,
+        upstream: Exchanges,
         resolve_headers: Callable[[], dict[str, str]],
         *,
         now_ns: Callable[[], int],
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float],
+        age_ns: Callable[[StoredRow], int] | None,
     ) -> None:
-        self.backlog = backlog
-        self.account = account
-        self.resolve_headers = resolve_headers
+        self.consumer = consumer
+        self.upstream = upstream
+        self.status = Status(settings, now_ns)
+        self.learnt = Learnt(settings)
         self.now_ns = now_ns
         self.monotonic = monotonic
+        # The buffer's word for it, where there is one: a wall clock that jumps makes nothing old.
+        self.age_ns = age_ns or (lambda row: now_ns() - row.received_ns)
+        self.is_stopping = False
+        self.is_paused = False
+        self.is_nudged = False
+        self._is_aging = False
+        self._is_cut_off = False
+        self._resolve_headers = resolve_headers
         self._headers: dict[str, str] | None = None
+        self._scopes: set[anyio.CancelScope] = set()
+
+    # Whether one may go on
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether nobody wants something else to be done than what is being done."""
+        return not (self.is_stopping or self.is_paused or self.is_nudged)
+
+    def update(
+        self,
+        settings: DestinationSettings,
+        resolve_headers: Callable[[], dict[str, str]] | None,
+    ) -> None:
+        """Use these from the next request on. What was learnt under the old ones is left behind."""
+        if resolve_headers is not None:
+            self._resolve_headers = resolve_headers
+        self.upstream.update(settings)
+        self.learnt = Learnt(settings)
+        self.status.update(settings)
+
+    def cut_off(self) -> None:
+        """End every request that is out, and send none any more."""
+        self._is_cut_off = True
+        for scope in self._scopes:
+            scope.cancel()
 
     def forget_headers(self) -> None:
         """Read the secrets anew for the next request."""
         self._headers = None
 
-    def headers(self) -> dict[str, str]:
+    def unset_secret(self) -> outcomes.Blocked | None:
+        """What keeps it from sending even before there is anything to send, if anything does."""
+        try:
+            self._read_headers()
+        except ConfigError as error:
+            return self._cannot_send(error)
+        return None
+
+    # Taking
+
+    async def take(self) -> Taken | None:
+        """The next rows for one request, now in flight; what is too old becomes dead letters."""
+        while True:
+            settings, limits = self.learnt.settings, self.learnt.limits
+            taken = await self.consumer.take(
+                max_bytes=settings.max_batch_bytes if self._is_aging else limits.max_bytes,
+                max_spans=settings.max_batch_spans if self._is_aging else limits.max_spans,
+                one_encoding=settings.encoding == "auto",
+            )
+            self._is_aging = False
+            if taken is None:
+                return None
+            try:
+                if await self.is_young(taken):
+                    return await self._fit(taken)
+            except BaseException:
+                self.consumer.give_back(taken)
+                raise
+            if self.is_stopping or self.is_nudged:
+                return None
+            await anyio.lowlevel.checkpoint()
+
+    async def is_young(self, taken: Taken) -> bool:
+        """Whether all of `taken` may be sent. If not, what is too old becomes dead letters, and the
+        rest is given back, to be taken once more at once.
+        """
+        max_age_seconds = self.learnt.settings.max_age_seconds
+        if max_age_seconds is None:
+            return True
+        max_age_ns = int(max_age_seconds * 1e9)
+        old = 0
+        while old < len(taken.rows) and self.age_ns(taken.rows[old]) > max_age_ns:
+            old += 1
+        if not old:
+            return True
+        self._is_aging = True
+        if old == len(taken.rows):
+            await self._give_up_old(taken, max_age_seconds)
+            return False
+        gone, rest = await self.consumer.split(taken, sum(row.spans for row in taken.rows[:old]))
+        self.consumer.give_back(rest)
+        try:
+            await self._give_up_old(gone, max_age_seconds)
+        except BaseException:
+            self.consumer.give_back(gone)
+            raise
+        return False
+
+    async def _fit(self, taken: Taken) -> Taken:
+        """`taken`, or where that is a single row that is too much by itself, its first part."""
+        if len(taken.rows) > 1 or taken.spans < 2:
+            return taken
+        spans = self.learnt.limits.spans_to_send(taken)
+        if spans >= taken.spans:
+            return taken
+        try:
+            part, rest = await self.consumer.split(taken, spans)
+        except TranscodeError:
+            return taken
+        self.consumer.give_back(rest)
+        return part
+
+    # Sending
+
+    async def deliver(self, taken: Taken) -> Attempt:
+        """Send `taken`, and settle it if it was delivered.
+
+        Only what was refused for what may be its content is still in flight after it.
+        """
+        is_done = False
+        try:
+            attempt = await self._send_either(taken)
+            if isinstance(attempt.outcome, outcomes.Delivered):
+                await self.settle(attempt)
+                is_done = True
+            else:
+                is_done = outcomes.may_mean_the_content(attempt.outcome)
+        finally:
+            # Also when the task is cancelled: cut off by shutdown is not failed.
+            if not is_done:
+                self.consumer.give_back(taken)
+        return attempt
+
+    async def _send_either(self, taken: Taken) -> Attempt:
+        """Send the rows as they are known to be taken; refused, once in the other encoding.
+
+        Not after a wake: then they are taken again at once, with what is true by then.
+        """
+        first = await self.send(taken)
+        if isinstance(first.outcome, outcomes.Delivered):
+            return first
+        refusal = first.refusal
+        if (
+            refusal is None
+            or first.learnt.settings.encoding != "auto"
+            or not outcomes.may_mean_the_encoding(refusal)
+            or not self.may_go_on
+        ):
+            return first
+        second = await self.send(taken, batches.other_than(first.encoding))
+        if isinstance(second.outcome, outcomes.Delivered):
+            self.learn_encoding(second, refusal.status)
+        return weigh(first, second)
+
+    async def send(
+        self, taken: Taken, encoding: Encoding | None = None, upstream: Exchanges | None = None
+    ) -> Attempt:
+        """One request, in the encoding that is known to be taken if none is given.
+
+        Whatever fails is an outcome; only a cancellation of the task comes through.
+        """
+        learnt, status = self.learnt, self.status
+        if encoding is None:
+            encoding = learnt.encoding_of(taken)
+        attempt = Attempt(taken, encoding, learnt)
+        if self._is_cut_off:
+            return attempt
+        status.in_flight_spans += taken.spans
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                headers = self._headers or self._read_headers()
+                batch = await batches.build(taken.rows, learnt.settings, encoding)
+                attempt = replace(attempt, batch=batch)
+                status.requests += 1
+                outcome = await (upstream or self.upstream).send(batch, headers)
+            except ConfigError as error:
+                outcome = self._cannot_send(error)
+            except Exception as error:
+                log.exception("batch_failed", destination=status.name, spans=taken.spans)
+                outcome = outcomes.Faulty(
+                    own_fault(error),
+                    words=make_dead_letter.words_of(error),
+                    is_certain=isinstance(error, TranscodeError),
+                )
+            finally:
+                self._scopes.discard(scope)
+                status.in_flight_spans -= taken.spans
+            return replace(attempt, outcome=outcome)
+        return attempt
+
+    def _read_headers(self) -> dict[str, str]:
         """The headers with their secrets, read when they were not since `forget_headers`.
 
         Raises ConfigError.
         """
         if self._headers is None:
-            self._headers = self.resolve_headers()
-            self.account.status.header_names = tuple(self._headers)
+            self._headers = self._resolve_headers()
+            self.status.header_names = tuple(self._headers)
         return self._headers
 
-    def unset_secret(self, settings: DestinationSettings) -> outcomes.Blocked | None:
-        """What keeps it from sending even before there is anything to send, if anything does."""
-        try:
-            self.headers()
-        except ConfigError as error:
-            return _cannot_send(settings, error)
-        return None
+    def _cannot_send(self, error: ConfigError) -> outcomes.Blocked:
+        return outcomes.Blocked(
+            f"{self.status.name}: {error.message}; it is looked at again by itself, "
+            "and at once on a reload"
+        )
 
-    async def attempt(
-        self, taken: Taken, encoding: Encoding, terms: Terms, upstream: Exchanges
-    ) -> Attempt:
-        """Build and send. Whatever fails is an outcome; only a cancellation comes through."""
-        settings, status = terms.settings, self.account.status
-        status.in_flight_spans += taken.spans
-        batch = None
-        try:
-            headers = self.headers()
-            batch = await batches.build(taken.rows, settings, encoding)
-            status.requests += 1
-            outcome = await upstream.send(batch, headers)
-        except ConfigError as error:
-            outcome = _cannot_send(settings, error)
-        except Exception as error:
-            log.exception("batch_failed", destination=settings.name, spans=taken.spans)
-            outcome = outcomes.Faulty(
-                own_fault(error),
-                words=make_dead_letter.words_of(error),
-                is_certain=isinstance(error, TranscodeError),
-            )
-        finally:
-            status.in_flight_spans -= taken.spans
-        return Attempt(taken, encoding, outcome, batch)
+    # Settling
 
-    async def settle(self, attempt: Attempt, terms: Terms) -> None:
+    async def settle(self, attempt: Attempt) -> None:
         """`attempt` was delivered: owed no more. What was refused of it becomes a dead letter."""
         outcome, batch, taken = attempt.outcome, attempt.batch, attempt.taken
         if not isinstance(outcome, outcomes.Delivered) or batch is None:
             raise TypeError("only what was delivered can be settled")
+        name = self.status.name
         refused = min(outcome.rejected, batch.spans)
         at_ns = self.now_ns()
         if refused:
-            name = terms.settings.name
-            letter = await make_dead_letter.of_partial_success(name, taken, batch, outcome, refused)
-            self.backlog.settle_with(taken, [letter], status=outcome.status, at_ns=at_ns)
+            made = await make_dead_letter.of_partial_success(name, taken, batch, outcome, refused)
+            self.consumer.settle_with(taken, [made], status=outcome.status, at_ns=at_ns)
         else:
-            self.backlog.settle(taken, status=outcome.status, at_ns=at_ns)
-        terms.evidence.passed(attempt.encoding, self.monotonic())
-        terms.reach.passed(taken)
-        self.account.delivered(outcome, refused, batch.spans)
+            self.consumer.settle(taken, status=outcome.status, at_ns=at_ns)
+        attempt.learnt.passed(taken, attempt.encoding, self.monotonic())
+        self.status.delivered(outcome, refused, batch.spans)
         log.debug(
             "batch_delivered",
-            destination=terms.settings.name,
+            destination=name,
             spans=batch.spans,
             rows=batch.rows,
             bytes=len(batch.content),
@@ -154,35 +321,36 @@ class Dispatch:
             status=outcome.status,
         )
 
-    async def set_aside(self, attempt: Attempt, terms: Terms) -> None:
+    async def give_up(self, attempt: Attempt) -> None:
         """`attempt` was refused for what it holds: a dead letter with the words of the refusal."""
         refusal = attempt.refusal
         if refusal is None:
-            raise TypeError("only what was refused can be set aside for it")
-        name = terms.settings.name
-        letter = await make_dead_letter.of_refusal(name, attempt.taken, attempt.batch, refusal)
-        self.backlog.settle_with(
-            attempt.taken, [letter], status=refusal.status, at_ns=self.now_ns()
-        )
-        self.account.set_aside(letter.reason, letter.spans, refusal.status, letter.words)
+            raise TypeError("only what was refused can become a dead letter for it")
+        name = self.status.name
+        made = await make_dead_letter.of_refusal(name, attempt.taken, attempt.batch, refusal)
+        self._settle_dead(attempt.taken, [made], refusal.status, self.now_ns())
 
-    async def set_aside_old(self, taken: Taken, max_age_seconds: float, terms: Terms) -> None:
+    async def _give_up_old(self, taken: Taken, max_age_seconds: float) -> None:
         """All of `taken` was received too long ago to be sent."""
         now_ns = self.now_ns()
-        made = await make_dead_letter.of_age(terms.settings, taken, max_age_seconds, now_ns)
-        self.backlog.settle_with(taken, made, status=0, at_ns=now_ns)
-        for letter in made:
-            self.account.set_aside(letter.reason, letter.spans, 0, letter.words)
+        made = await make_dead_letter.of_age(self.learnt.settings, taken, max_age_seconds, now_ns)
+        self._settle_dead(taken, made, 0, now_ns)
 
-    def learn(self, attempt: Attempt, refusal_status: int, terms: Terms) -> None:
+    def _settle_dead(self, taken: Taken, made: list[DeadLetter], status: int, at_ns: int) -> None:
+        self.consumer.settle_with(taken, made, status=status, at_ns=at_ns)
+        for dead_letter in made:
+            self.status.gave_up(dead_letter)
+
+    def learn_encoding(self, attempt: Attempt, refusal_status: int) -> None:
         """The rows of `attempt` were refused in the other encoding, and taken in its own."""
         came_in, passed = attempt.taken.rows[0].encoding, attempt.encoding
-        terms.learnt.learn(came_in, passed, refusal_status)
-        if terms.is_current:
-            self.account.learnt(terms.learnt.notes())
+        encodings = attempt.learnt.encodings
+        encodings.learn(came_in, passed, refusal_status)
+        if attempt.learnt is self.learnt:
+            self.status.learnt(encodings.notes())
         log.warning(
             "encoding_changed",
-            destination=terms.settings.name,
+            destination=self.status.name,
             refused=batches.spoken(batches.other_than(passed)),
             sent=batches.spoken(passed),
             status=refusal_status,
@@ -204,13 +372,6 @@ def weigh(first: Attempt, second: Attempt) -> Attempt:
     if outcome is two:
         return second
     return replace(first, outcome=outcome, alternative=second.encoding if is_two_content else None)
-
-
-def _cannot_send(settings: DestinationSettings, error: ConfigError) -> outcomes.Blocked:
-    return outcomes.Blocked(
-        f"{settings.name}: {error.message}; it is looked at again by itself, "
-        "and at once on a reload"
-    )
 
 
 def own_fault(error: Exception) -> str:

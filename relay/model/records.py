@@ -188,11 +188,10 @@ class Taken:
 
     rows: tuple[StoredRow, ...]
     ranges: tuple[OwedRange, ...]
+    spans: int = field(init=False)  # in all rows
 
-    @property
-    def spans(self) -> int:
-        """How many spans are in flight with it."""
-        return sum(row.spans for row in self.rows)
+    def __post_init__(self) -> None:
+        self.spans = sum(row.spans for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,32 @@
-"""A refused batch goes in; the spans it was refused for are set aside, the others delivered.
+"""Find the spans that a batch is refused for, deliver the others, and say what came of it.
 
 A batch is halved and its halves sent at once, without pauses: first down to a single span, always
 the first half (log n requests), then the siblings on the way up. What passes is settled. With k
 spans at fault among n it takes about k (2 log n + 1) requests.
 
 **Evidence.** An upstream that refuses everything, for its own reasons, looks like one that was sent
-only bad spans. So a single span is set aside only when it was refused twice, alone, and something
+only bad spans. So a single span is given up only when it was refused twice, alone, and something
 else had passed, in the same encoding, before each time: another part of the batch, or another row.
 Once would do against an upstream that recovers meanwhile; it takes twice with one that breaks.
 
 Without evidence the search stops when the siblings of one path were refused, and all is given back.
 Spans that were refused once so, and for which nothing is owed that could pass before the second
-time, stay owed as `suspected`: the next search goes on from there. A single one that is left is set
-aside when it is refused again after a pause (`evidence`).
+time, stay owed as `suspects`: the next search goes on from there. A single one that is left is
+given up when it is refused once more after a pause (`learnt.Evidence`).
 
 Statuses that speak of other things than content (401, 404, …) count only while another row is seen
 to pass, and a span must be refused for them several times. So do answers that are no refusals
-(`policy.Breaks`): the field steps around what it is told to set aside for them.
+(`outcomes.Breaks`): what is found to break the upstream so is parked.
 """
 
 from collections.abc import Set as AbstractSet
-from typing import Protocol
+from dataclasses import dataclass, replace
 
-from relay.deliver.sender import Attempt
-from relay.model.records import Encoding, Position, Taken
+from relay.buffer.api import Consumer
+from relay.deliver.learnt import raw_bytes
+from relay.deliver.parked import Parked
+from relay.deliver.sender import Attempt, Sender
+from relay.model.records import Encoding, OwedRange, Position, Taken
 from relay.otlp.transcode import TranscodeError
 from relay.upstream import outcomes
 
@@ -31,50 +34,26 @@ from relay.upstream import outcomes
 REFUSALS_FOR_OTHER_STATUSES = 3
 # One span larger than this may be too large whatever else passes or not.
 LARGE_SPAN_BYTES = 1024 * 1024
+# Requests of one search that may end without an answer: each may take the whole timeout. It goes on
+# from the part it had come to, after the head has failed once more.
+MOST_UNANSWERED = 12
 
 
-class Field(Protocol):
-    """What a search does its work on: a courier's backlog and upstream."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a search came to. Whatever it did not settle was given back.
 
-    async def send(self, part: Taken, encoding: Encoding) -> Attempt:
-        """One request."""
-        ...
+    `is_solved`: all of the batch was delivered, given up or parked. `has_evidence`: something
+    passed. `is_broken_off` by `outcome` (None: somebody wants something else to be done), when it
+    had come down to `part_spans` spans. `suspects` lack only the last proof.
+    """
 
-    async def settle(self, attempt: Attempt) -> None:
-        """It was delivered."""
-        ...
-
-    async def set_aside(self, attempt: Attempt) -> None:
-        """It is at fault: owed no more, or stepped around."""
-        ...
-
-    async def split(self, part: Taken, spans: int) -> tuple[Taken, Taken]:
-        """As Backlog.split."""
-        ...
-
-    def give_back(self, part: Taken) -> None:
-        """It stays owed."""
-        ...
-
-    async def take_other(self, came_in: Encoding) -> Taken | None:
-        """One more row that came in so, in flight now; None when there is none."""
-        ...
-
-    def may_go_on(self) -> bool:
-        """Whether nobody wants the courier to do something else."""
-        ...
-
-    def is_too_large(self, part: Taken) -> bool:
-        """Whether it is known that so much at once is refused."""
-        ...
-
-    def note_too_large(self, part: Taken) -> None:
-        """It was refused for its size."""
-        ...
-
-    def condemns_lone(self, attempt: Attempt) -> bool:
-        """Whether all that is owed may be set aside without another row to prove it."""
-        ...
+    is_solved: bool
+    has_evidence: bool
+    is_broken_off: bool
+    outcome: outcomes.Outcome | None
+    part_spans: int
+    suspects: frozenset[Position]
 
 
 class _BrokenOff(Exception):
@@ -86,31 +65,34 @@ class _BrokenOff(Exception):
         self.part = part
 
 
-class Search:
-    """One search, in one encoding. `run` is to be called once.
+class Bisection:
+    """One search of `head`, which was refused, in the encoding of `head`. To be run once.
 
-    `statuses` count as refusals of content besides those that always do. `other` is the other
-    encoding, where that is free and not known to be refused: a span is set aside only when it is
-    refused in both. `suspected` are the places of those that a search before lacked only the last
-    proof for. After `run`: `is_solved`, all of the batch was settled or set aside; `outcome`, if it
-    was broken off by one, and `part_spans`, how far down it had come by then; `suspects`.
+    A span is given up only when it is refused in the alternative encoding of `head`, too, where
+    there is one. With `parked` waiting counts as refusing, and what is found so, now or by the
+    search before, is parked. `suspected` are the places that a search before lacked only the last
+    proof for.
     """
 
     def __init__(
         self,
-        field: Field,
-        encoding: Encoding,
+        head: Attempt,
+        sender: Sender,
+        consumer: Consumer,
         *,
-        statuses: frozenset[int] = frozenset(),
-        other: Encoding | None = None,
+        parked: Parked | None = None,
         suspected: AbstractSet[Position] = frozenset(),
     ) -> None:
-        self._field = field
+        self._head = head
+        self._sender = sender
+        self._consumer = consumer
+        self._parked = parked
         self._suspected = suspected
-        self._encoding = encoding
-        self._statuses = statuses
-        self._other = other
-        self._held: list[Taken] = []  # parts of the batch
+        self._limits = head.learnt.limits
+        self._status = head.refusal.status if head.refusal is not None else 0
+        self._broke: set[tuple[OwedRange, ...]] = set()  # what the upstream broke at
+        self._unanswered = 0
+        self._held: list[Taken] = [head.taken]  # parts of the batch
         self._others: list[Taken] = []  # rows beside it that were refused, too
         self._unsent: list[Taken] = []
         self._refused: list[Attempt] = []
@@ -118,53 +100,52 @@ class Search:
         self._convicted: list[Attempt] = []  # refused once, after something had passed
         self._to_confirm: list[Attempt] = []  # and since then something has passed again
         self._whole: set[int] = set()  # id() of held parts that cannot be cut
-        self.has_evidence = False
-        self.is_solved = False
-        self.is_broken_off = False
-        self.outcome: outcomes.Outcome | None = None
-        self.part_spans = 0
-        self.suspects: frozenset[Position] = frozenset()
+        self._has_evidence = False
 
-    async def run(
-        self, head: Attempt, *, needs_proof: bool = False, asks_first: bool = False
-    ) -> None:
-        """Search `head`, which was refused. With `needs_proof` nothing of it is sent before
-        another row, or failing that its last one, has passed. With `asks_first` another row is
-        sent first, whether it passes or not.
+    async def run(self, *, needs_proof: bool = False, asks_first: bool = False) -> Verdict:
+        """With `needs_proof` nothing of the head is sent before another row, or failing that its
+        last one, has passed. With `asks_first` another row is sent first, whether it passes or not.
         """
-        self._held.append(head.taken)
+        end: _BrokenOff | None = None
         try:
             if needs_proof:
-                await self._search_with_proof(head)
+                await self._search_with_proof()
             else:
                 if asks_first:
-                    await self._try_another(head.taken)
-                await self._descend(head)
-                await self._climb(head)
-        except _BrokenOff as end:
-            self.is_broken_off, self.outcome = True, end.outcome
-            self.part_spans = end.part.spans if end.part is not None else 0
+                    await self._try_another()
+                await self._search(self._head)
+        except _BrokenOff as broken_off:
+            end = broken_off
         finally:
             for part in (*self._held, *self._others):
-                self._field.give_back(part)
-            found = (*self._convicted, *self._to_confirm)
-            self.suspects = frozenset(_place(attempt) for attempt in found)
-        self.is_solved = not self.is_broken_off and not self._held
+                self._consumer.give_back(part)
+        return Verdict(
+            is_solved=end is None and not self._held,
+            has_evidence=self._has_evidence,
+            is_broken_off=end is not None,
+            outcome=end.outcome if end is not None else None,
+            part_spans=end.part.spans if end is not None and end.part is not None else 0,
+            suspects=frozenset(map(_place, (*self._convicted, *self._to_confirm))),
+        )
 
     # The way down and up
 
-    async def _search_with_proof(self, head: Attempt) -> None:
-        passed = await self._try_another(head.taken)
+    async def _search_with_proof(self) -> None:
+        head = self._head
+        passed = await self._try_another()
         if passed is None and len(head.taken.rows) > 1:
             last = head.taken.rows[-1]
             cut = await self._cut(head.taken, head.taken.spans - last.spans)
             if cut is not None:
                 rest, probe = cut
-                head = Attempt(rest, head.encoding, head.outcome)
-                passed = await self._passes(probe)
+                head = replace(head, taken=rest)
+                passed = (await self._send(probe)).refusal is None
         if passed:
-            await self._descend(head)
-            await self._climb(head)
+            await self._search(head)
+
+    async def _search(self, head: Attempt) -> None:
+        await self._descend(head)
+        await self._climb()
 
     async def _descend(self, head: Attempt) -> None:
         """Send first halves until one passes or is a single span."""
@@ -181,33 +162,33 @@ class Search:
         else:
             await self._judge(refused)
 
-    async def _climb(self, head: Attempt) -> None:
+    async def _climb(self) -> None:
         """Send what is left, the smallest parts first; cut what was refused once others pass."""
         is_asked = False
         while True:
             if self._to_confirm:
-                again = await self._send(self._to_confirm[-1].taken)
+                attempt = await self._send(self._to_confirm[-1].taken)
                 self._to_confirm.pop()
-                if again.refusal is not None:
-                    await self._set_aside(again)
-            elif self.has_evidence and self._suspects:
-                again = await self._send(self._suspects.pop().taken)
-                if again.refusal is not None:
-                    await self._judge(again)
-            elif self.has_evidence and self._refused:
+                if attempt.refusal is not None:
+                    await self._give_up(attempt)
+            elif self._has_evidence and self._suspects:
+                attempt = await self._send(self._suspects.pop().taken)
+                if attempt.refusal is not None:
+                    await self._judge(attempt)
+            elif self._has_evidence and self._refused:
                 await self._cut_refused(self._refused.pop())
             elif self._unsent:
                 await self._send_next(self._unsent.pop())
             elif not is_asked and self._held:
                 is_asked = True
-                passed = await self._try_another(head.taken)
-                if passed is None and not self.has_evidence:
+                passed = await self._try_another()
+                if passed is None and not self._has_evidence:
                     await self._judge_lone()
             else:
                 break
 
     async def _send_next(self, part: Taken) -> None:
-        if self._field.is_too_large(part) and (cut := await self._halve(part)) is not None:
+        if self._limits.is_too_large(part) and (cut := await self._halve(part)) is not None:
             self._unsent += reversed(cut)
             return
         attempt = await self._send(part)
@@ -230,12 +211,12 @@ class Search:
     async def _judge(self, attempt: Attempt) -> None:
         """`attempt`, a single span, was refused just now."""
         if self._stands_alone(attempt):
-            await self._set_aside(attempt)
-        elif not self.has_evidence:
+            await self._give_up(attempt)
+        elif not self._has_evidence:
             self._suspects.append(attempt)
-        elif await self._is_refused_again(attempt) and await self._is_refused_in_other(attempt):
+        elif await self._is_refused_each_time(attempt) and await self._is_refused_in_other(attempt):
             if _place(attempt) in self._suspected:
-                await self._set_aside(attempt)
+                await self._give_up(attempt)
             else:
                 self._convicted.append(attempt)
 
@@ -247,13 +228,10 @@ class Search:
             return False
         if isinstance(refusal, outcomes.Faulty):
             return refusal.is_certain
-        size = sum(len(row.body) for row in attempt.taken.rows)
-        is_size = refusal is not None and refusal.status == outcomes.TOO_LARGE
-        return is_size and size > LARGE_SPAN_BYTES
+        return _is_about_size(attempt) and raw_bytes(attempt.taken) > LARGE_SPAN_BYTES
 
-    async def _is_refused_again(self, attempt: Attempt) -> bool:
-        refusal = attempt.refusal
-        if outcomes.may_mean_the_content(refusal):
+    async def _is_refused_each_time(self, attempt: Attempt) -> bool:
+        if outcomes.may_mean_the_content(attempt.refusal):
             return True
         for _ in range(REFUSALS_FOR_OTHER_STATUSES - 1):
             if (await self._send(attempt.taken)).refusal is None:
@@ -261,71 +239,113 @@ class Search:
         return True
 
     async def _is_refused_in_other(self, attempt: Attempt) -> bool:
-        if self._other is None or isinstance(attempt.refusal, outcomes.Faulty):
+        alternative = self._head.alternative
+        if alternative is None or isinstance(attempt.refusal, outcomes.Faulty):
             return True
-        other = await self._field.send(attempt.taken, self._other)
-        outcome = other.outcome
-        if isinstance(outcome, outcomes.Delivered):
-            await self._field.settle(other)
+        other = await self._exchange(attempt.taken, alternative)
+        if isinstance(other.outcome, outcomes.Delivered):
+            await self._sender.settle(other)
             self._drop(attempt.taken)
             return False
-        if isinstance(outcome, outcomes.Blocked):
+        if isinstance(other.outcome, outcomes.Blocked):
             return True
-        raise _BrokenOff(outcome, attempt.taken)
+        raise _BrokenOff(other.outcome, attempt.taken)
 
     async def _judge_lone(self) -> None:
         """Nothing has passed and nothing else is owed."""
+        if self._parked is not None:
+            return  # it is in nobody's way
         if len(self._held) == len(self._suspects) == 1:
             attempt = self._suspects[0]
-            if self._field.condemns_lone(attempt) and await self._is_refused_in_other(attempt):
+            is_condemned = attempt.learnt.evidence.condemns_lone(
+                attempt.taken,
+                attempt.encoding,
+                self._sender.monotonic(),
+                is_too_large=_is_about_size(attempt),
+            )
+            if is_condemned and await self._is_refused_in_other(attempt):
                 self._suspects.clear()
-                await self._set_aside(attempt)
+                await self._give_up(attempt)
 
-    async def _set_aside(self, attempt: Attempt) -> None:
-        await self._field.set_aside(attempt)
+    async def _give_up(self, attempt: Attempt) -> None:
+        """`attempt` is at fault: a dead letter, or parked."""
+        # Refused now, it may have broken the upstream before: once of each proves neither.
+        has_broken = attempt.taken.ranges in self._broke or _place(attempt) in self._suspected
+        if self._parked is not None and has_broken:
+            await self._parked.park(attempt)
+        else:
+            await self._sender.give_up(attempt)
         self._drop(attempt.taken)
 
     # Requests
 
     async def _send(self, part: Taken) -> Attempt:
         """One request: settled if it passed. Raises _BrokenOff for what is neither."""
-        if not self._field.may_go_on():
+        if not self._sender.may_go_on:
             raise _BrokenOff(None)
-        attempt = await self._field.send(part, self._encoding)
-        outcome = attempt.outcome
-        if isinstance(outcome, outcomes.Delivered):
-            await self._field.settle(attempt)
+        attempt = await self._exchange(part, self._head.encoding)
+        if isinstance(attempt.outcome, outcomes.Delivered):
+            await self._sender.settle(attempt)
             self._drop(part)
-            self.has_evidence = True
+            self._has_evidence = True
             self._to_confirm += self._convicted
             self._convicted.clear()
-        elif not self._is_refusal(outcome):
+        elif not self._is_refusal(attempt.outcome):
             is_other = any(part is other for other in self._others)
-            raise _BrokenOff(outcome, None if is_other else part)
-        elif attempt.refusal is not None and attempt.refusal.status == outcomes.TOO_LARGE:
-            self._field.note_too_large(part)
+            raise _BrokenOff(attempt.outcome, None if is_other else part)
+        elif _is_about_size(attempt):
+            self._limits.too_large(part)
         return attempt
+
+    async def _exchange(self, part: Taken, encoding: Encoding) -> Attempt:
+        attempt = await self._sender.send(part, encoding)
+        breaks = outcomes.breaks(attempt.outcome)
+        if self._parked is None or breaks is None:
+            return attempt
+        self._unanswered += not breaks.status
+        if self._unanswered > MOST_UNANSWERED:
+            return attempt
+        self._broke.add(part.ranges)
+        return replace(attempt, outcome=breaks)
 
     def _is_refusal(self, outcome: outcomes.Outcome | None) -> bool:
         if outcomes.may_mean_the_content(outcome) or isinstance(outcome, outcomes.Breaks):
             return True
-        return isinstance(outcome, outcomes.Blocked) and outcome.status in self._statuses
+        return isinstance(outcome, outcomes.Blocked) and 0 < outcome.status == self._status
 
-    async def _passes(self, part: Taken) -> bool:
-        return (await self._send(part)).refusal is None
+    # Other rows
 
-    async def _try_another(self, head: Taken) -> bool | None:
+    async def _try_another(self) -> bool | None:
         """Whether another row passes; None when there is none to try. Two are tried."""
         passed: bool | None = None
         for _ in range(2):
-            other = await self._field.take_other(head.rows[0].encoding)
+            other = await self._take_other()
             if other is None:
                 break
             self._others.append(other)
-            passed = await self._passes(other)
+            passed = (await self._send(other)).refusal is None
             if passed:
                 break
         return passed
+
+    async def _take_other(self) -> Taken | None:
+        """The newest row that is owed; one span of it, the least that can pass, where each row may
+        hold one that breaks the upstream.
+        """
+        is_auto = self._head.learnt.settings.encoding == "auto"
+        came_in = self._head.taken.rows[0].encoding
+        other = await self._consumer.take_newest(came_in if is_auto else None)
+        if other is None or self._parked is None or other.spans < 2:
+            return other
+        try:
+            rest, last = await self._consumer.split(other, other.spans - 1)
+        except TranscodeError:
+            return other
+        except BaseException:
+            self._consumer.give_back(other)
+            raise
+        self._consumer.give_back(rest)
+        return last
 
     # Parts
 
@@ -337,7 +357,7 @@ class Search:
 
     async def _cut(self, part: Taken, spans: int) -> tuple[Taken, Taken] | None:
         try:
-            left, right = await self._field.split(part, spans)
+            left, right = await self._consumer.split(part, spans)
         except TranscodeError:
             self._whole.add(id(part))
             return None
@@ -348,6 +368,10 @@ class Search:
     def _drop(self, part: Taken) -> None:
         self._held = [held for held in self._held if held is not part]
         self._others = [held for held in self._others if held is not part]
+
+
+def _is_about_size(attempt: Attempt) -> bool:
+    return attempt.refusal is not None and attempt.refusal.status == outcomes.TOO_LARGE
 
 
 def _place(attempt: Attempt) -> Position:

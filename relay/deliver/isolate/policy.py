@@ -1,140 +1,44 @@
-"""A refusal goes in; whether it is the batch's own fault, and what follows, comes out.
+"""Decide whether a refusal is the batch's own fault, and what to send to find out.
 
-Decides whether to search at all, in which encoding, and what to send as the next probe. The search
-itself is `search`. It is not repeated for the same head before something has passed: rows that came
-since are asked first.
+Decides whether to search at all (`bisect`), in which encoding, and what to send as the next probe.
+A search is not repeated for the same head before something has passed: rows that came since are
+asked first.
 
 A head that waits each time (500, 502, 504, a timeout) is searched after three times, too; what is
-found then is stepped around, not set aside (`detour`).
+found then is parked, and nothing is given up for it.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from relay.deliver.batch_limits import raw_bytes
-from relay.deliver.isolate.bisect import Search
-from relay.deliver.parked import Detour
-from relay.deliver.sender import Attempt, Dispatch, Terms
-from relay.model.records import (
-    DestinationState,
-    DestinationStatus,
-    Encoding,
-    OwedRange,
-    Position,
-    Taken,
-)
-from relay.otlp.transcode import TranscodeError
+from relay.buffer.api import Consumer
+from relay.deliver.isolate.bisect import Bisection, Verdict
+from relay.deliver.learnt import Learnt, raw_bytes
+from relay.deliver.parallel import Parallel
+from relay.deliver.parked import Parked
+from relay.deliver.sender import Attempt, Sender
+from relay.model.records import DestinationState, OwedRange, Position, Taken
 from relay.upstream import outcomes
 
 # So many failures in a row of one head are put down to the upstream; then another row is asked.
 FAILURES_OF_ONE_HEAD = 3
-# Requests of one search that may end without an answer: each may take the whole timeout. It goes on
-# from the part it had come to, after the head has failed again.
-MOST_UNANSWERED = 12
-
-Send = Callable[[Taken, Encoding, Terms], Awaitable[Attempt]]
 
 
-class _Ground:
-    """What a search works on, under the terms of one turn (`search.Field`).
-
-    With a `detour` waiting counts as refusing, and what was found so, now or by the search before
-    (`suspected`), is stepped around.
-    """
+class Isolation:
+    """Remembers how the head of one backlog fared, and isolates what is at fault in it."""
 
     def __init__(
-        self,
-        dispatch: Dispatch,
-        send: Send,
-        may_go_on: Callable[[], bool],
-        terms: Terms,
-        *,
-        detour: Detour | None,
-        suspected: frozenset[Position],
+        self, sender: Sender, consumer: Consumer, parked: Parked, parallel: Parallel
     ) -> None:
-        self._dispatch = dispatch
-        self._send = send
-        self._terms = terms
-        self._detour = detour
-        self._suspected = suspected
-        self._broke: set[tuple[OwedRange, ...]] = set()
-        self._unanswered = 0
-        self.may_go_on = may_go_on
-        self.split = dispatch.backlog.split
-        self.give_back = dispatch.backlog.give_back
-        self.is_too_large = terms.reach.is_too_large
-        self.note_too_large = terms.reach.too_large
-
-    async def send(self, part: Taken, encoding: Encoding) -> Attempt:
-        attempt = await self._send(part, encoding, self._terms)
-        breaks = outcomes.breaks(attempt.outcome)
-        if self._detour is None or breaks is None:
-            return attempt
-        self._unanswered += not breaks.status
-        if self._unanswered > MOST_UNANSWERED:
-            return attempt
-        self._broke.add(part.ranges)
-        return replace(attempt, outcome=breaks)
-
-    async def settle(self, attempt: Attempt) -> None:
-        await self._dispatch.settle(attempt, self._terms)
-
-    async def set_aside(self, attempt: Attempt) -> None:
-        # Refused now, it may have broken the upstream before: once of each proves neither.
-        ranges = attempt.taken.ranges
-        has_broken = ranges in self._broke or ranges[0].start in self._suspected
-        if self._detour is not None and has_broken:
-            await self._detour.step_around(attempt)
-        else:
-            await self._dispatch.set_aside(attempt, self._terms)
-
-    async def take_other(self, came_in: Encoding) -> Taken | None:
-        is_auto = self._terms.settings.encoding == "auto"
-        other = await self._dispatch.backlog.take_newest(came_in if is_auto else None)
-        return other if other is None or self._detour is None else await self._last_of(other)
-
-    async def _last_of(self, other: Taken) -> Taken:
-        """One span of it, the least that can pass: each row may hold one that does not."""
-        if other.spans < 2:
-            return other
-        try:
-            rest, last = await self.split(other, other.spans - 1)
-        except TranscodeError:
-            return other
-        except BaseException:
-            self.give_back(other)
-            raise
-        self.give_back(rest)
-        return last
-
-    def condemns_lone(self, attempt: Attempt) -> bool:
-        refusal = attempt.refusal
-        if self._detour is not None:
-            return False  # it is in nobody's way
-        return self._terms.evidence.condemns_lone(
-            attempt.taken,
-            attempt.encoding,
-            self._dispatch.monotonic(),
-            is_too_large=refusal is not None and refusal.status == outcomes.TOO_LARGE,
-        )
-
-
-class Inquiry:
-    """Remembers how the head of one backlog fared."""
-
-    def __init__(
-        self, dispatch: Dispatch, send: Send, may_go_on: Callable[[], bool], detour: Detour
-    ) -> None:
-        self._dispatch = dispatch
-        self._detour = detour
-        self._send = send
-        self._may_go_on = may_go_on
+        self._sender = sender
+        self._consumer = consumer
+        self._parked = parked
+        self._parallel = parallel
+        self.failures = 0  # of the head, in a row
         self._head: Position | None = None
-        self._failures = 0
         self._refused: Attempt | None = None
         self._asks_another = False
-        self._unproven: tuple[Terms, tuple[OwedRange, ...], int] | None = None
-        self._suspected: tuple[Terms, bool, frozenset[Position]] | None = None
+        self._unproven: tuple[Learnt, tuple[OwedRange, ...], int] | None = None
+        self._suspected: tuple[Learnt, bool, frozenset[Position]] | None = None
 
     def note_failed(self, attempt: Attempt) -> None:
         """The head was sent, and refused or not answered as it should be."""
@@ -143,43 +47,30 @@ class Inquiry:
             return
         head = attempt.taken.ranges[0].start
         if head != self._head:
-            self._head, self._failures, self._asks_another = head, 0, False
-        self._failures += 1
+            self._head, self.failures, self._asks_another = head, 0, False
+        self.failures += 1
         # Without what it sent: a destination that is blocked for days holds no memory.
         self._refused = replace(attempt, outcome=refusal, batch=None, taken=Taken((), ()))
 
-    def is_due(self, taken: Taken, terms: Terms, status: DestinationStatus) -> bool:
+    # Another row instead of the head
+
+    def is_due(self, taken: Taken) -> bool:
         """Whether another row is to be the next probe instead of `taken`; then every other time."""
         refused = self._refused
         if (
-            self._failures < FAILURES_OF_ONE_HEAD
+            self.failures < FAILURES_OF_ONE_HEAD
             or taken.ranges[0].start != self._head
             or refused is None
-            or not self._may_be_the_head(refused.refusal, status.state)
+            or not self._may_be_the_head(refused.refusal)
         ):
             return False
-        has_others = len(taken.rows) > 1 or self._dispatch.backlog.has_more
-        if not has_others and not self._may_be_cut(refused, taken, terms):
+        has_others = len(taken.rows) > 1 or self._consumer.has_more
+        if not has_others and not self._may_be_cut(refused, taken):
             return False  # there is nothing else to send
         self._asks_another = not self._asks_another
         return self._asks_another
 
-    def _may_be_cut(self, refused: Attempt, taken: Taken, terms: Terms) -> bool:
-        """Whether parts of `taken` may be sent though no other row has passed: once.
-
-        Where each row holds a span that breaks the upstream, only parts can pass.
-        """
-        breaks = isinstance(refused.refusal, outcomes.Breaks)
-        return breaks and taken.spans > 1 and not self._was_searched(taken, terms)
-
-    def _may_be_the_head(self, refusal: outcomes.Blocked | None, state: DestinationState) -> bool:
-        """Whether `refusal`, which led to `state`, may come from the head alone."""
-        if isinstance(refusal, outcomes.Breaks):
-            return state is DestinationState.WAITING and not self._detour.is_full
-        is_answer = refusal is not None and bool(refusal.status)
-        return state is DestinationState.BLOCKED and is_answer
-
-    async def ask_another(self, taken: Taken, terms: Terms) -> outcomes.Outcome | None:
+    async def ask_another(self, taken: Taken) -> outcomes.Outcome | None:
         """Send another row than `taken`, and search `taken` if that passes. Settles or gives back.
 
         Returns what the destination's state is to follow, None for nothing.
@@ -187,107 +78,123 @@ class Inquiry:
         refused = self._refused
         if refused is None or refused.refusal is None:
             raise RuntimeError("nothing was refused that another row could stand for")
-        head = replace(refused, taken=taken)
-        search = self._search(head, terms)
-        is_first = self._may_be_cut(refused, taken, terms)
-        await search.run(head, needs_proof=not is_first, asks_first=is_first)
+        head = replace(refused, taken=taken, learnt=self._sender.learnt)
+        is_first = self._may_be_cut(refused, taken)
+        verdict = await self._bisection(head).run(needs_proof=not is_first, asks_first=is_first)
         if is_first:
-            self._note_search(search, taken, terms)
-        return self._conclude(search, refused.refusal, terms)
+            self._note_unproven(verdict, head)
+        return self._conclude(verdict, head, refused.refusal)
 
-    async def search(self, attempt: Attempt, terms: Terms) -> outcomes.Outcome | None:
-        """Search `attempt`, refused for what may be its content. Settles or gives back all of it.
+    def _may_be_cut(self, refused: Attempt, taken: Taken) -> bool:
+        """Whether parts of `taken` may be sent though no other row has passed: once.
+
+        Where each row holds a span that breaks the upstream, only parts can pass.
+        """
+        breaks = isinstance(refused.refusal, outcomes.Breaks)
+        return breaks and taken.spans > 1 and not self._was_searched(taken, self._sender.learnt)
+
+    def _may_be_the_head(self, refusal: outcomes.Blocked | None) -> bool:
+        """Whether `refusal`, which led to the state of now, may come from the head alone."""
+        state = self._sender.status.state
+        if isinstance(refusal, outcomes.Breaks):
+            return state is DestinationState.WAITING and not self._parked.is_full
+        is_answer = refusal is not None and bool(refusal.status)
+        return state is DestinationState.BLOCKED and is_answer
+
+    # The head
+
+    async def isolate(self, head: Attempt) -> outcomes.Outcome | None:
+        """Find what is at fault in `head`, refused for what may be its content, while nothing is
+        sent beside it. Settles or gives back all of it.
 
         Returns what the destination's state is to follow, None for nothing.
         """
-        refusal = attempt.refusal
+        try:
+            await self._parallel.close()
+            if self._sender.may_go_on:
+                return await self._search(head)
+        except BaseException:
+            self._consumer.give_back(head.taken)
+            raise
+        self._consumer.give_back(head.taken)
+        return head.outcome
+
+    async def _search(self, head: Attempt) -> outcomes.Outcome | None:
+        taken, learnt, refusal = head.taken, head.learnt, head.refusal
         if refusal is None:
             raise RuntimeError("only what was refused can be searched")
-        taken = attempt.taken
         if refusal.status == outcomes.TOO_LARGE:
-            terms.reach.too_large(taken)
-        needs_proof = taken.spans > 1 and self._was_searched(taken, terms)
+            learnt.limits.too_large(taken)
+        needs_proof = taken.spans > 1 and self._was_searched(taken, learnt)
         if needs_proof and self._unproven is not None and self._unproven[1] == taken.ranges:
-            self._dispatch.backlog.give_back(taken)
+            self._consumer.give_back(taken)
             return refusal
-        is_lone = taken.spans < 2 and not self._dispatch.backlog.has_more
-        search = self._search(attempt, terms)
-        await search.run(attempt, needs_proof=needs_proof)
-        is_open = not (search.is_solved or search.is_broken_off or search.has_evidence)
-        if is_open and attempt.alternative is not None and not is_lone:
-            second = await self._search_alternative(attempt, terms)
-            search = second or search
-        self._note_search(search, taken, terms)
-        return self._conclude(search, refusal, terms)
+        is_lone = taken.spans < 2 and not self._consumer.has_more
+        verdict = await self._bisection(head).run(needs_proof=needs_proof)
+        is_open = not (verdict.is_solved or verdict.is_broken_off or verdict.has_evidence)
+        if is_open and not is_lone:
+            verdict = await self._search_alternative(head) or verdict
+        self._note_unproven(verdict, head)
+        return self._conclude(verdict, head, refusal)
 
-    async def _search_alternative(self, attempt: Attempt, terms: Terms) -> Search | None:
-        """The same rows in the encoding that refused them, too."""
-        head = attempt.taken
-        backlog = self._dispatch.backlog
-        if attempt.alternative is None:
+    async def _search_alternative(self, head: Attempt) -> Verdict | None:
+        """The same rows in the encoding that refused them, too, if one did."""
+        if head.alternative is None or head.refusal is None:
             return None
-        taken = await backlog.take(
-            max_bytes=raw_bytes(head), max_spans=head.spans, one_encoding=True
+        taken = await self._consumer.take(
+            max_bytes=raw_bytes(head.taken), max_spans=head.taken.spans, one_encoding=True
         )
         if taken is None:
             return None
-        if taken.ranges[0].start != head.ranges[0].start:
-            backlog.give_back(taken)
+        if taken.ranges[0].start != head.taken.ranges[0].start:
+            self._consumer.give_back(taken)
             return None
-        second = Attempt(taken, attempt.alternative, attempt.outcome)
-        search = self._search(second, terms)
-        await search.run(second)
-        if search.has_evidence and attempt.refusal is not None:
-            self._dispatch.learn(second, attempt.refusal.status, terms)
-        return search
+        second = Attempt(taken, head.alternative, head.learnt, head.outcome)
+        verdict = await self._bisection(second).run()
+        if verdict.has_evidence:
+            self._sender.learn_encoding(second, head.refusal.status)
+        return verdict
 
-    def _search(self, head: Attempt, terms: Terms) -> Search:
-        refusal = head.refusal
-        breaks = isinstance(refusal, outcomes.Breaks)
-        known, broke, suspected = self._suspected or (terms, breaks, frozenset())
-        if known is not terms or broke is not breaks:
-            suspected = frozenset()
-        ground = _Ground(
-            self._dispatch,
-            self._send,
-            self._may_go_on,
-            terms,
-            detour=self._detour if breaks else None,
-            suspected=suspected,
-        )
-        statuses = frozenset({refusal.status} if refusal is not None and refusal.status else ())
-        return Search(
-            ground,
-            head.encoding,
-            statuses=statuses,
-            other=head.alternative,
+    # What both come to
+
+    def _bisection(self, head: Attempt) -> Bisection:
+        breaks = isinstance(head.refusal, outcomes.Breaks)
+        suspected: frozenset[Position] = frozenset()
+        if self._suspected is not None and self._suspected[:2] == (head.learnt, breaks):
+            suspected = self._suspected[2]
+        return Bisection(
+            head,
+            self._sender,
+            self._consumer,
+            parked=self._parked if breaks else None,
             suspected=suspected,
         )
 
-    def _note_search(self, search: Search, taken: Taken, terms: Terms) -> None:
-        if not search.is_solved and not search.is_broken_off:
-            self._unproven = (terms, taken.ranges, sum(terms.evidence.passes.values()))
+    def _note_unproven(self, verdict: Verdict, head: Attempt) -> None:
+        if not verdict.is_solved and not verdict.is_broken_off:
+            passes = head.learnt.evidence.passes.total()
+            self._unproven = (head.learnt, head.taken.ranges, passes)
 
-    def _was_searched(self, taken: Taken, terms: Terms) -> bool:
+    def _was_searched(self, taken: Taken, learnt: Learnt) -> bool:
         """Whether a search of this very head has found nothing, and nothing has passed since."""
         if self._unproven is None:
             return False
         known, ranges, passes = self._unproven
         return (
-            known is terms
+            known is learnt
             and ranges[0].start == taken.ranges[0].start
-            and passes == sum(terms.evidence.passes.values())
+            and passes == learnt.evidence.passes.total()
         )
 
     def _conclude(
-        self, search: Search, refusal: outcomes.Blocked, terms: Terms
+        self, verdict: Verdict, head: Attempt, refusal: outcomes.Blocked
     ) -> outcomes.Outcome | None:
         breaks = isinstance(refusal, outcomes.Breaks)
-        self._suspected = (terms, breaks, search.suspects) if search.suspects else None
-        if search.is_solved:
+        self._suspected = (head.learnt, breaks, verdict.suspects) if verdict.suspects else None
+        if verdict.is_solved:
             return outcomes.Delivered(200)
-        if not search.is_broken_off:
+        if not verdict.is_broken_off:
             return refusal.wait if isinstance(refusal, outcomes.Breaks) else refusal
-        if isinstance(search.outcome, outcomes.Wait) and search.part_spans:
-            terms.reach.narrow(search.part_spans)
-        return search.outcome
+        if isinstance(verdict.outcome, outcomes.Wait) and verdict.part_spans:
+            head.learnt.limits.narrow(verdict.part_spans)
+        return verdict.outcome

@@ -3,13 +3,14 @@
 import gzip
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from relay.deliver import batches
-from relay.model.records import BodyFlag, Encoding, StoredRow
+from relay.deliver.learnt import Learnt
+from relay.model.records import BodyFlag, Encoding, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError
 from relay.upstream.settings import DestinationSettings
 
@@ -28,6 +29,11 @@ def entry(name: str, value: str = "1") -> bytes:
     return f'{{"scopeSpans":[{{"spans":[{span}]}}]}}'.encode()
 
 
+async def build(rows: Sequence[StoredRow], to: DestinationSettings) -> batches.Batch:
+    """The batch in the encoding that goes to a destination of which nothing was learnt."""
+    return await batches.build(rows, to, Learnt(to).encoding_of(Taken(tuple(rows), ())))
+
+
 def names(batch: batches.Batch) -> list[str]:
     request = ExportTraceServiceRequest.FromString(batch.content)
     return [s.name for r in request.resource_spans for c in r.scope_spans for s in c.spans]
@@ -36,7 +42,7 @@ def names(batch: batches.Batch) -> list[str]:
 async def test_batch_joins_json_rows_in_order_untouched(settings: Settings, row: Row) -> None:
     rows = [row(1, entry("a"), spans=2), row(2, entry("b") + b"," + entry("c"), spans=3)]
 
-    batch = await batches.build(rows, settings())
+    batch = await build(rows, settings())
 
     assert batch.content == b'{"resourceSpans":[%b,%b,%b]}' % (entry("a"), entry("b"), entry("c"))
     assert batch.fragment == b"%b,%b,%b" % (entry("a"), entry("b"), entry("c"))
@@ -46,12 +52,12 @@ async def test_batch_joins_json_rows_in_order_untouched(settings: Settings, row:
 
 async def test_batch_joins_protobuf_rows_into_one_message(settings: Settings, row: Row) -> None:
     made = [
-        (await batches.build([row(1, entry(name))], settings(encoding="protobuf"))).content
+        (await build([row(1, entry(name))], settings(encoding="protobuf"))).content
         for name in ("a", "b")
     ]
     rows = [row(n, body, encoding=Encoding.PROTOBUF) for n, body in enumerate(made, 1)]
 
-    batch = await batches.build(rows, settings())
+    batch = await build(rows, settings())
 
     assert batch.encoding is Encoding.PROTOBUF
     assert batch.content == batch.fragment == made[0] + made[1]
@@ -61,11 +67,11 @@ async def test_batch_joins_protobuf_rows_into_one_message(settings: Settings, ro
 async def test_batch_transcodes_only_rows_of_the_other_encoding(
     settings: Settings, row: Row
 ) -> None:
-    as_protobuf = (await batches.build([row(1, entry("a"))], settings(encoding="protobuf"))).content
+    as_protobuf = (await build([row(1, entry("a"))], settings(encoding="protobuf"))).content
     rows = [row(1, as_protobuf, encoding=Encoding.PROTOBUF), row(2, entry("b"))]
 
-    into_protobuf = await batches.build(rows, settings(encoding="protobuf"))
-    into_json = await batches.build(rows, settings(encoding="json"))
+    into_protobuf = await build(rows, settings(encoding="protobuf"))
+    into_json = await build(rows, settings(encoding="json"))
 
     assert names(into_protobuf) == ["a", "b"]
     assert into_protobuf.content.startswith(as_protobuf)
@@ -77,7 +83,7 @@ async def test_batch_transcodes_only_rows_of_the_other_encoding(
 async def test_batch_leaves_out_empty_fragments_between_commas(
     settings: Settings, row: Row
 ) -> None:
-    batch = await batches.build([row(1, b""), row(2, entry("a")), row(3, b"")], settings())
+    batch = await build([row(1, b""), row(2, entry("a")), row(3, b"")], settings())
 
     assert json.loads(batch.content)["resourceSpans"] == [json.loads(entry("a"))]
 
@@ -88,7 +94,7 @@ async def test_batch_rewrites_special_doubles_as_the_destination_asks(
 ) -> None:
     flagged = row(1, entry("a", '"NaN"'), flags=BodyFlag.SPECIAL_DOUBLES)
 
-    batch = await batches.build([flagged], settings(special_doubles=mode))
+    batch = await build([flagged], settings(special_doubles=mode))
 
     assert (b'"doubleValue":"NaN"' in batch.content) is (mode == "keep")
     assert (b'"stringValue":"NaN"' in batch.content) is (mode == "string")
@@ -97,7 +103,7 @@ async def test_batch_rewrites_special_doubles_as_the_destination_asks(
 
 async def test_batch_looks_into_flagged_rows_only(settings: Settings, row: Row) -> None:
     """A row without the flag may be anything: it is not even parsed."""
-    batch = await batches.build([row(1, b"not json")], settings(special_doubles="drop"))
+    batch = await build([row(1, b"not json")], settings(special_doubles="drop"))
 
     assert batch.content == b'{"resourceSpans":[not json]}'
 
@@ -105,7 +111,7 @@ async def test_batch_looks_into_flagged_rows_only(settings: Settings, row: Row) 
 async def test_batch_rewrites_after_transcoding(settings: Settings, row: Row) -> None:
     flagged = row(1, entry("a", '"NaN"'), flags=BodyFlag.SPECIAL_DOUBLES)
 
-    batch = await batches.build([flagged], settings(encoding="protobuf", special_doubles="string"))
+    batch = await build([flagged], settings(encoding="protobuf", special_doubles="string"))
 
     request = ExportTraceServiceRequest.FromString(batch.content)
     value = request.resource_spans[0].scope_spans[0].spans[0].attributes[0].value
@@ -114,7 +120,7 @@ async def test_batch_rewrites_after_transcoding(settings: Settings, row: Row) ->
 
 async def test_batch_raises_when_a_row_cannot_be_transcoded(settings: Settings, row: Row) -> None:
     with pytest.raises(TranscodeError):
-        await batches.build([row(1, b'{"nonsense":1}')], settings(encoding="protobuf"))
+        await build([row(1, b'{"nonsense":1}')], settings(encoding="protobuf"))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,7 @@ async def test_batch_is_compressed_as_set_and_not_to_this_machine(
 ) -> None:
     body = entry("a" * 2000)
 
-    batch = await batches.build([row(1, body)], settings(endpoint, compression=compression_setting))
+    batch = await build([row(1, body)], settings(endpoint, compression=compression_setting))
 
     plain = b'{"resourceSpans":[%b]}' % body
     assert batch.content_encoding == ("gzip" if is_gzipped else "")
@@ -143,8 +149,8 @@ async def test_batch_is_compressed_as_set_and_not_to_this_machine(
 async def test_batch_of_a_few_bytes_is_not_worth_compressing(settings: Settings, row: Row) -> None:
     small = [row(1, b'{"a":1}')]
 
-    assert (await batches.build(small, settings(AWAY))).content_encoding == ""
-    assert (await batches.build(small, settings(AWAY, compression="gzip"))).content_encoding
+    assert (await build(small, settings(AWAY))).content_encoding == ""
+    assert (await build(small, settings(AWAY, compression="gzip"))).content_encoding
 
 
 @pytest.mark.parametrize(("size", "is_elsewhere"), [(2_000, False), (200_000, True)])
@@ -159,27 +165,9 @@ async def test_batch_does_long_work_in_a_thread(
 
     monkeypatch.setattr("relay.deliver.batches.gzip_level_1", compress)
 
-    await batches.build([row(1, b"x" * size)], settings(AWAY))
+    await build([row(1, b"x" * size)], settings(AWAY))
 
     assert [thread is not threading.main_thread() for thread in threads] == [is_elsewhere]
-
-
-def test_learnt_encodings_know_nothing_at_first_and_are_kept_by_what_came_in(
-    settings: Settings, row: Row
-) -> None:
-    learnt = batches.LearntEncodings()
-    json_row, protobuf_row = row(1), row(2, b"", encoding=Encoding.PROTOBUF)
-    assert (learnt.sent_as(Encoding.JSON), learnt.notes()) == (Encoding.JSON, [])
-
-    learnt.learn(Encoding.JSON, Encoding.PROTOBUF, 415)
-
-    for rows in ([json_row], [protobuf_row]):
-        assert batches.encoding_of(rows, settings(), learnt) is Encoding.PROTOBUF
-    assert batches.encoding_of([json_row], settings(encoding="json"), learnt) is Encoding.JSON
-    assert learnt.notes() == ["refuses JSON (415): sent as protobuf"]
-
-    learnt.learn(Encoding.JSON, Encoding.JSON, 415)
-    assert (learnt.sent_as(Encoding.JSON), learnt.notes()) == (Encoding.JSON, [])
 
 
 async def test_batch_is_built_in_the_encoding_asked_for(settings: Settings, row: Row) -> None:

@@ -18,7 +18,7 @@ import structlog.testing
 from relay.deliver import parked
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
-from relay.deliver.isolate.policy import MOST_UNANSWERED
+from relay.deliver.isolate.bisect import MOST_UNANSWERED
 from relay.model.records import DestinationState
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from relay.upstream.settings import DestinationSettings

@@ -1,0 +1,105 @@
+"""Requests beside the courier's own, and rows that come to hand when they are not to be sent."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from relay.deliver.courier import Courier
+from relay.model.records import StoredRow, Taken
+from relay.upstream.settings import DestinationSettings
+from tests.unit.deliver.test_courier import ScriptedUpstream
+
+pytestmark = pytest.mark.anyio
+
+Settings = Callable[..., DestinationSettings]
+Row = Callable[..., StoredRow]
+
+
+class Gated:
+    """Takes from `backlog` as many times as it is let."""
+
+    def __init__(self, backlog: Any, takes: int) -> None:
+        self.backlog = backlog
+        self.takes = takes
+        self.gate = anyio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backlog, name)
+
+    async def take(self, **limits: Any) -> Taken | None:
+        self.takes -= 1
+        if self.takes < 0:
+            await self.gate.wait()
+        taken: Taken | None = await self.backlog.take(**limits)
+        return taken
+
+
+@contextlib.asynccontextmanager
+async def two_at_once(
+    settings: DestinationSettings, consumer: Gated
+) -> AsyncIterator[tuple[Courier, ScriptedUpstream, ScriptedUpstream]]:
+    """A courier with a request beside its own, both to upstreams that hang."""
+    own, beside = ScriptedUpstream(anyio.Event()), ScriptedUpstream(anyio.Event())
+    courier = Courier(settings, consumer, own, dict, make_upstream=lambda _: beside, pace_seconds=0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(courier.run)
+        await anyio.wait_all_tasks_blocked()
+        yield courier, own, beside
+        tasks.cancel_scope.cancel()
+
+
+async def test_stop_gives_back_what_hangs_in_every_request(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
+    consumer = Gated(backlog, takes=2)
+    async with two_at_once(settings(concurrency=2, max_batch_spans=2), consumer) as at:
+        courier, own, beside = at
+        assert (len(own.sent), len(beside.sent), backlog.in_flight) == (1, 1, 2)
+
+        with anyio.fail_after(5):
+            await courier.stop()
+
+        assert (backlog.in_flight, len(backlog.owed), backlog.settled) == (0, 3, [])
+        assert courier.status.consecutive_failures == courier.status.in_flight_spans == 0
+        assert own.is_closed
+        assert beside.is_closed
+
+
+@pytest.mark.parametrize("takes", [0, 1])
+async def test_rows_that_come_to_hand_after_the_grace_of_a_stop_are_not_sent(
+    settings: Settings, row: Row, backlog: Any, takes: int
+) -> None:
+    backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
+    consumer = Gated(backlog, takes=takes)
+    async with two_at_once(settings(concurrency=2, max_batch_spans=2), consumer) as at:
+        courier, own, beside = at
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as stopping:
+                stopping.start_soon(courier.stop)
+                for _ in range(10):  # turns of the event loop, until no grace is left
+                    await anyio.lowlevel.checkpoint()
+                consumer.gate.set()
+
+        assert (len(own.sent), len(beside.sent)) == (takes, 0)
+        assert (backlog.in_flight, len(backlog.owed), backlog.settled) == (0, 3, [])
+
+
+async def test_rows_taken_under_settings_of_before_do_not_go_over_their_connection(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
+    consumer = Gated(backlog, takes=1)
+    async with two_at_once(settings(concurrency=2, max_batch_spans=2), consumer) as at:
+        courier, own, beside = at
+        courier.update(settings("http://127.0.0.1:2/v1/traces"))
+        consumer.gate.set()
+        await anyio.wait_all_tasks_blocked()
+
+        assert (len(own.sent), len(beside.sent)) == (1, 0)
+        assert beside.is_closed
+        assert backlog.in_flight == 1
