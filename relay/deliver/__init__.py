@@ -1,31 +1,31 @@
-"""Delivery: rows of the buffer go in, answered requests to an upstream come out.
+"""Delivery: what every destination is owed gets there, and nothing is lost on the way.
 
 One courier a destination runs the loop *take → build → send → decide* and knows nothing of the
 other couriers: a destination that hangs holds up only itself.
 
-**At least once.** A row is settled only after the upstream has said 2xx, or after what it refused
-was set aside as a dead letter in the same step. Everything in between (a crash, a kill, a cut
+**At least once.** A row is settled only after the upstream has said 2xx, or when what it refused
+becomes a dead letter in the same step. Everything in between (a crash, a kill, a cut
 connection, a shutdown) leaves the row owed, and it is sent again. So an upstream may see a span
 twice: when its answer was lost on the way to us.
 
 **Order.** Rows go in the order in which they were kept, one request after the other. Nothing
 lingers to make a batch larger: what was kept while one request was out goes with the next. Where
-the settings allow it and more is owed than one request holds, `lanes` send further requests beside
-the first; they end with the backlog, or with the first failure.
+the settings allow it and more is owed than one request holds, further requests go beside the first
+(`parallel`); they end with the backlog, or with the first failure.
 
 **What waits.** 408, 425, 429, every 5xx, no connection, a timeout. The upstream is expected to
 come back by itself; it is tried again after its Retry-After, else after a random part of a span
 of time that doubles from one second to thirty. For ever: waiting gives up nothing.
 
 A timeout, 500, 502 or 504 after the body was sent may mean that it was too much: the next request
-is half of it, down to one row, and grows again with each success (`reach`).
+is half of it, down to one row, and grows again with each success (`learnt.BatchLimits`).
 
-**What is stepped around.** The same answers may come from one span, each time that it is sent.
-After three of them for one head another span is asked, and the head is searched by halving. A
-single span that was answered so alone, several times, while others passed, is *deferred*: owed as
-before, while the others go first (`detour`). It is tried alone after a minute, less often then, up
-to ten, and at once on a wake; what comes of that is no failure of the destination. It is never set
-aside for a 5xx or a timeout. At most 128 spans are deferred; what comes to the head then waits.
+**What is parked.** The same answers may come from one span, each time that it is sent. After three
+of them for one head another span is asked, and the head is searched by halving. A single span that
+was answered so alone, several times, while others passed, is *parked*: owed as before, while the
+others go first (`parked`). It is tried alone after a minute, less often then, up to ten, and at
+once on a wake; what comes of that is no failure of the destination. It never becomes a dead letter
+for a 5xx or a timeout. At most 128 spans are parked; what comes to the head then waits.
 
 **What is blocked.** Everything else that is no success: a wrong token, a wrong path, a redirect,
 a certificate that cannot be trusted, a secret without a value, an exception of ours. Somebody
@@ -38,11 +38,12 @@ answers 415, 400 or 422, the same rows are sent once in the other encoding; if t
 remembered until the settings change, and the status says so.
 
 **What is refused for itself.** 400 and 422 may mean a single span, 413 the size, and an exception
-of ours the bytes at hand. The batch is halved, and what is at fault is found and set aside, if
-others are seen to pass (`search`). After three failures of one head with any other status, every
-other probe is the newest row instead: if that passes, it is the head, and it is searched.
+of ours the bytes at hand. The batch is halved, and what is at fault is found and becomes a dead
+letter, if others are seen to pass (`isolate`). After three failures of one head with any other
+status, every other probe is the newest row instead: if that passes, it is the head, and it is
+searched.
 
-**What is set aside** becomes a dead letter with the upstream's own words:
+**What becomes a dead letter**, with the upstream's own words:
 
 - `upstream_refused`, `too_large`: a span that was refused alone while others passed;
 - `upstream_partial`: OTLP's partial success says how many were refused, never which, so the whole
@@ -50,12 +51,11 @@ other probe is the newest row instead: if that passes, it is the head, and it is
 - `too_old`: received longer ago than the destination's `max_age`; not sent;
 - `relay_error`: an exception of ours, with the lines it came through.
 
-The files: `fleet` keeps a courier for each destination; `courier` is the loop, `seams` what it
-stands between, `account` the destination's status; `dispatch` builds, sends and settles one batch;
-`inquiry` decides what a refusal leads to, `search` looks for the culprits, `evidence` says when a
-lone span may be one; `detour` tries alone what breaks its upstream; `reach` is how much goes at
-once, `lanes` the requests beside the first, `letters` what is set aside; `batches` turns rows into
-a request body; `upstream` is one HTTP exchange; `policy` says what an answer means and how long to
-pause, without any I/O; `failures` turns foreign exceptions into such an outcome; `network` is the
-byte stream under the exchange, which notes how far it got; `settings` is what the daemon passes.
+The files: `fleet` keeps a courier for each destination; `courier` is the loop, `rest` its pauses
+and `pauses` how long they are, `status` what people are told of it. `sender` takes, sends and
+settles one batch; `batches` turns rows into a request body, `learnt` says how much of them goes at
+once and in which encoding, `make_dead_letter` keeps what is given up. `isolate` finds what a
+refusal is about: `policy` decides what it leads to, `bisect` looks for the culprits. `parked` tries
+alone what breaks its upstream, `parallel` are the requests beside the first. The exchange itself,
+and what an answer means, are the business of `relay.upstream`.
 """

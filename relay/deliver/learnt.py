@@ -25,13 +25,15 @@ def raw_bytes(taken: Taken) -> int:
 
 
 class Learnt:
-    """The settings, and what was learnt under them."""
+    """The settings, and what was learnt under them: `limits`, `evidence` and encodings."""
 
     def __init__(self, settings: DestinationSettings) -> None:
         self.settings = settings
-        self.encodings = LearntEncodings()
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()
+        # By the encoding that rows came in: the one that is taken instead, and the status of the
+        # refusal that showed it.
+        self._sent_as: dict[Encoding, tuple[Encoding, int]] = {}
 
     def encoding_of(self, taken: Taken) -> Encoding:
         """The encoding to send `taken` in: the destination's, or under `auto` as its rows came in,
@@ -40,30 +42,11 @@ class Learnt:
         Under `auto` the rows must be of one encoding, which is how they are taken.
         """
         if self.settings.encoding == "auto":
-            return self.encodings.sent_as(taken.rows[0].encoding)
+            came_in = taken.rows[0].encoding
+            return self._sent_as.get(came_in, (came_in, 0))[0]
         return Encoding.JSON if self.settings.encoding == "json" else Encoding.PROTOBUF
 
-    def passed(self, taken: Taken, encoding: Encoding, now: float) -> None:
-        """`taken` was delivered in `encoding`, at `now` in monotonic seconds."""
-        self.evidence.passed(encoding, now)
-        self.limits.passed(taken)
-
-
-class LearntEncodings:
-    """What one upstream was seen to take under `auto`, by the encoding that rows came in.
-
-    It is learnt anew by one refused request.
-    """
-
-    def __init__(self) -> None:
-        self._sent_as: dict[Encoding, tuple[Encoding, int]] = {}
-
-    def sent_as(self, came_in: Encoding) -> Encoding:
-        """The encoding for rows that came in `came_in`: the same, if nothing else was learnt."""
-        encoding, _status = self._sent_as.get(came_in, (came_in, 0))
-        return encoding
-
-    def learn(self, came_in: Encoding, passed: Encoding, refusal_status: int) -> None:
+    def learn_encoding(self, came_in: Encoding, passed: Encoding, refusal_status: int) -> None:
         """Rows of `came_in` were refused in the encoding beside `passed`, and taken in that."""
         if passed is came_in:
             self._sent_as.pop(came_in, None)
@@ -71,11 +54,16 @@ class LearntEncodings:
             self._sent_as[came_in] = (passed, refusal_status)
 
     def notes(self) -> list[str]:
-        """What was learnt, each as a sentence for status."""
+        """What was learnt of encodings, each as a sentence for status."""
         return [
             f"refuses {batches.spoken(came_in)} ({status}): sent as {batches.spoken(encoding)}"
             for came_in, (encoding, status) in sorted(self._sent_as.items())
         ]
+
+    def passed(self, taken: Taken, encoding: Encoding, now: float) -> None:
+        """`taken` was delivered in `encoding`, at `now` in monotonic seconds."""
+        self.evidence.passed(encoding, now)
+        self.limits.passed(taken)
 
 
 class BatchLimits:

@@ -1,7 +1,8 @@
-"""What is set aside and why go in; the dead letter of it comes out."""
+"""Keep what is given up, with the reason why: the dead letter of it, which nobody sends again."""
 
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -29,19 +30,8 @@ async def of_partial_success(
     words = f"{refused} of {batch.spans} refused, not known which"
     if outcome.message:
         words += f": {outcome.message}"
-    return DeadLetter(
-        destination=name,
-        reason=PARTIAL,
-        words=words,
-        spans=batch.spans,
-        encoding=batch.encoding,
-        body=batch.fragment,
-        status=outcome.status,
-        affected=refused,
-        trace_ids=await _trace_ids(batch.fragment, batch.encoding),
-        row=taken.rows[0].row,
-        received_ns=taken.rows[0].received_ns,
-    )
+    made = await _of_rows(name, PARTIAL, words, taken.rows, batch)
+    return replace(made, status=outcome.status, affected=refused)
 
 
 async def of_refusal(
@@ -52,29 +42,14 @@ async def of_refusal(
         reason = RELAY_ERROR
     else:
         reason = TOO_LARGE if refusal.status == outcomes.TOO_LARGE else REFUSED
-    if batch is not None:
-        encoding, body = batch.encoding, batch.fragment
-    else:
-        encoding, body = taken.rows[0].encoding, joined(taken.rows)
-    return DeadLetter(
-        destination=name,
-        reason=reason,
-        words=refusal.words or refusal.said or refusal.reason,
-        spans=taken.spans,
-        encoding=encoding,
-        body=body,
-        status=refusal.status,
-        affected=taken.spans,
-        trace_ids=await _trace_ids(body, encoding),
-        row=taken.rows[0].row,
-        received_ns=taken.rows[0].received_ns,
-    )
+    words = refusal.words or refusal.said or refusal.reason
+    return replace(await _of_rows(name, reason, words, taken.rows, batch), status=refusal.status)
 
 
 async def of_age(
     settings: DestinationSettings, taken: Taken, max_age_seconds: float, now_ns: int
 ) -> list[DeadLetter]:
-    """What was received too long ago to be sent, a letter for each encoding in it."""
+    """What was received too long ago to be sent, one for each encoding in it."""
     made = []
     for encoding in Encoding:
         rows = [row for row in taken.rows if row.encoding is encoding]
@@ -85,23 +60,31 @@ async def of_age(
             f"received {format_duration(age_seconds)} ago, and {settings.name} is sent nothing "
             f"older than {format_duration(max_age_seconds)} (max_age)"
         )
-        body = joined(rows)
-        spans = sum(row.spans for row in rows)
-        made.append(
-            DeadLetter(
-                destination=settings.name,
-                reason=TOO_OLD,
-                words=words,
-                spans=spans,
-                encoding=encoding,
-                body=body,
-                affected=spans,
-                trace_ids=await _trace_ids(body, encoding),
-                row=rows[0].row,
-                received_ns=rows[0].received_ns,
-            )
-        )
+        made.append(await _of_rows(settings.name, TOO_OLD, words, rows))
     return made
+
+
+async def _of_rows(
+    name: str, reason: str, words: str, rows: Sequence[StoredRow], batch: Batch | None = None
+) -> DeadLetter:
+    """`rows`, which are of one encoding, or were sent as `batch`."""
+    if batch is not None:
+        encoding, body = batch.encoding, batch.fragment
+    else:
+        encoding, body = rows[0].encoding, _joined(rows)
+    spans = sum(row.spans for row in rows)
+    return DeadLetter(
+        destination=name,
+        reason=reason,
+        words=words,
+        spans=spans,
+        encoding=encoding,
+        body=body,
+        affected=spans,
+        trace_ids=await _trace_ids(body, encoding),
+        row=rows[0].row,
+        received_ns=rows[0].received_ns,
+    )
 
 
 def words_of(error: BaseException) -> str:
@@ -124,7 +107,7 @@ def _short(filename: str) -> str:
     return parts[-1] if parts else filename
 
 
-def joined(rows: Sequence[StoredRow]) -> bytes:
+def _joined(rows: Sequence[StoredRow]) -> bytes:
     """The fragment of rows of one encoding."""
     joint = b"," if rows[0].encoding is Encoding.JSON else b""
     return joint.join(row.body for row in rows if row.body)
@@ -132,7 +115,7 @@ def joined(rows: Sequence[StoredRow]) -> bytes:
 
 async def trace_ids_of_rows(rows: Sequence[StoredRow]) -> bytes:
     """The distinct trace ids of rows of one encoding, packed; empty for what cannot be read."""
-    return await _trace_ids(joined(rows), rows[0].encoding)
+    return await _trace_ids(_joined(rows), rows[0].encoding)
 
 
 async def _trace_ids(body: bytes, encoding: Encoding) -> bytes:

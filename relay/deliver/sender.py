@@ -344,10 +344,9 @@ class Sender:
     def learn_encoding(self, attempt: Attempt, refusal_status: int) -> None:
         """The rows of `attempt` were refused in the other encoding, and taken in its own."""
         came_in, passed = attempt.taken.rows[0].encoding, attempt.encoding
-        encodings = attempt.learnt.encodings
-        encodings.learn(came_in, passed, refusal_status)
+        attempt.learnt.learn_encoding(came_in, passed, refusal_status)
         if attempt.learnt is self.learnt:
-            self.status.learnt(encodings.notes())
+            self.status.learnt(attempt.learnt.notes())
         log.warning(
             "encoding_changed",
             destination=self.status.name,
