@@ -16,7 +16,8 @@ from tests.support.relay_process import Relay, eventually
 
 STUBBORN = """
 import sys
-from relay import daemon, pipeline
+from relay import daemon
+from relay.ingest import pipeline
 from relay.cli import main
 
 {patch}

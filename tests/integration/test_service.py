@@ -21,7 +21,8 @@ WATCHDOG = {"WATCHDOG_USEC": "600000"}
 PATCHED = """
 import sys
 from functools import partial
-from relay import daemon, journal, logs
+from relay import daemon, logs
+from relay.systemd import journal
 from relay.cli import main
 
 {patch}
