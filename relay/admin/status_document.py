@@ -11,7 +11,7 @@ from relay.admin.answers import iso
 from relay.buffer.views import BacklogStatistics, BufferStatistics
 from relay.ingest.offload.offload import OffloadStatistics
 from relay.model.counters import Counters
-from relay.model.records import DestinationStatus, SteppedAround
+from relay.model.records import DestinationStatus, ParkedSpan
 from relay.model.units import about_duration
 
 
@@ -131,14 +131,14 @@ def _destination(
         "waiting_bytes": backlog.owed_bytes,
         "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
         "evicted_spans": evicted_spans,
-        "stepped_around_spans": sum(each.spans for each in status.stepped_around),
-        "warnings": [*status.warnings, *detour_sentences(status.stepped_around, now_ns)],
+        "stepped_around_spans": sum(each.spans for each in status.parked),
+        "warnings": [*status.warnings, *detour_sentences(status.parked, now_ns)],
     }
 
 
-def detour_sentences(around: Sequence[SteppedAround], now_ns: int) -> list[str]:
+def detour_sentences(around: Sequence[ParkedSpan], now_ns: int) -> list[str]:
     """What is owed and not in the way of others, in one sentence for all that fare the same."""
-    alike: dict[str, list[SteppedAround]] = {}
+    alike: dict[str, list[ParkedSpan]] = {}
     for each in around:
         alike.setdefault(each.said, []).append(each)
     sentences = []

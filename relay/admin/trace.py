@@ -178,7 +178,7 @@ def _detour(status: DestinationStatus, ids: Sequence[Reading]) -> dict[str, Any]
     """Spans of the trace that the upstream cannot bear: others go first, they are tried alone."""
     own = [
         each
-        for each in status.stepped_around
+        for each in status.parked
         if any(holds_trace(each.trace_ids, reading.trace_id) for reading in ids)
     ]
     if not own:

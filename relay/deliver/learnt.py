@@ -154,7 +154,7 @@ class BatchLimits:
 class Evidence:
     """What was seen to pass, to tell a span that is at fault from an upstream that refuses all.
 
-    A span is set aside only where others are seen to pass (`isolate`). Where nothing else is owed
+    A span is given up only where others are seen to pass (`isolate`). Where nothing else is owed
     that could be sent, an earlier success has to do, and then with care: an upstream that has just
     begun to refuse everything looks the same from here. Times are seconds, monotonic.
     """
@@ -175,7 +175,7 @@ class Evidence:
     def condemns_lone(
         self, taken: Taken, encoding: Encoding, now: float, *, is_too_large: bool
     ) -> bool:
-        """Whether `taken`, all that is owed and refused just now, may be set aside.
+        """Whether `taken`, all that is owed and refused just now, may be given up.
 
         At its second refusal after a pause; once for each success. What is too large needs no
         success before.

@@ -17,7 +17,7 @@ import structlog
 from relay.buffer.api import Consumer
 from relay.deliver import make_dead_letter, pauses
 from relay.deliver.sender import Attempt, Sender
-from relay.model.records import Position, SteppedAround
+from relay.model.records import ParkedSpan, Position
 from relay.upstream import outcomes
 
 log = structlog.stdlib.get_logger(__name__)
@@ -35,7 +35,7 @@ class Parked:
         self._sender = sender
         self._consumer = consumer
         self._random = random
-        self.spans: dict[Position, SteppedAround] = {}
+        self.spans: dict[Position, ParkedSpan] = {}
         self._due: dict[Position, float] = {}
         self._rest_until = 0.0
         self._hurries = 0
@@ -57,7 +57,7 @@ class Parked:
         self._consumer.park(taken, trace_ids)
         place = taken.ranges[0].start
         said = refusal.said or refusal.reason
-        self._plan(SteppedAround(place, taken.spans, said, trace_ids))
+        self._plan(ParkedSpan(place, taken.spans, said, trace_ids))
         log.warning(
             "span_stepped_around",
             destination=self._consumer.name,
@@ -131,7 +131,7 @@ class Parked:
             self._consumer.unpark()
             self._show()
 
-    def _plan(self, parked: SteppedAround, least_seconds: float = 0.0) -> None:
+    def _plan(self, parked: ParkedSpan, least_seconds: float = 0.0) -> None:
         pause = max(pauses.parked_seconds(parked.tries + 1, self._random), least_seconds)
         self._due[parked.place] = self._sender.monotonic() + pause
         next_try_ns = self._sender.now_ns() + int(pause * 1e9)
@@ -145,9 +145,9 @@ class Parked:
 
     def _show(self) -> None:
         shown = tuple(each for _place, each in sorted(self.spans.items()))
-        self._sender.status.stepped_around = shown
+        self._sender.status.parked = shown
 
-    def _say_got_through(self, parked: SteppedAround) -> None:
+    def _say_got_through(self, parked: ParkedSpan) -> None:
         log.info(
             "span_got_through",
             destination=self._consumer.name,

@@ -211,7 +211,7 @@ class Health:
 class DestinationState(enum.StrEnum):
     """What a courier is doing, as status, metrics and the page say it."""
 
-    IDLE = "idle"  # everything it is owed has been delivered, but for what it steps around
+    IDLE = "idle"  # everything it is owed has been delivered, but for what is parked
     DELIVERING = "delivering"
     WAITING = "waiting"  # upstream is away or asks for patience; it comes again by itself
     BLOCKED = "blocked"  # upstream refuses; kept and probed, somebody should look
@@ -219,7 +219,7 @@ class DestinationState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SteppedAround:
+class ParkedSpan:
     """A span that an upstream answers 500 to, or nothing, while it takes others: they go first.
 
     It stays owed. `said` is how the upstream answered, masked; `tries` how often it was tried alone
@@ -256,4 +256,4 @@ class DestinationStatus:
     in_flight_spans: int = 0
     consecutive_failures: int = 0
     warnings: list[str] = field(default_factory=list)
-    stepped_around: tuple[SteppedAround, ...] = ()
+    parked: tuple[ParkedSpan, ...] = ()

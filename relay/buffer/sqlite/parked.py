@@ -1,6 +1,6 @@
 """Places that are owed and handed out to nobody but who asks for them, with the traces they hold.
 
-A courier steps around what an upstream cannot bear (`deliver.detour`). Known only in memory: after
+A courier parks what an upstream cannot bear (`deliver.parked`). Known only in memory: after
 a restart they are handed out in their turn again.
 """
 

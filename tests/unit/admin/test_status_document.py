@@ -1,16 +1,14 @@
 """What the status document says of a destination that steps around spans."""
 
 from relay.admin.status_document import detour_sentences
-from relay.model.records import Position, SteppedAround
+from relay.model.records import ParkedSpan, Position
 
 END = ", each time while others pass; each is owed still and tried again alone, next "
 NOW_NS = 1_767_225_600_000_000_000
 
 
-def around(row: int, said: str, seconds: int, spans: int = 1) -> SteppedAround:
-    return SteppedAround(
-        Position(row), spans, said, b"", next_try_ns=NOW_NS + seconds * 1_000_000_000
-    )
+def around(row: int, said: str, seconds: int, spans: int = 1) -> ParkedSpan:
+    return ParkedSpan(Position(row), spans, said, b"", next_try_ns=NOW_NS + seconds * 1_000_000_000)
 
 
 def test_spans_that_fare_alike_are_told_in_one_sentence() -> None:

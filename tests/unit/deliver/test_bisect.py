@@ -501,7 +501,7 @@ async def test_half_batches_follow_a_timeout_and_grow_again(tmp_path: Path) -> N
         sizes = [len(names) for names in at.upstream.sent]
         # After the third failure another row is asked; it passes, so halves go at once.
         assert sizes[:5] == [160, 80, 40, 1, 10]
-        assert at.courier.status.stepped_around == ()
+        assert at.courier.status.parked == ()
         assert max(sizes[12:], default=20) >= 20
         assert at.upstream.took == all_of(rows)
         assert await at.letters() == []

@@ -61,7 +61,7 @@ def owes(at: Case, spans: int) -> Callable[[], bool]:
 
 def steps_around(at: Case, spans: int) -> Callable[[], bool]:
     """Whether just so many spans are owed, and others go before each of them."""
-    return lambda: owes(at, spans)() and len(at.courier.status.stepped_around) == spans
+    return lambda: owes(at, spans)() and len(at.courier.status.parked) == spans
 
 
 async def until_around(at: Case, spans: int) -> None:
@@ -97,7 +97,7 @@ async def test_culprit_is_stepped_around_and_delivered_once_it_is_taken(
         await until_around(at, 1)
 
         assert at.upstream.took == all_of(rows) - Counter([bad])
-        (around,) = at.courier.status.stepped_around
+        (around,) = at.courier.status.parked
         assert (around.spans, len(around.trace_ids)) == (1, 16)
         assert around.said == OUTCOMES[said].said or OUTCOMES[said].reason
         assert around.next_try_ns > NOW_NS
@@ -108,7 +108,7 @@ async def test_culprit_is_stepped_around_and_delivered_once_it_is_taken(
         at.courier.wake()
         await at.done()
         assert at.upstream.took == all_of(rows)
-        await until(lambda: not at.courier.status.stepped_around)
+        await until(lambda: not at.courier.status.parked)
         assert await at.letters() == []
 
 
@@ -175,7 +175,7 @@ async def test_nothing_is_stepped_around_while_no_other_row_passes(tmp_path: Pat
 
         assert at.courier.status.state is DestinationState.WAITING
         assert at.courier.status.reason == BOOM.reason
-        assert at.courier.status.stepped_around == ()
+        assert at.courier.status.parked == ()
         # Two other spans after every other pause, the head after the others; its parts once.
         assert len(at.upstream.sent) <= 40 * 3 // 2 + 12
         assert at.backlog.in_flight == ()
@@ -329,7 +329,7 @@ async def test_tries_alone_grow_seldom_and_change_nothing_for_the_others(tmp_pat
     async with case(tmp_path, rows, refuses("span-9", answer=BOOM), encoding="json") as at:
         await until_around(at, 1)
         failures = at.courier.status.consecutive_failures
-        await until(lambda: at.courier.status.stepped_around[0].tries > 6)
+        await until(lambda: at.courier.status.parked[0].tries > 6)
 
         pauses = [round(each) for each in at.clock.sleeps if each > 30]
         assert pauses[:6] == [60, 120, 240, 480, 600, 600]
@@ -354,7 +354,7 @@ async def test_upstream_that_is_away_at_a_try_changes_nothing(tmp_path: Path) ->
 
         assert round(at.clock.sleeps[-1]) == 3000
         assert at.courier.status.state is DestinationState.IDLE
-        assert at.courier.status.stepped_around[0].said == SAID
+        assert at.courier.status.parked[0].said == SAID
 
 
 async def test_it_is_not_tried_while_its_destination_is_in_trouble(tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ async def test_refusal_at_a_try_makes_it_the_head_again(tmp_path: Path) -> None:
         await at.done()
 
         assert await at.dead() == Counter(["a"])
-        await until(lambda: not at.courier.status.stepped_around)
+        await until(lambda: not at.courier.status.parked)
 
 
 async def test_max_age_sets_aside_what_was_stepped_around_too_long(tmp_path: Path) -> None:
@@ -417,7 +417,7 @@ async def test_max_age_sets_aside_what_was_stepped_around_too_long(tmp_path: Pat
 
         (letter,) = await at.letters()
         assert (names_of(letter), letter.reason) == (["a"], "too_old")
-        await until(lambda: not at.courier.status.stepped_around)
+        await until(lambda: not at.courier.status.parked)
 
 
 async def test_wake_tries_at_once_also_while_a_try_is_out(tmp_path: Path) -> None:
@@ -469,12 +469,12 @@ async def test_beyond_the_most_that_are_stepped_around_it_waits_as_ever(
     rows = [*numbered(30, 3), ["last"]]
     culprits = ["span-1", "span-10", "span-20"]
     async with case(tmp_path, rows, refuses(*culprits, answer=BOOM), encoding="json") as at:
-        await until(lambda: len(at.courier.status.stepped_around) == 2)
+        await until(lambda: len(at.courier.status.parked) == 2)
         await until(lambda: at.courier.status.state is DestinationState.WAITING)
         sent = len(at.upstream.sent)
         await until(lambda: len(at.upstream.sent) > sent + 20)
         assert len(set(at.upstream.sent[sent + 5 :])) == 1  # the head, nothing else
-        assert len(at.courier.status.stepped_around) == 2
+        assert len(at.courier.status.parked) == 2
         assert at.upstream.took["span-21"] == 0
 
         at.upstream.rule = refuses()
@@ -511,7 +511,7 @@ async def test_after_a_stop_all_is_owed_in_its_turn(tmp_path: Path) -> None:
         await at.courier.stop()
 
         assert (before, at.backlog.has_more) == (False, True)
-        assert at.courier.status.stepped_around == ()
+        assert at.courier.status.parked == ()
         assert at.backlog.in_flight == ()
 
 
@@ -522,7 +522,7 @@ async def test_it_is_logged_once_when_stepped_around_and_once_when_it_got_throug
         async with case(
             tmp_path, [["a", "x"], ["last"]], refuses("a", answer=BOOM), encoding="json"
         ) as at:
-            await until(lambda: any(each.tries > 2 for each in at.courier.status.stepped_around))
+            await until(lambda: any(each.tries > 2 for each in at.courier.status.parked))
             at.upstream.rule = refuses()
             await at.done()
     told = [each for each in logs if each["event"] in ("span_stepped_around", "span_got_through")]
@@ -570,7 +570,7 @@ async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
                 tasks.start_soon(courier.run)
                 for _ in range(steps):
                     await anyio.lowlevel.checkpoint()
-                most_around = max(most_around, len(courier.status.stepped_around))
+                most_around = max(most_around, len(courier.status.parked))
                 tasks.cancel_scope.cancel()
             assert backlog.in_flight == ()
             owed = sum(map(len, kept)) - sum(upstream.took.values())
@@ -597,7 +597,7 @@ async def test_state_stays_blocked_by_a_wrong_token_at_a_try(tmp_path: Path) -> 
         at.upstream.rule = refuses("a", answer=unauthorized)
         at.courier.wake()
         await until(lambda: at.courier.status.state is DestinationState.BLOCKED)
-        assert at.courier.status.stepped_around == ()
+        assert at.courier.status.parked == ()
         at.upstream.rule = refuses()
         await at.done()
         assert await at.letters() == []
