@@ -47,13 +47,12 @@ def spoken(encoding: Encoding) -> str:
 
 
 async def build(
-    rows: Sequence[StoredRow], settings: DestinationSettings, encoding: Encoding
+    rows: Sequence[StoredRow], settings: DestinationSettings, encoding: Encoding, *, gzips: bool
 ) -> Batch:
-    """The batch of `rows` for the destination of `settings`, in `encoding`.
+    """The batch of `rows` for the destination of `settings`, in `encoding`, as gzip if it `gzips`.
 
     Long work is done in a thread. Raises TranscodeError when a row cannot be put into it.
     """
-    gzips = _gzips(settings)
     size = sum(len(row.body) for row in rows)
     # Joins of megabytes stay on the loop: they are copies.
     is_work = gzips or any(_needs_work(row, encoding, settings) for row in rows)
@@ -85,7 +84,8 @@ def make_batch(
     return Batch(encoding, fragment, content, content_encoding, spans, len(rows), hops)
 
 
-def _gzips(settings: DestinationSettings) -> bool:
+def gzips_for(settings: DestinationSettings) -> bool:
+    """Whether bodies for the destination of `settings` are compressed."""
     if settings.compression == "auto":
         return not settings.is_loopback
     return settings.compression == "gzip"

@@ -1,4 +1,4 @@
-"""Destinations as configured go in; a running courier for each comes out, kept so by reloads."""
+"""Keep a courier for every destination that is configured, also when a reload changes them."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -38,13 +38,13 @@ class Fleet:
 
     def __init__(
         self,
-        backlog_of: Callable[[str], PausableConsumer],
+        consumer_of: Callable[[str], PausableConsumer],
         environ: Mapping[str, str],
         own_id: str,
         *,
         age_ns: Callable[[StoredRow], int] | None = None,
     ) -> None:
-        self._backlog_of = backlog_of
+        self._consumer_of = consumer_of
         self._age_ns = age_ns
         self._environ = environ
         self._own_id = own_id
@@ -62,16 +62,16 @@ class Fleet:
         for destination in destinations:
             if destination.name not in self._couriers:
                 settings = self._settings(destination)
-                backlog = self._backlog_of(destination.name)
+                consumer = self._consumer_of(destination.name)
                 courier = Courier(
                     settings,
-                    backlog,
+                    consumer,
                     Upstream(settings, hops=self._own_id),
                     functools.partial(resolve_headers, destination, self._environ),
                     make_upstream=functools.partial(Upstream, hops=self._own_id),
                     age_ns=self._age_ns,
                 )
-                if backlog.is_paused:
+                if consumer.is_paused:
                     courier.pause()
                 self._couriers[destination.name] = courier
                 self._tasks.start_soon(courier.run, name=f"courier {destination.name}")
@@ -98,7 +98,7 @@ class Fleet:
         courier = self._couriers.get(name)
         if courier is None:
             return False
-        await self._backlog_of(name).set_paused(is_paused)
+        await self._consumer_of(name).set_paused(is_paused)
         if is_paused:
             courier.pause()
         else:

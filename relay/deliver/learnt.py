@@ -29,6 +29,7 @@ class Learnt:
 
     def __init__(self, settings: DestinationSettings) -> None:
         self.settings = settings
+        self.gzips = batches.gzips_for(settings)
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()
         # By the encoding that rows came in: the one that is taken instead, and the status of the

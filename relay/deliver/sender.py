@@ -150,8 +150,9 @@ class Sender:
             if taken is None:
                 return None
             try:
-                if await self.is_young(taken):
-                    return await self._fit(taken)
+                if settings.max_age_seconds is None or await self.is_young(taken):
+                    is_one_row = len(taken.rows) == 1 < taken.spans
+                    return await self._fit(taken) if is_one_row else taken
             except BaseException:
                 self.consumer.give_back(taken)
                 raise
@@ -186,9 +187,7 @@ class Sender:
         return False
 
     async def _fit(self, taken: Taken) -> Taken:
-        """`taken`, or where that is a single row that is too much by itself, its first part."""
-        if len(taken.rows) > 1 or taken.spans < 2:
-            return taken
+        """`taken`, which is a single row, or where that is too much by itself, its first part."""
         spans = self.learnt.limits.spans_to_send(taken)
         if spans >= taken.spans:
             return taken
@@ -259,7 +258,9 @@ class Sender:
             self._scopes.add(scope)
             try:
                 headers = self._headers or self._read_headers()
-                batch = await batches.build(taken.rows, learnt.settings, encoding)
+                batch = await batches.build(
+                    taken.rows, learnt.settings, encoding, gzips=learnt.gzips
+                )
                 attempt = replace(attempt, batch=batch)
                 status.requests += 1
                 outcome = await (upstream or self.upstream).send(batch, headers)

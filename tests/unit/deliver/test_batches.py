@@ -31,7 +31,9 @@ def entry(name: str, value: str = "1") -> bytes:
 
 async def build(rows: Sequence[StoredRow], to: DestinationSettings) -> batches.Batch:
     """The batch in the encoding that goes to a destination of which nothing was learnt."""
-    return await batches.build(rows, to, Learnt(to).encoding_of(Taken(tuple(rows), ())))
+    learnt = Learnt(to)
+    encoding = learnt.encoding_of(Taken(tuple(rows), ()))
+    return await batches.build(rows, to, encoding, gzips=learnt.gzips)
 
 
 def names(batch: batches.Batch) -> list[str]:
@@ -171,6 +173,6 @@ async def test_batch_does_long_work_in_a_thread(
 
 
 async def test_batch_is_built_in_the_encoding_asked_for(settings: Settings, row: Row) -> None:
-    batch = await batches.build([row(1, entry("a"))], settings(), Encoding.PROTOBUF)
+    batch = await batches.build([row(1, entry("a"))], settings(), Encoding.PROTOBUF, gzips=False)
 
     assert (batch.encoding, names(batch)) == (Encoding.PROTOBUF, ["a"])
