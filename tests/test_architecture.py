@@ -36,12 +36,11 @@ NOT_YET = {
     ("relay.buffer.sqlite", "relay.salvage"),
     ("relay.dead_letters", "relay.admin"),
     ("relay.traces", "relay.admin"),
-    ("relay.upstream", "relay.deliver"),
 }
 FENCES = {
     "uvicorn": {"relay.server", "mockcollector"},
-    "httpx2": {"relay.upstream", "relay.doctor"},
-    "httpcore2": {"relay.upstream", "relay.doctor"},
+    "httpx2": {"relay.upstream"},
+    "httpcore2": {"relay.upstream"},
     "apsw": {
         "relay.buffer.sqlite",
         "relay.salvage",

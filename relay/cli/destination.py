@@ -20,7 +20,7 @@ from relay.cli.target import admin_client
 from relay.config import Config, DestinationConfig, saved
 from relay.config.fields import DESTINATION_KEYS
 from relay.config.presets import Preset, find
-from relay.config.secrets import MASK, Reference, Secret, mask_url, parse, read_text
+from relay.config.secrets import MASK, Reference, mask_url, parse, read_text
 from relay.model.units import FOREVER, format_duration, format_size
 
 # Words before a credential (RFC 9110, 11.4): they tell the scheme and are no secret.
@@ -149,8 +149,6 @@ def keys_of(each: DestinationConfig, config: Config) -> dict[str, Any]:
                 name: masked(name, template.reveal(), preset)
                 for name, template in each.headers.items()
             }
-        elif isinstance(value, Secret):
-            keys[key] = mask_url(value.reveal())
         elif isinstance(value, bool):
             keys[key] = value
         elif key in written:
@@ -170,7 +168,7 @@ def in_words(key: str, value: object) -> str | None:
         return format_size(value)
     if isinstance(value, float):
         return format_duration(value)
-    return mask_url(str(value)) if key == "endpoint" else str(value)
+    return mask_url(str(value)) if key in {"endpoint", "proxy"} else str(value)
 
 
 def written_table(each: DestinationConfig, config: Config) -> dict[str, Any]:

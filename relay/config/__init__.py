@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from relay.config.secrets import Resolver, Secret, mask_url, read_text
+from relay.config.urls import is_loopback_host, split_url
 from relay.model.errors import ConfigError, SecretUnset
 
 MIB = 2**20
@@ -116,6 +117,9 @@ class AdminConfig(Struct, frozen=True, kw_only=True):
 class DestinationConfig(Struct, frozen=True, kw_only=True):
     """`[destinations.NAME]`, or a file of `destinations.d`: one upstream.
 
+    The one struct of a destination: couriers, exchanges and the connection test go by it as it is.
+    Its headers are templates, since secrets may change while it stands: `resolve_headers`.
+
     The last four fields are not keys: they tell where this was read and why it cannot be used.
     """
 
@@ -137,8 +141,8 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     """PEM file of the certificate to show; needs client_key."""
     client_key: Path | None = None
     """PEM file of its private key."""
-    proxy: Literal["auto", "none"] | Secret = "auto"
-    """auto: the environment's, for what is not loopback; else none, or a URL's template."""
+    proxy: str = "auto"
+    """auto: the environment's, for what is not loopback; else none, or a URL."""
     max_batch_bytes: int = 4 * MIB
     """Largest body of one request, before compression."""
     max_batch_spans: int = 8192
@@ -172,6 +176,16 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     def shown_endpoint(self) -> str:
         """The endpoint for people: userinfo and query masked."""
         return mask_url(self.endpoint)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the endpoint is this machine by its spelling, without asking DNS."""
+        return is_loopback_host(split_url(self.endpoint).hostname or "")
+
+    @property
+    def header_names(self) -> tuple[str, ...]:
+        """The headers as configured, for status before the first request."""
+        return tuple(self.headers)
 
 
 class Config(Struct, frozen=True, kw_only=True):

@@ -322,8 +322,8 @@ def endpoint(value: object, resolver: Resolver) -> str:
     return url
 
 
-def proxy(value: object, resolver: Resolver) -> str | Secret:
-    """The words auto and none, or the template of a proxy's URL, checked as it is now."""
+def proxy(value: object, resolver: Resolver) -> str:
+    """The words auto and none, or a proxy's URL."""
     word = text(value, resolver)
     if word in {"auto", "none"}:
         return word
@@ -332,7 +332,7 @@ def proxy(value: object, resolver: Resolver) -> str | Secret:
     except ConfigError as error:
         hint = '"auto", "none" or a URL such as "http://proxy.example:3128"'
         raise ConfigError(error.message, hint=hint) from None
-    return Secret(str(value))
+    return word
 
 
 def preset(value: object, resolver: Resolver) -> str | None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
+from relay.config import DestinationConfig
 from relay.model.records import BodyFlag, Encoding, StoredRow, longest_way
 from relay.otlp import doubles, transcode
 from relay.otlp.compression import gzip_level_1
-from relay.upstream.settings import DestinationSettings
+from relay.upstream.exchange import Body
 
 # Work on more than this goes to a thread: the hop costs about 0.1 ms, gzip at level 1 or a
 # transcoding of as many bytes more than that.
@@ -23,17 +24,13 @@ THREAD_FROM_BYTES = 32 * 1024
 GZIP_FROM_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(Body):
     """One request's body. `fragment` is it without the envelope, as dead letters keep it."""
 
-    encoding: Encoding
     fragment: bytes
-    content: bytes
-    content_encoding: str
     spans: int
     rows: int
-    hops: str = ""  # the relays that its spans came through, this one not among them
 
 
 def other_than(encoding: Encoding) -> Encoding:
@@ -47,7 +44,7 @@ def spoken(encoding: Encoding) -> str:
 
 
 async def build(
-    rows: Sequence[StoredRow], settings: DestinationSettings, encoding: Encoding, *, gzips: bool
+    rows: Sequence[StoredRow], settings: DestinationConfig, encoding: Encoding, *, gzips: bool
 ) -> Batch:
     """The batch of `rows` for the destination of `settings`, in `encoding`, as gzip if it `gzips`.
 
@@ -65,7 +62,7 @@ async def build(
 def make_batch(
     rows: Sequence[StoredRow],
     encoding: Encoding,
-    settings: DestinationSettings,
+    settings: DestinationConfig,
     *,
     gzips: bool,
 ) -> Batch:
@@ -79,25 +76,31 @@ def make_batch(
     content, content_encoding = body, ""
     if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
         content, content_encoding = gzip_level_1(body), "gzip"
-    spans = sum(row.spans for row in rows)
-    hops = longest_way(row.hops for row in rows) if any(row.hops for row in rows) else ""
-    return Batch(encoding, fragment, content, content_encoding, spans, len(rows), hops)
+    return Batch(
+        encoding=encoding,
+        content=content,
+        content_encoding=content_encoding,
+        hops=longest_way(row.hops for row in rows) if any(row.hops for row in rows) else "",
+        fragment=fragment,
+        spans=sum(row.spans for row in rows),
+        rows=len(rows),
+    )
 
 
-def gzips_for(settings: DestinationSettings) -> bool:
+def gzips_for(settings: DestinationConfig) -> bool:
     """Whether bodies for the destination of `settings` are compressed."""
     if settings.compression == "auto":
         return not settings.is_loopback
     return settings.compression == "gzip"
 
 
-def _needs_work(row: StoredRow, encoding: Encoding, settings: DestinationSettings) -> bool:
+def _needs_work(row: StoredRow, encoding: Encoding, settings: DestinationConfig) -> bool:
     return row.encoding is not encoding or (
         settings.special_doubles != "keep" and bool(row.flags & BodyFlag.SPECIAL_DOUBLES)
     )
 
 
-def _fragment(row: StoredRow, encoding: Encoding, settings: DestinationSettings) -> bytes:
+def _fragment(row: StoredRow, encoding: Encoding, settings: DestinationConfig) -> bytes:
     body = row.body
     if row.encoding is not encoding:
         into = transcode.to_json if encoding is Encoding.JSON else transcode.to_protobuf

@@ -34,6 +34,7 @@ import anyio
 import structlog
 
 from relay.buffer.api import Consumer
+from relay.config import DestinationConfig
 from relay.deliver import pauses
 from relay.deliver.isolate.policy import FAILURES_OF_ONE_HEAD, Isolation
 from relay.deliver.parallel import Parallel
@@ -43,7 +44,6 @@ from relay.deliver.sender import Exchanges, Sender, own_fault
 from relay.deliver.status import IN_TROUBLE
 from relay.model.records import DestinationState, DestinationStatus, Health, StoredRow, Taken
 from relay.upstream import outcomes
-from relay.upstream.settings import DestinationSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -59,12 +59,12 @@ class Courier:
 
     def __init__(  # noqa: PLR0913 - the seams of tests, each by name
         self,
-        settings: DestinationSettings,
+        settings: DestinationConfig,
         consumer: Consumer,
         upstream: Exchanges,
         resolve_headers: Callable[[], dict[str, str]],
         *,
-        make_upstream: Callable[[DestinationSettings], Exchanges] | None = None,
+        make_upstream: Callable[[DestinationConfig], Exchanges] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         age_ns: Callable[[StoredRow], int] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -115,7 +115,7 @@ class Courier:
 
     def update(
         self,
-        settings: DestinationSettings,
+        settings: DestinationConfig,
         resolve_headers: Callable[[], dict[str, str]] | None = None,
     ) -> None:
         """Use these from the next request on, and try at once."""
@@ -169,8 +169,8 @@ class Courier:
             by = "`paused = true` in its configuration" if settings.paused else "command"
             await self._stand_still(DestinationState.PAUSED, f"paused by {by}")
             return
-        if settings.blocked_reason:
-            await self._stand_still(DestinationState.BLOCKED, settings.blocked_reason)
+        if settings.reload_reason:
+            await self._stand_still(DestinationState.BLOCKED, settings.reload_reason)
             return
         if self._parked.spans and sender.status.state not in IN_TROUBLE:
             await self._parked.retry()

@@ -9,12 +9,9 @@ from anyio.abc import TaskGroup
 
 from relay.buffer.api import Consumer
 from relay.config import DestinationConfig, resolve_headers
-from relay.config.secrets import Resolver, Secret
 from relay.deliver.courier import Courier
-from relay.model.errors import ConfigError, SecretUnset
 from relay.model.records import DestinationStatus, Health, StoredRow
 from relay.upstream.exchange import Upstream
-from relay.upstream.settings import DestinationSettings
 
 # For the request in flight of a destination that is gone: cut off, it would be sent twice.
 GONE_GRACE_SECONDS = 2.0
@@ -61,12 +58,11 @@ class Fleet:
             raise RuntimeError("the fleet was not started")
         for destination in destinations:
             if destination.name not in self._couriers:
-                settings = self._settings(destination)
                 consumer = self._consumer_of(destination.name)
                 courier = Courier(
-                    settings,
+                    destination,
                     consumer,
-                    Upstream(settings, hops=self._own_id),
+                    Upstream(destination, hops=self._own_id),
                     functools.partial(resolve_headers, destination, self._environ),
                     make_upstream=functools.partial(Upstream, hops=self._own_id),
                     age_ns=self._age_ns,
@@ -82,7 +78,7 @@ class Fleet:
         gone = [self._couriers.pop(name) for name in self._couriers.keys() - wanted.keys()]
         for name, courier in self._couriers.items():
             courier.update(
-                self._settings(wanted[name]),
+                wanted[name],
                 functools.partial(resolve_headers, wanted[name], self._environ),
             )
         self._start_new(wanted.values())
@@ -118,38 +114,3 @@ class Fleet:
     def health(self) -> dict[str, Health]:
         """How each destination fares, for the buffer; may be called from any thread."""
         return {name: courier.health() for name, courier in list(self._couriers.items())}
-
-    def _settings(self, destination: DestinationConfig) -> DestinationSettings:
-        proxy, blocked_reason = "auto", destination.reload_reason
-        if isinstance(destination.proxy, Secret):
-            resolver = Resolver(self._environ, destination.folder)
-            try:
-                proxy = resolver.expand(destination.proxy.reveal())
-            except (ConfigError, SecretUnset) as error:
-                blocked_reason = blocked_reason or error.message
-        else:
-            proxy = destination.proxy
-        return DestinationSettings(
-            name=destination.name,
-            endpoint=destination.endpoint,
-            encoding=destination.encoding,
-            compression=destination.compression,
-            timeout_seconds=destination.timeout_seconds,
-            ca_file=_text(destination.ca_file),
-            client_cert=_text(destination.client_cert),
-            client_key=_text(destination.client_key),
-            proxy=proxy,
-            max_batch_bytes=destination.max_batch_bytes,
-            max_batch_spans=destination.max_batch_spans,
-            concurrency=destination.concurrency,
-            hold_seconds=destination.hold_seconds,
-            max_age_seconds=destination.max_age_seconds,
-            special_doubles=destination.special_doubles,
-            paused=destination.paused,
-            blocked_reason=blocked_reason,
-            header_names=tuple(destination.headers),
-        )
-
-
-def _text(path: object) -> str | None:
-    return None if path is None else str(path)

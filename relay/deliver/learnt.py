@@ -7,9 +7,9 @@ behind: a request that is out by then must not teach the new ones.
 
 from collections import Counter
 
+from relay.config import DestinationConfig
 from relay.deliver import batches, pauses
 from relay.model.records import Encoding, Taken
-from relay.upstream.settings import DestinationSettings
 
 # So many requests in a row near the limit of bytes pass before a larger one is tried.
 GROW_AFTER = 32
@@ -27,7 +27,7 @@ def raw_bytes(taken: Taken) -> int:
 class Learnt:
     """The settings, and what was learnt under them: `limits`, `evidence` and encodings."""
 
-    def __init__(self, settings: DestinationSettings) -> None:
+    def __init__(self, settings: DestinationConfig) -> None:
         self.settings = settings
         self.gzips = batches.gzips_for(settings)
         self.limits = BatchLimits(settings)
@@ -78,7 +78,7 @@ class BatchLimits:
     - after a search that was broken off: the part it had come to, inside a row if need be.
     """
 
-    def __init__(self, settings: DestinationSettings) -> None:
+    def __init__(self, settings: DestinationConfig) -> None:
         self._max_bytes = settings.max_batch_bytes
         self._max_spans = settings.max_batch_spans
         self._slow_spans = 0  # 0: no such limit, here and below

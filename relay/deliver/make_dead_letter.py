@@ -7,12 +7,12 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from relay.config import DestinationConfig
 from relay.deliver.batches import THREAD_FROM_BYTES, Batch
 from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
 from relay.model.units import format_duration
 from relay.otlp.ids import trace_ids_of
 from relay.upstream import outcomes
-from relay.upstream.settings import DestinationSettings
 
 PARTIAL = "upstream_partial"
 REFUSED = "upstream_refused"
@@ -47,7 +47,7 @@ async def of_refusal(
 
 
 async def of_age(
-    settings: DestinationSettings, taken: Taken, max_age_seconds: float, now_ns: int
+    settings: DestinationConfig, taken: Taken, max_age_seconds: float, now_ns: int
 ) -> list[DeadLetter]:
     """What was received too long ago to be sent, one for each encoding in it."""
     made = []

@@ -13,11 +13,11 @@ import structlog
 from anyio.abc import TaskGroup
 
 from relay.buffer.api import Consumer
+from relay.config import DestinationConfig
 from relay.deliver.learnt import Learnt, raw_bytes
 from relay.deliver.sender import Exchanges, Sender
 from relay.model.records import Taken
 from relay.upstream import outcomes
-from relay.upstream.settings import DestinationSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -29,7 +29,7 @@ class Parallel:
         self,
         sender: Sender,
         consumer: Consumer,
-        make_upstream: Callable[[DestinationSettings], Exchanges] | None,
+        make_upstream: Callable[[DestinationConfig], Exchanges] | None,
     ) -> None:
         self._sender = sender
         self._consumer = consumer

@@ -14,6 +14,7 @@ import anyio.lowlevel
 import structlog
 
 from relay.buffer.api import Consumer
+from relay.config import DestinationConfig
 from relay.deliver import batches, make_dead_letter
 from relay.deliver.learnt import Learnt
 from relay.deliver.status import Status
@@ -21,7 +22,6 @@ from relay.model.errors import ConfigError
 from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError
 from relay.upstream import outcomes
-from relay.upstream.settings import DestinationSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -29,7 +29,7 @@ log = structlog.stdlib.get_logger(__name__)
 class Exchanges(Protocol):
     """The way to the upstream: `upstream.exchange.Upstream`, or a double of it."""
 
-    def update(self, settings: DestinationSettings) -> None:
+    def update(self, settings: DestinationConfig) -> None:
         """Use `settings` from the next exchange on."""
         ...
 
@@ -72,7 +72,7 @@ class Sender:
 
     def __init__(
         self,
-        settings: DestinationSettings,
+        settings: DestinationConfig,
         consumer: Consumer,
         upstream: Exchanges,
         resolve_headers: Callable[[], dict[str, str]],
@@ -107,7 +107,7 @@ class Sender:
 
     def update(
         self,
-        settings: DestinationSettings,
+        settings: DestinationConfig,
         resolve_headers: Callable[[], dict[str, str]] | None,
     ) -> None:
         """Use these from the next request on. What was learnt under the old ones is left behind."""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import structlog
 
+from relay.config import DestinationConfig
 from relay.config.secrets import mask_url
 from relay.deliver import pauses
 from relay.model.records import DeadLetter, DestinationState, DestinationStatus
 from relay.upstream import outcomes
-from relay.upstream.settings import DestinationSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -23,7 +23,7 @@ IN_TROUBLE = (DestinationState.WAITING, DestinationState.BLOCKED)
 class Status(DestinationStatus):
     """A destination's status, kept by its courier."""
 
-    def __init__(self, settings: DestinationSettings, now_ns: Callable[[], int]) -> None:
+    def __init__(self, settings: DestinationConfig, now_ns: Callable[[], int]) -> None:
         super().__init__(
             settings.name,
             mask_url(settings.endpoint),
@@ -36,7 +36,7 @@ class Status(DestinationStatus):
         self._learnt_notes: list[str] = []
         self._upstream_words: list[str] = []
 
-    def update(self, settings: DestinationSettings) -> None:
+    def update(self, settings: DestinationConfig) -> None:
         """The settings are new; what was learnt under the old ones is forgotten."""
         self.endpoint = mask_url(settings.endpoint)
         self.encoding = settings.encoding

@@ -1,9 +1,9 @@
-"""A destination goes in; a report comes out that says whether it takes spans, and if not, why.
+"""The connection test: whether a destination takes spans, and if not, why and what to do.
 
 ::
 
-    name → tcp → tls ─ dialling        http → auth → encoding → request ─ exchange, answers
-                                       read_back ─ where the preset knows a query API
+    name → tcp → tls ─ watch        http → auth → encoding → request ─ responses
+                                    read_back ─ where the preset knows a query API
 
 One empty request answers four of the questions at once: whoever answers it as OTLP does has
 understood HTTP, taken the credentials and the encoding. Only `send_span` makes a span, since some
@@ -11,28 +11,31 @@ backends make a data set of it.
 """
 # ruff: noqa: PT028 - test_connection is no test of pytest
 
-import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
 
 from relay.config import DestinationConfig, ListenAddress, points_at, resolve_headers
 from relay.config.presets import Preset, find
 from relay.config.secrets import mask_url
-from relay.doctor import answers, loops
-from relay.doctor.answers import Asked, EmptyRefused, EncodingRefused, Taken, Verdict, Wrong
-from relay.doctor.dialling import Line, Target, dial
-from relay.doctor.exchange import Reply, Secrets, ask, masked
+from relay.doctor import loops, responses
+from relay.doctor.advice import Question
 from relay.doctor.payload import ProbeSpan, body_of
 from relay.doctor.read_back import READ_BACK_SECONDS, read_back
 from relay.doctor.report import EncodingName, Recorder, Report, Step, StepFailed, StepName
+from relay.doctor.responses import EmptyRefused, EncodingRefused, Taken, Verdict, Wrong
+from relay.doctor.watch import CONNECT_SECONDS, StepWatch
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding
 from relay.otlp.compression import gzip_level_1
-from relay.upstream.request_head import request_head
+from relay.upstream.exchange import Body, ExchangeFailed, Upstream
+from relay.upstream.explain import plain_to_tls
+from relay.upstream.response import Response
+from relay.upstream.tls import speaks_tls
 
 __all__ = ["Report", "Step", "refused", "test_configured", "test_connection"]
 
-_OF_ONE_ANSWER: tuple[StepName, ...] = ("http", "auth", "encoding", "request")
+_OF_ONE_RESPONSE: tuple[StepName, ...] = ("http", "auth", "encoding", "request")
 _WORDS = {Encoding.JSON: "JSON", Encoding.PROTOBUF: "protobuf"}
 _NAMES: dict[Encoding, EncodingName] = {Encoding.JSON: "json", Encoding.PROTOBUF: "protobuf"}
 
@@ -46,23 +49,20 @@ async def test_connection(  # noqa: PLR0913 - all but the destination have defau
     own_addresses: Sequence[ListenAddress] = (),
     own_id: str = "",
     on_step: Callable[[Step], None] | None = None,
-    environ: Mapping[str, str] | None = None,
     read_back_seconds: float = READ_BACK_SECONDS,
 ) -> Report:
     """Test one destination with these `headers`, secrets filled in. Changes nothing here.
 
     Never raises for what the network or the configuration do: that is in the report. A step is
     told to `on_step` as soon as it is known. `own_addresses` are those of this relay's ingest and
-    `own_id` what it adds to `otlp-relay-hops`: both reveal a loop. `environ`, by default the
-    process's, resolves a proxy's secrets. Each of name, TCP and TLS may take ten seconds, and each
-    request the destination's timeout.
+    `own_id` what it adds to `otlp-relay-hops`: both reveal a loop. Each of name, TCP and TLS may
+    take ten seconds, and each request the destination's timeout.
     """
     record = Recorder(on_step)
     try:
-        target = Target.of(destination, os.environ if environ is None else environ)
         if points_at(destination, own_addresses):
             raise loops.own_listener(mask_url(destination.endpoint))
-        test = _Test(destination, target, headers, preset, own_addresses, own_id, record)
+        test = _Test(destination, headers, preset, own_addresses, own_id, record)
         encoding = await test.run(send_span=send_span, read_back_seconds=read_back_seconds)
     except StepFailed as failed:
         record.add(failed.step, "failed", failed.found)
@@ -94,7 +94,6 @@ async def test_configured(
         own_addresses=own_addresses,
         own_id=own_id,
         on_step=on_step,
-        environ=environ,
     )
 
 
@@ -105,41 +104,45 @@ def refused(error: ConfigError, steps: tuple[Step, ...] = ()) -> Report:
 
 
 class _Test:
-    """One test: what it is about, and the line that the first request goes over."""
+    """One test: what it is about, and the connection that the first request goes over."""
 
     def __init__(
         self,
         destination: DestinationConfig,
-        target: Target,
         headers: Mapping[str, str],
         preset: Preset | None,
         own_addresses: Sequence[ListenAddress],
         own_id: str,
         record: Recorder,
     ) -> None:
-        self._target = target
+        self._destination = destination
         self._headers = headers
         self._preset = preset
-        self._own_addresses = own_addresses
         self._own_id = own_id
         self._record = record
-        self._secrets: Secrets = masked(headers, target)
         self._is_auto = destination.encoding == "auto"
         self._first = _first_encoding(destination, preset)
-        wants_gzip = destination.compression == "gzip"
-        is_away = destination.compression == "auto" and not target.is_loopback
-        self._gzips = wants_gzip or is_away
-        self._line: Line | None = None
+        is_away = destination.compression == "auto" and not destination.is_loopback
+        self._gzips = destination.compression == "gzip" or is_away
+        self._watch = StepWatch(destination, own_addresses, record)
+        self._upstream = Upstream(destination, hops=own_id, watch=self._watch)
+        self._who = ""
         self._proxy = ""
 
     async def run(self, *, send_span: bool, read_back_seconds: float) -> Encoding:
         """Every step. Raises StepFailed at the first that fails, ConfigError for settings."""
-        self._line = await dial(self._target, self._record, self._refuse_loop)
-        self._proxy = str(self._line.proxy) if self._line.proxy else ""
+        try:
+            route = await self._upstream.connect()
+        except ExchangeFailed as failed:
+            raise StepFailed.of(failed.fault) from failed
+        self._who, self._proxy = str(route.place), str(route.proxy or "")
         sends_only_spans = send_span and self._preset is not None and self._preset.refuses_empty
         span = ProbeSpan.new() if sends_only_spans else None
-        encoding, reply, verdict = await self._settle_encoding(span)
-        self._note_answer(reply)
+        try:
+            encoding, response, verdict = await self._settle_encoding(span)
+        finally:
+            await self._upstream.aclose()
+        self._note_response(response)
         note = f"{_WORDS[encoding]} was taken"
         if encoding is not self._first:
             note = f"{_WORDS[self._first]} was refused, {_WORDS[encoding]} taken: set it"
@@ -151,39 +154,34 @@ class _Test:
         await self._read_back(span, read_back_seconds)
         return encoding
 
-    def _refuse_loop(self, addresses: Sequence[str], port: int) -> None:
-        if loops.leads_home(addresses, port, self._own_addresses):
-            raise loops.own_listener(mask_url(self._target.endpoint))
-
     async def _settle_encoding(
         self, span: ProbeSpan | None
-    ) -> tuple[Encoding, Reply, Taken | EmptyRefused]:
+    ) -> tuple[Encoding, Response, Taken | EmptyRefused]:
         """The encoding that passes, with its answer. Raises StepFailed if none does."""
         first = self._first
-        reply, verdict = await self._ask(first, span)
+        response, verdict = await self._ask(first, span)
         if isinstance(verdict, Wrong):
-            raise await self._failed(verdict, reply, first)
+            raise await self._failed(verdict, response, first)
         if not isinstance(verdict, EncodingRefused):
-            return first, reply, verdict
+            return first, response, verdict
         other = Encoding.PROTOBUF if first is Encoding.JSON else Encoding.JSON
         try:
-            other_reply, other_verdict = await self._ask(other, span)
+            other_response, other_verdict = await self._ask(other, span)
         except StepFailed:
-            other_reply, other_verdict = reply, verdict
+            other_response, other_verdict = response, verdict
         if isinstance(other_verdict, Taken | EmptyRefused):
             if self._is_auto:
-                return other, other_reply, other_verdict
-            self._note_before("encoding", reply)
+                return other, other_response, other_verdict
+            self._note_before("encoding", response)
             raise StepFailed(
                 "encoding",
-                f"{self._target.place} refuses {_WORDS[first]} ({reply.said}) and takes "
-                f"{_WORDS[other]}",
+                f"{self._who} refuses {_WORDS[first]} ({response.said}) and takes {_WORDS[other]}",
                 f'set encoding = "{_NAMES[other]}"',
             )
         if isinstance(other_verdict, Wrong):
-            raise await self._failed(other_verdict, other_reply, other)
+            raise await self._failed(other_verdict, other_response, other)
         await self._blame_gzip(first, span)
-        self._note_before("encoding", reply)
+        self._note_before("encoding", response)
         raise verdict.failed
 
     async def _blame_gzip(self, encoding: Encoding, span: ProbeSpan | None) -> None:
@@ -191,93 +189,101 @@ class _Test:
         if not self._gzips:
             return
         self._gzips = False
-        reply, verdict = await self._ask(encoding, span)
+        response, verdict = await self._ask(encoding, span)
         if isinstance(verdict, Taken | EmptyRefused):
-            self._note_before("encoding", reply)
+            self._note_before("encoding", response)
             raise StepFailed(
                 "encoding",
-                f"{self._target.place} refuses bodies in gzip and takes plain ones",
+                f"{self._who} refuses bodies in gzip and takes plain ones",
                 'set compression = "none"',
             )
 
-    async def _ask(self, encoding: Encoding, span: ProbeSpan | None) -> tuple[Reply, Verdict]:
-        """One POST and what its answer means. Raises StepFailed when there is no answer."""
-        reply = await self._post(self._target, encoding, span)
-        return reply, answers.judge(reply, self._asked(self._target, encoding, span))
+    async def _ask(self, encoding: Encoding, span: ProbeSpan | None) -> tuple[Response, Verdict]:
+        """One POST and what its response means. Raises StepFailed when there is none."""
+        response = await self._post(self._upstream, encoding, span)
+        endpoint = self._destination.endpoint
+        return response, responses.judge(response, self._question(endpoint, encoding, span))
 
-    def _asked(self, target: Target, encoding: Encoding, span: ProbeSpan | None) -> Asked:
-        return Asked(
-            endpoint=target.endpoint,
-            place=str(target.place),
+    def _question(self, endpoint: str, encoding: Encoding, span: ProbeSpan | None) -> Question:
+        return Question(
+            who=self._who,
+            endpoint=endpoint,
             encoding=encoding,
+            header_names=tuple(self._headers),
+            proxy=self._proxy,
             headers=self._headers,
             preset=self._preset,
             has_span=span is not None,
-            proxy=self._proxy,
         )
 
-    async def _post(self, target: Target, encoding: Encoding, span: ProbeSpan | None) -> Reply:
+    async def _post(
+        self, upstream: Upstream, encoding: Encoding, span: ProbeSpan | None
+    ) -> Response:
         content, coding = body_of(encoding, span), ""
         if self._gzips:
             content, coding = gzip_level_1(content), "gzip"
-        head = request_head(
-            self._headers,
-            host=target.url.netloc.decode("ascii"),
-            authorization=self._target.authorization,
-            media_type=encoding.media_type,
-            length_bytes=len(content),
-            content_encoding=coding,
-            hops=self._own_id,
-        )
-        # A connection for each request: half of the servers close it after a refusal.
-        line, self._line = self._line, None
-        if line is None:
-            line = await dial(target, Recorder(), self._refuse_loop)
+        body = Body(encoding=encoding, content=content, content_encoding=coding)
         try:
-            return await ask(line, target, head, content, self._secrets)
+            return await upstream.exchange(body, self._headers)
+        except ExchangeFailed as failed:
+            raise await self._explained(failed, upstream) from failed
         finally:
-            await line.aclose()
+            # A connection for each request: half of the servers close it after a refusal.
+            await upstream.aclose()
 
-    async def _failed(self, verdict: Wrong, reply: Reply, encoding: Encoding) -> StepFailed:
+    async def _explained(self, failed: ExchangeFailed, upstream: Upstream) -> StepFailed:
+        """Many servers close a TLS port without a byte when plain HTTP comes: ask them in TLS."""
+        place, is_plain = upstream.progress.peer, self._destination.endpoint.startswith("http:")
+        is_silent = is_plain and not self._proxy and not upstream.progress.bytes_read
+        if (
+            is_silent
+            and failed.fault.step == "http"
+            and place is not None
+            and await speaks_tls(*place, CONNECT_SECONDS)
+        ):
+            return StepFailed.of(plain_to_tls(place))
+        return StepFailed.of(failed.fault)
+
+    async def _failed(self, verdict: Wrong, response: Response, encoding: Encoding) -> StepFailed:
         """The failure, its remedy made surer by trying the URL that was meant."""
         failed = verdict.failed
-        self._note_before(failed.step, reply)
+        self._note_before(failed.step, response)
         if verdict.meant is None:
             return failed
-        meant = dataclasses.replace(self._target, endpoint=verdict.meant)
+        meant = msgspec.structs.replace(self._destination, endpoint=verdict.meant)
+        upstream = Upstream(meant, hops=self._own_id, watch=self._watch)
         try:
-            answer = await self._post(meant, encoding, None)
+            there = await self._post(upstream, encoding, None)
         except (StepFailed, ConfigError):
             return failed
-        found = answers.judge(answer, self._asked(meant, encoding, None))
+        found = responses.judge(there, self._question(verdict.meant, encoding, None))
         # Whoever asks for credentials or minds the body there is an endpoint, too.
         is_there = not isinstance(found, Wrong) or found.failed.step == "auth"
-        if is_there and answer.status < 500:
-            remedy = f"did you mean {verdict.meant}? There it answers {answer.status}"
+        if is_there and there.status < 500:
+            remedy = f"did you mean {verdict.meant}? There it answers {there.status}"
             return StepFailed(failed.step, failed.wrong, remedy, failed.found)
         return failed
 
-    def _note_before(self, step: StepName, reply: Reply) -> None:
-        """The steps that this answer has passed before the one that failed."""
-        if step in _OF_ONE_ANSWER:
-            self._note_answer(reply, _OF_ONE_ANSWER.index(step))
+    def _note_before(self, step: StepName, response: Response) -> None:
+        """The steps that this response has passed before the one that failed."""
+        if step in _OF_ONE_RESPONSE:
+            self._note_response(response, _OF_ONE_RESPONSE.index(step))
 
-    def _note_answer(self, reply: Reply, steps: int = 2) -> None:
+    def _note_response(self, response: Response, steps: int = 2) -> None:
         """Note the first `steps` of http, auth, encoding."""
-        server = self._secrets.shown(reply.headers.get("server", ""))[:60]
+        server = response.shown(response.headers.get("server", ""))[:60]
         found = {
-            "http": f"answered {reply.status} {reply.phrase}".rstrip()
-            + (f", server: {server}" if server else ""),
+            "http": f"answered {response.status}" + (f", server: {server}" if server else ""),
             "auth": f"taken: {', '.join(self._headers)}"
             if self._headers
             else "no header is set, and none was asked for",
             "encoding": "was understood",
         }
-        for name in _OF_ONE_ANSWER[: min(steps, 3)]:
+        for name in _OF_ONE_RESPONSE[: min(steps, 3)]:
             self._record.ok(name, found[name])
 
     async def _send_span(self, encoding: Encoding, span: ProbeSpan) -> Taken:
-        reply, verdict = await self._ask(encoding, span)
+        response, verdict = await self._ask(encoding, span)
         if isinstance(verdict, Taken):
             return verdict
         failed = (
@@ -286,7 +292,7 @@ class _Test:
             else StepFailed("request", verdict.found, "look into its log")
         )
         wrong = f"an empty request passed, the test span did not: {failed.wrong}"
-        raise StepFailed("request", wrong, failed.remedy, reply.said)
+        raise StepFailed("request", wrong, failed.remedy, response.said)
 
     def _note_request(self, verdict: Taken | EmptyRefused, span: ProbeSpan | None) -> None:
         if isinstance(verdict, EmptyRefused):
@@ -309,9 +315,7 @@ class _Test:
         if span is None:
             self._record.add("read_back", "skipped", "only a test span can be read: --span")
             return
-        result = await read_back(
-            self._target, preset, span.trace_id, self._headers, self._secrets, seconds
-        )
+        result = await read_back(self._destination, preset, span.trace_id, self._headers, seconds)
         if result.is_there is None:
             self._record.add("read_back", "skipped", result.found)
         elif result.is_there:

@@ -1,4 +1,4 @@
-"""Addresses that an endpoint resolves to go in; whether one is our own listener comes out."""
+"""Whether an endpoint is this relay itself: what it gets it would send to itself for ever."""
 
 import ipaddress
 import socket
@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from relay.config import ListenAddress
 from relay.doctor.report import StepFailed
-
-REMEDY = "name the upstream: apps are pointed at the relay, the relay at what is behind it"
+from relay.upstream.explain import LOOP_REMEDY
 
 
 def own_listener(shown_endpoint: str) -> StepFailed:
     """The sentences for an endpoint that is this relay."""
-    return StepFailed("name", f"{shown_endpoint} is this relay itself: a loop", REMEDY)
+    return StepFailed("name", f"{shown_endpoint} is this relay itself: a loop", LOOP_REMEDY)
 
 
 def leads_home(addresses: Sequence[str], port: int, own: Iterable[ListenAddress]) -> bool:

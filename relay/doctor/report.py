@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from relay.upstream.explain import Fault
+
 StepName = Literal["name", "tcp", "tls", "http", "auth", "encoding", "request", "read_back"]
 StepState = Literal["ok", "failed", "skipped", "warning"]
 EncodingName = Literal["json", "protobuf"]
@@ -45,6 +47,11 @@ class StepFailed(Exception):
         self.wrong = wrong
         self.remedy = remedy
         self.found = found or wrong
+
+    @classmethod
+    def of(cls, fault: Fault) -> "StepFailed":
+        """By what delivery would say of the same fault."""
+        return cls(fault.step, fault.cause, fault.remedy)
 
 
 class Recorder:

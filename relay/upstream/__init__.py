@@ -1,6 +1,10 @@
-"""The rules of the way to an upstream: settings go in, what a connection needs comes out.
+"""The wire to an upstream: connect, exchange one request for one response, explain what failed.
 
-Delivery and the connection test both go by them, so that what the test says holds for what
-delivery does: which proxy is used (`routes`), who is trusted (`trust`), what stands in the head
-of a request and what of an answer may be shown (`heads`). None of them opens a connection.
+Delivery and the connection test both go through here, so that what the test says holds for what
+delivery does, in the same words.
+
+- `routes`: which way, from the settings of a destination; `tls`: who is trusted on it;
+- `dial`: name → TCP → proxy → TLS; `stream`: the bytes, and how far an exchange got;
+- `exchange`: one request and its `response`, under one deadline, over one connection;
+- `explain`: an exception or a response → cause and remedy; `outcomes`: what that means for a batch.
 """

@@ -1,33 +1,57 @@
-"""An exception of the way to an upstream goes in, an outcome with a sentence comes out. Pure.
+"""What went wrong on the way to an upstream: the cause and the remedy, a plain sentence each.
 
-What heals by itself (no name, no connection, a lost one, a timeout) waits. What needs somebody
-(a certificate, a port that speaks something else, a proxy that refuses) is blocked: it is probed
-too, but shown as what it is.
+`explain` reads an exception, `explain_response` a response that is no success. Delivery and the
+connection test both show these sentences; delivery adds what happens next, the test adds what it
+found out besides. Pure.
+
+What heals without anybody (no name, no connection, a lost one, a timeout) is waited for. What needs
+somebody (a certificate, a port that speaks something else, a wrong token) is blocked.
 """
 
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
 
-from relay.upstream.outcomes import Blocked, Outcome, Wait
-from relay.upstream.routes import split_url
-from relay.upstream.stream import Progress, Stage
+import anyio
+import httpcore2
 
+from relay.model.records import Encoding
+from relay.upstream import paths
+from relay.upstream.dial import ProxyRefused
+from relay.upstream.response import Response
+from relay.upstream.routes import Place, Route
+from relay.upstream.stream import DeadlinePassed, Progress, Stage
+
+# What the engine, TLS and the resolver raise; UnicodeError is a host that IDNA does not know.
+FOREIGN = (
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.TimeoutException,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    DeadlinePassed,
+    ProxyRefused,
+    OSError,
+    UnicodeError,
+)
 GRPC_PORT = 4317
-# The body is on its way, or there: a smaller one may get through where this one did not.
-_WITH_BODY = (Stage.SENDING, Stage.AWAITING, Stage.READING)
+GRPC_CAUSE = "speaks HTTP/2 only, as gRPC does, and this relay sends OTLP over HTTP/1.1"
+GRPC_REMEDY = "use the port for OTLP over HTTP: usually 4318 where gRPC has 4317"
+PROXY_CREDENTIALS = 'set proxy = "http://USER:PASSWORD@HOST:PORT", its secrets as ${env:…}'
+LOOP_REMEDY = "name the upstream: apps point at the relay, the relay at what is behind it"
 
 # OpenSSL's numbers of X509_verify_cert errors, as SSLCertVerificationError.verify_code has them.
-_UNTRUSTED = frozenset({2, 18, 19, 20, 21, 24, 27})
+_SELF_SIGNED = frozenset({18, 19})
+_UNTRUSTED = frozenset({2, 20, 21, 24, 27})
 _NOT_YET_VALID = 9
 _EXPIRED = 10
 _WRONG_NAME = frozenset({62, 64})
-
-# The first byte of an alert and of a handshake, from a TLS server that was sent plain HTTP.
-_TLS_RECORDS = (b"\x15", b"\x16")
-
 _PLAIN_PORT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 _WANTS_CERTIFICATE = (
     "CERTIFICATE_REQUIRED",
@@ -38,84 +62,412 @@ _WANTS_CERTIFICATE = (
     "CERTIFICATE_REVOKED",
     "HANDSHAKE_FAILURE",
 )
+_LOGIN = re.compile(r"log[-_]?in|sign[-_]?in|/auth|sso|oauth", re.IGNORECASE)
+_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake
+_HTTP2_FRAME_TYPES = frozenset({4, 7})  # SETTINGS and GOAWAY: what a server says unasked
+# The body is on its way, or there: a smaller one may get through where this one did not.
+_WITH_BODY = (Stage.SENDING, Stage.AWAITING, Stage.READING)
+
+RETRY_LATER = frozenset({408, 425, 429})
+
+Step = Literal["name", "tcp", "tls", "http", "auth", "encoding", "request"]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """Which way an exchange went, for the sentences."""
+class Fault:
+    """What is wrong and what to do, a sentence each without a full stop.
 
-    name: str
-    endpoint: str
-    is_proxied: bool
-    has_client_certificate: bool
+    `step` is that of the connection test which fails by it. `heals`: it may pass without anybody.
+    """
 
-    @property
-    def host(self) -> str:
-        """The host of the endpoint, as a person wrote it."""
-        return split_url(self.endpoint).hostname or self.endpoint
-
-    @property
-    def port(self) -> int | None:
-        """The port of the endpoint, where it names one."""
-        return split_url(self.endpoint).port
+    step: Step
+    cause: str
+    remedy: str
+    heals: bool = False
+    may_be_the_size: bool = False  # less at once may get through
 
 
-def timed_out(way: Way, progress: Progress, seconds: float) -> Wait:
-    """The deadline of an exchange passed."""
-    peer = f" with {progress.peer}" if progress.peer else ""
-    said = (
-        f"{way.name}: no success within {seconds:.0f} s, gave up while {progress.stage.value}{peer}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a response answers; `who` is what the sentences call the upstream."""
+
+    who: str
+    endpoint: str = field(repr=False)
+    encoding: Encoding
+    header_names: tuple[str, ...] = ()
+    proxy: str = ""
+
+
+def explain(error: BaseException, route: Route, progress: Progress) -> Fault:
+    """What `error`, met before the head of a response was there, means."""
+    fault = _explain(error, list(causes(error)), route, progress)
+    if fault.heals and progress.stage in _WITH_BODY:
+        return Fault(fault.step, fault.cause, fault.remedy, heals=True, may_be_the_size=True)
+    return fault
+
+
+def _explain(  # noqa: PLR0911 - one a stage
+    error: BaseException, found: list[BaseException], route: Route, progress: Progress
+) -> Fault:
+    stage, peer = progress.stage, progress.peer or route.place
+    if isinstance(error, httpcore2.LocalProtocolError):
+        # Its text may hold a header's value.
+        return Fault("http", "the request breaks a rule of HTTP", "check its headers")
+    if isinstance(error, ProxyRefused):
+        return _refused_by_proxy(error, peer, route.place)
+    if stage is Stage.LOOKUP:
+        return _of_name(error, found, route, peer.host)
+    if stage is Stage.CONNECTING:
+        return _of_connection(error, route, progress)
+    if stage is Stage.PROXY:
+        return _of_proxy(error, peer, route.place, progress)
+    tls = next((each for each in found if isinstance(each, ssl.SSLError)), None)
+    is_end = isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    if tls is not None and not is_end:
+        return _of_tls(tls, route, peer, progress)
+    if stage is Stage.TLS:
+        return _of_handshake(error, peer)
+    if isinstance(error, DeadlinePassed):
+        return _of_silence(error.seconds, route, peer, progress)
+    return _of_end(route, peer, progress)
+
+
+def _shown(seconds: float) -> str:
+    return f"{round(seconds, 1):g}"
+
+
+def _of_name(error: BaseException, found: list[BaseException], route: Route, host: str) -> Fault:
+    what, setting = "host", "the endpoint"
+    if route.proxy is not None:
+        what, setting = "proxy", "proxy (or HTTPS_PROXY and HTTP_PROXY)"
+    if isinstance(error, DeadlinePassed):
+        return Fault(
+            "name",
+            f"no name server answered within {_shown(error.seconds)} s for {host}",
+            "check this machine's DNS (`resolvectl status`, /etc/resolv.conf) and its network",
+            heals=True,
+        )
+    unknown = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+    if isinstance(error, UnicodeError) or any(getattr(e, "errno", 0) in unknown for e in found):
+        return Fault(
+            "name",
+            f"the {what} {host} is unknown: DNS has no address for it",
+            f"check the spelling of the host in {setting}, and whether this machine's DNS knows it",
+            heals=True,
+        )
+    words = getattr(error, "strerror", None) or str(error)
+    return Fault(
+        "name",
+        f"the name {host} cannot be looked up ({words})",
+        "check this machine's network and DNS",
+        heals=True,
     )
-    return _may_be_what_was_sent(said, progress)
 
 
-def _may_be_what_was_sent(said: str, progress: Progress) -> Wait:
-    return Wait(
-        f"{said}; it is tried again by itself",
-        may_be_the_size=progress.stage in _WITH_BODY,
-        said=said,
+def _of_connection(error: BaseException, route: Route, progress: Progress) -> Fault:
+    """No address took a connection."""
+    what, peer = ("the proxy ", route.proxy) if route.proxy else ("", route.place)
+    if isinstance(error, DeadlinePassed):
+        return Fault(
+            "tcp",
+            f"{what}{peer} did not answer within {_shown(error.seconds)} s: a firewall drops what "
+            "is sent there, or the host is down",
+            "check host and port, and whether a firewall or security group lets this machine out",
+            heals=True,
+        )
+    words = [words_of(each) for each in progress.failures.values()]
+    if "refused" in words:
+        setting = "proxy" if route.proxy else "the endpoint"
+        usual = "" if route.proxy else " (OTLP over HTTP usually has 4318)"
+        return Fault(
+            "tcp",
+            f"{what}{peer} refused the connection: nothing listens there",
+            f"start what should listen there, or check the port in {setting}{usual}",
+            heals=True,
+        )
+    return Fault(
+        "tcp",
+        f"{what}{peer} cannot be reached ({words[0] if words else 'no address'})",
+        "check this machine's network, its routes and the host in the endpoint",
+        heals=True,
     )
 
 
-def explain(error: BaseException, way: Way, progress: Progress) -> Outcome:
-    """What `error`, met in an exchange before its answer was there, means."""
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLError):
-            return _explain_tls(cause, way, progress)
-    for cause in causes:
-        if isinstance(cause, socket.gaierror):
-            return _explain_name(cause, way, progress)
-    if progress.connects == 0 and not progress.bytes_read and not progress.closed_by_peer:
-        return _explain_connection(causes, way, progress)
-    return _explain_end(way, progress)
+def words_of(error: BaseException | None) -> str:
+    """What became of one address, in a word or two."""
+    for cause in causes(error) if error is not None else ():
+        if isinstance(cause, ConnectionRefusedError):
+            return "refused"
+        if isinstance(cause, OSError) and cause.errno in errno.errorcode and cause.strerror:
+            return cause.strerror.lower()
+    return "did not answer" if error is None else "cannot be reached"
 
 
-def _explain_end(way: Way, progress: Progress) -> Outcome:
-    """The connection was there; it ended too early, or brought something else than HTTP."""
-    has_spoken = progress.bytes_read and not b"HTTP".startswith(progress.first_bytes)
-    if has_spoken or not (progress.closed_by_peer or progress.stage is Stage.TLS):
-        return _explain_rubbish(way, progress)
-    if progress.stage is Stage.TLS:
-        when = "while agreeing on TLS"
-    else:
-        when = "in the middle of its answer" if progress.bytes_read else "without an answer"
-    said = f"{way.name}: {progress.peer or way.host} closed the connection {when}"
-    return _may_be_what_was_sent(said, progress)
+def _of_proxy(error: BaseException, proxy: Place, target: Place, progress: Progress) -> Fault:
+    """The proxy answered CONNECT with something else than HTTP, or not at all."""
+    remedy = 'check the port in proxy (or HTTPS_PROXY), or set proxy = "none"'
+    if isinstance(error, DeadlinePassed):
+        return Fault(
+            "tcp",
+            f"the proxy {proxy} did not answer CONNECT {target} within {_shown(error.seconds)} s",
+            remedy,
+            heals=True,
+        )
+    if progress.bytes_read:
+        return Fault("tcp", f"the proxy {proxy} answered something that is not HTTP", remedy)
+    return Fault(
+        "tcp", f"the proxy {proxy} closed the connection without a response", remedy, heals=True
+    )
 
 
-def explain_proxy(said: str, way: Way, progress: Progress) -> Outcome:
-    """The proxy answered CONNECT with the status line `said`, such as `407 Authentication …`."""
-    status = int(said[:3]) if said[:3].isdigit() else 0
-    reason = f"{way.name}: the proxy {progress.peer} answered {said.strip() or 'nothing'}"
-    if status in (408, 425, 429) or status >= 500:
-        return Wait(f"{reason}; it is tried again by itself")
+def _refused_by_proxy(error: ProxyRefused, proxy: Place, target: Place) -> Fault:
+    status = error.status
+    answered = f"the proxy {proxy} answered {status} {error.phrase}".rstrip()
+    heals = status in (408, 425, 429) or status >= 500
     if status == 407:
-        return Blocked(f"{reason}; check user and password in proxy, then reload")
-    return Blocked(f'{reason}; check proxy, or set proxy = "none", then reload')
+        return Fault("tcp", f"{answered}: it wants a user and a password", PROXY_CREDENTIALS)
+    if status in (502, 503, 504):
+        return Fault(
+            "tcp",
+            f"{answered}: it cannot reach {target}",
+            'check the host in the endpoint; if it is in this network, set proxy = "none"',
+            heals=heals,
+        )
+    return Fault(
+        "tcp",
+        f"{answered}: it does not let this machine through to {target}",
+        'have the proxy allow that host and port, or set proxy = "none"',
+        heals=heals,
+    )
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _of_handshake(error: BaseException, peer: Place) -> Fault:
+    if isinstance(error, DeadlinePassed):
+        return Fault(
+            "tls",
+            f"{peer} did not answer the TLS handshake within {_shown(error.seconds)} s",
+            "check the port: it may not speak TLS, or a firewall in between swallows it",
+            heals=True,
+        )
+    return Fault(
+        "tls",
+        f"{peer} closed the connection during the TLS handshake",
+        "check the port: it may speak plain HTTP (http://) or expect another host name",
+        heals=True,
+    )
+
+
+def _of_tls(error: ssl.SSLError, route: Route, peer: Place, progress: Progress) -> Fault:
+    """The handshake, or a read behind it, failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Fault("tls", *_of_certificate(error, peer))
+    reason = (error.reason or "").upper()
+    said = reason.lower().replace("_", " ") or "no reason given"
+    if is_http2(progress.first_bytes):
+        return Fault("tls", f"{peer} {GRPC_CAUSE}, without TLS", f"{GRPC_REMEDY}, with http://")
+    if any(word in reason for word in _PLAIN_PORT):
+        return Fault(
+            "tls",
+            f"{peer} does not speak TLS, and the endpoint begins with https://",
+            "use http:// in the endpoint, or the port that speaks TLS",
+        )
+    if "NO_APPLICATION_PROTOCOL" in reason:
+        return Fault("tls", f"{peer} {GRPC_CAUSE}", GRPC_REMEDY)
+    if any(word in reason for word in _WANTS_CERTIFICATE):
+        verb = "check" if route.settings.client_cert else "set"
+        return Fault(
+            "tls",
+            f"{peer} wants a client certificate that it accepts ({said})",
+            f"{verb} client_cert and client_key",
+        )
+    return Fault(
+        "tls",
+        f"{peer} and this machine do not agree on TLS ({said})",
+        "check the port, and which versions of TLS it takes (1.2 or newer is needed)",
+        heals=True,
+    )
+
+
+def _of_certificate(error: ssl.SSLCertVerificationError, place: Place) -> tuple[str, str]:
+    code, said = error.verify_code, error.verify_message
+    certificate = f"the certificate of {place}"
+    if code in _WRONG_NAME:
+        return (
+            f"{certificate} is for another name than {place.host}",
+            "use the host name of the certificate in the endpoint, or have it reissued",
+        )
+    if code == _EXPIRED:
+        return (
+            f"{certificate} has expired",
+            "have it renewed there, or check this machine's clock if it has not",
+        )
+    if code == _NOT_YET_VALID:
+        return f"{certificate} is not valid yet", "check this machine's clock"
+    if code in _SELF_SIGNED:
+        return (
+            f"{certificate} is self-signed, or its authority is: {said}",
+            "set ca_file to that certificate or authority, if it is the right one",
+        )
+    if code in _UNTRUSTED:
+        return (
+            f"{certificate} is signed by nobody this machine trusts: {said}",
+            "set ca_file to its authority, or have the server send the whole chain",
+        )
+    return (
+        f"{certificate} cannot be trusted: {said}",
+        "look at it with `openssl s_client -connect HOST:PORT`",
+    )
+
+
+def _of_silence(seconds: float, route: Route, peer: Place, progress: Progress) -> Fault:
+    by = f"the proxy {peer}" if route.is_forwarded else f"{peer}"
+    remedy = "check host and port, and whether the server behind them is stuck"
+    if progress.bytes_read:
+        cause = f"{by} began a response whose head did not end within {_shown(seconds)} s"
+        remedy = "check host and port in the endpoint: that is hardly an OTLP endpoint"
+    elif progress.stage is Stage.SENDING:
+        cause = f"{by} did not take the whole request within {_shown(seconds)} s"
+    else:
+        cause = f"{by} took the request and did not answer within {_shown(seconds)} s"
+    return Fault("http", cause, remedy, heals=True)
+
+
+def _of_end(route: Route, peer: Place, progress: Progress) -> Fault:
+    """The connection stood; it ended without a response, or brought something else than HTTP."""
+    first = progress.first_bytes
+    if is_http2(first):
+        return Fault("http", f"{peer} {GRPC_CAUSE}", GRPC_REMEDY)
+    if first[:2] in _TLS_RECORDS:
+        return plain_to_tls(peer)
+    if not progress.closed_by_peer or not b"HTTP/1.".startswith(first[:7]):
+        remedy = "check host and port in the endpoint: another kind of server listens there"
+        if route.place.port == GRPC_PORT:
+            remedy = GRPC_REMEDY
+        return Fault("http", f"{peer} answered something that is not HTTP/1.1", remedy)
+    if first:
+        return Fault(
+            "http",
+            f"{peer} closed the connection in the middle of its response",
+            "look into the log of the server or of the proxy if it stays so",
+            heals=True,
+        )
+    remedy = "check scheme and port in the endpoint, then the server's log"
+    if route.place.port == GRPC_PORT:
+        remedy = GRPC_REMEDY
+    cause = f"{peer} closed the connection without a response"
+    return Fault("http", cause, remedy, heals=True)
+
+
+def explain_response(response: Response, asked: Asked) -> Fault:
+    """What a response that is no success means."""
+    status = response.status
+    step, meaning, remedy = _of_status(response, asked)
+    heals = status in RETRY_LATER or status >= 500
+    return Fault(step, answered(asked, response, meaning), remedy, heals=heals)
+
+
+def answered(asked: Asked, response: Response, meaning: str = "") -> str:
+    """The cause of a fault that a response shows, such as `axiom answered 503 …: “busy”`."""
+    return f"{asked.who} answered {response.said}" + (f" ({meaning})" if meaning else "")
+
+
+def _of_status(  # noqa: PLR0911 - one a status
+    response: Response, asked: Asked
+) -> tuple[Step, str, str]:
+    status = response.status
+    if status in _MEANINGS:
+        return _MEANINGS[status]
+    if status in (401, 403):
+        return ("auth", *_of_credentials(status, asked.header_names))
+    if 300 <= status < 400:
+        return ("http", *_of_redirect(response.location, asked))
+    if status in (404, 405, 410):
+        path = urlsplit(asked.endpoint).path or "/"
+        meaning = f"{path} takes no POST" if status == 405 else f"nothing is at {path}"
+        return ("http", meaning, _meant(asked))
+    if status == 407:
+        by = f"the proxy {asked.proxy}" if asked.proxy else "a proxy in between"
+        return ("http", f"{by} wants a user and a password", PROXY_CREDENTIALS)
+    if status == 415:
+        word, other = (
+            ("JSON", "protobuf") if asked.encoding is Encoding.JSON else ("protobuf", "json")
+        )
+        return ("encoding", f"it does not take {word}", f'set encoding = "{other}"')
+    if status >= 500:
+        return ("http", "", "look into its log")
+    return ("http", "", "check the endpoint: it may not be an OTLP/HTTP traces URL")
+
+
+def _of_credentials(status: int, header_names: tuple[str, ...]) -> tuple[str, str]:
+    if not header_names:
+        return (
+            "it wants credentials, and no header is set",
+            "add the header with its token, such as Authorization: Bearer TOKEN",
+        )
+    plain = [name for name in header_names if name.lower() == "authorization"]
+    names = plain or list(header_names)
+    noun = "header" if len(names) == 1 else "headers"
+    meaning = "the token is unknown or revoked"
+    if status == 403:
+        meaning = "the token is not allowed to do this"
+    return meaning, f"check the {noun} {', '.join(names)}"
+
+
+def _of_redirect(location: str, asked: Asked) -> tuple[str, str]:
+    if not location:
+        return "it redirects to nowhere", "check the endpoint: redirects are never followed"
+    meaning = f"it redirects to {location}"
+    if _LOGIN.search(location):
+        return meaning, "that is a login for people: use the address for OTLP, which takes a token"
+    if location.startswith("/"):
+        location = f"{urlsplit(asked.endpoint).scheme}://{Place.of(asked.endpoint)}{location}"
+    return meaning, f"redirects are never followed: set the endpoint to {location} if that is right"
+
+
+def _meant(asked: Asked) -> str:
+    meant = paths.meant(asked.endpoint)
+    if meant is not None:
+        return f"check the path of the endpoint: did you mean {meant}?"
+    return (
+        "check host, port and what stands before /v1/traces: OTLP over HTTP is usually on port 4318"
+    )
+
+
+_REFUSED = "check encoding, endpoint and headers"
+_GATEWAY = "a gateway answers, and cannot reach what is behind it"
+_MEANINGS: dict[int, tuple[Step, str, str]] = {
+    400: ("encoding", "", _REFUSED),
+    402: ("auth", "it wants a payment", "look at the account's plan or payment"),
+    413: ("request", "the request is too large for it", "lower max_batch_bytes or max_batch_spans"),
+    422: ("encoding", "", _REFUSED),
+    429: ("request", "its rate limit or quota is used up", "look at the account's quota"),
+    502: ("http", _GATEWAY, "look at the gateway and the backend behind it"),
+    503: ("http", "", "wait until it has started or has room"),
+    504: ("http", _GATEWAY, "look at the gateway and the backend behind it"),
+    508: ("http", "the request came back to this relay", LOOP_REMEDY),
+}
+
+
+def plain_to_tls(place: object) -> Fault:
+    """Plain HTTP was sent to a port of TLS."""
+    return Fault(
+        "http",
+        f"{place} speaks TLS, and the endpoint begins with http://",
+        "use https:// in the endpoint",
+    )
+
+
+def is_http2(first: bytes) -> bool:
+    """Whether the bytes begin with a frame that HTTP/2 servers send on stream 0."""
+    return (
+        len(first) >= 9
+        and first[0] == 0
+        and first[3] in _HTTP2_FRAME_TYPES
+        and first[5:9] == b"\0\0\0\0"
+    )
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
     """`error`, what it was raised from, and the members of groups in between."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -128,67 +480,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(current, BaseExceptionGroup):
             waiting.extend(current.exceptions)
         waiting.extend((current.__cause__, current.__context__))
-
-
-def _explain_tls(error: ssl.SSLError, way: Way, progress: Progress) -> Outcome:
-    where = f"{way.name}: {progress.peer}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Blocked(f"{where}: {_certificate_sentence(error, way)}, then reload")
-    reason = (error.reason or "").upper()
-    if any(word in reason for word in _PLAIN_PORT):
-        return Blocked(f"{where} does not speak TLS: use http:// in its endpoint, "
-                       "or the port that does, then reload")  # fmt: skip
-    if any(word in reason for word in _WANTS_CERTIFICATE):
-        advice = "check" if way.has_client_certificate else "set"
-        return Blocked(f"{where} refuses the connection without a client certificate that it "
-                       f"accepts ({reason.lower()}): {advice} client_cert and client_key, "
-                       "then reload")  # fmt: skip
-    return Wait(f"{where}: TLS failed ({reason.lower() or 'no reason given'}); "
-                "it is tried again by itself")  # fmt: skip
-
-
-def _certificate_sentence(error: ssl.SSLCertVerificationError, way: Way) -> str:
-    code = error.verify_code
-    if code in _WRONG_NAME:
-        return f"its certificate is not for {way.host}: check the host in its endpoint"
-    if code == _EXPIRED:
-        return "its certificate has expired: have it renewed, or check this machine's clock"
-    if code == _NOT_YET_VALID:
-        return "its certificate is not valid yet: check this machine's clock"
-    if code in _UNTRUSTED:
-        return (f"its certificate is signed by nobody this machine trusts ({error.verify_message})"
-                ": set ca_file to its authority")  # fmt: skip
-    return f"its certificate cannot be trusted ({error.verify_message}): check it"
-
-
-def _explain_name(error: socket.gaierror, way: Way, progress: Progress) -> Outcome:
-    host = progress.peer.rpartition(":")[0] or way.host
-    what = "proxy" if way.is_proxied else "host"
-    if error.errno == socket.EAI_NONAME:
-        return Wait(f"{way.name}: the {what} {host} is unknown: check its name; "
-                    "it is tried again by itself")  # fmt: skip
-    return Wait(f"{way.name}: the name {host} cannot be looked up ({error.strerror}); "
-                "it is tried again by itself")  # fmt: skip
-
-
-def _explain_connection(causes: list[BaseException], way: Way, progress: Progress) -> Outcome:
-    what = "the proxy " if way.is_proxied else ""
-    words = "cannot be reached"
-    for cause in causes:
-        if isinstance(cause, ConnectionRefusedError):
-            words = "refused the connection: nothing listens there"
-            break
-        if isinstance(cause, OSError) and cause.errno in errno.errorcode and cause.strerror:
-            words = f"cannot be reached ({cause.strerror})"
-    peer = progress.peer or way.host
-    return Wait(f"{way.name}: {what}{peer} {words}; it is tried again by itself")
-
-
-def _explain_rubbish(way: Way, progress: Progress) -> Outcome:
-    hint = "check host, port and scheme of its endpoint, then reload"
-    if progress.first_bytes[:1] in _TLS_RECORDS:
-        hint = "it speaks TLS there: use https:// in its endpoint, then reload"
-    elif way.port == GRPC_PORT:
-        hint = "4317 is the port for gRPC, HTTP is mostly 4318: " + hint
-    peer = progress.peer or way.host
-    return Blocked(f"{way.name}: {peer} answered something that is not HTTP/1.1: {hint}")

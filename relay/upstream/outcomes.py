@@ -1,4 +1,4 @@
-"""An upstream's answer goes in; what it means comes out. Pure, no I/O.
+"""What an exchange means for what was sent: delivered, to be retried, or blocked. Pure.
 
 ::
 
@@ -19,14 +19,16 @@ not know as rubbish (`OF_THE_ENCODING`). Where the encoding is free, the courier
 before it counts as blocked; `worse_of_two` says what two refusals amount to.
 """
 
-import http
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeGuard
 
-RETRY_LATER = frozenset({408, 425, 429})
+from relay.upstream.explain import Asked, Fault, answered, explain_response
+from relay.upstream.response import Response
+
+RETRIED = "it is retried automatically"
 OF_THE_BATCH = frozenset({400, 413, 415, 422})
 OF_THE_CONTENT = frozenset({400, 413, 422})
 OF_THE_ENCODING = frozenset({400, 415, 422})
@@ -99,32 +101,35 @@ class Breaks(Blocked):
 Outcome = Delivered | Wait | Blocked
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What an upstream answered, without its body: `words` are read from it and masked."""
-
-    status: int
-    words: str = ""
-    retry_after: str = ""
-    location: str = ""
-    rejected: int = 0
-
-
-def classify(said: Said, *, name: str, header_names: tuple[str, ...], now: datetime) -> Outcome:
-    """What `said` means for destination `name`.
-
-    `header_names` are the configured ones, for the advice on 401 and 403. `now` is what a date in
-    Retry-After is compared with.
-    """
-    status = said.status
+def classify(response: Response, asked: Asked, now: datetime) -> Outcome:
+    """What `response` means. `now` is what a date in Retry-After is compared with."""
+    status = response.status
     if 200 <= status < 300:
-        return Delivered(status, max(0, said.rejected), said.words)
-    answered = _answered(name, said)
-    if status in RETRY_LATER or status >= 500:
-        told = parse_retry_after(said.retry_after, now)
-        reason = f"{answered}; it is tried again by itself"
-        return Wait(reason, told, status, status in OF_THE_SIZE, answered)
-    return Blocked(f"{answered}; {_advice(said, header_names)}", status, answered, said.words)
+        partial = response.partial
+        if partial is None:
+            return Delivered(status)
+        return Delivered(status, max(0, partial.rejected), response.shown(partial.message))
+    fault = explain_response(response, asked)
+    said = answered(asked, response)
+    if fault.heals:
+        told = parse_retry_after(response.headers.get("retry-after", ""), now)
+        return Wait(f"{fault.cause}; {RETRIED}", told, status, status in OF_THE_SIZE, said)
+    return Blocked(_then_reload(fault.cause, fault.remedy), status, said, response.words)
+
+
+def of_fault(fault: Fault, name: str) -> Wait | Blocked:
+    """What it means for destination `name` that there was no response."""
+    said = f"{name}: {fault.cause}"
+    if fault.heals:
+        reason = f"{said}; {fault.remedy}; {RETRIED}"
+        return Wait(reason, may_be_the_size=fault.may_be_the_size, said=said)
+    return Blocked(_then_reload(said, fault.remedy))
+
+
+def _then_reload(said: str, remedy: str) -> str:
+    return (
+        f"{said}; {remedy} Then reload" if remedy[-1] == "?" else f"{said}; {remedy}, then reload"
+    )
 
 
 def may_mean_the_encoding(outcome: Outcome) -> TypeGuard[Blocked]:
@@ -182,44 +187,3 @@ def parse_retry_after(text: str, now: datetime) -> float | None:
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
     return min(max(0.0, (date - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
-
-
-def _answered(name: str, said: Said) -> str:
-    """The first half of a reason, such as `axiom answered 503 Service Unavailable: “busy”`."""
-    try:
-        phrase = f" {http.HTTPStatus(said.status).phrase}"
-    except ValueError:
-        phrase = ""
-    words = f": “{said.words}”" if said.words else ""
-    return f"{name} answered {said.status}{phrase}{words}"
-
-
-def _advice(said: Said, header_names: tuple[str, ...]) -> str:
-    """The second half: what somebody can do about it."""
-    if said.status in (401, 403):
-        return _advice_on_headers(header_names)
-    if 300 <= said.status < 400:
-        target = f"{said.location} as its" if said.location else "the final URL as its"
-        return f"redirects are never followed: set {target} endpoint if that is right, then reload"
-    return _ADVICE.get(said.status, "the endpoint may not be an OTLP/HTTP traces URL: check it")
-
-
-def _advice_on_headers(header_names: tuple[str, ...]) -> str:
-    if not header_names:
-        return "it has no headers set: add the one with its token, then reload"
-    plain = [name for name in header_names if name.lower() == "authorization"]
-    names = plain or list(header_names)
-    noun = "header" if len(names) == 1 else "headers"
-    return f"check the {noun} {', '.join(names)}, then reload"
-
-
-_ADVICE = {
-    400: "it refuses the batch at the head: check encoding, endpoint and headers, then reload",
-    402: "check the account's plan or payment; it is probed until that is settled",
-    404: "check the path of its endpoint (most end in /v1/traces), then reload",
-    405: "its endpoint takes no POST: check the path (most end in /v1/traces), then reload",
-    407: "the proxy wants a user and a password: check proxy, then reload",
-    413: "the batch is too large for it: lower max_batch_bytes or max_batch_spans, then reload",
-    415: "it does not take this encoding: set encoding to the other one, then reload",
-    422: "it refuses the batch at the head: check encoding, endpoint and headers, then reload",
-}

@@ -1,68 +1,155 @@
-"""An endpoint and a proxy setting go in; the parts of the URL and the proxy to use come out."""
+"""The way to an upstream: which host, by which proxy, under which name and password.
 
-import ipaddress
+`Route` is all that a connection stands on; delivery and the connection test both make it here, so
+that what the test says holds for what delivery does. Nothing here opens a connection.
+"""
+
+import base64
+import ssl
 import urllib.request
-from typing import Protocol
-from urllib.parse import SplitResult, unquote, urlsplit
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import unquote
 
+import httpcore2
+import httpx2
+
+from relay.config import DestinationConfig
+from relay.config.urls import is_loopback_host, split_url
 from relay.model.errors import ConfigError
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
-class Route(Protocol):
-    """What decides whether a proxy is used: `proxy` is `auto`, `none` or a URL."""
+
+class Place(NamedTuple):
+    """A host, as a person wrote it, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """Whom to connect to for `url`."""
+        parts = split_url(url)
+        return cls(parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 80))
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """What connections to an upstream stand on, made from `settings` when `mark` was so."""
+
+    settings: DestinationConfig
+    mark: tuple[object, ...]
+    place: Place
+    url: httpcore2.URL  # with a target for the proxy where that forwards
+    host: str  # of the Host header
+    authorization: str = field(repr=False)
+    proxy: Place | None = None
+    is_proxy_tls: bool = False
+    proxy_authorization: str = field(default="", repr=False)
+    context: ssl.SSLContext | None = None  # read by the first connection
+
+    @classmethod
+    def of(cls, settings: DestinationConfig) -> Self:
+        """The route of a destination. Raises ConfigError when it has none that can be used."""
+        mark = fingerprint(settings)
+        try:
+            url = httpx2.URL(settings.endpoint)
+        except httpx2.InvalidURL as error:
+            raise ConfigError("its endpoint is no URL", key="endpoint") from error
+        if url.scheme not in _DEFAULT_PORTS or not split_url(settings.endpoint).hostname:
+            raise ConfigError("its endpoint is no http:// or https:// URL", key="endpoint")
+        proxy = proxy_url(settings)
+        target = url.raw_path
+        if proxy is not None and url.scheme == "http":
+            target = b"http://" + url.netloc + target
+        place = Place.of(settings.endpoint)
+        route = cls(
+            settings,
+            mark,
+            place,
+            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=place.port, target=target),
+            url.netloc.decode("ascii"),
+            basic(url.username, url.password),
+        )
+        if proxy is not None:
+            parts = split_url(proxy)
+            route.proxy = Place.of(proxy)
+            route.is_proxy_tls = parts.scheme == "https"
+            route.proxy_authorization = basic(
+                unquote(parts.username or ""), unquote(parts.password or "")
+            )
+        return route
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def is_tls(self) -> bool:
+        """Whether the endpoint begins with https."""
+        return self.url.scheme == b"https"
+
     @property
-    def endpoint(self) -> str: ...  # noqa: D102
+    def is_forwarded(self) -> bool:
+        """Whether the proxy is sent the request itself, with the whole URL."""
+        return self.proxy is not None and not self.is_tls
+
     @property
-    def proxy(self) -> str: ...  # noqa: D102
+    def secrets(self) -> list[str]:
+        """Users and passwords of its URLs, and what they become."""
+        own = [self.authorization] if self.authorization else []
+        return [*secrets_of(self.settings.endpoint, self.settings.proxy), *own]
 
 
-def split_url(url: str) -> SplitResult:
-    """The parts of `url`; all empty when it has none, as `http://[`, or no sound port."""
+def fingerprint(settings: DestinationConfig) -> tuple[object, ...]:
+    """What a connection stands on; when it changes at a reload, the connection is made anew.
+
+    Certificate files count with their time and size: renewed in place, they are read again.
+    """
+    files = tuple(
+        (path, _stamp(path))
+        for path in (settings.ca_file, settings.client_cert, settings.client_key)
+    )
+    return (settings.endpoint, settings.proxy, files)
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - looking at it is the check
-    except ValueError:
-        return SplitResult("", "", "", "", "")
-    return parts
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size)
 
 
-def is_loopback_host(host: str) -> bool:
-    """Whether `host` means this machine: localhost, *.localhost, 127/8, ::1, unspecified."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped is not None:
-        address = mapped
-    return address.is_loopback or address.is_unspecified
+def basic(user: str, password: str) -> str:
+    """The header value for a user and password in a URL, as curl sends it; empty without."""
+    if not user and not password:
+        return ""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def proxy_url(route: Route) -> str | None:
+def proxy_url(settings: DestinationConfig) -> str | None:
     """The proxy to go through, or None for the direct way.
 
     `auto` is the environment's (http_proxy, https_proxy, all_proxy, no_proxy), but never for this
     machine: a token must not leave it because a shell exports HTTP_PROXY. Raises ConfigError for
     a kind of proxy that is not supported.
     """
-    if route.proxy == "none":
+    if settings.proxy == "none":
         return None
-    chosen: str | None = route.proxy
-    if route.proxy == "auto":
-        chosen = _environment_proxy(route.endpoint)
+    chosen: str | None = settings.proxy
+    if settings.proxy == "auto":
+        chosen = _environment_proxy(settings.endpoint)
     if not chosen:
         return None
     url = chosen if "://" in chosen else f"http://{chosen}"
     parts = split_url(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ConfigError(
-            f"the proxy of {route.name} must be an http:// or https:// URL", key="proxy"
+            f"the proxy of {settings.name} must be an http:// or https:// URL", key="proxy"
         )
     return url
 

@@ -1,105 +1,110 @@
-"""A destination's settings go in; byte streams for its connection come out.
+"""The byte stream under an exchange, which remembers how far the exchange got.
 
-The streams note how far an exchange got (`Progress`): whether it connected, in which stage it is
-and how much of the answer has come. That decides whether a lost connection is tried again at once
-and what a timeout is called. They also send head and body of a request in one write where that is
-small, and leave time limits to the one deadline around the whole exchange.
+`Progress` is what `explain` goes by when something fails: in which stage it was, with whom, what
+came first. The stream also sends head and body of a request in one write where that is small, and
+leaves time limits to the one deadline around the whole exchange.
 """
 
 import enum
 import select
 import socket
 import ssl
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import anyio.abc
 import httpcore2
-from anyio.streams.tls import TLSAttribute, TLSStream
+from anyio.streams.tls import TLSAttribute
 
-from relay.upstream.settings import DestinationSettings
+from relay.upstream.routes import Place
 
 # Up to this size head and body are copied together: one system call and one packet less.
 COALESCE_BYTES = 64 * 1024
+FIRST_BYTES = 64
+_CLOSED = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class Stage(enum.Enum):
-    """How far an exchange got; the value completes "gave up while …"."""
+    """How far an exchange got; the value is the step of the connection test that this is."""
 
-    CONNECTING = "connecting"
-    TLS = "agreeing on TLS"
-    SENDING = "sending the request"
-    AWAITING = "waiting for the answer"
-    READING = "reading the answer"
+    LOOKUP = "name"
+    CONNECTING = "tcp"
+    PROXY = "tcp: the proxy is asked to connect"
+    TLS = "tls"
+    SENDING = "http: the request is on its way"
+    AWAITING = "http"
+    READING = "http: the response has begun"
 
 
 @dataclass(slots=True)
 class Progress:
-    """What an exchange has done up to now. `peer` is what was dialled, the proxy where used."""
+    """What one exchange has done up to now. `peer` is who is spoken to, the proxy where used."""
 
-    stage: Stage = Stage.CONNECTING
-    peer: str = ""
+    stage: Stage = Stage.LOOKUP
+    peer: Place | None = None
+    addresses: list[str] = field(default_factory=list)
+    address: str = ""  # the one that took the connection
+    failures: dict[str, OSError] = field(default_factory=dict)  # by address
     connects: int = 0
     bytes_read: int = 0
-    first_bytes: bytes = b""  # of the answer: they tell HTTP from something else
+    first_bytes: bytes = b""  # of the peer: they tell HTTP from something else
     closed_by_peer: bool = False
 
-
-class Network(httpcore2.AsyncNetworkBackend):
-    """Dials for one upstream and notes the progress of the exchange that is under way."""
-
-    def __init__(self) -> None:
-        self.progress = Progress()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        """A stream to `host`; raises OSError when there is none."""
-        self.progress.stage = Stage.CONNECTING
-        self.progress.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        # No time limit here nor below: an exchange has one deadline around all of it.
-        stream = await anyio.connect_tcp(host, port, local_host=local_address)
-        self.progress.connects += 1
-        return _Stream(self, stream)
+    def restart(self, stage: Stage) -> None:
+        """What was read until now is no part of what comes: it was the proxy's, or TLS's."""
+        self.stage, self.bytes_read, self.first_bytes = stage, 0, b""
+        self.closed_by_peer = False
 
 
-class _Stream(httpcore2.AsyncNetworkStream):
-    """A byte stream that notes progress. `write` keeps a small head back for the body."""
+class DeadlinePassed(Exception):
+    """The exchange, or one stage of it, took longer than `seconds`."""
 
-    def __init__(self, network: Network, stream: anyio.abc.ByteStream) -> None:
-        self._network = network
-        self._stream = stream
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Stream(httpcore2.AsyncNetworkStream, anyio.abc.ByteStream):
+    """A byte stream that notes progress; HTTP/1.1 is spoken over it, and TLS agreed on over it.
+
+    For HTTP, `write` keeps a small head back for the body. `progress` is that of the exchange
+    under way.
+    """
+
+    def __init__(self, below: anyio.abc.ByteStream, progress: Progress) -> None:
+        self.below = below
+        self.progress = progress
         self._held = b""
-        self._early = b""  # of an answer that came while the body was on its way
+        self._early = b""  # of a response that came while the body was on its way
         self._early_error: ssl.SSLError | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        progress = self._network.progress
+        """For HTTP: an end is no bytes. An error of TLS is raised as it is."""
+        progress = self.progress
         if self._held:
             await self._flush()
         progress.stage = Stage.READING if progress.bytes_read else Stage.AWAITING
         try:
-            data = await self._receive(max_bytes)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            if self._early:
+                data, self._early = self._early[:max_bytes], self._early[max_bytes:]
+            elif self._early_error is not None:
+                raise self._early_error
+            else:
+                data = await self.below.receive(max_bytes)
+        except _CLOSED:
             progress.closed_by_peer = True
             return b""
-        if not progress.bytes_read:
-            progress.first_bytes = data[:4]
+        if len(progress.first_bytes) < FIRST_BYTES:
+            progress.first_bytes = (progress.first_bytes + data)[:FIRST_BYTES]
         progress.bytes_read += len(data)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Raises WriteError, after which the engine goes on to read: there may be a response."""
         if not buffer:
             return
-        self._network.progress.stage = Stage.SENDING
+        self.progress.stage = Stage.SENDING
         if not self._held and len(buffer) < COALESCE_BYTES:
             self._held = bytes(buffer)
             return
@@ -108,43 +113,28 @@ class _Stream(httpcore2.AsyncNetworkStream):
             await self._flush()
         else:
             await self._flush()
-            await self._send(buffer)
+            failure = await self._send_and_listen(buffer)
+            if failure is not None:
+                raise httpcore2.WriteError(str(failure)) from failure
 
     async def _flush(self) -> None:
         held, self._held = self._held, b""
-        if held:
-            await self._send(held)
-
-    async def _receive(self, max_bytes: int) -> bytes:
-        if self._early:
-            data, self._early = self._early[:max_bytes], self._early[max_bytes:]
-            return data
-        if self._early_error is not None:
-            raise self._early_error
-        return await self._stream.receive(max_bytes)
-
-    async def _send(self, data: bytes) -> None:
-        """Raises WriteError, after which the engine goes on to read: there may be an answer."""
-        failure: Exception | None = None
-        if len(data) < COALESCE_BYTES:
-            try:
-                await self._stream.send(data)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-                failure = error
-        else:
-            failure = await self._send_and_listen(data)
-        if failure is not None:
-            raise httpcore2.WriteError(str(failure)) from failure
+        if not held:
+            return
+        try:
+            await self.below.send(held)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise httpcore2.WriteError(str(error)) from error
 
     async def _send_and_listen(self, data: bytes) -> Exception | None:
-        """An upstream may refuse a large body early and close: its answer would go with the
+        """An upstream may refuse a large body early and close: its response would go with the
         connection if nobody read it while the body is on its way.
         """
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._listen)
             try:
-                await self._stream.send(data)
+                await self.below.send(data)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
                 failure = error
             tasks.cancel_scope.cancel()
@@ -153,43 +143,47 @@ class _Stream(httpcore2.AsyncNetworkStream):
     async def _listen(self) -> None:
         try:
             while len(self._early) < COALESCE_BYTES:
-                self._early += await self._stream.receive(COALESCE_BYTES)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self._early += await self.below.receive(COALESCE_BYTES)
+        except _CLOSED:
             pass
         except ssl.SSLError as error:
             self._early_error = error
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        progress = self._network.progress
-        progress.stage = Stage.TLS
-        progress.bytes_read = 0  # what a proxy said before is no part of the answer
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """For TLS: what came, noted; an end is EndOfStream."""
         try:
-            stream = await TLSStream.wrap(
-                self._stream,
-                ssl_context=ssl_context,
-                hostname=server_hostname,
-                standard_compatible=False,
-                server_side=False,
-            )
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.aclose()
+            data = await self.below.receive(max_bytes)
+        except _CLOSED:
+            self.progress.closed_by_peer = True
             raise
-        return _Stream(self._network, stream)
+        if len(self.progress.first_bytes) < FIRST_BYTES:
+            self.progress.first_bytes = (self.progress.first_bytes + data)[:FIRST_BYTES]
+        self.progress.bytes_read += len(data)
+        return data
+
+    async def send(self, item: bytes) -> None:
+        """For TLS."""
+        await self.below.send(item)
+
+    async def send_eof(self) -> None:
+        """For TLS."""
+        await self.below.send_eof()
+
+    async def aclose(self) -> None:
+        """Close what is below."""
+        await self.below.aclose()
+
+    @property
+    def extra_attributes(self) -> Any:
+        """Those of the stream below."""
+        return self.below.extra_attributes
 
     def get_extra_info(self, info: str) -> Any:
+        """The TLS object, and whether an idle connection has come to its end."""
         if info == "ssl_object":
-            return self._stream.extra(TLSAttribute.ssl_object, None)  # noqa: S610 - not Django's
+            return self.below.extra(TLSAttribute.ssl_object, None)  # noqa: S610 - not Django's
         if info == "is_readable":
-            raw = self._stream.extra(anyio.abc.SocketAttribute.raw_socket, None)  # noqa: S610
+            raw = self.below.extra(anyio.abc.SocketAttribute.raw_socket, None)  # noqa: S610
             return _is_readable(raw)
         return None
 
@@ -201,25 +195,3 @@ def _is_readable(raw: socket.socket | None) -> bool:
     poll = select.poll()
     poll.register(raw.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-def fingerprint(settings: DestinationSettings) -> tuple[object, ...]:
-    """What a connection stands on; when it changes at a reload, the connection is made anew.
-
-    Certificate files count with their time and size: renewed in place, they are read again.
-    """
-    files = tuple(
-        (path, _stamp(path))
-        for path in (settings.ca_file, settings.client_cert, settings.client_key)
-    )
-    return (settings.endpoint, settings.proxy, files)
-
-
-def _stamp(path: str | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size)

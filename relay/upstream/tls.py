@@ -1,44 +1,36 @@
-"""The files that a destination names go in; the TLS context of its connections comes out."""
+"""Whom a destination trusts and what it shows of itself, as the TLS context of its connections."""
 
 import contextlib
 import ssl
 from collections.abc import Iterator
-from typing import Protocol
 
+import anyio
 import httpcore2
+from anyio.streams.tls import TLSStream
 
+from relay.config import DestinationConfig
 from relay.model.errors import ConfigError
 
 
-class Trust(Protocol):
-    """Paths of PEM files: whom to trust instead of the system's, and what to show."""
-
-    @property
-    def ca_file(self) -> str | None: ...  # noqa: D102
-    @property
-    def client_cert(self) -> str | None: ...  # noqa: D102
-    @property
-    def client_key(self) -> str | None: ...  # noqa: D102
-
-
-def tls_context(trust: Trust) -> ssl.SSLContext:
+def tls_context(settings: DestinationConfig) -> ssl.SSLContext:
     """The TLS context of a destination: its own CA or the system's, and its client certificate.
 
     Reads files: call it in a thread. Raises ConfigError that names the key and the file.
     """
-    if trust.ca_file:
-        with _reading("ca_file", trust.ca_file):
-            context = ssl.create_default_context(cafile=trust.ca_file)
+    if settings.ca_file:
+        with _reading("ca_file", str(settings.ca_file)):
+            context = ssl.create_default_context(cafile=settings.ca_file)
         # From Python 3.13 on an own authority without key identifiers would be refused, which it
         # is neither before nor by curl: what is trusted by name is checked the same everywhere.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     else:
         context = httpcore2.default_ssl_context()
-    if trust.client_cert:
-        named = " or ".join(part for part in (trust.client_cert, trust.client_key) if part)
-        with _reading("client_cert", named):
+    if settings.client_cert:
+        files = (settings.client_cert, settings.client_key)
+        with _reading("client_cert", " or ".join(str(file) for file in files if file)):
             # An empty password: OpenSSL would ask on the terminal for an encrypted key.
-            context.load_cert_chain(trust.client_cert, trust.client_key, password=b"")
+            context.load_cert_chain(*files, password=b"")
+    context.set_alpn_protocols(["http/1.1"])
     return context
 
 
@@ -52,3 +44,23 @@ def _reading(key: str, path: str) -> Iterator[None]:
         raise ConfigError(f"{path} cannot be used ({said})", key=key) from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", key=key) from error
+
+
+async def speaks_tls(host: str, port: int, seconds: float) -> bool:
+    """Whether a TLS server answers there. Nothing is sent but the handshake; nobody is trusted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with anyio.fail_after(seconds):
+            async with await anyio.connect_tcp(host, port) as stream:
+                secure = await TLSStream.wrap(
+                    stream, ssl_context=context, hostname=host, standard_compatible=False
+                )
+                await anyio.aclose_forcefully(secure)
+    except ssl.SSLError as error:
+        # An alert is TLS too; what is no record at all is not.
+        return "ALERT" in (error.reason or "").upper()
+    except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+        return False
+    return True

@@ -21,6 +21,9 @@ from relay.config import DestinationConfig, ListenAddress
 from relay.config.presets import PRESETS
 from relay.doctor import connection
 from relay.doctor.report import Report
+from relay.model.records import Encoding
+from relay.upstream.exchange import Body, Upstream
+from relay.upstream.outcomes import Blocked, Outcome, Wait
 from tests.support.certificates import DAY, NOW, make_authority
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay
@@ -194,6 +197,61 @@ def test_connection_says_what_an_answer_means(
     assert report.wrong in shown.output
     assert report.remedy in shown.output
     assert CANARY not in shown.output
+
+
+SAID_BY_BOTH = [
+    always(http("401 Unauthorized", b'{"message":"bad token"}')),
+    always(http("403 Forbidden", b"no")),
+    always(http("402 Payment Required")),
+    always(http("429 Too Many Requests")),
+    always(http("500 Internal Server Error", b"broken")),
+    always(http("502 Bad Gateway")),
+    always(http("503 Service Unavailable")),
+    always(http("415 Unsupported Media Type")),
+    always(http("422 Unprocessable Content")),
+    always(http("301 Moved Permanently", more="Location: https://elsewhere.example/v1/traces\r\n")),
+    always(http("404 Not Found")),
+    always(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    always(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + b"\x00" * 18),
+    always(b"HTTP/1.1 200 OK\r\nContent-"),
+    always(b"\x15\x03\x01\x00\x02\x02\x46"),
+    always(None),
+    None,
+]
+
+
+@pytest.mark.parametrize("answer", SAID_BY_BOTH)
+def test_delivery_says_of_a_fault_what_the_test_says(
+    answer: Callable[[bytes], bytes | None] | None,
+) -> None:
+    """But for what it calls the upstream: delivery names the destination."""
+    headers = {"Authorization": f"Bearer {CANARY}"}
+
+    async def deliver(endpoint: str) -> Outcome:
+        upstream = Upstream(DestinationConfig(name="up", endpoint=endpoint, timeout_seconds=2.0))
+        try:
+            return await upstream.send(Body(encoding=Encoding.JSON, content=b"{}"), headers)
+        finally:
+            await upstream.aclose()
+
+    def both(port: int) -> tuple[Report, Outcome]:
+        endpoint = f"http://127.0.0.1:{port}/v1/traces"
+        return check(endpoint), anyio.run(deliver, endpoint)
+
+    if answer is None:
+        report, outcome = both(port := free_port())
+    else:
+        with Raw(answer).run() as server:
+            report, outcome = both(port := server.port)
+
+    assert isinstance(outcome, Wait | Blocked)
+    wrong = report.wrong.replace(f"127.0.0.1:{port} answered ", "up answered ", 1)
+    if outcome.status:
+        assert outcome.reason.startswith(wrong)
+    else:
+        assert outcome.reason.startswith(f"up: {report.wrong}; {report.remedy}")
+    if isinstance(outcome, Blocked):
+        assert outcome.reason.endswith(f"; {report.remedy}, then reload")
 
 
 def test_connection_passes_and_tells_every_step_with_its_time() -> None:

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from mockcollector.server import MockCollector
+from relay.config import DestinationConfig
 from relay.deliver.courier import Courier
 from relay.model.errors import SecretUnset
 from relay.model.records import (
@@ -24,7 +25,6 @@ from relay.model.records import (
 )
 from relay.otlp.transcode import TranscodeError
 from relay.upstream.exchange import Upstream
-from relay.upstream.settings import DestinationSettings
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
@@ -140,7 +140,7 @@ async def delivering(
     *rows: StoredRow,
     **changes: Any,
 ) -> AsyncIterator[Destination]:
-    settings = DestinationSettings(name="mock", endpoint=collector.endpoint, **changes)
+    settings = DestinationConfig(name="mock", endpoint=collector.endpoint, **changes)
     backlog, pauses = Backlog(owed=list(rows)), Pauses()
     courier = Courier(
         settings, backlog, Upstream(settings), resolve, sleep=pauses.sleep, pace_seconds=0

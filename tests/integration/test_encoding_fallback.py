@@ -12,10 +12,10 @@ import pytest
 
 from mockcollector import profiles
 from mockcollector.server import MockCollector
+from relay.config import DestinationConfig
 from relay.deliver.courier import Courier
 from relay.model.records import DestinationState
 from relay.upstream.exchange import Upstream
-from relay.upstream.settings import DestinationSettings
 from tests.integration.test_deliver import Backlog, span_row
 from tests.support.relay_process import Relay, eventually
 
@@ -43,7 +43,7 @@ def configuration(
 async def delivering(
     collector: MockCollector, backlog: Backlog, headers: Mapping[str, str], **changes: Any
 ) -> AsyncIterator[Courier]:
-    settings = DestinationSettings(name="mock", endpoint=collector.endpoint, **changes)
+    settings = DestinationConfig(name="mock", endpoint=collector.endpoint, **changes)
     courier = Courier(settings, backlog, Upstream(settings), lambda: dict(headers), pace_seconds=0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
@@ -107,7 +107,7 @@ async def test_set_encoding_is_kept_to_where_it_is_refused() -> None:
             await anyio.wait_all_tasks_blocked()
 
             assert courier.status.state is DestinationState.BLOCKED
-            assert "set encoding to the other one" in courier.status.reason
+            assert 'set encoding = "protobuf", then reload' in courier.status.reason
             assert len(collector.journal.requests()) == 1
 
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from mockcollector.otlp_json import decode_request
+from relay.config import DestinationConfig
 from relay.deliver.batches import make_batch
 from relay.model.records import Encoding, StoredRow
 from relay.process.prepare import Prepare, PrepareSettings
-from relay.upstream.settings import DestinationSettings
 from tests.support.builders import protobuf_twin, requests, to_body
 
-SETTINGS = DestinationSettings(name="up", endpoint="http://127.0.0.1:1/v1/traces")
+SETTINGS = DestinationConfig(name="up", endpoint="http://127.0.0.1:1/v1/traces")
 
 
 def way(body: bytes, came_in: Encoding, goes_out: Encoding, limit_bytes: int) -> bytes:

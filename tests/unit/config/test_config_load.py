@@ -113,8 +113,7 @@ def test_every_key_reaches_its_field(place: Place) -> None:
     assert {name: value.reveal() for name, value in up.headers.items()} == {"X-Team": "${env:T}"}
     assert (up.encoding, up.compression, up.timeout_seconds) == ("json", "gzip", 5)
     assert up.ca_file == up.client_cert == up.client_key == pem
-    assert not isinstance(up.proxy, str)
-    assert up.proxy.reveal() == "http://u:p@proxy.example:3128"
+    assert up.proxy == "http://u:p@proxy.example:3128"
     assert (up.max_batch_bytes, up.max_batch_spans, up.concurrency) == (2**20, 10, 4)
     assert (up.hold_seconds, up.max_age_seconds) == (None, 7 * 86400)
     assert (up.special_doubles, up.paused, up.blocked_reason) == ("drop", True, "")
@@ -417,13 +416,13 @@ def test_every_key_of_giving_way_has_effect(place: Place) -> None:
     assert config.destinations[0].hold_seconds == 3600
 
 
-def test_proxy_keeps_its_template(place: Place) -> None:
+def test_proxy_is_read_with_its_secret_which_no_repr_shows(place: Place) -> None:
     text = UP + "proxy = 'http://u:${env:PW}@proxy.example:3128'"
 
     (up,) = place.load(text, PW="a$b").destinations
 
-    assert not isinstance(up.proxy, str)
-    assert up.proxy.reveal() == "http://u:${env:PW}@proxy.example:3128"
+    assert up.proxy == "http://u:a$b@proxy.example:3128"
+    assert "a$b" not in repr(up)
 
 
 @pytest.mark.parametrize(

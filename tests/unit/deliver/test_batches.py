@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from relay.config import DestinationConfig
 from relay.deliver import batches
 from relay.deliver.learnt import Learnt
 from relay.model.records import BodyFlag, Encoding, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError
-from relay.upstream.settings import DestinationSettings
 
 pytestmark = pytest.mark.anyio
 
-Settings = Callable[..., DestinationSettings]
+Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
 AWAY = "https://api.axiom.example/v1/traces"
 
@@ -29,7 +29,7 @@ def entry(name: str, value: str = "1") -> bytes:
     return f'{{"scopeSpans":[{{"spans":[{span}]}}]}}'.encode()
 
 
-async def build(rows: Sequence[StoredRow], to: DestinationSettings) -> batches.Batch:
+async def build(rows: Sequence[StoredRow], to: DestinationConfig) -> batches.Batch:
     """The batch in the encoding that goes to a destination of which nothing was learnt."""
     learnt = Learnt(to)
     encoding = learnt.encoding_of(Taken(tuple(rows), ()))

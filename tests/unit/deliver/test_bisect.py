@@ -19,11 +19,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
+from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.model.records import DeadLetter, DestinationState, Encoding
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
-from relay.upstream.settings import DestinationSettings
 from tests.support.builders import request as otlp
 from tests.support.builders import span, to_body
 from tests.unit.buffer.making import NOW_NS, opened, piece, request
@@ -50,7 +50,7 @@ class Upstream:
         self.most_at_once = 0
         self.gate: anyio.Event | None = None
 
-    def update(self, settings: DestinationSettings) -> None:
+    def update(self, settings: DestinationConfig) -> None:
         pass
 
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
@@ -141,7 +141,10 @@ def names_of(letter: DeadLetter) -> list[str]:
         content = b'{"resourceSpans":[%b]}' % letter.body
     else:
         content = letter.body
-    return names_in(Batch(letter.encoding, letter.body, content, "", letter.spans, 1))
+    batch = Batch(
+        encoding=letter.encoding, content=content, fragment=letter.body, spans=letter.spans, rows=1
+    )
+    return names_in(batch)
 
 
 @asynccontextmanager
@@ -155,7 +158,7 @@ async def case(
     received_ns: Callable[[int], int] = lambda _: NOW_NS,
     **changes: object,
 ) -> AsyncIterator[Case]:
-    terms = DestinationSettings(
+    terms = DestinationConfig(
         name="axiom",
         endpoint="http://127.0.0.1:1/v1/traces",
         **changes,  # type: ignore[arg-type]

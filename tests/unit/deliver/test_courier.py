@@ -9,16 +9,16 @@ import anyio
 import pytest
 import structlog.testing
 
+from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.model.errors import SecretUnset
 from relay.model.records import DestinationState, Encoding, StoredRow
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
-from relay.upstream.settings import DestinationSettings
 
 pytestmark = pytest.mark.anyio
 
-Settings = Callable[..., DestinationSettings]
+Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
 START_NS = 1_700_000_000_000_000_000
 
@@ -30,10 +30,10 @@ class ScriptedUpstream:
         self.script = list(script) or [Delivered(200)]
         self.sent: list[Batch] = []
         self.headers: list[dict[str, str]] = []
-        self.settings: list[DestinationSettings] = []
+        self.settings: list[DestinationConfig] = []
         self.is_closed = False
 
-    def update(self, settings: DestinationSettings) -> None:
+    def update(self, settings: DestinationConfig) -> None:
         self.settings.append(settings)
 
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
@@ -90,7 +90,7 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(
-    settings: DestinationSettings,
+    settings: DestinationConfig,
     backlog: Any,
     *script: Outcome | Exception | anyio.Event,
     pace_seconds: float = 0.0,
@@ -458,7 +458,7 @@ async def test_courier_tries_nothing_while_its_settings_block_it(
     settings: Settings, row: Row, backlog: Any
 ) -> None:
     backlog.add(row(1))
-    async with world(settings(blocked_reason="its endpoint is our own"), backlog) as at:
+    async with world(settings(reload_reason="its endpoint is our own"), backlog) as at:
         assert (at.state, at.courier.status.reason) == ("blocked", "its endpoint is our own")
         assert not at.upstream.sent
 

@@ -8,17 +8,17 @@ import anyio
 import pytest
 import structlog.testing
 
+from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.model.records import Encoding, StoredRow
 from relay.otlp.transcode import to_protobuf
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
-from relay.upstream.settings import DestinationSettings
 from tests.unit.deliver.test_courier import ScriptedUpstream, world
 
 pytestmark = pytest.mark.anyio
 
-Settings = Callable[..., DestinationSettings]
+Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 NOTE = "refuses JSON (415): sent as protobuf"

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
+from relay.config import DestinationConfig
 from relay.deliver.learnt import Learnt
 from relay.model.records import Encoding, StoredRow, Taken
-from relay.upstream.settings import DestinationSettings
 
-Settings = Callable[..., DestinationSettings]
+Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
 
 

@@ -7,10 +7,10 @@ import anyio
 import pytest
 
 from relay.buffer.sqlite.backlog import Backlog
+from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.upstream.outcomes import Delivered, Outcome
-from relay.upstream.settings import DestinationSettings
 from tests.support.builders import request as otlp
 from tests.support.builders import span, to_body
 from tests.unit.buffer.making import Clocks, opened, piece, request
@@ -27,7 +27,7 @@ class Upstream:
         self._missing = at_once
         self._are_there = anyio.Event()
 
-    def update(self, settings: DestinationSettings) -> None:
+    def update(self, settings: DestinationConfig) -> None:
         pass
 
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
@@ -58,7 +58,7 @@ async def test_only_time_that_passed_makes_a_row_too_old(
 ) -> None:
     clocks = Clocks()
     upstream = Upstream()
-    settings = DestinationSettings(
+    settings = DestinationConfig(
         name="a", endpoint="http://127.0.0.1:9/v1/traces", max_age_seconds=3600.0
     )
     body = to_body(otlp(span())["resourceSpans"][0])
@@ -85,7 +85,7 @@ async def test_only_time_that_passed_makes_a_row_too_old(
 async def test_lanes_go_on_when_the_wall_clock_jumps(tmp_path: Path, jump_ns: int) -> None:
     clocks = Clocks()
     upstream = Upstream(at_once=3)
-    settings = DestinationSettings(
+    settings = DestinationConfig(
         name="a",
         endpoint="http://127.0.0.1:9/v1/traces",
         max_age_seconds=3600.0,

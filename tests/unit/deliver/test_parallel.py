@@ -8,14 +8,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from relay.config import DestinationConfig
 from relay.deliver.courier import Courier
 from relay.model.records import StoredRow, Taken
-from relay.upstream.settings import DestinationSettings
 from tests.unit.deliver.test_courier import ScriptedUpstream
 
 pytestmark = pytest.mark.anyio
 
-Settings = Callable[..., DestinationSettings]
+Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
 
 
@@ -40,7 +40,7 @@ class Gated:
 
 @contextlib.asynccontextmanager
 async def two_at_once(
-    settings: DestinationSettings, consumer: Gated
+    settings: DestinationConfig, consumer: Gated
 ) -> AsyncIterator[tuple[Courier, ScriptedUpstream, ScriptedUpstream]]:
     """A courier with a request beside its own, both to upstreams that hang."""
     own, beside = ScriptedUpstream(anyio.Event()), ScriptedUpstream(anyio.Event())

@@ -15,13 +15,13 @@ import anyio.lowlevel
 import pytest
 import structlog.testing
 
+from relay.config import DestinationConfig
 from relay.deliver import parked
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.deliver.isolate.bisect import MOST_UNANSWERED
 from relay.model.records import DestinationState
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
-from relay.upstream.settings import DestinationSettings
 from tests.unit.buffer.making import NOW_NS, opened
 from tests.unit.deliver.test_bisect import (
     BAD_REQUEST,
@@ -546,7 +546,7 @@ async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
         await anyio.lowlevel.checkpoint()
 
     upstream = Upstream(refuses("span-33", "span-50", answer=outcome))
-    settings = DestinationSettings(name="axiom", endpoint="http://127.0.0.1:1/", encoding="json")
+    settings = DestinationConfig(name="axiom", endpoint="http://127.0.0.1:1/", encoding="json")
     async with opened(tmp_path, clock_ns=lambda: clock.now_ns) as buffer:
         backlog = buffer.destination("axiom")
         for names in rows:

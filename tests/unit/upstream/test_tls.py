@@ -18,12 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from msgspec import structs
 
-from relay.deliver.batches import Batch
+from relay.config import DestinationConfig
 from relay.model.records import Encoding
-from relay.upstream.exchange import Upstream
+from relay.upstream.exchange import Body, Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
-from relay.upstream.settings import DestinationSettings
 from tests.support.certificates import (
     DAY,
     NOW,
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.anyio
 
 Running = Callable[..., contextlib.AbstractAsyncContextManager[Any]]
 Answer = Callable[..., bytes]
-Settings = Callable[..., DestinationSettings]
+Settings = Callable[..., DestinationConfig]
 
 
 @pytest.fixture
@@ -55,10 +55,10 @@ def server_context(certificate: str, key: str, client_ca: str | None = None) -> 
     return context
 
 
-async def send_once(settings: DestinationSettings, **headers: str) -> Outcome:
+async def send_once(settings: DestinationConfig, **headers: str) -> Outcome:
     upstream = Upstream(settings)
     try:
-        return await upstream.send(Batch(Encoding.JSON, b"", b"{}", "", spans=1, rows=1), headers)
+        return await upstream.send(Body(encoding=Encoding.JSON, content=b"{}"), headers)
     finally:
         await upstream.aclose()
 
@@ -73,7 +73,7 @@ async def test_tls_delivers_to_a_certificate_of_the_own_authority(
     async with raw_server(context=server_context(*authority.issue("server"))) as server:
         trusting = settings(https(server.port), ca_file=authority.file)
         upstream = Upstream(trusting)
-        batch = Batch(Encoding.JSON, b"", b"x" * 300_000, "", spans=1, rows=1)
+        batch = Body(encoding=Encoding.JSON, content=b"x" * 300_000)
         outcomes = [await upstream.send(batch, {}) for _ in range(2)]
         await upstream.aclose()
 
@@ -90,7 +90,10 @@ async def test_tls_blocks_on_a_certificate_that_the_system_does_not_trust(
 
     assert isinstance(outcome, Blocked)
     assert "signed by nobody this machine trusts" in outcome.reason
-    assert "set ca_file to its authority, then reload" in outcome.reason
+    assert (
+        "; set ca_file to its authority, or have the server send the whole chain, then reload"
+        in (outcome.reason)
+    )
     assert not server.requests
 
 
@@ -110,17 +113,17 @@ async def test_tls_blocks_on_a_self_signed_certificate_and_takes_it_as_ca_file(
         trusted = await send_once(settings(https(server.port), ca_file=paths[0]))
 
     assert isinstance(untrusted, Blocked)
-    assert "signed by nobody this machine trusts (self-signed certificate)" in untrusted.reason
+    assert "is self-signed, or its authority is: self-signed certificate" in untrusted.reason
     assert trusted == Delivered(200)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"ends": NOW - DAY / 2}, "its certificate has expired: have it renewed"),
-        ({"begins": NOW + DAY / 2}, "its certificate is not valid yet: check this machine's clock"),
-        ({"host": "other.example"}, "its certificate is not for 127.0.0.1: check the host"),
-        ({"host": "10.0.0.1"}, "its certificate is not for 127.0.0.1: check the host"),
+        ({"ends": NOW - DAY / 2}, " has expired; have it renewed there"),
+        ({"begins": NOW + DAY / 2}, " is not valid yet; check this machine's clock"),
+        ({"host": "other.example"}, " is for another name than 127.0.0.1; use the host name of"),
+        ({"host": "10.0.0.1"}, " is for another name than 127.0.0.1; use the host name of"),
     ],
 )
 async def test_tls_blocks_on_a_certificate_that_is_wrong_and_says_how(
@@ -148,7 +151,7 @@ async def test_tls_blocks_on_a_name_that_the_certificate_does_not_hold(
         outcome = await send_once(settings(here, ca_file=authority.file))
 
     assert isinstance(outcome, Blocked)
-    assert "its certificate is not for localhost" in outcome.reason
+    assert " is for another name than localhost" in outcome.reason
 
 
 def serve_blocking(listener: socket.socket, context: ssl.SSLContext, connections: int) -> None:
@@ -188,11 +191,11 @@ async def test_tls_shows_its_client_certificate_where_one_is_required(
             serving.start_soon(anyio.to_thread.run_sync, serve_blocking, listener, context, 2)
             trusting = settings(https(port), ca_file=authority.file)
             without = await send_once(trusting)
-            shown = dataclasses.replace(trusting, client_cert=certificate, client_key=key)
+            shown = structs.replace(trusting, client_cert=Path(certificate), client_key=Path(key))
             with_it = await send_once(shown)
 
     assert isinstance(without, Blocked)
-    assert "without a client certificate that it accepts" in without.reason
+    assert "wants a client certificate that it accepts" in without.reason
     assert "set client_cert and client_key, then reload" in without.reason
     assert with_it == Delivered(200)
 
@@ -212,7 +215,10 @@ async def test_tls_blocks_on_a_port_that_speaks_plain_http(settings: Settings) -
         serving.cancel_scope.cancel()
 
     assert isinstance(outcome, Blocked)
-    assert "does not speak TLS: use http:// in its endpoint" in outcome.reason
+    assert (
+        "does not speak TLS, and the endpoint begins with https://; use http:// in"
+        in outcome.reason
+    )
 
 
 async def test_plain_http_to_a_tls_port_is_blocked_with_the_cure(
@@ -232,7 +238,7 @@ async def test_tls_files_are_read_again_by_the_next_probe(
     missing = tmp_path / "later.pem"
     async with raw_server(context=server_context(*authority.issue("server"))) as server:
         upstream = Upstream(settings(https(server.port), ca_file=str(missing)))
-        batch = Batch(Encoding.JSON, b"", b"{}", "", spans=1, rows=1)
+        batch = Body(encoding=Encoding.JSON, content=b"{}")
         before = await upstream.send(batch, {})
         shutil.copy(authority.file, missing)
         after = await upstream.send(batch, {})
@@ -251,7 +257,7 @@ async def test_tls_authority_that_was_replaced_in_place_is_taken_up_by_the_next_
     stranger = make_authority(other)
     async with raw_server(context=server_context(*authority.issue("server"))) as server:
         upstream = Upstream(settings(https(server.port), ca_file=stranger.file))
-        batch = Batch(Encoding.JSON, b"", b"{}", "", spans=1, rows=1)
+        batch = Body(encoding=Encoding.JSON, content=b"{}")
         before = await upstream.send(batch, {})
         shutil.copy(authority.file, stranger.file)
         after = await upstream.send(batch, {})
@@ -362,9 +368,13 @@ async def test_proxy_gets_absolute_targets_for_plain_http(
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (b"HTTP/1.1 407 Who are you\r\n\r\n", Blocked, "check user and password in proxy"),
+        (
+            b"HTTP/1.1 407 Who are you\r\n\r\n",
+            Blocked,
+            "it wants a user and a password; set proxy = ",
+        ),
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", Blocked, 'set proxy = "none"'),
-        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Wait, "it is tried again by itself"),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Wait, "it is retried automatically"),
     ],
 )
 async def test_proxy_that_refuses_is_named_as_the_one_who_did(
@@ -399,4 +409,4 @@ async def test_proxy_answer_is_not_taken_for_the_upstream_s(
         )
 
     assert isinstance(outcome, Wait)
-    assert "gave up while waiting for the answer" in outcome.reason
+    assert "took the request and did not answer within 0.5 s" in outcome.reason

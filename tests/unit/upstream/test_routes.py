@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from relay.config import DestinationConfig
 from relay.model.errors import ConfigError
-from relay.upstream.routes import proxy_url
-from relay.upstream.settings import DestinationSettings
-from relay.upstream.stream import fingerprint
+from relay.upstream.routes import fingerprint, proxy_url
 from relay.upstream.tls import tls_context
 
-Settings = Callable[..., DestinationSettings]
+Settings = Callable[..., DestinationConfig]
 AWAY = "https://api.axiom.example/v1/traces"
 
 

@@ -15,30 +15,28 @@ from typing import Any
 import anyio
 import pytest
 
-from relay.deliver.batches import Batch
+from relay.config import DestinationConfig
 from relay.model.records import Encoding
 from relay.otlp import answers
-from relay.upstream.exchange import Upstream
+from relay.upstream.exchange import Body, Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
-from relay.upstream.request_head import MAX_ANSWER_BYTES
-from relay.upstream.settings import DestinationSettings
+from relay.upstream.response import MAX_RESPONSE_BYTES
 from relay.version import __version__
 
 pytestmark = pytest.mark.anyio
 
 Running = Callable[..., contextlib.AbstractAsyncContextManager[Any]]
 Answer = Callable[..., bytes]
-Settings = Callable[..., DestinationSettings]
+Settings = Callable[..., DestinationConfig]
 
 TOKEN = "Bearer xaat-0123456789"
 
 
-def batch(content: bytes = b'{"resourceSpans":[]}', **changes: Any) -> Batch:
-    made = Batch(Encoding.JSON, b"", content, "", spans=1, rows=1)
-    return dataclasses.replace(made, **changes)
+def batch(content: bytes = b'{"resourceSpans":[]}', **changes: Any) -> Body:
+    return dataclasses.replace(Body(encoding=Encoding.JSON, content=content), **changes)
 
 
-async def send_once(settings: DestinationSettings, **headers: str) -> Outcome:
+async def send_once(settings: DestinationConfig, **headers: str) -> Outcome:
     upstream = Upstream(settings)
     try:
         return await upstream.send(batch(), headers)
@@ -221,7 +219,7 @@ async def test_upstream_never_follows_a_redirect_and_shows_where_it_went(
 
         assert not target.requests
     assert isinstance(outcome, Blocked)
-    assert f"set http://127.0.0.1:{target.port}/v1/traces as its endpoint" in outcome.reason
+    assert f"set the endpoint to http://127.0.0.1:{target.port}/v1/traces" in outcome.reason
     assert "hunter2" not in outcome.reason
 
 
@@ -270,21 +268,24 @@ async def test_upstream_stops_unzipping_at_64_kib(
         outcome = await send_once(settings(server.url))
 
     assert isinstance(outcome, Blocked)
-    assert lengths == [MAX_ANSWER_BYTES]
+    assert lengths == [MAX_RESPONSE_BYTES]
 
 
 @pytest.mark.parametrize(
-    ("step", "stage"),
-    [("hang", "waiting for the answer"), (b"HTTP/1.1 200 O", "reading the answer")],
+    ("step", "words"),
+    [
+        ("hang", "took the request and did not answer within 0.2 s"),
+        (b"HTTP/1.1 200 O", "began a response whose head did not end within 0.2 s"),
+    ],
 )
 async def test_upstream_gives_up_at_its_deadline_and_says_in_which_stage(
-    raw_server: Running, settings: Settings, step: bytes | str, stage: str
+    raw_server: Running, settings: Settings, step: bytes | str, words: str
 ) -> None:
     async with raw_server(step, b"") as server:
         outcome = await send_once(settings(server.url, timeout_seconds=0.2))
 
     assert isinstance(outcome, Wait)
-    assert f"gave up while {stage} with 127.0.0.1:{server.port}" in outcome.reason
+    assert f"axiom: 127.0.0.1:{server.port} {words}; " in outcome.reason
 
 
 async def test_upstream_has_one_deadline_however_slowly_the_answer_drips(
@@ -307,7 +308,7 @@ async def test_upstream_has_one_deadline_however_slowly_the_answer_drips(
         dripping.cancel_scope.cancel()
 
     assert isinstance(outcome, Wait)
-    assert "reading the answer" in outcome.reason
+    assert "began a response whose head did not end within 0.3 s" in outcome.reason
 
 
 @pytest.mark.parametrize("status", [200, 401])
@@ -363,7 +364,7 @@ async def test_upstream_tries_only_once_more(
         await upstream.aclose()
 
     assert isinstance(outcome, Wait)
-    assert "closed the connection without an answer" in outcome.reason
+    assert "closed the connection without a response" in outcome.reason
     assert len(server.requests) == 3
 
 
@@ -380,7 +381,7 @@ async def test_upstream_does_not_try_again_on_a_new_connection_or_after_half_an_
 
     assert isinstance(first, Wait)
     assert isinstance(halved, Wait)
-    assert "closed the connection in the middle of its answer" in halved.reason
+    assert "closed the connection in the middle of its response" in halved.reason
     assert len(server.requests) == 3
 
 
@@ -477,7 +478,8 @@ async def test_upstream_waits_for_a_port_where_nothing_listens(settings: Setting
 
     assert outcome == Wait(
         f"axiom: 127.0.0.1:{port} refused the connection: nothing listens there; "
-        "it is tried again by itself"
+        "start what should listen there, or check the port in the endpoint "
+        "(OTLP over HTTP usually has 4318); it is retried automatically"
     )
 
 
@@ -492,7 +494,9 @@ async def test_upstream_waits_for_a_name_that_is_unknown(
     outcome = await send_once(settings("http://no.such.example/v1/traces"))
 
     assert outcome == Wait(
-        "axiom: the host no.such.example is unknown: check its name; it is tried again by itself"
+        "axiom: the host no.such.example is unknown: DNS has no address for it; "
+        "check the spelling of the host in the endpoint, and whether this machine's DNS knows it; "
+        "it is retried automatically"
     )
 
 
@@ -500,8 +504,11 @@ async def test_upstream_waits_for_a_name_that_is_unknown(
     ("reply", "hint"),
     [
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "something that is not HTTP/1.1"),
-        (b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05", "something that is not HTTP/1.1"),
-        (b"\x15\x03\x01\x00\x02\x02\x46", "it speaks TLS there: use https://"),
+        (b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05", "speaks HTTP/2 only, as gRPC does"),
+        (
+            b"\x15\x03\x01\x00\x02\x02\x46",
+            "speaks TLS, and the endpoint begins with http://; use https://",
+        ),
         (b"220 mail.example ready", "something that is not HTTP/1.1"),
         (b"HTTP/1.1 abc\r\n\r\n", "something that is not HTTP/1.1"),
     ],
@@ -539,12 +546,12 @@ async def test_upstream_blocks_on_an_endpoint_that_is_no_url(
 
 
 async def test_upstream_raises_a_mistake_of_ours_instead_of_blaming_the_upstream(
-    raw_server: Running, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    raw_server: Running, settings: Settings, make_answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> Outcome:
         raise ZeroDivisionError
 
     monkeypatch.setattr("relay.upstream.outcomes.classify", fail)
-    async with raw_server() as server:
+    async with raw_server(make_answer(503)) as server:
         with pytest.raises(ZeroDivisionError):
             await send_once(settings(server.url))

@@ -1,15 +1,17 @@
-"""Answers and what they mean: tables."""
+"""Responses and what they mean: tables."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.model.records import Encoding
+from relay.upstream.explain import Asked
 from relay.upstream.outcomes import (
     Blocked,
     Delivered,
-    Said,
     Wait,
     breaks,
     classify,
@@ -18,12 +20,28 @@ from relay.upstream.outcomes import (
     parse_retry_after,
     worse_of_two,
 )
+from relay.upstream.response import Response
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
-def outcome_of(status: int, *names: str, **said: str) -> Delivered | Wait | Blocked:
-    return classify(Said(status, **said), name="axiom", header_names=names, now=NOW)  # type: ignore[arg-type]
+def outcome_of(
+    status: int, *names: str, words: str = "", **headers: str
+) -> Delivered | Wait | Blocked:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    asked = Asked(
+        who="axiom",
+        endpoint="https://api.axiom.example/otlp",
+        encoding=Encoding.JSON,
+        header_names=names,
+    )
+    return classify(Response(status, fields, words.encode()), asked, NOW)
+
+
+def partial(rejected: int, message: str = "") -> Delivered | Wait | Blocked:
+    said = {"partialSuccess": {"rejectedSpans": rejected, "errorMessage": message}}
+    response = Response(200, {"content-type": "application/json"}, json.dumps(said).encode())
+    return classify(response, Asked(who="a", endpoint="", encoding=Encoding.JSON), NOW)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299])
@@ -32,15 +50,11 @@ def test_classify_takes_every_2xx_as_delivered(status: int) -> None:
 
 
 def test_classify_keeps_count_and_words_of_a_partial_success() -> None:
-    said = Said(200, words="bad", rejected=3)
-
-    assert classify(said, name="a", header_names=(), now=NOW) == Delivered(200, 3, "bad")
+    assert partial(3, "bad") == Delivered(200, 3, "bad")
 
 
 def test_classify_takes_a_negative_count_of_refused_spans_as_none() -> None:
-    said = Said(200, rejected=-1)
-
-    assert classify(said, name="a", header_names=(), now=NOW) == Delivered(200)
+    assert partial(-1) == Delivered(200)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 505, 520, 599])
@@ -96,7 +110,7 @@ def test_classify_blocks_on_everything_else(status: int) -> None:
             ("Authorization", "X-Axiom-Dataset"),
             {"words": "bad token"},
             (
-                "axiom answered 401 Unauthorized: “bad token”; "
+                "axiom answered 401 Unauthorized: “bad token” (the token is unknown or revoked); "
                 "check the header Authorization, then reload"
             ),
         ),
@@ -104,15 +118,18 @@ def test_classify_blocks_on_everything_else(status: int) -> None:
             403,
             ("x-team", "x-set"),
             {},
-            "axiom answered 403 Forbidden; check the headers x-team, x-set, then reload",
+            (
+                "axiom answered 403 Forbidden (the token is not allowed to do this); "
+                "check the headers x-team, x-set, then reload"
+            ),
         ),
         (
             401,
             (),
             {},
             (
-                "axiom answered 401 Unauthorized; "
-                "it has no headers set: add the one with its token, then reload"
+                "axiom answered 401 Unauthorized (it wants credentials, and no header is set); "
+                "add the header with its token, such as Authorization: Bearer TOKEN, then reload"
             ),
         ),
         (
@@ -120,8 +137,9 @@ def test_classify_blocks_on_everything_else(status: int) -> None:
             (),
             {"location": "https://eu.example/v1/traces"},
             (
-                "axiom answered 307 Temporary Redirect; redirects are never followed: "
-                "set https://eu.example/v1/traces as its endpoint if that is right, then reload"
+                "axiom answered 307 Temporary Redirect "
+                "(it redirects to https://eu.example/v1/traces); redirects are never followed: "
+                "set the endpoint to https://eu.example/v1/traces if that is right, then reload"
             ),
         ),
         (
@@ -129,12 +147,13 @@ def test_classify_blocks_on_everything_else(status: int) -> None:
             (),
             {},
             (
-                "axiom answered 404 Not Found; "
-                "check the path of its endpoint (most end in /v1/traces), then reload"
+                "axiom answered 404 Not Found (nothing is at /otlp); "
+                "check the path of the endpoint: "
+                "did you mean https://api.axiom.example/otlp/v1/traces? Then reload"
             ),
         ),
-        (503, (), {}, "axiom answered 503 Service Unavailable; it is tried again by itself"),
-        (520, (), {}, "axiom answered 520; it is tried again by itself"),
+        (503, (), {}, "axiom answered 503 Service Unavailable; it is retried automatically"),
+        (520, (), {}, "axiom answered 520; it is retried automatically"),
     ],
 )
 def test_classify_says_what_to_do(
@@ -198,7 +217,7 @@ def test_only_what_may_be_the_size_may_come_from_one_span() -> None:
     found = breaks(outcome_of(500, words="boom"))
     assert found is not None
     assert found.said == "axiom answered 500 Internal Server Error: “boom”"
-    assert found.wait.reason == f"{found.said}; it is tried again by itself"
+    assert found.wait.reason == f"{found.said}; it is retried automatically"
     assert not may_mean_the_content(found)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from relay.upstream.routes import is_loopback_host
-from relay.upstream.settings import DestinationSettings
+from relay.config import DestinationConfig
+from relay.config.urls import is_loopback_host
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_loopback_is_not_another_machine(host: str) -> None:
     assert not is_loopback_host(host)
 
 
-def test_settings_show_no_url_in_their_repr(settings: Callable[..., DestinationSettings]) -> None:
+def test_settings_show_no_url_in_their_repr(settings: Callable[..., DestinationConfig]) -> None:
     made = settings("https://u:hunter2@h/?key=hunter2", proxy="http://u:hunter2@proxy")
 
     assert "hunter2" not in repr(made)

@@ -1,0 +1,265 @@
+"""What the response to a test request means: taken, not taken in this encoding, or wrong and why.
+
+Pure. The order matters: what speaks of the place (a proxy, a loop, a redirect, a page) comes
+before what speaks of credentials, and that before what speaks of the body. What is not peculiar to
+a test is said as delivery says it (`explain_response`).
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import msgspec
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from relay.doctor import advice
+from relay.doctor.advice import Question
+from relay.doctor.report import StepFailed, StepName
+from relay.upstream import paths
+from relay.upstream.explain import (
+    GRPC_CAUSE,
+    GRPC_REMEDY,
+    answered,
+    explain_response,
+    plain_to_tls,
+)
+from relay.upstream.outcomes import OF_THE_ENCODING
+from relay.upstream.response import Response
+
+_HTTPS_WANTED = re.compile(
+    r"plain http request.*https|http request to an https|https port", re.IGNORECASE
+)
+_EMPTY = re.compile(
+    r"\bno (?:resource_?)?spans\b|\bempty (?:body|request|payload)\b|\bno data\b|body is empty",
+    re.IGNORECASE,
+)
+_PROXY_SERVERS = re.compile(
+    r"squid|zscaler|bluecoat|blue coat|fortigate|fortinet|mitmproxy|privoxy|tinyproxy|"
+    r"web gateway|websense|sophos|palo alto|forcepoint|netskope|barracuda|proxy",
+    re.IGNORECASE,
+)
+_PROXY_HEADERS = ("x-squid-error", "proxy-authenticate", "x-bluecoat-via", "proxy-connection")
+_GRPC = "application/grpc"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The request was taken; `warning` is what should be looked at all the same."""
+
+    found: str
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyRefused:
+    """It refuses a request without spans, and by that took everything before it."""
+
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingRefused:
+    """The body was refused: it may be the encoding. `failed` says so if nothing else is it."""
+
+    failed: StepFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The test ends with `failed`; `meant` is a URL at the same place to try instead."""
+
+    failed: StepFailed
+    meant: str | None = None
+
+
+Verdict = Taken | EmptyRefused | EncodingRefused | Wrong
+
+
+def judge(response: Response, asked: Question) -> Verdict:
+    """What the response to one test request means."""
+    if found := _of_the_place(response, asked):
+        return found
+    status = response.status
+    is_odd_path = paths.is_doubled(asked.endpoint) or not paths.path_of(asked.endpoint)
+    if status in (404, 405, 410) or (is_odd_path and status != 401 and status < 500):
+        return _of_the_path(response, asked)
+    if status < 300:
+        return _of_success(response, asked)
+    if status in (401, 402, 403):
+        return Wrong(advice.on_credentials(response, asked))
+    if status in OF_THE_ENCODING:
+        return _of_the_body(response, asked)
+    return Wrong(_of_the_rest(response, asked))
+
+
+def _of_the_place(response: Response, asked: Question) -> Wrong | None:
+    """Responses of somebody else than an OTLP endpoint."""
+    status = response.status
+    if status in (407, 508) or 300 <= status < 400:
+        return Wrong(StepFailed.of(explain_response(response, asked)))
+    if _GRPC in response.content_type or "grpc-status" in response.headers:
+        return _wrong("http", f"{asked.who} {GRPC_CAUSE}", GRPC_REMEDY)
+    if status == 400 and _HTTPS_WANTED.search(response.heard):
+        return Wrong(StepFailed.of(plain_to_tls(asked.who)))
+    if status != 401 and (sign := _proxy_sign(response, asked)):
+        remedy = 'set proxy = "none"' if asked.proxy else "set proxy to the right one"
+        return _wrong(
+            "http",
+            f"a proxy in between answered instead of {asked.who} ({sign}): {response.said}",
+            f"have it let this machine through to {asked.who}, or {remedy}",
+        )
+    return None
+
+
+def _wrong(step: StepName, wrong: str, remedy: str) -> Wrong:
+    return Wrong(StepFailed(step, wrong, remedy))
+
+
+def _proxy_sign(response: Response, asked: Question) -> str:
+    """By what a proxy shows itself, in an answer that the upstream would hardly give."""
+    headers = response.headers
+    for name in _PROXY_HEADERS:
+        if name in headers:
+            return name.title()
+    is_odd = response.is_page or response.status == 403 or response.status >= 502
+    if not is_odd:
+        return ""
+    for name in ("server", "via"):
+        if _PROXY_SERVERS.search(headers.get(name, "")):
+            return f"{name.title()}: {headers[name][:60]}"
+    if response.is_page and "via" in headers:
+        return f"Via: {headers['via'][:60]}"
+    return f"through the proxy {asked.proxy}" if asked.proxy and response.is_page else ""
+
+
+def _of_the_path(response: Response, asked: Question) -> Wrong:
+    meant = paths.meant(asked.endpoint)
+    path = urlsplit(asked.endpoint).path
+    fault = explain_response(response, asked)
+    wrong, remedy = fault.cause, fault.remedy
+    if paths.is_doubled(asked.endpoint):
+        wrong = (
+            f"the path of the endpoint has /v1/traces twice, and it is used as it is "
+            f"({response.said})"
+        )
+    elif path in ("", "/"):
+        wrong = f"the endpoint has no path, and nothing is appended to it ({response.said})"
+    usual = asked.preset.endpoint if asked.preset else ""
+    if meant is not None:
+        remedy = f"did you mean {meant}?"
+    elif usual and urlsplit(usual).path != path:
+        remedy = f"compare it with the usual {usual}"
+    return Wrong(StepFailed("http", wrong, remedy), meant)
+
+
+def _of_success(response: Response, asked: Question) -> Verdict:
+    what = "the test span" if asked.has_span else "an empty request"
+    if response.ending in ("too long", "too slow"):
+        return _wrong(
+            "http",
+            f"{asked.who} says {response.status} and never ends its answer "
+            f"({len(response.body)} bytes read)",
+            "check host, port and path: that is a stream of something else than OTLP",
+        )
+    if response.is_page:
+        title = f" “{response.words[:60]}”" if response.words else ""
+        return Wrong(
+            StepFailed(
+                "http",
+                f"{asked.who} answered {response.status} with a web page{title}: that is no OTLP "
+                "endpoint",
+                _for_people(asked),
+            ),
+            paths.meant(asked.endpoint),
+        )
+    if not is_otlp_success(response):
+        known = asked.preset is not None and response.content_type == "application/json"
+        if not known:
+            return Wrong(
+                StepFailed(
+                    "http",
+                    f"{asked.who} answered {response.said}, which is not the answer of an OTLP "
+                    "endpoint",
+                    _for_people(asked),
+                ),
+                paths.meant(asked.endpoint),
+            )
+        return Taken(f"{what} was taken: {response.status}", "its answer has a form of its own")
+    partial = response.partial
+    if partial is not None and partial.rejected and asked.has_span:
+        return _wrong(
+            "request",
+            f"{asked.who} answered {response.status} and refused the test span: “{response.words}”",
+            "do what its words ask for, in its settings or in the headers",
+        )
+    warning = f"it warns: “{response.words}”" if partial is not None and response.words else ""
+    return Taken(f"{what} was taken: {response.status}", warning)
+
+
+def _for_people(asked: Question) -> str:
+    meant = paths.meant(asked.endpoint)
+    if meant is not None:
+        return f"did you mean {meant}?"
+    return "check the port: people's pages have another than OTLP, which is mostly on 4318"
+
+
+def is_otlp_success(response: Response) -> bool:
+    """Whether a 2xx body is an ExportTraceServiceResponse in either encoding, or empty."""
+    body = (
+        response.body.strip()
+        if response.content_type != "application/x-protobuf"
+        else response.body
+    )
+    if not body:
+        return True
+    if body[:1] == b"{":
+        try:
+            document = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return False
+        return isinstance(document, dict) and not (
+            document.keys() - {"partialSuccess", "partial_success"}
+        )
+    if response.content_type.startswith("text/"):
+        return False
+    try:
+        message = ExportTraceServiceResponse.FromString(body)
+    except DecodeError:
+        return False
+    message.DiscardUnknownFields()
+    return message.ByteSize() == len(body)
+
+
+def _of_the_body(response: Response, asked: Question) -> Verdict:
+    """400, 415 and 422: a header that is missing, an empty request, or the encoding."""
+    if not asked.has_span and response.status != 415 and _EMPTY.search(response.heard):
+        return EmptyRefused(f"it refuses requests without spans ({response.said})")
+    missing = advice.on_missing_header(response, asked)
+    if missing is not None:
+        return Wrong(missing)
+    by_preset = _by_preset(response, asked, "encoding")
+    return EncodingRefused(by_preset or StepFailed.of(explain_response(response, asked)))
+
+
+def _of_the_rest(response: Response, asked: Question) -> StepFailed:
+    known = _by_preset(response, asked, "http" if response.status >= 500 else "request")
+    known = known or advice.on_tenant(response, asked)
+    if known is not None:
+        return known
+    if response.status == 413:
+        return StepFailed(
+            "request",
+            answered(asked, response, "even this small request is too large for it or a proxy"),
+            "raise the body limit there (client_max_body_size in nginx), then lower "
+            "max_batch_bytes if need be",
+        )
+    return StepFailed.of(explain_response(response, asked))
+
+
+def _by_preset(response: Response, asked: Question, step: StepName) -> StepFailed | None:
+    """What the preset knows of this response."""
+    known = asked.preset.explain(response.status, response.heard) if asked.preset else None
+    if known is None:
+        return None
+    return StepFailed(step, answered(asked, response, known.meaning), known.remedy)

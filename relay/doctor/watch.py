@@ -1,0 +1,94 @@
+"""The steps name, TCP and TLS of the connection test: what was seen of the first connection."""
+
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+
+from relay.config import DestinationConfig, ListenAddress
+from relay.config.secrets import mask_url
+from relay.doctor import loops
+from relay.doctor.report import Recorder
+from relay.upstream.dial import Watch
+from relay.upstream.explain import words_of
+from relay.upstream.routes import Place, Route
+from relay.upstream.stream import Progress
+
+# A host that is there answers in far less; a firewall that drops packets never does.
+CONNECT_SECONDS = 10.0
+EXPIRES_SOON_DAYS = 14
+
+
+class StepWatch(Watch):
+    """Notes the first connection in `record`; refuses any that leads to a listener of our own."""
+
+    def __init__(
+        self,
+        destination: DestinationConfig,
+        own_addresses: Sequence[ListenAddress],
+        record: Recorder,
+    ) -> None:
+        self.stage_seconds = min(destination.timeout_seconds, CONNECT_SECONDS)
+        self._shown_endpoint = mask_url(destination.endpoint)
+        self._own_addresses = own_addresses
+        self._record: Recorder | None = record
+
+    def resolved(self, route: Route, progress: Progress) -> None:
+        """Raises StepFailed for a loop."""
+        place = route.proxy or route.place
+        if route.proxy is None and loops.leads_home(
+            progress.addresses, place.port, self._own_addresses
+        ):
+            raise loops.own_listener(self._shown_endpoint)
+        found = f"{place.host} is {', '.join(progress.addresses)}"
+        if progress.addresses == [place.host]:
+            found = f"{place.host} is an address"
+        if self._record is not None:
+            self._record.ok("name", _through(route) + found)
+
+    def connected(self, route: Route, progress: Progress) -> None:
+        """Name the address that took it, and what became of those before."""
+        port = (route.proxy or route.place).port
+        found = [f"connected to {Place(progress.address, port)}"]
+        found += [f"{each} {words_of(error)}" for each, error in progress.failures.items()]
+        if self._record is not None:
+            self._record.ok("tcp", _through(route) + "; ".join(found))
+
+    def secured(self, route: Route, tls: ssl.SSLObject | None) -> None:
+        """Whose certificate it is and how long it lasts. Later connections are not noted."""
+        record, self._record = self._record, None
+        if record is None:
+            return
+        if tls is None:
+            note = "the endpoint begins with http://: headers and spans travel in the clear"
+            is_here = route.settings.is_loopback
+            record.add("tls", "skipped", "this machine: not needed" if is_here else note)
+            return
+        certificate = tls.getpeercert() or {}
+        said = [str(tls.version()), *_subject(certificate)]
+        left = _days_left(certificate)
+        if left is not None:
+            said.append(f"expires in {left} days")
+        is_soon = left is not None and left < EXPIRES_SOON_DAYS
+        record.add("tls", "warning" if is_soon else "ok", ", ".join(said))
+
+
+def _through(route: Route) -> str:
+    return f"through the proxy {route.proxy}: " if route.proxy else ""
+
+
+def _subject(certificate: Mapping[str, object]) -> list[str]:
+    """Whose certificate it is and who signed it."""
+    said = []
+    for key, words in (("subject", "certificate of"), ("issuer", "by")):
+        names = dict(pair for part in certificate.get(key, ()) for pair in part)  # type: ignore[attr-defined]
+        name = names.get("commonName") or names.get("organizationName")
+        if name:
+            said.append(f"{words} {name}")
+    return [" ".join(said)] if said else []
+
+
+def _days_left(certificate: Mapping[str, object]) -> int | None:
+    ends = certificate.get("notAfter")
+    if not isinstance(ends, str):
+        return None
+    return int((ssl.cert_time_to_seconds(ends) - time.time()) // 86_400)

@@ -1,0 +1,140 @@
+"""A response as far as it was read, and what of it may be shown: the upstream's words, masked."""
+
+import contextlib
+import http
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeVar
+
+import httpcore2
+import structlog
+
+from relay.otlp import answers
+from relay.otlp.words import clean, mask
+from relay.upstream.routes import without_query
+
+log = structlog.stdlib.get_logger(__name__)
+
+MAX_RESPONSE_BYTES = 64 * 1024
+MAX_WORDS_CHARACTERS = 500
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class Response:
+    """A response whose head is there; `read` fills in the body.
+
+    `ending` tells how the body came to its end, or did not; `secrets` are masked in all that is
+    shown.
+    """
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    ending: Literal["whole", "too long", "too slow", "cut"] = "too slow"
+
+    @classmethod
+    def of(cls, response: httpcore2.Response, secrets: tuple[str, ...]) -> "Response":
+        """The head of what the engine has."""
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in response.headers
+        }
+        return cls(response.status, headers, secrets=secrets)
+
+    @property
+    def content_type(self) -> str:
+        """The bare media type, in lower case."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is an HTML page."""
+        start = self.body[:512].lstrip().lower()
+        return "html" in self.content_type or start.startswith((b"<!doctype html", b"<html"))
+
+    @property
+    def said(self) -> str:
+        """Status and words in one line, such as `403 Forbidden: “token revoked”`."""
+        try:
+            phrase = f" {http.HTTPStatus(self.status).phrase}"
+        except ValueError:
+            phrase = ""
+        words = f": “{self.words}”" if self.words else ""
+        return f"{self.status}{phrase}{words}"
+
+    @cached_property
+    def heard(self) -> str:
+        """The upstream's words unmasked, to be compared and not shown."""
+        return self._read(lambda: answers.read_words(self.body, self._full_type), "")
+
+    @cached_property
+    def words(self) -> str:
+        """The upstream's words, to be shown."""
+        return self.shown(self.heard)
+
+    @cached_property
+    def partial(self) -> answers.UpstreamPartial | None:
+        """What a 2xx says it refused or warns of; its message is unmasked."""
+        if self.body in (b"", b"{}"):
+            return None
+        return self._read(lambda: answers.read_success(self.body, self._full_type), None)
+
+    @property
+    def location(self) -> str:
+        """Where a redirect leads to, without what may be secret."""
+        return self.shown(without_query(self.headers.get("location", "")))
+
+    @property
+    def _full_type(self) -> str:
+        return self.headers.get("content-type", "")
+
+    def _read(self, read: Callable[[], Found], otherwise: Found) -> Found:
+        try:
+            return read()
+        except Exception:
+            # The upstream has decided; that its words cannot be read must not undo it.
+            log.exception("answer_not_readable", status=self.status)
+            return otherwise
+
+    def shown(self, words: str) -> str:
+        """Words of somebody else in one short line, secrets masked."""
+        return mask(clean(words, MAX_WORDS_CHARACTERS), self.secrets) if words else ""
+
+    async def read(self, response: httpcore2.Response) -> None:
+        """Fill in the body, unzipped, up to the cap. One that breaks off is as far as it came.
+
+        The status has been said: what happens to the body does not change it.
+        """
+        unzip = _decoder(self.headers.get("content-encoding", ""))
+        arrived = 0
+        try:
+            async with contextlib.aclosing(response.aiter_stream()) as chunks:
+                async for chunk in chunks:
+                    arrived += len(chunk)
+                    self.body += unzip(chunk, MAX_RESPONSE_BYTES - len(self.body))
+                    if max(arrived, len(self.body)) >= MAX_RESPONSE_BYTES:
+                        self.ending = "too long"
+                        return
+            self.ending = "whole"
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, zlib.error, OSError) as error:
+            self.ending = "cut"
+            log.debug("answer_broken_off", error=str(error)[:200])
+
+
+def _decoder(content_encoding: str) -> Callable[[bytes, int], bytes]:
+    """Unzips chunk by chunk, at most so many bytes: we asked for identity, some zip all the same.
+
+    Words in a coding we do not know are no words.
+    """
+    coding = content_encoding.strip().lower()
+    if coding in ("", "identity"):
+        return lambda chunk, room: chunk[:room]
+    if coding in ("gzip", "x-gzip", "deflate"):
+        unzip = zlib.decompressobj(wbits=47)  # gzip or zlib by its first bytes
+        return lambda chunk, room: unzip.decompress(chunk, room) if room > 0 else b""
+    return lambda _chunk, _room: b""
