@@ -160,11 +160,10 @@ def keys_of(each: DestinationConfig, config: Config) -> dict[str, Any]:
 
 def in_words(key: str, value: object) -> str | None:
     """A value that stands in no file, as it would be written there."""
-    if key in {"hold", "max_age"} and value is None:
-        return FOREVER
+    field = DESTINATION_KEYS[key].field
     if value is None:
-        return None
-    if key == "max_batch_bytes" and isinstance(value, int):
+        return FOREVER if field.endswith("_seconds") else None
+    if field.endswith("_bytes") and isinstance(value, int):
         return format_size(value)
     if isinstance(value, float):
         return format_duration(value)

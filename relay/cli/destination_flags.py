@@ -16,32 +16,19 @@ import click
 
 from relay.config import HEADER_NAME, Config, DestinationConfig
 from relay.config.destinations import FoundDestination, read_destination
+from relay.config.fields import DESTINATION_KEYS
 from relay.config.secrets import Resolver, has_reference
 from relay.config.tables import ConfigProblems, Reading
 from relay.model.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# In the order of the help and of the file; headers stand apart.
-HELP: Final = {
-    "preset": "Backend to take what is not given from: see `destination presets`.",
-    "endpoint": "URL for traces, taken as it is: nothing is appended.",
-    "encoding": "auto, json or protobuf; auto is as each batch came in.",
-    "compression": "auto, none or gzip; auto is none to this host, else gzip.",
-    "timeout": "Deadline of one exchange, such as 30s.",
-    "ca_file": "PEM file of the authorities to trust instead of the system's.",
-    "client_cert": "PEM file of the certificate to show; needs --client-key.",
-    "client_key": "PEM file of its private key.",
-    "proxy": "auto, none or a URL; auto is the environment's.",
-    "max_batch_bytes": "Largest body of one request, such as 4MiB.",
-    "max_batch_spans": "Most spans of one request.",
-    "concurrency": "Requests at once while there is a backlog, 1 to 4.",
-    "hold": "How long spans stay for it when it fails and space is short, such as 24h.",
-    "max_age": "Age at which spans are set aside undelivered, such as 7d.",
-    "special_doubles": "NaN and Infinity: keep, string or drop.",
+# The preset first, since it fills in the others; headers and the pause stand apart.
+FLAGS: Final = {
+    key: DESTINATION_KEYS[key]
+    for key in dict.fromkeys(("preset", *DESTINATION_KEYS))
+    if DESTINATION_KEYS[key].help
 }
-_INTEGERS: Final = frozenset({"max_batch_spans", "concurrency"})
-_PATHS: Final = ("ca_file", "client_cert", "client_key")
 _HEADER: Final = re.compile(rf"({HEADER_NAME.pattern})\s*[=:]\s*(.*)", re.DOTALL)
 
 
@@ -51,11 +38,11 @@ def destination_options(command: Command) -> Command:
         click.option(
             f"--{key.replace('_', '-')}",
             key,
-            type=int if key in _INTEGERS else str,
-            metavar="N" if key in _INTEGERS else "FILE" if key in _PATHS else "VALUE",
-            help=text,
+            type=int if flag.metavar == "N" else str,
+            metavar=flag.metavar,
+            help=flag.help,
         )
-        for key, text in HELP.items()
+        for key, flag in FLAGS.items()
     ]
     options[2:2] = [
         click.option(
@@ -83,10 +70,10 @@ def destination_options(command: Command) -> Command:
 def table_of(flags: Mapping[str, Any]) -> dict[str, Any]:
     """What was given, by key. Raises click.UsageError, which repeats no header's value."""
     table: dict[str, Any] = {
-        key: flags[key] for key in HELP if flags.get(key) is not None and flags[key] != ""
+        key: flags[key] for key in FLAGS if flags.get(key) is not None and flags[key] != ""
     }
-    for key in _PATHS:
-        if key in table and not _is_reference(table[key]):
+    for key, flag in FLAGS.items():
+        if flag.metavar == "FILE" and key in table and not _is_reference(table[key]):
             table[key] = str(Path(table[key]).absolute())
     if flags.get("paused"):
         table["paused"] = True

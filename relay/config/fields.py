@@ -8,7 +8,7 @@ written only where that cannot be a secret.
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from relay.config import HEADER_NAME, ListenAddress, header_value_fault
@@ -49,10 +49,15 @@ class Faults(ConfigError):
 
 
 class Key(NamedTuple):
-    """A key of a table: the field that it fills, and how."""
+    """A key of a table: the field that it fills, how it is read, and what it is for.
+
+    The command line makes an option of each key of a destination that has a `help`.
+    """
 
     field: str
     read: Reader
+    help: str = ""
+    metavar: Literal["VALUE", "N", "FILE"] = "VALUE"
 
 
 def shown(value: object) -> str:
@@ -378,21 +383,58 @@ BUFFER_KEYS = {
 }
 ADMIN_KEYS = {"listen": Key("listen", listen_list)}
 DESTINATION_KEYS = {
-    "endpoint": Key("endpoint", endpoint),
+    "endpoint": Key("endpoint", endpoint, "URL for traces, taken as it is: nothing is appended."),
     "headers": Key("headers", headers),
-    "encoding": Key("encoding", one_of("auto", "json", "protobuf")),
-    "compression": Key("compression", one_of("auto", "none", "gzip")),
-    "timeout": Key("timeout_seconds", duration(may_be_zero=False)),
-    "ca_file": Key("ca_file", file_path),
-    "client_cert": Key("client_cert", file_path),
-    "client_key": Key("client_key", file_path),
-    "proxy": Key("proxy", proxy),
-    "max_batch_bytes": Key("max_batch_bytes", size(1)),
-    "max_batch_spans": Key("max_batch_spans", integer(1, 1_000_000)),
-    "concurrency": Key("concurrency", integer(1, 4)),
-    "hold": Key("hold_seconds", duration(may_be_forever=True)),
-    "max_age": Key("max_age_seconds", duration(may_be_zero=False, may_be_forever=True)),
-    "special_doubles": Key("special_doubles", one_of("keep", "string", "drop")),
+    "encoding": Key(
+        "encoding",
+        one_of("auto", "json", "protobuf"),
+        "auto, json or protobuf; auto is as each batch came in.",
+    ),
+    "compression": Key(
+        "compression",
+        one_of("auto", "none", "gzip"),
+        "auto, none or gzip; auto is none to this host, else gzip.",
+    ),
+    "timeout": Key(
+        "timeout_seconds", duration(may_be_zero=False), "Deadline of one exchange, such as 30s."
+    ),
+    "ca_file": Key(
+        "ca_file",
+        file_path,
+        "PEM file of the authorities to trust instead of the system's.",
+        "FILE",
+    ),
+    "client_cert": Key(
+        "client_cert", file_path, "PEM file of the certificate to show; needs --client-key.", "FILE"
+    ),
+    "client_key": Key("client_key", file_path, "PEM file of its private key.", "FILE"),
+    "proxy": Key("proxy", proxy, "auto, none or a URL; auto is the environment's."),
+    "max_batch_bytes": Key(
+        "max_batch_bytes", size(1), "Largest body of one request, such as 4MiB."
+    ),
+    "max_batch_spans": Key(
+        "max_batch_spans", integer(1, 1_000_000), "Most spans of one request.", "N"
+    ),
+    "concurrency": Key(
+        "concurrency", integer(1, 4), "Requests at once while there is a backlog, 1 to 4.", "N"
+    ),
+    "hold": Key(
+        "hold_seconds",
+        duration(may_be_forever=True),
+        "How long spans stay for it when it fails and space is short, such as 24h.",
+    ),
+    "max_age": Key(
+        "max_age_seconds",
+        duration(may_be_zero=False, may_be_forever=True),
+        "Age at which spans are set aside undelivered, such as 7d.",
+    ),
+    "special_doubles": Key(
+        "special_doubles",
+        one_of("keep", "string", "drop"),
+        "NaN and Infinity: keep, string or drop.",
+    ),
     "paused": Key("paused", boolean),
-    "preset": Key("preset", preset),
+    "preset": Key(
+        "preset", preset, "Backend to take what is not given from: see `destination presets`."
+    ),
 }

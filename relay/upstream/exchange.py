@@ -160,6 +160,8 @@ class Upstream:
             if isinstance(error, ProxyRefused):
                 error.phrase = Response(error.status, secrets=self._secrets).shown(error.phrase)
             raise ExchangeFailed(explain(error, route, progress)) from error
+        if response.cut_by:
+            log.debug("answer_broken_off", destination=self._settings.name, error=response.cut_by)
         if self._connection is not None and not self._connection.is_available():
             await self.aclose()
         return response

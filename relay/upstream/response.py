@@ -36,6 +36,7 @@ class Response:
     body: bytes = field(default=b"", repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     ending: Literal["whole", "too long", "too slow", "cut"] = "too slow"
+    cut_by: str = ""
 
     @classmethod
     def of(cls, response: httpcore2.Response, secrets: tuple[str, ...]) -> "Response":
@@ -122,8 +123,7 @@ class Response:
                         return
             self.ending = "whole"
         except (httpcore2.NetworkError, httpcore2.ProtocolError, zlib.error, OSError) as error:
-            self.ending = "cut"
-            log.debug("answer_broken_off", error=str(error)[:200])
+            self.ending, self.cut_by = "cut", str(error)[:200]
 
 
 def _decoder(content_encoding: str) -> Callable[[bytes, int], bytes]:

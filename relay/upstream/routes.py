@@ -50,6 +50,7 @@ class Route:
     authorization: str = field(repr=False)
     proxy: Place | None = None
     is_proxy_tls: bool = False
+    is_forwarded: bool = False  # the proxy is sent the request itself, with the whole URL
     proxy_authorization: str = field(default="", repr=False)
     context: ssl.SSLContext | None = None  # read by the first connection
 
@@ -80,6 +81,7 @@ class Route:
             parts = split_url(proxy)
             route.proxy = Place.of(proxy)
             route.is_proxy_tls = parts.scheme == "https"
+            route.is_forwarded = not route.is_tls
             route.proxy_authorization = basic(
                 unquote(parts.username or ""), unquote(parts.password or "")
             )
@@ -89,11 +91,6 @@ class Route:
     def is_tls(self) -> bool:
         """Whether the endpoint begins with https."""
         return self.url.scheme == b"https"
-
-    @property
-    def is_forwarded(self) -> bool:
-        """Whether the proxy is sent the request itself, with the whole URL."""
-        return self.proxy is not None and not self.is_tls
 
     @property
     def secrets(self) -> list[str]:

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from relay.cli.destination_ask import fill_gaps, preset_of
-from relay.cli.destination_flags import HELP, headers_of, table_of
+from relay.cli.destination_flags import FLAGS, headers_of, table_of
 from relay.cli.destination_names import exit_unknown
 from relay.config import Config
 from relay.config.fields import DESTINATION_KEYS
@@ -18,11 +18,11 @@ CANARY = "s3cr3t-canary"
 
 
 def test_every_key_of_a_destination_is_a_flag() -> None:
-    assert {*HELP, "headers", "paused"} == DESTINATION_KEYS.keys()
+    assert {*FLAGS, "headers", "paused"} == DESTINATION_KEYS.keys()
 
 
 def test_table_holds_what_was_given_and_nothing_else() -> None:
-    flags: dict[str, Any] = dict.fromkeys(HELP)
+    flags: dict[str, Any] = dict.fromkeys(FLAGS)
     flags |= {"endpoint": "http://x/v1/traces", "timeout": "5s", "header": (), "headers": None}
 
     assert table_of(flags) == {"endpoint": "http://x/v1/traces", "timeout": "5s"}
