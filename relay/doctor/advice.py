@@ -90,7 +90,7 @@ def on_tenant(response: Response, asked: Question) -> StepFailed | None:
         return None
     return StepFailed(
         "auth",
-        answered(asked, response, "it has tenants, and none is named"),
+        answered(asked, response, "it needs a tenant, and none is set"),
         "set the header X-Scope-OrgID to the tenant",
     )
 
@@ -109,8 +109,8 @@ def _unlike(headers: Mapping[str, str], preset: Preset | None) -> str:
     for each in fields:
         value = by_name.get(each.name.lower())
         if value is not None and each.prefix and not value.startswith(each.prefix):
-            return f"let {each.name} begin with “{each.prefix.strip()} ”, then the token"
+            return f"start {each.name} with “{each.prefix.strip()} ”, then the token"
     value = by_name.get("authorization", "")
     if not fields and value and " " not in value:
-        return "let Authorization begin with its scheme, usually “Bearer ”, then the token"
+        return "start Authorization with its scheme, usually “Bearer ”, then the token"
     return ""

@@ -143,9 +143,9 @@ class _Test:
         finally:
             await self._upstream.aclose()
         self._note_response(response)
-        note = f"{_WORDS[encoding]} was taken"
+        note = f"{_WORDS[encoding]} was accepted"
         if encoding is not self._first:
-            note = f"{_WORDS[self._first]} was refused, {_WORDS[encoding]} taken: set it"
+            note = f"{_WORDS[self._first]} was refused, {_WORDS[encoding]} accepted: set it"
         self._record.ok("encoding", note)
         if send_span and span is None:
             span = ProbeSpan.new()
@@ -157,7 +157,7 @@ class _Test:
     async def _settle_encoding(
         self, span: ProbeSpan | None
     ) -> tuple[Encoding, Response, Taken | EmptyRefused]:
-        """The encoding that passes, with its answer. Raises StepFailed if none does."""
+        """The encoding that passes, with its response. Raises StepFailed if none does."""
         first = self._first
         response, verdict = await self._ask(first, span)
         if isinstance(verdict, Wrong):
@@ -175,7 +175,7 @@ class _Test:
             self._note_before("encoding", response)
             raise StepFailed(
                 "encoding",
-                f"{self._who} refuses {_WORDS[first]} ({response.said}) and takes {_WORDS[other]}",
+                f"{self._who} refuses {_WORDS[first]}, not {_WORDS[other]} ({response.said})",
                 f'set encoding = "{_NAMES[other]}"',
             )
         if isinstance(other_verdict, Wrong):
@@ -194,7 +194,7 @@ class _Test:
             self._note_before("encoding", response)
             raise StepFailed(
                 "encoding",
-                f"{self._who} refuses bodies in gzip and takes plain ones",
+                f"{self._who} refuses bodies in gzip and accepts plain ones",
                 'set compression = "none"',
             )
 
@@ -273,10 +273,10 @@ class _Test:
         """Note the first `steps` of http, auth, encoding."""
         server = response.shown(response.headers.get("server", ""))[:60]
         found = {
-            "http": f"answered {response.status}" + (f", server: {server}" if server else ""),
-            "auth": f"taken: {', '.join(self._headers)}"
+            "http": f"answered {response.status_line}" + (f", server: {server}" if server else ""),
+            "auth": f"accepted: {', '.join(self._headers)}"
             if self._headers
-            else "no header is set, and none was asked for",
+            else "no header is set, and none was required",
             "encoding": "was understood",
         }
         for name in _OF_ONE_RESPONSE[: min(steps, 3)]:
@@ -289,9 +289,9 @@ class _Test:
         failed = (
             verdict.failed
             if isinstance(verdict, Wrong | EncodingRefused)
-            else StepFailed("request", verdict.found, "look into its log")
+            else StepFailed("request", verdict.found, "check its log")
         )
-        wrong = f"an empty request passed, the test span did not: {failed.wrong}"
+        wrong = f"an empty request was accepted, the test span was not: {failed.wrong}"
         raise StepFailed("request", wrong, failed.remedy, response.said)
 
     def _note_request(self, verdict: Taken | EmptyRefused, span: ProbeSpan | None) -> None:
@@ -302,7 +302,7 @@ class _Test:
         if span is not None:
             found = f"{found}, trace {span.trace_id}"
             if self._preset is not None and self._preset.makes_dataset:
-                found += "; it may have made a data set of it"
+                found += "; it may have created a data set for it"
         if verdict.warning:
             self._record.add("request", "warning", f"{found}; {verdict.warning}")
         else:
@@ -323,8 +323,8 @@ class _Test:
         else:
             raise StepFailed(
                 "read_back",
-                f"the test span was taken, and {preset.title} does not show it: {result.found}",
-                "look into its log and its storage",
+                f"the test span was accepted, but {preset.title} does not show it: {result.found}",
+                "check its log and its storage",
             )
 
 

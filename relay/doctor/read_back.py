@@ -42,7 +42,7 @@ async def read_back(
     open_names = {field.name.lower() for field in preset.headers if not field.is_secret}
     shown = {name: value for name, value in headers.items() if name.lower() in open_names}
     upstream, place = Upstream(query), Place.of(url)
-    last = "nothing was answered"
+    last = "no response"
     with anyio.move_on_after(seconds):
         try:
             while True:

@@ -53,7 +53,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class EmptyRefused:
-    """It refuses a request without spans, and by that took everything before it."""
+    """It refuses a request without spans, and by that accepted everything before it."""
 
     found: str
 
@@ -117,7 +117,7 @@ def _wrong(step: StepName, wrong: str, remedy: str) -> Wrong:
 
 
 def _proxy_sign(response: Response, asked: Question) -> str:
-    """By what a proxy shows itself, in an answer that the upstream would hardly give."""
+    """By what a proxy shows itself, in a response that the upstream would hardly give."""
     headers = response.headers
     for name in _PROXY_HEADERS:
         if name in headers:
@@ -146,9 +146,7 @@ def _of_the_path(response: Response, asked: Question) -> Wrong:
     elif path in ("", "/"):
         wrong = f"the endpoint has no path, and nothing is appended to it ({response.said})"
     usual = asked.preset.endpoint if asked.preset else ""
-    if meant is not None:
-        remedy = f"did you mean {meant}?"
-    elif usual and urlsplit(usual).path != path:
+    if meant is None and usual and urlsplit(usual).path != path:
         remedy = f"compare it with the usual {usual}"
     return Wrong(StepFailed("http", wrong, remedy), meant)
 
@@ -158,17 +156,17 @@ def _of_success(response: Response, asked: Question) -> Verdict:
     if response.ending in ("too long", "too slow"):
         return _wrong(
             "http",
-            f"{asked.who} says {response.status} and never ends its answer "
+            f"{asked.who} answered {response.status} and does not end its response "
             f"({len(response.body)} bytes read)",
-            "check host, port and path: that is a stream of something else than OTLP",
+            "check host, port and path: that is a stream of something other than OTLP",
         )
     if response.is_page:
         title = f" “{response.words[:60]}”" if response.words else ""
         return Wrong(
             StepFailed(
                 "http",
-                f"{asked.who} answered {response.status} with a web page{title}: that is no OTLP "
-                "endpoint",
+                f"{asked.who} answered {response.status} with a web page{title}: this is not an "
+                "OTLP endpoint",
                 _for_people(asked),
             ),
             paths.meant(asked.endpoint),
@@ -179,29 +177,31 @@ def _of_success(response: Response, asked: Question) -> Verdict:
             return Wrong(
                 StepFailed(
                     "http",
-                    f"{asked.who} answered {response.said}, which is not the answer of an OTLP "
+                    f"{asked.who} answered {response.said}, which is not the response of an OTLP "
                     "endpoint",
                     _for_people(asked),
                 ),
                 paths.meant(asked.endpoint),
             )
-        return Taken(f"{what} was taken: {response.status}", "its answer has a form of its own")
+        return Taken(
+            f"{what} was accepted: {response.status}", "its response is in a format of its own"
+        )
     partial = response.partial
     if partial is not None and partial.rejected and asked.has_span:
         return _wrong(
             "request",
             f"{asked.who} answered {response.status} and refused the test span: “{response.words}”",
-            "do what its words ask for, in its settings or in the headers",
+            "do what it asks for, in its settings or in the headers",
         )
     warning = f"it warns: “{response.words}”" if partial is not None and response.words else ""
-    return Taken(f"{what} was taken: {response.status}", warning)
+    return Taken(f"{what} was accepted: {response.status}", warning)
 
 
 def _for_people(asked: Question) -> str:
     meant = paths.meant(asked.endpoint)
     if meant is not None:
         return f"did you mean {meant}?"
-    return "check the port: people's pages have another than OTLP, which is mostly on 4318"
+    return "check the port: web pages have another one than OTLP, which usually has 4318"
 
 
 def is_otlp_success(response: Response) -> bool:

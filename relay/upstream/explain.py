@@ -225,7 +225,7 @@ def _refused_by_proxy(error: ProxyRefused, proxy: Place, target: Place) -> Fault
     answered = f"the proxy {proxy} answered {status} {error.phrase}".rstrip()
     heals = status in (408, 425, 429) or status >= 500
     if status == 407:
-        return Fault("tcp", f"{answered}: it wants a user and a password", PROXY_CREDENTIALS)
+        return Fault("tcp", f"{answered}: it requires a user and a password", PROXY_CREDENTIALS)
     if status in (502, 503, 504):
         return Fault(
             "tcp",
@@ -277,13 +277,13 @@ def _of_tls(error: ssl.SSLError, route: Route, peer: Place, progress: Progress) 
         verb = "check" if route.settings.client_cert else "set"
         return Fault(
             "tls",
-            f"{peer} wants a client certificate that it accepts ({said})",
+            f"{peer} requires a client certificate that it accepts ({said})",
             f"{verb} client_cert and client_key",
         )
     return Fault(
         "tls",
         f"{peer} and this machine do not agree on TLS ({said})",
-        "check the port, and which versions of TLS it takes (1.2 or newer is needed)",
+        "check the port, and which versions of TLS it accepts (1.2 or newer is needed)",
         heals=True,
     )
 
@@ -310,7 +310,7 @@ def _of_certificate(error: ssl.SSLCertVerificationError, place: Place) -> tuple[
         )
     if code in _UNTRUSTED:
         return (
-            f"{certificate} is signed by nobody this machine trusts: {said}",
+            f"{certificate} is signed by an authority that this machine does not trust: {said}",
             "set ca_file to its authority, or have the server send the whole chain",
         )
     return (
@@ -348,7 +348,7 @@ def _of_end(route: Route, peer: Place, progress: Progress) -> Fault:
         return Fault(
             "http",
             f"{peer} closed the connection in the middle of its response",
-            "look into the log of the server or of the proxy if it stays so",
+            "check the log of the server, or of the proxy, if it stays so",
             heals=True,
         )
     remedy = "check scheme and port in the endpoint, then the server's log"
@@ -383,25 +383,25 @@ def _of_status(  # noqa: PLR0911 - one a status
         return ("http", *_of_redirect(response.location, asked))
     if status in (404, 405, 410):
         path = urlsplit(asked.endpoint).path or "/"
-        meaning = f"{path} takes no POST" if status == 405 else f"nothing is at {path}"
+        meaning = f"{path} does not accept POST" if status == 405 else f"nothing is at {path}"
         return ("http", meaning, _meant(asked))
     if status == 407:
         by = f"the proxy {asked.proxy}" if asked.proxy else "a proxy in between"
-        return ("http", f"{by} wants a user and a password", PROXY_CREDENTIALS)
+        return ("http", f"{by} requires a user and a password", PROXY_CREDENTIALS)
     if status == 415:
         word, other = (
             ("JSON", "protobuf") if asked.encoding is Encoding.JSON else ("protobuf", "json")
         )
-        return ("encoding", f"it does not take {word}", f'set encoding = "{other}"')
+        return ("encoding", f"it does not accept {word}", f'set encoding = "{other}"')
     if status >= 500:
-        return ("http", "", "look into its log")
+        return ("http", "", "check its log")
     return ("http", "", "check the endpoint: it may not be an OTLP/HTTP traces URL")
 
 
 def _of_credentials(status: int, header_names: tuple[str, ...]) -> tuple[str, str]:
     if not header_names:
         return (
-            "it wants credentials, and no header is set",
+            "it requires credentials, and no header is set",
             "add the header with its token, such as Authorization: Bearer TOKEN",
         )
     plain = [name for name in header_names if name.lower() == "authorization"]
@@ -415,7 +415,10 @@ def _of_credentials(status: int, header_names: tuple[str, ...]) -> tuple[str, st
 
 def _of_redirect(location: str, asked: Asked) -> tuple[str, str]:
     if not location:
-        return "it redirects to nowhere", "check the endpoint: redirects are never followed"
+        return (
+            "it redirects without saying where",
+            "check the endpoint: redirects are never followed",
+        )
     meaning = f"it redirects to {location}"
     if _LOGIN.search(location):
         return meaning, "that is a login for people: use the address for OTLP, which takes a token"
@@ -434,16 +437,16 @@ def _meant(asked: Asked) -> str:
 
 
 _REFUSED = "check encoding, endpoint and headers"
-_GATEWAY = "a gateway answers, and cannot reach what is behind it"
+_GATEWAY = "a gateway answered that cannot reach what is behind it"
 _MEANINGS: dict[int, tuple[Step, str, str]] = {
     400: ("encoding", "", _REFUSED),
-    402: ("auth", "it wants a payment", "look at the account's plan or payment"),
+    402: ("auth", "it requires a payment", "check the account's plan or payment"),
     413: ("request", "the request is too large for it", "lower max_batch_bytes or max_batch_spans"),
     422: ("encoding", "", _REFUSED),
-    429: ("request", "its rate limit or quota is used up", "look at the account's quota"),
-    502: ("http", _GATEWAY, "look at the gateway and the backend behind it"),
+    429: ("request", "its rate limit or quota is used up", "check the account's quota"),
+    502: ("http", _GATEWAY, "check the gateway and the backend behind it"),
     503: ("http", "", "wait until it has started or has room"),
-    504: ("http", _GATEWAY, "look at the gateway and the backend behind it"),
+    504: ("http", _GATEWAY, "check the gateway and the backend behind it"),
     508: ("http", "the request came back to this relay", LOOP_REMEDY),
 }
 

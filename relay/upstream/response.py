@@ -59,14 +59,17 @@ class Response:
         return "html" in self.content_type or start.startswith((b"<!doctype html", b"<html"))
 
     @property
+    def status_line(self) -> str:
+        """The status as people know it, such as `403 Forbidden`."""
+        try:
+            return f"{self.status} {http.HTTPStatus(self.status).phrase}"
+        except ValueError:
+            return f"{self.status}"
+
+    @property
     def said(self) -> str:
         """Status and words in one line, such as `403 Forbidden: “token revoked”`."""
-        try:
-            phrase = f" {http.HTTPStatus(self.status).phrase}"
-        except ValueError:
-            phrase = ""
-        words = f": “{self.words}”" if self.words else ""
-        return f"{self.status}{phrase}{words}"
+        return f"{self.status_line}: “{self.words}”" if self.words else self.status_line
 
     @cached_property
     def heard(self) -> str:

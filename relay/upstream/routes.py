@@ -61,9 +61,9 @@ class Route:
         try:
             url = httpx2.URL(settings.endpoint)
         except httpx2.InvalidURL as error:
-            raise ConfigError("its endpoint is no URL", key="endpoint") from error
+            raise ConfigError("its endpoint is not a URL", key="endpoint") from error
         if url.scheme not in _DEFAULT_PORTS or not split_url(settings.endpoint).hostname:
-            raise ConfigError("its endpoint is no http:// or https:// URL", key="endpoint")
+            raise ConfigError("its endpoint is not an http:// or https:// URL", key="endpoint")
         proxy = proxy_url(settings)
         target = url.raw_path
         if proxy is not None and url.scheme == "http":

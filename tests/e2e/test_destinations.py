@@ -88,7 +88,7 @@ def test_phoenix_refuses_json_and_is_saved_with_protobuf(relay: Relay, phoenix: 
     added = relay.run("destination add", "phoenix", "--endpoint", phoenix.endpoint)
     trace_id = post_trace(relay)  # in JSON
 
-    assert "JSON was refused, protobuf taken" in tested.stdout
+    assert "JSON was refused, protobuf accepted" in tested.stdout
     assert added.returncode == 0, added.stdout + added.stderr
     assert 'encoding = "protobuf"' in saved(relay, "phoenix").read_text()
     eventually(lambda: trace_id in phoenix.trace_ids(), seconds=30, what="the trace in Phoenix")

@@ -542,7 +542,7 @@ async def test_upstream_blocks_on_an_endpoint_that_is_no_url(
     outcome = await send_once(settings(endpoint))
 
     assert isinstance(outcome, Blocked)
-    assert "its endpoint is no" in outcome.reason
+    assert "its endpoint is not a" in outcome.reason
 
 
 async def test_upstream_raises_a_mistake_of_ours_instead_of_blaming_the_upstream(

@@ -128,7 +128,7 @@ def test_classify_blocks_on_everything_else(status: int) -> None:
             (),
             {},
             (
-                "axiom answered 401 Unauthorized (it wants credentials, and no header is set); "
+                "axiom answered 401 Unauthorized (it requires credentials, and no header is set); "
                 "add the header with its token, such as Authorization: Bearer TOKEN, then reload"
             ),
         ),

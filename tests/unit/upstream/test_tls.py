@@ -89,7 +89,7 @@ async def test_tls_blocks_on_a_certificate_that_the_system_does_not_trust(
         outcome = await send_once(settings(https(server.port)))
 
     assert isinstance(outcome, Blocked)
-    assert "signed by nobody this machine trusts" in outcome.reason
+    assert "signed by an authority that this machine does not trust" in outcome.reason
     assert (
         "; set ca_file to its authority, or have the server send the whole chain, then reload"
         in (outcome.reason)
@@ -195,7 +195,7 @@ async def test_tls_shows_its_client_certificate_where_one_is_required(
             with_it = await send_once(shown)
 
     assert isinstance(without, Blocked)
-    assert "wants a client certificate that it accepts" in without.reason
+    assert "requires a client certificate that it accepts" in without.reason
     assert "set client_cert and client_key, then reload" in without.reason
     assert with_it == Delivered(200)
 
@@ -371,7 +371,7 @@ async def test_proxy_gets_absolute_targets_for_plain_http(
         (
             b"HTTP/1.1 407 Who are you\r\n\r\n",
             Blocked,
-            "it wants a user and a password; set proxy = ",
+            "it requires a user and a password; set proxy = ",
         ),
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", Blocked, 'set proxy = "none"'),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Wait, "it is retried automatically"),
