@@ -14,6 +14,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 import pytest
+from anyio.streams.tls import TLSListener
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -276,13 +277,17 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxying(answer: bytes = b"") -> AsyncIterator[Proxy]:
-    """A proxy that tunnels, or that says `answer` to everything."""
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+async def proxying(
+    answer: bytes = b"", context: ssl.SSLContext | None = None
+) -> AsyncIterator[Proxy]:
+    """A proxy that tunnels, or that says `answer` to everything; spoken to in TLS by `context`."""
+    listener: anyio.abc.Listener[Any] = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - not Django's
     proxy = Proxy(port, [])
+    if context is not None:
+        listener = TLSListener(listener, context, standard_compatible=False)
 
-    async def serve(stream: anyio.abc.SocketStream) -> None:
+    async def serve(stream: anyio.abc.ByteStream) -> None:
         with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
             async with stream:
                 head = b""
@@ -338,6 +343,33 @@ async def test_proxy_of_the_environment_carries_tls_to_elsewhere_without_the_tok
     assert b"proxy-authorization: basic " + basic in head
     assert b"hunter2" not in head
     assert server.requests[0].headers["authorization"] == "Bearer hunter2"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_proxy_that_is_spoken_to_in_tls_carries_plain_and_tls(
+    raw_server: Running,
+    settings: Settings,
+    make_answer: Answer,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+) -> None:
+    def trusting() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=authority.file)
+
+    monkeypatch.setattr("httpcore2.default_ssl_context", trusting)
+    own = server_context(*authority.issue("proxy"))
+    target = server_context(*authority.issue("server", host="api.axiom.example"))
+    answer = make_answer() if scheme == "http" else b""
+    async with raw_server(context=target) as server, proxying(answer, own) as proxy:
+        endpoint = f"{scheme}://api.axiom.example:{server.port}/v1/traces"
+        through = f"https://user:hunter2@127.0.0.1:{proxy.port}"
+        outcome = await send_once(settings(endpoint, ca_file=authority.file, proxy=through))
+
+    assert outcome == Delivered(200)
+    assert len(server.requests) == (scheme == "https")
+    basic = base64.b64encode(b"user:hunter2").lower()
+    assert b"proxy-authorization: basic " + basic in proxy.heads[0].lower()
 
 
 async def test_proxy_of_the_environment_is_not_used_for_this_machine(
