@@ -4,10 +4,8 @@ A stage gets its struct, never the whole. Sizes are bytes and durations seconds,
 the fields say; the keys that people write are in `config.fields` and `docs/configuration.md`.
 """
 
-import ipaddress
 import os
 import re
-import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,12 +14,11 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from relay.config.secrets import Resolver, Secret, mask_url, read_text
-from relay.config.urls import is_loopback_host, split_url
+from relay.config.urls import ip_of, is_loopback_host, split_url
 from relay.model.errors import ConfigError, SecretUnset
 
 MIB = 2**20
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # a token of RFC 9110, 5.6.2
-_WILDCARDS = frozenset({"0.0.0.0", "::"})
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
@@ -40,7 +37,14 @@ class ListenAddress(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether only this host can reach it; a name other than localhost counts as not."""
-        return _place_of(self.host) == "loopback"
+        address = ip_of(self.host)
+        return _spelled(self.host) == "localhost" if address is None else address.is_loopback
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it is every address of this host."""
+        address = ip_of(self.host)
+        return address is not None and address.is_unspecified
 
     @classmethod
     def parse(cls, text: str) -> "ListenAddress":
@@ -50,7 +54,7 @@ class ListenAddress(NamedTuple):
             raise ConfigError('must be "host:port" such as "localhost:4318", port 0 to 65535')
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
-            is_host = _ip_of(host) is not None and ":" in host
+            is_host = ip_of(host) is not None and ":" in host
         elif ":" in host:
             raise ConfigError('an IPv6 address stands in brackets, such as "[::1]:4318"')
         else:
@@ -271,11 +275,12 @@ def points_at(destination: DestinationConfig, listen: Iterable[ListenAddress]) -
     url = urlsplit(destination.endpoint)
     port = url.port or (443 if url.scheme == "https" else 80)
     host = url.hostname or ""
-    # Connecting to a wildcard is connecting to loopback.
-    place = "loopback" if str(_ip_of(host)) in _WILDCARDS else _place_of(host)
     return any(
         port == address.port
-        and (place == _place_of(address.host) or (place == "loopback" and _is_wildcard(address)))
+        and (
+            _spelled(host) == _spelled(address.host)
+            or (destination.is_loopback and (address.is_loopback or address.is_wildcard))
+        )
         for address in listen
     )
 
@@ -292,34 +297,6 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
     return [key for key, is_changed in checks.items() if is_changed]
 
 
-def is_loopback_url(url: str) -> bool:
-    """Whether the URL's host is this host's loopback, as far as its spelling tells."""
-    return _place_of(urlsplit(url).hostname or "") == "loopback"
-
-
-def _is_wildcard(address: ListenAddress) -> bool:
-    return str(_ip_of(address.host)) in _WILDCARDS
-
-
-def _place_of(host: str) -> str:
-    """The word loopback, or the host in a form that compares."""
-    address = _ip_of(host)
-    if address is None:
-        name = host.lower().removesuffix(".")
-        return "loopback" if name == "localhost" else name
-    return "loopback" if address.is_loopback else str(address)
-
-
-def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        # "127.1" and "0x7f000001" are addresses too for everything that connects.
-        if not re.fullmatch(r"[0-9a-fxA-FX.]+", host) or not host[:1].isdigit():
-            return None
-        try:
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-        except OSError:
-            return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
+def _spelled(host: str) -> str:
+    """The host in a form that compares."""
+    return str(ip_of(host) or host.lower().removesuffix("."))

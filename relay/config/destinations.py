@@ -15,7 +15,6 @@ import msgspec
 from relay.config import (
     DestinationConfig,
     IngestConfig,
-    is_loopback_url,
     points_at,
     resolve_headers,
 )
@@ -193,7 +192,7 @@ def _warn(destination: DestinationConfig, found: FoundDestination, reading: Read
         reading.warnings.append(f"{place} is the port of gRPC; OTLP over HTTP is mostly on 4318")
     if url.path in {"", "/"}:
         reading.warnings.append(f"{place} has no path, and none is added: mostly it is /v1/traces")
-    if url.scheme == "http" and destination.headers and not is_loopback_url(destination.endpoint):
+    if url.scheme == "http" and destination.headers and not destination.is_loopback:
         reading.warnings.append(f"{place} is not https: headers and spans travel in the clear")
 
 

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from relay.config import ListenAddress
+from relay.config.urls import ip_of
 from relay.doctor.report import StepFailed
 from relay.upstream.explain import LOOP_REMEDY
 
@@ -24,32 +25,25 @@ def leads_home(addresses: Sequence[str], port: int, own: Iterable[ListenAddress]
 
 
 def _is_one_of(address: str, listening: list[str]) -> bool:
-    where = _ip(address)
+    where = ipaddress.ip_address(address.partition("%")[0])
+    where = getattr(where, "ipv4_mapped", None) or where
+    is_here = where.is_loopback or where.is_unspecified
     for host in listening:
-        if host.lower().rstrip(".") == "localhost":
-            if where.is_loopback or where.is_unspecified:
+        own = ip_of(host)
+        if own is None:  # a name: `points_at` compares those, but for this one
+            if is_here and host.lower().rstrip(".") == "localhost":
                 return True
-            continue
-        try:
-            own = _ip(host)
-        except ValueError:
-            continue  # a name: `points_at` compares those
-        if where == own or (own.is_loopback and (where.is_loopback or where.is_unspecified)):
-            return True
-        if own.is_unspecified and _is_ours(where):
+        elif (
+            where == own
+            or (own.is_loopback and is_here)
+            or (own.is_unspecified and (is_here or _is_ours(where)))
+        ):
             return True
     return False
 
 
-def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_address(text.partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
-
-
 def _is_ours(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Whether an interface of this machine has the address: only then can it be bound."""
-    if address.is_loopback or address.is_unspecified:
-        return True
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
