@@ -291,7 +291,7 @@ class Sender:
 
     def _cannot_send(self, error: ConfigError) -> outcomes.Blocked:
         return outcomes.Blocked(
-            f"{self.status.name}: {error.message}; it is looked at again by itself, "
+            f"{self.status.name}: {error.message}; it is retried automatically, "
             "and at once on a reload"
         )
 

@@ -22,7 +22,7 @@ from relay.config import DestinationConfig
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding
 from relay.upstream import outcomes
-from relay.upstream.dial import ProxyRefused, Watch, dial
+from relay.upstream.dial import Watch, dial
 from relay.upstream.explain import FOREIGN, Asked, Fault, explain
 from relay.upstream.request_head import request_head
 from relay.upstream.response import Response
@@ -157,8 +157,6 @@ class Upstream:
             if response is None:
                 raise DeadlinePassed(limit)
         except FOREIGN as error:
-            if isinstance(error, ProxyRefused):
-                error.phrase = Response(error.status, secrets=self._secrets).shown(error.phrase)
             raise ExchangeFailed(explain(error, route, progress)) from error
         if response.cut_by:
             log.debug("answer_broken_off", destination=self._settings.name, error=response.cut_by)
@@ -197,7 +195,12 @@ class Upstream:
     async def _try(self, route: Route, request: httpcore2.Request) -> httpcore2.Response:
         """One try, on the connection of the last exchange if that still stands."""
         connection, stream = self._connection, self._stream
-        if connection is None or stream is None or connection.has_expired():
+        if (
+            connection is None
+            or stream is None
+            or not connection.is_available()
+            or connection.has_expired()
+        ):
             connection, stream = await self._connect(route)
         stream.progress = self.progress
         self.progress.peer = route.proxy if route.is_forwarded else route.place

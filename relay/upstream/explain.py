@@ -114,7 +114,7 @@ def _explain(  # noqa: PLR0911 - one a stage
         # Its text may hold a header's value.
         return Fault("http", "the request breaks a rule of HTTP", "check its headers")
     if isinstance(error, ProxyRefused):
-        return _refused_by_proxy(error, peer, route.place)
+        return _refused_by_proxy(error, peer, route)
     if stage is Stage.LOOKUP:
         return _of_name(error, found, route, peer.host)
     if stage is Stage.CONNECTING:
@@ -220,9 +220,10 @@ def _of_proxy(error: BaseException, proxy: Place, target: Place, progress: Progr
     )
 
 
-def _refused_by_proxy(error: ProxyRefused, proxy: Place, target: Place) -> Fault:
-    status = error.status
-    answered = f"the proxy {proxy} answered {status} {error.phrase}".rstrip()
+def _refused_by_proxy(error: ProxyRefused, proxy: Place, route: Route) -> Fault:
+    status, target = error.status, route.place
+    phrase = Response(status, secrets=tuple(route.secrets)).shown(error.phrase)
+    answered = f"the proxy {proxy} answered {status} {phrase}".rstrip()
     heals = status in (408, 425, 429) or status >= 500
     if status == 407:
         return Fault("tcp", f"{answered}: it requires a user and a password", PROXY_CREDENTIALS)

@@ -10,9 +10,9 @@ The specification retries 429, 502, 503 and 504 only and lets every other failur
 Here a 500 waits too, and a refusal keeps what it refused: nothing that was kept is dropped for
 the mistake of a proxy or of a configuration.
 
-Answers that may speak of what is *in* the batch (`OF_THE_CONTENT`) are blocked, too, but first the
-courier looks for the spans that they are about (`search`). After those that may mean that it was
-too much at once (`OF_THE_SIZE`, a timeout) it waits and sends less.
+Responses that may speak of what is *in* the batch (`OF_THE_CONTENT`) are blocked, too, but first
+the courier looks for the spans that they are about. After those that may mean that it was too much
+at once (`OF_THE_SIZE`, a timeout) it waits and sends less.
 
 415 may be meant for the encoding, and so may a 400 or a 422 of an upstream that reads what it does
 not know as rubbish (`OF_THE_ENCODING`). Where the encoding is free, the courier tries the other one
@@ -51,7 +51,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The upstream is away or asks for patience; it is tried again for ever.
+    """The upstream is away or asks for patience; it is retried for ever.
 
     `may_be_the_size`: the body was on its way or had been sent, so less at once may get through, or
     the same without one span. `said` is `reason` without what happens next.

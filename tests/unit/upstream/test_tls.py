@@ -23,7 +23,7 @@ from msgspec import structs
 
 from relay.config import DestinationConfig
 from relay.model.records import Encoding
-from relay.upstream.exchange import Body, Upstream
+from relay.upstream.exchange import Body, ExchangeFailed, Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.certificates import (
     DAY,
@@ -424,6 +424,21 @@ async def test_proxy_that_refuses_is_named_as_the_one_who_did(
     assert f"the proxy 127.0.0.1:{proxy.port} answered {answer[9:12].decode()}" in outcome.reason
     assert words in outcome.reason
     assert "hunter2" not in outcome.reason
+
+
+async def test_proxy_that_says_its_password_is_shown_without_it(settings: Settings) -> None:
+    async with proxying(b"HTTP/1.1 403 user:hunter2 may not\r\n\r\n") as proxy:
+        through = settings(
+            "https://api.axiom.example/v1/traces",
+            proxy=f"http://user:hunter2@127.0.0.1:{proxy.port}",
+        )
+        outcome = await send_once(through)
+        with pytest.raises(ExchangeFailed) as failed:
+            await Upstream(through).connect()
+
+    assert isinstance(outcome, Blocked)
+    for said in (outcome.reason, failed.value.fault.cause):
+        assert "answered 403 ***:*** may not: it does not let this machine through" in said
 
 
 async def test_proxy_answer_is_not_taken_for_the_upstream_s(
