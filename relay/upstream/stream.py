@@ -26,15 +26,15 @@ _CLOSED = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceErr
 
 
 class Stage(enum.Enum):
-    """How far an exchange got; the value is the step of the connection test that this is."""
+    """How far an exchange got."""
 
-    LOOKUP = "name"
-    CONNECTING = "tcp"
-    PROXY = "tcp: the proxy is asked to connect"
-    TLS = "tls"
-    SENDING = "http: the request is on its way"
-    AWAITING = "http"
-    READING = "http: the response has begun"
+    LOOKUP = enum.auto()
+    CONNECTING = enum.auto()
+    PROXY = enum.auto()  # it has the connection and is asked for the upstream
+    TLS = enum.auto()
+    SENDING = enum.auto()
+    AWAITING = enum.auto()
+    READING = enum.auto()
 
 
 @dataclass(slots=True)
