@@ -6,11 +6,12 @@ header must name this host (421 otherwise: a page elsewhere must not reach it by
 no CORS, no cookies.
 
 - `app`: routes, the Host rule, the token.
+- `control`: reload, pause, resume, remove, test.
 - `trace_routes`: where a trace is, and which came last.
-- `replay`: what is kept, to one destination again.
-- `control`: what can be asked of it: reload, pause, resume, remove.
-- `answers`: JSON answers and their headers.
-- `snapshot`, `trace`: the documents of `/api/status` and `/api/traces/ID`, as plain dicts.
+- `replay`: kept spans to one destination again.
+- `dead_letters`: list, replay, discard, export.
+- `status_document`, `trace_document`, `dead_letter_documents`: values as JSON has them.
 - `metrics`: the text of `/metrics`.
+- `answers`: JSON responses and their headers.
 - `token`: the token's file.
 """

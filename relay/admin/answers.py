@@ -1,6 +1,5 @@
-"""Values in; JSON answers of the admin listener out, with the headers that each of them has."""
+"""JSON responses of the admin listener, with the headers that each of them has."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,12 +30,3 @@ def failure(status: int, message: str, headers: Mapping[str, str] | None = None)
     answer = document({"error": message}, status)
     answer.headers.update(headers or {})
     return answer
-
-
-def iso(ns: int) -> str | None:
-    """Nanoseconds since the epoch as RFC 3339 in UTC, to the millisecond; None for 0."""
-    if not ns:
-        return None
-    seconds, rest = divmod(ns, 1_000_000_000)
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{rest // 1_000_000:03d}Z"

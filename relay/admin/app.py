@@ -1,7 +1,7 @@
-"""HTTP requests on the admin port in; health, metrics and the API's documents out."""
+"""The admin listener's application: its routes, the rule about hosts, and the token."""
 
 import hmac
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -10,23 +10,28 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.admin import control, dead_letters
+from relay.admin import control, dead_letters, replay, trace_routes
 from relay.admin.answers import SECURITY_HEADERS, document, failure
 from relay.admin.metrics import render
-from relay.admin.topics import Topics
+from relay.admin.status_document import Status
+from relay.dead_letters.change import DeadLetters
 from relay.model.errors import BufferError_
+from relay.reload import Control
+from relay.traces.replay import Replay
+from relay.traces.where import Traces
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-class Source(control.Control, Protocol):
-    """Where the documents come from and what is asked of: the daemon."""
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Who knows the answer to what is asked, and does what is asked for."""
 
-    def not_ready_reason(self) -> str:
-        """Empty when a span could be kept now; else one sentence."""
-
-    def status(self) -> dict[str, Any]:
-        """The document of `/api/status`."""
+    status: Status
+    control: Control
+    traces: Traces
+    replay: Replay
+    dead_letters: DeadLetters
 
 
 class HostRule:
@@ -54,19 +59,21 @@ def is_own_host(header: bytes) -> bool:
 
 
 class Admin:
-    """The routes of the admin listener over one `Source` and what else can be asked."""
+    """The routes of the admin listener; those under `/api/` are behind `token`."""
 
-    def __init__(self, source: Source, token: str, topics: Topics) -> None:
-        self._source = source
+    def __init__(self, features: Features, token: str) -> None:
+        self._status = features.status
         self._token = token.encode()
         self.app = Starlette(
             routes=[
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
-                Route("/api/status", self._authorized(self._status)),
-                *control.routes(source, self._authorized),
-                *topics.routes(self._authorized),
+                Route("/api/status", self._authorized(self._status_document)),
+                *control.routes(features.control, self._authorized),
+                *trace_routes.routes(features.traces, self._authorized),
+                *replay.routes(features.replay, self._authorized),
+                *dead_letters.routes(features.dead_letters, self._authorized),
                 Route("/api/{rest:path}", self._authorized(_nothing_here)),
             ],
             middleware=[Middleware(HostRule)],
@@ -84,13 +91,13 @@ class Admin:
         return PlainTextResponse("ok\n", headers=SECURITY_HEADERS)
 
     async def _readyz(self, _request: Request) -> Response:
-        reason = self._source.not_ready_reason()
+        reason = self._status.not_ready_reason()
         if reason:
             return PlainTextResponse(f"not ready: {reason}\n", 503, headers=SECURITY_HEADERS)
         return PlainTextResponse("ready\n", headers=SECURITY_HEADERS)
 
     async def _metrics(self, _request: Request) -> Response:
-        body, content_type = render(self._source.status())
+        body, content_type = render(self._status.document())
         headers = {**SECURITY_HEADERS, "Content-Type": content_type}
         return Response(body, headers=headers)
 
@@ -109,8 +116,8 @@ class Admin:
 
         return guarded
 
-    async def _status(self, _request: Request) -> Response:
-        return document(self._source.status())
+    async def _status_document(self, _request: Request) -> Response:
+        return document(self._status.document())
 
 
 async def _nothing_here(request: Request, _error: Exception | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""POST and DELETE on the admin API in; changes to the running daemon, and what became of them, out.
+"""Routes of the admin API that change the running daemon.
 
 ::
 
@@ -17,59 +17,23 @@ of this API would send any secret that the daemon may read anywhere.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Literal, Protocol
+from dataclasses import asdict
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from relay.admin.answers import document, failure
-from relay.model.errors import ConfigError, RelayError
+from relay.model.errors import ConfigError, ControlRefused, UnknownDestination
+from relay.reload import Control
+from relay.traces.replay import Start
 
-# Where a new destination begins; a number: with what was received then (nanoseconds) or later.
-Start = Literal["beginning", "end"] | int
 STARTS: Mapping[str, Start] = {"beginning": "beginning", "end": "end"}
 WAITING = ("keep", "drop")
 MOST_NS: Final = 2**63 - 1
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class UnknownDestination(RelayError):
-    """There is no destination of that name."""
-
-    code = "unknown_destination"
-
-
-class ControlRefused(RelayError):
-    """The daemon does not do what was asked, and nothing was changed."""
-
-    code = "control_refused"
-
-
-class Control(Protocol):
-    """What can be asked of the daemon while it runs."""
-
-    async def reload(self, starts: Mapping[str, Start]) -> dict[str, Any]:
-        """Take up the configuration; new destinations of `starts` begin there.
-
-        Raises ConfigError with all that is wrong, and ControlRefused.
-        """
-
-    def destination(self, name: str) -> dict[str, Any]:
-        """What is known of a destination. Raises UnknownDestination."""
-
-    async def set_paused(self, name: str, *, is_paused: bool) -> dict[str, Any]:
-        """Pause or resume, kept over restarts. Raises UnknownDestination, ControlRefused."""
-
-    async def test(self, name: str, *, send_span: bool) -> dict[str, Any]:
-        """The report of the connection test. Raises UnknownDestination."""
-
-    async def remove(self, name: str, *, drop: bool) -> dict[str, Any]:
-        """Take up that a destination is gone; drop or keep what waits for it.
-
-        Raises UnknownDestination, ControlRefused while it still stands in the configuration.
-        """
 
 
 def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
@@ -93,7 +57,9 @@ def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list
         if waiting not in WAITING:
             return failure(400, "say waiting=keep or waiting=drop")
         name = request.path_params["name"]
-        return document(await control.remove(name, drop=waiting == "drop"))
+        found = await control.remove(name, drop=waiting == "drop")
+        what = "dropped" if waiting == "drop" else "kept"
+        return document({**asdict(found), "waiting": what})
 
     async def pause(request: Request) -> Response:
         return document(await control.set_paused(request.path_params["name"], is_paused=True))

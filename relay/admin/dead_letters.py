@@ -1,4 +1,4 @@
-"""GET, POST and DELETE on dead letters in; documents about them, and what was done, out.
+"""Routes of the admin API that list, replay, discard and export dead letters.
 
 ::
 
@@ -18,9 +18,9 @@ pages gives back as `after` (or `before`) what the last page said as `next`, unt
 400: the filter cannot be understood. 404: no such letter. 409: refused, and nothing was changed.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -28,57 +28,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from relay.admin.answers import document, failure
+from relay.admin.control import Endpoint
+from relay.admin.dead_letter_documents import groups_document, letter_document, list_document
 from relay.buffer.views import LetterFilter
+from relay.dead_letters.change import DeadLetters, ReplayRefused
+from relay.dead_letters.look import UnknownDeadLetter, in_thread
 from relay.model.errors import RelayError
 
-Endpoint = Callable[[Request], Awaitable[Response]]
 ALL = "/api/dead-letters"
 MOST_LISTED = 1000
 MOST_IDS = 500
 _NEWEST = 2**63 - 1
-
-
-class UnknownDeadLetter(RelayError):
-    """There is no dead letter of that number."""
-
-    code = "unknown_dead_letter"
-
-
-class ReplayRefused(RelayError):
-    """Dead letters are not sent again like that, and nothing was changed."""
-
-    code = "replay_refused"
-
-
-class Looking(Protocol):
-    """What can be asked about dead letters; each raises BufferUnavailable, too."""
-
-    async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> dict[str, Any]:
-        """Those that are meant, newest first, without their spans."""
-
-    async def groups(self, wanted: LetterFilter) -> dict[str, Any]:
-        """How many of them there are, by destination, reason, status and words."""
-
-    async def show(self, letter_id: int) -> dict[str, Any]:
-        """One with its spans. Raises UnknownDeadLetter."""
-
-    async def export(self, wanted: LetterFilter, *, after: int) -> dict[str, Any]:
-        """Some of those that are meant as OTLP JSON lines."""
-
-
-class DeadLetters(Looking, Protocol):
-    """What can be done with them, besides; likewise."""
-
-    async def replay(
-        self, wanted: LetterFilter, *, after: int, to: str, derives: bool, keeps: bool
-    ) -> dict[str, Any]:
-        """Send some of them again. Raises ReplayRefused, BufferFull."""
-
-    async def discard(self, wanted: LetterFilter, *, after: int, erases: bool) -> dict[str, Any]:
-        """Drop some of them."""
-
-    async def finish_erasing(self) -> dict[str, Any]:
-        """Make sure that nothing of what was erased is left in the buffer's files."""
 
 
 class BadFilter(RelayError):
@@ -117,37 +77,29 @@ def flag(query: QueryParams, name: str) -> bool:
     return text == "true"
 
 
-async def look(letters: Looking, what: str, query: QueryParams) -> dict[str, Any]:
-    """What GET answers to `what`: "" (a list), "groups", "export" or an id.
-
-    Raises BadFilter, UnknownDeadLetter and BufferUnavailable.
-    """
-    if what == "groups":
-        return await letters.groups(filter_of(query))
-    if what == "export":
-        return await letters.export(filter_of(query), after=after(query))
-    if what:
-        return await letters.show(number(what, "the id"))
-    limit = number(query.get("limit", "100"), "limit")
-    if not 1 <= limit <= MOST_LISTED:
-        raise BadFilter(f"limit is a number from 1 to {MOST_LISTED}")
-    before = number(query.get("before", str(_NEWEST)), "before")
-    return await letters.entries(filter_of(query), before=before, limit=limit)
-
-
-async def answer(letters: Looking, path: str) -> dict[str, Any]:
-    """What GET answers to a whole path with its query, for who asks without HTTP; as `look`."""
-    parts = urlsplit(path)
-    what = parts.path.removeprefix(ALL).strip("/")
-    return await look(letters, what, QueryParams(parts.query))
-
-
 def routes(letters: DeadLetters, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
     """The routes over `letters`, each behind `authorized`."""
 
-    async def get(request: Request) -> Response:
-        what = request.path_params.get("what", "")
-        return document(await look(letters, what, request.query_params))
+    async def listed(request: Request) -> Response:
+        query = request.query_params
+        limit = number(query.get("limit", "100"), "limit")
+        if not 1 <= limit <= MOST_LISTED:
+            raise BadFilter(f"limit must be a number from 1 to {MOST_LISTED}")
+        before = number(query.get("before", str(_NEWEST)), "before")
+        found = await letters.entries(filter_of(query), before=before, limit=limit)
+        return document(list_document(found))
+
+    async def groups(request: Request) -> Response:
+        return document(groups_document(await letters.groups(filter_of(request.query_params))))
+
+    async def export(request: Request) -> Response:
+        query = request.query_params
+        return document(await letters.export(filter_of(query), after=after(query)))
+
+    async def show(request: Request) -> Response:
+        found = await letters.show(number(request.path_params["letter_id"], "the id"))
+        size = len(found.letter.body)
+        return document(await in_thread(size, partial(letter_document, found)))
 
     async def replay(request: Request) -> Response:
         query = request.query_params
@@ -169,11 +121,13 @@ def routes(letters: DeadLetters, authorized: Callable[[Endpoint], Endpoint]) -> 
         return document(await letters.finish_erasing())
 
     return [
-        Route(ALL, authorized(get), methods=["GET"]),
+        Route(ALL, authorized(listed), methods=["GET"]),
         Route(ALL, authorized(discard), methods=["DELETE"]),
         Route(f"{ALL}/replay", authorized(replay), methods=["POST"]),
         Route(f"{ALL}/finish-erasing", authorized(finish_erasing), methods=["POST"]),
-        Route(f"{ALL}/{{what}}", authorized(get), methods=["GET"]),
+        Route(f"{ALL}/groups", authorized(groups), methods=["GET"]),
+        Route(f"{ALL}/export", authorized(export), methods=["GET"]),
+        Route(f"{ALL}/{{letter_id}}", authorized(show), methods=["GET"]),
     ]
 
 

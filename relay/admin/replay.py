@@ -1,4 +1,4 @@
-"""POST on the admin API in; what is sent again to one destination out.
+"""The route of the admin API that sends kept spans to one destination again.
 
 ::
 
@@ -10,7 +10,8 @@
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,16 +20,8 @@ from starlette.routing import Route
 from relay.admin.answers import document, failure
 from relay.admin.control import Endpoint, nanoseconds
 from relay.admin.trace_routes import MOST_CHARACTERS
-
-
-class Replay(Protocol):
-    """What can be sent again."""
-
-    async def since(self, name: str, since_ns: int, *, is_dry_run: bool) -> dict[str, Any]:
-        """What was received then or later. Raises UnknownDestination, ControlRefused."""
-
-    async def trace(self, name: str, text: str, *, is_dry_run: bool) -> dict[str, Any]:
-        """The spans of one trace. Raises UnknownDestination, ControlRefused."""
+from relay.model.units import iso
+from relay.traces.replay import Replay, Replayed
 
 
 def routes(replay: Replay, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
@@ -46,7 +39,16 @@ def routes(replay: Replay, authorized: Callable[[Endpoint], Endpoint]) -> list[R
         if ("since" in query) == ("trace" in query) or (since_ns is None and not trace):
             return failure(400, "say since=NANOSECONDS, a time since 1970, or trace=ID")
         if since_ns is not None:
-            return document(await replay.since(name, since_ns, is_dry_run=is_dry_run))
-        return document(await replay.trace(name, trace, is_dry_run=is_dry_run))
+            done = await replay.since(name, since_ns, is_dry_run=is_dry_run)
+        else:
+            done = await replay.trace(name, trace, is_dry_run=is_dry_run)
+        return document(replay_document(done))
 
     return [Route("/api/destinations/{name}/replay", authorized(again), methods=["POST"])]
+
+
+def replay_document(done: Replayed) -> dict[str, Any]:
+    """As JSON says it: times as RFC 3339."""
+    found = asdict(done)
+    times = {name: iso(found.pop(f"{name}_ns")) for name in ("kept_since", "since")}
+    return found | times

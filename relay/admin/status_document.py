@@ -1,62 +1,79 @@
-"""Counters, statistics and courier states in; the document of `/api/status` out, as plain dicts.
+"""The document of `/api/status`: counters, statistics and courier states as plain dicts.
 
-Pure: the daemon gathers, this arranges. Header values and bodies are not in it.
+`/metrics` and the line for the service manager are made of it too, so that they cannot disagree.
+Header values and bodies are not in it.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from relay.admin.answers import iso
+from relay.buffer.sqlite.append_timeout import stalled
+from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.views import BacklogStatistics, BufferStatistics
-from relay.ingest.offload.offload import OffloadStatistics
+from relay.deliver.fleet import Fleet
+from relay.ingest.offload.offload import Offload
 from relay.model.counters import Counters
 from relay.model.records import DestinationStatus, ParkedSpan
-from relay.model.units import about_duration
+from relay.model.units import about_duration, iso
+from relay.reload import Control
+from relay.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """What does not change while the daemon runs, and the time now."""
+class Status:
+    """How the daemon fares: the parts that know it, and the document that is made of it."""
 
-    version: str
     started_ns: int
-    now_ns: int
     listening: Sequence[str]
-    not_ready_reason: str
-    config_source: str
-    warnings: Sequence[str]
+    counters: Counters
+    buffer: Buffer
+    fleet: Fleet
+    offload: Offload
+    control: Control
+
+    def not_ready_reason(self) -> str:
+        """Empty when a span could be kept now; else one sentence."""
+        if self.control.is_stopping:
+            return "stopping"
+        buffer = self.buffer.statistics()
+        if buffer.is_stalled:
+            return stalled(buffer.stalled_seconds)
+        if buffer.last_error or not (buffer.is_full or buffer.is_writable):
+            return f"the buffer cannot write: {buffer.last_error or 'it is closed'}"
+        return f"the buffer is full: {buffer.limit}" if buffer.is_full else ""
+
+    def document(self) -> dict[str, Any]:
+        """The document of `/api/status`."""
+        now_ns = time.time_ns()
+        reason = self.not_ready_reason()
+        config = self.control.config
+        buffer = self.buffer.statistics()
+        destinations = [
+            (status, self.buffer.destination(status.name).statistics())
+            for status in self.fleet.statuses()
+        ]
+        return {
+            "version": __version__,
+            "started_at": iso(self.started_ns),
+            "uptime_seconds": (now_ns - self.started_ns) / 1e9,
+            "ready": not reason,
+            "not_ready_reason": reason,
+            "config": str(config.source or ""),
+            "warnings": list(config.warnings),
+            "ingest": {"listening": list(self.listening), **_ingest(self.counters)},
+            "helper": asdict(self.offload.statistics()),
+            "buffer": _buffer(self.counters, buffer, [backlog for _, backlog in destinations]),
+            "destinations": [
+                _destination(status, backlog, now_ns, buffer.evicted_spans.get(status.name, 0))
+                for status, backlog in destinations
+            ],
+        }
 
 
-def status_document(
-    process: Process,
-    counters: Counters,
-    buffer: BufferStatistics,
-    destinations: Sequence[tuple[DestinationStatus, BacklogStatistics]],
-    helper: OffloadStatistics,
-) -> dict[str, Any]:
-    """The document of `/api/status`."""
+def _ingest(counters: Counters) -> dict[str, Any]:
     return {
-        "version": process.version,
-        "started_at": iso(process.started_ns),
-        "uptime_seconds": (process.now_ns - process.started_ns) / 1e9,
-        "ready": not process.not_ready_reason,
-        "not_ready_reason": process.not_ready_reason,
-        "config": process.config_source,
-        "warnings": list(process.warnings),
-        "ingest": _ingest(process, counters),
-        "helper": asdict(helper),
-        "buffer": _buffer(counters, buffer, [backlog for _, backlog in destinations]),
-        "destinations": [
-            _destination(status, backlog, process.now_ns, buffer.evicted_spans.get(status.name, 0))
-            for status, backlog in destinations
-        ],
-    }
-
-
-def _ingest(process: Process, counters: Counters) -> dict[str, Any]:
-    return {
-        "listening": list(process.listening),
         "requests": {str(status): number for status, number in counters.requests.items()},
         "received_spans": counters.received_spans,
         "received_bytes": counters.received_bytes,

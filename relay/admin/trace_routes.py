@@ -1,4 +1,4 @@
-"""GET on the admin API in; where a trace is, and which came last, out.
+"""Routes of the admin API that tell where a trace is, and which came last.
 
 ::
 
@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,19 +17,11 @@ from starlette.routing import Route
 
 from relay.admin.answers import document, failure
 from relay.admin.control import Endpoint
+from relay.admin.trace_document import recent_trace, trace_document
+from relay.traces.where import Traces
 
 # What is kept of an id that was refused is cut there.
 MOST_CHARACTERS: Final = 128
-
-
-class Traces(Protocol):
-    """What can be asked about traces."""
-
-    async def find(self, text: str, *, with_spans: bool) -> tuple[bool, dict[str, Any]]:
-        """Whether anything is known of the trace, and the document."""
-
-    async def recent(self, limit: int) -> list[dict[str, Any]]:
-        """What was received last, newest first."""
 
 
 def routes(traces: Traces, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
@@ -39,7 +31,7 @@ def routes(traces: Traces, authorized: Callable[[Endpoint], Endpoint]) -> list[R
         text = request.query_params.get("limit", "50")
         if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1000):
             return failure(400, "limit is a number from 1 to 1000")
-        return document({"traces": await traces.recent(int(text))})
+        return document({"traces": [recent_trace(each) for each in await traces.recent(int(text))]})
 
     async def one(request: Request) -> Response:
         text = request.path_params["trace_id"].strip()[:MOST_CHARACTERS]
@@ -48,8 +40,8 @@ def routes(traces: Traces, authorized: Callable[[Endpoint], Endpoint]) -> list[R
             return failure(400, "spans is true or false")
         if not text:
             return failure(400, "name a trace id")
-        is_known, found = await traces.find(text, with_spans=with_spans == "true")
-        return document(found, 200 if is_known else 404)
+        report = await traces.find(text, with_spans=with_spans == "true")
+        return document(trace_document(report), 200 if report.is_known else 404)
 
     return [
         Route("/api/traces", authorized(recent)),

@@ -1,7 +1,9 @@
 """The buffer's settings: plain values in, checked once, never read from a file here."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
+
+from relay.config import BufferConfig
 
 MIB = 1024 * 1024
 RESERVE_BYTES = 32 * MIB
@@ -29,6 +31,18 @@ class BufferSettings:
     stall_seconds: float = 5.0  # a write that takes longer: new requests are refused at once
     patience_seconds: float = 7.5  # a request waits so long; stock senders give up after 10 s
     history_bytes: int = 64 * MIB  # and never above a tenth of max_size; 0: nothing is remembered
+
+    @classmethod
+    def of(cls, config: BufferConfig) -> Self:
+        """Those of the configuration."""
+        return cls(
+            max_size_bytes=config.max_size_bytes,
+            min_free_bytes=config.min_free_bytes,
+            keep_delivered_seconds=config.keep_delivered_seconds,
+            history_bytes=config.history_bytes,
+            when_full=config.when_full,
+            sync=config.sync,
+        )
 
     @property
     def dead_letter_limit_bytes(self) -> int:

@@ -10,7 +10,6 @@ from typing import IO
 import click
 import msgspec
 
-from relay.admin.trace import resource_spans_of_trace
 from relay.buffer.owed_ranges import row_range, subtract
 from relay.buffer.sqlite.partial_rows import spans_of
 from relay.buffer.sqlite.types import DamagedRow
@@ -23,6 +22,7 @@ from relay.offline.file import Kept, KeptDestination, kept
 from relay.otlp import transcode
 from relay.otlp.ids import trace_ids_of
 from relay.otlp.split import slice_spans
+from relay.traces.spans import resource_spans_of_trace
 
 
 @click.command()

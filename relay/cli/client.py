@@ -28,6 +28,12 @@ class DaemonRefused(RelayError):
 
     code = "daemon_refused"
 
+    @classmethod
+    def of(cls, status: int, found: Any) -> "DaemonRefused":
+        """With the daemon's own reason, if it gave one."""
+        words = found.get("error") if isinstance(found, dict) else None
+        return cls(str(words or f"the daemon answered {status}"))
+
 
 @dataclass(frozen=True, slots=True)
 class DaemonClient:
@@ -49,8 +55,7 @@ class DaemonClient:
         """
         status, found = self._exchange(method, path)
         if status != 200 or not isinstance(found, dict):
-            words = found.get("error") if isinstance(found, dict) else None
-            raise DaemonRefused(str(words or f"the daemon answered {status}"))
+            raise DaemonRefused.of(status, found)
         return found
 
     def _exchange(self, method: str, path: str) -> tuple[int, Any]:

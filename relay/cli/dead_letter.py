@@ -9,20 +9,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relay.buffer.views import LetterFilter
 from relay.cli.dead_letter_options import (
-    LETTERS,
-    Asked,
-    Reading,
-    Selection,
+    STEP_SECONDS,
+    LetterId,
     filter_options,
     letters_text,
-    path_of,
     selection_of,
     spans_text,
 )
 from relay.cli.destination_names import fail
 from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.source import NEWEST, Sources
 from relay.cli.status import PIPE_WIDTH
 from relay.cli.text import about_bytes
 from relay.model.errors import RelayError
@@ -70,12 +69,12 @@ def list_letters(
     Words that differ in numbers or ids only count as the same; the newest are shown, verbatim,
     secrets masked. FIRST and LAST are when the first and the last of them was set aside.
     """
-    selection = selection_of(
+    wanted = selection_of(
         destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
     )
-    client = Reading(load_or_exit(config_path))
+    sources = Sources(load_or_exit(config_path), STEP_SECONDS)
     try:
-        found = entries(client, selection, limit) if each else groups(client, selection, limit)
+        found = entries(sources, wanted, limit) if each else groups(sources, wanted, limit)
     except RelayError as error:
         fail(error)
     if as_json:
@@ -97,30 +96,31 @@ def list_letters(
         console.print(f"given up for space or age so far: {dropped}", style="yellow")
 
 
-def entries(client: Asked, selection: Selection, limit: int) -> dict[str, Any]:
+def entries(sources: Sources, wanted: LetterFilter, limit: int) -> dict[str, Any]:
     """Up to `limit` letters, the newest first."""
-    (query,) = selection.queries()
     letters: list[dict[str, Any]] = []
-    before: int | None = None
+    before = NEWEST
     while True:
-        paging = [("limit", str(min(limit - len(letters), _PAGE)))]
-        if before is not None:
-            paging.append(("before", str(before)))
-        found = client.ask("GET", path_of(LETTERS, [*query, *paging]))
+        size = min(limit - len(letters), _PAGE)
+        found = page_of(sources, wanted, before, size)
         letters += found["letters"]
-        before = found["next"]
-        if before is None or len(letters) >= limit:
+        if found["next"] is None or len(letters) >= limit:
             return {
                 "letters": letters,
-                "has_more": before is not None,
+                "has_more": found["next"] is not None,
                 "dropped": found["dropped"],
             }
+        before = found["next"]
 
 
-def groups(client: Asked, selection: Selection, limit: int) -> dict[str, Any]:
+def page_of(sources: Sources, wanted: LetterFilter, before: int, limit: int) -> dict[str, Any]:
+    """A page of letters, the newest first."""
+    return sources.ask(lambda source: source.letters(wanted, before=before, limit=limit))
+
+
+def groups(sources: Sources, wanted: LetterFilter, limit: int) -> dict[str, Any]:
     """Up to `limit` groups, the one with the newest letter first."""
-    (query,) = selection.queries()
-    found = client.ask("GET", path_of(f"{LETTERS}/groups", query))
+    found = sources.ask(lambda source: source.letter_groups(wanted))
     return {
         "letters": found["letters"],
         "spans": found["spans"],
@@ -184,14 +184,14 @@ def words_of(found: dict[str, Any]) -> str:
 
 
 @dead_letter.command()
-@click.argument("letter_id", type=click.IntRange(min=1), metavar="ID")
+@click.argument("letter_id", type=LetterId, metavar="ID")
 @config_option
 @json_option
 def show(letter_id: int, config_path: str | None, as_json: bool) -> None:
     """Show everything about a dead letter; with --json its spans as OTLP JSON, too."""
-    client = Reading(load_or_exit(config_path))
+    sources = Sources(load_or_exit(config_path), STEP_SECONDS)
     try:
-        found = client.ask("GET", f"{LETTERS}/{letter_id}")
+        found = sources.ask(lambda source: source.letter(letter_id))
     except RelayError as error:
         fail(error)
     if as_json:

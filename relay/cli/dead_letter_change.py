@@ -1,18 +1,19 @@
-"""`otlp-relay dead-letter replay | discard`: letters in, what became of each out."""
+"""`otlp-relay dead-letter replay | discard`: sends dead letters again, or drops them for good."""
 
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from relay.buffer.views import LetterFilter
 from relay.cli.client import DaemonClient
 from relay.cli.dead_letter_options import (
-    LETTERS,
     STEP_SECONDS,
-    Selection,
+    LetterId,
     count,
     filter_options,
     letters_text,
@@ -28,10 +29,11 @@ from relay.cli.dead_letter_options import (
 from relay.cli.destination_ask import is_terminal
 from relay.cli.destination_names import fail
 from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.source import LETTERS, DaemonSource, path_of, query_of
 from relay.cli.target import admin_client
 from relay.model.errors import RelayError
 
-ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="[ID]...")
+ids_argument = click.argument("ids", nargs=-1, type=LetterId, metavar="[ID]...")
 
 
 @dataclass(slots=True)
@@ -96,21 +98,21 @@ def replay(
     is a dead letter no more; if it is refused again it becomes a new one. Exits 1 when any of them
     had to stay; the reason is printed.
     """
-    selection = selection_of(
+    wanted = selection_of(
         ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
     )
-    must_choose(selection, takes_all=takes_all)
+    must_choose(wanted, takes_all=takes_all)
     client = admin_client(load_or_exit(config_path), STEP_SECONDS)
     more = [("derive_ids", "true")] * derive_ids + [("keep", "true")] * keep
     if to is not None:
         more.append(("to", to))
     done = Replayed()
     try:
-        total = count(client, selection)[0] if sys.stderr.isatty() else 0
+        total = count(DaemonSource(client).letter_groups, wanted)[0] if sys.stderr.isatty() else 0
         with progress("replaying", total) as advance:
-            for step in steps(client, "POST", f"{LETTERS}/replay", selection, tuple(more)):
-                done.add(step)
-                advance(step["seen"])
+            for found in steps(changing(client, "POST", f"{LETTERS}/replay", more), wanted):
+                done.add(found)
+                advance(found["seen"])
     except RelayError as error:
         done.error = str(error)
     if as_json:
@@ -172,19 +174,19 @@ def discard(
     Asks first; where there is no terminal, --yes is needed. Exits 1 when one that was named is not
     there, or when --erase could not be finished.
     """
-    selection = selection_of(
+    wanted = selection_of(
         ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
     )
-    is_erasing_only = erase and selection.is_empty and not takes_all
+    is_erasing_only = erase and wanted == LetterFilter() and not takes_all
     if not is_erasing_only:
-        must_choose(selection, takes_all=takes_all)
+        must_choose(wanted, takes_all=takes_all)
         if not yes and not is_terminal():
             raise click.UsageError("nobody can be asked here: --yes says that they may go")
     client = admin_client(load_or_exit(config_path), STEP_SECONDS)
     done: dict[str, Any] = {"letters": 0, "spans": 0, "missing": [], "erased": None}
     try:
-        if not is_erasing_only and may_go(client, selection, is_sure=yes):
-            drop(client, selection, done, erase=erase)
+        if not is_erasing_only and may_go(client, wanted, is_sure=yes):
+            drop(client, wanted, done, erase=erase)
         elif not is_erasing_only:
             click.echo("nothing was dropped", err=True)
             sys.exit(1)
@@ -202,27 +204,39 @@ def discard(
     sys.exit(0 if is_done else 1)
 
 
-def may_go(client: DaemonClient, selection: Selection, *, is_sure: bool) -> bool:
+def may_go(client: DaemonClient, wanted: LetterFilter, *, is_sure: bool) -> bool:
     """Whether they may be dropped: asked, unless that is sure."""
     if is_sure:
         return True
-    letters, spans = count(client, selection)
+    letters, spans = count(DaemonSource(client).letter_groups, wanted)
     if not letters:
         return True
     question = f"drop {letters_text(letters)} ({spans_text(spans)}) for good?"
     return click.confirm(question, err=True)
 
 
-def drop(client: DaemonClient, selection: Selection, done: dict[str, Any], *, erase: bool) -> None:
+def drop(client: DaemonClient, wanted: LetterFilter, done: dict[str, Any], *, erase: bool) -> None:
     """Drop them step by step, and count in `done`."""
-    more = (("erase", "true"),) if erase else ()
-    total = count(client, selection)[0] if sys.stderr.isatty() else 0
+    more = [("erase", "true")] if erase else []
+    total = count(DaemonSource(client).letter_groups, wanted)[0] if sys.stderr.isatty() else 0
     with progress("erasing" if erase else "discarding", total) as advance:
-        for step in steps(client, "DELETE", LETTERS, selection, more):
-            done["letters"] += step["letters"]
-            done["spans"] += step["spans"]
-            done["missing"] += step["missing"]
-            advance(step["seen"])
+        for found in steps(changing(client, "DELETE", LETTERS, more), wanted):
+            done["letters"] += found["letters"]
+            done["spans"] += found["spans"]
+            done["missing"] += found["missing"]
+            advance(found["seen"])
+
+
+def changing(
+    client: DaemonClient, method: str, path: str, more: list[tuple[str, str]]
+) -> Callable[[LetterFilter, int], dict[str, Any]]:
+    """A step of a change, for `steps`."""
+
+    def step(wanted: LetterFilter, after: int) -> dict[str, Any]:
+        query = [*query_of(wanted), *more, ("after", str(after))]
+        return client.ask(method, path_of(path, query))
+
+    return step
 
 
 def tell_discarded(done: dict[str, Any], *, is_erasing_only: bool) -> None:

@@ -1,17 +1,18 @@
-"""`otlp-relay dead-letter export`: letters in, a file of OTLP JSON lines out."""
+"""`otlp-relay dead-letter export`: writes the spans of dead letters as OTLP JSON lines."""
 
 import json
 import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
+from relay.buffer.views import LetterFilter
 from relay.cli.dead_letter_options import (
-    LETTERS,
-    Reading,
+    STEP_SECONDS,
+    LetterId,
     count,
     filter_options,
     letters_text,
@@ -24,11 +25,12 @@ from relay.cli.dead_letter_options import (
 )
 from relay.cli.destination_names import fail
 from relay.cli.options import config_option, json_option, load_or_exit, printable
+from relay.cli.source import Sources
 from relay.model.errors import RelayError
 
 
 @click.command()
-@click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="[ID]...")
+@click.argument("ids", nargs=-1, type=LetterId, metavar="[ID]...")
 @config_option
 @filter_options
 @click.option(
@@ -57,24 +59,31 @@ def export(
     """
     if as_json and output is None:
         raise click.UsageError("--json needs --output: the lines are on standard output")
-    selection = selection_of(
+    wanted = selection_of(
         ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
     )
-    client = Reading(load_or_exit(config_path))
+    sources = Sources(load_or_exit(config_path), STEP_SECONDS)
+
+    def groups(each: LetterFilter) -> dict[str, Any]:
+        return sources.ask(lambda source: source.letter_groups(each))
+
+    def step(each: LetterFilter, after: int) -> dict[str, Any]:
+        return sources.ask(lambda source: source.exported(each, after=after))
+
     written = 0
     left_out: dict[str, tuple[int, list[int]]] = {}
     try:
-        total = count(client, selection)[0] if sys.stderr.isatty() else 0
+        total = count(groups, wanted)[0] if sys.stderr.isatty() else 0
         with (
             progress("exporting", total) as advance,
             open_output(output) if output else nullcontext(sys.stdout.buffer) as file,
         ):
-            for step in steps(client, "GET", f"{LETTERS}/export", selection):
-                for line in step["lines"]:
+            for found in steps(step, wanted):
+                for line in found["lines"]:
                     file.write(line.encode() + b"\n")
-                written += len(step["lines"])
-                merge(left_out, step["left_out"])
-                advance(step["letters"])
+                written += len(found["lines"])
+                merge(left_out, found["left_out"])
+                advance(found["letters"])
             file.flush()
             if output:
                 os.fsync(file.fileno())

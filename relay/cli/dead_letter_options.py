@@ -1,59 +1,25 @@
-"""What all `dead-letter` commands share: flags that choose letters in, pages of the daemon out."""
+"""What all `dead-letter` commands share: flags that choose letters, steps, progress, words."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from urllib.parse import urlencode
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import click
 
-from relay.cli.client import NoDaemon
+from relay.buffer.views import LetterFilter
 from relay.cli.options import printable
 from relay.cli.send_test_trace import Duration
-from relay.cli.target import admin_client
-from relay.config import Config
-
-if TYPE_CHECKING:
-    from relay.dead_letters.offline import StoredLetters
+from relay.cli.source import NEWEST
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+LetterId = click.IntRange(min=1, max=NEWEST)
 
-LETTERS = "/api/dead-letters"
 # A step takes milliseconds, but waits for its turn; erasing may take a minute.
 STEP_SECONDS = 90.0
 _IDS_A_REQUEST = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The letters that flags choose; nothing chosen is all of them."""
-
-    ids: tuple[int, ...] = ()
-    destination: str | None = None
-    reason: str | None = None
-    since_ns: int = 0
-    trace: str | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no flag chooses any."""
-        return self == Selection()
-
-    def queries(self) -> list[list[tuple[str, str]]]:
-        """The parameters of each pass: many ids take several."""
-        named = {"destination": self.destination, "reason": self.reason, "trace": self.trace}
-        query = [(name, text) for name, text in named.items() if text]
-        if self.since_ns:
-            query.append(("since_ns", str(self.since_ns)))
-        if not self.ids:
-            return [query]
-        return [
-            query + [("id", str(each)) for each in self.ids[at : at + _IDS_A_REQUEST]]
-            for at in range(0, len(self.ids), _IDS_A_REQUEST)
-        ]
 
 
 def filter_options(command: Command) -> Command:
@@ -89,89 +55,59 @@ def selection_of(
     reason: str | None,
     since_seconds: float | None,
     trace: str | None,
-) -> Selection:
-    """The flags as they came from click."""
+) -> LetterFilter:
+    """The flags as they came from click; nothing chosen is all of them."""
     since_ns = 0 if since_seconds is None else time.time_ns() - int(since_seconds * 1e9)
-    return Selection(tuple(dict.fromkeys(ids)), destination, reason, since_ns, trace)
+    unique = tuple(dict.fromkeys(ids))
+    return LetterFilter(destination or "", reason or "", since_ns, trace or "", unique)
 
 
-class Reading:
-    """The daemon's answers, or where none runs those of the file itself; asked as the daemon."""
-
-    def __init__(self, config: Config) -> None:
-        self._client = admin_client(config, STEP_SECONDS)
-        self._state_dir = config.state_dir
-        self._stored: StoredLetters | None = None
-
-    def ask(self, method: str, path: str) -> dict[str, Any]:
-        """The document. Raises RelayError, with what to do."""
-        if self._stored is None:
-            try:
-                return self._client.ask(method, path)
-            except NoDaemon:
-                from relay.dead_letters.offline import StoredLetters
-
-                stored = StoredLetters(self._state_dir)
-                if not stored.is_there:
-                    raise
-                self._stored = stored
-                click.echo("no daemon answers: read from its file", err=True)
-        return self._stored.get(path)
-
-
-class Asked(Protocol):
-    """The daemon, or what answers in its place."""
-
-    def ask(self, method: str, path: str) -> dict[str, Any]:
-        """The document of a request. Raises RelayError."""
-
-
-def must_choose(selection: Selection, *, takes_all: bool) -> None:
+def must_choose(wanted: LetterFilter, *, takes_all: bool) -> None:
     """Raise click.UsageError unless letters, or all of them, are named."""
-    if takes_all and not selection.is_empty:
+    is_empty = wanted == LetterFilter()
+    if takes_all and not is_empty:
         raise click.UsageError("--all and a choice of letters contradict each other")
-    if selection.is_empty and not takes_all:
+    if is_empty and not takes_all:
         raise click.UsageError(
             "say which: ids, --destination, --reason, --since, --trace, or --all"
         )
 
 
-def path_of(path: str, query: list[tuple[str, str]]) -> str:
-    """A path of the admin API with its parameters."""
-    # An argument may hold bytes that are no UTF-8: then nothing is found, which is right.
-    encoded = urlencode(query, errors="replace")
-    return f"{path}?{encoded}" if encoded else path
+def passes_of(wanted: LetterFilter) -> list[LetterFilter]:
+    """The same letters in several passes: a request takes so many ids."""
+    if not wanted.ids:
+        return [wanted]
+    return [
+        replace(wanted, ids=wanted.ids[at : at + _IDS_A_REQUEST])
+        for at in range(0, len(wanted.ids), _IDS_A_REQUEST)
+    ]
 
 
-def count(client: Asked, selection: Selection) -> tuple[int, int]:
-    """How many letters and spans are meant. Raises DaemonRefused, DaemonUnreachable."""
+def count(
+    groups: Callable[[LetterFilter], dict[str, Any]], wanted: LetterFilter
+) -> tuple[int, int]:
+    """How many letters and spans are meant; raises what `groups` raises."""
     letters = spans = 0
-    for query in selection.queries():
-        found = client.ask("GET", path_of(f"{LETTERS}/groups", query))
+    for each in passes_of(wanted):
+        found = groups(each)
         letters, spans = letters + found["letters"], spans + found["spans"]
     return letters, spans
 
 
 def steps(
-    client: Asked,
-    method: str,
-    path: str,
-    selection: Selection,
-    more: tuple[tuple[str, str], ...] = (),
+    step: Callable[[LetterFilter, int], dict[str, Any]], wanted: LetterFilter
 ) -> Iterator[dict[str, Any]]:
-    """What the daemon answers to each step, until it has gone over all that are meant.
+    """What each step finds, until all that are meant were looked at.
 
-    Raises DaemonRefused, DaemonUnreachable; the steps before are done then.
+    `step` takes the letters of a pass and the id after which to go on; when it raises, the steps
+    before are done.
     """
-    for query in selection.queries():
-        after, until = 0, None
+    for each in passes_of(wanted):
+        bounded, after = each, 0
         while after is not None:
-            paging = [("after", str(after))]
-            if until is not None:
-                paging.append(("until", str(until)))
-            found = client.ask(method, path_of(path, [*query, *more, *paging]))
+            found = step(bounded, after)
             yield found
-            after, until = found["next"], found["until"]
+            after, bounded = found["next"], replace(each, until=found["until"])
 
 
 def merge(into: dict[str, tuple[int, list[int]]], stayed: list[dict[str, Any]]) -> None:

@@ -4,18 +4,13 @@ import json
 import sys
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from relay.cli.client import NoDaemon
 from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.target import admin_client
+from relay.cli.source import Sources
 from relay.cli.text import about_duration
-from relay.config import Config
 from relay.model.errors import RelayError
-from relay.offline.file import NothingKept
-from relay.traces.offline import find_at_rest
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
 ANSWER_SECONDS = 30.0
@@ -42,7 +37,8 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
         raise click.UsageError("name a trace id")
     config = load_or_exit(config_path)
     try:
-        is_known, found = ask(config, text)
+        sources = Sources(config, ANSWER_SECONDS)
+        is_known, found = sources.ask(lambda source: source.trace(text))
     except RelayError as error:
         click.echo(f"otlp-relay: {error}", err=True)
         sys.exit(1)
@@ -54,27 +50,6 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
         for line in lines:
             click.echo(printable(line))
     sys.exit(0 if is_known else 1)
-
-
-def ask(config: Config, text: str) -> tuple[bool, dict[str, Any]]:
-    """Whether the trace is known, and the document: of the running relay, else of its files.
-
-    Raises RelayError when neither can be asked.
-    """
-    try:
-        status, found = admin_client(config, ANSWER_SECONDS).get(
-            f"/api/traces/{quote(text, safe='')}?spans=false"
-        )
-    except NoDaemon as error:
-        try:
-            is_known, found = find_at_rest(config, text)
-        except NothingKept:
-            raise error from None
-        click.echo("otlp-relay: the relay does not run; this is what its files tell", err=True)
-        return is_known, found
-    if status not in (200, 404) or not isinstance(found, dict):
-        raise RelayError(str(found.get("error", found)) if found else f"answered {status}")
-    return status == 200, found
 
 
 def unknown_lines(found: dict[str, Any], text: str) -> list[str]:

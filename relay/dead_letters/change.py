@@ -1,4 +1,4 @@
-"""What an operator asks about dead letters in; the buffer's answers and changes out, in steps.
+"""Replays, discards and erases dead letters, in steps.
 
 Every call does one step of some milliseconds and says where to go on: whoever asks (the CLI, the
 page) shows how far it is and may stop at any time; what is done stays done. A step is one
@@ -10,22 +10,31 @@ Replayed rows are new for `max_age` and `keep_delivered` (a person wants them se
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 import structlog
 
-from relay.admin.dead_letters import ReplayRefused
 from relay.buffer.sqlite import dead_letter_queries as letter_reading
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.dead_letter_transactions import Again, CutLog, Discard, Replay, ReturnPages
 from relay.buffer.views import LetterEntry, LetterFilter, StoredLetter
 from relay.dead_letters.look import Looking, call, in_thread
-from relay.dead_letters.requests import PARTIAL, Stayed, Stays, Wish, receivers_of, request_of
-from relay.model.records import Request
+from relay.dead_letters.requests import (
+    PARTIAL,
+    LeftOut,
+    Stayed,
+    Stays,
+    Wish,
+    receivers_of,
+    request_of,
+)
+from relay.model.errors import RelayError
+from relay.model.records import DeadLetter, Request
 from relay.model.units import format_duration
 from relay.process.prepare import Prepare
 
@@ -46,8 +55,66 @@ class WayIn(Protocol):
     prepare: Prepare
 
 
+class ReplayRefused(RelayError):
+    """Dead letters cannot be replayed like that; nothing was changed."""
+
+    code = "replay_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Of what was replayed: letters of which the upstream had refused some spans, not which."""
+
+    letters: int
+    spans: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A step of a replay. `seen` letters were looked at; `next` is where the next step begins."""
+
+    letters: int
+    spans: int
+    bytes: int
+    spans_by_destination: Mapping[str, int]
+    partial: Partial
+    seen: int
+    stayed: Sequence[LeftOut]
+    until: int | None
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A step of a discard, likewise; `missing` are ids of which there is no letter."""
+
+    letters: int
+    spans: int
+    bytes: int
+    missing: Sequence[int]
+    seen: int
+    until: int | None
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Whether nothing erased is left in the buffer's files, else `why` not.
+
+    `rows_kept` of the log hold spans of the same traces, for `keep_delivered` or until they are
+    delivered; quarantined files may hold copies.
+    """
+
+    is_done: bool
+    why: str
+    rows_kept: int
+    keep_delivered: str
+    files_set_aside: Sequence[str]
+
+
 class DeadLetters(Looking):
-    """Dead letters of one buffer (`admin.dead_letters.DeadLetters`)."""
+    """Dead letters of one buffer."""
 
     def __init__(
         self,
@@ -69,7 +136,7 @@ class DeadLetters(Looking):
 
     async def replay(
         self, wanted: LetterFilter, *, after: int, to: str, derives: bool, keeps: bool
-    ) -> dict[str, Any]:
+    ) -> Replayed:
         """Send a step of them again: each to its own destination, or all to `to`.
 
         Raises ReplayRefused when `to` is unknown, and BufferFull; then nothing was changed.
@@ -100,12 +167,24 @@ class DeadLetters(Looking):
             gone = {entry.letter_id for entry in chosen} - sent - _ids(made, Stays)
             for letter_id in sorted(gone):
                 stayed.add(letter_id, "it was gone before it could be sent")
-        return _replayed(letters, sent, wish) | {
-            "seen": len(chosen) + len(missing),
-            "stayed": stayed.document(),
-            "until": wanted.until,
-            "next": edge,
-        }
+        gone_letters = [stored.letter for stored in letters if stored.letter_id in sent]
+        receivers_spans: Counter[str] = Counter()
+        for letter in gone_letters:
+            receivers_spans[wish.to or letter.destination or ALL] += letter.spans
+        if gone_letters:
+            names = ", ".join(sorted(receivers_spans))
+            log.info("dead_letters_replayed", letters=len(gone_letters), to=names)
+        return Replayed(
+            letters=len(gone_letters),
+            spans=sum(letter.spans for letter in gone_letters),
+            bytes=sum(len(letter.body) for letter in gone_letters),
+            spans_by_destination=receivers_spans,
+            partial=_partial(gone_letters),
+            seen=len(chosen) + len(missing),
+            stayed=stayed.by_reason(),
+            until=wanted.until,
+            next=edge,
+        )
 
     def _wish(self, to: str, *, derives: bool) -> Wish:
         known = set(self._known())
@@ -116,7 +195,7 @@ class DeadLetters(Looking):
             )
         return Wish(to, derives, known, self._way_in.prepare.settings)
 
-    async def discard(self, wanted: LetterFilter, *, after: int, erases: bool) -> dict[str, Any]:
+    async def discard(self, wanted: LetterFilter, *, after: int, erases: bool) -> Discarded:
         """Drop a step of them; with `erases`, `finish_erasing` is to follow the last step."""
         async with self._changing:
             wanted = await self._bounded(wanted)
@@ -130,15 +209,15 @@ class DeadLetters(Looking):
                 self._remember(gone)
         if gone:
             log.info("dead_letters_discarded", letters=len(gone), is_erased=erases)
-        return {
-            "letters": len(gone),
-            "spans": sum(entry.letter.affected for entry in gone),
-            "bytes": sum(entry.stored_bytes for entry in gone),
-            "missing": missing,
-            "seen": len(chosen) + len(missing),
-            "until": wanted.until,
-            "next": edge,
-        }
+        return Discarded(
+            letters=len(gone),
+            spans=sum(entry.letter.affected for entry in gone),
+            bytes=sum(entry.stored_bytes for entry in gone),
+            missing=missing,
+            seen=len(chosen) + len(missing),
+            until=wanted.until,
+            next=edge,
+        )
 
     def _remember(self, gone: list[LetterEntry]) -> None:
         for entry in gone:
@@ -147,7 +226,7 @@ class DeadLetters(Looking):
             if len(self._erased_traces) > _MOST_ERASED_TRACES:
                 return
 
-    async def finish_erasing(self) -> dict[str, Any]:
+    async def finish_erasing(self) -> Erased:
         """Return every free page and cut the write-ahead log: nothing erased is in them then.
 
         `is_done` False says that it could not be finished in a minute, `why` what was in the way.
@@ -167,13 +246,13 @@ class DeadLetters(Looking):
             traces, self._erased_traces = frozenset(self._erased_traces), set()
         log.info("dead_letters_erased", is_done=not why)
         keeps = format_duration(self._buffer.settings.keep_delivered_seconds)
-        return {
-            "is_done": not why,
-            "why": why,
-            "rows_kept": await self._rows_kept(traces),
-            "keep_delivered": keeps,
-            "files_set_aside": sorted(path.name for path in self._state_dir.glob("relay.db.*")),
-        }
+        return Erased(
+            is_done=not why,
+            why=why,
+            rows_kept=await self._rows_kept(traces),
+            keep_delivered=keeps,
+            files_set_aside=sorted(path.name for path in self._state_dir.glob("relay.db.*")),
+        )
 
     async def _rows_kept(self, traces: frozenset[bytes]) -> int:
         """How many rows of the log hold spans of `traces`: delivered, or owed to somebody."""
@@ -197,23 +276,11 @@ def _ids(made: list[tuple[StoredLetter, Request | Stays]], kind: type) -> set[in
     return {stored.letter_id for stored, request in made if isinstance(request, kind)}
 
 
-def _replayed(letters: list[StoredLetter], sent: set[int], wish: Wish) -> dict[str, Any]:
-    """What was sent again, and of which letters too much was."""
-    gone = [stored.letter for stored in letters if stored.letter_id in sent]
-    receivers: Counter[str] = Counter()
-    for letter in gone:
-        receivers[wish.to or letter.destination or ALL] += letter.spans
-    partial_ = [letter for letter in gone if letter.reason == PARTIAL]
-    if gone:
-        log.info("dead_letters_replayed", letters=len(gone), to=", ".join(sorted(receivers)))
-    return {
-        "letters": len(gone),
-        "spans": sum(letter.spans for letter in gone),
-        "bytes": sum(len(letter.body) for letter in gone),
-        "spans_by_destination": dict(receivers),
-        "partial": {
-            "letters": len(partial_),
-            "spans": sum(letter.spans for letter in partial_),
-            "refused": sum(letter.affected for letter in partial_),
-        },
-    }
+def _partial(letters: list[DeadLetter]) -> Partial:
+    """Of which letters too much was replayed."""
+    found = [letter for letter in letters if letter.reason == PARTIAL]
+    return Partial(
+        letters=len(found),
+        spans=sum(letter.spans for letter in found),
+        refused=sum(letter.affected for letter in found),
+    )

@@ -1,27 +1,67 @@
-"""A filter in; lists, groups, spans and OTLP JSON lines of dead letters out, a step at a time.
+"""Looks at dead letters: lists, groups, spans and OTLP JSON lines, a step at a time.
 
 What asks the disk is given: the reader of a running buffer, or a file that nobody writes.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import anyio.to_thread
 import apsw
 
-from relay.admin.dead_letters import UnknownDeadLetter
 from relay.buffer.sqlite import counters_table
 from relay.buffer.sqlite import dead_letter_queries as letter_reading
 from relay.buffer.views import LetterEntry, LetterFilter, StoredLetter
-from relay.dead_letters.documents import INGEST, Groups, entry_document, full_document, json_line
-from relay.dead_letters.requests import DAMAGED, Stayed
+from relay.dead_letters.groups import Group, Groups
+from relay.dead_letters.otlp_lines import json_line
+from relay.dead_letters.requests import DAMAGED, LeftOut, Stayed
+from relay.model.errors import RelayError
 from relay.otlp.transcode import TranscodeError
 
 STEP_BYTES = 1024 * 1024
 STEP_LETTERS = 500
 THREAD_FROM_BYTES = 32 * 1024
+INGEST = "ingest"  # the destination of what was refused on the way in, as people write it
 Result = TypeVar("Result")
+
+
+class UnknownDeadLetter(RelayError):
+    """There is no dead letter of that number."""
+
+    code = "unknown_dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of letters; `next` is where the next begins. `dropped`: evicted ever, by name."""
+
+    entries: Sequence[LetterEntry]
+    next: int | None
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many letters and spans there are, up to letter `until`, and of which kinds."""
+
+    letters: int
+    spans: int
+    groups: Sequence[Group]
+    dropped: Mapping[str, int]
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A step of an export: OTLP JSON lines, of how many letters, and which had to be left out."""
+
+    lines: Sequence[str]
+    letters: int
+    left_out: Sequence[LeftOut]
+    until: int | None
+    next: int | None
 
 
 class Ask(Protocol):
@@ -38,7 +78,7 @@ class Looking:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
-    async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> dict[str, Any]:
+    async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> Listed:
         """Up to `limit` of those that are meant, newest first."""
         found: list[LetterEntry] = []
         edge: int | None = before
@@ -49,13 +89,9 @@ class Looking:
         if len(found) > limit:
             found = found[:limit]
             edge = found[-1].letter_id
-        return {
-            "letters": [entry_document(entry) for entry in found],
-            "next": edge,
-            "dropped": await self._dropped(),
-        }
+        return Listed(found, edge, await self._dropped())
 
-    async def groups(self, wanted: LetterFilter) -> dict[str, Any]:
+    async def groups(self, wanted: LetterFilter) -> Counted:
         """How many there are, and of which kind."""
         wanted = await self._bounded(wanted)
         groups = Groups()
@@ -64,13 +100,13 @@ class Looking:
             page = await self._ask(partial(call, letter_reading.oldest_first, wanted, edge))
             groups.add(page.entries)
             edge = page.edge
-        return {
-            "letters": groups.letters,
-            "spans": groups.spans,
-            "groups": groups.documents(),
-            "dropped": await self._dropped(),
-            "until": wanted.until,
-        }
+        return Counted(
+            groups.letters,
+            groups.spans,
+            groups.newest_first(),
+            await self._dropped(),
+            wanted.until,
+        )
 
     async def _dropped(self) -> dict[str, int]:
         """Letters given up for space or age, ever, by destination."""
@@ -79,15 +115,14 @@ class Looking:
         )
         return {name or INGEST: times for name, times in found.items()}
 
-    async def show(self, letter_id: int) -> dict[str, Any]:
-        """One with its spans. Raises UnknownDeadLetter."""
+    async def show(self, letter_id: int) -> StoredLetter:
+        """One with its bytes. Raises UnknownDeadLetter."""
         found = await self._bodies([letter_id])
         if not found:
             raise UnknownDeadLetter(f"there is no dead letter {letter_id}")
-        size = len(found[0].letter.body)
-        return dict(await in_thread(size, partial(full_document, found[0])))
+        return found[0]
 
-    async def export(self, wanted: LetterFilter, *, after: int) -> dict[str, Any]:
+    async def export(self, wanted: LetterFilter, *, after: int) -> Exported:
         """A step of those that are meant, an OTLP JSON line each; `left_out` tells which not."""
         wanted = await self._bounded(wanted)
         chosen, edge, missing = await self._choose(wanted, after)
@@ -96,13 +131,7 @@ class Looking:
         lines, left_out = await in_thread(size, partial(_lines_of, letters))
         for letter_id in missing:
             left_out.add(letter_id, "there is no such dead letter")
-        return {
-            "lines": lines,
-            "letters": len(chosen),
-            "left_out": left_out.document(),
-            "until": wanted.until,
-            "next": edge,
-        }
+        return Exported(lines, len(chosen), left_out.by_reason(), wanted.until, edge)
 
     async def _bounded(self, wanted: LetterFilter) -> LetterFilter:
         """`wanted`, but nothing that comes from now on: what is sent again may come back."""

@@ -1,4 +1,4 @@
-"""A dead letter in; the request that it becomes when it is sent again, or why it cannot be, out.
+"""Makes of a dead letter the request that it is replayed as, or says why it cannot be.
 
 The body goes the way that it went when it first came: check cuts it into rows, finds its flags and
 holds its ids to the rule. What an upstream refused was enriched then; what ingest refused was not.
@@ -7,7 +7,6 @@ holds its ids to the rule. What an upstream refused was enriched then; what inge
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -65,12 +64,18 @@ class Stayed:
         if len(named) < _MOST_NAMED:
             named.append(letter_id)
 
-    def document(self) -> list[dict[str, Any]]:
-        """As JSON says it."""
-        return [
-            {"why": why, "letters": times, "ids": self.ids[why]}
-            for why, times in self.times.items()
-        ]
+    def by_reason(self) -> list["LeftOut"]:
+        """How many for each reason."""
+        return [LeftOut(why, times, self.ids[why]) for why, times in self.times.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Letters that were passed over for one reason; of many the first ids only."""
+
+    why: str
+    letters: int
+    ids: list[int]
 
 
 def request_of(stored: StoredLetter, wish: Wish) -> Request | Stays:

@@ -6,7 +6,9 @@
     ├── ConfigError          a setting cannot be used: key, file, value, what would be right
     │   └── SecretUnset      a ${env|file|credential:…} that has no value now
     │       └── NoCredentials   this process was not started by a service manager
-    ├── Refusal              a request is refused as a whole; becomes an HTTP answer
+    ├── Refusal              a request is refused as a whole; becomes an HTTP response
+    ├── UnknownDestination   what is asked about a destination that there is not
+    ├── ControlRefused       an operator's wish that cannot be granted; nothing was changed
     └── BufferError_
         ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender comes again
         ├── BufferUnavailable   the disk failed or the buffer is closing: 503
@@ -77,6 +79,23 @@ class Refusal(RelayError):
         super().__init__(message)
         self.status = status
         self.grpc_code = grpc_code
+
+
+class UnknownDestination(RelayError):
+    """There is no destination of that name."""
+
+    code = "unknown_destination"
+
+    @classmethod
+    def named(cls, name: str) -> "UnknownDestination":
+        """The error for `name`."""
+        return cls(f"there is no destination {name!r}")
+
+
+class ControlRefused(RelayError):
+    """The daemon does not do what was asked, and nothing was changed."""
+
+    code = "control_refused"
 
 
 class BufferError_(RelayError):  # noqa: N801 - BufferError is a builtin

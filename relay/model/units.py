@@ -1,6 +1,7 @@
-"""Text such as "64MiB" or "1h30m" goes in; bytes or seconds come out, and back again."""
+"""Sizes, durations and times: text such as "64MiB" or "1h30m" to numbers, and back again."""
 
 import re
+import time
 from fractions import Fraction
 from typing import Final
 
@@ -115,3 +116,12 @@ def about_duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def iso(ns: int) -> str | None:
+    """Nanoseconds since the epoch as RFC 3339 in UTC, to the millisecond; None for 0."""
+    if not ns:
+        return None
+    seconds, rest = divmod(ns, 1_000_000_000)
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{rest // 1_000_000:03d}Z"

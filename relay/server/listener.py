@@ -16,6 +16,7 @@ a second and which, at the end, either waits for ever or answers 500, final for 
 
 import asyncio
 import functools
+import gc
 import logging
 import resource
 import socket
@@ -39,6 +40,7 @@ __all__ = [
     "Limits",
     "Listener",
     "bind",
+    "calm_garbage_collector",
     "is_loopback",
     "raise_open_files_limit",
     "refuse_exposed",
@@ -59,6 +61,17 @@ def raise_open_files_limit(wanted: int = 16_384) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (goal, hard))
         return goal
     return soft
+
+
+def calm_garbage_collector() -> None:
+    """Look for cycles less often, and never in what was made by now.
+
+    Decoded spans are trees, freed by their reference counts; looking through them for cycles
+    after every 700 objects cost 8 % of the time in ingest and found nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:

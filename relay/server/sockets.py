@@ -11,7 +11,12 @@ import socket
 from collections.abc import Iterable
 from typing import Final
 
+import structlog
+
 from relay.model.errors import ConfigError
+from relay.systemd import activation
+
+log = structlog.stdlib.get_logger(__name__)
 
 BACKLOG: Final = 4096  # as many as the listener keeps open; the kernel takes its somaxconn at most
 _PORT_TRIES: Final = 16
@@ -41,6 +46,32 @@ def bind(
             raise ConfigError(error.message, key=key, hint=error.hint) from error.__cause__
         raise
     return listening
+
+
+def bind_or_inherit(
+    listener: str, inherited: Iterable[socket.socket], listen: Iterable[tuple[str, int]]
+) -> list[socket.socket]:
+    """The sockets of the service manager, if it gave any, else our own. Raises ConfigError."""
+    sockets = list(inherited)
+    if not sockets:
+        return bind(listen, key=f"{listener}.listen")
+    if not activation.is_as_configured(sockets, listen):
+        log.warning(
+            "listen_ignored",
+            key=f"{listener}.listen",
+            reason="the service manager's sockets are used instead",
+            listening=", ".join(address_of(sock) for sock in sockets),
+        )
+    return sockets
+
+
+def address_of(sock: socket.socket) -> str:
+    """Where a socket listens, as people write it."""
+    if sock.family == socket.AF_UNIX:
+        name = sock.getsockname()
+        return "@" + name[1:].decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(sock: socket.socket) -> bool:

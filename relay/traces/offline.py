@@ -1,4 +1,4 @@
-"""A trace id and the state directory of a relay that does not run in; where the trace is out.
+"""Finds out where a trace is from the files of a relay that does not run.
 
 Read only: no data is changed, nothing is locked, and a relay that starts meanwhile is not in the
 way. Why a destination has not taken what waits for it only a running relay knows.
@@ -10,7 +10,6 @@ from typing import Any, Final
 import anyio
 import apsw
 
-from relay.admin import trace
 from relay.buffer import owed_ranges
 from relay.buffer.sqlite import schema, trace_lookup, trace_queries
 from relay.buffer.sqlite.trace_lookup import Standing
@@ -18,13 +17,13 @@ from relay.buffer.views import TracePlace
 from relay.config import Config
 from relay.model.records import DestinationStatus
 from relay.offline.file import kept
-from relay.traces.where import destinations, read_all
+from relay.traces.where import Reach, TraceReport, destinations, read_all
 
 NOT_RUNNING: Final = "the relay does not run"
 
 
-def find_at_rest(config: Config, text: str) -> tuple[bool, dict[str, Any]]:
-    """Whether anything is known of the trace, and the document of `/api/traces/ID`.
+def find_at_rest(config: Config, text: str) -> TraceReport:
+    """What the files tell of a trace, without its spans.
 
     Raises NothingKept where there is no buffer, BufferUnavailable when its file cannot be read.
     """
@@ -32,9 +31,7 @@ def find_at_rest(config: Config, text: str) -> tuple[bool, dict[str, Any]]:
         return anyio.run(_find, found.connection, config, text)
 
 
-async def _find(
-    connection: apsw.Connection, config: Config, text: str
-) -> tuple[bool, dict[str, Any]]:
+async def _find(connection: apsw.Connection, config: Config, text: str) -> TraceReport:
     async def ask(question: Callable[[apsw.Connection], Any]) -> Any:
         return question(connection)
 
@@ -49,12 +46,12 @@ async def _find(
         return trace_lookup.places(await trace_lookup.find(ask, trace_id, written), standings)
 
     ids, places = await read_all(text, find)
-    reach = trace.Reach(*trace_queries.reaches_back_ns(connection))
+    reach = Reach(*trace_queries.reaches_back_ns(connection))
     if not places:
-        return False, trace.unknown_document(text, reach)
+        return TraceReport(text, reach)
     statuses = [
         DestinationStatus(each.name, each.endpoint, encoding=each.encoding, reason=NOT_RUNNING)
         for each in config.destinations
     ]
     named = destinations(statuses, (each.name for each in standings), places)
-    return True, trace.trace_document(ids, places, [], named, reach)
+    return TraceReport(text, reach, ids, places, (), named)

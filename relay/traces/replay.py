@@ -5,28 +5,31 @@ anybody is answered, so from then on no row of them goes, and a crash loses noth
 """
 
 import asyncio
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 
-from relay.admin.answers import iso
-from relay.admin.control import ControlRefused, Start, UnknownDestination
 from relay.buffer import owed_ranges
 from relay.buffer.sqlite import replay_query
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.replay_query import Found, Measured
 from relay.deliver.fleet import Fleet
+from relay.model.errors import ControlRefused, UnknownDestination
 from relay.model.records import OwedRange, Position
+from relay.model.units import iso
 from relay.traces.where import readings
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+# Where a new destination begins; a number: with what was received then (nanoseconds) or later.
+Start = Literal["beginning", "end"] | int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What was found, and what of it is sent again. Times as RFC 3339, None for none.
+    """What was found, and what of it is sent again. Times in nanoseconds, 0 for none.
 
     `found_rows` hold some of what was asked for; `spans`, `rows` and `bytes` were not owed
     already and are now (with `is_dry_run` would be); `gone_rows` and `gone_spans` are remembered of
@@ -41,8 +44,8 @@ class Replayed:
     bytes: int
     gone_rows: int
     gone_spans: int
-    kept_since: str | None
-    since: str | None = None
+    kept_since_ns: int
+    since_ns: int = 0
     trace_id: str | None = None
     destination_state: str = ""
     reason: str = ""
@@ -56,7 +59,7 @@ class Replay:
         self._fleet = fleet
         self._one_at_a_time = asyncio.Lock()
 
-    async def since(self, name: str, since_ns: int, *, is_dry_run: bool) -> dict[str, Any]:
+    async def since(self, name: str, since_ns: int, *, is_dry_run: bool) -> Replayed:
         """Owe `name` again what was received at `since_ns` or later and is kept.
 
         Raises UnknownDestination, ControlRefused, BufferUnavailable.
@@ -69,7 +72,7 @@ class Replay:
                 is_dry_run=is_dry_run, since_ns=since_ns,
             )  # fmt: skip
 
-    async def trace(self, name: str, text: str, *, is_dry_run: bool) -> dict[str, Any]:
+    async def trace(self, name: str, text: str, *, is_dry_run: bool) -> Replayed:
         """Owe `name` again the spans of one trace that are kept, and nothing else.
 
         Raises UnknownDestination, ControlRefused, BufferUnavailable.
@@ -111,7 +114,7 @@ class Replay:
         backlog = self._buffer.backlogs().get(name)
         is_configured = any(status.name == name for status in self._fleet.statuses())
         if backlog is None and not is_configured:
-            raise UnknownDestination(f"there is no destination {name!r}")
+            raise UnknownDestination.named(name)
         if backlog is None or not is_configured:
             raise ControlRefused(
                 f"{name} is not in the configuration, so nothing is sent to it",
@@ -154,7 +157,7 @@ class Replay:
         is_dry_run: bool,
         since_ns: int = 0,
         trace_id: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> Replayed:
         status = next(each for each in self._fleet.statuses() if each.name == name)
         replayed = Replayed(
             destination=name,
@@ -165,8 +168,8 @@ class Replay:
             bytes=measured.sums.raw_bytes,
             gone_rows=found.gone_rows,
             gone_spans=found.gone_spans,
-            kept_since=iso(found.kept_since_ns or self._buffer.statistics().oldest_received_ns),
-            since=iso(since_ns),
+            kept_since_ns=found.kept_since_ns or self._buffer.statistics().oldest_received_ns,
+            since_ns=since_ns,
             trace_id=trace_id,
             destination_state=str(status.state),
             reason=status.reason,
@@ -176,7 +179,7 @@ class Replay:
                 "replay",
                 destination=name,
                 spans=replayed.spans,
-                since=replayed.since or "",
+                since=iso(since_ns) or "",
                 trace_id=trace_id or "",
             )
-        return asdict(replayed)
+        return replayed

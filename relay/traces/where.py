@@ -1,19 +1,19 @@
-"""A trace id as somebody typed it in; the document of `/api/traces/ID` out.
+"""Finds out where a trace is: received, kept, and what became of it for each destination.
 
 What is typed may be the id that an app wrote and the relay mapped (`app_trace_001`), or one with
-dashes: each reading is tried, and the document says which were right.
+dashes: each reading is tried, and the report says which were right.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio
 
-from relay.admin import trace
 from relay.buffer.sqlite import trace_queries
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.views import TracePlace
+from relay.buffer.views import RecentTrace, TracePlace
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable
 from relay.model.records import DestinationStatus, StoredRow
@@ -25,6 +25,52 @@ MOST_ROWS_SHOWN = 20
 FLUSH_SECONDS = 2.0
 
 
+class Reading(NamedTuple):
+    """An id that was typed, as it may be meant.
+
+    `how`: "id" (it is one), "derived" (the sender's text was none and was mapped to it) or
+    "derived_from_bytes" (the sender's bytes, shown as hex, were none).
+    """
+
+    trace_id: bytes
+    how: str
+
+
+class Reach(NamedTuple):
+    """How far back what is kept, and what is known, reaches: nanoseconds; 0 for nothing."""
+
+    kept_ns: int
+    known_ns: int
+
+
+class NamedDestination(NamedTuple):
+    """A destination; `is_known` false: only dead letters still name it."""
+
+    status: DestinationStatus
+    is_configured: bool
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TraceReport:
+    """All that is known of the trace that somebody named with `text`.
+
+    `rows` are those of `places` that are shown. Where nothing is known, only `reach` is given.
+    """
+
+    text: str
+    reach: Reach
+    ids: Sequence[Reading] = ()
+    places: Sequence[TracePlace] = ()
+    rows: Sequence[StoredRow] = ()
+    destinations: Sequence[NamedDestination] = ()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is."""
+        return bool(self.places)
+
+
 class Traces:
     """Where traces are, of the buffer and the couriers of one process."""
 
@@ -32,39 +78,37 @@ class Traces:
         self._buffer = buffer
         self._fleet = fleet
 
-    async def find(self, text: str, *, with_spans: bool) -> tuple[bool, dict[str, Any]]:
-        """Whether anything is known of the trace, and the document. Raises BufferUnavailable."""
+    async def find(self, text: str, *, with_spans: bool) -> TraceReport:
+        """What is known of a trace, with its spans if asked for. Raises BufferUnavailable."""
         # What was just settled is told with its dead letter, which is only on disk.
         with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
             await self._buffer.flush()
         ids, places = await read_all(text, self._buffer.find_trace)
         kept_ns, known_ns = await self._buffer.ask(trace_queries.reaches_back_ns)
-        reach = trace.Reach(kept_ns, known_ns)
+        reach = Reach(kept_ns, known_ns)
         if not places:
-            return False, trace.unknown_document(text, reach)
+            return TraceReport(text, reach)
         rows: list[StoredRow] = []
         if with_spans:
             kept = sorted({place.row for place in places if place.row and place.is_kept})
             rows = await self._buffer.read_rows(kept[:MOST_ROWS_SHOWN])
-        return True, trace.trace_document(ids, places, rows, self._destinations(places), reach)
+        named = destinations(self._fleet.statuses(), self._buffer.backlogs(), places)
+        return TraceReport(text, reach, ids, places, rows, named)
 
-    def _destinations(self, places: list[TracePlace]) -> list[trace.Destination]:
-        return destinations(self._fleet.statuses(), self._buffer.backlogs(), places)
-
-    async def recent(self, limit: int) -> list[dict[str, Any]]:
+    async def recent(self, limit: int) -> list[RecentTrace]:
         """What was received last, newest first."""
-        return [trace.recent_trace(each) for each in await self._buffer.recent_traces(limit)]
+        return await self._buffer.recent_traces(limit)
 
 
 def destinations(
     statuses: Iterable[DestinationStatus], known: Iterable[str], places: list[TracePlace]
-) -> list[trace.Destination]:
+) -> list[NamedDestination]:
     """Those configured, those `known` to the disk, and those that only dead letters name."""
     configured = {status.name: status for status in statuses}
     on_disk = set(known)
     named = {place.dead_letter.destination for place in places if place.dead_letter} - {""}
     return [
-        trace.Destination(
+        NamedDestination(
             configured.get(name) or DestinationStatus(name, ""),
             is_configured=name in configured,
             is_known=name in configured or name in on_disk,
@@ -75,9 +119,9 @@ def destinations(
 
 async def read_all(
     text: str, find: Callable[[bytes, str], Awaitable[list[TracePlace]]]
-) -> tuple[list[trace.Reading], list[TracePlace]]:
+) -> tuple[list[Reading], list[TracePlace]]:
     """Which readings of `text` were right, and all that was found by them."""
-    ids: list[trace.Reading] = []
+    ids: list[Reading] = []
     places: list[TracePlace] = []
     for reading in readings(text):
         found = await find(reading.trace_id, "" if places else text.strip())
@@ -90,18 +134,18 @@ async def read_all(
     return ids, places
 
 
-def readings(text: str) -> list[trace.Reading]:
+def readings(text: str) -> list[Reading]:
     """What `text` may mean, the likeliest first; none for no text."""
     text = text.strip()
     digits = text.replace("-", "")
-    found: list[trace.Reading] = []
+    found: list[Reading] = []
     if len(digits) == 2 * TRACE_ID_BYTES and (trace_id := _from_hex(digits)):
-        found.append(trace.Reading(trace_id, "id"))
+        found.append(Reading(trace_id, "id"))
     if (text and len(text) != 2 * TRACE_ID_BYTES) or not found:
-        found.append(trace.Reading(derive(text.encode(), TRACE_ID_BYTES), "derived"))
+        found.append(Reading(derive(text.encode(), TRACE_ID_BYTES), "derived"))
         # Protobuf has bytes where others have text: shown as hex they are another id.
         if raw := _from_hex(text):
-            found.append(trace.Reading(derive(raw, TRACE_ID_BYTES), "derived_from_bytes"))
+            found.append(Reading(derive(raw, TRACE_ID_BYTES), "derived_from_bytes"))
     return found
 
 

@@ -501,7 +501,7 @@ def test_without_a_daemon_letters_are_read_from_its_file(tmp_path: Path, end: st
         assert [run_json(relay, *each) for each in asked] == online
         exported = relay.run("dead-letter export")
         assert exported.stdout == lines
-        assert "read from its file" in exported.stderr
+        assert "no daemon is running; read from its files" in exported.stderr
         assert relay.run("dead-letter show", "77").returncode == 1
         replayed = relay.run("dead-letter replay", "--all")
         assert replayed.returncode == 1

@@ -78,7 +78,7 @@ async def watch(self):
     while not self._counters.kept_spans:
         await anyio.sleep(0.01)
     raise RuntimeError("the writer is dead")
-daemon.Daemon._watch_buffer = watch
+daemon.Buffer.wait_failed = watch
 """
     with Relay(tmp_path, command=patched(tmp_path, dying)) as relay:
         assert relay.post(request_of(span_ids(1)))[0] == 200
@@ -127,7 +127,9 @@ def test_second_daemon_of_one_configuration_is_told_about_the_first(tmp_path: Pa
         assert first.process is not None
         assert shown.returncode == 2
         assert f"127.0.0.1:{first.ingest_port} is taken" in shown.stderr
-        assert f"already (pid {first.process.pid}): stop it first" in shown.stderr
+        assert f"already runs with {first.state_dir} (pid {first.process.pid}): stop it first" in (
+            shown.stderr
+        )
 
 
 def test_sighup_takes_up_a_new_token_without_losing_a_span(tmp_path: Path) -> None:

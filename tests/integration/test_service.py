@@ -122,7 +122,7 @@ def test_refused_reload_ends_too_and_the_status_says_so_until_one_is_taken(
         refused = manager.wait_for("READY")["STATUS"]
         assert refused.startswith("reload refused: ")
         assert "nonsense" in refused
-        assert "; still running with the old one; no destination is configured" in refused
+        assert "; still running with the old configuration; no destination is configured" in refused
         relay.config.write_text(whole)
         relay.signal(signal.SIGHUP)
         assert manager.wait_for("READY")["STATUS"].startswith("no destination is configured")
@@ -156,7 +156,7 @@ def test_dead_part_is_told_before_the_process_ends_with_70(
     dying = """
 async def watch(self):
     raise RuntimeError("dead")
-daemon.Daemon._watch_buffer = watch
+daemon.Buffer.wait_failed = watch
 """
     relay = Relay(tmp_path, environ=told(manager), command=patched(tmp_path, dying))
     relay.start(wait=False)

@@ -162,7 +162,7 @@ def test_files_of_a_relay_that_does_not_run_tell_it_too(tmp_path: Path, ends: st
             assert states(relay, TRACE) == wanted
 
     assert shown.returncode == 0
-    assert "the relay does not run" in shown.stderr
+    assert "no daemon is running; read from its files" in shown.stderr
     assert "User-Agent tester/9" in shown.stdout
     assert f"delivered  to there ({there.endpoint}) at" in shown.stdout
     assert f"waiting    for away ({NOBODY}) since" in shown.stdout

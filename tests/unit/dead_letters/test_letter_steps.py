@@ -9,11 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from relay.admin.dead_letters import ReplayRefused, UnknownDeadLetter
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.views import LetterFilter
 from relay.dead_letters import look
-from relay.dead_letters.change import DeadLetters
+from relay.dead_letters.change import DeadLetters, Replayed, ReplayRefused
+from relay.dead_letters.look import UnknownDeadLetter
+from relay.dead_letters.requests import LeftOut
 from relay.model.errors import BufferFull
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.transcode import to_protobuf
@@ -53,7 +54,7 @@ def fragment(**members: Any) -> bytes:
     return to_body(request(span(**members)))[len(b'{"resourceSpans":[') : -2]
 
 
-async def replay(letters: DeadLetters, wanted: LetterFilter = ALL, **named: Any) -> dict[str, Any]:
+async def replay(letters: DeadLetters, wanted: LetterFilter = ALL, **named: Any) -> Replayed:
     options: dict[str, Any] = {"after": 0, "to": "", "derives": False, "keeps": False} | named
     return await letters.replay(wanted, **options)
 
@@ -69,8 +70,8 @@ async def test_each_step_says_where_to_go_on_and_leaves_out_what_came_since(
         until: int | None = None
         while after is not None:
             step = await replay(letters, LetterFilter(until=until), after=after)
-            after, until = step["next"], step["until"]
-            sent.append(step["letters"])
+            after, until = step.next, step.until
+            sent.append(step.letters)
             await add(buffer, fragment(name="refused again"))
 
         assert sent == [2, 2, 1]
@@ -90,7 +91,7 @@ async def test_a_step_takes_about_so_many_bytes_and_one_letter_at_least(
     large = fragment(attributes=[text_attribute("k", "x" * 900)])
     async with letters_of(tmp_path, large, large) as (_buffer, letters):
         step = await replay(letters)
-        assert (step["letters"], step["next"]) == (1, 1)
+        assert (step.letters, step.next) == (1, 1)
 
 
 async def test_replay_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ async def test_what_is_owed_again_is_byte_for_byte_what_was_set_aside(
     if encoding is Encoding.PROTOBUF:
         body = to_protobuf(body)
     async with letters_of(tmp_path, body, encoding=encoding) as (buffer, letters):
-        assert (await replay(letters))["letters"] == 1
+        assert (await replay(letters)).letters == 1
         assert await take_all(buffer.destination("a")) == [body]
 
 
@@ -136,20 +137,20 @@ async def test_letter_that_is_no_request_stays_and_is_left_out_of_an_export(
         step = await replay(letters, keeps=True)
         exported = await letters.export(ALL, after=0)
 
-        assert (step["letters"], step["stayed"][0]["ids"]) == (1, [1])
-        assert "cannot be read" in step["stayed"][0]["why"]
-        assert len(exported["lines"]) == 1
-        assert '"good"' in exported["lines"][0]
-        assert [(each["ids"], each["letters"]) for each in exported["left_out"]] == [([1], 1)]
+        assert (step.letters, step.stayed[0].ids) == (1, [1])
+        assert "cannot be read" in step.stayed[0].why
+        assert len(exported.lines) == 1
+        assert '"good"' in exported.lines[0]
+        assert [(each.ids, each.letters) for each in exported.left_out] == [([1], 1)]
         assert len(await buffer.dead_letters()) == 2
 
 
 async def test_ids_that_there_are_not_are_named(tmp_path: Path) -> None:
     async with letters_of(tmp_path, fragment(), fragment()) as (_buffer, letters):
         wanted = LetterFilter(ids=(2, 9))
-        assert (await letters.discard(wanted, after=0, erases=False))["missing"] == [9]
-        stayed = (await replay(letters, wanted))["stayed"]
-        assert stayed == [{"why": "there is no such dead letter", "letters": 2, "ids": [2, 9]}]
+        assert (await letters.discard(wanted, after=0, erases=False)).missing == [9]
+        stayed = (await replay(letters, wanted)).stayed
+        assert stayed == [LeftOut("there is no such dead letter", 2, [2, 9])]
         with pytest.raises(UnknownDeadLetter):
             await letters.show(9)
 
@@ -162,9 +163,9 @@ async def test_words_that_differ_in_numbers_and_ids_are_one_group_with_the_newes
             letter = DeadLetter("a", "upstream_refused", words, 1, Encoding.JSON, b"", affected=1)
             buffer.moved(buffer.destination("a"), letters=[letter])
         await buffer.flush()
-        groups = (await letters.groups(ALL))["groups"]
+        groups = (await letters.groups(ALL)).groups
 
-    assert [(group["letters"], group["words"]) for group in groups] == [
+    assert [(group.letters, group.newest.letter.words) for group in groups] == [
         (1, "other"),
         (2, "request 18 of c0ffee-2: no"),
     ]
@@ -197,5 +198,5 @@ async def test_erasing_comes_to_its_end_while_spans_come_and_go(tmp_path: Path) 
             held = (tmp_path / "relay.db").read_bytes()
             stop.set()
 
-    assert (done["is_done"], done["why"]) == (True, "")
+    assert (done.is_done, done.why) == (True, "")
     assert not any(frame[at : at + 40] in held for at in range(0, len(frame), 500))

@@ -1,14 +1,13 @@
-"""What the buffer knows of one trace in; the document of `/api/traces/ID` out, as plain dicts."""
+"""The documents of `/api/traces` and `/api/traces/ID`, as plain dicts. Pure."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-
-from relay.admin.answers import iso
 from relay.buffer.views import RecentTrace, TracePlace, holds_trace
-from relay.model.records import DestinationStatus, Encoding, StoredRow
-from relay.otlp import messages, transcode
+from relay.model.records import DestinationStatus
+from relay.model.units import iso
+from relay.traces.spans import resource_spans_of_trace
+from relay.traces.where import NamedDestination, Reach, Reading, TraceReport
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
 STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
@@ -17,59 +16,31 @@ MOST_ROWS = 1000
 SETTLED = {"set_aside", "evicted", "delivered"}
 
 
-class Reading(NamedTuple):
-    """An id that was typed, as it may be meant.
-
-    `how`: "id" (it is one), "derived" (the sender's text was none and was mapped to it) or
-    "derived_from_bytes" (the sender's bytes, shown as hex, were none).
-    """
-
-    trace_id: bytes
-    how: str
-
-
-class Reach(NamedTuple):
-    """How far back what is kept, and what is known, reaches: nanoseconds; 0 for nothing."""
-
-    kept_ns: int
-    known_ns: int
-
-
-class Destination(NamedTuple):
-    """A destination; `is_known` false: only dead letters still name it."""
-
-    status: DestinationStatus
-    is_configured: bool
-    is_known: bool
-
-
-def trace_document(
-    ids: Sequence[Reading],
-    places: Sequence[TracePlace],
-    rows: Sequence[StoredRow],
-    destinations: Sequence[Destination],
-    reach: Reach,
-) -> dict[str, Any]:
-    """All that is known of a trace; `rows` are those of `places` that could be read."""
-    pieces = [place for place in places if place.dead_letter is None]
-    letters = [place for place in places if place.dead_letter is not None]
+def trace_document(report: TraceReport) -> dict[str, Any]:
+    """All that is known of a trace, or how far back what is known reaches."""
+    if not report.is_known:
+        return {
+            "error": f"nothing is known of trace {report.text}",
+            **_reach(report.reach),
+        }
+    ids = report.ids
+    pieces = [place for place in report.places if place.dead_letter is None]
+    letters = [place for place in report.places if place.dead_letter is not None]
     return {
         "trace_id": ids[0].trace_id.hex(),
         "ids": [{"trace_id": each.trace_id.hex(), "how": each.how} for each in ids],
         "received": [_received(place) for place in pieces],
         "dead_letters": [_dead(place) for place in letters],
-        "destinations": [_destination(each, ids, pieces, letters) for each in destinations],
-        **_reach(reach),
+        "destinations": [_destination(each, ids, pieces, letters) for each in report.destinations],
+        **_reach(report.reach),
         "is_cut": len({place.row for place in pieces}) >= MOST_ROWS,
         "resourceSpans": [
-            entry for row in rows for each in ids for entry in resource_spans_of_trace(row, each[0])
+            entry
+            for row in report.rows
+            for each in ids
+            for entry in resource_spans_of_trace(row, each.trace_id)
         ],
     }
-
-
-def unknown_document(text: str, reach: Reach) -> dict[str, Any]:
-    """Where nothing is known of the trace."""
-    return {"error": f"nothing is known of trace {text}", **_reach(reach)}
 
 
 def _reach(reach: Reach) -> dict[str, Any]:
@@ -127,7 +98,7 @@ def _dead(place: TracePlace) -> dict[str, Any]:
 
 
 def _destination(
-    destination: Destination,
+    destination: NamedDestination,
     ids: Sequence[Reading],
     pieces: Sequence[TracePlace],
     letters: Sequence[TracePlace],
@@ -166,7 +137,7 @@ def _destination(
         if state == "waiting"
         else None,
         "is_in_flight": any(each.is_in_flight for each, _place in of_state),
-        "stepped_around": _detour(status, ids)
+        "stepped_around": _stepped_around(status, ids)
         if any(each.is_deferred for each, _place in of_state)
         else None,
         "dead_letters": [place.letter_id for place in own],
@@ -174,7 +145,7 @@ def _destination(
     }
 
 
-def _detour(status: DestinationStatus, ids: Sequence[Reading]) -> dict[str, Any] | None:
+def _stepped_around(status: DestinationStatus, ids: Sequence[Reading]) -> dict[str, Any] | None:
     """Spans of the trace that the upstream cannot bear: others go first, they are tried alone."""
     own = [
         each
@@ -203,18 +174,3 @@ def _courier(status: DestinationStatus) -> dict[str, Any]:
         "last_success_at": iso(status.last_success_ns),
         "next_try_at": iso(status.next_try_ns),
     }
-
-
-def resource_spans_of_trace(row: StoredRow, trace_id: bytes) -> list[dict[str, Any]]:
-    """The `resourceSpans` of a row with only the spans of one trace, as OTLP/JSON."""
-    fragment = row.body if row.encoding is Encoding.JSON else transcode.to_json(row.body)
-    wanted = trace_id.hex()
-    found = []
-    request = messages.decode_request(b'{"resourceSpans":[' + fragment + b"]}")
-    for entry in request.resourceSpans:
-        for scope in entry.scopeSpans:
-            scope.spans = [span for span in scope.spans if span.traceId == wanted]
-        entry.scopeSpans = [scope for scope in entry.scopeSpans if scope.spans]
-        if entry.scopeSpans:
-            found.append(msgspec.json.decode(messages.encode(entry)))
-    return found

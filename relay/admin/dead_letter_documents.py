@@ -1,0 +1,101 @@
+"""What the admin API says of dead letters: entries, groups, spans as OTLP JSON. Pure."""
+
+import base64
+from typing import Any
+
+import msgspec
+
+from relay.buffer.views import LetterEntry, StoredLetter
+from relay.dead_letters.groups import Group
+from relay.dead_letters.look import INGEST, Counted, Listed
+from relay.dead_letters.otlp_lines import json_fragment
+from relay.model.records import DeadLetter
+from relay.model.units import iso
+from relay.otlp.transcode import TranscodeError
+
+
+def list_document(found: Listed) -> dict[str, Any]:
+    """A page of letters, the newest first."""
+    return {
+        "letters": [entry_document(entry) for entry in found.entries],
+        "next": found.next,
+        "dropped": found.dropped,
+    }
+
+
+def groups_document(found: Counted) -> dict[str, Any]:
+    """How many letters there are, and of which kinds."""
+    return {
+        "letters": found.letters,
+        "spans": found.spans,
+        "groups": [group_document(group) for group in found.groups],
+        "dropped": found.dropped,
+        "until": found.until,
+    }
+
+
+def entry_document(entry: LetterEntry) -> dict[str, Any]:
+    """A letter as a list has it."""
+    return {
+        "id": entry.letter_id,
+        "set_aside_at": iso(entry.set_aside_ns),
+        **_letter(entry.letter),
+        "bytes": entry.raw_bytes,
+        "stored_bytes": entry.stored_bytes,
+    }
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    trace_ids = letter.trace_ids.hex()
+    return {
+        "destination": letter.destination or INGEST,
+        "reason": letter.reason,
+        "status": letter.status,
+        "words": letter.words,
+        "path": letter.path,
+        "spans": letter.spans,
+        "affected": letter.affected,
+        "encoding": letter.encoding.name.lower(),
+        "received_at": iso(letter.received_ns),
+        "trace_ids": [trace_ids[at : at + 32] for at in range(0, len(trace_ids), 32)],
+    }
+
+
+def letter_document(stored: StoredLetter) -> dict[str, Any]:
+    """Everything about one. `resourceSpans` is null where its bytes are no spans any more; then
+    they are in `body_base64`.
+    """
+    letter = stored.letter
+    document = {
+        "id": stored.letter_id,
+        "set_aside_at": iso(stored.set_aside_ns),
+        **_letter(letter),
+        "row": letter.row,
+        "bytes": len(letter.body),
+        "is_damaged": stored.is_damaged,
+        "resourceSpans": None,
+    }
+    try:
+        document["resourceSpans"] = msgspec.Raw(b"[%b]" % json_fragment(letter))
+    except TranscodeError as error:
+        document["unreadable"] = error.message
+        document["body_base64"] = base64.b64encode(letter.body).decode()
+    return document
+
+
+def group_document(group: Group) -> dict[str, Any]:
+    """A group; words and path are those of its newest letter, verbatim."""
+    letter = group.newest.letter
+    return {
+        "destination": letter.destination or INGEST,
+        "reason": letter.reason,
+        "status": letter.status,
+        "letters": group.letters,
+        "spans": group.spans,
+        "bytes": group.stored_bytes,
+        "first_at": iso(group.first_ns),
+        "last_at": iso(group.last_ns),
+        "words": letter.words,
+        "path": letter.path,
+        "newest_id": group.newest.letter_id,
+    }

@@ -1,0 +1,28 @@
+"""The spans of a dead letter as OTLP JSON of one line."""
+
+import msgspec
+
+from relay.model.records import DeadLetter, Encoding
+from relay.otlp import transcode
+from relay.otlp.transcode import TranscodeError
+
+_is_json = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def json_line(letter: DeadLetter) -> str:
+    """The letter's spans as one ExportTraceServiceRequest on one line. Raises TranscodeError."""
+    return (b'{"resourceSpans":[%b]}' % json_fragment(letter)).decode()
+
+
+def json_fragment(letter: DeadLetter) -> bytes:
+    """Its `resourceSpans` entries as JSON of one line, comma-joined. Raises TranscodeError."""
+    if letter.encoding is Encoding.PROTOBUF:
+        return transcode.to_json(letter.body)
+    # Inside a JSON text a line break stands between values only.
+    fragment = letter.body.replace(b"\n", b" ").replace(b"\r", b" ")
+    try:
+        _is_json(b"[%b]" % fragment)
+        fragment.decode()
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise TranscodeError(transcode.describe_error("JSON", error)) from None
+    return fragment

@@ -1,0 +1,231 @@
+"""What an operator may change while the daemon runs: its configuration, and its destinations.
+
+A reload reads the configuration anew and takes it up as a whole; one that does not check leaves
+the running one in place. Everything but the listeners' addresses, the state directory and `sync`
+can change. One change at a time, whoever asks for it: a signal or the admin API.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+import structlog
+
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.buffer import Buffer
+from relay.config import Config, DestinationConfig, changes_needing_restart
+from relay.config.load import load
+from relay.deliver.fleet import Fleet
+from relay.doctor.connection import test_configured
+from relay.doctor.report import Report
+from relay.ingest.endpoint import Ingest
+from relay.ingest.pipeline import Pipeline
+from relay.model.errors import ControlRefused, RelayError, UnknownDestination
+from relay.process.prepare import Prepare
+from relay.process.settings import prepare_settings
+from relay.server.listener import tls_context
+from relay.systemd.status_line import cut
+from relay.traces.replay import Replay, Start
+
+log = structlog.stdlib.get_logger(__name__)
+
+MOST_PROBLEM_CHARACTERS: Final = 150
+
+
+@dataclass(frozen=True, slots=True)
+class TakenUp:
+    """What a reload took up. `blocked` tells by name why a destination cannot send."""
+
+    destinations: tuple[str, ...]
+    blocked: Mapping[str, str]
+    restart_needed: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDestination:
+    """A destination of the configuration, or one that is still owed something under its name."""
+
+    name: str
+    is_configured: bool
+    source: str
+    is_paused: bool
+    waiting_spans: int
+    in_flight_spans: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The running parts that a new configuration reaches. `tls` None: ingest speaks plain HTTP."""
+
+    buffer: Buffer
+    fleet: Fleet
+    pipeline: Pipeline
+    ingest: Ingest
+    replay: Replay
+    tls: ssl.SSLContext | None
+
+
+class Control:
+    """Changes the running daemon, and tells what became of each change.
+
+    `config` is the configuration as taken up last; `problem` says, for the status line, why the
+    last reload was refused; once `is_stopping` nothing is changed any more.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        config_path: str | None,
+        environ: Mapping[str, str],
+        own_id: str,
+        parts: Parts,
+    ) -> None:
+        self.config = config
+        self.problem = ""
+        self.is_stopping = False
+        self._config_path = config_path
+        self._environ = environ
+        self._own_id = own_id
+        self._parts = parts
+        self._changing = anyio.Lock()
+
+    def names(self) -> list[str]:
+        """The destinations of the configuration."""
+        return [destination.name for destination in self.config.destinations]
+
+    def destination(self, name: str) -> KnownDestination:
+        """What is known of a destination, also when it is gone from the configuration.
+
+        Raises UnknownDestination.
+        """
+        backlog = self._parts.buffer.backlogs().get(name)
+        if backlog is None:
+            raise UnknownDestination.named(name)
+        configured = next((d for d in self.config.destinations if d.name == name), None)
+        statistics = backlog.statistics()
+        return KnownDestination(
+            name,
+            is_configured=configured is not None,
+            source=str(configured.source or "") if configured else "",
+            is_paused=statistics.is_paused,
+            waiting_spans=statistics.owed_spans,
+            in_flight_spans=statistics.in_flight_spans,
+        )
+
+    async def reload(self, starts: Mapping[str, Start] | None = None) -> TakenUp:
+        """Take up the configuration as it is now; one that does not check changes nothing.
+
+        A destination of `starts` that is owed nothing by its name yet begins there. Raises
+        ConfigError with all that is wrong, and ControlRefused while stopping.
+        """
+        async with self._changing:
+            return await self._take_up(self._read_again(), starts or {})
+
+    async def set_paused(self, name: str, *, is_paused: bool) -> KnownDestination:
+        """Pause or resume a destination, over restarts too.
+
+        Raises UnknownDestination, and ControlRefused where the configuration pauses it.
+        """
+        async with self._changing:
+            configured = self._configured(name)
+            if configured.paused and not is_paused:
+                raise ControlRefused(
+                    f"{configured.source or 'the configuration'} says `paused = true` for {name}",
+                    hint="remove that line, then reload",
+                )
+            await self._parts.fleet.set_paused(name, is_paused=is_paused)
+        log.info("pause_changed", destination=name, is_paused=is_paused)
+        return self.destination(name)
+
+    async def test(self, name: str, *, send_span: bool) -> Report:
+        """Test the connection to a configured destination with this process's secrets.
+
+        Raises UnknownDestination.
+        """
+        return await test_configured(
+            self._configured(name),
+            self._environ,
+            send_span=send_span,
+            own_addresses=self.config.ingest.listen,
+            own_id=self._own_id,
+        )
+
+    async def remove(self, name: str, *, drop: bool) -> KnownDestination:
+        """Take up that a destination is gone; drop or keep what waits for it.
+
+        Returns what was known of it before. Raises UnknownDestination, and ControlRefused while
+        the configuration still has it.
+        """
+        async with self._changing:
+            config = self._read_again()
+            standing = next((d for d in config.destinations if d.name == name), None)
+            if standing is not None:
+                raise ControlRefused(
+                    f"{name} is still in {standing.source or 'the environment'}",
+                    hint="remove it there first",
+                )
+            await self._take_up(config, {})
+            found = self.destination(name)
+            backlog = self._parts.buffer.backlogs()[name]
+            if drop:
+                await backlog.remove()
+            elif backlog.is_paused:
+                # A later destination of this name begins as any other: it was not paused.
+                await backlog.set_paused(False)
+        log.info("destination_removed", destination=name, waiting="dropped" if drop else "kept")
+        return found
+
+    def _configured(self, name: str) -> DestinationConfig:
+        for destination in self.config.destinations:
+            if destination.name == name:
+                return destination
+        raise UnknownDestination.named(name)
+
+    def _read_again(self) -> Config:
+        """The configuration as it is now. Raises ConfigError, which is logged."""
+        if self.is_stopping:
+            raise ControlRefused("the daemon is stopping")
+        try:
+            config = load(self._config_path, self._environ)
+            prepare_settings(config, self._environ)
+            tls = self._parts.tls
+            if tls and config.ingest.tls_cert and config.ingest.tls_key:
+                tls_context(config.ingest.tls_cert, config.ingest.tls_key)  # do they fit?
+                tls.load_cert_chain(config.ingest.tls_cert, config.ingest.tls_key)
+        except RelayError as error:
+            log.error("reload_refused", reason=str(error))  # noqa: TRY400 - no traceback: it is the config
+            refused = cut(error.message, MOST_PROBLEM_CHARACTERS)
+            self.problem = f"reload refused: {refused}; still running with the old configuration"
+            raise
+        return config
+
+    async def _take_up(self, config: Config, starts: Mapping[str, Start]) -> TakenUp:
+        """Use `config` from now on."""
+        parts = self._parts
+        names = [destination.name for destination in config.destinations]
+        for name in names:  # first, since the disk may refuse: then nothing was taken up
+            if name in starts:
+                await parts.replay.begin(name, starts[name])
+        self.problem = ""
+        restart_needed = changes_needing_restart(self.config, config)
+        for key in restart_needed:
+            log.warning("restart_needed", key=key)
+        parts.pipeline.prepare = Prepare(prepare_settings(config, self._environ))
+        parts.ingest.reload(
+            config.ingest, tokens=[token.reveal() for token in config.ingest.tokens]
+        )
+        parts.buffer.reload(BufferSettings.of(config.buffer))
+        self.config = config
+        await parts.fleet.reload(config.destinations)
+        for name, backlog in parts.buffer.backlogs().items():
+            if name not in names:
+                backlog.is_attached = False
+        for warning in config.warnings:
+            log.warning("config_warning", message=warning)
+        log.info("reloaded", destinations=", ".join(names) or "none")
+        return TakenUp(
+            tuple(names), config.destination_problems, tuple(restart_needed), tuple(config.warnings)
+        )
