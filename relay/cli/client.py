@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.admin import token as admin_token
+from relay.config import ListenAddress
 from relay.model.errors import RelayError
 from relay.model.run_as_hint import hint_for
 
@@ -39,8 +40,7 @@ class DaemonRefused(RelayError):
 class DaemonClient:
     """The admin API of the daemon that a configuration describes."""
 
-    host: str
-    port: int
+    address: ListenAddress
     state_dir: Path
     timeout_seconds: float = 5.0
 
@@ -60,7 +60,7 @@ class DaemonClient:
 
     def _exchange(self, method: str, path: str) -> tuple[int, Any]:
         token = self._token()
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_seconds)
+        connection = http.client.HTTPConnection(*self.address, timeout=self.timeout_seconds)
         try:
             connection.request(method, path, headers={"Authorization": f"Bearer {token}"})
             response = connection.getresponse()
@@ -68,22 +68,20 @@ class DaemonClient:
         except (OSError, http.client.HTTPException) as error:
             kind = NoDaemon if isinstance(error, ConnectionRefusedError) else DaemonUnreachable
             raise kind(
-                f"no answer from the admin listener on {self.host}:{self.port} ({error})",
+                f"no answer from the admin listener on {self.address} ({error})",
                 hint="is `otlp-relay serve` running with this configuration?",
             ) from None
         finally:
             connection.close()
         if response.status == 401:
             raise DaemonUnreachable(
-                f"{self.host}:{self.port} does not take the token in {self.state_dir}",
+                f"{self.address} does not take the token in {self.state_dir}",
                 hint="another daemon holds that port; name its config with --config",
             )
         try:
             return response.status, json.loads(body)
         except ValueError:
-            raise DaemonUnreachable(
-                f"what answers on {self.host}:{self.port} is not otlp-relay"
-            ) from None
+            raise DaemonUnreachable(f"what answers on {self.address} is not otlp-relay") from None
 
     def _token(self) -> str:
         try:

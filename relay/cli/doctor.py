@@ -148,9 +148,8 @@ def look_at_daemon(config: Config) -> Finding:
 
 def look_at_ingest(config: Config, *, is_running: bool) -> Finding:
     """Whether the ingest port is the daemon's, or free for it."""
-    host, port = ingest_address(config)
-    where = f"{host}:{port}"
-    connection = http.client.HTTPConnection(host, port, timeout=PORT_SECONDS)
+    where = ingest_address(config)
+    connection = http.client.HTTPConnection(*where, timeout=PORT_SECONDS)
     try:
         connection.connect()
     except OSError as error:
@@ -164,6 +163,6 @@ def look_at_ingest(config: Config, *, is_running: bool) -> Finding:
     return Finding(
         "ingest",
         "failed",
-        f"{where} is held by another program (`ss -ltnp 'sport = :{port}'` names it); "
+        f"{where} is held by another program (`ss -ltnp 'sport = :{where.port}'` names it); "
         "stop that, or listen elsewhere",
     )

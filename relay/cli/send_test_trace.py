@@ -86,14 +86,14 @@ def send_test_trace(config_path: str | None, as_json: bool, wait_seconds: float)
 
 def post(config: Config) -> Posted:
     """Post the trace to the first ingest address; raises RelayError when nobody answers."""
-    host, port = ingest_address(config)
-    url = f"http://{'[' + host + ']' if ':' in host else host}:{port}/v1/traces"
+    address = ingest_address(config)
+    url = f"http://{address}/v1/traces"
     trace_id = secrets.token_hex(16)
     headers = {"Content-Type": "application/json", "User-Agent": "otlp-relay send-test-trace"}
     if config.ingest.tokens:
         headers["Authorization"] = f"Bearer {config.ingest.tokens[0].reveal()}"
     started = time.perf_counter()
-    connection = http.client.HTTPConnection(host, port, timeout=15)
+    connection = http.client.HTTPConnection(*address, timeout=15)
     try:
         connection.request("POST", "/v1/traces", json.dumps(make_trace(trace_id)), headers)
         response = connection.getresponse()

@@ -3,20 +3,13 @@
 from relay.cli.client import DaemonClient
 from relay.config import Config, ListenAddress
 
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}
 
-
-def reachable(address: ListenAddress) -> tuple[str, int]:
-    """Host and port to connect to for what is listened on."""
-    return WILDCARDS.get(address.host, address.host), address.port
-
-
-def ingest_address(config: Config) -> tuple[str, int]:
-    """The first ingest address of the configuration."""
-    return reachable(config.ingest.listen[0])
+def ingest_address(config: Config) -> ListenAddress:
+    """The first ingest address of the configuration, to connect to."""
+    return config.ingest.listen[0].reachable
 
 
 def admin_client(config: Config, timeout_seconds: float = 5.0) -> DaemonClient:
     """A client for the admin listener of the configuration."""
-    host, port = reachable(config.admin.listen[0])
-    return DaemonClient(host, port, config.state_dir, timeout_seconds)
+    address = config.admin.listen[0].reachable
+    return DaemonClient(address, config.state_dir, timeout_seconds)

@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from relay.config.secrets import Resolver, Secret, mask_url, read_text
-from relay.config.urls import ip_of, is_loopback_host, split_url
+from relay.config.urls import split_url
+from relay.model import hosts
 from relay.model.errors import ConfigError, SecretUnset
 
 MIB = 2**20
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # a token of RFC 9110, 5.6.2
+_EXAMPLES = 'for example "localhost:4318", "0.0.0.0:4318" or "[::]:4318"'
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
@@ -32,35 +34,37 @@ class ListenAddress(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return hosts.joined(self.host, self.port)
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this host can reach it; a name other than localhost counts as not."""
-        address = ip_of(self.host)
-        return _spelled(self.host) == "localhost" if address is None else address.is_loopback
+        return hosts.is_loopback(self.host)
 
     @property
-    def is_wildcard(self) -> bool:
-        """Whether it is every address of this host."""
-        address = ip_of(self.host)
-        return address is not None and address.is_unspecified
+    def reachable(self) -> "ListenAddress":
+        """What to connect to for what is listened on."""
+        address = hosts.ip_of(self.host)
+        if not hosts.is_wildcard(self.host) and self.host != "localhost":
+            return self
+        host = "::1" if address is not None and address.version == 6 else "127.0.0.1"
+        return ListenAddress(host, self.port)
 
     @classmethod
     def parse(cls, text: str) -> "ListenAddress":
         """Read "host:port" or "[v6]:port". Raises ConfigError with what would be right."""
         host, colon, port = text.rpartition(":")
         if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-            raise ConfigError('must be "host:port" such as "localhost:4318", port 0 to 65535')
+            raise ConfigError('must be "host:port", with a port from 0 to 65535', hint=_EXAMPLES)
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
-            is_host = ip_of(host) is not None and ":" in host
+            is_host = hosts.ip_of(host) is not None and ":" in host
         elif ":" in host:
-            raise ConfigError('an IPv6 address stands in brackets, such as "[::1]:4318"')
+            raise ConfigError("needs brackets around its IPv6 address", hint=_EXAMPLES)
         else:
             is_host = _HOST_NAME.fullmatch(host) is not None
         if not is_host:
-            raise ConfigError('must name a host, such as "localhost:4318" or "0.0.0.0:4318"')
+            raise ConfigError("must name a host", hint=_EXAMPLES)
         return cls(host.lower(), int(port))
 
 
@@ -184,7 +188,7 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     @property
     def is_loopback(self) -> bool:
         """Whether the endpoint is this machine by its spelling, without asking DNS."""
-        return is_loopback_host(split_url(self.endpoint).hostname or "")
+        return hosts.is_this_machine(split_url(self.endpoint).hostname or "")
 
     @property
     def header_names(self) -> tuple[str, ...]:
@@ -275,12 +279,10 @@ def points_at(destination: DestinationConfig, listen: Iterable[ListenAddress]) -
     url = urlsplit(destination.endpoint)
     port = url.port or (443 if url.scheme == "https" else 80)
     host = url.hostname or ""
+    is_here = hosts.is_this_machine(host)
     return any(
         port == address.port
-        and (
-            _spelled(host) == _spelled(address.host)
-            or (destination.is_loopback and (address.is_loopback or address.is_wildcard))
-        )
+        and (is_here if hosts.is_this_machine(address.host) else _same(host, address.host))
         for address in listen
     )
 
@@ -297,6 +299,8 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
     return [key for key, is_changed in checks.items() if is_changed]
 
 
-def _spelled(host: str) -> str:
-    """The host in a form that compares."""
-    return str(ip_of(host) or host.lower().removesuffix("."))
+def _same(host: str, other: str) -> bool:
+    address = hosts.ip_of(host)
+    if address is None:
+        return host.lower().removesuffix(".") == other.lower().removesuffix(".")
+    return address == hosts.ip_of(other)

@@ -5,8 +5,8 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from relay.config import ListenAddress
-from relay.config.urls import ip_of
 from relay.doctor.report import StepFailed
+from relay.model.hosts import ip_of
 from relay.upstream.explain import LOOP_REMEDY
 
 
@@ -25,8 +25,9 @@ def leads_home(addresses: Sequence[str], port: int, own: Iterable[ListenAddress]
 
 
 def _is_one_of(address: str, listening: list[str]) -> bool:
-    where = ipaddress.ip_address(address.partition("%")[0])
-    where = getattr(where, "ipv4_mapped", None) or where
+    where = ip_of(address)
+    if where is None:
+        return False
     is_here = where.is_loopback or where.is_unspecified
     for host in listening:
         own = ip_of(host)

@@ -5,12 +5,12 @@ No header's value ever gets into an answer or a log.
 
 import hashlib
 import hmac
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from relay.model.errors import Refusal
+from relay.model.hosts import is_loopback
 from relay.model.records import Encoding, Sender
 
 Headers = dict[bytes, bytes]
@@ -206,7 +206,7 @@ def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool = False)
     client = scope.get("client")
     if client is not None:
         address = str(client[0])
-        is_local = is_loopback_address(address)
+        is_local = is_loopback(address)
     else:
         server = scope.get("server")
         is_local = server is not None and server[1] is None  # so ASGI shows a Unix socket
@@ -222,18 +222,6 @@ def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool = False)
         given = headers[_HOPS].decode("latin-1").split(",")
         hops = ",".join(hop.strip() for hop in given if _HOP.fullmatch(hop.strip()))
     return Sender(address, is_local, user_agent, is_connection_test, hops)
-
-
-def is_loopback_address(address: str) -> bool:
-    """Whether `address`, as the socket tells it, is this host's own."""
-    if address in ("127.0.0.1", "::1"):
-        return True
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed).is_loopback
 
 
 def joined(raw: HeaderList) -> Headers:

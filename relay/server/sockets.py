@@ -6,13 +6,14 @@ corrected, told before the first span is taken.
 
 import contextlib
 import errno
-import ipaddress
 import socket
 from collections.abc import Iterable
 from typing import Final
 
 import structlog
 
+from relay.config import ListenAddress
+from relay.model import hosts
 from relay.model.errors import ConfigError
 from relay.systemd import activation
 
@@ -33,8 +34,8 @@ def bind(
     listening: list[socket.socket] = []
     try:
         for address in [addresses] if isinstance(addresses, str) else addresses:
-            host, port = _split(address) if isinstance(address, str) else address
-            shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            host, port = ListenAddress.parse(address) if isinstance(address, str) else address
+            shown = hosts.joined(host, port)
             if host == "localhost":
                 listening += _bind_localhost(shown, port)
             else:
@@ -71,7 +72,7 @@ def address_of(sock: socket.socket) -> str:
         name = sock.getsockname()
         return "@" + name[1:].decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return hosts.joined(host, port)
 
 
 def is_loopback(sock: socket.socket) -> bool:
@@ -80,9 +81,7 @@ def is_loopback(sock: socket.socket) -> bool:
         return True
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return False
-    address = ipaddress.ip_address(str(sock.getsockname()[0]).partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    return hosts.is_loopback(str(sock.getsockname()[0]))
 
 
 def refuse_exposed(
@@ -101,23 +100,6 @@ def refuse_exposed(
                 hint="listen on localhost, also in a socket unit"
                 + (", or set ingest.tokens" if key == "ingest.listen" else ""),
             )
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    is_bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        problem = "must end in :PORT, a number up to 65535"
-    elif not host:
-        problem = "names no host"
-    elif ":" in host and not is_bracketed:
-        problem = "needs brackets around its IPv6 address"
-    else:
-        return (host[1:-1] if is_bracketed else host), int(port)
-    raise ConfigError(
-        f'"{address}" {problem}',
-        hint='for example "localhost:4318", "0.0.0.0:4318" or "[::]:4318"',
-    )
 
 
 def _bind_localhost(address: str, port: int) -> list[socket.socket]:

@@ -16,8 +16,9 @@ import httpcore2
 import httpx2
 
 from relay.config import DestinationConfig
-from relay.config.urls import is_loopback_host, split_url
+from relay.config.urls import split_url
 from relay.model.errors import ConfigError
+from relay.model.hosts import is_this_machine
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -153,7 +154,7 @@ def proxy_url(settings: DestinationConfig) -> str | None:
 
 def _environment_proxy(endpoint: str) -> str | None:
     target = split_url(endpoint)
-    if is_loopback_host(target.hostname or ""):
+    if is_this_machine(target.hostname or ""):
         return None
     proxies = urllib.request.getproxies_environment()
     # proxy_bypass_environment is not in the stubs of every type checker; it is documented by use.

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli.client import DaemonClient, DaemonUnreachable
+from relay.config import ListenAddress
 from relay.config.load import load
 from relay.model.errors import ConfigError
 from relay.model.run_as_hint import account_of, hint_for
@@ -83,7 +84,7 @@ def test_closed_state_directory_is_an_error_that_names_the_account(open_folder: 
     state_dir = open_folder / "state"
     state_dir.mkdir(mode=0o700)
     (state_dir / "admin-token").write_text("x\n")
-    client = DaemonClient("127.0.0.1", 1, state_dir)
+    client = DaemonClient(ListenAddress("127.0.0.1", 1), state_dir)
     with unreadable(state_dir), pytest.raises(DaemonUnreachable) as error:
         client.get("/api/status")
 
