@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mockcollector.journal import Journal
-    from mockcollector.script import Answer, Script, cut, cut_answer, hang, ok, partial, refuse
+    from mockcollector.script import Script, cut, cut_answer, hang, ok, partial, refuse
+    from mockcollector.script_values import Answer
     from mockcollector.server import MockCollector
 
 __all__ = [
@@ -39,5 +40,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    homes = {"Journal": "journal", "MockCollector": "server"}
+    homes = {"Answer": "script_values", "Journal": "journal", "MockCollector": "server"}
     return getattr(importlib.import_module(f"{__name__}.{homes.get(name, 'script')}"), name)

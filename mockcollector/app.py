@@ -31,7 +31,8 @@ from mockcollector.gate import Gate
 from mockcollector.journal import Journal
 from mockcollector.received import ReceivedRequest
 from mockcollector.rules import Cause, Encoding, Refused, Rules
-from mockcollector.script import OK, Answer, Ending, Script
+from mockcollector.script import OK, Script
+from mockcollector.script_values import Answer, Ending
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]

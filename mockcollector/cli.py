@@ -19,7 +19,8 @@ from mockcollector.lines import (
     start_record,
 )
 from mockcollector.profiles import ProfileError
-from mockcollector.script import Script, ScriptError
+from mockcollector.script import Script
+from mockcollector.script_values import ScriptError
 from mockcollector.server import MockCollector
 
 T = TypeVar("T")

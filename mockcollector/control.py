@@ -24,7 +24,7 @@ Header values are matched, never shown. The journal's own rules hold: spans are 
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -43,10 +43,9 @@ from mockcollector.control_values import (
     script_record,
     span_record,
 )
-from mockcollector.script import ScriptError
-
-if TYPE_CHECKING:
-    from mockcollector.server import MockCollector
+from mockcollector.journal import Journal
+from mockcollector.script import Script
+from mockcollector.script_values import ScriptError
 
 MAX_WAIT_SECONDS = 600.0
 MAX_BODY_BYTES = 1024 * 1024
@@ -57,12 +56,20 @@ class ControlApp(Starlette):
     """The control API of one collector, as an ASGI app in the collector's own event loop."""
 
     def __init__(
-        self, collector: "MockCollector", wait_until_stopping: Callable[[], Awaitable[None]]
+        self,
+        journal: Journal,
+        script: Script,
+        *,
+        describe: Callable[[], dict[str, Any]],
+        release: Callable[[], None],
+        wait_until_stopping: Callable[[], Awaitable[None]],
     ) -> None:
-        self._collector = collector
+        """`describe` says where traces go and what they must carry, `release` is `/release`."""
+        self._journal = journal
+        self._script = script
+        self._describe = describe
+        self._release_requests = release
         self._wait_until_stopping = wait_until_stopping
-        self._journal = collector.journal
-        self._script = collector.script
         super().__init__(
             routes=[
                 Route("/", self._tell),
@@ -83,16 +90,8 @@ class ControlApp(Starlette):
         )
 
     async def _tell(self, _request: Request) -> JSONResponse:
-        profile = self._collector.profile
-        return JSONResponse(
-            {
-                "mockcollector": "control API",
-                "endpoint": self._collector.endpoint,
-                "profile": profile.name if profile else None,
-                "header_names": list(self._collector.headers),
-                "paths": sorted({route.path for route in self.routes if isinstance(route, Route)}),
-            }
-        )
+        paths = sorted({route.path for route in self.routes if isinstance(route, Route)})
+        return JSONResponse({"mockcollector": "control API", **self._describe(), "paths": paths})
 
     async def _count(self, _request: Request) -> JSONResponse:
         return JSONResponse(counts_record(self._journal))
@@ -219,7 +218,7 @@ class ControlApp(Starlette):
         return JSONResponse(script_record(self._script))
 
     async def _release(self, _request: Request) -> JSONResponse:
-        self._collector.release()
+        self._release_requests()
         return JSONResponse({"released": True})
 
     async def _clear(self, _request: Request) -> JSONResponse:

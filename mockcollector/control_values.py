@@ -11,7 +11,8 @@ from typing import Any, cast
 from mockcollector.journal import Journal
 from mockcollector.matching import ABSENT, Wanted
 from mockcollector.received import ReceivedRequest, ReceivedSpan
-from mockcollector.script import Answer, Ending, Script
+from mockcollector.script import Script
+from mockcollector.script_values import Answer, Ending
 
 _WORDS = tuple(Wanted.__annotations__)
 _NUMBERS = {"kind", "status_code"}

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from mockcollector.script import Answer, Ending, ScriptError
+from mockcollector.script_values import Answer, Ending, ScriptError
 
 _WORDS: dict[str, dict[str, Any]] = {
     "ok": {},

@@ -15,12 +15,14 @@ import anyio
 import anyio.to_thread
 
 from mockcollector.app import CollectorApp
+from mockcollector.control import ControlApp
 from mockcollector.journal import Journal, Keep, Limits
 from mockcollector.profiles import Profile, build
 from mockcollector.received import ReceivedRequest
 from mockcollector.rules import Rules
 from mockcollector.run import Door, Run
-from mockcollector.script import Answer, Script
+from mockcollector.script import Script
+from mockcollector.script_values import Answer
 
 
 class MockCollector:
@@ -136,10 +138,21 @@ class MockCollector:
         if self._control_port is not None:
             self._control_port = listeners[1].getsockname()[1]
 
-    def _control_app(self) -> Any:
-        from mockcollector.control import ControlApp
+    def _control_app(self) -> ControlApp:
+        return ControlApp(
+            self.journal,
+            self.script,
+            describe=self._describe,
+            release=self.release,
+            wait_until_stopping=self._app.wait_until_stopping,
+        )
 
-        return ControlApp(self, self._app.wait_until_stopping)
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "endpoint": self.endpoint,
+            "profile": self.profile.name if self.profile else None,
+            "header_names": list(self.headers),
+        }
 
     def stop(self) -> None:
         """Close the listener and every connection; hanging requests end without an answer.

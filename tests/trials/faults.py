@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from mockcollector.rules import Encoding, Refused
-from mockcollector.script import Answer, Ending, Script, cut, cut_answer, hang, ok, partial, refuse
+from mockcollector.script import Script, cut, cut_answer, hang, ok, partial, refuse
+from mockcollector.script_values import Answer, Ending
 from mockcollector.server import MockCollector
 from tests.support import builders
 from tests.support.load import request_of, span_ids

@@ -22,8 +22,8 @@ from mockcollector import (
     partial,
     refuse,
 )
-from mockcollector.script import Ending, ScriptError
 from mockcollector.script_text import parse_script
+from mockcollector.script_values import Ending, ScriptError
 from tests.unit.mockcollector.exchange import JSON, InThread, request_json, send, span_json
 
 
