@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from relay.config import BufferConfig
+from relay.model.reasons import ROW_BYTES
 
 MIB = 1024 * 1024
 RESERVE_BYTES = 32 * MIB
@@ -19,7 +20,7 @@ class BufferSettings:
     keep_delivered_seconds: float = 3600.0  # delivered rows stay so long, space permitting
     when_full: Literal["refuse", "drop-oldest"] = "refuse"
     sync: Literal["full", "normal"] = "full"  # normal: survives the process, not the host
-    row_bytes: int = 512 * 1024  # small requests share a row up to this, before compression
+    row_bytes: int = ROW_BYTES  # small requests share a row up to this, before compression
     # These three at most; less where `max_size` is small, see below.
     transaction_bytes: int = 8 * MIB  # requests that wait are committed together up to this
     wal_checkpoint_bytes: int = 4 * MIB  # WAL written since the last checkpoint

@@ -25,7 +25,6 @@ from relay.buffer.sqlite.dead_letter_transactions import Again, CutLog, Discard,
 from relay.buffer.views import LetterEntry, LetterFilter, StoredLetter
 from relay.dead_letters.look import Looking, call, in_thread
 from relay.dead_letters.requests import (
-    PARTIAL,
     LeftOut,
     Stayed,
     Stays,
@@ -34,6 +33,7 @@ from relay.dead_letters.requests import (
     request_of,
 )
 from relay.model.errors import RelayError
+from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Request
 from relay.model.units import format_duration
 from relay.process.prepare import Prepare
@@ -278,7 +278,7 @@ def _ids(made: list[tuple[StoredLetter, Request | Stays]], kind: type) -> set[in
 
 def _partial(letters: list[DeadLetter]) -> Partial:
     """Of which letters too much was replayed."""
-    found = [letter for letter in letters if letter.reason == PARTIAL]
+    found = [letter for letter in letters if letter.reason == Reason.UPSTREAM_PARTIAL]
     return Partial(
         letters=len(found),
         spans=sum(letter.spans for letter in found),

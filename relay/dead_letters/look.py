@@ -16,8 +16,9 @@ from relay.buffer.sqlite import dead_letter_queries as letter_reading
 from relay.buffer.views import LetterEntry, LetterFilter, StoredLetter
 from relay.dead_letters.groups import Group, Groups
 from relay.dead_letters.otlp_lines import json_line
-from relay.dead_letters.requests import DAMAGED, LeftOut, Stayed
+from relay.dead_letters.requests import LeftOut, Stayed
 from relay.model.errors import RelayError
+from relay.model.reasons import Reason
 from relay.otlp.transcode import TranscodeError
 
 STEP_BYTES = 1024 * 1024
@@ -186,7 +187,7 @@ def _lines_of(letters: list[StoredLetter]) -> tuple[list[str], Stayed]:
     lines: list[str] = []
     left_out = Stayed()
     for stored in letters:
-        if stored.is_damaged or stored.letter.reason == DAMAGED:
+        if stored.is_damaged or stored.letter.reason == Reason.DAMAGED_ON_DISK:
             left_out.add(stored.letter_id, "its bytes were damaged on disk")
             continue
         try:

@@ -12,21 +12,17 @@ from msgspec.structs import replace
 
 from relay.buffer.views import StoredLetter
 from relay.model.errors import Refusal
+from relay.model.reasons import Reason
 from relay.model.records import Encoding, Request, Sender
 from relay.otlp.signals import TRACES
 from relay.process.check.ids import (
-    PARENT_SPAN_ID_MALFORMED,
     REASON_WORDS,
-    SPAN_ID_MALFORMED,
-    TRACE_ID_MALFORMED,
 )
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Prepare, PrepareSettings
 
-DAMAGED = "damaged_on_disk"
-PARTIAL = "upstream_partial"
 SENDER = Sender("", user_agent="otlp-relay dead-letter replay")
-_MALFORMED = (TRACE_ID_MALFORMED, SPAN_ID_MALFORMED, PARENT_SPAN_ID_MALFORMED)
+_MALFORMED = (Reason.TRACE_ID_MALFORMED, Reason.SPAN_ID_MALFORMED, Reason.PARENT_SPAN_ID_MALFORMED)
 _MOST_NAMED = 20
 
 
@@ -81,7 +77,7 @@ class LeftOut:
 def request_of(stored: StoredLetter, wish: Wish) -> Request | Stays:
     """The request that `stored` becomes under `wish`."""
     letter = stored.letter
-    if stored.is_damaged or letter.reason == DAMAGED:
+    if stored.is_damaged or letter.reason == Reason.DAMAGED_ON_DISK:
         return Stays(
             "its bytes were damaged on disk, and wrong bytes are never sent; "
             "`dead-letter show ID --json` gives what is left of them"

@@ -11,21 +11,19 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from relay.model.reasons import ROW_BYTES, Reason
 from relay.model.records import Encoding, Piece, RejectedSpan, Sender
 from relay.otlp import json, protobuf
 from relay.otlp.json import JsonTraces
 from relay.otlp.protobuf import ProtobufTraces
 from relay.otlp.resources import ResourceCache
-from relay.process.check.ids import SPAN_ID_MISSING, TRACE_ID_MISSING, MalformedIds
+from relay.process.check.ids import MalformedIds
 from relay.process.check.json_spans import check_json
 from relay.process.check.protobuf_spans import check_protobuf
 from relay.process.check.rejections import AllSpansRejected, Rejections
 from relay.process.check.weight import MOST_EXACT_BYTES, TooHeavy, refuse_many_messages
 from relay.process.check.words import LOGS_HINT, describe, describe_rejected
 from relay.process.enrich import Enrich
-
-# A row on disk holds whole requests up to this; a larger request is cut at span borders.
-ROW_BYTES: Final = 512 * 1024
 
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -157,6 +155,6 @@ class Prepare:
 def _looks_like_logs(rejections: Rejections) -> bool:
     """Whether every span of a protobuf body lacks its ids: field numbers of logs match ours."""
     return rejections.encoding is Encoding.PROTOBUF and rejections.counts.keys() <= {
-        TRACE_ID_MISSING,
-        SPAN_ID_MISSING,
+        Reason.TRACE_ID_MISSING,
+        Reason.SPAN_ID_MISSING,
     }

@@ -23,10 +23,10 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.open import files_set_aside, report_of, state_of, wal_of
 from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
-from relay.buffer.sqlite.types import DAMAGED_REASON
 from relay.buffer.views import SetAside, StoredLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_, BufferFull
+from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position
 from relay.salvage.losses import Loss, losses, named, runs_of, sentence
 from relay.salvage.old_state import read_remains
@@ -151,7 +151,7 @@ class Salvage:
             await work.rows(self._publish)
             await work.letters(self._publish)
             lost = await work.finish()
-        self._counters.dead_letters[DAMAGED_REASON] += lost
+        self._counters.dead_letters[Reason.DAMAGED_ON_DISK] += lost
         await anyio.to_thread.run_sync(_write_report, path, work.state)
         log.warning("read_back_done", file=name, words=work.state.words)
 
@@ -311,7 +311,7 @@ class _Reading:
             least = "at most "
         return DeadLetter(
             destination=name,
-            reason=DAMAGED_REASON,
+            reason=Reason.DAMAGED_ON_DISK,
             words=f"row {named([(loss.first, loss.last)])} of {self._name} could not be read back:"
             f" the bytes that held {least}{loss.spans} spans are damaged",
             spans=0,

@@ -4,6 +4,7 @@ from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.partial_rows import Parts
 from relay.buffer.sqlite.reader import Budget, Chunk
 from relay.buffer.sqlite.types import DamagedRow
+from relay.model.reasons import Reason
 from relay.model.records import Encoding, OwedRange, StoredRow
 from relay.otlp.transcode import TranscodeError
 
@@ -61,7 +62,7 @@ class Gathering:
                     row.spans,
                     row.body,
                     words,
-                    "relay_error",
+                    Reason.RELAY_ERROR,
                 )
             )
 

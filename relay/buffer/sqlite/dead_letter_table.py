@@ -15,8 +15,8 @@ import apsw
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.sqlite.types import DAMAGED_REASON
 from relay.buffer.views import LetterCount, LetterEntry, StoredLetter
+from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.compression import unzstd, zstd_1
 
@@ -29,7 +29,7 @@ ENTRY_COLUMNS = (
 _SELECT = "SELECT * FROM dead_letters "
 _OVERHEAD_BYTES = 200
 _TRIM_STEP = 64
-_UNREADABLE = (DAMAGED_REASON, "relay_error")  # set aside by whole rows
+_UNREADABLE = (Reason.DAMAGED_ON_DISK, Reason.RELAY_ERROR)  # set aside by whole rows
 _NUMBERS = struct.Struct("<8q")
 MAX_WORDS = 8192
 

@@ -24,7 +24,8 @@ from relay.buffer.sqlite.high_water import Standing
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile, Persisted
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.sqlite.types import DAMAGED_REASON, Loaded, Totals
+from relay.buffer.sqlite.types import Loaded, Totals
+from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position
 from relay.salvage.losses import named
 from relay.salvage.old_state import Remains, read_remains
@@ -366,7 +367,7 @@ def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
     letters = [
         DeadLetter(
             destination=name,
-            reason=DAMAGED_REASON,
+            reason=Reason.DAMAGED_ON_DISK,
             words=f"rows {rows} ({lost.spans} spans) are not in the buffer any more: {LOST_TAIL};"
             " what of them had been delivered is not known",
             spans=0,

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from relay.model.reasons import Reason
 from relay.model.records import BodyFlag, Encoding
 
-DAMAGED_REASON = "damaged_on_disk"
 # In table `deliveries`, for what had to give way before it was delivered: no HTTP status.
 EVICTED_STATUS = -1
 
@@ -21,7 +21,7 @@ class DamagedRow:
     spans: int
     body: bytes
     words: str
-    reason: str = DAMAGED_REASON  # code of the dead letter it becomes
+    reason: str = Reason.DAMAGED_ON_DISK  # code of the dead letter it becomes
     trace_ids: bytes = b""  # of all its requests, packed, as table `traces` has them
 
 

@@ -4,7 +4,10 @@ Trace ids are 16 bytes and span ids 8, not all zero (OTLP trace.proto; trace API
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final, Literal
+
+from relay.model.reasons import Reason
 
 MalformedIds = Literal["reject", "derive", "auto"]
 
@@ -19,23 +22,16 @@ ORIGINAL_TRACE_ID: Final = "relay.original_trace_id"
 ORIGINAL_SPAN_ID: Final = "relay.original_span_id"
 ORIGINAL_PARENT_SPAN_ID: Final = "relay.original_parent_span_id"
 
-TRACE_ID_MISSING: Final = "trace_id_missing"
-TRACE_ID_ZERO: Final = "trace_id_zero"
-TRACE_ID_MALFORMED: Final = "trace_id_malformed"
-SPAN_ID_MISSING: Final = "span_id_missing"
-SPAN_ID_ZERO: Final = "span_id_zero"
-SPAN_ID_MALFORMED: Final = "span_id_malformed"
-PARENT_SPAN_ID_MALFORMED: Final = "parent_span_id_malformed"
 
 # What a sender is told of a reason.
-REASON_WORDS: Final = {
-    TRACE_ID_MISSING: "trace id missing",
-    TRACE_ID_ZERO: "trace id all zero",
-    TRACE_ID_MALFORMED: "trace id not 32 hex digits (16 bytes)",
-    SPAN_ID_MISSING: "span id missing",
-    SPAN_ID_ZERO: "span id all zero",
-    SPAN_ID_MALFORMED: "span id not 16 hex digits (8 bytes)",
-    PARENT_SPAN_ID_MALFORMED: "parent span id neither empty nor 16 hex digits (8 bytes)",
+REASON_WORDS: Final[Mapping[str, str]] = {
+    Reason.TRACE_ID_MISSING: "trace id missing",
+    Reason.TRACE_ID_ZERO: "trace id all zero",
+    Reason.TRACE_ID_MALFORMED: "trace id not 32 hex digits (16 bytes)",
+    Reason.SPAN_ID_MISSING: "span id missing",
+    Reason.SPAN_ID_ZERO: "span id all zero",
+    Reason.SPAN_ID_MALFORMED: "span id not 16 hex digits (8 bytes)",
+    Reason.PARENT_SPAN_ID_MALFORMED: "parent span id neither empty nor 16 hex digits (8 bytes)",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import UNSET
 
+from relay.model.reasons import Reason
 from relay.model.records import Encoding
 from relay.otlp.json import JsonTraces
 from relay.otlp.messages import AnyValue, KeyValue, Link, ScopeSpans, Span
@@ -17,15 +18,8 @@ from relay.process.check.ids import (
     ORIGINAL_PARENT_SPAN_ID,
     ORIGINAL_SPAN_ID,
     ORIGINAL_TRACE_ID,
-    PARENT_SPAN_ID_MALFORMED,
     SPAN_ID_BYTES,
-    SPAN_ID_MALFORMED,
-    SPAN_ID_MISSING,
-    SPAN_ID_ZERO,
     TRACE_ID_BYTES,
-    TRACE_ID_MALFORMED,
-    TRACE_ID_MISSING,
-    TRACE_ID_ZERO,
     MalformedIds,
     derive,
     is_derived,
@@ -114,22 +108,22 @@ class _Settle:
         A span that goes is left as it was sent.
         """
         if not span.traceId:
-            return TRACE_ID_MISSING, "traceId"
+            return Reason.TRACE_ID_MISSING, "traceId"
         if not span.spanId:
-            return SPAN_ID_MISSING, "spanId"
+            return Reason.SPAN_ID_MISSING, "spanId"
         trace_id = self.text(span.traceId, TRACE_ID_BYTES)
         span_id = self.text(span.spanId, SPAN_ID_BYTES)
         parent = self.text(span.parentSpanId, SPAN_ID_BYTES)
         if trace_id is None:
-            return TRACE_ID_MALFORMED, "traceId"
+            return Reason.TRACE_ID_MALFORMED, "traceId"
         if trace_id == _ZERO_TRACE_ID:
-            return TRACE_ID_ZERO, "traceId"
+            return Reason.TRACE_ID_ZERO, "traceId"
         if span_id is None:
-            return SPAN_ID_MALFORMED, "spanId"
+            return Reason.SPAN_ID_MALFORMED, "spanId"
         if span_id == _ZERO_SPAN_ID:
-            return SPAN_ID_ZERO, "spanId"
+            return Reason.SPAN_ID_ZERO, "spanId"
         if parent is None:
-            return PARENT_SPAN_ID_MALFORMED, "parentSpanId"
+            return Reason.PARENT_SPAN_ID_MALFORMED, "parentSpanId"
         if parent == _ZERO_SPAN_ID:
             parent = span.parentSpanId = ""
         self._keep_originals(span, trace_id, span_id, parent)

@@ -11,21 +11,15 @@ from typing import Final
 
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from relay.model.reasons import Reason
 from relay.model.records import Encoding
 from relay.otlp.protobuf import ProtobufTraces
 from relay.process.check.ids import (
     ORIGINAL_PARENT_SPAN_ID,
     ORIGINAL_SPAN_ID,
     ORIGINAL_TRACE_ID,
-    PARENT_SPAN_ID_MALFORMED,
     SPAN_ID_BYTES,
-    SPAN_ID_MALFORMED,
-    SPAN_ID_MISSING,
-    SPAN_ID_ZERO,
     TRACE_ID_BYTES,
-    TRACE_ID_MALFORMED,
-    TRACE_ID_MISSING,
-    TRACE_ID_ZERO,
     MalformedIds,
     derive,
     is_derived,
@@ -131,22 +125,22 @@ class _Settle:
     def span(self, span: trace_pb2.Span) -> tuple[str, str] | None:  # noqa: PLR0911 - one a reason
         """Settle all ids of a span; the reason and the member at fault when it must go."""
         if not span.trace_id:
-            return TRACE_ID_MISSING, "traceId"
+            return Reason.TRACE_ID_MISSING, "traceId"
         if not span.span_id:
-            return SPAN_ID_MISSING, "spanId"
+            return Reason.SPAN_ID_MISSING, "spanId"
         trace_id = self.id(span.trace_id, TRACE_ID_BYTES)
         span_id = self.id(span.span_id, SPAN_ID_BYTES)
         parent = self.id(span.parent_span_id, SPAN_ID_BYTES)
         if trace_id is None:
-            return TRACE_ID_MALFORMED, "traceId"
+            return Reason.TRACE_ID_MALFORMED, "traceId"
         if trace_id == _ZERO_TRACE_ID:
-            return TRACE_ID_ZERO, "traceId"
+            return Reason.TRACE_ID_ZERO, "traceId"
         if span_id is None:
-            return SPAN_ID_MALFORMED, "spanId"
+            return Reason.SPAN_ID_MALFORMED, "spanId"
         if span_id == _ZERO_SPAN_ID:
-            return SPAN_ID_ZERO, "spanId"
+            return Reason.SPAN_ID_ZERO, "spanId"
         if parent is None:
-            return PARENT_SPAN_ID_MALFORMED, "parentSpanId"
+            return Reason.PARENT_SPAN_ID_MALFORMED, "parentSpanId"
         if parent == _ZERO_SPAN_ID:
             parent = span.parent_span_id = b""
         self._keep_originals(span, trace_id, span_id, parent)

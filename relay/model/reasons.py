@@ -1,0 +1,31 @@
+"""Why spans are dead letters, and limits that several rooms share. A leaf.
+
+The values of Reason are an interface: they stand in the database, in JSON, in metrics and behind
+`dead-letter list --reason`.
+"""
+
+import enum
+from typing import Final
+
+# A row on disk holds whole requests up to this; a larger request is cut at item borders.
+ROW_BYTES: Final = 512 * 1024
+
+
+class Reason(enum.StrEnum):
+    """Why a span is a dead letter."""
+
+    # Refused on the way in: the span has no id that OTLP allows.
+    TRACE_ID_MISSING = "trace_id_missing"
+    TRACE_ID_ZERO = "trace_id_zero"
+    TRACE_ID_MALFORMED = "trace_id_malformed"
+    SPAN_ID_MISSING = "span_id_missing"
+    SPAN_ID_ZERO = "span_id_zero"
+    SPAN_ID_MALFORMED = "span_id_malformed"
+    PARENT_SPAN_ID_MALFORMED = "parent_span_id_malformed"
+    # Not delivered.
+    UPSTREAM_REFUSED = "upstream_refused"
+    UPSTREAM_PARTIAL = "upstream_partial"  # some of the letter's spans, upstream does not say which
+    TOO_LARGE = "too_large"  # for this upstream, alone
+    TOO_OLD = "too_old"  # for the destination's `max_age`
+    RELAY_ERROR = "relay_error"  # an exception of ours
+    DAMAGED_ON_DISK = "damaged_on_disk"
