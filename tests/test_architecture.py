@@ -37,7 +37,7 @@ NOT_YET = {
     ("relay.buffer.sqlite", "relay.salvage"),
 }
 # Folders of which the parts still import each other.
-CIRCLES_NOT_YET = {"relay", "relay.buffer.sqlite", "relay.deliver"}
+CIRCLES_NOT_YET = {"relay", "relay.buffer.sqlite"}
 FENCES = {
     "uvicorn": {"relay.server", "mockcollector"},
     "httpx2": {"relay.upstream"},

@@ -9,16 +9,11 @@ import anyio.to_thread
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import THREAD_FROM_BYTES, Batch
+from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
 from relay.model.units import format_duration
 from relay.otlp.ids import trace_ids_of
 from relay.upstream import outcomes
-
-PARTIAL = "upstream_partial"
-REFUSED = "upstream_refused"
-TOO_LARGE = "too_large"
-TOO_OLD = "too_old"
-RELAY_ERROR = "relay_error"
 
 _MOST_FRAMES = 12
 
@@ -30,7 +25,7 @@ async def of_partial_success(
     words = f"{refused} of {batch.spans} refused, not known which"
     if outcome.message:
         words += f": {outcome.message}"
-    made = await _of_rows(name, PARTIAL, words, taken.rows, batch)
+    made = await _of_rows(name, Reason.UPSTREAM_PARTIAL, words, taken.rows, batch)
     return replace(made, status=outcome.status, affected=refused)
 
 
@@ -39,9 +34,10 @@ async def of_refusal(
 ) -> DeadLetter:
     """What was found to be refused for itself, with the words of the refusal."""
     if isinstance(refusal, outcomes.Faulty):
-        reason = RELAY_ERROR
+        reason = Reason.RELAY_ERROR
     else:
-        reason = TOO_LARGE if refusal.status == outcomes.TOO_LARGE else REFUSED
+        is_too_large = refusal.status == outcomes.TOO_LARGE
+        reason = Reason.TOO_LARGE if is_too_large else Reason.UPSTREAM_REFUSED
     words = refusal.words or refusal.said or refusal.reason
     return replace(await _of_rows(name, reason, words, taken.rows, batch), status=refusal.status)
 
@@ -60,7 +56,7 @@ async def of_age(
             f"received {format_duration(age_seconds)} ago, and {settings.name} is sent nothing "
             f"older than {format_duration(max_age_seconds)} (max_age)"
         )
-        made.append(await _of_rows(settings.name, TOO_OLD, words, rows))
+        made.append(await _of_rows(settings.name, Reason.TOO_OLD, words, rows))
     return made
 
 
