@@ -43,7 +43,7 @@ class HostRule:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] == "http" and not is_own_host(dict(scope["headers"]).get(b"host", b"")):
-            refusal = failure(421, "this listener answers to localhost, 127.0.0.1 and [::1] only")
+            refusal = failure(421, "this listener serves localhost, 127.0.0.1 and [::1] only")
             await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -109,7 +109,7 @@ class Admin:
             ):
                 return failure(
                     401,
-                    "send `Authorization: Bearer` with what the file admin-token holds",
+                    "send `Authorization: Bearer` with the token from the file admin-token",
                     {"WWW-Authenticate": "Bearer"},
                 )
             return await endpoint(request)
@@ -126,7 +126,7 @@ async def _nothing_here(request: Request, _error: Exception | None = None) -> Re
 
 async def _wrong_method(request: Request, error: Exception) -> Response:
     allow = (getattr(error, "headers", None) or {}).get("Allow", "GET, HEAD")
-    return failure(405, f"{request.url.path} takes {allow} only", {"Allow": allow})
+    return failure(405, f"{request.url.path} accepts {allow} only", {"Allow": allow})
 
 
 async def _buffer_trouble(_request: Request, error: Exception) -> Response:

@@ -45,7 +45,7 @@ def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list
             name, _, text = entry.partition(":")
             start = start_of(text)
             if start is None or not name:
-                return failure(400, "start is NAME:beginning, NAME:end or NAME:NANOSECONDS")
+                return failure(400, "start must be NAME:beginning, NAME:end or NAME:NANOSECONDS")
             starts[name] = start
         return document(await control.reload(starts))
 
@@ -70,7 +70,7 @@ def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list
     async def test(request: Request) -> Response:
         send_span = request.query_params.get("span", "false")
         if send_span not in ("true", "false"):
-            return failure(400, "span is true or false")
+            return failure(400, "span must be true or false")
         name = request.path_params["name"]
         return document(await control.test(name, send_span=send_span == "true"))
 

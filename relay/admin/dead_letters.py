@@ -65,7 +65,7 @@ def filter_of(query: QueryParams) -> LetterFilter:
 def number(text: str, name: str) -> int:
     """A whole number that SQLite can hold. Raises BadFilter."""
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _NEWEST):
-        raise BadFilter(f"{name} is a whole number")
+        raise BadFilter(f"{name} must be a whole number")
     return int(text)
 
 
@@ -73,7 +73,7 @@ def flag(query: QueryParams, name: str) -> bool:
     """A parameter that is true or false. Raises BadFilter."""
     text = query.get(name, "false")
     if text not in ("true", "false"):
-        raise BadFilter(f"{name} is true or false")
+        raise BadFilter(f"{name} must be true or false")
     return text == "true"
 
 

@@ -54,21 +54,25 @@ def of_daemon(status: dict[str, Any]) -> Iterator[Metric]:
     build = GaugeMetricFamily("otlp_relay_build_info", "Version of the relay.", labels=["version"])
     build.add_metric([status["version"]], 1)
     yield build
-    yield gauge("ready", "1 when a span could be kept now.", {"": float(status["ready"])})
-    yield gauge("uptime_seconds", "Since the start.", {"": status["uptime_seconds"]})
+    yield gauge("ready", "1 while spans can be kept.", {"": float(status["ready"])})
+    yield gauge("uptime_seconds", "Seconds since the start.", {"": status["uptime_seconds"]})
 
 
 def of_ingest(ingest: dict[str, Any]) -> Iterator[Metric]:
     """What came in, and what was refused."""
-    yield counter("requests", "Requests by the status answered.", ingest["requests"], "status")
+    yield counter("requests", "Requests by response status.", ingest["requests"], "status")
     yield counter("received_spans", "Spans decoded.", {"": ingest["received_spans"]})
-    yield counter("received_bytes", "Body bytes, unzipped.", {"": ingest["received_bytes"]})
+    yield counter(
+        "received_bytes", "Bytes of bodies, uncompressed.", {"": ingest["received_bytes"]}
+    )
     yield counter("kept_spans", "Spans committed and acknowledged.", {"": ingest["kept_spans"]})
     yield counter("rejected_spans", "Spans refused, by reason.", ingest["rejected_spans"], "reason")
-    yield counter("warnings", "Flaws that refuse nothing.", ingest["warnings"], "code")
+    yield counter(
+        "warnings", "Flaws for which nothing is rejected, by code.", ingest["warnings"], "code"
+    )
     yield counter(
         "connections_closed",
-        "Connections closed for passing a limit.",
+        "Connections closed for exceeding a limit.",
         ingest["connections_closed"],
         "limit",
     )
@@ -76,39 +80,68 @@ def of_ingest(ingest: dict[str, Any]) -> Iterator[Metric]:
 
 def of_helper(helper: dict[str, Any]) -> Iterator[Metric]:
     """The process that decodes large bodies."""
-    yield gauge("helper_resident_bytes", "Memory it holds.", {"": helper["resident_bytes"]})
-    yield gauge("helper_waiting", "Bodies waiting for it or in hand.", {"": helper["waiting"]})
-    yield counter("helper_jobs", "Bodies given to it.", {"": helper["jobs"]})
-    yield counter("helper_restarts", "Times it was spawned anew.", {"": helper["restarts"]})
-    yield counter("helper_failures", "Bodies it gave up.", helper["failures"], "reason")
+    yield gauge(
+        "helper_resident_bytes",
+        "Resident memory of the process that decodes large bodies.",
+        {"": helper["resident_bytes"]},
+    )
+    yield gauge(
+        "helper_waiting",
+        "Large bodies waiting to be decoded, or being decoded.",
+        {"": helper["waiting"]},
+    )
+    yield counter(
+        "helper_jobs", "Large bodies given to the process that decodes them.", {"": helper["jobs"]}
+    )
+    yield counter(
+        "helper_restarts",
+        "Restarts of the process that decodes large bodies.",
+        {"": helper["restarts"]},
+    )
+    yield counter(
+        "helper_failures",
+        "Large bodies that could not be decoded, by reason.",
+        helper["failures"],
+        "reason",
+    )
 
 
 def of_buffer(buffer: dict[str, Any]) -> Iterator[Metric]:
     """What lies on disk, and how long a commit takes."""
-    yield gauge("buffer_bytes", "Database, WAL and reserve.", {"": buffer["bytes_on_disk"]})
-    yield gauge("buffer_max_bytes", "The limit set.", {"": buffer["max_bytes"]})
-    yield gauge("buffer_reserve_bytes", "Kept for a full disk.", {"": buffer["reserve_bytes"]})
+    yield gauge(
+        "buffer_bytes", "Bytes on disk: database, WAL and reserve.", {"": buffer["bytes_on_disk"]}
+    )
+    yield gauge("buffer_max_bytes", "The limit that is set, max_size.", {"": buffer["max_bytes"]})
+    yield gauge(
+        "buffer_reserve_bytes", "Bytes reserved for a full disk.", {"": buffer["reserve_bytes"]}
+    )
     yield gauge(
         "buffer_owed_bytes",
-        "On disk, of rows that some destination has not had.",
+        "Bytes on disk of rows that are owed to some destination.",
         {"": buffer["owed_bytes_on_disk"]},
     )
     if buffer["full_in_seconds"] is not None:
         yield gauge(
             "buffer_full_in_seconds",
-            "At the rate of the last minutes; absent while it is not filling.",
+            "Seconds until it is full at the present rate; absent while it is not filling.",
             {"": buffer["full_in_seconds"]},
         )
     yield counter(
         "evicted_spans",
-        "Spans that gave way for space undelivered, since ever.",
+        "Undelivered spans evicted for space.",
         buffer["evicted_spans"],
         "destination",
     )
-    yield gauge("buffer_full", "1 while it takes nothing.", {"": float(buffer["is_full"])})
+    yield gauge(
+        "buffer_full",
+        "1 while the buffer is full and accepts nothing.",
+        {"": float(buffer["is_full"])},
+    )
     yield gauge("buffer_rows", "Rows kept.", {"": buffer["rows"]})
     yield gauge("buffer_spans", "Spans kept.", {"": buffer["spans"]})
-    yield gauge("buffer_writable", "1 when it takes spans.", {"": float(buffer["is_writable"])})
+    yield gauge(
+        "buffer_writable", "1 while the buffer accepts spans.", {"": float(buffer["is_writable"])}
+    )
     yield gauge("dead_letters", "Dead letters kept.", {"": buffer["dead_letters"]})
     yield gauge(
         "dead_letters_by_destination",
@@ -118,14 +151,14 @@ def of_buffer(buffer: dict[str, Any]) -> Iterator[Metric]:
     )
     yield counter(
         "dead_letters_dropped",
-        "Dead letters given up for space or age, ever.",
+        "Dead letters evicted for space or age.",
         {"": buffer["dead_letters_dropped"]},
     )
     yield counter("commits", "Transactions, each synced.", {"": buffer["commits"]})
-    yield counter("commit_seconds", "Time in commits.", {"": buffer["commit_seconds_sum"]})
+    yield counter("commit_seconds", "Seconds spent in commits.", {"": buffer["commit_seconds_sum"]})
     yield gauge(
         "commit_seconds_recent",
-        "Of the last 512 commits.",
+        "Seconds that the last 512 commits took.",
         {"0.5": buffer["commit_seconds_p50"], "0.99": buffer["commit_seconds_p99"]},
         "quantile",
     )
@@ -134,36 +167,36 @@ def of_buffer(buffer: dict[str, Any]) -> Iterator[Metric]:
 def of_destinations(destinations: list[dict[str, Any]]) -> Iterator[Metric]:
     """What each destination has had, and what waits for it."""
     for name, text, key in (
-        ("delivered_spans", "Spans that upstream took.", "delivered_spans"),
-        ("refused_spans", "Spans that upstream refused in a partial success.", "refused_spans"),
-        ("upstream_requests", "Requests sent.", "requests"),
+        ("delivered_spans", "Spans that the upstream accepted.", "delivered_spans"),
+        ("refused_spans", "Spans that the upstream refused in a partial success.", "refused_spans"),
+        ("upstream_requests", "Requests sent to the upstream.", "requests"),
     ):
         yield counter(name, text, {d["name"]: d[key] for d in destinations}, "destination")
     for name, text, key in (
-        ("waiting_spans", "Spans owed and not delivered.", "waiting_spans"),
-        ("waiting_bytes", "Their bytes, unzipped.", "waiting_bytes"),
-        ("in_flight_spans", "Spans in the request now out.", "in_flight_spans"),
+        ("waiting_spans", "Spans owed and not delivered yet.", "waiting_spans"),
+        ("waiting_bytes", "Bytes of the waiting spans, uncompressed.", "waiting_bytes"),
+        ("in_flight_spans", "Spans in requests in flight.", "in_flight_spans"),
         (
             "stepped_around_spans",
-            "Of those waiting: upstream fails at them each time and takes others, which go first.",
+            "Waiting spans that are parked: the upstream fails at them, others go first.",
             "stepped_around_spans",
         ),
         (
             "oldest_undelivered_age_seconds",
-            "How long the oldest owed span has waited.",
+            "Seconds that the oldest owed span has waited.",
             "oldest_waiting_seconds",
         ),
     ):
         yield gauge(name, text, {d["name"]: d[key] for d in destinations}, "destination")
     yield gauge(
         "blocked",
-        "1 when upstream refuses and somebody should look.",
+        "1 while the upstream refuses and somebody should look.",
         {d["name"]: float(d["state"] == "blocked") for d in destinations},
         "destination",
     )
     states = GaugeMetricFamily(
         "otlp_relay_destination_state",
-        "1 for the state a destination is in.",
+        "1 for the state that a destination is in.",
         labels=["destination", "state"],
     )
     for destination in destinations:

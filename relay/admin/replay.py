@@ -32,7 +32,7 @@ def routes(replay: Replay, authorized: Callable[[Endpoint], Endpoint]) -> list[R
         query = request.query_params
         dry_run = query.get("dry_run", "false")
         if dry_run not in ("true", "false"):
-            return failure(400, "dry_run is true or false")
+            return failure(400, "dry_run must be true or false")
         is_dry_run = dry_run == "true"
         trace = query.get("trace", "").strip()[:MOST_CHARACTERS]
         since_ns = nanoseconds(query.get("since", ""))

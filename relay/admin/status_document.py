@@ -149,14 +149,14 @@ def _destination(
         "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
         "evicted_spans": evicted_spans,
         "stepped_around_spans": sum(each.spans for each in status.parked),
-        "warnings": [*status.warnings, *detour_sentences(status.parked, now_ns)],
+        "warnings": [*status.warnings, *parked_sentences(status.parked, now_ns)],
     }
 
 
-def detour_sentences(around: Sequence[ParkedSpan], now_ns: int) -> list[str]:
+def parked_sentences(parked: Sequence[ParkedSpan], now_ns: int) -> list[str]:
     """What is owed and not in the way of others, in one sentence for all that fare the same."""
     alike: dict[str, list[ParkedSpan]] = {}
-    for each in around:
+    for each in parked:
         alike.setdefault(each.said, []).append(each)
     sentences = []
     for said, those in alike.items():
@@ -165,7 +165,7 @@ def detour_sentences(around: Sequence[ParkedSpan], now_ns: int) -> list[str]:
         seconds = max(min(each.next_try_ns for each in those) - now_ns, 0) / 1e9
         following = f"next in {about_duration(seconds)}" if seconds else "next at once"
         sentences.append(
-            f"{spans} {which} stepped around: {said}, each time while others pass; {it_is} owed "
-            f"still and tried again alone, {following}"
+            f"{spans} {which} parked: {said}, each time while others pass; {it_is} still owed "
+            f"and retried alone, {following}"
         )
     return sentences

@@ -30,14 +30,14 @@ def routes(traces: Traces, authorized: Callable[[Endpoint], Endpoint]) -> list[R
     async def recent(request: Request) -> Response:
         text = request.query_params.get("limit", "50")
         if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1000):
-            return failure(400, "limit is a number from 1 to 1000")
+            return failure(400, "limit must be a number from 1 to 1000")
         return document({"traces": [recent_trace(each) for each in await traces.recent(int(text))]})
 
     async def one(request: Request) -> Response:
         text = request.path_params["trace_id"].strip()[:MOST_CHARACTERS]
         with_spans = request.query_params.get("spans", "true")
         if with_spans not in ("true", "false"):
-            return failure(400, "spans is true or false")
+            return failure(400, "spans must be true or false")
         if not text:
             return failure(400, "name a trace id")
         report = await traces.find(text, with_spans=with_spans == "true")

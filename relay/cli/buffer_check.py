@@ -39,7 +39,7 @@ def show(found: checking.Findings) -> None:
     """The findings as text."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     console = Console(highlight=False, soft_wrap=True, width=width)
-    beside = "a daemon is running on it" if found.is_running else "no daemon is running on it"
+    beside = "a daemon is using it" if found.is_running else "no daemon is using it"
     console.print(f"{found.file}: {beside}", markup=False)
     console.print(
         f"{found.rows:,} rows are sound: {found.spans:,} spans, {about_bytes(found.raw_bytes)}"
@@ -54,7 +54,7 @@ def show(found: checking.Findings) -> None:
             table.add_row(each.name, f"{each.spans:,}", f"{each.rows:,}", size)
         console.print(table)
     for aside in found.set_aside:
-        console.print(f"set aside: {aside.words or f'{aside.file} {aside.state}'}", markup=False)
+        console.print(f"quarantined: {aside.words or f'{aside.file} {aside.state}'}", markup=False)
     for line in damage(found):
         console.print(line, style="red", markup=False)
     console.print(
@@ -68,26 +68,26 @@ def damage(found: checking.Findings) -> list[str]:
     if found.damaged_rows:
         ids = named([(row, row) for row in found.damaged_rows])
         lines.append(
-            f"damaged rows: {ids}; each becomes a dead letter `damaged_on_disk` when it is its"
-            " turn, the others are delivered"
+            f"damaged rows: {ids}. Each becomes a dead letter (`damaged_on_disk`) when its turn"
+            " comes; the others are delivered"
         )
     if found.missing_rows:
         lines.append(
-            f"rows that are owed and not in their table: {named(found.missing_rows)}; the daemon"
-            " sets the file aside when it comes there, and reads back what is whole"
+            f"missing rows, owed but not in the table: {named(found.missing_rows)}. When the daemon"
+            " reaches one, it quarantines the file and reads back what is intact"
         )
     if found.damaged_dead_letters:
         ids = named([(letter, letter) for letter in found.damaged_dead_letters])
-        lines.append(f"damaged dead letters: {ids}; they stay as they are and say so")
+        lines.append(f"damaged dead letters: {ids}. They stay, marked as damaged")
     lines += [
-        f"what {each.name} is owed cannot be read: it is owed everything, and may get it twice"
+        f"what {each.name} is owed cannot be read: it is sent everything, some of it twice"
         for each in found.destinations
         if each.is_damaged
     ]
     if found.structure:
         words = "; ".join(found.structure[:5])
         lines.append(
-            f"SQLite's structure: {words}. When the daemon meets it, it sets the file aside, goes"
-            " on with a new one, and reads back every row that is whole"
+            f"SQLite's structure: {words}. When the daemon meets this, it quarantines the file,"
+            " continues with a new one, and reads back every row that is intact"
         )
     return lines

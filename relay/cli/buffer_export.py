@@ -29,7 +29,9 @@ from relay.traces.spans import resource_spans_of_trace
 @config_option
 @click.option("--output", metavar="FILE", help="A new file (0600); by default standard output.")
 @click.option("--destination", metavar="NAME", help="Only what this destination is still owed.")
-@click.option("--since", metavar="DURATION", help="Only what came in the last 1h, 30m, …")
+@click.option(
+    "--since", metavar="DURATION", help="Only what was received within this time, such as 1h."
+)
 @click.option("--trace", "trace", metavar="ID", help="Only the spans of this trace.")
 def export(
     config_path: str | None,
@@ -89,9 +91,9 @@ def opened(output: str | None) -> IO[bytes]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return os.fdopen(os.open(Path(output), flags, 0o600), "wb")
     except FileExistsError:
-        raise RelayError(f"{output} exists", hint="name a file that does not") from None
+        raise RelayError(f"{output} already exists", hint="choose another name") from None
     except OSError as error:
-        raise RelayError(f"{output} cannot be written: {error.strerror}") from None
+        raise RelayError(f"cannot write {output}: {error.strerror}") from None
 
 
 def owner_of(file: Kept, name: str) -> KeptDestination:

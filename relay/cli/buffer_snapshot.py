@@ -20,7 +20,7 @@ from relay.offline import snapshot as copying
 def snapshot(target: Path, config_path: str | None, as_json: bool) -> None:
     """Copy the buffer to the new file FILE, 0600 and synced, and verify the copy.
 
-    Works with or without a running daemon, which goes on meanwhile: nothing holds up its WAL. The
+    Works with or without a running daemon, which is not held up. The
     copy holds everything that was there when it began, and what each destination was owed.
 
     To put it back: stop the daemon, move relay.db, relay.db-wal, relay.db-shm and last-row out of
@@ -32,7 +32,7 @@ def snapshot(target: Path, config_path: str | None, as_json: bool) -> None:
         try:
             found = copying.snapshot(config.state_dir, target.absolute(), progress)
         except OSError as error:
-            raise RelayError(f"{target} cannot be written: {error.strerror or error}") from None
+            raise RelayError(f"cannot write {target}: {error.strerror or error}") from None
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
         return

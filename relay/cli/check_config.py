@@ -23,9 +23,9 @@ EXIT_NOT_DONE = 1
 def check_config(config_path: str | None, as_json: bool) -> None:
     """Read the configuration and show what it means. Needs no running daemon, changes nothing.
 
-    Ends with 0 when the daemon could start with it, 1 when not. A destination that only lacks a
-    secret does not hinder the daemon: it is shown as blocked. Credentials of systemd are there
-    for the daemon alone: without them it is only warned.
+    Exits 0 when the daemon could start with it, 1 otherwise. A destination that only lacks a
+    secret does not keep the daemon from starting: it is shown as blocked. Credentials of systemd
+    exist for the daemon alone: one that is missing here is only a warning.
     """
     try:
         config = load(config_path, os.environ, forgiven=NoCredentials)
@@ -88,7 +88,7 @@ def _summary(config: Config) -> dict[str, Any]:
 def _lines(config: Config) -> list[str]:
     ingest, buffer = config.ingest, config.buffer
     scheme = "https" if ingest.tls_cert else "http"
-    tokens = f"{len(ingest.tokens)} tokens" if ingest.tokens else "no token asked for"
+    tokens = f"{len(ingest.tokens)} tokens" if ingest.tokens else "no token required"
     lines = [
         f"configuration  {config.source or 'none found, all defaults'}",
         f"state          {config.state_dir}",
@@ -101,7 +101,7 @@ def _lines(config: Config) -> list[str]:
     for destination in config.destinations:
         headers = ", ".join(destination.headers) or "none"
         lines += [
-            f"destination    {destination.name} → {destination.shown_endpoint or '(not known)'}",
+            f"destination    {destination.name} → {destination.shown_endpoint or '(unknown)'}",
             f"                 headers: {headers}",
             f"                 from: {destination.source or 'the environment'}",
         ]

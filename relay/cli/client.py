@@ -13,7 +13,7 @@ from relay.model.run_as_hint import hint_for
 
 
 class DaemonUnreachable(RelayError):
-    """No otlp-relay answers."""
+    """No otlp-relay responds."""
 
     code = "daemon_unreachable"
 
@@ -25,7 +25,7 @@ class NoDaemon(DaemonUnreachable):
 
 
 class DaemonRefused(RelayError):
-    """The daemon answered, and does not do what was asked."""
+    """The daemon refused what was asked."""
 
     code = "daemon_refused"
 
@@ -33,7 +33,7 @@ class DaemonRefused(RelayError):
     def of(cls, status: int, found: Any) -> "DaemonRefused":
         """With the daemon's own reason, if it gave one."""
         words = found.get("error") if isinstance(found, dict) else None
-        return cls(str(words or f"the daemon answered {status}"))
+        return cls(str(words or f"the daemon responded with {status}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +68,20 @@ class DaemonClient:
         except (OSError, http.client.HTTPException) as error:
             kind = NoDaemon if isinstance(error, ConnectionRefusedError) else DaemonUnreachable
             raise kind(
-                f"no answer from the admin listener on {self.address} ({error})",
+                f"no response from the admin listener on {self.address} ({error})",
                 hint="is `otlp-relay serve` running with this configuration?",
             ) from None
         finally:
             connection.close()
         if response.status == 401:
             raise DaemonUnreachable(
-                f"{self.address} does not take the token in {self.state_dir}",
-                hint="another daemon holds that port; name its config with --config",
+                f"{self.address} does not accept the token in {self.state_dir}",
+                hint="another daemon holds that port; give its configuration with --config",
             )
         try:
             return response.status, json.loads(body)
         except ValueError:
-            raise DaemonUnreachable(f"what answers on {self.address} is not otlp-relay") from None
+            raise DaemonUnreachable(f"what responds on {self.address} is not otlp-relay") from None
 
     def _token(self) -> str:
         try:
@@ -89,10 +89,10 @@ class DaemonClient:
         except FileNotFoundError:
             raise NoDaemon(
                 f"no daemon has run with the state directory {self.state_dir}",
-                hint="start one with `otlp-relay serve`, or name its config with --config",
+                hint="start one with `otlp-relay serve`, or give its configuration with --config",
             ) from None
         except PermissionError:
             raise DaemonUnreachable(
-                f"the admin token in {self.state_dir} is not readable for you",
+                f"you cannot read the admin token in {self.state_dir}",
                 hint=hint_for(self.state_dir),
             ) from None

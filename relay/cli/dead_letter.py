@@ -42,15 +42,19 @@ _PAGE: Final = 1000
     },
 )
 def dead_letter() -> None:
-    """Look at what was refused for good and why; send it again, export it or drop it."""
+    """Look at what was refused for good and why; replay, export or discard it."""
 
 
 @dead_letter.command("list")
 @config_option
 @filter_options
-@click.option("--all", "each", is_flag=True, help="A line for each letter, the newest first.")
+@click.option("--all", "each", is_flag=True, help="One line for each dead letter, newest first.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Most lines."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="At most so many lines.",
 )
 @json_option
 def list_letters(
@@ -64,10 +68,10 @@ def list_letters(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List dead letters: by default one line for all that say the same.
+    """List dead letters, by default one line for all with the same words.
 
-    Words that differ in numbers or ids only count as the same; the newest are shown, verbatim,
-    secrets masked. FIRST and LAST are when the first and the last of them was set aside.
+    Words that differ only in numbers or ids count as the same; the newest are shown verbatim,
+    secrets masked. FIRST and LAST tell when the first and the last of them became a dead letter.
     """
     wanted = selection_of(
         destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
@@ -88,12 +92,12 @@ def list_letters(
     if each:
         console.print(table_of_letters(found["letters"]) if found["letters"] else "no dead letters")
         if found["has_more"]:
-            console.print(f"more than {limit:,}: --limit shows more of them")
+            console.print(f"there are more than {limit:,}: raise --limit to see them")
     else:
         tell_groups(console, found)
     if found["dropped"]:
         dropped = ", ".join(f"{n:,} of {name}" for name, n in sorted(found["dropped"].items()))
-        console.print(f"given up for space or age so far: {dropped}", style="yellow")
+        console.print(f"evicted for space or age so far: {dropped}", style="yellow")
 
 
 def entries(sources: Sources, wanted: LetterFilter, limit: int) -> dict[str, Any]:
@@ -152,13 +156,13 @@ def tell_groups(console: Console, found: dict[str, Any]) -> None:
     console.print(table)
     console.print(f"{letters_text(found['letters'])}, {spans_text(found['spans'])}")
     if found["has_more"]:
-        console.print("there are more groups: --limit shows more of them")
+        console.print("there are more groups: raise --limit to see them")
 
 
 def table_of_letters(letters: list[dict[str, Any]]) -> Table:
     """A line a letter."""
     table = Table(box=None, pad_edge=False)
-    for title in ("ID", "SET ASIDE", "DESTINATION", "REASON", "STATUS", "SPANS", "TRACE", "WORDS"):
+    for title in ("ID", "DEAD SINCE", "DESTINATION", "REASON", "STATUS", "SPANS", "TRACE", "WORDS"):
         table.add_column(title, overflow="fold")
     for letter in letters:
         traces = letter["trace_ids"]
@@ -205,7 +209,7 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     """A letter as text."""
     lines = [
         f"dead letter {found['id']} of {found['destination']}: {found['reason']}",
-        f"  set aside  {found['set_aside_at']}, received {found['received_at']}",
+        f"  dead since {found['set_aside_at']}, received {found['received_at']}",
         f"  status     {found['status'] or 'none'}",
         f"  spans      {found['affected']:,} of {found['spans']:,}",
         f"  body       {about_bytes(found['bytes'])} as {found['encoding']}",
@@ -217,7 +221,7 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     if len(found["trace_ids"]) > _MOST_TRACES:
         lines.append(f"             and {len(found['trace_ids']) - _MOST_TRACES:,} more")
     if found["is_damaged"]:
-        lines.append("  damaged    its own bytes on disk are not those that were written")
+        lines.append("  damaged    its bytes on disk are not those that were written")
     title = "trace id" if found["destination"] == "ingest" else "words"
     lines.append(f"  {title}:")
     lines += [f"    {line}" for line in found["words"].splitlines() or ["(none)"]]
@@ -235,4 +239,4 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines.append(f"    {ids} {span.get('name', '')}")
     rest = len(spans) - _MOST_SPANS
     more = f"    and {rest:,} more; " if rest > 0 else "    "
-    return [*lines, f"{more}--json shows them whole"]
+    return [*lines, f"{more}--json shows them in full"]

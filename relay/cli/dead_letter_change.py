@@ -71,12 +71,14 @@ class Replayed:
 @ids_argument
 @config_option
 @filter_options
-@click.option("--all", "takes_all", is_flag=True, help="Every dead letter there is.")
+@click.option("--all", "takes_all", is_flag=True, help="Every dead letter.")
 @click.option("--to", metavar="NAME", help="Send them to this destination instead of their own.")
 @click.option(
-    "--derive-ids", is_flag=True, help="Make valid ids of malformed ones (spans of ingest)."
+    "--derive-ids",
+    is_flag=True,
+    help="Derive valid ids from malformed ones (spans refused on the way in).",
 )
-@click.option("--keep", is_flag=True, help="Keep the letters, too.")
+@click.option("--keep", is_flag=True, help="Keep the dead letters, too.")
 @json_option
 def replay(
     *,
@@ -94,9 +96,9 @@ def replay(
 ) -> None:
     """Send dead letters again, each to its own destination.
 
-    Spans refused on the way in are checked again and go to every destination. What is sent again
-    is a dead letter no more; if it is refused again it becomes a new one. Exits 1 when any of them
-    had to stay; the reason is printed.
+    Spans refused on the way in are checked again and go to every destination. A replayed dead
+    letter is removed unless --keep is given; if its spans are refused again, they become a new
+    one. Exits 1 when any could not be replayed; the reason is printed.
     """
     wanted = selection_of(
         ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
@@ -133,14 +135,14 @@ def tell_replayed(done: Replayed) -> None:
         click.echo("no dead letter matches")
     if done.partial["letters"]:
         click.echo(
-            f"of {letters_text(done.partial['letters'])} it is not known which "
-            f"{done.partial['refused']:,} of {spans_text(done.partial['spans'])} were refused: "
-            "all go again, so the upstream may have some of them twice",
+            f"for {letters_text(done.partial['letters'])} the upstream did not say which "
+            f"{done.partial['refused']:,} of {spans_text(done.partial['spans'])} it refused: "
+            "all are sent again, so it may get some of them twice",
             err=True,
         )
     tell_stayed(done.stayed, "not sent:")
     if done.error:
-        left = "; what is said above is done, the rest stays" if done.letters else ""
+        left = "; what is reported above is done, the rest stays" if done.letters else ""
         click.echo(printable(f"otlp-relay: {done.error}{left}"), err=True)
 
 
@@ -148,13 +150,13 @@ def tell_replayed(done: Replayed) -> None:
 @ids_argument
 @config_option
 @filter_options
-@click.option("--all", "takes_all", is_flag=True, help="Every dead letter there is.")
+@click.option("--all", "takes_all", is_flag=True, help="Every dead letter.")
 @click.option(
     "--erase",
     is_flag=True,
-    help="Leave none of their bytes in the buffer's files. Alone: of those discarded before.",
+    help="Leave none of their bytes in the buffer's files. On its own: of those discarded before.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def discard(
     *,
@@ -169,10 +171,10 @@ def discard(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Drop dead letters for good.
+    """Discard dead letters for good.
 
-    Asks first; where there is no terminal, --yes is needed. Exits 1 when one that was named is not
-    there, or when --erase could not be finished.
+    Asks first; without a terminal, --yes is required. Exits 1 when one that was named does not
+    exist, or when --erase could not be finished.
     """
     wanted = selection_of(
         ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
@@ -181,14 +183,14 @@ def discard(
     if not is_erasing_only:
         must_choose(wanted, takes_all=takes_all)
         if not yes and not is_terminal():
-            raise click.UsageError("nobody can be asked here: --yes says that they may go")
+            raise click.UsageError("there is no terminal to ask on: confirm with --yes")
     client = admin_client(load_or_exit(config_path), STEP_SECONDS)
     done: dict[str, Any] = {"letters": 0, "spans": 0, "missing": [], "erased": None}
     try:
         if not is_erasing_only and may_go(client, wanted, is_sure=yes):
             drop(client, wanted, done, erase=erase)
         elif not is_erasing_only:
-            click.echo("nothing was dropped", err=True)
+            click.echo("nothing was discarded", err=True)
             sys.exit(1)
         if erase:
             done["erased"] = client.ask("POST", f"{LETTERS}/finish-erasing")
@@ -211,7 +213,7 @@ def may_go(client: DaemonClient, wanted: LetterFilter, *, is_sure: bool) -> bool
     letters, spans = count(DaemonSource(client).letter_groups, wanted)
     if not letters:
         return True
-    question = f"drop {letters_text(letters)} ({spans_text(spans)}) for good?"
+    question = f"discard {letters_text(letters)} ({spans_text(spans)}) for good?"
     return click.confirm(question, err=True)
 
 
@@ -252,15 +254,15 @@ def tell_discarded(done: dict[str, Any], *, is_erasing_only: bool) -> None:
         click.echo("erased: none of their bytes is left in the buffer's files")
     else:
         click.echo(
-            f"not erased yet: {erased['why']}; `dead-letter discard --erase` tries again", err=True
+            f"not erased yet: {erased['why']}; `dead-letter discard --erase` retries", err=True
         )
     if erased["rows_kept"]:
         click.echo(
-            f"but {erased['rows_kept']:,} rows of the log hold spans of the same traces: what was "
-            f"delivered stays for keep_delivered ({erased['keep_delivered']}), what a destination "
-            "is owed until it has it",
+            f"but {erased['rows_kept']:,} rows of the log hold spans of the same traces: delivered "
+            f"ones stay for keep_delivered ({erased['keep_delivered']}), owed ones until they are "
+            "delivered",
             err=True,
         )
     if erased["files_set_aside"]:
         names = ", ".join(erased["files_set_aside"])
-        click.echo(printable(f"files that were set aside may hold copies: {names}"), err=True)
+        click.echo(printable(f"quarantined files may hold copies: {names}"), err=True)

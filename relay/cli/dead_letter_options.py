@@ -31,16 +31,20 @@ def filter_options(command: Command) -> Command:
                 metavar="NAME",
                 help='Those of this destination; "ingest": spans refused on the way in.',
             ),
-            click.option("--reason", metavar="CODE", help="Such as upstream_refused."),
+            click.option(
+                "--reason", metavar="CODE", help="Those with this reason, such as upstream_refused."
+            ),
             click.option(
                 "--since",
                 "since_seconds",
                 type=Duration(),
                 metavar="DURATION",
-                help="Set aside within this time, such as 1h.",
+                help="Those that became dead letters within this time, such as 1h.",
             ),
             click.option(
-                "--trace", metavar="ID", help="Of this trace; ingest's also by an id that is none."
+                "--trace",
+                metavar="ID",
+                help="Those of this trace; of spans refused on the way in also by an invalid id.",
             ),
         )
     ):
@@ -66,10 +70,10 @@ def must_choose(wanted: LetterFilter, *, takes_all: bool) -> None:
     """Raise click.UsageError unless letters, or all of them, are named."""
     is_empty = wanted == LetterFilter()
     if takes_all and not is_empty:
-        raise click.UsageError("--all and a choice of letters contradict each other")
+        raise click.UsageError("--all cannot be combined with a choice of dead letters")
     if is_empty and not takes_all:
         raise click.UsageError(
-            "say which: ids, --destination, --reason, --since, --trace, or --all"
+            "say which dead letters: ids, --destination, --reason, --since, --trace, or --all"
         )
 
 

@@ -57,7 +57,7 @@ def list_destinations(config_path: str | None, as_json: bool) -> None:
     else:
         show_table(found)
         if states is None:
-            click.echo("no daemon answers: states are not known")
+            click.echo("no daemon responds: states are unknown")
 
 
 @destination.command()
@@ -127,7 +127,7 @@ def show_table(found: list[dict[str, Any]]) -> None:
     for each in found:
         table.add_row(
             each["name"],
-            Text(each["endpoint"] or "(not known)"),
+            Text(each["endpoint"] or "(unknown)"),
             each["encoding"],
             Text(", ".join(each["header_names"]) or "-"),
             Text(each["state"] or "-", style=STYLES.get(each["state"] or "", "")),

@@ -19,7 +19,7 @@ from relay.cli.moments import From
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
 from relay.config import Config, DestinationConfig, saved
-from relay.config.destinations import NAME
+from relay.config.destinations import NAME, NAME_RULE
 from relay.config.presets import Preset
 from relay.config.secrets import has_reference
 from relay.config.tables import one_line, problems_of
@@ -29,7 +29,7 @@ from relay.model.errors import ConfigError, RelayError
 # The daemon lets a request in flight end before it answers.
 RELOAD_SECONDS: Final = 30.0
 EXIT_NOT_DONE: Final = 1
-NEXT_START: Final = "no daemon runs: it takes effect at the next start"
+NEXT_START: Final = "no daemon is running: it takes effect at the next start"
 _SECRET_HEADER: Final = re.compile(
     r"auth|token|key|secret|pass|cookie|credential|team", re.IGNORECASE
 )
@@ -58,7 +58,7 @@ class Added:
     "--from",
     "start",
     type=From(),
-    help="What it gets of the spans already kept: `beginning` all, `end` or `now` none, a "
+    help="Which of the spans already kept it gets: `beginning` all, `end` or `now` none, a "
     "duration (1h) or a time (2026-11-26T03:00) those received since. By default the first "
     "destination gets all and a later one none. Needs the running daemon.",
 )
@@ -81,7 +81,7 @@ def add(
     daemon takes the destination up at once.
     """
     if NAME.fullmatch(name) is None:
-        raise click.UsageError(f"{name!r} is no name: letters, digits, _ and -, not first")
+        raise click.UsageError(f"invalid name {name!r}: {NAME_RULE}")
     config = load_or_exit(config_path)
     added = Added(name=name)
     try:
@@ -116,7 +116,7 @@ def free_place(name: str, config: Config, *, may_replace: bool) -> Path:
     folder = config.destinations_dir
     if folder is None:
         raise saved.NotSaved(
-            "there is no place to save it in", hint="name a configuration with --config"
+            "there is nowhere to save it", hint="give a configuration with --config"
         )
     path = saved.path_of(folder, name)
     taken = next((d for d in config.destinations if d.name == name), None)
@@ -140,10 +140,10 @@ def refuse_owed(name: str, config: Config) -> None:
         return  # nobody knows it yet
     except DaemonUnreachable as error:
         raise DaemonUnreachable(
-            f"--from needs the running daemon, which keeps it: {error.message}", hint=error.hint
+            f"--from needs a running daemon: {error.message}", hint=error.hint
         ) from None
     raise ConfigError(
-        f"--from is for a new destination, and {name} is known: "
+        f"--from is for a new destination, and {name} exists already: "
         f"{found['waiting_spans']:,} spans wait for it"
     )
 
@@ -182,8 +182,8 @@ def hint_of(table: dict[str, Any], preset: Preset | None) -> str:
     if not typed:
         return ""
     return (
-        f"the value of {', '.join(typed)} stands in the file, which only its owner can read; "
-        "${env:NAME}, ${file:PATH} or ${credential:NAME} keeps it out of there"
+        f"the value of {', '.join(typed)} is in the file, which only its owner can read; "
+        "use ${env:NAME}, ${file:PATH} or ${credential:NAME} to keep it out"
     )
 
 
@@ -200,18 +200,18 @@ def tell_daemon(name: str, config: Config, start: str | None = None) -> str:
         return NEXT_START
     except DaemonRefused as error:
         raise DaemonRefused(
-            f"the running daemon does not take it up and goes on as before: {error.message}",
-            hint="mend that, then send it SIGHUP",
+            f"the running daemon refused it and goes on as before: {error.message}",
+            hint="correct that, then send the daemon SIGHUP",
         ) from None
     if name not in found["destinations"]:
         raise DaemonRefused(
             "the running daemon reads another configuration and does not know this file",
-            hint="name the daemon's own with --config",
+            hint="give the daemon's own with --config",
         )
     blocked = found["blocked"].get(name)
     if blocked:
-        return f"the running daemon has taken it up, and cannot send yet: {blocked}"
-    return "the running daemon has taken it up"
+        return f"the running daemon has loaded it but cannot send yet: {blocked}"
+    return "the running daemon has loaded it"
 
 
 def finish(added: Added, *, as_json: bool) -> None:

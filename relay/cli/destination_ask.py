@@ -35,8 +35,8 @@ def preset_of(table: dict[str, Any]) -> Preset | None:
         raise click.UsageError(f"--preset: {error.message} ({error.hint})") from None
     if preset.is_sender:
         raise click.UsageError(
-            f"--preset: {preset.name} sends spans to this relay and takes none; "
-            f"`otlp-relay destination presets {preset.name}` tells how to set it up"
+            f"--preset: {preset.name} sends spans to this relay and accepts none; "
+            f"`otlp-relay destination presets {preset.name}` shows how to set it up"
         )
     return preset
 

@@ -25,7 +25,7 @@ CHANGE_SECONDS = 30.0
 @config_option
 @json_option
 def pause(name: str, config_path: str | None, as_json: bool) -> None:
-    """Keep what a destination is owed and send it nothing, until `resume`; over restarts too."""
+    """Keep what a destination is owed and send it nothing, until `resume`, also across restarts."""
     change(name, "pause", config_path, as_json=as_json)
 
 
@@ -34,7 +34,7 @@ def pause(name: str, config_path: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def resume(name: str, config_path: str | None, as_json: bool) -> None:
-    """Go on sending to a destination; one that waits or is blocked is tried at once."""
+    """Resume sending to a destination; one that is waiting or blocked is retried at once."""
     change(name, "resume", config_path, as_json=as_json)
 
 
@@ -61,7 +61,7 @@ def remove(name: str, config_path: str | None, waiting: str | None, as_json: boo
             exit_unknown(name, config)
         if known is None and waiting == "drop":
             raise ConfigError(
-                "--drop-waiting needs the running daemon, which holds what waits",
+                "--drop-waiting needs a running daemon, which holds what waits",
                 hint="start it, or use --keep-waiting",
             )
         choice = waiting or choose(name, known)
@@ -91,7 +91,7 @@ def change(name: str, verb: str, config_path: str | None, *, as_json: bool) -> N
     except NoDaemon as error:
         fail(
             NoDaemon(
-                f"no daemon runs, and it is the daemon that keeps this: {error.message}",
+                f"no daemon is running, and only a daemon can do this: {error.message}",
                 hint="start it, or write `paused = true` into the destination's file",
             )
         )
@@ -100,7 +100,7 @@ def change(name: str, verb: str, config_path: str | None, *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        state = "is paused" if found["is_paused"] else "goes on"
+        state = "is paused" if found["is_paused"] else "is resumed"
         click.echo(f"{name} {state}; {found['waiting_spans']:,} spans wait for it")
 
 
@@ -110,12 +110,12 @@ def file_to_delete(name: str, config: Config) -> Path | None:
     if chosen is None:
         return None
     if chosen.source is None:
-        raise saved.NotSaved(f"{name} is made of OTEL_EXPORTER_OTLP_*: change the environment")
+        raise saved.NotSaved(f"{name} comes from OTEL_EXPORTER_OTLP_*: change the environment")
     is_in_main = chosen.source == config.source
     if is_in_main or not saved.is_ours(chosen.source):
-        what = f"take [destinations.{name}] out" if is_in_main else "delete it"
+        what = f"remove [destinations.{name}] there" if is_in_main else "delete it"
         raise saved.NotSaved(
-            f"no command wrote {chosen.source}, where {name} stands",
+            f"{chosen.source}, which defines {name}, was not written by a command",
             hint=f"{what} yourself, then send the daemon SIGHUP; `remove` again settles what waits",
         )
     return chosen.source
@@ -160,8 +160,8 @@ def settle(
         client.ask("POST", "/api/reload")
     except DaemonRefused as error:
         raise DaemonRefused(
-            f"its file is deleted, but the running daemon does not take that up: {error.message}",
-            hint=f"mend that, then `otlp-relay destination remove {name}` again",
+            f"its file is deleted, but the running daemon refused the change: {error.message}",
+            hint=f"correct that, then run `otlp-relay destination remove {name}` again",
         ) from None
     return {"waiting": "dropped", "waiting_spans": 0}
 
@@ -172,11 +172,11 @@ def tell_removed(done: Mapping[str, Any]) -> None:
     if done["deleted"]:
         click.echo(printable(f"removed {done['deleted']}"))
     if told is None:
-        click.echo("no daemon runs: what waits for it stays in the buffer, under its name")
+        click.echo("no daemon is running: what waits for it stays in the buffer under its name")
     elif told["waiting"] == "dropped":
         click.echo(f"{told['waiting_spans']:,} spans that waited for {name} were dropped")
     else:
         click.echo(
             f"{told['waiting_spans']:,} spans are kept for a later destination named {name}, and "
-            f"those to come; `otlp-relay destination remove {name} --drop-waiting` lets them go"
+            f"those to come; `otlp-relay destination remove {name} --drop-waiting` drops them"
         )

@@ -116,8 +116,8 @@ def _check(name: str, value: object, headers: Mapping[str, str]) -> None:
         raise click.UsageError(f"--headers: the value of {name[:100]} must be a string")
     if not value.strip() or value.strip().lower() in {"bearer", "basic"}:
         raise click.UsageError(
-            f"the header {name[:100]} has no value: in double quotes the shell puts its own "
-            "variables in; put ${env:NAME} in single quotes"
+            f"the header {name[:100]} has no value: in double quotes the shell expands "
+            "${…} itself; put ${env:NAME} in single quotes"
         )
 
 

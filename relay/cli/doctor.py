@@ -105,7 +105,7 @@ def test_named(
 
 def look_at_relay(config: Config) -> list[Finding]:
     """The configuration, the state directory, the daemon and the ingest port of this host."""
-    source = str(config.source) if config.source else "none, the defaults hold"
+    source = str(config.source) if config.source else "none, defaults apply"
     findings = [Finding("config", "ok", source)]
     findings += [Finding("config", "warning", warning) for warning in config.warnings]
     findings.append(look_at_state(config))
@@ -129,7 +129,7 @@ def look_at_state(config: Config) -> Finding:
             "failed",
             f"{config.state_dir} cannot be written by this user: {remedy}, or set state_dir",
         )
-    made = "" if place == config.state_dir else ", made at the first start"
+    made = "" if place == config.state_dir else ", created at the first start"
     return Finding("state", "ok", f"{config.state_dir}{made}")
 
 
@@ -138,12 +138,14 @@ def look_at_daemon(config: Config) -> Finding:
     try:
         found = admin_client(config).ask("GET", "/api/status")
     except NoDaemon:
-        return Finding("daemon", "skipped", "none runs; `otlp-relay serve` starts one")
+        return Finding("daemon", "skipped", "none is running; `otlp-relay serve` starts one")
     except (DaemonUnreachable, DaemonRefused) as error:
         return Finding("daemon", "failed", error.message)
     if not found["ready"]:
-        return Finding("daemon", "failed", f"runs, and keeps nothing: {found['not_ready_reason']}")
-    return Finding("daemon", "ok", f"runs, version {found['version']}")
+        return Finding(
+            "daemon", "failed", f"running, but it keeps nothing: {found['not_ready_reason']}"
+        )
+    return Finding("daemon", "ok", f"running, version {found['version']}")
 
 
 def look_at_ingest(config: Config, *, is_running: bool) -> Finding:
@@ -159,10 +161,10 @@ def look_at_ingest(config: Config, *, is_running: bool) -> Finding:
     finally:
         connection.close()
     if is_running:
-        return Finding("ingest", "ok", f"{where} accepts")
+        return Finding("ingest", "ok", f"{where} accepts connections")
     return Finding(
         "ingest",
         "failed",
-        f"{where} is held by another program (`ss -ltnp 'sport = :{where.port}'` names it); "
+        f"{where} is in use by another program (`ss -ltnp 'sport = :{where.port}'` names it); "
         "stop that, or listen elsewhere",
     )

@@ -30,7 +30,7 @@ def parse_moment(text: str, *, now_ns: Callable[[], int] = time.time_ns) -> int:
         raise ConfigError(f"must be {RULE}, not {text!r}") from None
     moment = max(int(seconds * 1e9), 0)
     if moment > now:
-        raise ConfigError(f"{text} is to come: it must be a time that is over")
+        raise ConfigError(f"{text} is in the future: give a time in the past")
     return moment
 
 

@@ -33,7 +33,7 @@ POLL_SECONDS = 0.2
     help="What was received since: a duration ago (1h) or a time (2026-11-26T03:00).",
 )
 @click.option("--trace", "trace_id", metavar="ID", help="The spans of one trace, and no others.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be sent again.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be sent again.")
 @click.option("--wait", is_flag=True, help="Follow it until nothing waits for NAME any more.")
 @json_option
 def replay(
@@ -89,7 +89,7 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         count = f"{spans:,} span{'' if spans == 1 else 's'}"
         lines = [f"{count} {what} {would} to {name} again: {size}"]
     elif found["found_rows"]:
-        lines = [f"nothing to do: what is kept {what} waits for {name} already"]
+        lines = [f"nothing to do: what is kept {what} is already waiting for {name}"]
     else:
         lines = [f"nothing is kept {what}"]
     lines += reach_lines(found)
@@ -97,8 +97,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines.append(f"{name} is paused: `otlp-relay destination resume {name}` sends it")
     elif spans and not found["is_dry_run"]:
         if found["destination_state"] in {"waiting", "blocked"}:
-            lines.append(f"{name} takes nothing now: {found['reason']}")
-        lines.append("`otlp-relay status` tells how much of it still waits")
+            lines.append(f"{name} accepts nothing now: {found['reason']}")
+        lines.append("`otlp-relay status` shows how much of it still waits")
     return lines
 
 
@@ -109,8 +109,8 @@ def reach_lines(found: dict[str, Any]) -> list[str]:
     if found["gone_rows"]:
         spans = f"{found['gone_spans']:,} spans in " if found["gone_spans"] else ""
         lines.append(
-            f"{spans}{found['gone_rows']:,} rows of it have gone already: they were delivered "
-            "longer ago than keep_delivered, or gave way"
+            f"{spans}{found['gone_rows']:,} rows of it are gone already: they were delivered "
+            "longer ago than keep_delivered, or evicted"
         )
     if since and kept_since and moment(since) < moment(kept_since):
         lines.append(

@@ -100,8 +100,8 @@ def post(config: Config) -> Posted:
         body = response.read().decode(errors="replace")
     except OSError as error:
         raise RelayError(
-            f"no relay answers at {url} ({error})",
-            hint="start one with `otlp-relay serve`, or name its config with --config",
+            f"no relay responds at {url} ({error})",
+            hint="start one with `otlp-relay serve`, or give its configuration with --config",
         ) from None
     finally:
         connection.close()
@@ -119,7 +119,7 @@ def follow(client: DaemonClient, posted: Posted, wait_seconds: float) -> dict[st
             return dict(found)
         if time.monotonic() >= deadline:
             if status != 200:
-                raise RelayError(f"the relay took the trace but does not know it: {found}")
+                raise RelayError(f"the relay accepted the trace but cannot find it: {found}")
             return dict(found)
         time.sleep(POLL_SECONDS)
 
@@ -140,7 +140,7 @@ def report_refusal(posted: Posted, as_json: bool) -> None:
         document = {"posted": posted.url, "status": posted.status, "answer": posted.body}
         click.echo(json.dumps(document))
     else:
-        click.echo(f"{posted.url} answered {posted.status}: {posted.body}", err=True)
+        click.echo(f"{posted.url} responded with {posted.status}: {posted.body}", err=True)
 
 
 def tell(posted: Posted, found: dict[str, Any]) -> None:
@@ -183,12 +183,12 @@ def line_of(destination: dict[str, Any]) -> str:
             f"at {when}, as {destination['encoding']}, headers: {headers}"
         )
     if state == "set_aside":
-        return f"set aside  for {name} at {destination['at']}: {destination['status']}"
+        return f"dead       for {name} at {destination['at']}: {destination['status']}"
     if state == "evicted":
         return f"evicted    undelivered for {name} at {destination['at']}: space was short"
     if state == "not_owed":
         return f"not owed   to {name}: it was added later"
     if not destination["is_configured"]:
-        return f"waiting    for {name}: it is not configured any more, and keeps what it is owed"
+        return f"waiting    for {name}: it is no longer configured; what it is owed is kept"
     why = destination["reason"] or destination["destination_state"]
     return f"waiting    for {name} ({destination['endpoint']}): {why}"

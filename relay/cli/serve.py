@@ -35,8 +35,8 @@ EXIT_PART_DIED = 70  # the disk may work the next time
 def serve(config_path: str | None, log_level: str, log_format: str) -> None:
     """Run the daemon in the foreground.
 
-    Ends with 0 when it was stopped, 2 when the configuration or the state directory cannot be
-    used, 70 when a part died or the disk does not work.
+    Exits 0 when it was stopped, 2 when the configuration or the state directory cannot be used,
+    70 when a part died or the disk does not work.
     """
     from relay import daemon
 

@@ -29,12 +29,12 @@ STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked"
 @click.option(
     "--watch",
     is_flag=True,
-    help="Show it anew every second, until Ctrl-C; with --json a document a line.",
+    help="Show it again every second, until Ctrl-C; with --json a document a line.",
 )
 def status(config_path: str | None, as_json: bool, watch: bool) -> None:
     """Show what is kept, what waits for each destination, and why.
 
-    Exits 0 when the daemon answers, 1 otherwise. WAITING is what a destination is still owed;
+    Exits 0 when the daemon responds, 1 otherwise. WAITING is what a destination is still owed;
     OLDEST how long the oldest of it has waited; REASON the upstream's own words, secrets masked.
     """
     client = admin_client(load_or_exit(config_path))
@@ -56,12 +56,12 @@ def ask(client: DaemonClient) -> dict[str, Any]:
     """The document of `/api/status`. Raises RelayError."""
     code, found = client.get("/api/status")
     if code != 200:
-        raise RelayError(f"the daemon answered {code}: {found}")
+        raise RelayError(f"the daemon responded with {code}: {found}")
     return dict(found)
 
 
 def keep_watching(client: DaemonClient, as_json: bool) -> None:
-    """Show it anew every second until Ctrl-C; a daemon that is away may come back."""
+    """Show it again every second until Ctrl-C; a daemon that is away may come back."""
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             if sys.stdout.isatty():
@@ -96,19 +96,19 @@ def show(found: dict[str, Any]) -> None:
     if ingest["tested_by_sender_at"]:
         console.print(f"         tested by sender at {ingest['tested_by_sender_at']}")
     dropped = buffer["dead_letters_dropped"]
-    given_up = f" ({dropped:,} given up for space or age)" if dropped else ""
+    given_up = f" ({dropped:,} evicted for space or age)" if dropped else ""
     console.print(
         f"buffer   {buffer['spans']:,} spans in {buffer['rows']:,} rows, "
         f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
         f"{buffer['dead_letters']:,} dead letters{given_up}"
     )
-    console.print(f"         {room_line(buffer)}", style="bold red" if buffer["is_full"] else "")
+    console.print(f"         {space_line(buffer)}", style="bold red" if buffer["is_full"] else "")
     for name, spans in sorted(buffer["evicted_spans"].items()):
         console.print(
-            f"         {spans:,} spans for {name} gave way for space, undelivered", style="yellow"
+            f"         {spans:,} undelivered spans for {name} evicted for space", style="yellow"
         )
     for aside in buffer["set_aside"]:
-        console.print(set_aside(aside), style="" if aside["may_be_removed"] else "yellow")
+        console.print(quarantined(aside), style="" if aside["may_be_removed"] else "yellow")
     if not found["destinations"]:
         console.print("no destination is configured: spans are kept until there is one")
         return
@@ -118,7 +118,7 @@ def show(found: dict[str, Any]) -> None:
             console.print(f"{destination['name']}: {warning}", style="yellow")
 
 
-def room_line(buffer: dict[str, Any]) -> str:
+def space_line(buffer: dict[str, Any]) -> str:
     """What part of the buffer is owed, and when it will be full."""
     if buffer["is_full"]:
         return f"FULL: {buffer['limit']}"
@@ -133,7 +133,7 @@ def room_line(buffer: dict[str, Any]) -> str:
     return f"{owed}; {filling}" + ("" if seconds is None else " at this rate")
 
 
-def set_aside(aside: dict[str, Any]) -> str:
+def quarantined(aside: dict[str, Any]) -> str:
     """A file that could not be used, and what came of it."""
     if aside["may_be_removed"]:
         return f"         {aside['words']}; the file is kept, and may be removed"

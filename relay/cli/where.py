@@ -16,10 +16,10 @@ from relay.model.errors import RelayError
 ANSWER_SECONDS = 30.0
 HOW = {
     "id": "",
-    "derived": "the id that {text} was mapped to, since it is no trace id",
-    "derived_from_bytes": "the id that the bytes {text} were mapped to, since they are no trace id",
+    "derived": "the id derived from {text}, which is not a trace id",
+    "derived_from_bytes": "the id derived from the bytes {text}, which are not a trace id",
 }
-NOT_OWED = "it was added later, or this came again for others only"
+NOT_OWED = "it was added later, or this was replayed for others only"
 
 
 @click.command()
@@ -83,7 +83,7 @@ def lines_of(found: dict[str, Any], text: str) -> list[str]:
         if differ:
             lines += [piece_line(each) for each in piece["destinations"]]
     if found.get("is_cut"):
-        lines.append("  …          only the oldest thousand rows of it are told of")
+        lines.append("  …          only its oldest thousand rows are shown")
     lines += kept_lines(pieces)
     for destination in found["destinations"]:
         own = [each for each in found["dead_letters"] if each["destination"] == destination["name"]]
@@ -143,7 +143,7 @@ def kept_lines(pieces: list[dict[str, Any]]) -> list[str]:
         lines.append(f"  kept       on disk, in row{'' if len(set(kept)) == 1 else 's'} {rows}")
     if gone:
         which = "the data" if not kept else f"the data of {len(gone)} of {len(pieces)} requests"
-        lines.append(f"  gone       {which}; what follows is remembered")
+        lines.append(f"  gone       {which}; what follows is from the history")
     return lines
 
 
@@ -161,7 +161,7 @@ def destination_lines(
         status = f": {destination['status']}" if destination["status"] else ""
         lines = [f"  dead       for {name} at {at}{status}"]
         if not letters:
-            lines.append("             its dead letter has been replayed, discarded or given up")
+            lines.append("             its dead letter has been replayed, discarded or evicted")
     elif state == "evicted":
         lines = [f"  evicted    undelivered for {name} at {at}: space was short"]
     elif has_pieces:
@@ -191,7 +191,7 @@ def waiting_lines(destination: dict[str, Any], place: str) -> list[str]:
     if not destination["is_configured"]:
         drop = f"otlp-relay destination remove {destination['name']} --drop-waiting"
         return [
-            f"{line}: it is not in the configuration any more",
+            f"{line}: it is no longer in the configuration",
             f"             put it back, or drop what waits: `{drop}`",
         ]
     state = destination["destination_state"]
@@ -203,12 +203,12 @@ def waiting_lines(destination: dict[str, Any], place: str) -> list[str]:
     if destination["is_in_flight"] and not destination["failing_since"]:
         return [f"{line}: being sent now"]
     if destination.get("stepped_around"):
-        return [f"{line}: {destination['stepped_around']['said']}", detour_line(destination)]
+        return [f"{line}: {destination['stepped_around']['said']}", parked_line(destination)]
     if not destination["failing_since"]:
-        return [f"{line}: {destination['reason'] or 'its turn comes'}"]
+        return [f"{line}: {destination['reason'] or 'queued'}"]
     lines = [f"{line}: {destination['reason'] or state}"]
     tries, last = destination["tries"], destination["last_status"]
-    said = f", the last answered {last}" if last else ", the last had no answer"
+    said = f", the last response was {last}" if last else ", the last had no response"
     count = f"{tries:,} tr{'y' if tries == 1 else 'ies'} failed{said}; " if tries else ""
     following = f"; next try at {destination['next_try_at']}" if destination["next_try_at"] else ""
     lines.append(
@@ -218,14 +218,14 @@ def waiting_lines(destination: dict[str, Any], place: str) -> list[str]:
     return lines
 
 
-def detour_line(destination: dict[str, Any]) -> str:
+def parked_line(destination: dict[str, Any]) -> str:
     """What is done about spans that the upstream fails at each time."""
     around = destination["stepped_around"]
     tries = f" ({around['tries']:,} tr{'y' if around['tries'] == 1 else 'ies'} so far)"
     several = "" if around["spans"] == 1 else "s"
     return (
-        f"             {around['spans']:,} span{several} stepped around, since others pass: tried "
-        f"again alone{tries if around['tries'] else ''}, next at {around['next_try_at']}; "
+        f"             {around['spans']:,} span{several} parked so that others pass: retried "
+        f"alone{tries if around['tries'] else ''}, next at {around['next_try_at']}; "
         f"at once with `otlp-relay destination resume {destination['name']}`"
     )
 
@@ -233,7 +233,7 @@ def detour_line(destination: dict[str, Any]) -> str:
 def about_last_success(destination: dict[str, Any]) -> str:
     """When it last took something."""
     last = destination["last_success_at"]
-    return f"it last took spans at {last}" if last else "it has taken none since the start"
+    return f"it last accepted spans at {last}" if last else "it has accepted none since the start"
 
 
 def ago(iso: str) -> str:

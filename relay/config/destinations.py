@@ -25,6 +25,7 @@ from relay.config.tables import Reading, read_table
 from relay.model.errors import ConfigError, SecretUnset
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAME_RULE = "use letters, digits, _ and -, starting with a letter or digit"
 _SECRET_HEADER = re.compile(
     r"auth|token|key|secret|pass|cookie|credential|honeycomb-team", re.IGNORECASE
 )

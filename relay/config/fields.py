@@ -388,7 +388,7 @@ DESTINATION_KEYS = {
     "encoding": Key(
         "encoding",
         one_of("auto", "json", "protobuf"),
-        "auto, json or protobuf; auto is as each batch came in.",
+        "auto, json or protobuf; auto: as each batch was received.",
     ),
     "compression": Key(
         "compression",
@@ -396,7 +396,7 @@ DESTINATION_KEYS = {
         "auto, none or gzip; auto is none to this host, else gzip.",
     ),
     "timeout": Key(
-        "timeout_seconds", duration(may_be_zero=False), "Deadline of one exchange, such as 30s."
+        "timeout_seconds", duration(may_be_zero=False), "Time limit of one request, such as 30s."
     ),
     "ca_file": Key(
         "ca_file",
@@ -421,12 +421,12 @@ DESTINATION_KEYS = {
     "hold": Key(
         "hold_seconds",
         duration(may_be_forever=True),
-        "How long spans stay for it when it fails and space is short, such as 24h.",
+        "How long spans are held for it while it fails and space is short, such as 24h.",
     ),
     "max_age": Key(
         "max_age_seconds",
         duration(may_be_zero=False, may_be_forever=True),
-        "Age at which spans are set aside undelivered, such as 7d.",
+        "Age at which undelivered spans become dead letters, such as 7d.",
     ),
     "special_doubles": Key(
         "special_doubles",
@@ -435,6 +435,8 @@ DESTINATION_KEYS = {
     ),
     "paused": Key("paused", boolean),
     "preset": Key(
-        "preset", preset, "Backend to take what is not given from: see `destination presets`."
+        "preset",
+        preset,
+        "Backend whose values fill in the rest: see `destination presets`.",
     ),
 }

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.config import AdminConfig, BufferConfig, Config, EnrichConfig, IngestConfig
-from relay.config.destinations import NAME, FoundDestination, read_destination, with_environment
+from relay.config.destinations import (
+    NAME,
+    NAME_RULE,
+    FoundDestination,
+    read_destination,
+    with_environment,
+)
 from relay.config.fields import ADMIN_KEYS, BUFFER_KEYS, ENRICH_KEYS, INGEST_KEYS, TOP_KEYS
 from relay.config.secrets import Resolver, read_text
 from relay.config.tables import ConfigProblems, Reading, read_table
@@ -268,7 +274,7 @@ def _unique(found: list[FoundDestination], reading: Reading) -> list[FoundDestin
     for destination in found:
         if NAME.fullmatch(destination.name) is None:
             reading.add(
-                f"{destination.name!r} is no name: letters, digits, _ and -, not first",
+                f"invalid name {destination.name!r}: {NAME_RULE}",
                 destination.table or "file name",
                 destination.where,
             )

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import tomli_w
 
-from relay.config.destinations import NAME
+from relay.config.destinations import NAME, NAME_RULE
 from relay.config.secrets import read_text
 from relay.model.errors import ConfigError, RelayError
 from relay.model.run_as_hint import account_of, hint_for
@@ -44,9 +44,7 @@ class NotSaved(RelayError):
 def path_of(folder: Path, name: str) -> Path:
     """Where a destination is saved. Raises NotSaved for a name that is none."""
     if NAME.fullmatch(name) is None:
-        raise NotSaved(
-            f"{name!r} is no name", hint="letters, digits, _ and -, the last two not first"
-        )
+        raise NotSaved(f"invalid name {name!r}", hint=NAME_RULE)
     return folder / f"{name}.toml"
 
 

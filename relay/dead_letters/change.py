@@ -191,7 +191,7 @@ class DeadLetters(Looking):
         if to and to not in known:
             raise ReplayRefused(
                 f"there is no destination {to!r}",
-                hint=f"known are {', '.join(sorted(known)) or 'none'}",
+                hint=f"known destinations: {', '.join(sorted(known)) or 'none'}",
             )
         return Wish(to, derives, known, self._way_in.prepare.settings)
 
@@ -232,14 +232,14 @@ class DeadLetters(Looking):
         `is_done` False says that it could not be finished in a minute, `why` what was in the way.
         """
         async with self._changing:
-            why = "there was no end of pages that came free"
+            why = "pages kept coming free"
             with anyio.move_on_after(ERASE_SECONDS):
                 began = time.monotonic()
                 while await self._buffer.work(
                     ReturnPages(at_once=time.monotonic() - began > STEPS_SECONDS)
                 ):
                     await anyio.lowlevel.checkpoint()
-                why = "somebody was reading the buffer all the time"
+                why = "the buffer was being read all the time"
                 while not await self._buffer.work(CutLog()):  # noqa: ASYNC110 - a reader's end
                     await anyio.sleep(_TRY_AGAIN_SECONDS)
                 why = ""

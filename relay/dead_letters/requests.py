@@ -80,7 +80,7 @@ def request_of(stored: StoredLetter, wish: Wish) -> Request | Stays:
     if stored.is_damaged or letter.reason == Reason.DAMAGED_ON_DISK:
         return Stays(
             "its bytes were damaged on disk, and wrong bytes are never sent; "
-            "`dead-letter show ID --json` gives what is left of them"
+            "`dead-letter show ID --json` shows what is left of them"
         )
     if not wish.to and letter.destination and letter.destination not in wish.known:
         return Stays(f"{letter.destination} is not in the configuration; name another with --to")
@@ -115,5 +115,5 @@ def receivers_of(stored: StoredLetter, wish: Wish) -> frozenset[str] | None:
 def _words(reason: str) -> str:
     said = REASON_WORDS.get(reason, reason)
     if reason in _MALFORMED:
-        return f"{said}; --derive-ids makes a valid id of it"
-    return f"{said}: no id can be made of that; export it, mend it and post it again"
+        return f"{said}; --derive-ids derives a valid id from it"
+    return f"{said}: no id can be derived from that; export it, correct it and post it again"

@@ -4,19 +4,29 @@
 
     RelayError
     ├── ConfigError          a setting cannot be used: key, file, value, what would be right
-    │   └── SecretUnset      a ${env|file|credential:…} that has no value now
-    │       └── NoCredentials   this process was not started by a service manager
+    │   ├── SecretUnset      a ${env|file|credential:…} that has no value now
+    │   │   └── NoCredentials   this process was not started by a service manager
+    │   └── ConfigProblems, Faults   several of them at once (config)
     ├── Refusal              a request is refused as a whole; becomes an HTTP response
+    │   └── AllSpansRejected, HttpRefusal   (process.check, ingest)
     ├── UnknownDestination   what is asked about a destination that there is not
     ├── ControlRefused       an operator's wish that cannot be granted; nothing was changed
+    ├── NotSaved, UnknownDeadLetter, ReplayRefused, BadFilter, Overtaken
+    │                        of config.saved, dead_letters, admin, salvage: where they are raised
+    ├── DaemonUnreachable, NoDaemon, DaemonRefused   what a command hears of the daemon (cli)
     └── BufferError_
-        ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender comes again
+        ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender retries
         ├── BufferUnavailable   the disk failed or the buffer is closing: 503
+        │   ├── NothingKept     there is no buffer in the state directory (offline)
         │   ├── BufferUnusable  the state directory cannot be one, until somebody changes it
-        │   └── BufferDiskError the disk does not take anything at the start: try again later
+        │   └── BufferDiskError the disk does not accept anything at the start: retry later
         └── BufferLocked     another daemon holds the state directory
 
 A class without a message speaks by its docstring. `code` is stable: metrics and JSON carry it.
+
+Outside the tree stand exceptions that never leave their room, because something there catches
+each: SenderGone, OffloadDied and OffloadFailed (ingest), TooHeavy (process.check), Unusual (otlp),
+LimitPassed (server), StepFailed (doctor), RowMissing, NewerSchema and DamagedRanges (buffer).
 """
 
 from typing import ClassVar

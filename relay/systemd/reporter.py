@@ -93,7 +93,7 @@ class Service:
 
     def closing(self, *, dead_part: bool = False) -> None:
         """Only the buffer is open still."""
-        why = "a part died, the log tells which; " if dead_part else ""
+        why = "a part died, see the log; " if dead_part else ""
         self._notifier.status(f"{why}stopping: closing the buffer")
         self._notifier.extend(_CLOSE_SECONDS)
 

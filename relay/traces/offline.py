@@ -19,7 +19,7 @@ from relay.model.records import DestinationStatus
 from relay.offline.file import kept
 from relay.traces.where import Reach, TraceReport, destinations, read_all
 
-NOT_RUNNING: Final = "the relay does not run"
+NOT_RUNNING: Final = "the relay is not running"
 
 
 def find_at_rest(config: Config, text: str) -> TraceReport:

@@ -118,7 +118,7 @@ class Replay:
         if backlog is None or not is_configured:
             raise ControlRefused(
                 f"{name} is not in the configuration, so nothing is sent to it",
-                hint="put it back, then replay",
+                hint="add it again, then replay",
             )
         return backlog
 

@@ -162,7 +162,7 @@ def test_status_is_watched_over_a_restart_until_it_is_interrupted(tmp_path: Path
             assert watching.stderr is not None
             assert json.loads(watching.stdout.readline())["ready"]
             relay.kill()
-            assert b"no answer" in watching.stderr.readline()
+            assert b"no response from the admin listener" in watching.stderr.readline()
             relay.start()
             relay.post(request(span(traceId=GOOD)))
             while not json.loads(watching.stdout.readline())["ingest"]["kept_spans"]:

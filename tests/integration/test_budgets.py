@@ -84,7 +84,7 @@ def test_destination_that_expired_stops_no_healthy_one(tmp_path: Path) -> None:
             )
             assert status["buffer"]["bytes_on_disk"] <= 4 * MIB
             shown = relay.run("status").stdout
-            assert f"{evicted['dead']:,} spans for dead gave way for space, undelivered" in shown
+            assert f"{evicted['dead']:,} undelivered spans for dead evicted for space" in shown
             metrics = relay.get("/metrics", parse=False)[1]
             assert f'otlp_relay_evicted_spans_total{{destination="dead"}} {evicted["dead"]}' in (
                 metrics.replace(".0\n", "\n")

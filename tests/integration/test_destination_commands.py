@@ -143,7 +143,7 @@ def test_add_with_the_right_token_saves_a_reference_and_spans_flow_at_once(tmp_p
             path = saved_file(relay, "up")
 
             assert received(upstream) == set(ids)
-            assert "has taken it up" in shown.stdout
+            assert "the running daemon has loaded it" in shown.stdout
             assert tomllib.loads(path.read_text()) == {
                 "endpoint": upstream.endpoint,
                 "headers": {"Authorization": "Bearer ${env:UP_TOKEN}"},
@@ -307,7 +307,7 @@ def test_add_as_json_prints_one_document_with_every_step(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["../up", "--endpoint", "http://127.0.0.1:1/v1/traces"], "is no name"),
+        (["../up", "--endpoint", "http://127.0.0.1:1/v1/traces"], "invalid name"),
         (["up"], "--endpoint URL, or --preset NAME"),
         (["up", "--preset", "axiom"], "--header 'Authorization=Bearer …'"),
         (["up", "--endpoint", "127.0.0.1"], "endpoint"),
@@ -349,7 +349,7 @@ def test_from_without_a_daemon_is_refused(tmp_path: Path) -> None:
         shown = run(relay, "add", "up", "--endpoint", upstream.endpoint, "--from", "end")
 
         assert shown.returncode == 1
-        assert "--from needs the running daemon" in shown.stderr
+        assert "--from needs a running daemon" in shown.stderr
         assert not saved_file(relay, "up").exists()
 
 
@@ -450,7 +450,7 @@ def test_pause_without_a_daemon_says_who_keeps_it(tmp_path: Path) -> None:
     shown = run(relay, "pause", "up")
 
     assert shown.returncode == 1
-    assert "no daemon runs" in shown.stderr
+    assert "no daemon is running" in shown.stderr
 
 
 # remove
@@ -547,7 +547,7 @@ def test_list_and_show_need_no_daemon_and_tell_where_each_is_saved(tmp_path: Pat
         listed, shown = run(relay, "list"), run(relay, "show", "up")
         main = json.loads(run(relay, "show", "main", "--json").stdout)
 
-        for word in ("main", "up", upstream.endpoint, str(relay.config), "no daemon answers"):
+        for word in ("main", "up", upstream.endpoint, str(relay.config), "no daemon responds"):
             assert word in listed.stdout
         assert "p4ss" not in listed.stdout + json.dumps(main)
         assert "k3y" not in listed.stdout + json.dumps(main)

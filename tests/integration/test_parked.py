@@ -61,8 +61,8 @@ def test_span_that_is_answered_500_holds_up_no_other_and_arrives_once_it_is_take
 
         (warning,) = relay.destination("up")["warnings"]
         said = "up answered 500 Internal Server Error: “list index out of range”"
-        assert warning.startswith(f"1 span stepped around: {said}, each time while others pass;")
-        assert "tried again alone, next in " in warning
+        assert warning.startswith(f"1 span parked: {said}, each time while others pass;")
+        assert "retried alone, next in " in warning
         assert f"up: {warning.partition(', next')[0]}" in relay.run("status").stdout
         assert (
             'otlp_relay_stepped_around_spans{destination="up"} 1.0'
@@ -70,7 +70,7 @@ def test_span_that_is_answered_500_holds_up_no_other_and_arrives_once_it_is_take
         )
         text = where(relay, BAD)
         assert f": {said}\n" in text
-        assert "1 span stepped around, since others pass: tried again alone, next at 20" in text
+        assert "1 span parked so that others pass: retried alone, next at 20" in text
         assert "`otlp-relay destination resume up`" in text
         assert f"delivered  to up ({upstream.endpoint})" in where(relay, GOOD)
         assert "waiting" not in where(relay, GOOD)

@@ -75,7 +75,7 @@ def test_what_waits_already_is_not_owed_twice(tmp_path: Path) -> None:
             )
 
             assert shown.returncode == 0
-            assert "waits for second already" in shown.stdout
+            assert "is already waiting for second" in shown.stdout
             assert (found["spans"], found["found_rows"]) == (0, 1)
             assert relay.destination("second")["waiting_spans"] == 3
 
@@ -125,7 +125,7 @@ def test_what_has_gone_is_said_and_is_1(tmp_path: Path) -> None:
 
             assert shown.returncode == 1
             assert "nothing is kept since" in shown.stdout
-            assert "3 spans in 1 rows of it have gone already" in shown.stdout
+            assert "3 spans in 1 rows of it are gone already" in shown.stdout
 
 
 def test_kill_after_the_answer_loses_nothing_of_it(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_kill_after_the_answer_loses_nothing_of_it(tmp_path: Path) -> None:
         (("--to", "up", "--since", "1h", "--trace", TRACE), 2, "say either --since or --trace"),
         (("--since", "1h"), 2, "--to"),
         (("--to", "up", "--since", "soon"), 2, 'a duration such as "1h"'),
-        (("--to", "up", "--since", "2999-01-01"), 2, "is to come"),
+        (("--to", "up", "--since", "2999-01-01"), 2, "is in the future: give a time in the past"),
         (("--to", "nobody", "--since", "1h"), 1, "there is no destination 'nobody'"),
         (("--to", "left", "--since", "1h"), 1, "not in the configuration"),
     ],

@@ -66,8 +66,8 @@ def test_delivered_waiting_and_dead_are_told_with_when_and_why(tmp_path: Path) -
     assert f"delivered  to there ({there.endpoint}) at {found['there']['at']}: 200" in text
     assert f"waiting    for busy ({busy.endpoint}) since" in text
     assert "come back later" in text
-    assert "the last answered 503" in text
-    assert "it has taken none since the start" in text
+    assert "the last response was 503" in text
+    assert "it has accepted none since the start" in text
     assert f"dead       for picky at {found['picky']['at']}: 413" in text
     assert "too_large: this span is too long for us" in text
     (letter,) = found["picky"]["dead_letters"]
@@ -96,9 +96,9 @@ def test_id_as_the_app_wrote_it_is_found_and_said_so(tmp_path: Path, encoding: s
         derived = document(relay, "app_trace_001")["trace_id"]
         again = where(relay, derived)
 
-    assert f"{derived} is the id that app_trace_001 was mapped to" in text
+    assert f"{derived} is the id derived from app_trace_001, which is not a trace id" in text
     assert "received" in again
-    assert "was mapped to" not in again
+    assert "derived from" not in again
 
 
 def test_id_that_was_refused_as_it_was_written_is_found(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_what_has_gone_is_told_of_after_a_restart_and_holds_no_contents(tmp_path
             shown = relay.run("where", OTHER)
 
     assert "User-Agent tester/9" in text
-    assert "gone       the data; what follows is remembered" in text
+    assert "gone       the data; what follows is from the history" in text
     assert "delivered  to up" in text
     assert ": 200" in text
     assert shown.returncode == 1
@@ -204,7 +204,7 @@ def test_paused_gone_from_the_configuration_and_added_later_are_told(tmp_path: P
     assert f"waiting    for here ({NOBODY}) since" in text
     assert ": paused" in text
     assert "waiting    for left since" in text
-    assert "it is not in the configuration any more" in text
+    assert "it is no longer in the configuration" in text
     assert "not owed   to new: it was added later" in text
 
 

@@ -1,9 +1,9 @@
-"""What the status document says of a destination that steps around spans."""
+"""What the status document says of a destination that has parked spans."""
 
-from relay.admin.status_document import detour_sentences
+from relay.admin.status_document import parked_sentences
 from relay.model.records import ParkedSpan, Position
 
-END = ", each time while others pass; each is owed still and tried again alone, next "
+END = ", each time while others pass; each is still owed and retried alone, next "
 NOW_NS = 1_767_225_600_000_000_000
 
 
@@ -12,7 +12,7 @@ def around(row: int, said: str, seconds: int, spans: int = 1) -> ParkedSpan:
 
 
 def test_spans_that_fare_alike_are_told_in_one_sentence() -> None:
-    found = detour_sentences(
+    found = parked_sentences(
         [
             around(1, "up answered 500: “boom”", 240),
             around(2, "up: no success within 30 s", -1, spans=2),
@@ -22,6 +22,6 @@ def test_spans_that_fare_alike_are_told_in_one_sentence() -> None:
     )
 
     assert found == [
-        f"2 spans stepped around: up answered 500: “boom”{END}in 2 min 0 s",
-        f"2 spans stepped around: up: no success within 30 s{END}at once",
+        f"2 spans parked: up answered 500: “boom”{END}in 2 min 0 s",
+        f"2 spans parked: up: no success within 30 s{END}at once",
     ]

@@ -79,8 +79,9 @@ def test_blocked_destination_is_told_with_its_tries_and_the_next_one() -> None:
     )
 
     assert "waiting    for up (https://up.example/v1/traces) since T0: 401: no such key" in text
-    assert "blocked since T1 (3 tries failed, the last answered 401; it last took spans at T2)" in (
-        text
+    assert (
+        "blocked since T1 (3 tries failed, the last response was 401; it last accepted spans at T2)"
+        in (text)
     )
     assert text.endswith("; next try at T3")
 
@@ -90,7 +91,7 @@ def test_what_is_being_sent_or_has_its_turn_soon_is_no_trouble() -> None:
     queued = told(destination("waiting", waiting_since="T0"))
 
     assert "since T0: being sent now" in flying
-    assert "since T0: its turn comes" in queued
+    assert "since T0: queued" in queued
     assert "failed" not in flying + queued
 
 
@@ -108,17 +109,17 @@ def test_what_is_stepped_around_is_told_with_its_own_reason(failing_since: str |
 
     assert "since T0: up answered 500: “boom”\n" in text
     assert (
-        "1 span stepped around, since others pass: tried again alone (3 tries so far), next at T2; "
+        "1 span parked so that others pass: retried alone (3 tries so far), next at T2; "
         "at once with `otlp-relay destination resume up`"
     ) in text
-    assert "2 spans stepped around, since others pass: tried again alone, next at T2" in first
+    assert "2 spans parked so that others pass: retried alone, next at T2" in first
 
 
 def test_dead_without_its_letter_says_what_may_have_become_of_it() -> None:
     text = told(destination("set_aside", at="T1", status=400))
 
     assert "dead       for up at T1: 400" in text
-    assert "has been replayed, discarded or given up" in text
+    assert "has been replayed, discarded or evicted" in text
 
 
 def test_requests_that_fare_alike_are_not_told_one_by_one() -> None:
@@ -128,7 +129,7 @@ def test_requests_that_fare_alike_are_not_told_one_by_one() -> None:
     assert "up: " not in alike
     assert "up: waiting" in unlike
     assert "up: delivered" in unlike
-    assert "gone       the data of 1 of 2 requests; what follows is remembered" in unlike
+    assert "gone       the data of 1 of 2 requests; what follows is from the history" in unlike
 
 
 def test_unknown_trace_says_how_far_back_it_looked() -> None:
@@ -198,11 +199,11 @@ def test_replay_says_how_much_and_how_far_back_it_reaches() -> None:
 
     assert text.startswith("1 span since 2025-12-31T22:00:00.000Z will be sent to up again: 1 row,")
     assert "2.0 KiB before compression" in text
-    assert "70 spans in 2 rows of it have gone already" in text
+    assert "70 spans in 2 rows of it are gone already" in text
     assert "reaches back to 2026-01-01T00:00:00.000Z, 2 h 0 min less than you asked for" in text
 
 
 def test_replay_says_when_the_destination_takes_nothing() -> None:
-    assert "up takes nothing now: 503" in replayed(destination_state="waiting", reason="503")
+    assert "up accepts nothing now: 503" in replayed(destination_state="waiting", reason="503")
     assert "up is paused" in replayed(destination_state="paused")
     assert "reaches back" not in replayed()

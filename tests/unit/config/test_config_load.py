@@ -257,7 +257,7 @@ def test_all_problems_come_at_once_with_key_and_nearest(place: Place) -> None:
         ("destinations = []", r"\[destinations.NAME\]"),
         ("[destination.x]", "did you mean destinations"),
         ("[destinations.up]", "endpoint: is missing"),
-        ("[destinations.'a b']\n" + ENDPOINT, "is no name"),
+        ("[destinations.'a b']\n" + ENDPOINT, "invalid name"),
         ("[destinations]\nup = 'x'", "must be a table"),
         ("[destinations.up]\npreset = 'axoim'", "no preset 'axoim'.*did you mean axiom"),
         ("[destinations.up]\nendpoint = 'up.example/v1'", "https?://"),

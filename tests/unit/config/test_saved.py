@@ -213,7 +213,7 @@ def test_deleted_file_is_gone(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a.b", "ü"])
 def test_name_that_is_none_reaches_no_disk(folder: Path, name: str) -> None:
-    with pytest.raises(NotSaved, match="no name"):
+    with pytest.raises(NotSaved, match="invalid name"):
         saved.save(folder, name, TABLE)
 
     assert not folder.exists()
