@@ -11,7 +11,7 @@ from rich.table import Table
 from relay.cli.buffer import errors_exit, progress_bar
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.status import PIPE_WIDTH
-from relay.cli.text import about_bytes
+from relay.model.units import about_bytes
 from relay.offline import check as checking
 from relay.salvage.losses import named
 

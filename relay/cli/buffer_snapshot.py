@@ -8,8 +8,8 @@ import click
 
 from relay.cli.buffer import errors_exit, progress_bar
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.text import about_bytes
 from relay.model.errors import RelayError
+from relay.model.units import about_bytes
 from relay.offline import snapshot as copying
 
 

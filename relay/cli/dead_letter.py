@@ -23,8 +23,8 @@ from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.source import NEWEST, Sources
 from relay.cli.status import PIPE_WIDTH
-from relay.cli.text import about_bytes
 from relay.model.errors import RelayError
+from relay.model.units import about_bytes
 
 # In text; `--json` has them all.
 _MOST_SPANS: Final = 20

@@ -15,8 +15,8 @@ from relay.cli.client import DaemonClient
 from relay.cli.moments import Moment
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.target import admin_client
-from relay.cli.text import about_bytes, about_duration
 from relay.model.errors import RelayError
+from relay.model.units import about_bytes, about_duration
 
 # It looks at every row that is kept before it answers.
 ANSWER_SECONDS = 120.0

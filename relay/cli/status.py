@@ -14,8 +14,8 @@ from rich.text import Text
 from relay.cli.client import DaemonClient
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.target import admin_client
-from relay.cli.text import about_bytes, about_duration
 from relay.model.errors import RelayError
+from relay.model.units import about_bytes, about_duration
 
 # In a pipe nothing is folded, so that a line there is a destination and its words can be found.
 PIPE_WIDTH = 10_000

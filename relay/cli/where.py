@@ -9,8 +9,8 @@ import click
 
 from relay.cli.options import config_option, json_option, load_or_exit, printable
 from relay.cli.source import Sources
-from relay.cli.text import about_duration
 from relay.model.errors import RelayError
+from relay.model.units import about_duration
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
 ANSWER_SECONDS = 30.0
