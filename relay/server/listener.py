@@ -34,18 +34,7 @@ from uvicorn.server import ServerState
 from relay.model.counters import Counters
 from relay.model.errors import ConfigError
 from relay.server.connection import LimitedProtocol, Limits, uvicorn_config
-from relay.server.sockets import BACKLOG, bind, is_loopback, refuse_exposed
-
-__all__ = [
-    "Limits",
-    "Listener",
-    "bind",
-    "calm_garbage_collector",
-    "is_loopback",
-    "raise_open_files_limit",
-    "refuse_exposed",
-    "tls_context",
-]
+from relay.server.sockets import BACKLOG
 
 # Of the time for `stop`, the end belongs to writing the 503s: a quarter, at most this.
 _FAREWELL_SECONDS: Final = 1.0

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from relay.server.connection import LimitedProtocol
-from relay.server.listener import Limits, tls_context
+from relay.server.connection import LimitedProtocol, Limits
+from relay.server.listener import tls_context
 from tests.support.edge_server import (
     PATIENCE_SECONDS,
     Edge,

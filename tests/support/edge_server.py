@@ -17,7 +17,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from relay.ingest.endpoint import Ingest
 from relay.model.counters import Counters
 from relay.model.records import Answer, Encoding, Sender
-from relay.server.listener import Limits, Listener
+from relay.server.connection import Limits
+from relay.server.listener import Listener
 from relay.server.sockets import bind
 
 PATIENCE_SECONDS = 10.0
