@@ -136,15 +136,21 @@ class Daemon:
         self._tls = None
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
-        self._fleet = Fleet(buffer.destination, environ, own_id, age_ns=buffer.age_ns)
-        buffer.health = self._fleet.health
+        self._fleet = Fleet(buffer.consumer, environ, own_id, age_ns=buffer.age_ns)
         self._replay = Replay(buffer, self._fleet)
         self._salvage = Salvage(buffer, counters)
         parts = Parts(buffer, self._fleet, self._pipeline, self._ingest, self._replay, self._tls)
         self._control = Control(config, config_path, environ, own_id, parts)
         listening = [address_of(sock) for sock in self._ingest_sockets]
         self._status = Status(
-            started_ns, listening, counters, buffer, self._fleet, self._offload, self._control
+            started_ns,
+            listening,
+            counters,
+            buffer,
+            self._fleet,
+            self._offload,
+            self._salvage,
+            self._control,
         )
         self._service = Service(
             notifier,

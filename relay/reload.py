@@ -101,7 +101,7 @@ class Control:
 
         Raises UnknownDestination.
         """
-        backlog = self._parts.buffer.backlogs().get(name)
+        backlog = self._parts.buffer.consumers().get(name)
         if backlog is None:
             raise UnknownDestination.named(name)
         configured = next((d for d in self.config.destinations if d.name == name), None)
@@ -169,7 +169,7 @@ class Control:
                 )
             await self._take_up(config, {})
             found = self.destination(name)
-            backlog = self._parts.buffer.backlogs()[name]
+            backlog = self._parts.buffer.consumers()[name]
             if drop:
                 await backlog.remove()
             elif backlog.is_paused:
@@ -220,9 +220,6 @@ class Control:
         parts.buffer.reload(BufferSettings.of(config.buffer))
         self.config = config
         await parts.fleet.reload(config.destinations)
-        for name, backlog in parts.buffer.backlogs().items():
-            if name not in names:
-                backlog.is_attached = False
         for warning in config.warnings:
             log.warning("config_warning", message=warning)
         log.info("reloaded", destinations=", ".join(names) or "none")

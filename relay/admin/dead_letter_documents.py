@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from relay.buffer.views import LetterEntry, StoredLetter
+from relay.buffer.values import LetterEntry, StoredLetter
 from relay.dead_letters.groups import Group
 from relay.dead_letters.look import INGEST, Counted, Listed
 from relay.dead_letters.otlp_lines import json_fragment

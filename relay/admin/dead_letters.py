@@ -30,7 +30,7 @@ from starlette.routing import Route
 from relay.admin.answers import document, failure
 from relay.admin.control import Endpoint
 from relay.admin.dead_letter_documents import groups_document, letter_document, list_document
-from relay.buffer.views import LetterFilter
+from relay.buffer.values import LetterFilter
 from relay.dead_letters.change import DeadLetters, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter, in_thread
 from relay.model.errors import RelayError

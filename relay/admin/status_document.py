@@ -11,13 +11,14 @@ from typing import Any
 
 from relay.buffer.sqlite.append_timeout import stalled
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.views import BacklogStatistics, BufferStatistics
+from relay.buffer.values import BacklogStatistics, BufferStatistics
 from relay.deliver.fleet import Fleet
 from relay.ingest.offload.offload import Offload
 from relay.model.counters import Counters
 from relay.model.records import DestinationStatus, ParkedSpan
 from relay.model.units import about_duration, iso
 from relay.reload import Control
+from relay.salvage.salvage import Salvage
 from relay.version import __version__
 
 
@@ -31,6 +32,7 @@ class Status:
     buffer: Buffer
     fleet: Fleet
     offload: Offload
+    salvage: Salvage
     control: Control
 
     def not_ready_reason(self) -> str:
@@ -51,7 +53,7 @@ class Status:
         config = self.control.config
         buffer = self.buffer.statistics()
         destinations = [
-            (status, self.buffer.destination(status.name).statistics())
+            (status, self.buffer.consumer(status.name).statistics())
             for status in self.fleet.statuses()
         ]
         return {
@@ -64,7 +66,8 @@ class Status:
             "warnings": list(config.warnings),
             "ingest": {"listening": list(self.listening), **_ingest(self.counters)},
             "helper": asdict(self.offload.statistics()),
-            "buffer": _buffer(self.counters, buffer, [backlog for _, backlog in destinations]),
+            "buffer": _buffer(self.counters, buffer, [backlog for _, backlog in destinations])
+            | {"set_aside": [asdict(each) for each in self.salvage.quarantined]},
             "destinations": [
                 _destination(status, backlog, now_ns, buffer.evicted_spans.get(status.name, 0))
                 for status, backlog in destinations
@@ -111,7 +114,6 @@ def _buffer(
             name or "ingest": each.count for name, each in buffer.dead_letters.items()
         },
         "dead_letters_dropped": buffer.dead_letters_dropped,
-        "set_aside": [asdict(each) for each in buffer.set_aside],
         "is_writable": buffer.is_writable,
         "is_full": buffer.is_full,
         "limit": buffer.limit,

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from relay.buffer.views import RecentTrace, TracePlace, holds_trace
+from relay.buffer.values import ReachesBack, RecentTrace, TracePlace, holds_trace
 from relay.model.records import DestinationStatus
 from relay.model.units import iso
 from relay.traces.spans import resource_spans_of_trace
-from relay.traces.where import NamedDestination, Reach, Reading, TraceReport
+from relay.traces.where import NamedDestination, Reading, TraceReport
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
 STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
@@ -43,7 +43,7 @@ def trace_document(report: TraceReport) -> dict[str, Any]:
     }
 
 
-def _reach(reach: Reach) -> dict[str, Any]:
+def _reach(reach: ReachesBack) -> dict[str, Any]:
     return {"kept_since": iso(reach.kept_ns), "known_since": iso(reach.known_ns)}
 
 

@@ -1,28 +1,55 @@
-"""What the stages may ask of the log, whichever engine keeps it."""
+"""The face of the log: what the rest of the relay may ask of an engine that keeps requests.
 
-from collections.abc import Sequence
-from typing import Protocol
+Today's engine is `buffer.sqlite`. What another one may lack can be asked for and is None then:
+`Log.traces` (which rows hold a trace) and `Log.replays` (rows by time or trace, owed again).
 
-from relay.model.records import DeadLetter, Encoding, Position, Taken
+An engine numbers rows from 1 upwards and never uses a number twice; a place is a row and a span in
+it (`Position`), and what a destination is owed are ranges of places.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from relay.buffer.settings import BufferSettings
+from relay.buffer.values import (
+    BacklogStatistics,
+    BufferStatistics,
+    KeptRows,
+    LetterFilter,
+    LetterPage,
+    LetterReplay,
+    OwedAgain,
+    ReachesBack,
+    RecentTrace,
+    StoredLetter,
+    TracePlace,
+)
+from relay.model.records import (
+    DeadLetter,
+    Encoding,
+    Health,
+    Position,
+    Request,
+    StoredRow,
+    Taken,
+)
+
+# Where a new consumer begins. "auto": at the beginning if nobody is owed anything by name yet,
+# since nothing counts as delivered before; else at the end.
+Start = Literal["auto", "beginning", "end"]
 
 
 class Consumer(Protocol):
-    """What one destination is owed, handed out in order. Kept on disk over restarts.
-
-    What is taken is in flight until it is settled, given back or parked.
-    """
+    """What one destination is owed. Everything belongs to the event loop."""
 
     @property
     def name(self) -> str:
         """The destination's name."""
         ...
 
-    async def wait(self) -> None:
-        """Return when there may be something to take. May be cancelled."""
-        ...
-
-    async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
-        """The next rows, now in flight; None when nothing is owed."""
+    @property
+    def is_paused(self) -> bool:
+        """Whether a command paused it: kept over restarts."""
         ...
 
     @property
@@ -30,41 +57,256 @@ class Consumer(Protocol):
         """Whether anything is owed that is neither in flight nor parked."""
         ...
 
-    async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
-        """The last row that `take` would come to, alone, now in flight; None: there is none.
+    async def wait(self) -> None:
+        """Return as soon as there is something to take. Ignores `is_paused`."""
+        ...
 
-        With `encoding` the last one that came in so.
+    async def take(
+        self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
+    ) -> Taken | None:
+        """The next owed rows in order, now in flight; None when there are none.
+
+        At least one row, however large; `max_bytes` counts bodies before compression. Rows that
+        are damaged become dead letters and taking goes on. Raises BufferUnavailable. Cancelled, it
+        leaves nothing in flight.
+        """
+        ...
+
+    async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
+        """The last row that `take` would come to, alone; with `encoding` the last such row.
+
+        None when there is none among the newest few. Raises and may be cancelled as `take`.
         """
         ...
 
     async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
-        """`taken` in two, both in flight: at the border between rows nearest below so many spans,
-        inside the row where there is one. Raises TranscodeError when that cannot be read.
+        """`taken` in two parts that stay in flight, the first of about so many spans.
+
+        Cut between rows, inside the row where there is only one. Raises ValueError when it is a
+        single span, TranscodeError when its row cannot be read. May be cancelled.
         """
         ...
 
     def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
-        """`taken` was delivered with HTTP `status`: it is owed no more."""
+        """Delivered, answered with HTTP `status`: no longer owed. Never blocks."""
         ...
 
     def settle_with(
         self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
     ) -> None:
-        """As `settle`, and `dead` is set aside in the same step."""
+        """As `settle`, with dead letters that are written in the same step."""
         ...
 
     def give_back(self, taken: Taken) -> None:
-        """`taken` is owed as before."""
+        """Not delivered: owed again, at its old place, parked no more."""
         ...
 
     def park(self, taken: Taken, trace_ids: bytes) -> None:
-        """`taken` is owed as before, but only `take_parked` hands it out."""
+        """Not delivered: owed still, and handed out by `take_parked` alone.
+
+        `trace_ids` are those of its spans, packed; empty when they are not known.
+        """
         ...
 
     async def take_parked(self, place: Position) -> Taken | None:
-        """What was parked and begins at `place`, now in flight; None when it is owed no more."""
+        """What is parked at `place`, now in flight; None when that is owed no more.
+
+        Parked it stays until it is settled or given back. Raises and may be cancelled as `take`.
+        """
         ...
 
     def unpark(self) -> None:
-        """What was parked is handed out in its turn again."""
+        """Hand out in its turn what was parked."""
+        ...
+
+    def attach(self, health: Callable[[], Health]) -> None:
+        """A courier serves it from now on; how it fares, any thread may ask by `health`."""
+        ...
+
+    def detach(self) -> None:
+        """No courier serves it any more: what it is owed waits."""
+        ...
+
+    async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
+        """Keep the flag; returns when it is safe. Raises BufferUnavailable."""
+        ...
+
+    async def remove(self) -> None:
+        """Drop what it is owed, for good; returns when that is safe. Dead letters stay."""
+        ...
+
+    def statistics(self) -> BacklogStatistics:
+        """Where it stands."""
+        ...
+
+
+class DeadLetterReader(Protocol):
+    """Dead letters, looked at. Every method raises BufferUnavailable."""
+
+    async def newest(self, limit: int = 100) -> list[StoredLetter]:
+        """The newest, newest first, with their bodies."""
+        ...
+
+    async def newest_first(self, wanted: LetterFilter, before: int) -> LetterPage:
+        """A step of those before id `before` that are meant."""
+        ...
+
+    async def oldest_first(self, wanted: LetterFilter, after: int) -> LetterPage:
+        """A step of those after id `after` that are meant."""
+        ...
+
+    async def newest_id(self) -> int:
+        """The id of the newest; 0 when there is none."""
+        ...
+
+    async def bodies(self, letter_ids: Sequence[int]) -> list[StoredLetter]:
+        """Those with their bodies, in that order; those that have gone are left out."""
+        ...
+
+    async def dropped(self) -> dict[str, int]:
+        """How many were given up for space or age, ever, by destination."""
+        ...
+
+
+class DeadLetterStore(DeadLetterReader, Protocol):
+    """Dead letters, and what an operator does to them."""
+
+    async def replay(self, letters: Sequence[LetterReplay], *, keeps: bool = False) -> list[int]:
+        """Put requests in the place of letters, which stay if it `keeps` them: all or nothing.
+
+        Returns the ids of those that were there. One for a destination that was removed meanwhile
+        stays. Raises BufferFull, BufferUnavailable.
+        """
+        ...
+
+    async def discard(self, letter_ids: Sequence[int], *, erases: bool = False) -> list[int]:
+        """Drop some for good, and with `erases` overwrite them; the ids of those that were there.
+
+        After the last step of erasing `finish_erasing` must follow. Raises BufferUnavailable.
+        """
+        ...
+
+    async def finish_erasing(self) -> Literal["", "pages", "reader"]:
+        """Give up every copy of what was erased that is left in the log's own files.
+
+        Returns what was in the way for a minute: pages that came free without an end, or somebody
+        who was reading; empty when it is done. Raises BufferUnavailable.
+        """
+        ...
+
+
+class TraceIndex(Protocol):
+    """Which rows hold a trace, and what became of them. Every method raises BufferUnavailable."""
+
+    async def find(self, trace_id: bytes, text: str = "") -> list[TracePlace]:
+        """Where the trace (16 bytes) is, oldest first.
+
+        `text` is the id as a sender may have written it, for what was refused because of it.
+        """
+        ...
+
+    async def recent(self, limit: int = 50) -> list[RecentTrace]:
+        """The newest distinct traces, newest first."""
+        ...
+
+    async def reaches_back(self) -> ReachesBack:
+        """How far back it is known what there was."""
+        ...
+
+    async def count_kept(self, trace_ids: frozenset[bytes]) -> int:
+        """How many kept rows hold spans of any of these traces."""
+        ...
+
+
+class ReplayIndex(Protocol):
+    """Rows that are kept, found by time or trace and owed again to one destination."""
+
+    async def since(self, since_ns: int) -> KeptRows:
+        """Rows received at `since_ns` or later. Raises BufferUnavailable."""
+        ...
+
+    async def of_trace(self, trace_id: bytes) -> KeptRows:
+        """The spans of a trace (16 bytes), and nothing else of the rows that hold them."""
+        ...
+
+    async def owe(self, name: str, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
+        """Owe to `name` what of it is not owed already; it is safe when this returns.
+
+        With `is_dry_run` only say what that would be. None: the destination was removed meanwhile.
+        One at a time: each counts what the other would. Raises BufferUnavailable.
+        """
+        ...
+
+    async def begin(self, name: str, since_ns: int) -> None:
+        """Make the consumer `name` begin with what was received at `since_ns` or later.
+
+        Nothing for one that is known. Raises BufferUnavailable.
+        """
+        ...
+
+
+class Log(Protocol):
+    """Keeps requests until every destination has had them."""
+
+    @property
+    def settings(self) -> BufferSettings:
+        """As they hold now."""
+        ...
+
+    @property
+    def dead_letters(self) -> DeadLetterStore:
+        """What could not be delivered."""
+        ...
+
+    @property
+    def traces(self) -> TraceIndex | None:
+        """None: the engine has none."""
+        ...
+
+    @property
+    def replays(self) -> ReplayIndex | None:
+        """None: the engine cannot."""
+        ...
+
+    async def append(self, request: Request) -> None:
+        """Return when `request` is kept; all of it or nothing.
+
+        Raises BufferFull or BufferUnavailable: then nothing of it was kept, as far as is known.
+        """
+        ...
+
+    def consumer(self, name: str, start: Start = "auto") -> Consumer:
+        """The consumer of `name`, made if it is new; then it begins at `start`."""
+        ...
+
+    def consumers(self) -> Mapping[str, Consumer]:
+        """Every destination that is owed anything by name, those gone from the config, too."""
+        ...
+
+    async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:
+        """Those of `rows` that are kept and whole, in order. Raises BufferUnavailable."""
+        ...
+
+    def age_ns(self, row: StoredRow) -> int:
+        """How long ago `row` was received, whatever the wall clock did meanwhile."""
+        ...
+
+    def statistics(self) -> BufferStatistics:
+        """The log at this moment; no waiting."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when everything that was settled is safe. Raises BufferUnavailable."""
+        ...
+
+    def reload(self, settings: BufferSettings) -> None:
+        """Take up `settings`."""
+        ...
+
+    async def wait_failed(self) -> None:
+        """Never return; raise what the engine died of: then the process must end."""
+        ...
+
+    async def close(self) -> None:
+        """Commit what waits, then end; safe twice."""
         ...

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relay.buffer.views import LetterFilter
+from relay.buffer.values import LetterFilter
 from relay.cli.dead_letter_options import (
     STEP_SECONDS,
     LetterId,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from relay.buffer.views import LetterFilter
+from relay.buffer.values import LetterFilter
 from relay.cli.client import DaemonClient
 from relay.cli.dead_letter_options import (
     STEP_SECONDS,

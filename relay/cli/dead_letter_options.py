@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.buffer.views import LetterFilter
+from relay.buffer.values import LetterFilter
 from relay.cli.options import printable
 from relay.cli.send_test_trace import Duration
 from relay.cli.source import NEWEST

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import click
 import msgspec
 
-from relay.buffer.views import LetterFilter
+from relay.buffer.values import LetterFilter
 from relay.cli.client import DaemonClient, DaemonRefused, NoDaemon
 from relay.cli.target import admin_client
 from relay.config import Config

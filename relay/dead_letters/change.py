@@ -8,7 +8,6 @@ Replayed rows are new for `max_age` and `keep_delivered` (a person wants them se
 `where` still tells when their spans were first received.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,9 @@ from typing import Protocol
 import anyio
 import structlog
 
-from relay.buffer.sqlite import dead_letter_queries as letter_reading
-from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.dead_letter_transactions import Again, CutLog, Discard, Replay, ReturnPages
-from relay.buffer.views import LetterEntry, LetterFilter, StoredLetter
-from relay.dead_letters.look import Looking, call, in_thread
+from relay.buffer.api import Log
+from relay.buffer.values import LetterEntry, LetterFilter, LetterReplay, StoredLetter
+from relay.dead_letters.look import Looking, in_thread
 from relay.dead_letters.requests import (
     LeftOut,
     Stayed,
@@ -40,13 +37,13 @@ from relay.process.prepare import Prepare
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Long enough for any reader's statement and for many steps of vacuum.
-ERASE_SECONDS = 60.0
-STEPS_SECONDS = 20.0  # of them; then pages come free faster than steps return them
-_TRY_AGAIN_SECONDS = 0.02
-_ROWS_A_LOOK = 1000
 _MOST_ERASED_TRACES = 100_000
 ALL = "every destination"
+_NOT_ERASED = {
+    "": "",
+    "pages": "pages kept coming free",
+    "reader": "the buffer was being read all the time",
+}
 
 
 class WayIn(Protocol):
@@ -118,13 +115,13 @@ class DeadLetters(Looking):
 
     def __init__(
         self,
-        buffer: Buffer,
+        buffer: Log,
         way_in: WayIn,
         known: Callable[[], Collection[str]],
         state_dir: Path,
     ) -> None:
         """`known` are the names of the destinations in the configuration."""
-        super().__init__(buffer.ask)
+        super().__init__(buffer.dead_letters)
         self._buffer = buffer
         self._way_in = way_in
         self._known = known
@@ -145,7 +142,7 @@ class DeadLetters(Looking):
             wish = self._wish(to, derives=derives)
             wanted = await self._bounded(wanted)
             chosen, edge, missing = await self._choose(wanted, after)
-            letters = await self._bodies([entry.letter_id for entry in chosen])
+            letters = await self._store.bodies([entry.letter_id for entry in chosen])
             size = sum(len(each.letter.body) for each in letters)
             made = await in_thread(size, partial(_requests_of, letters, wish))
             stayed = Stayed()
@@ -159,11 +156,10 @@ class DeadLetters(Looking):
                 else:
                     receivers = receivers_of(stored, wish)
                     size = sizes[stored.letter_id]
-                    again.append(Again(stored.letter_id, request, receivers, size))
+                    again.append(LetterReplay(stored.letter_id, request, receivers, size))
             sent: set[int] = set()
             if again:
-                job = Replay(again, self._buffer.settings, keeps=keeps)
-                sent = set(await self._buffer.work(job))
+                sent = set(await self._buffer.dead_letters.replay(again, keeps=keeps))
             gone = {entry.letter_id for entry in chosen} - sent - _ids(made, Stays)
             for letter_id in sorted(gone):
                 stayed.add(letter_id, "it was gone before it could be sent")
@@ -203,7 +199,7 @@ class DeadLetters(Looking):
             removed: set[int] = set()
             if chosen:
                 ids = [entry.letter_id for entry in chosen]
-                removed = set(await self._buffer.work(Discard(ids, erases)))
+                removed = set(await self._buffer.dead_letters.discard(ids, erases=erases))
             gone = [entry for entry in chosen if entry.letter_id in removed]
             if erases:
                 self._remember(gone)
@@ -232,38 +228,18 @@ class DeadLetters(Looking):
         `is_done` False says that it could not be finished in a minute, `why` what was in the way.
         """
         async with self._changing:
-            why = "pages kept coming free"
-            with anyio.move_on_after(ERASE_SECONDS):
-                began = time.monotonic()
-                while await self._buffer.work(
-                    ReturnPages(at_once=time.monotonic() - began > STEPS_SECONDS)
-                ):
-                    await anyio.lowlevel.checkpoint()
-                why = "the buffer was being read all the time"
-                while not await self._buffer.work(CutLog()):  # noqa: ASYNC110 - a reader's end
-                    await anyio.sleep(_TRY_AGAIN_SECONDS)
-                why = ""
+            why = _NOT_ERASED[await self._buffer.dead_letters.finish_erasing()]
             traces, self._erased_traces = frozenset(self._erased_traces), set()
         log.info("dead_letters_erased", is_done=not why)
+        index = self._buffer.traces
         keeps = format_duration(self._buffer.settings.keep_delivered_seconds)
         return Erased(
             is_done=not why,
             why=why,
-            rows_kept=await self._rows_kept(traces),
+            rows_kept=await index.count_kept(traces) if index is not None else 0,
             keep_delivered=keeps,
             files_set_aside=sorted(path.name for path in self._state_dir.glob("relay.db.*")),
         )
-
-    async def _rows_kept(self, traces: frozenset[bytes]) -> int:
-        """How many rows of the log hold spans of `traces`: delivered, or owed to somebody."""
-        held = 0
-        row: int | None = 0 if traces else None
-        while row is not None:
-            more, row = await self._ask(
-                partial(call, letter_reading.rows_with_traces, traces, row, _ROWS_A_LOOK)
-            )
-            held += more
-        return held
 
 
 def _requests_of(

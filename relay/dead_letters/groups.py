@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relay.buffer.views import LetterEntry
+from relay.buffer.values import LetterEntry
 
 MOST_GROUPS = 1000
 # Numbers and whatever else is made of hex digits: counts, ages, request ids.

@@ -3,17 +3,15 @@
 What asks the disk is given: the reader of a running buffer, or a file that nobody writes.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import anyio.to_thread
-import apsw
 
-from relay.buffer.sqlite import counters_table
-from relay.buffer.sqlite import dead_letter_queries as letter_reading
-from relay.buffer.views import LetterEntry, LetterFilter, StoredLetter
+from relay.buffer.api import DeadLetterReader
+from relay.buffer.values import LetterEntry, LetterFilter, StoredLetter
 from relay.dead_letters.groups import Group, Groups
 from relay.dead_letters.otlp_lines import json_line
 from relay.dead_letters.requests import LeftOut, Stayed
@@ -25,7 +23,6 @@ STEP_BYTES = 1024 * 1024
 STEP_LETTERS = 500
 THREAD_FROM_BYTES = 32 * 1024
 INGEST = "ingest"  # the destination of what was refused on the way in, as people write it
-Result = TypeVar("Result")
 
 
 class UnknownDeadLetter(RelayError):
@@ -65,26 +62,18 @@ class Exported:
     next: int | None
 
 
-class Ask(Protocol):
-    """Puts a question to the disk."""
-
-    def __call__(self, question: Callable[[apsw.Connection], Result], /) -> Awaitable[Result]:
-        """The answer. Raises BufferUnavailable."""
-        ...
-
-
 class Looking:
     """What can be asked about dead letters without changing any."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, store: DeadLetterReader) -> None:
+        self._store = store
 
     async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> Listed:
         """Up to `limit` of those that are meant, newest first."""
         found: list[LetterEntry] = []
         edge: int | None = before
         while edge is not None and len(found) < limit:
-            page = await self._ask(partial(call, letter_reading.newest_first, wanted, edge))
+            page = await self._store.newest_first(wanted, edge)
             found += page.entries
             edge = page.edge
         if len(found) > limit:
@@ -98,7 +87,7 @@ class Looking:
         groups = Groups()
         edge: int | None = 0
         while edge is not None:
-            page = await self._ask(partial(call, letter_reading.oldest_first, wanted, edge))
+            page = await self._store.oldest_first(wanted, edge)
             groups.add(page.entries)
             edge = page.edge
         return Counted(
@@ -111,14 +100,11 @@ class Looking:
 
     async def _dropped(self) -> dict[str, int]:
         """Letters given up for space or age, ever, by destination."""
-        found = await self._ask(
-            lambda connection: counters_table.read(connection, counters_table.DROPPED_LETTERS)
-        )
-        return {name or INGEST: times for name, times in found.items()}
+        return {name or INGEST: times for name, times in (await self._store.dropped()).items()}
 
     async def show(self, letter_id: int) -> StoredLetter:
         """One with its bytes. Raises UnknownDeadLetter."""
-        found = await self._bodies([letter_id])
+        found = await self._store.bodies([letter_id])
         if not found:
             raise UnknownDeadLetter(f"there is no dead letter {letter_id}")
         return found[0]
@@ -127,7 +113,7 @@ class Looking:
         """A step of those that are meant, an OTLP JSON line each; `left_out` tells which not."""
         wanted = await self._bounded(wanted)
         chosen, edge, missing = await self._choose(wanted, after)
-        letters = await self._bodies([entry.letter_id for entry in chosen])
+        letters = await self._store.bodies([entry.letter_id for entry in chosen])
         size = sum(len(each.letter.body) for each in letters)
         lines, left_out = await in_thread(size, partial(_lines_of, letters))
         for letter_id in missing:
@@ -138,7 +124,7 @@ class Looking:
         """`wanted`, but nothing that comes from now on: what is sent again may come back."""
         if wanted.until is not None:
             return wanted
-        newest = await self._ask(letter_reading.newest_id)
+        newest = await self._store.newest_id()
         return LetterFilter(
             wanted.destination,
             wanted.reason,
@@ -153,7 +139,7 @@ class Looking:
     ) -> tuple[list[LetterEntry], int | None, list[int]]:
         """A step of those that are meant, where to go on, and ids that there are not."""
         while True:
-            page = await self._ask(partial(call, letter_reading.oldest_first, wanted, after))
+            page = await self._store.oldest_first(wanted, after)
             missing: list[int] = []
             if wanted.ids and not after:
                 missing = sorted({*wanted.ids} - {entry.letter_id for entry in page.entries})
@@ -167,15 +153,6 @@ class Looking:
             if chosen or page.edge is None:
                 return chosen, page.edge, missing
             after = page.edge
-
-    async def _bodies(self, letter_ids: list[int]) -> list[StoredLetter]:
-        return await self._ask(partial(call, letter_reading.bodies, letter_ids))
-
-
-def call(question: Callable[..., Any], *arguments: Any) -> Any:
-    """The connection comes last here, first there."""
-    *given, connection = arguments
-    return question(connection, *given)
 
 
 async def in_thread(size: int, work: Callable[[], Any]) -> Any:

@@ -5,14 +5,14 @@ in its way.
 """
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
-import apsw
 
-from relay.dead_letters.look import Looking, Result
+from relay.buffer.sqlite.dead_letter_queries import DeadLetterReader
+from relay.buffer.sqlite.reader import ask_directly
+from relay.dead_letters.look import Looking
 from relay.offline.file import kept
 
 Found = TypeVar("Found")
@@ -25,10 +25,4 @@ def look_at_rest(state_dir: Path, question: Callable[[Looking], Awaitable[Found]
     and what the question raises.
     """
     with kept(state_dir, is_of_this_version=True) as file:
-        return anyio.run(question, Looking(partial(_ask, file.connection)))
-
-
-async def _ask(
-    connection: apsw.Connection, question: Callable[[apsw.Connection], Result]
-) -> Result:
-    return question(connection)
+        return anyio.run(question, Looking(DeadLetterReader(ask_directly(file.connection))))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from relay.buffer.views import StoredLetter
+from relay.buffer.values import StoredLetter
 from relay.model.errors import Refusal
 from relay.model.reasons import Reason
 from relay.model.records import Encoding, Request, Sender

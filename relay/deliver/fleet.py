@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -10,24 +9,11 @@ from anyio.abc import TaskGroup
 from relay.buffer.api import Consumer
 from relay.config import DestinationConfig, resolve_headers
 from relay.deliver.courier import Courier
-from relay.model.records import DestinationStatus, Health, StoredRow
+from relay.model.records import DestinationStatus, StoredRow
 from relay.upstream.exchange import Upstream
 
 # For the request in flight of a destination that is gone: cut off, it would be sent twice.
 GONE_GRACE_SECONDS = 2.0
-
-
-class PausableConsumer(Consumer, Protocol):
-    """One that remembers over restarts that it was paused."""
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether a command paused it."""
-        ...
-
-    async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - the buffer's own
-        """Keep the flag; returns when it is on disk. Raises BufferUnavailable."""
-        ...
 
 
 class Fleet:
@@ -35,7 +21,7 @@ class Fleet:
 
     def __init__(
         self,
-        consumer_of: Callable[[str], PausableConsumer],
+        consumer_of: Callable[[str], Consumer],
         environ: Mapping[str, str],
         own_id: str,
         *,
@@ -70,12 +56,16 @@ class Fleet:
                 if consumer.is_paused:
                     courier.pause()
                 self._couriers[destination.name] = courier
+                consumer.attach(courier.health)
                 self._tasks.start_soon(courier.run, name=f"courier {destination.name}")
 
     async def reload(self, destinations: Iterable[DestinationConfig]) -> None:
         """Take up `destinations`: try all at once, start what is new, stop what is gone."""
         wanted = {destination.name: destination for destination in destinations}
-        gone = [self._couriers.pop(name) for name in self._couriers.keys() - wanted.keys()]
+        names = self._couriers.keys() - wanted.keys()
+        gone = [self._couriers.pop(name) for name in names]
+        for name in names:
+            self._consumer_of(name).detach()
         for name, courier in self._couriers.items():
             courier.update(
                 wanted[name],
@@ -110,7 +100,3 @@ class Fleet:
     def statuses(self) -> list[DestinationStatus]:
         """What each courier says of itself, by name."""
         return [courier.status for _name, courier in sorted(self._couriers.items())]
-
-    def health(self) -> dict[str, Health]:
-        """How each destination fares, for the buffer; may be called from any thread."""
-        return {name: courier.health() for name, courier in list(self._couriers.items())}

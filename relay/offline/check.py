@@ -15,10 +15,9 @@ from relay.buffer.sqlite.partial_rows import share, spans_of
 from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
 from relay.buffer.sqlite.types import DamagedRow
-from relay.buffer.views import SetAside
 from relay.offline.file import BROKEN, Kept, KeptDestination, kept
 from relay.salvage.pages import PageFiles, frames_of_generation
-from relay.salvage.salvage import described
+from relay.salvage.salvage import QuarantinedFile, described
 
 # What each takes as one statement is bounded by the size of the table; `rows` is gone through here.
 _SMALL_TABLES = ("traces", "destinations", "deliveries", "totals", "history", "tallies", "salvages")
@@ -55,7 +54,7 @@ class Findings:
     damaged_dead_letters: list[int] = field(default_factory=list)
     destinations: list[DestinationFinding] = field(default_factory=list)
     structure: list[str] = field(default_factory=list)  # what SQLite says of pages and trees
-    set_aside: list[SetAside] = field(default_factory=list)
+    set_aside: list[QuarantinedFile] = field(default_factory=list)
 
     @property
     def is_sound(self) -> bool:

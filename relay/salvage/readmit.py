@@ -6,7 +6,6 @@ in the middle neither loses nor doubles anything.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -17,9 +16,9 @@ from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.partial_rows import share, spans_of
 from relay.buffer.sqlite.rows import ROW_OVERHEAD_BYTES, Group, RowColumns, read_parts, read_row
 from relay.buffer.sqlite.schema import fetch_value
-from relay.buffer.sqlite.transactions import Landing
+from relay.buffer.sqlite.transactions import Readmitted, Transaction
 from relay.buffer.sqlite.types import Totals
-from relay.buffer.views import StoredLetter
+from relay.buffer.values import StoredLetter
 from relay.model.errors import RelayError
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position, StoredRow
 from relay.otlp.ids import trace_ids_of
@@ -79,15 +78,6 @@ class Overtaken(RelayError):
     code = "overtaken"
 
 
-@dataclass(frozen=True, slots=True)
-class Owing:
-    """Rows in a run of new ids that are owed to the same destinations."""
-
-    group: Group
-    whole: frozenset[str]
-    parts: Mapping[str, tuple[Ranges, Totals]]
-
-
 class Found(NamedTuple):
     """A row as it was found: its columns, its value, and its trace ids from its body."""
 
@@ -104,8 +94,8 @@ def found_row(columns: RowColumns) -> Found:
     return Found(columns, stored, _trace_ids(columns, stored))
 
 
-class TakeBack:
-    """A job: append `rows` with new ids, owed as `ranges` (in old ids) says, and `letters`."""
+class TakeBack(Transaction[State]):
+    """Append `rows` with new ids, owed as `ranges` (in old ids) says, and `letters`."""
 
     def __init__(
         self,
@@ -118,7 +108,7 @@ class TakeBack:
         letters: Sequence[StoredLetter] = (),
         lost: Sequence[DeadLetter] = (),
     ) -> None:
-        self.need_bytes = sum(
+        self._need_bytes = sum(
             len(row.columns.body) + len(row.columns.parts) + ROW_OVERHEAD_BYTES * 2 for row in rows
         ) + sum(len(each.letter.body) + ROW_OVERHEAD_BYTES for each in letters)
         self._file = file
@@ -128,7 +118,12 @@ class TakeBack:
         self._ranges = dict(ranges or {})
         self._letters = letters
         self._lost = lost
-        self._owings: list[Owing] = []
+        self._readmitted: list[Readmitted] = []
+
+    @property
+    def need_bytes(self) -> int:
+        """About what the rows and letters take."""
+        return self._need_bytes
 
     def run(self, file: LogFile, *, now_ns: int) -> State:
         """Raises Overtaken when the file on disk does not stand where this job began."""
@@ -137,7 +132,7 @@ class TakeBack:
         )
         if stored != self._before:
             raise Overtaken
-        self._owings = []
+        self._readmitted = []
         totals, row_id = file.totals, file.last_row
         for run in self._runs():
             group, totals = _group(run, row_id, totals)
@@ -146,7 +141,7 @@ class TakeBack:
             file.readmit(group, whole, now_ns=now_ns)
             for name, (ranges, _) in parts.items():
                 file.owe(name, ranges)
-            self._owings.append(Owing(group, whole, parts))
+            self._readmitted.append(Readmitted(group, whole, parts))
         for each in self._letters:
             file.letters.add([each.letter], now_ns=each.set_aside_ns)
         file.letters.add(self._lost, now_ns=now_ns)
@@ -156,12 +151,9 @@ class TakeBack:
         )
         return self._after
 
-    def landed(self, log: Landing) -> None:
-        """Tell the couriers."""
-        for owing in self._owings:
-            log.readmitted(owing.group, owing.whole)
-            for name, (ranges, sums) in owing.parts.items():
-                log.owed(name, ranges, sums)
+    def readmitted(self) -> list[Readmitted]:
+        """The rows that came again."""
+        return self._readmitted
 
     def _runs(self) -> list[list[Found]]:
         """Rows that follow each other and are owed alike; one owed in part stands alone."""

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import apsw
 import msgspec
 import structlog
 
@@ -22,8 +21,8 @@ from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.open import files_set_aside, report_of, state_of, wal_of
 from relay.buffer.sqlite.rows import RowColumns
-from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
-from relay.buffer.views import SetAside, StoredLetter
+from relay.buffer.sqlite.schema import SCHEMA_VERSION
+from relay.buffer.values import StoredLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_, BufferFull
 from relay.model.reasons import Reason
@@ -54,6 +53,20 @@ _LONGEST_RETRY_SECONDS = 60.0
 _MOST_TRACED_ROWS = 10_000
 _MOST_TRACE_BYTES = 64 * 1024
 _MOST_LETTERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedFile:
+    """A file that could not be used and lies beside the buffer's own. `state`: "waits", "being
+    read back" or "read back"; then `may_be_removed`, and `words` say what came of it.
+    """
+
+    file: str
+    state: str
+    rows: int  # read back so far
+    spans: int
+    words: str
+    may_be_removed: bool
 
 
 @dataclass(slots=True)
@@ -92,7 +105,8 @@ class Salvage:
     def __init__(self, buffer: Buffer, counters: Counters) -> None:
         self._buffer = buffer
         self._counters = counters
-        self._doing: dict[str, SetAside] = {}
+        self._doing: dict[str, QuarantinedFile] = {}
+        self.quarantined: tuple[QuarantinedFile, ...] = ()  # for status
         self.is_busy = True  # until everything that there is has been looked at
 
     async def run(self) -> None:
@@ -122,7 +136,7 @@ class Salvage:
         """
         while True:
             try:
-                for name, stored in await self._buffer.ask(_salvages):
+                for name, stored in await self._buffer.quarantined():
                     await self._read_back(name, stored)
             except Overtaken:
                 continue
@@ -159,7 +173,7 @@ class Salvage:
         """Whom the file does not name and should, is owed everything of it."""
         if not state.is_guess:
             return state
-        names = list(self._buffer.backlogs()) or [NOBODY]
+        names = list(self._buffer.consumers()) or [NOBODY]
         everything = owed_ranges.encode(owed_ranges.open_from(1))
         return msgspec.structs.replace(
             state, owed=dict.fromkeys(names, everything) | dict(state.owed)
@@ -167,32 +181,25 @@ class Salvage:
 
     # -- what status tells --------------------------------------------------------------------
 
-    def _publish(self, doing: SetAside | None) -> None:
+    def _publish(self, doing: QuarantinedFile | None) -> None:
         self._doing = {doing.file: doing} if doing is not None else {}
-        self._buffer.set_aside = tuple(
+        self.quarantined = tuple(
             self._doing.get(path.name) or described(path)
             for path in files_set_aside(self._buffer.directory)
         )
 
 
-def described(path: Path) -> SetAside:
+def described(path: Path) -> QuarantinedFile:
     """A file that was set aside, as its report and its name tell of it."""
     try:
         report = json.loads(report_of(path).read_bytes())
-        return SetAside(
+        return QuarantinedFile(
             path.name, "read back", report["rows"], report["spans"], report["words"], True
         )
     except (OSError, ValueError, KeyError, TypeError):
         is_newer = path.name.startswith("relay.db.schema-")
         words = "was written by a newer version, which takes it up again" if is_newer else ""
-        return SetAside(path.name, "waits", 0, 0, words, False)
-
-
-def _salvages(connection: apsw.Connection) -> list[tuple[str, bytes]]:
-    return [
-        (str(name), stored if isinstance(stored, bytes) else b"")
-        for name, stored in fetch(connection, "SELECT file, state FROM salvages ORDER BY file")
-    ]
+        return QuarantinedFile(path.name, "waits", 0, 0, words, False)
 
 
 class _Reading:
@@ -211,7 +218,7 @@ class _Reading:
     def _missing(self) -> Ranges:
         return owed_ranges.union(item for ranges in self._ranges.values() for item in ranges)
 
-    async def rows(self, tell: Callable[[SetAside], None]) -> None:
+    async def rows(self, tell: Callable[[QuarantinedFile], None]) -> None:
         """Every row that is whole and owed."""
         self._scan.last_row = self.state.last_row
         self._scan.wanted = Wanted(self._missing())
@@ -227,7 +234,7 @@ class _Reading:
             if batch.rows:
                 await self._take(batch)
             tell(
-                SetAside(
+                QuarantinedFile(
                     self._name, "being read back", self.state.rows, self.state.spans, "", False
                 )
             )
@@ -249,14 +256,14 @@ class _Reading:
         job = TakeBack(self._name, self._stored, after, **what)  # type: ignore[arg-type]
         while True:
             try:
-                await self._buffer.work(job)
+                await self._buffer.readmit(job)
                 break
             except BufferFull:
                 # Couriers make room, or somebody does.
                 await anyio.sleep(_RETRY_SECONDS)
         self.state, self._stored = after, encode_state(after)
 
-    async def letters(self, tell: Callable[[SetAside], None]) -> None:
+    async def letters(self, tell: Callable[[QuarantinedFile], None]) -> None:
         """Every dead letter that is whole."""
         letters = self._scan.letters(self.state.letters_after)
         while True:
@@ -269,7 +276,7 @@ class _Reading:
                 letters_after=batch[-1].letter_id,
             )
             await self._work(after, letters=batch)
-            tell(SetAside(self._name, "being read back", after.rows, after.spans, "", False))
+            tell(QuarantinedFile(self._name, "being read back", after.rows, after.spans, "", False))
 
     async def finish(self) -> int:
         """Name what was not found, as dead letters; returns how many."""

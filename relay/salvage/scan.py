@@ -16,7 +16,7 @@ from typing import Any
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.dead_letter_table import stored_letter
 from relay.buffer.sqlite.rows import RowColumns, checksum
-from relay.buffer.views import StoredLetter
+from relay.buffer.values import StoredLetter
 from relay.salvage import pages
 from relay.salvage.pages import Cell, Leaf, PageFiles
 

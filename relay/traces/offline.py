@@ -4,20 +4,16 @@ Read only: no data is changed, nothing is locked, and a relay that starts meanwh
 way. Why a destination has not taken what waits for it only a running relay knows.
 """
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import anyio
-import apsw
 
-from relay.buffer import owed_ranges
-from relay.buffer.sqlite import schema, trace_lookup, trace_queries
-from relay.buffer.sqlite.trace_lookup import Standing
-from relay.buffer.views import TracePlace
+from relay.buffer.sqlite.reader import ask_directly
+from relay.buffer.sqlite.trace_lookup import TracesAtRest
 from relay.config import Config
 from relay.model.records import DestinationStatus
 from relay.offline.file import kept
-from relay.traces.where import Reach, TraceReport, destinations, read_all
+from relay.traces.where import TraceReport, destinations, read_all
 
 NOT_RUNNING: Final = "the relay is not running"
 
@@ -28,30 +24,17 @@ def find_at_rest(config: Config, text: str) -> TraceReport:
     Raises NothingKept where there is no buffer, BufferUnavailable when its file cannot be read.
     """
     with kept(config.state_dir, is_of_this_version=True) as found:
-        return anyio.run(_find, found.connection, config, text)
+        return anyio.run(_find, TracesAtRest(ask_directly(found.connection)), config, text)
 
 
-async def _find(connection: apsw.Connection, config: Config, text: str) -> TraceReport:
-    async def ask(question: Callable[[apsw.Connection], Any]) -> Any:
-        return question(connection)
-
-    standings = [
-        Standing(str(name), owed_ranges.decode(ranges), (), [])
-        for name, ranges in schema.fetch(
-            connection, "SELECT name, ranges FROM destinations ORDER BY name"
-        )
-    ]
-
-    async def find(trace_id: bytes, written: str) -> list[TracePlace]:
-        return trace_lookup.places(await trace_lookup.find(ask, trace_id, written), standings)
-
-    ids, places = await read_all(text, find)
-    reach = Reach(*trace_queries.reaches_back_ns(connection))
+async def _find(index: TracesAtRest, config: Config, text: str) -> TraceReport:
+    ids, places = await read_all(text, index.find)
+    reach = await index.reaches_back()
     if not places:
         return TraceReport(text, reach)
     statuses = [
         DestinationStatus(each.name, each.endpoint, encoding=each.encoding, reason=NOT_RUNNING)
         for each in config.destinations
     ]
-    named = destinations(statuses, (each.name for each in standings), places)
+    named = destinations(statuses, await index.destinations(), places)
     return TraceReport(text, reach, ids, places, (), named)

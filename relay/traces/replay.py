@@ -10,14 +10,10 @@ from typing import Literal
 
 import structlog
 
-from relay.buffer import owed_ranges
-from relay.buffer.sqlite import replay_query
-from relay.buffer.sqlite.backlog import Backlog
-from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.replay_query import Found, Measured
+from relay.buffer.api import Log, ReplayIndex
+from relay.buffer.values import KeptRows, OwedAgain
 from relay.deliver.fleet import Fleet
-from relay.model.errors import ControlRefused, UnknownDestination
-from relay.model.records import OwedRange, Position
+from relay.model.errors import BufferUnavailable, ControlRefused, UnknownDestination
 from relay.model.units import iso
 from relay.traces.where import readings
 
@@ -54,7 +50,7 @@ class Replayed:
 class Replay:
     """Sends again what is kept. One at a time, since each counts what the other would count."""
 
-    def __init__(self, buffer: Buffer, fleet: Fleet) -> None:
+    def __init__(self, buffer: Log, fleet: Fleet) -> None:
         self._buffer = buffer
         self._fleet = fleet
         self._one_at_a_time = asyncio.Lock()
@@ -65,10 +61,10 @@ class Replay:
         Raises UnknownDestination, ControlRefused, BufferUnavailable.
         """
         async with self._one_at_a_time:
-            backlog = self._configured(name)
-            found = await replay_query.since(self._buffer, since_ns)
+            self._must_be_configured(name)
+            found = await self._index.since(since_ns)
             return self._told(
-                name, found, await self._owe(backlog, found, is_dry_run=is_dry_run),
+                name, found, await self._owe(name, found, is_dry_run=is_dry_run),
                 is_dry_run=is_dry_run, since_ns=since_ns,
             )  # fmt: skip
 
@@ -78,15 +74,15 @@ class Replay:
         Raises UnknownDestination, ControlRefused, BufferUnavailable.
         """
         async with self._one_at_a_time:
-            backlog = self._configured(name)
-            found, trace_id = Found((), 0), ""
+            self._must_be_configured(name)
+            found, trace_id = KeptRows(), ""
             for reading in readings(text):
                 trace_id = reading.trace_id.hex()
-                found = await replay_query.of_trace(self._buffer, reading.trace_id)
+                found = await self._index.of_trace(reading.trace_id)
                 if found.rows or found.gone_rows:
                     break
             return self._told(
-                name, found, await self._owe(backlog, found, is_dry_run=is_dry_run),
+                name, found, await self._owe(name, found, is_dry_run=is_dry_run),
                 is_dry_run=is_dry_run, trace_id=trace_id,
             )  # fmt: skip
 
@@ -96,63 +92,42 @@ class Replay:
         A number is a time: what was received then or later, in nanoseconds. Raises
         BufferUnavailable.
         """
-        if name in self._buffer.backlogs() or isinstance(start, str):
-            self._buffer.destination(name, start if isinstance(start, str) else "end")
+        if isinstance(start, str):
+            self._buffer.consumer(name, start)
             return
         async with self._one_at_a_time:
-            found = await replay_query.since(self._buffer, start)
-            # What came while we looked is owed as well, and all of it in one transaction: a first
-            # destination is what lets older rows go.
-            came = OwedRange(Position(found.looked_to + 1), Position(self._buffer.last_row + 1))
-            ranges = owed_ranges.union((*found.ranges, came))
-            if name in self._buffer.backlogs():
-                return
-            backlog = self._buffer.destination(name, "end", held=ranges)
-            await self._release(backlog, backlog.in_flight, ())
+            await self._index.begin(name, start)
 
-    def _configured(self, name: str) -> Backlog:
-        backlog = self._buffer.backlogs().get(name)
+    @property
+    def _index(self) -> ReplayIndex:
+        index = self._buffer.replays
+        if index is None:
+            raise BufferUnavailable("this buffer cannot find what it keeps by time or trace")
+        return index
+
+    def _must_be_configured(self, name: str) -> None:
+        is_known = name in self._buffer.consumers()
         is_configured = any(status.name == name for status in self._fleet.statuses())
-        if backlog is None and not is_configured:
+        if not is_known and not is_configured:
             raise UnknownDestination.named(name)
-        if backlog is None or not is_configured:
+        if not is_known or not is_configured:
             raise ControlRefused(
                 f"{name} is not in the configuration, so nothing is sent to it",
                 hint="add it again, then replay",
             )
-        return backlog
 
-    async def _owe(self, backlog: Backlog, found: Found, *, is_dry_run: bool) -> Measured:
+    async def _owe(self, name: str, found: KeptRows, *, is_dry_run: bool) -> OwedAgain:
         """Owe what of it is not owed already, on disk when this returns."""
-        before = backlog.ranges
-        if is_dry_run:
-            new = owed_ranges.subtract(found.ranges, before)
-            return await replay_query.measure(self._buffer.ask, new, also_owed=before)
-        held = backlog.hold(found.ranges)
-        if not held:
-            return await replay_query.measure(self._buffer.ask, (), also_owed=before)
-        return await self._release(backlog, held, before)
-
-    async def _release(
-        self, backlog: Backlog, held: owed_ranges.Ranges, before: owed_ranges.Ranges
-    ) -> Measured:
-        try:
-            await self._buffer.flush()
-            measured = await replay_query.measure(self._buffer.ask, held, also_owed=before)
-        except BaseException:
-            # Owed it stays, so it must be sent; only its sums are not known.
-            backlog.release(held, held, replay_query.NOTHING)
-            raise
-        if not backlog.release(held, measured.there, measured.sums):
-            raise ControlRefused(f"{backlog.name} was removed meanwhile")
-        await self._buffer.flush()
-        return measured
+        owed = await self._index.owe(name, found, is_dry_run=is_dry_run)
+        if owed is None:
+            raise ControlRefused(f"{name} was removed meanwhile")
+        return owed
 
     def _told(
         self,
         name: str,
-        found: Found,
-        measured: Measured,
+        found: KeptRows,
+        owed: OwedAgain,
         *,
         is_dry_run: bool,
         since_ns: int = 0,
@@ -163,9 +138,9 @@ class Replay:
             destination=name,
             is_dry_run=is_dry_run,
             found_rows=found.rows,
-            spans=measured.sums.spans,
-            rows=measured.sums.rows,
-            bytes=measured.sums.raw_bytes,
+            spans=owed.spans,
+            rows=owed.rows,
+            bytes=owed.raw_bytes,
             gone_rows=found.gone_rows,
             gone_spans=found.gone_spans,
             kept_since_ns=found.kept_since_ns or self._buffer.statistics().oldest_received_ns,

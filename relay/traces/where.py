@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import anyio
 
-from relay.buffer.sqlite import trace_queries
-from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.views import RecentTrace, TracePlace
+from relay.buffer.api import Log, TraceIndex
+from relay.buffer.values import ReachesBack, RecentTrace, TracePlace
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable
 from relay.model.records import DestinationStatus, StoredRow
@@ -36,13 +35,6 @@ class Reading(NamedTuple):
     how: str
 
 
-class Reach(NamedTuple):
-    """How far back what is kept, and what is known, reaches: nanoseconds; 0 for nothing."""
-
-    kept_ns: int
-    known_ns: int
-
-
 class NamedDestination(NamedTuple):
     """A destination; `is_known` false: only dead letters still name it."""
 
@@ -59,7 +51,7 @@ class TraceReport:
     """
 
     text: str
-    reach: Reach
+    reach: ReachesBack
     ids: Sequence[Reading] = ()
     places: Sequence[TracePlace] = ()
     rows: Sequence[StoredRow] = ()
@@ -74,30 +66,37 @@ class TraceReport:
 class Traces:
     """Where traces are, of the buffer and the couriers of one process."""
 
-    def __init__(self, buffer: Buffer, fleet: Fleet) -> None:
+    def __init__(self, buffer: Log, fleet: Fleet) -> None:
         self._buffer = buffer
         self._fleet = fleet
+
+    @property
+    def _index(self) -> TraceIndex:
+        index = self._buffer.traces
+        if index is None:
+            raise BufferUnavailable("this buffer has no index of traces")
+        return index
 
     async def find(self, text: str, *, with_spans: bool) -> TraceReport:
         """What is known of a trace, with its spans if asked for. Raises BufferUnavailable."""
         # What was just settled is told with its dead letter, which is only on disk.
         with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
             await self._buffer.flush()
-        ids, places = await read_all(text, self._buffer.find_trace)
-        kept_ns, known_ns = await self._buffer.ask(trace_queries.reaches_back_ns)
-        reach = Reach(kept_ns, known_ns)
+        index = self._index
+        ids, places = await read_all(text, index.find)
+        reach = await index.reaches_back()
         if not places:
             return TraceReport(text, reach)
         rows: list[StoredRow] = []
         if with_spans:
             kept = sorted({place.row for place in places if place.row and place.is_kept})
             rows = await self._buffer.read_rows(kept[:MOST_ROWS_SHOWN])
-        named = destinations(self._fleet.statuses(), self._buffer.backlogs(), places)
+        named = destinations(self._fleet.statuses(), self._buffer.consumers(), places)
         return TraceReport(text, reach, ids, places, rows, named)
 
     async def recent(self, limit: int) -> list[RecentTrace]:
         """What was received last, newest first."""
-        return await self._buffer.recent_traces(limit)
+        return await self._index.recent(limit)
 
 
 def destinations(

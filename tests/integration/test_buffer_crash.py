@@ -85,7 +85,7 @@ async def numbers_owed(state_dir: Path, destination: str, *, is_whole: bool = Tr
     buffer = Buffer(state_dir, SETTINGS, Counters())
     buffer.open()
     try:
-        backlog = buffer.destination(destination)
+        backlog = buffer.consumer(destination)
         found: set[int] = set()
         while (
             taken := await backlog.take(max_bytes=1 << 20, max_spans=8192, one_encoding=True)

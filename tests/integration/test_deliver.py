@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from mockcollector.server import MockCollector
+from relay.buffer.values import BacklogStatistics
 from relay.config import DestinationConfig
 from relay.deliver.courier import Courier
 from relay.model.errors import SecretUnset
@@ -18,6 +19,7 @@ from relay.model.records import (
     DeadLetter,
     DestinationState,
     Encoding,
+    Health,
     OwedRange,
     Position,
     StoredRow,
@@ -63,7 +65,9 @@ class Backlog:
         while not self.owed:
             await self.changed.wait()
 
-    async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
+    async def take(
+        self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
+    ) -> Taken | None:
         rows, self.owed = tuple(self.owed), []
         ranges = tuple(OwedRange(Position(r.row), Position(r.row + 1)) for r in rows)
         return Taken(rows, ranges) if rows else None
@@ -101,6 +105,23 @@ class Backlog:
 
     def unpark(self) -> None:
         pass
+
+    is_paused: bool = False
+
+    async def set_paused(self, is_paused: bool) -> None:
+        self.is_paused = is_paused
+
+    async def remove(self) -> None:
+        self.owed.clear()
+
+    def attach(self, health: Callable[[], Health]) -> None:
+        pass
+
+    def detach(self) -> None:
+        pass
+
+    def statistics(self) -> BacklogStatistics:
+        raise AssertionError("no courier asks for them")
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Wait for a change after which `is_so`; at most ten seconds."""

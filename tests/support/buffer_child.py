@@ -61,8 +61,8 @@ async def main(state_dir: Path, first: int, vfs: str | None, sync: str) -> None:
     )
     buffer = Buffer(state_dir, settings, Counters(), vfs=vfs)
     buffer.open()
-    backlog = buffer.destination("child")
-    buffer.destination("keeper")
+    backlog = buffer.consumer("child")
+    buffer.consumer("keeper")
     async with anyio.create_task_group() as tasks:
         for start in range(8):
             tasks.start_soon(append, buffer, first + start, 8)

@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 
 from relay.buffer.sqlite.rows import RowColumns, read_row
-from relay.buffer.views import StoredLetter
+from relay.buffer.values import StoredLetter
 from relay.model.records import DeadLetter, StoredRow
 from tests.support.load import request_of, span_ids
 from tests.support.relay_process import eventually

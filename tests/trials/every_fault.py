@@ -135,7 +135,7 @@ async def run(directory: Path, disk: FaultyVFS, claims: Claims) -> None:
     buffer = await open_buffer(directory, disk, claims.settings)
     numbers = itertools.count(1)
     try:
-        quick, slow = buffer.destination("quick"), buffer.destination("slow")
+        quick, slow = buffer.consumer("quick"), buffer.consumer("slow")
         for turn in range(ROUNDS):
             async with asyncio.TaskGroup() as together:
                 for size in (50, 3000, 9000):
@@ -184,10 +184,10 @@ async def check(directory: Path, claims: Claims) -> Row:
     """Open what the crash left: what was promised is there."""
     buffer = await open_buffer(directory, None)
     try:
-        letters = {each.letter.words for each in await buffer.dead_letters(10_000)}
+        letters = {each.letter.words for each in await buffer.dead_letters.newest(10_000)}
         fates = {}
         for name in ("quick", "slow"):
-            backlog = buffer.destination(name)
+            backlog = buffer.consumer(name)
             await compare_sums(backlog, claims)
             settled = claims.settled[name]
             # What was settled and is owed again comes again: that is allowed, once.

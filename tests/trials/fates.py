@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from mockcollector.received import ReceivedRequest
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.views import StoredLetter
+from relay.buffer.values import StoredLetter
 from relay.model.counters import Counters
 from relay.model.records import Encoding
 from tests.trials.rows import Fate
@@ -111,7 +111,7 @@ def letters_in(state_dir: Path) -> list[StoredLetter]:
         buffer = Buffer(state_dir, BufferSettings(min_free_bytes=0), Counters())
         buffer.open()
         try:
-            return await buffer.dead_letters(1_000_000)
+            return await buffer.dead_letters.newest(1_000_000)
         finally:
             await buffer.close()
 

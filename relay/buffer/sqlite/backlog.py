@@ -1,4 +1,4 @@
-"""One destination's view of the log: what it is owed in, rows to deliver out, settled ranges back.
+"""What one destination is owed, and what of it its courier holds: the engine's `api.Consumer`.
 
 A row may be owed in part: then only that part is handed out, as a row of its own.
 
@@ -8,88 +8,60 @@ the event loop, nothing here blocks it.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
 
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.batch_builder import Gathering
-from relay.buffer.sqlite.parked import Deferred
-from relay.buffer.sqlite.partial_rows import Parts
-from relay.buffer.sqlite.reader import Budget, Chunk
-from relay.buffer.sqlite.types import DamagedRow, LoadedDestination, Totals
-from relay.buffer.views import BacklogStatistics
-from relay.model.records import DeadLetter, Encoding, OwedRange, Position, StoredRow, Taken
+from relay.buffer.sqlite.ledger import Ledger
+from relay.buffer.sqlite.parked import Parked
+from relay.buffer.sqlite.partial_rows import Parts, sums_of
+from relay.buffer.sqlite.reader import Reader
+from relay.buffer.sqlite.types import DamagedRow, GoneRow, Totals
+from relay.buffer.values import BacklogStatistics
+from relay.model.records import (
+    DeadLetter,
+    Encoding,
+    Health,
+    OwedRange,
+    Position,
+    StoredRow,
+    Taken,
+)
 
 # How many of the newest rows are looked at for one that is there and in the encoding asked for.
 _NEWEST_LOOKS = 16
 
 
-class Log(Protocol):
-    """What a backlog needs of the buffer."""
-
-    last_row: int
-
-    async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
-        """Rows from memory or disk; None when the file was just replaced."""
-        ...
-
-    def moved(
-        self,
-        backlog: "Backlog",
-        settled: Iterable[OwedRange] = (),
-        *,
-        at_ns: int = 0,
-        status: int = 0,
-        letters: Sequence[DeadLetter] = (),
-    ) -> None:
-        """The backlog's ranges have changed: write them with the next commit."""
-        ...
-
-    def received_ns(self, row: int) -> int | None:
-        """Received time of a row that is at hand, else None (and it will be at hand soon)."""
-        ...
-
-    def now_ns(self) -> int:
-        """Wall clock."""
-        ...
-
-    async def flush(self) -> None:
-        """Return when everything that moved is on disk."""
-        ...
-
-    def forget(self, backlog: "Backlog") -> None:
-        """The destination is removed."""
-        ...
-
-
 class Backlog:
     """What one destination is owed, and what of it is in flight."""
 
-    def __init__(self, log: Log, name: str, ranges: Ranges, *, sums: Totals) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        reader: Reader,
+        name: str,
+        ranges: Ranges,
+        *,
+        sums: Totals,
+        is_paused: bool = False,
+    ) -> None:
         self.name = name
-        self.is_attached = True
-        self.is_paused = False
-        self._log = log
+        self.is_paused = is_paused
+        self.is_removed = False
+        self._ledger = ledger
+        self._reader = reader
         self._owed = ranges
         self._in_flight: Ranges = ()
-        self._deferred = Deferred()
+        self._parked = Parked()
         self._sums = sums
         self._in_flight_spans = 0
         self._flying: dict[int, StoredRow] = {}
         self._parts = Parts()
-        self._is_removed = False
+        self._health: Callable[[], Health] | None = None
         self._changed = asyncio.Event()
         self._taking = asyncio.Lock()
-
-    @classmethod
-    def from_disk(cls, log: Log, name: str, found: LoadedDestination) -> "Backlog":
-        """The backlog as it was left, with nobody attached yet."""
-        backlog = cls(log, name, owed_ranges.decode(found.ranges), sums=found.owed)
-        backlog.is_paused = found.is_paused
-        backlog.is_attached = False
-        return backlog
 
     @property
     def ranges(self) -> Ranges:
@@ -101,15 +73,15 @@ class Backlog:
         """What is taken and neither settled nor given back."""
         return self._in_flight
 
-    def deferred_of(self, trace_id: bytes) -> tuple[Ranges, Ranges]:
-        """What is deferred: ranges that may hold spans of the trace, ranges that hold none."""
-        return self._deferred.of_trace(trace_id)
+    def parked_of(self, trace_id: bytes) -> tuple[Ranges, Ranges]:
+        """What is parked: ranges that may hold spans of the trace, ranges that hold none."""
+        return self._parked.of_trace(trace_id)
 
     # -- what couriers call -------------------------------------------------------------------
 
     @property
     def has_more(self) -> bool:
-        """Whether anything is owed that is neither in flight nor deferred."""
+        """Whether anything is owed that is neither in flight nor parked."""
         return bool(self._free())
 
     async def wait(self) -> None:
@@ -122,7 +94,7 @@ class Backlog:
     ) -> Taken | None:
         """The next owed rows in order, now in flight; None when there are none.
 
-        What is in flight or deferred is left out. At least one row, however large; `max_bytes`
+        What is in flight or parked is left out. At least one row, however large; `max_bytes`
         counts bodies before compression. Rows that are damaged on disk become dead letters, are
         settled, and taking goes on. Raises BufferUnavailable when the disk cannot be read.
         Cancelled, it leaves nothing in flight.
@@ -176,20 +148,20 @@ class Backlog:
 
     def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
         """Delivered, answered with `status`: no longer owed. Never blocks."""
-        self.settle_with(taken, (), status=status, at_ns=at_ns)
+        if self._land(taken):
+            self._settle(taken.ranges, taken.rows, (), status=status, at_ns=at_ns)
 
     def settle_with(
         self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
     ) -> None:
         """As `settle`, with dead letters that are written in the same transaction."""
-        if not self._land(taken):
-            return
-        self._settle(taken.ranges, taken.rows, dead, status=status, at_ns=at_ns)
+        if self._land(taken):
+            self._settle(taken.ranges, taken.rows, dead, status=status, at_ns=at_ns)
 
     def give_back(self, taken: Taken) -> None:
-        """Not delivered: owed again, at its old place, deferred no more."""
+        """Not delivered: owed again, at its old place, parked no more."""
         if self._land(taken):
-            self._deferred.keep(self._owed, without=taken.ranges)
+            self._parked.keep(self._owed, without=taken.ranges)
             self._wake()
 
     def park(self, taken: Taken, trace_ids: bytes) -> None:
@@ -198,15 +170,15 @@ class Backlog:
         `trace_ids` are those of its spans, packed; empty when they are not known.
         """
         if self._land(taken):
-            self._deferred.add(owed_ranges.intersection(taken.ranges, self._owed), trace_ids)
+            self._parked.add(owed_ranges.intersection(taken.ranges, self._owed), trace_ids)
 
     async def take_parked(self, place: Position) -> Taken | None:
-        """What is deferred at `place`, now in flight; None when that is owed no more.
+        """What is parked at `place`, now in flight; None when that is owed no more.
 
-        Deferred it stays until it is settled or given back. Raises and may be cancelled as `take`.
+        Parked it stays until it is settled or given back. Raises and may be cancelled as `take`.
         """
         async with self._taking:
-            item = self._deferred.at(place)
+            item = self._parked.at(place)
             if item is None or owed_ranges.overlaps(self._in_flight, item):
                 return None
             batch = Gathering(max_bytes=0, max_spans=0, one_encoding=False)
@@ -214,18 +186,18 @@ class Backlog:
             return self._claim(batch)
 
     def unpark(self) -> None:
-        """Hand out in its turn what was deferred."""
-        self._deferred.clear()
+        """Hand out in its turn what was parked."""
+        self._parked.clear()
         self._wake()
 
     def statistics(self) -> BacklogStatistics:
         """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog."""
-        free = owed_ranges.clip(self._owed, self._log.last_row)
+        free = owed_ranges.clip(self._owed, self._ledger.last_row)
         oldest_ns = 0
         if free:
             head = free[0].start.row
             row = self._flying.get(head)
-            found = row.received_ns if row is not None else self._log.received_ns(head)
+            found = row.received_ns if row is not None else self._reader.received_ns(head)
             oldest_ns = found or 0
         return BacklogStatistics(
             self.name,
@@ -235,25 +207,43 @@ class Backlog:
             oldest_ns,
             self._in_flight_spans,
             self.is_paused,
-            self.is_attached,
+            self._health is not None,
         )
+
+    def attach(self, health: Callable[[], Health]) -> None:
+        """A courier serves it from now on; how it fares, any thread may ask by `health`."""
+        self._health = health
+
+    def detach(self) -> None:
+        """No courier serves it any more: what it is owed waits."""
+        self._health = None
+
+    def health(self) -> Health | None:
+        """How its courier fares; None when there is none."""
+        report = self._health
+        return report() if report is not None else None
 
     async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
         """Keep the flag; returns when it is on disk. Raises BufferUnavailable."""
         self.is_paused = is_paused
-        self._log.moved(self)
-        await self._log.flush()
+        self.changed()
+        await self._ledger.flush()
 
     async def remove(self) -> None:
         """Drop what it is owed, for good; returns when that is on disk. Dead letters stay."""
-        self._is_removed = True
+        if not self.is_removed:
+            self._ledger.pending.remove(self.name)
+        self.is_removed, self._health = True, None
         self._owed, self._in_flight = (), ()
         self._forget()
         self._sums, self._in_flight_spans = Totals(), 0
-        self._log.forget(self)
-        await self._log.flush()
+        await self._ledger.flush()
 
-    # -- what the buffer calls ----------------------------------------------------------------
+    # -- what the log calls -------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Have what is owed now written with the next commit."""
+        self._ledger.changed(self.name, self._owed, is_paused=self.is_paused)
 
     def rows_added(self, sums: Totals) -> None:
         """Rows were committed; an open range owes them."""
@@ -261,27 +251,28 @@ class Backlog:
             self._sums += sums
             self._wake()
 
-    def evicted(self, ranges: Ranges, sums: Totals) -> None:
-        """`ranges` had to give way undelivered; `sums` is what of them was owed.
+    def evict(self, ranges: Ranges, rows: Iterable[GoneRow]) -> None:
+        """`rows` have gone, of which `ranges` were owed until then; what was settled stays so.
 
         What of it is in flight may still be delivered, which then changes nothing here.
         """
-        if not owed_ranges.intersection(self._owed, ranges):
+        gone = owed_ranges.intersection(self._owed, ranges)
+        if not gone:
             return
-        self._owed = owed_ranges.subtract(self._owed, ranges)
-        self._deferred.keep(self._owed)
+        self._owed = owed_ranges.subtract(self._owed, gone)
+        self._parked.keep(self._owed)
         self._parts.forget_settled(self._owed)
-        self._sums -= sums
+        self._sums -= sums_of(gone, rows, left=self._owed)
         self._mend_sums()
-        self._log.moved(self)
+        self.changed()
 
     def owe(self, ranges: Ranges, sums: Totals) -> None:
         """Owe `ranges` again, or for the first time; `sums` is what of them was not owed yet."""
-        if self._is_removed:
+        if self.is_removed:
             return
         self._owed = owed_ranges.union((*self._owed, *ranges))
         self._sums += sums
-        self._log.moved(self)
+        self.changed()
         self._wake()
 
     def hold(self, ranges: Ranges) -> Ranges:
@@ -290,15 +281,15 @@ class Backlog:
         Returns what of it was not owed already. Once that is on disk (`flush`) no row of it goes,
         so that its sums can be looked up; a crash before `release` leaves it owed.
         """
-        if self._is_removed:
+        if self.is_removed:
             return ()
         held = owed_ranges.subtract(
-            owed_ranges.clip(owed_ranges.union(ranges), self._log.last_row), self._owed
+            owed_ranges.clip(owed_ranges.union(ranges), self._ledger.last_row), self._owed
         )
         if held:
             self._owed = owed_ranges.union((*self._owed, *held))
             self._in_flight = owed_ranges.union((*self._in_flight, *held))
-            self._log.moved(self)
+            self.changed()
         return held
 
     def release(self, held: Ranges, there: Ranges, sums: Totals) -> bool:
@@ -306,13 +297,13 @@ class Backlog:
 
         False when it is not owed any more: the destination was removed, or the file replaced.
         """
-        if self._is_removed or owed_ranges.subtract(held, self._in_flight):
+        if self.is_removed or owed_ranges.subtract(held, self._in_flight):
             return False
         self._in_flight = owed_ranges.subtract(self._in_flight, held)
         self._owed = owed_ranges.subtract(self._owed, owed_ranges.subtract(held, there))
         self._sums += sums
         self._mend_sums()
-        self._log.moved(self)
+        self.changed()
         self._wake()
         return True
 
@@ -322,7 +313,7 @@ class Backlog:
         To be called instead of `rows_added`, before anything can have taken them.
         """
         self._owed = owed_ranges.subtract(self._owed, ranges)
-        self._log.moved(self)
+        self.changed()
 
     def readmitted(self, item: OwedRange, sums: Totals) -> None:
         """Rows were committed that are owed to this destination by name, and not to every one."""
@@ -336,20 +327,21 @@ class Backlog:
         self._owed, self._in_flight = owed_ranges.open_from(last_row + 1), ()
         self._forget()
         self._sums, self._in_flight_spans = Totals(), 0
+        self.changed()
 
     # -- inside -------------------------------------------------------------------------------
 
     def _free(self) -> Ranges:
-        if self._is_removed:
+        if self.is_removed:
             return ()
-        held = (*self._in_flight, *self._deferred.ranges)
-        return owed_ranges.clip(owed_ranges.subtract(self._owed, held), self._log.last_row)
+        held = (*self._in_flight, *self._parked.ranges)
+        return owed_ranges.clip(owed_ranges.subtract(self._owed, held), self._ledger.last_row)
 
     def _forget(self) -> None:
         """What was known of rows that are not owed any more."""
         self._flying.clear()
         self._parts.clear()
-        self._deferred.clear()
+        self._parked.clear()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -357,11 +349,11 @@ class Backlog:
 
     async def _gather(self, batch: Gathering, item: OwedRange) -> bool:
         """Fill `batch` from one range; returns whether it is full."""
-        end = item.end or Position(self._log.last_row + 1)
+        end = item.end or Position(self._ledger.last_row + 1)
         last_row = end.row if end.span else end.row - 1
         position = item.start
         while position < end:
-            chunk = await self._log.read_chunk(position.row, last_row, batch.budget())
+            chunk = await self._reader.read_chunk(position.row, last_row, batch.budget())
             if chunk is None:
                 return True
             await batch.add(chunk, item, self._parts)
@@ -378,7 +370,7 @@ class Backlog:
         # While rows were read, the backlog may have been removed or the file replaced.
         still_owed = owed_ranges.subtract(self._owed, self._in_flight)
         covered = owed_ranges.union(batch.covered)
-        if self._is_removed or owed_ranges.subtract(covered, still_owed):
+        if self.is_removed or owed_ranges.subtract(covered, still_owed):
             return None
         bad = tuple(owed_ranges.row_range(row.row) for row in batch.damaged)
         if not batch.rows:
@@ -409,7 +401,7 @@ class Backlog:
             )
             for row in damaged
         ]
-        self._settle(ranges, damaged, letters, status=0, at_ns=self._log.now_ns())
+        self._settle(ranges, damaged, letters, status=0, at_ns=self._ledger.now_ns())
 
     def _land(self, taken: Taken) -> bool:
         """Take it out of flight; False when it is not in flight (settled before, or removed)."""
@@ -425,7 +417,7 @@ class Backlog:
         self,
         ranges: Iterable[OwedRange],
         rows: Sequence[StoredRow | DamagedRow],
-        letters: Sequence[DeadLetter],
+        dead_letters: Sequence[DeadLetter],
         *,
         status: int,
         at_ns: int,
@@ -434,7 +426,7 @@ class Backlog:
         # What gave way while it was in flight has left the sums already.
         gone = owed_ranges.intersection(ranges, self._owed)
         self._owed = owed_ranges.subtract(self._owed, ranges)
-        self._deferred.keep(self._owed)
+        self._parked.keep(self._owed)
         if gone == ranges and not self._parts:
             self._sums -= Totals(
                 len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)
@@ -443,8 +435,16 @@ class Backlog:
             self._sums -= self._parts.sums(gone, rows, left=self._owed)
             self._parts.forget_settled(self._owed)
         self._mend_sums()
-        self._log.moved(self, ranges, at_ns=at_ns, status=status, letters=letters)
+        self._ledger.changed(
+            self.name,
+            self._owed,
+            is_paused=self.is_paused,
+            settled=ranges,
+            at_ns=at_ns,
+            status=status,
+            dead_letters=dead_letters,
+        )
 
     def _mend_sums(self) -> None:
-        if not owed_ranges.clip(self._owed, self._log.last_row):
+        if not owed_ranges.clip(self._owed, self._ledger.last_row):
             self._sums = Totals()

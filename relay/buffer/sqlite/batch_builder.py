@@ -2,8 +2,7 @@
 
 from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.partial_rows import Parts
-from relay.buffer.sqlite.reader import Budget, Chunk
-from relay.buffer.sqlite.types import DamagedRow
+from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.reasons import Reason
 from relay.model.records import Encoding, OwedRange, StoredRow
 from relay.otlp.transcode import TranscodeError

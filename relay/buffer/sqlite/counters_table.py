@@ -1,11 +1,24 @@
-"""Counts that outlive the process: a name and how many more in, the sums so far out."""
+"""Counts that outlive the process (table `tallies`): spans evicted, seconds of failing and more."""
+
+import time
+from collections.abc import Callable, Mapping
 
 import apsw
 
 from relay.buffer.sqlite.schema import fetch
 
-# Dead letters given up for space or age, by whose they were; nothing after the colon: ingest's.
-DROPPED_LETTERS = "dead_letters_dropped:"
+# Each is followed by the name of a destination; nothing after the colon: what ingest refused.
+DROPPED_LETTERS = "dead_letters_dropped:"  # given up for space or age
+EVICTED = "evicted:"
+FAILING = "failing_seconds:"
+HOLD = "hold_seconds:"
+# What they say of a destination that was removed is of no use to a later one of its name.
+_REMOVABLE = (FAILING, HOLD)
+_WRITE_SECONDS = 60.0
+_FIRST_SECONDS = 1.0
+
+# What each count lacks, and its new value; None: it is to go.
+Changes = Mapping[str, tuple[int, int | None]]
 
 
 def add(connection: apsw.Connection, name: str, more: int) -> None:
@@ -24,3 +37,61 @@ def read(connection: apsw.Connection, prefix: str = "") -> dict[str, int]:
         for name, value in found
         if str(name).startswith(prefix) and isinstance(value, int)
     }
+
+
+def write(connection: apsw.Connection, changes: Changes) -> None:
+    """Write what changed, inside the caller's transaction."""
+    for name, (more, value) in changes.items():
+        if value is None:
+            connection.execute("DELETE FROM tallies WHERE name = ?", (name,))
+        else:
+            add(connection, name, more)
+
+
+class CounterSchedule:
+    """What is to be written when: once a minute what changed. What is in memory counts."""
+
+    def __init__(self, wanted: Callable[[], dict[str, int]]) -> None:
+        self._wanted = wanted
+        self._written: dict[str, int] = {}
+        self._next = time.monotonic() + _FIRST_SECONDS
+
+    def opened(self, counters: Mapping[str, int]) -> None:
+        """A file was opened that holds these."""
+        self._written = dict(counters)
+
+    def wait_seconds(self) -> float | None:
+        """Until it is time to look what is to be written; None: it was, and nothing is."""
+        left = self._next - time.monotonic()
+        return left if left > 0 else (0.0 if self._changes() else None)
+
+    def due(self, *, is_last: bool = False) -> Changes:
+        """What is to be written now; with `is_last` whatever the time. `written` must follow."""
+        if not is_last and time.monotonic() < self._next:
+            return {}
+        self._next = time.monotonic() + _WRITE_SECONDS
+        return self._changes()
+
+    def written(self, changes: Changes) -> None:
+        """These stand on disk."""
+        for name, (_, value) in changes.items():
+            if value is None:
+                del self._written[name]
+            else:
+                self._written[name] = value
+
+    def counted(self, name: str, value: int) -> None:
+        """That one stands on disk already."""
+        self._written[name] = value
+
+    def _changes(self) -> dict[str, tuple[int, int | None]]:
+        wanted = self._wanted()
+        changes: dict[str, tuple[int, int | None]] = {
+            name: (value - self._written.get(name, 0), value)
+            for name, value in wanted.items()
+            if self._written.get(name) != value
+        }
+        for name in self._written.keys() - wanted.keys():
+            if name.startswith(_REMOVABLE):
+                changes[name] = (0, None)
+        return changes

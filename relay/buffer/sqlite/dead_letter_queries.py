@@ -1,20 +1,27 @@
-"""A filter in, dead letters out, a page at a time: questions for the reader's connection.
+"""Dead letters for who looks at them, a page at a time: questions for the reader's connection.
 
 A page is a window of ids, so that no statement looks at more than that many letters, however few
 of them are meant.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 import apsw
 
-from relay.buffer.sqlite.dead_letter_table import ENTRY_COLUMNS, entry_of, letter_of
+from relay.buffer.sqlite import counters_table
+from relay.buffer.sqlite.dead_letter_table import (
+    ENTRY_COLUMNS,
+    entry_of,
+    letter_of,
+    newest_letters,
+)
+from relay.buffer.sqlite.reader import Ask
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.views import LetterEntry, LetterFilter, StoredLetter, packed_index
+from relay.buffer.values import LetterEntry, LetterFilter, LetterPage, StoredLetter, packed_index
 from relay.model.records import DeadLetter
 
 WINDOW = 1000
-INGEST = "ingest"  # what people call the destination ""
 NEWEST = 2**63 - 1
 _ENTRY = f"SELECT {ENTRY_COLUMNS} FROM dead_letters "  # noqa: S608 - ours
 _WANTED = (
@@ -25,12 +32,35 @@ _UP = "SELECT id FROM dead_letters WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
 _DOWN = "SELECT id FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?"
 
 
-@dataclass(frozen=True, slots=True)
-class LetterPage:
-    """Letters in the order asked for, and after which id to go on (None: that was the end)."""
+class DeadLetterReader:
+    """Looks at dead letters (`api.DeadLetterReader`)."""
 
-    entries: list[LetterEntry]
-    edge: int | None
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def newest(self, limit: int = 100) -> list[StoredLetter]:
+        """The newest, newest first, with their bodies."""
+        return await self._ask(partial(newest_letters, limit=limit))
+
+    async def newest_first(self, wanted: LetterFilter, before: int) -> LetterPage:
+        """A step of those before id `before` that are meant."""
+        return await self._ask(partial(newest_first, wanted=wanted, before=before))
+
+    async def oldest_first(self, wanted: LetterFilter, after: int) -> LetterPage:
+        """A step of those after id `after` that are meant."""
+        return await self._ask(partial(oldest_first, wanted=wanted, after=after))
+
+    async def newest_id(self) -> int:
+        """The id of the newest; 0 when there is none."""
+        return await self._ask(newest_id)
+
+    async def bodies(self, letter_ids: Sequence[int]) -> list[StoredLetter]:
+        """Those with their bodies, in that order; those that have gone are left out."""
+        return await self._ask(partial(bodies, letter_ids=letter_ids))
+
+    async def dropped(self) -> dict[str, int]:
+        """How many were given up for space or age, ever, by destination."""
+        return await self._ask(partial(counters_table.read, prefix=counters_table.DROPPED_LETTERS))
 
 
 def oldest_first(connection: apsw.Connection, wanted: LetterFilter, after: int) -> LetterPage:
@@ -62,27 +92,9 @@ def newest_id(connection: apsw.Connection) -> int:
     return int(fetch_value(connection, "SELECT max(id) FROM dead_letters") or 0)
 
 
-def bodies(connection: apsw.Connection, letter_ids: list[int]) -> list[StoredLetter]:
+def bodies(connection: apsw.Connection, letter_ids: Sequence[int]) -> list[StoredLetter]:
     """Those letters with their bodies, in that order; those that have gone are left out."""
     return [found for each in letter_ids if (found := letter_of(connection, each)) is not None]
-
-
-def rows_with_traces(
-    connection: apsw.Connection, trace_ids: frozenset[bytes], after_row: int, step: int
-) -> tuple[int, int | None]:
-    """How many kept rows among the next `step` hold one of the traces, and where to go on."""
-    found = fetch(
-        connection,
-        "SELECT traces.row, ids, rows.id IS NOT NULL FROM traces LEFT JOIN rows"
-        " ON rows.id = traces.row WHERE traces.row > ? ORDER BY traces.row LIMIT ?",
-        (after_row, step),
-    )
-    held = sum(
-        1
-        for _row, ids, is_kept in found
-        if is_kept and any(ids[at : at + 16] in trace_ids for at in range(0, len(ids), 16))
-    )
-    return held, found[-1][0] if len(found) == step else None
 
 
 def _by_id(

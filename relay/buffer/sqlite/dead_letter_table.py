@@ -15,7 +15,7 @@ import apsw
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.views import LetterCount, LetterEntry, StoredLetter
+from relay.buffer.values import LetterCount, LetterEntry, StoredLetter
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.compression import unzstd, zstd_1

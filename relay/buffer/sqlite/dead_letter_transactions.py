@@ -1,4 +1,4 @@
-"""Dead letters to send again, to drop or to erase go in; what was done, a step at a time, out.
+"""What an operator does to dead letters: send them again, drop them, erase them.
 
 A letter's removal and the row it becomes are one transaction: a crash in between neither loses it
 nor sends it twice.
@@ -11,43 +11,85 @@ too, until that is written back and cut (`CutLog`). Inside pages still in use, d
 overwritten in any case, since the file is open with `secure_delete = fast`.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Literal
 
+import anyio
+import anyio.lowlevel
 import apsw
 
 from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.dead_letter_queries import DeadLetterReader
+from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.rows import Group, build_group
+from relay.buffer.sqlite.reader import Ask
+from relay.buffer.sqlite.rows import build_group
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.space import history
-from relay.buffer.sqlite.transactions import Chore, Landing
+from relay.buffer.sqlite.transactions import Readmitted, Transaction
+from relay.buffer.values import LetterReplay
 from relay.model.records import Request
 
 # Moved at a time: about 4 MiB, some milliseconds.
 _VACUUM_PAGES = 1024
 _LAST_PAGES = 2048
+# Long enough for any reader's statement and for many steps of vacuum.
+_ERASE_SECONDS = 60.0
+_STEPS_SECONDS = 20.0  # of them; then pages come free faster than steps return them
+_RETRY_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A letter that is sent again: as `request`, to the destinations `owed_to` (None: to all)."""
+class DeadLetters(DeadLetterReader):
+    """Dead letters of a running buffer (`api.DeadLetterStore`)."""
 
-    letter_id: int
-    request: Request
-    owed_to: frozenset[str] | None
-    stored_bytes: int
+    def __init__(self, ask: Ask, ledger: Ledger) -> None:
+        super().__init__(ask)
+        self._ledger = ledger
+
+    async def replay(self, letters: Sequence[LetterReplay], *, keeps: bool = False) -> list[int]:
+        """Put requests in the place of letters, which stay if it `keeps` them: all or nothing.
+
+        Returns the ids of those that were there. Raises BufferFull, BufferUnavailable.
+        """
+        replay = Replay(letters, self._ledger.settings, keeps=keeps)
+        return await self._ledger.transact(replay)
+
+    async def discard(self, letter_ids: Sequence[int], *, erases: bool = False) -> list[int]:
+        """Drop some for good, and with `erases` overwrite them; the ids of those that were there.
+
+        Raises BufferUnavailable.
+        """
+        return await self._ledger.transact(Discard(letter_ids, erases))
+
+    async def finish_erasing(self) -> Literal["", "pages", "reader"]:
+        """Return every free page and cut the write-ahead log: nothing erased is in them then.
+
+        Returns what was in the way for a minute; empty when it is done. Raises BufferUnavailable.
+        """
+        transact = self._ledger.transact
+        hindrance: Literal["pages", "reader"] = "pages"
+        with anyio.move_on_after(_ERASE_SECONDS):
+            began = time.monotonic()
+            while await transact(ReturnPages(at_once=time.monotonic() - began > _STEPS_SECONDS)):
+                await anyio.lowlevel.checkpoint()
+            hindrance = "reader"
+            while not await transact(CutLog()):  # noqa: ASYNC110 - a reader's end
+                await anyio.sleep(_RETRY_SECONDS)
+            return ""
+        return hindrance
 
 
-@dataclass(slots=True)
-class Replay:
-    """Rows of some letters, in the place of the letters unless these are kept (`jobs.Job`)."""
+@dataclass
+class Replay(Transaction[list[int]]):
+    """Rows of some letters, in the place of the letters unless these are kept."""
 
-    letters: Sequence[Again]
+    letters: Sequence[LetterReplay]
     settings: BufferSettings
     keeps: bool = False
-    _landed: list[tuple[Group, frozenset[str]]] = field(default_factory=list)
+    _readmitted: list[Readmitted] = field(default_factory=list)
 
     @property
     def need_bytes(self) -> int:
@@ -59,6 +101,7 @@ class Replay:
 
         One for a destination that was removed meanwhile stays: nobody would be owed its rows.
         """
+        self._readmitted = []
         everybody = frozenset(file.destinations)
         sendable = [each for each in self.letters if (each.owed_to or everybody) <= everybody]
         present = file.letters.having(each.letter_id for each in sendable)
@@ -79,22 +122,20 @@ class Replay:
                 received_ns=now_ns,
             )
             file.readmit(group, receivers, now_ns=now_ns)
-            self._landed.append((group, receivers))
+            self._readmitted.append(Readmitted(group, receivers))
         return present
 
-    def landed(self, log: Landing) -> None:
+    def readmitted(self) -> list[Readmitted]:
         """Couriers may take them now."""
-        for group, receivers in self._landed:
-            log.readmitted(group, receivers)
+        return self._readmitted
 
 
-@dataclass(slots=True)
-class Discard:
-    """Some letters go for good; with `erases` their bytes are overwritten (`jobs.Job`)."""
+@dataclass
+class Discard(Transaction[list[int]]):
+    """Some letters go for good; with `erases` their bytes are overwritten."""
 
     letter_ids: Sequence[int]
     erases: bool = False
-    need_bytes: int = 0
 
     def run(self, file: LogFile, *, now_ns: int) -> list[int]:
         """The ids of those that were there."""
@@ -109,16 +150,15 @@ class Discard:
         finally:
             file.connection.pragma("secure_delete", "fast" if before == 2 else before)
 
-    def landed(self, log: Landing) -> None:
-        """Nothing came."""
 
-
-class ReturnPages(Chore[int]):
+class ReturnPages(Transaction[int]):
     """Give free pages back to the file system, with whatever they hold; how many are left.
 
     A step at a time, and all of the last ones at once: retention frees more meanwhile, so small
     steps alone might never see an end. `at_once` takes all, however long it is.
     """
+
+    is_upkeep: ClassVar[bool] = True
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._at_once = at_once
@@ -133,11 +173,13 @@ class ReturnPages(Chore[int]):
         return int(connection.pragma("freelist_count"))
 
 
-class CutLog(Chore[bool]):
+class CutLog(Transaction[bool]):
     """Write the whole write-ahead log back and cut it to nothing; whether that came about.
 
     It does not while a reader is in the middle of a statement: ask again.
     """
+
+    is_upkeep: ClassVar[bool] = True
 
     def run(self, file: LogFile, *, now_ns: int) -> bool:
         """One try."""

@@ -7,21 +7,23 @@ import apsw
 
 from relay.buffer.owed_ranges import clip
 from relay.buffer.settings import MIB, BufferSettings
-from relay.buffer.sqlite.commands import Events, Published
+from relay.buffer.sqlite import counters_table
+from relay.buffer.sqlite.backlogs import Backlogs
+from relay.buffer.sqlite.counters_table import CounterSchedule
 from relay.buffer.sqlite.directory import Place
 from relay.buffer.sqlite.disk_errors import is_no_space
+from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.pending_acks import PendingMoves
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, ODD_VALUES, fetch
 from relay.buffer.sqlite.space.eviction import Eviction
 from relay.buffer.sqlite.space.history import History
 from relay.buffer.sqlite.space.hold_timers import Holds
-from relay.buffer.sqlite.space.notes import Notes
-from relay.buffer.sqlite.space.outlook import Lookout
 from relay.buffer.sqlite.space.retention import SHRINK_BYTES, Retention, shrink
 from relay.buffer.sqlite.space.row_age import Ages
 from relay.buffer.sqlite.space.space import COMMIT_OVERHEAD_BYTES, Space
+from relay.buffer.sqlite.space.time_to_full import Lookout
+from relay.buffer.values import BufferStatistics
 
 # While full, rows may become old or delivered at any time: look this often.
 _FULL_SECONDS = 0.25
@@ -42,8 +44,8 @@ class Housekeeping:
         place: Place,
         settings: BufferSettings,
         ages: Ages,
-        events: Events,
-        moves: PendingMoves,
+        ledger: Ledger,
+        events: Backlogs,
     ) -> None:
         self._place = place
         self._settings = settings
@@ -52,8 +54,8 @@ class Housekeeping:
         self._retention = Retention(settings, ages)
         self._history = History(settings)
         self._holds = Holds(ages.clock_ns, ages.uptime_ns)
-        self.eviction = Eviction(self._holds, moves, events, ages.clock_ns)
-        self._notes = Notes(self._tallies)
+        self.eviction = Eviction(self._holds, ledger, events)
+        self._counters = CounterSchedule(self._tallies)
         self._lookout = Lookout()
         self._wal_since_checkpoint = 0
         self._next_expire = 0.0  # by uptime, as the others
@@ -70,7 +72,7 @@ class Housekeeping:
         self._oldest_is_known = False
         self._history.look(file)
         tallies = file.tallies()
-        self._notes.opened(tallies)
+        self._counters.opened(tallies)
         self._ages.opened(file.last_row, tallies)
         self._holds.load(tallies)
         self.eviction.load(tallies)
@@ -82,29 +84,42 @@ class Housekeeping:
     def leave(self, file: LogFile) -> None:
         """Write down what the next process must know. Raises what SQLite raises."""
         self._look_at_holds(file)
-        self._notes.write(file, is_last=True)
+        self._write_counters(file, is_last=True)
         self.eviction.say(is_last=True)
+
+    def _write_counters(self, file: LogFile, *, is_last: bool = False) -> None:
+        changes = self._counters.due(is_last=is_last)
+        if changes:
+            file.work(lambda it: counters_table.write(it.connection, changes))
+            self._counters.written(changes)
 
     def _tallies(self) -> dict[str, int]:
         return {**self._ages.tallies(), **self._holds.tallies(), **self.eviction.tallies()}
 
-    def published(self, file: LogFile) -> Published:
-        """What `statistics` reads."""
+    def statistics(self, file: LogFile, last_commit_seconds: float) -> BufferStatistics:
+        """The file as it stands; what changes without a commit is left to who asks."""
         try:
-            oldest = self.oldest(file)
+            first_row, oldest_ns = self.oldest(file)
         except (*CORRUPT_ERRORS, *ODD_VALUES):
-            oldest = (0, 0)  # what was committed is committed: the next step finds the damage
-        return Published(
-            file.kept,
-            oldest[0],
-            file.last_row,
-            oldest[1],
-            self.space.database_bytes,
-            self.space.reserve.bytes,
-            file.letters.counts,
-            file.letters.dropped,
-            self._lookout.found,
-            self.eviction.spans,
+            first_row, oldest_ns = 0, 0  # what was committed is: the next step finds the damage
+        kept, outlook = file.kept, self._lookout.found
+        return BufferStatistics(
+            rows=kept.rows,
+            spans=kept.spans,
+            raw_bytes=kept.raw_bytes,
+            first_row=first_row,
+            last_row=file.last_row,
+            oldest_received_ns=oldest_ns,
+            database_bytes=self.space.database_bytes,
+            reserve_bytes=self.space.reserve.bytes,
+            dead_letters=file.letters.counts,
+            dead_letters_dropped=file.letters.dropped,
+            last_commit_seconds=last_commit_seconds,
+            owed_rows=outlook.owed.rows,
+            owed_spans=outlook.owed.spans,
+            owed_disk_bytes=outlook.owed_bytes,
+            full_in_seconds=outlook.full_in_seconds,
+            evicted_spans=self.eviction.spans,
         )
 
     def oldest(self, file: LogFile) -> tuple[int, int]:
@@ -123,8 +138,8 @@ class Housekeeping:
             self._expire_due = 0.0  # ranges moved: look again what may go
         self._lookout.changed()
 
-    def note_job(self, file: LogFile, need_bytes: int) -> None:
-        """A job was committed: anything may have come or gone."""
+    def note_transaction(self, file: LogFile, need_bytes: int) -> None:
+        """A transaction of its own was committed: anything may have come or gone."""
         self.note_commit(need_bytes, has_moves=True)
         self._oldest_is_known = False
         self._history.note_remembered(file)
@@ -189,7 +204,7 @@ class Housekeeping:
         if not gone and self.space.may_ever_fit(wanted):
             gone = self.eviction.step(file, self._settings, self._retention)
             for name, value in self.eviction.tallies().items() if gone else ():
-                self._notes.counted(name, value)
+                self._counters.counted(name, value)
         if gone:
             self._history.note_remembered(file)
             self._oldest_is_known = False
@@ -236,7 +251,7 @@ class Housekeeping:
         if is_full:
             return _FULL_SECONDS
         now = self._ages.uptime_seconds()
-        waits = [self._lookout.wait_seconds(now), self._notes.wait_seconds()]
+        waits = [self._lookout.wait_seconds(now), self._counters.wait_seconds()]
         if self.space.missing_reserve_bytes:
             waits.append(_HOLDS_SECONDS)
         if self._expire_due is not None:
@@ -269,7 +284,7 @@ class Housekeeping:
         if is_due:
             self._look_at_holds(file)
         is_news = is_due and self.space.keep_reserve(file.connection)
-        self._notes.write(file)
+        self._write_counters(file)
         self.eviction.say()
         drops_oldest = self._settings.when_full == "drop-oldest"
         may_lose = frozenset[str]().union(*self._holds.may_give_way(drops_oldest=drops_oldest))

@@ -13,7 +13,8 @@ import apsw
 import structlog
 
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.commands import Corrupt, Events
+from relay.buffer.sqlite.backlogs import Backlogs
+from relay.buffer.sqlite.commands import Corrupt
 from relay.buffer.sqlite.directory import Place
 from relay.buffer.sqlite.disk_errors import limit_for, words_for
 from relay.buffer.sqlite.housekeeping import Housekeeping
@@ -37,7 +38,7 @@ class Keeper:
         place: Place,
         settings: BufferSettings,
         moves: PendingMoves,
-        events: Events,
+        events: Backlogs,
         house: Housekeeping,
         *,
         vfs: str | None,
@@ -140,7 +141,7 @@ class Keeper:
             with suppress(BufferUnavailable), self.trouble():
                 if not message.row or self.file.has_lost(message.row):
                     self._replace(message.words)
-        self._events.done([message.answer])
+        self._events.done([message.waiter])
 
     def reload(self, settings: BufferSettings) -> None:
         """Hold to these from now on."""

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
-from relay.buffer.views import holds_trace
+from relay.buffer.values import holds_trace
 from relay.model.records import OwedRange, Position
 
 
-class Deferred:
+class Parked:
     """Disjoint ranges; each keeps the packed ids of its traces, empty where they are not known."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Deferred:
         self._trace_ids: dict[OwedRange, bytes] = {}
 
     def add(self, ranges: Iterable[OwedRange], trace_ids: bytes) -> None:
-        """Defer `ranges`."""
+        """Park `ranges`."""
         self._trace_ids.update(dict.fromkeys(ranges, trace_ids))
         self.ranges = owed_ranges.union(self._trace_ids)
 

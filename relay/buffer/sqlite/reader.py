@@ -1,91 +1,70 @@
-"""Questions in, rows and traces out: one thread, one read-only connection, short statements.
+"""Answers what memory cannot: one thread, one read-only connection, short statements.
 
 A statement that stays open keeps the WAL from being reused (372 MiB in 8 s, tried), so each one
 is fetched to its end and asks for little: row numbers and sizes first, bodies by those.
 """
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import apsw
 
 from relay.buffer.sqlite import schema
-from relay.buffer.sqlite.dead_letter_table import newest_letters
+from relay.buffer.sqlite.commands import Corrupt
+from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row
-from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.sqlite.types import DamagedRow
-from relay.buffer.views import StoredLetter
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
+from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
+from relay.model.errors import BufferUnavailable
 from relay.model.records import Encoding, StoredRow
 
 Result = TypeVar("Result")
+Question = Callable[[apsw.Connection], Result]
+Told = Callable[[Any, BaseException | None], None]
 
 _META_ROWS = 512
+_EVICTION_SECONDS = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What a courier still takes.
+class Ask(Protocol):
+    """Puts a question to the file: the running buffer's reader, or a file that nobody writes."""
 
-    `encoding` is that of the rows it has already (None: none yet); with `one_encoding` rows of
-    another end the chunk. `is_first`: nothing taken yet, so one row is given whatever its size.
-    """
-
-    raw_bytes: int
-    spans: int
-    encoding: Encoding | None
-    one_encoding: bool
-    is_first: bool
+    async def __call__(self, question: Question[Result], /) -> Result:
+        """The answer. Raises BufferUnavailable, and what `question` raises."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Rows in order. `next_row`: all before it were looked at; `is_full`: what follows is too much
-    (or of another encoding).
-    """
+def ask_directly(connection: apsw.Connection) -> Ask:
+    """Ask a file of which no daemon is in the way, in this thread."""
 
-    rows: list[StoredRow | DamagedRow]
-    next_row: int
-    is_full: bool
+    async def ask(question: Question[Result], /) -> Result:
+        return question(connection)
 
-
-class RecentPart(NamedTuple):
-    """One request among the newest, with its own trace ids."""
-
-    row: int
-    part: Part
-    trace_ids: bytes
-
-
-class Job(NamedTuple):
-    """`question(connection)` is asked in the thread; `answer(result, error)` told there."""
-
-    question: Callable[[apsw.Connection], Any]
-    answer: Callable[[Any, BaseException | None], None]
+    return ask
 
 
 class Reader:
     """The thread and its connection, opened at the first question and after a file was replaced."""
 
-    def __init__(self, database: Path, *, vfs: str | None, generation: Callable[[], int]) -> None:
+    def __init__(self, database: Path, ledger: Ledger, *, vfs: str | None) -> None:
         self._database = database
+        self._ledger = ledger
         self._vfs = vfs
-        self._generation = generation
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Question[Any], Told] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="buffer-reader", daemon=True)
         self._connection: apsw.Connection | None = None
         self._opened_generation = -1
+        self._oldest: dict[int, int] = {}  # row -> received_ns, of heads that were looked up
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
-
-    def ask(self, job: Job) -> None:
-        """Put a question; answers come in the order of questions."""
-        self._queue.put(job)
 
     def stop(self) -> None:
         """Answer what was asked, then end; safe twice."""
@@ -93,22 +72,112 @@ class Reader:
             self._queue.put(None)
             self._thread.join()
 
-    def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
+    # -- the event loop's side ----------------------------------------------------------------
+
+    async def ask(self, question: Question[Result], /) -> Result:
+        """The answer: one short statement or few. A file that turns out corrupt is replaced.
+
+        Raises BufferUnavailable for whatever the disk says, and what `question` raises.
+        """
+        self._ledger.must_be_open()
+        future: asyncio.Future[Result] = self._ledger.bind().create_future()
+        generation = self._ledger.generation
+        self._put(question, partial(_resolve, future))
+        try:
+            return await future
+        except CORRUPT_ERRORS as error:
+            await self._report(generation, str(error))
+            raise BufferUnavailable("the buffer's file was damaged and was replaced") from error
+        except DISK_ERRORS as error:
+            raise BufferUnavailable(f"the buffer cannot be read: {error}") from error
+
+    def _put(self, question: Question[Any], told: Told) -> None:
+        """Ask without waiting; `told` is called in the event loop, in the order of questions."""
+        self._queue.put((question, told))
+
+    async def _report(self, generation: int, words: str, row: int = 0) -> None:
+        """Return when the writer has looked, and replaced the file where it must."""
+        seen = self._ledger.bind().create_future()
+        self._ledger.commands.put(Corrupt(generation, words, seen, row))
+        await seen
+
+    async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
+        """Rows from memory if they are there, else from disk; None: the file was replaced."""
+        ledger = self._ledger
+        chunk = ledger.cache.read(first_row, last_row, budget)
+        if chunk is None:
+            chunk = await self._read_chunk(first_row, last_row, budget)
+            while ledger.evictions_heard < ledger.evictions_begun:
+                # Rows may be missing that are still owed here: they would count as settled.
+                chunk = None
+                await asyncio.sleep(_EVICTION_SECONDS)
+        return chunk
+
+    async def _read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
+        generation = self._ledger.generation
+        question = partial(read_rows, first_row=first_row, last_row=last_row, budget=budget)
+        try:
             try:
-                result = job.question(self._open())
+                chunk = await self.ask(question)
+            except RowMissing as missing:
+                await self._report(generation, str(missing), missing.row)
+                if generation != self._ledger.generation:
+                    return None
+                # It has gone in an orderly way, or there never was one.
+                chunk = await self.ask(partial(question, may_skip=True))
+        except BufferUnavailable:
+            if generation != self._ledger.generation:
+                return None
+            raise
+        return chunk if generation == self._ledger.generation else None
+
+    async def read_row(self, row: int) -> StoredRow | None:
+        """That row; None when it has gone or is damaged."""
+        return self._ledger.cache.get(row) or await self.ask(partial(read_one, row=row))
+
+    def received_ns(self, row: int) -> int | None:
+        """Received time of a row at hand; if it is not, it is looked up behind the scenes."""
+        found = self._ledger.cache.get(row)
+        if found is not None:
+            return found.received_ns
+        if row not in self._oldest and self._ledger.is_bound and not self._ledger.is_closing:
+            known = max(self._oldest.values(), default=0)
+            self._oldest = {row: known}  # until the answer comes
+            self._put(partial(first_received_ns, first_row=row), partial(self._found_oldest, row))
+        return self._oldest.get(row)
+
+    def note_oldest(self, row: int, received_ns: int) -> None:
+        """The received time of a row that is somebody's oldest, or 0."""
+        self._oldest[row] = received_ns
+
+    def _found_oldest(self, row: int, found: int | None, error: BaseException | None) -> None:
+        if error is None and found and row in self._oldest:
+            self._oldest[row] = found
+
+    def forget(self) -> None:
+        """The file was replaced."""
+        self._oldest.clear()
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        post = self._ledger.post
+        while (asked := self._queue.get()) is not None:
+            question, told = asked
+            try:
+                result = question(self._open())
             except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
                 if schema.is_damage(error):
                     error = apsw.CorruptError(str(error))
-                if not isinstance(error, (apsw.BusyError, RowMissing, *schema.CORRUPT_ERRORS)):
+                if not isinstance(error, (apsw.BusyError, RowMissing, *CORRUPT_ERRORS)):
                     self._close()
-                job.answer(None, error)
+                post(told, None, error)
             else:
-                job.answer(result, None)
+                post(told, result, None)
         self._close()
 
     def _open(self) -> apsw.Connection:
-        generation = self._generation()
+        generation = self._ledger.generation
         if self._opened_generation != generation:
             self._close()
         if self._connection is None:
@@ -122,12 +191,29 @@ class Reader:
             self._connection = None
 
 
+def _resolve(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
 class RowMissing(Exception):
     """A row is not where it is looked for; the writer knows whether it ought to be."""
 
     def __init__(self, row: int) -> None:
         self.row = row
         super().__init__(f"row {row} is not in the table any more")
+
+
+class RecentPart(NamedTuple):
+    """One request among the newest, with its own trace ids."""
+
+    row: int
+    part: Part
+    trace_ids: bytes
 
 
 def read_rows(
@@ -232,11 +318,6 @@ def split_parts(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:
     return result
 
 
-def list_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter]:
-    """The newest dead letters, newest first."""
-    return newest_letters(connection, limit)
-
-
 def recent_parts(connection: apsw.Connection, before_row: int, limit: int) -> list[RecentPart]:
     """Requests of up to `limit` rows before `before_row`, newest first."""
     found = fetch(
@@ -249,4 +330,12 @@ def recent_parts(connection: apsw.Connection, before_row: int, limit: int) -> li
         RecentPart(row, part, own_ids)
         for row, parts, ids in found
         for part, own_ids in reversed(split_parts(parts, ids))
+    ]
+
+
+def quarantined(connection: apsw.Connection) -> list[tuple[str, bytes]]:
+    """Table `salvages`: files to be read back, and how far that has come."""
+    return [
+        (str(name), stored if isinstance(stored, bytes) else b"")
+        for name, stored in fetch(connection, "SELECT file, state FROM salvages ORDER BY file")
     ]

@@ -1,13 +1,11 @@
-"""Rows that are kept in, what of them is to be sent again out: found by time or by trace, summed.
+"""Rows that are kept, found by time or by trace and owed again to one destination.
 
 A scan goes by ids, a step at a time, and reads every row's time: wall clocks jump, so rows are not
 in the order of their times.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
 
 import anyio.to_thread
 import apsw
@@ -15,52 +13,110 @@ import apsw
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import trace_lookup
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.backlogs import Backlogs
+from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.partial_rows import share, spans_of
+from relay.buffer.sqlite.reader import Ask, Reader
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.types import Totals
+from relay.buffer.values import KeptRows, OwedAgain
 from relay.model.records import OwedRange, Position, StoredRow
 from relay.otlp.ids import stretches_of_trace
 
 # A row's numbers may stand on a page of their own: so many take up to 20 ms.
 _STEP_ROWS = 4_000
 _HISTORY_ROWS = 20_000
-NOTHING = Totals()
 
 
-class Log(Protocol):
-    """What is needed of the buffer."""
+class Replays:
+    """What can be sent again, and sending it again (`api.ReplayIndex`).
 
-    last_row: int
-
-    async def ask(self, question: Callable[[apsw.Connection], Any]) -> Any:
-        """The answer of the disk. Raises BufferUnavailable."""
-
-    async def read_rows(self, rows: list[int]) -> list[StoredRow]:
-        """Those of `rows` that are kept and whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What is kept of what was asked for.
-
-    `gone_rows` and `gone_spans`: what history tells of the same time that is not kept any more;
-    `kept_since_ns`: received time of the oldest row of all that is kept, 0 when nothing is.
+    The others are not touched: only the ranges of that one destination grow. They are on disk
+    before anybody is answered, so from then on no row of them goes, and a crash loses nothing.
     """
 
-    ranges: Ranges
-    looked_to: int  # rows above this came later
-    kept_since_ns: int = 0
-    gone_rows: int = 0
-    gone_spans: int = 0
-    rows: int = 0  # that hold some of it
+    def __init__(self, reader: Reader, ledger: Ledger, backlogs: Backlogs) -> None:
+        self._reader = reader
+        self._ledger = ledger
+        self._backlogs = backlogs
+
+    async def since(self, since_ns: int) -> KeptRows:
+        """Rows received at `since_ns` or later. Raises BufferUnavailable."""
+        return await _since(self._reader.ask, since_ns)
+
+    async def of_trace(self, trace_id: bytes) -> KeptRows:
+        """The spans of a trace (16 bytes), and nothing else of the rows that hold them."""
+        ranges: list[OwedRange] = []
+        found = await trace_lookup.rows_of(self._reader.ask, trace_id)
+        for number in found.kept:
+            row = await self._reader.read_row(number)
+            if row is not None:
+                runs = await anyio.to_thread.run_sync(
+                    stretches_of_trace, row.body, row.encoding, trace_id
+                )
+                ranges += [_stretch(row, first, stop) for first, stop in runs]
+        return KeptRows(
+            owed_ranges.union(ranges),
+            self._ledger.last_row,
+            gone_rows=len(found.gone),
+            rows=len({item.start.row for item in ranges}),
+        )
+
+    async def owe(self, name: str, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
+        """Owe to `name` what of it is not owed already; it is on disk when this returns.
+
+        None: the destination is unknown, or was removed meanwhile. Raises BufferUnavailable.
+        """
+        backlog = self._backlogs.known().get(name)
+        if backlog is None:
+            return None
+        before = backlog.ranges
+        if is_dry_run:
+            new = owed_ranges.subtract(kept.ranges, before)
+            return _told((await measure(self._reader.ask, new, also_owed=before)).sums)
+        held = backlog.hold(kept.ranges)
+        return await self._release(backlog, held, before) if held else OwedAgain(0, 0, 0)
+
+    async def begin(self, name: str, since_ns: int) -> None:
+        """Make the backlog of `name` begin with what was received at `since_ns` or later.
+
+        Nothing for one that is known. Raises BufferUnavailable.
+        """
+        if name in self._backlogs.known():
+            return
+        found = await self.since(since_ns)
+        # What came while we looked is owed as well, and all of it in one transaction: a first
+        # destination is what lets older rows go.
+        came = OwedRange(Position(found.looked_to + 1), Position(self._ledger.last_row + 1))
+        ranges = owed_ranges.union((*found.ranges, came))
+        if name not in self._backlogs.known():
+            backlog = self._backlogs.open(name, "end", held=ranges)
+            await self._release(backlog, backlog.in_flight, ())
+
+    async def _release(self, backlog: Backlog, held: Ranges, before: Ranges) -> OwedAgain | None:
+        try:
+            await self._ledger.flush()
+            measured = await measure(self._reader.ask, held, also_owed=before)
+        except BaseException:
+            # Owed it stays, so it must be sent; only its sums are not known.
+            backlog.release(held, held, Totals())
+            raise
+        if not backlog.release(held, measured.there, measured.sums):
+            return None
+        await self._ledger.flush()
+        return _told(measured.sums)
 
 
-async def since(log: Log, since_ns: int) -> Found:
-    """Rows received at `since_ns` or later."""
+def _told(sums: Totals) -> OwedAgain:
+    return OwedAgain(sums.rows, sums.spans, sums.raw_bytes)
+
+
+async def _since(ask: Ask, since_ns: int) -> KeptRows:
     runs: list[OwedRange] = []
     looked_to, oldest_ns, count = 0, 0, 0
     while True:
-        found = await log.ask(partial(_times, after_row=looked_to))
+        found = await ask(partial(_times, after_row=looked_to))
         for row, received_ns in found:
             oldest_ns = min(oldest_ns or received_ns, received_ns)
             if received_ns < since_ns:
@@ -74,8 +130,8 @@ async def since(log: Log, since_ns: int) -> Found:
             looked_to = found[-1][0]
         if len(found) < _STEP_ROWS:
             break
-    gone_rows, gone_spans = await _gone(log, since_ns)
-    return Found(tuple(runs), looked_to, oldest_ns, gone_rows, gone_spans, count)
+    gone_rows, gone_spans = await _gone(ask, since_ns)
+    return KeptRows(tuple(runs), looked_to, oldest_ns, gone_rows, gone_spans, count)
 
 
 def _times(connection: apsw.Connection, after_row: int) -> list[tuple[int, int]]:
@@ -89,10 +145,10 @@ def _times(connection: apsw.Connection, after_row: int) -> list[tuple[int, int]]
     ]
 
 
-async def _gone(log: Log, since_ns: int) -> tuple[int, int]:
+async def _gone(ask: Ask, since_ns: int) -> tuple[int, int]:
     rows, spans, after = 0, 0, 0
     while True:
-        count, last, more_rows, more_spans = await log.ask(
+        count, last, more_rows, more_spans = await ask(
             partial(_remembered, after_row=after, since_ns=since_ns)
         )
         rows, spans = rows + more_rows, spans + more_spans
@@ -113,25 +169,6 @@ def _remembered(
     return int(count), int(last or 0), int(rows or 0), int(spans or 0)
 
 
-async def of_trace(log: Log, trace_id: bytes) -> Found:
-    """The spans of a trace (16 bytes), and nothing else of the rows that hold them."""
-    ranges: list[OwedRange] = []
-    kept = await trace_lookup.rows_of(log.ask, trace_id)
-    for number in sorted(kept.kept):
-        for row in await log.read_rows([number]):
-            runs = await anyio.to_thread.run_sync(
-                stretches_of_trace, row.body, row.encoding, trace_id
-            )
-            ranges += [_stretch(row, first, stop) for first, stop in runs]
-    rows = {item.start.row for item in ranges}
-    return Found(
-        owed_ranges.union(ranges),
-        log.last_row,
-        gone_rows=len(kept.gone),
-        rows=len(rows),
-    )
-
-
 def _stretch(row: StoredRow, first: int, stop: int) -> OwedRange:
     end = Position(row.row + 1) if stop >= row.spans else Position(row.row, stop)
     return OwedRange(Position(row.row, first), end)
@@ -145,12 +182,7 @@ class Measured:
     sums: Totals
 
 
-async def measure(
-    ask: Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]],
-    ranges: Ranges,
-    *,
-    also_owed: Ranges,
-) -> Measured:
+async def measure(ask: Ask, ranges: Ranges, *, also_owed: Ranges) -> Measured:
     """The rows of `ranges` (every end a place) that exist, and exact sums of their spans in them.
 
     A row counts as one unless some of it is in `also_owed`, where it counts already.

@@ -2,8 +2,7 @@
 
 from collections import OrderedDict
 
-from relay.buffer.sqlite.reader import Budget, Chunk
-from relay.buffer.sqlite.types import DamagedRow
+from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.records import StoredRow
 
 

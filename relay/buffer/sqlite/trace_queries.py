@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import apsw
 
+from relay.buffer.sqlite.dead_letter_table import ENTRY_COLUMNS, entry_of
 from relay.buffer.sqlite.reader import is_encoding, split_parts
 from relay.buffer.sqlite.rows import Part
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.views import StoredLetter, packed_index
-from relay.model.records import DeadLetter, Encoding
+from relay.buffer.values import ReachesBack, StoredLetter, packed_index
+from relay.model.records import Encoding
 
 MOST_ROWS = 1000  # of one trace that are told
 FIRST_STEP = 20_000
@@ -28,6 +29,7 @@ _FAST_SECONDS = 0.006
 _DELIVERIES = 4_000
 _LETTERS = 2_000
 _PLACES = 50
+_COUNTED_ROWS = 1000
 
 
 class PartPlace(NamedTuple):
@@ -178,56 +180,43 @@ def trace_letters(
         return [], None
     found = fetch(
         connection,
-        "SELECT id, set_aside_ns, received_ns, destination, reason, status, spans, affected,"
-        " encoding, row, path, words, trace_ids FROM dead_letters"
-        " WHERE id > ? AND id <= ?"
+        f"SELECT {ENTRY_COLUMNS} FROM dead_letters WHERE id > ? AND id <= ?"  # noqa: S608 - ours
         " AND (instr(trace_ids, ?) > 0 OR (destination = '' AND ? <> '' AND words = ?))",
         (after, last, trace_id, text, text),
     )
-    letters = [
-        StoredLetter(
-            letter_id,
-            set_aside_ns,
-            DeadLetter(
-                destination=destination,
-                reason=reason,
-                words=words,
-                spans=spans,
-                encoding=Encoding.PROTOBUF if encoding == Encoding.PROTOBUF else Encoding.JSON,
-                body=b"",
-                status=status,
-                affected=affected,
-                path=path,
-                row=row,
-                received_ns=received_ns,
-            ),
-        )
-        for (
-            letter_id,
-            set_aside_ns,
-            received_ns,
-            destination,
-            reason,
-            status,
-            spans,
-            affected,
-            encoding,
-            row,
-            path,
-            words,
-            trace_ids,
-        ) in found
-        if packed_index(trace_ids, trace_id) is not None or (not destination and words == text)
-    ]
+    letters = []
+    for entry in map(entry_of, found):
+        letter = entry.letter
+        is_refused_for_it = not letter.destination and letter.words == text
+        if is_refused_for_it or packed_index(letter.trace_ids, trace_id) is not None:
+            letters.append(StoredLetter(entry.letter_id, entry.set_aside_ns, letter))
     return letters, last
 
 
-def reaches_back_ns(connection: apsw.Connection) -> tuple[int, int]:
+def reaches_back(connection: apsw.Connection) -> ReachesBack:
     """Received time of the oldest row that is kept, and of the oldest that is known of; or 0."""
     kept = fetch_value(connection, "SELECT received_ns FROM rows ORDER BY id LIMIT 1")
     known = fetch_value(connection, "SELECT received_ns FROM history ORDER BY row LIMIT 1")
     times = [int(each) for each in (kept, known) if each is not None]
-    return int(kept or 0), min(times, default=0)
+    return ReachesBack(int(kept or 0), min(times, default=0))
+
+
+def count_kept(
+    connection: apsw.Connection, trace_ids: frozenset[bytes], after_row: int
+) -> tuple[int, int | None]:
+    """How many kept rows among the next many hold one of the traces, and where to go on."""
+    found = fetch(
+        connection,
+        "SELECT traces.row, ids, rows.id IS NOT NULL FROM traces LEFT JOIN rows"
+        " ON rows.id = traces.row WHERE traces.row > ? ORDER BY traces.row LIMIT ?",
+        (after_row, _COUNTED_ROWS),
+    )
+    held = sum(
+        1
+        for _row, ids, is_kept in found
+        if is_kept and any(ids[at : at + 16] in trace_ids for at in range(0, len(ids), 16))
+    )
+    return held, found[-1][0] if len(found) == _COUNTED_ROWS else None
 
 
 def batches(rows: Sequence[int]) -> list[Sequence[int]]:

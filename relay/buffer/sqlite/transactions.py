@@ -1,11 +1,13 @@
-"""Work for the writer's thread beside requests and moves: a job in, its result out.
+"""Changes of the file beside requests and acknowledgements: each a transaction of its own.
 
-What somebody asks of the buffer (replay, discard, reading back) runs here, one transaction a job,
-after everything that moved before it is on disk. So a job may trust what the file says, and what
-it changes is on disk as a whole or not at all.
+What somebody asks of the buffer (replay, discard, reading back) runs here, in the writer's thread,
+after everything that was settled before it is on disk. So a transaction may trust what the file
+says, and what it changes is on disk as a whole or not at all.
 """
 
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
 
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.logfile import LogFile
@@ -13,57 +15,43 @@ from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.types import Totals
 
 Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
 
 
-class Landing(Protocol):
-    """What a job may tell the event loop's side, once it is committed."""
+@dataclass(frozen=True, slots=True)
+class Readmitted:
+    """Rows that came again (`LogFile.readmit`), owed to `owed_to` alone.
 
-    def readmitted(self, group: Group, owed_to: frozenset[str]) -> None:
-        """`LogFile.readmit` did that: to be said before anything else happens in the loop."""
-        ...
+    `parts` are owed some of them only (`LogFile.owe`): which, and what of it was not owed before.
+    """
 
-    def owed(self, name: str, ranges: Ranges, sums: Totals) -> None:
-        """`LogFile.owe` did that; `sums` is what of `ranges` was not owed before."""
-        ...
+    group: Group
+    owed_to: frozenset[str]
+    parts: Mapping[str, tuple[Ranges, Totals]] = field(default_factory=dict)
 
 
-class Job(Protocol[Result_co]):
-    """One transaction. A job must be short: appends wait for it meanwhile (aim at 20 ms)."""
+class Transaction(Generic[Result]):
+    """One transaction. It must be short: appends wait for it meanwhile (aim at 20 ms)."""
+
+    # Upkeep of the file, such as vacuum and checkpoints, cannot run inside a transaction: it is one
+    # step of its own.
+    is_upkeep: ClassVar[bool] = False
 
     @property
     def need_bytes(self) -> int:
         """About how many bytes it adds to the disk; 0 for one that adds none worth counting."""
-        ...
-
-    def run(self, file: LogFile, *, now_ns: int) -> Result_co:
-        """Do it, in the writer's thread and inside a transaction; what is raised undoes it."""
-        ...
-
-    def landed(self, log: Landing) -> None:
-        """It is committed. Called in the event loop, before whoever asked goes on."""
-        ...
-
-
-class Chore(Generic[Result]):
-    """A job outside of any transaction: upkeep of the file, such as vacuum and checkpoints.
-
-    Ends in a step of its own; what fails is told like the failure of a job.
-    """
-
-    need_bytes = 0
+        return 0
 
     def run(self, file: LogFile, *, now_ns: int) -> Result:
-        """Do it, in the writer's thread."""
+        """Do it, in the writer's thread; what is raised undoes it."""
         raise NotImplementedError
 
-    def landed(self, log: Landing) -> None:
-        """Nothing was added that anybody must know of."""
+    def readmitted(self) -> list[Readmitted]:
+        """What the last `run` readmitted: the consumers are told before whoever asked goes on."""
+        return []
 
 
-def perform(job: Job[Result], file: LogFile, *, now_ns: int) -> Result:
-    """Run `job` in its transaction, or without one if it is a chore."""
-    run = job.run
-    if isinstance(job, Chore):
-        return run(file, now_ns=now_ns)
-    return file.work(lambda it: run(it, now_ns=now_ns))
+def perform(transaction: Transaction[Result], file: LogFile, *, now_ns: int) -> Result:
+    """Run it, and commit it unless it is upkeep."""
+    if transaction.is_upkeep:
+        return transaction.run(file, now_ns=now_ns)
+    return file.work(lambda it: transaction.run(it, now_ns=now_ns))

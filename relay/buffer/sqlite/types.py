@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relay.model.reasons import Reason
-from relay.model.records import BodyFlag, Encoding
+from relay.model.records import BodyFlag, Encoding, StoredRow
 
 # In table `deliveries`, for what had to give way before it was delivered: no HTTP status.
 EVICTED_STATUS = -1
@@ -23,6 +23,32 @@ class DamagedRow:
     words: str
     reason: str = Reason.DAMAGED_ON_DISK  # code of the dead letter it becomes
     trace_ids: bytes = b""  # of all its requests, packed, as table `traces` has them
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a courier still takes.
+
+    `encoding` is that of the rows it has already (None: none yet); with `one_encoding` rows of
+    another end the chunk. `is_first`: nothing taken yet, so one row is given whatever its size.
+    """
+
+    raw_bytes: int
+    spans: int
+    encoding: Encoding | None
+    one_encoding: bool
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows in order. `next_row`: all before it were looked at; `is_full`: what follows is too much
+    (or of another encoding).
+    """
+
+    rows: list[StoredRow | DamagedRow]
+    next_row: int
+    is_full: bool
 
 
 @dataclass(slots=True)

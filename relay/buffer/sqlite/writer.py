@@ -15,22 +15,21 @@ import apsw
 import structlog
 
 from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.commands import (
-    Answer,
     Append,
+    Command,
     Corrupt,
-    Events,
     Flush,
-    Message,
-    Published,
     Reload,
-    Work,
+    Transact,
+    Waiter,
 )
 from relay.buffer.sqlite.directory import Place
 from relay.buffer.sqlite.housekeeping import USUAL_NEED_BYTES, Housekeeping
+from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.lifecycle import Keeper
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.pending_acks import PendingMoves
 from relay.buffer.sqlite.rows import Group, build_group
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES
 from relay.buffer.sqlite.space.row_age import Ages
@@ -58,8 +57,8 @@ class Writer:
         place: Place,
         settings: BufferSettings,
         counters: Counters,
-        moves: PendingMoves,
-        events: Events,
+        ledger: Ledger,
+        events: Backlogs,
         *,
         vfs: str | None,
         ages: Ages,
@@ -67,20 +66,20 @@ class Writer:
         self._place = place
         self._settings = settings
         self._counters = counters
-        self._moves = moves
+        self._ledger = ledger
+        self._moves = ledger.pending
         self._events = events
         self._clock_ns = ages.clock_ns
         self._uptime = ages.uptime_ns
-        self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._carried: Message | None = None
-        self._in_hand: list[Answer] = []
+        self._queue = ledger.commands
+        self._carried: Command | None = None
+        self._in_hand: list[Waiter] = []
         self._stopping = False
         self._odd_values = 0
-        self._house = Housekeeping(place, settings, ages, events, moves)
-        self._keeper = Keeper(place, settings, moves, events, self._house, vfs=vfs)
+        self._house = Housekeeping(place, settings, ages, ledger, events)
+        self._keeper = Keeper(place, settings, self._moves, events, self._house, vfs=vfs)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
-        self.published = Published()
-        self.last_commit_seconds = 0.0
+        self._last_commit_seconds = 0.0
         self._busy_since: float | None = None  # monotonic; while the disk has something to do
 
     # -- the loop's side ----------------------------------------------------------------------
@@ -92,19 +91,10 @@ class Writer:
         self._thread.start()
         return loaded
 
-    def put(self, message: Message) -> None:
-        """Hand a message over; one wake-up a group, since a busy writer is not waiting."""
-        self._queue.put(message)
-
     def join(self) -> None:
         """Wait until the thread has ended."""
         if self._thread.ident is not None:
             self._thread.join()
-
-    @property
-    def generation(self) -> int:
-        """How many files were replaced."""
-        return self._keeper.generation
 
     @property
     def is_full(self) -> bool:
@@ -157,64 +147,67 @@ class Writer:
 
     def _refuse_rest(self) -> None:
         # In hand is what a turn had taken when it ended early; who was answered is not hurt.
-        answers = self._in_hand
-        while (message := self._next(0.0)) is not None:
-            if isinstance(message, Append | Flush | Corrupt | Work) and message.answer is not None:
-                answers.append(message.answer)
-        self._events.refused(answers, BufferUnavailable("the buffer is closed"))
+        waiters = self._in_hand
+        while (command := self._next(0.0)) is not None:
+            if (
+                isinstance(command, Append | Flush | Corrupt | Transact)
+                and command.waiter is not None
+            ):
+                waiters.append(command.waiter)
+        self._events.refused(waiters, BufferUnavailable("the buffer is closed"))
 
-    def _next(self, timeout: float | None) -> Message | None:
+    def _next(self, timeout: float | None) -> Command | None:
         if self._carried is not None:
-            message, self._carried = self._carried, None
-            return message
+            command, self._carried = self._carried, None
+            return command
         try:
             return self._queue.get(timeout != 0.0, timeout or None)
         except queue.Empty:
             return None
 
     def _turn(self) -> None:
-        message = self._next(self._wait_seconds())
+        command = self._next(self._wait_seconds())
         self._in_hand = []
         appends: list[Append] = []
-        flushes: list[Answer] = []
+        flushes: list[Waiter] = []
         size = 0
         has_flush = False
-        work: Work | None = None
-        while message is not None:
-            if isinstance(message, Append):
-                if appends and size + message.size > self._settings.transaction_limit_bytes:
-                    self._carried = message
+        transact: Transact | None = None
+        while command is not None:
+            if isinstance(command, Append):
+                if appends and size + command.size > self._settings.transaction_limit_bytes:
+                    self._carried = command
                     break
-                appends.append(message)
-                self._in_hand.append(message.answer)
-                size += message.size
-            elif isinstance(message, Flush):
+                appends.append(command)
+                self._in_hand.append(command.waiter)
+                size += command.size
+            elif isinstance(command, Flush):
                 has_flush = True
-                if message.answer is not None:
-                    flushes.append(message.answer)
-                    self._in_hand.append(message.answer)
-            elif isinstance(message, Work):
-                # One a turn, after what came before it: requests behind it wait for one job only.
-                work = message
-                self._in_hand.append(message.answer)
+                if command.waiter is not None:
+                    flushes.append(command.waiter)
+                    self._in_hand.append(command.waiter)
+            elif isinstance(command, Transact):
+                # One a turn, after what came before it: requests behind it wait for one only.
+                transact = command
+                self._in_hand.append(command.waiter)
                 break
-            elif isinstance(message, Corrupt):
-                self._in_hand.append(message.answer)
+            elif isinstance(command, Corrupt):
+                self._in_hand.append(command.waiter)
                 with self._busy():
-                    self._keeper.replace_reported(message)
-            elif isinstance(message, Reload):
-                self._reload(message.settings)
+                    self._keeper.replace_reported(command)
+            elif isinstance(command, Reload):
+                self._reload(command.settings)
             else:
                 self._stopping = True
-            message = self._next(0.0)
+            command = self._next(0.0)
         # Who waited too long was told so, and comes again.
-        appends = [append for append in appends if not was_refused(append.answer)]
+        appends = [append for append in appends if not was_refused(append.waiter)]
         if appends:
             self._append(appends)
         if flushes or has_flush or (self.last_error and not appends):
             self._commit_moves(flushes)
-        if work is not None:
-            self._work(work)
+        if transact is not None:
+            self._run_transaction(transact)
         self._keep_house()
 
     def _wait_seconds(self) -> float | None:
@@ -231,16 +224,16 @@ class Writer:
                 group = self._commit(appends)
         except _NoRoom:
             if len(appends) == 1:
-                self._events.refused([appends[0].answer], self._keeper.full())
+                self._events.refused([appends[0].waiter], self._keeper.full())
                 return
         except BufferUnavailable as error:
-            self._events.refused([append.answer for append in appends], error)
+            self._events.refused([append.waiter for append in appends], error)
             return
         except Exception as error:  # whatever the data may cause, one request must bear it alone
             if len(appends) == 1:
                 log.exception("request_not_storable")
                 self._events.refused(
-                    [appends[0].answer],
+                    [appends[0].waiter],
                     BufferUnavailable(f"this request cannot be stored: {type(error).__name__}"),
                 )
                 return
@@ -270,28 +263,29 @@ class Writer:
             self._publish(file)
         return has_room
 
-    def _work(self, work: Work) -> None:
-        """A transaction of its own, after everything that moved is on disk."""
+    def _run_transaction(self, command: Transact) -> None:
+        """A transaction of its own, after everything that was settled is on disk."""
+        transaction = command.transaction
         try:
             with self._busy():
                 self._transact(None)
-                need_bytes = work.job.need_bytes
+                need_bytes = transaction.need_bytes
                 if need_bytes and not self._has_room(self._keeper.usable(), need_bytes):
                     raise self._keeper.full()
                 file = self._keeper.usable()
                 started = time.monotonic()
                 with self._keeper.trouble():
-                    result = perform(work.job, file, now_ns=self._clock_ns())
+                    result = perform(transaction, file, now_ns=self._clock_ns())
             self._counters.add_commit(time.monotonic() - started)
         except Exception as error:
             if not isinstance(error, RelayError):
-                log.exception("buffer_job_failed", job=type(work.job).__name__)
-            self._events.failed(work, error)
+                log.exception("buffer_job_failed", job=type(transaction).__name__)
+            self._events.failed(command.waiter, error)
             return
         self._keeper.committed(file)
-        self._house.note_job(file, need_bytes)
+        self._house.note_transaction(file, need_bytes)
         self._publish(file)
-        self._events.worked(work, result)
+        self._events.transacted(command.waiter, result, transaction.readmitted())
 
     def _build(self, file: LogFile, appends: list[Append]) -> Group:
         return build_group(
@@ -316,28 +310,28 @@ class Writer:
                 self._moves.put_back(moves)
                 raise
         self._moves.written()
-        self.last_commit_seconds = time.monotonic() - started
-        self._counters.add_commit(self.last_commit_seconds)
+        self._last_commit_seconds = time.monotonic() - started
+        self._counters.add_commit(self._last_commit_seconds)
         self._keeper.committed(file)
         self._house.note_commit(group.need_bytes if group is not None else 0, has_moves=bool(moves))
         self._publish(file)
 
-    def _commit_moves(self, answers: list[Answer], *, is_again: bool = False) -> None:
+    def _commit_moves(self, waiters: list[Waiter], *, is_again: bool = False) -> None:
         had_reserve = bool(self._house.space.reserve.bytes)
         try:
             with self._busy():
                 self._transact(None)
         except BufferUnavailable as error:
             if had_reserve and not self._house.space.reserve.bytes and not is_again:
-                self._commit_moves(answers, is_again=True)  # there is room for it now
+                self._commit_moves(waiters, is_again=True)  # there is room for it now
             else:
-                self._events.refused(answers, error)
+                self._events.refused(waiters, error)
             return
         except Exception:  # a dead letter that cannot be stored must not hold up the ranges
             log.exception("moves_not_storable")
             with suppress(BufferUnavailable):
                 self._commit_moves_singly()
-        self._events.done(answers)
+        self._events.done(waiters)
 
     def _commit_moves_singly(self) -> None:
         """Ranges first, then each dead letter by itself; one that cannot be stored is logged."""
@@ -405,14 +399,9 @@ class Writer:
 
     def _publish(self, file: LogFile) -> None:
         self._place.mark.write(file.last_row, file.totals, file.destinations)
-        self.published = self._house.published(file)
-
-    @property
-    def evictions_begun(self) -> int:
-        """How often rows were deleted that were owed, as a reader may see it already."""
-        return self._house.eviction.begun
+        self._ledger.published = self._house.statistics(file, self._last_commit_seconds)
 
 
-def was_refused(answer: Answer) -> bool:
+def was_refused(waiter: Waiter) -> bool:
     """Whether somebody was told that his request is not kept, although it waits here still."""
-    return answer.done() and not answer.cancelled()
+    return waiter.done() and not waiter.cancelled()

@@ -23,26 +23,26 @@ pytestmark = pytest.mark.anyio
 
 async def test_settled_rows_are_not_owed_after_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in (1, 2, 3):
             await buffer.append(request(piece(b"%d" % number)))
         taken = await take(backlog, max_spans=2)
         backlog.settle(taken, status=200, at_ns=NOW_NS)
     async with opened(tmp_path) as buffer:
-        assert await take_all(buffer.destination("a")) == [b"3"]
+        assert await take_all(buffer.consumer("a")) == [b"3"]
 
 
 async def test_rows_in_flight_are_owed_again_after_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         await buffer.append(request(piece(b"1")))
-        await take(buffer.destination("a"))
+        await take(buffer.consumer("a"))
     async with opened(tmp_path) as buffer:
-        assert await take_all(buffer.destination("a")) == [b"1"]
+        assert await take_all(buffer.consumer("a")) == [b"1"]
 
 
 async def test_rows_given_back_come_again_at_their_place(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in (1, 2, 3):
             await buffer.append(request(piece(b"%d" % number)))
         first = await take(backlog, max_spans=1)
@@ -57,7 +57,7 @@ async def test_rows_given_back_come_again_at_their_place(tmp_path: Path) -> None
 
 async def test_settling_twice_or_after_giving_back_changes_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in (1, 2):
             await buffer.append(request(piece(b"%d" % number)))
         taken = await take(backlog, max_spans=1)
@@ -72,12 +72,12 @@ async def test_ranges_are_on_disk_without_another_append(tmp_path: Path) -> None
     copy = tmp_path / "copy"
     async with opened(tmp_path / "one") as buffer:
         await buffer.append(request(piece()))
-        await deliver_all(buffer.destination("a"))
-        await eventually(lambda: not buffer._moves)
+        await deliver_all(buffer.consumer("a"))
+        await eventually(lambda: not buffer._ledger.pending)
         await buffer.flush()
         crash_copy(tmp_path / "one", copy)
     async with opened(copy) as buffer:
-        assert buffer.destination("a").statistics().owed_spans == 0
+        assert buffer.consumer("a").statistics().owed_spans == 0
 
 
 async def test_first_destination_begins_at_the_beginning_and_later_ones_at_the_end(
@@ -85,9 +85,9 @@ async def test_first_destination_begins_at_the_beginning_and_later_ones_at_the_e
 ) -> None:
     async with opened(tmp_path) as buffer:
         await buffer.append(request(piece(b"1")))
-        first = buffer.destination("first")
-        later = buffer.destination("later")
-        whole = buffer.destination("whole", start="beginning")
+        first = buffer.consumer("first")
+        later = buffer.consumer("later")
+        whole = buffer.consumer("whole", start="beginning")
         await buffer.append(request(piece(b"2")))
 
         assert await take_all(first) == [b"1", b"2"]
@@ -99,32 +99,32 @@ async def test_first_destination_begins_at_the_beginning_and_later_ones_at_the_e
 async def test_new_destination_owes_what_came_after_it_even_after_a_crash(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     async with opened(tmp_path / "one", flush_seconds=60) as buffer:
-        buffer.destination("first")
+        buffer.consumer("first")
         await buffer.append(request(piece(b"1")))
-        buffer.destination("later")
+        buffer.consumer("later")
         await buffer.append(request(piece(b"2")))
         crash_copy(tmp_path / "one", copy)
     async with opened(copy) as buffer:
         await buffer.append(request(piece(b"3")))
 
-        assert await take_all(buffer.destination("later")) == [b"2", b"3"]
+        assert await take_all(buffer.consumer("later")) == [b"2", b"3"]
 
 
 async def test_destination_gone_from_the_config_keeps_what_it_is_owed(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        buffer.destination("gone")
+        buffer.consumer("gone")
         await buffer.append(request(piece(b"1")))
     async with opened(tmp_path) as buffer:
-        buffer.destination("other")
+        buffer.consumer("other")
         await buffer.append(request(piece(b"2")))
-        assert not buffer.backlogs()["gone"].statistics().is_attached
+        assert not buffer.consumers()["gone"].statistics().is_attached
     async with opened(tmp_path) as buffer:
-        assert await take_all(buffer.destination("gone")) == [b"1", b"2"]
+        assert await take_all(buffer.consumer("gone")) == [b"1", b"2"]
 
 
 async def test_removed_destination_is_owed_nothing_any_more(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        keeper, removed = buffer.destination("keeper"), buffer.destination("removed")
+        keeper, removed = buffer.consumer("keeper"), buffer.consumer("removed")
         await buffer.append(request(piece()))
         taken = await take(removed)
         await removed.remove()
@@ -133,23 +133,23 @@ async def test_removed_destination_is_owed_nothing_any_more(tmp_path: Path) -> N
         assert await removed.take(max_bytes=1, max_spans=1) is None
         assert keeper.statistics().owed_spans == 1
     async with opened(tmp_path) as buffer:
-        assert sorted(buffer.backlogs()) == ["keeper"]
+        assert sorted(buffer.consumers()) == ["keeper"]
 
 
 async def test_pause_is_kept_over_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        await buffer.destination("a").set_paused(True)
+        await buffer.consumer("a").set_paused(True)
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         assert backlog.is_paused
         await backlog.set_paused(False)
     async with opened(tmp_path) as buffer:
-        assert not buffer.destination("a").is_paused
+        assert not buffer.consumer("a").is_paused
 
 
 async def test_statistics_of_a_long_backlog_are_right_after_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path, row_bytes=1) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         async with anyio.create_task_group() as tasks:
             for number in range(300):
                 body = piece(b"x" * 10, spans=2)
@@ -158,7 +158,7 @@ async def test_statistics_of_a_long_backlog_are_right_after_a_restart(tmp_path: 
         backlog.settle(taken, status=200, at_ns=NOW_NS)
         before = backlog.statistics()
     async with opened(tmp_path) as buffer:
-        after = buffer.destination("a").statistics()
+        after = buffer.consumer("a").statistics()
         kept = buffer.statistics()
 
     assert (after.owed_spans, after.owed_rows, after.owed_bytes) == (500, 250, 2500)
@@ -172,29 +172,29 @@ async def test_dead_letters_of_an_upstream_are_written_with_the_ranges(tmp_path:
         "a", "upstream_partial", "2 of 3 refused", 3, Encoding.JSON, b"{}", 200, 2, row=1
     )
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece()))
         backlog.settle_with(await take(backlog), [letter], status=200, at_ns=NOW_NS)
     async with opened(tmp_path) as buffer:
-        assert [stored.letter for stored in await buffer.dead_letters()] == [letter]
-        assert buffer.destination("a").statistics().owed_spans == 0
+        assert [stored.letter for stored in await buffer.dead_letters.newest()] == [letter]
+        assert buffer.consumer("a").statistics().owed_spans == 0
 
 
 async def test_find_trace_tells_where_each_request_is_for_each_destination(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as buffer:
-        a, b = buffer.destination("a"), buffer.destination("b")
+        a, b = buffer.consumer("a"), buffer.consumer("b")
         await buffer.append(request(piece(traces=(7, 8)), piece(traces=(9,), spans=4), agent="x"))
         await deliver_all(a, at_ns=NOW_NS + 5)
         taken = await take(b)
-        unsaved = await buffer.find_trace(trace_id(9))
+        unsaved = await buffer.traces.find(trace_id(9))
         await buffer.flush()
         b.settle(taken, status=400, at_ns=NOW_NS + 6)
-        buffer.destination("late")
-        place = (await buffer.find_trace(trace_id(9)))[0]
+        buffer.consumer("late")
+        place = (await buffer.traces.find(trace_id(9)))[0]
 
-        assert await buffer.find_trace(trace_id(10)) == []
+        assert await buffer.traces.find(trace_id(10)) == []
     assert [(each.destination, each.state) for each in unsaved[0].deliveries] == [
         ("a", "delivered"),
         ("b", "waiting"),
@@ -209,11 +209,11 @@ async def test_find_trace_tells_where_each_request_is_for_each_destination(
 
 async def test_find_trace_is_right_while_ranges_are_being_written(tmp_path: Path) -> None:
     async with opened(tmp_path, flush_seconds=0.0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in range(1, 200):
             await buffer.append(request(piece(traces=(number,))))
             await deliver_all(backlog)
-            places = await buffer.find_trace(trace_id(number))
+            places = await buffer.traces.find(trace_id(number))
             assert places[0].deliveries[0].state == "delivered"
 
 
@@ -223,22 +223,22 @@ async def test_dead_letter_that_cannot_be_stored_does_not_hold_up_the_ranges(
     good = DeadLetter("a", "upstream_partial", "good", 1, Encoding.JSON, b"{}")
     bad = DeadLetter("a", "upstream_partial", "bad", 2**70, Encoding.JSON, b"{}")
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece()))
         backlog.settle_with(await take(backlog), [bad, good], status=200, at_ns=NOW_NS)
         await buffer.flush()
-        assert [stored.letter.words for stored in await buffer.dead_letters()] == ["good"]
+        assert [stored.letter.words for stored in await buffer.dead_letters.newest()] == ["good"]
     async with opened(tmp_path) as buffer:
-        assert buffer.destination("a").statistics().owed_spans == 0
+        assert buffer.consumer("a").statistics().owed_spans == 0
 
 
 async def test_recent_traces_are_distinct_and_newest_first(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         for traces in ((1,), (2, 3), (1,)):
             await buffer.append(request(piece(traces=traces)))
-        recent = await buffer.recent_traces(10)
+        recent = await buffer.traces.recent(10)
 
-        assert len(await buffer.recent_traces(2)) == 2
+        assert len(await buffer.traces.recent(2)) == 2
     assert [each.trace_id for each in recent] == [trace_id(number) for number in (1, 2, 3)]
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_append_gives_the_body_to_the_destination(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b'{"n":1}', spans=3)))
         taken = await take(backlog)
 
@@ -39,7 +39,7 @@ async def test_append_is_committed_when_it_returns(tmp_path: Path) -> None:
 async def test_small_requests_that_wait_share_a_row_and_a_commit(tmp_path: Path) -> None:
     counters = Counters()
     async with opened(tmp_path, counters=counters) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         async with anyio.create_task_group() as tasks:
             for number in range(100):
                 tasks.start_soon(buffer.append, request(piece(b'{"n":%d}' % number)))
@@ -54,7 +54,7 @@ async def test_small_requests_that_wait_share_a_row_and_a_commit(tmp_path: Path)
 async def test_protobuf_bodies_are_joined_without_a_comma(tmp_path: Path) -> None:
     two = [piece(body, encoding=Encoding.PROTOBUF) for body in (b"\x0a\x01a", b"\x0a\x01b")]
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(*two))
         taken = await take(backlog)
 
@@ -65,7 +65,7 @@ async def test_row_holds_every_flag_of_its_requests(tmp_path: Path) -> None:
     deep = Piece(Encoding.JSON, b"{}", 1, bytes(16), (), BodyFlag.DEEP)
     special = Piece(Encoding.JSON, b"{}", 1, bytes(16), (), BodyFlag.SPECIAL_DOUBLES)
     async with opened(tmp_path, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(deep, special))
         taken = await take(backlog)
 
@@ -75,7 +75,7 @@ async def test_row_holds_every_flag_of_its_requests(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
 async def test_take_stops_where_the_encoding_changes(tmp_path: Path, tail_bytes: int) -> None:
     async with opened(tmp_path, tail_bytes=tail_bytes) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for encoding in (1, 1, 2, 1):
             await buffer.append(request(piece(encoding=Encoding(encoding))))
         runs = [await take(backlog) for _ in range(3)]
@@ -86,7 +86,7 @@ async def test_take_stops_where_the_encoding_changes(tmp_path: Path, tail_bytes:
 
 async def test_take_crosses_encodings_when_it_may(tmp_path: Path) -> None:
     async with opened(tmp_path, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for encoding in (1, 2, 1):
             await buffer.append(request(piece(encoding=Encoding(encoding))))
         taken = await take(backlog, one_encoding=False)
@@ -99,7 +99,7 @@ async def test_take_holds_its_limits_but_gives_one_row_at_least(
     tmp_path: Path, tail_bytes: int
 ) -> None:
     async with opened(tmp_path, tail_bytes=tail_bytes) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for _ in range(5):
             await buffer.append(request(piece(b"x" * 100, spans=10)))
         by_bytes = await take(backlog, max_bytes=250)
@@ -112,7 +112,7 @@ async def test_take_holds_its_limits_but_gives_one_row_at_least(
 
 async def test_wait_returns_when_something_is_owed_that_is_not_in_flight(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece()))
         with anyio.fail_after(5):
             await backlog.wait()
@@ -129,7 +129,7 @@ async def test_wait_returns_when_something_is_owed_that_is_not_in_flight(tmp_pat
 
 async def test_append_is_kept_when_its_waiter_is_cancelled(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(buffer.append, request(piece(b'{"n":"cancelled"}')))
             await anyio.lowlevel.checkpoint()
@@ -149,7 +149,7 @@ async def test_append_of_nothing_writes_nothing(tmp_path: Path) -> None:
 async def test_rejected_spans_alone_become_dead_letters(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         await buffer.append(request(rejected=(rejected_span("ab" * 16, b'{"bad":2}'),)))
-        stored = (await buffer.dead_letters())[0]
+        stored = (await buffer.dead_letters.newest())[0]
         counts = buffer.statistics().dead_letters
 
     assert (stored.letter.reason, stored.letter.words) == ("trace_id_zero", "ab" * 16)
@@ -183,7 +183,7 @@ async def test_one_request_that_cannot_be_stored_does_not_hurt_its_neighbours(
             outcomes.append("refused")
 
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         async with anyio.create_task_group() as tasks:
             for one in (piece(), impossible, piece()):
                 tasks.start_soon(append, one)

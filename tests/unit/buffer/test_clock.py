@@ -34,7 +34,7 @@ async def test_jump_wipes_neither_delivered_nor_owed_rows_nor_dead_letters(
 ) -> None:
     clocks = Clocks()
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
-        fast, slow = buffer.destination("fast"), buffer.destination("slow")
+        fast, slow = buffer.consumer("fast"), buffer.consumer("slow")
         await buffer.append(request(piece(b"had"), rejected=(rejected_span(),)))
         await deliver_all(fast)
         await deliver_all(slow)
@@ -78,14 +78,14 @@ async def test_rows_from_before_a_jump_and_a_restart_go_after_their_time(
     clocks = Clocks()
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
         await buffer.append(request(piece(b"had")))
-        await deliver_all(buffer.destination("a"))
+        await deliver_all(buffer.consumer("a"))
     clocks.now_ns += jump_ns
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
         await buffer.flush()
         assert buffer.statistics().rows == 1  # of this uptime: its age is known
         clocks.pass_seconds(3700)
         await buffer.append(request(piece(b"next"), received_ns=clocks.now_ns))
-        await deliver_all(buffer.destination("a"))
+        await deliver_all(buffer.consumer("a"))
         await eventually(lambda: buffer.statistics().first_row == 2)
 
 
@@ -93,7 +93,7 @@ async def test_rows_from_before_a_jump_and_a_restart_go_after_their_time(
 async def test_jump_stops_no_delivery_and_ages_no_row(tmp_path: Path, jump_ns: int) -> None:
     clocks = Clocks()
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"1", spans=2)))
         clocks.now_ns += jump_ns
         clocks.pass_seconds(5)
@@ -107,7 +107,7 @@ async def test_jump_stops_no_delivery_and_ages_no_row(tmp_path: Path, jump_ns: i
         await buffer.flush()
         assert backlog.statistics().owed_spans == 0
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime, tail_bytes=0) as buffer:
-        assert await take_all(buffer.destination("a")) == []
+        assert await take_all(buffer.consumer("a")) == []
         (row,) = await buffer.read_rows([1])
         assert buffer.age_ns(row) / 1e9 == pytest.approx(5, abs=2)
 
@@ -118,13 +118,13 @@ async def test_deliveries_on_both_sides_of_a_jump_are_told_apart(
 ) -> None:
     clocks = Clocks()
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in (1, 2):
             await buffer.append(request(piece(traces=(number,))))
             await deliver_all(backlog, at_ns=clocks.now_ns)
             clocks.now_ns += jump_ns
         await buffer.flush()
-        places = [(await buffer.find_trace(n.to_bytes(16, "big")))[0] for n in (1, 2)]
+        places = [(await buffer.traces.find(n.to_bytes(16, "big")))[0] for n in (1, 2)]
 
     assert [place.deliveries[0].at_ns for place in places] == [NOW_NS, NOW_NS + jump_ns]
     assert [place.deliveries[0].state for place in places] == ["delivered"] * 2
@@ -134,7 +134,7 @@ async def test_dead_letters_go_after_their_time(tmp_path: Path) -> None:
     clocks = Clocks()
     settings = replace(SETTINGS, dead_letter_seconds=3600)
     async with opened(tmp_path, settings, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece()))
         letter = DeadLetter("a", "upstream_partial", "no", 1, Encoding.JSON, b"{}")
         backlog.settle_with(await take(backlog), [letter], status=200, at_ns=NOW_NS)
@@ -143,7 +143,7 @@ async def test_dead_letters_go_after_their_time(tmp_path: Path) -> None:
         await buffer.flush()
         clocks.pass_seconds(100)
         await buffer.flush()
-        assert len(await buffer.dead_letters()) == 1
+        assert len(await buffer.dead_letters.newest()) == 1
         clocks.pass_seconds(3600)
         await buffer.flush()
         await eventually(lambda: not buffer.statistics().dead_letters)

@@ -17,7 +17,6 @@ from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.partial_rows import share, sums_of
 from relay.buffer.sqlite.pending_acks import PendingMoves
-from relay.buffer.sqlite.space.eviction import Evicted
 from relay.buffer.sqlite.space.hold_timers import Holds
 from relay.buffer.sqlite.types import EVICTED_STATUS, GoneRow, Totals
 from relay.model.errors import BufferFull
@@ -55,7 +54,7 @@ async def faring(
     """A small buffer, whose destinations fare like that."""
     changes = {"max_size_bytes": 4 * MIB, "tail_bytes": 0} | changes
     async with opened(state_dir, clock_ns=clocks.wall, uptime=clocks.uptime, **changes) as buffer:  # type: ignore[arg-type]
-        buffer.health = lambda: health
+        buffer._backlogs.health = lambda: health  # type: ignore[method-assign]
         yield buffer
 
 
@@ -83,7 +82,7 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(20)}
     async with faring(tmp_path, clocks, health) as buffer:
-        good, dead = buffer.destination("good"), buffer.destination("dead")
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         kept = await fill(buffer, [good])
         evicted = buffer.statistics().evicted_spans["dead"]
@@ -98,7 +97,7 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
         assert bodies[-1] == noise(20_000, 399)
         assert bodies[0] == noise(20_000, 400 - len(bodies))
     async with faring(tmp_path, clocks, health) as buffer:
-        after = buffer.destination("dead").statistics()
+        after = buffer.consumer("dead").statistics()
         assert after.owed_spans == before.owed_spans
         assert after.owed_bytes == before.owed_bytes
         assert buffer.statistics().evicted_spans == {"dead": evicted}
@@ -113,7 +112,7 @@ async def test_who_may_hold_on_loses_nothing(
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(hold)}
     async with faring(tmp_path, clocks, health) as buffer:
-        good, dead = buffer.destination("good"), buffer.destination("dead")
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
         clocks.pass_seconds(passed)
         kept = await fill(buffer, [good])
 
@@ -127,7 +126,7 @@ async def test_full_buffer_takes_again_once_the_hold_is_over(tmp_path: Path) -> 
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(20)}
     async with faring(tmp_path, clocks, health) as buffer:
-        good, _dead = buffer.destination("good"), buffer.destination("dead")
+        good, _dead = buffer.consumer("good"), buffer.consumer("dead")
         await fill(buffer, [good])
         assert buffer.statistics().is_full
         clocks.pass_seconds(30)
@@ -139,7 +138,7 @@ async def test_full_buffer_takes_again_once_the_hold_is_over(tmp_path: Path) -> 
 async def test_nothing_goes_by_hold_while_nobody_is_healthy(tmp_path: Path) -> None:
     clocks = Clocks()
     async with faring(tmp_path, clocks, {"one": failing(1), "two": failing(1)}) as buffer:
-        one, _two = buffer.destination("one"), buffer.destination("two")
+        one, _two = buffer.consumer("one"), buffer.consumer("two")
         clocks.pass_seconds(30)
         kept = await fill(buffer)
 
@@ -151,14 +150,14 @@ async def test_who_began_anew_has_to_prove_itself_before_others_lose_rows(tmp_pa
     clocks = Clocks()
     health = {"new": Health(0, 3600 * SECOND, 0), "dead": failing(1)}
     async with faring(tmp_path, clocks, health) as buffer:
-        _new, dead = buffer.destination("new"), buffer.destination("dead")
+        _new, dead = buffer.consumer("new"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         kept = await fill(buffer)
         assert kept < 400
         assert dead.statistics().owed_rows == kept
 
         health["new"] = HEALTHY
-        await deliver_all(buffer.destination("new"))
+        await deliver_all(buffer.consumer("new"))
         await eventually(lambda: not buffer.statistics().is_full)
         assert dead.statistics().owed_rows < kept
 
@@ -167,7 +166,7 @@ async def test_delivered_rows_go_before_any_that_are_owed(tmp_path: Path) -> Non
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(20)}
     async with faring(tmp_path, clocks, health) as buffer:
-        good, dead = buffer.destination("good"), buffer.destination("dead")
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         for number in range(90):
             await buffer.append(request(piece(noise(20_000, number), spans=SPANS)))
@@ -186,7 +185,7 @@ async def test_what_a_healthy_destination_has_not_had_never_goes(tmp_path: Path)
     clocks = Clocks()
     health = {"slow": HEALTHY, "dead": failing(1)}
     async with faring(tmp_path, clocks, health, when_full="drop-oldest") as buffer:
-        slow, dead = buffer.destination("slow"), buffer.destination("dead")
+        slow, dead = buffer.consumer("slow"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         kept = await fill(buffer)
         assert kept < 400
@@ -205,8 +204,8 @@ async def test_drop_oldest_drops_what_is_younger_than_its_hold(
     clocks = Clocks()
     health = {"dead": failing(3600)} | others
     async with faring(tmp_path, clocks, health, when_full="drop-oldest") as buffer:
-        dead = buffer.destination("dead")
-        kept = await fill(buffer, [buffer.destination(name) for name in others], times=200)
+        dead = buffer.consumer("dead")
+        kept = await fill(buffer, [buffer.consumer(name) for name in others], times=200)
         evicted = buffer.statistics().evicted_spans["dead"]
 
         assert kept == 200
@@ -218,8 +217,8 @@ async def test_drop_oldest_drops_nothing_that_is_held_for_ever(tmp_path: Path) -
     clocks = Clocks()
     health = {"good": HEALTHY, "precious": failing(None), "dead": failing(1)}
     async with faring(tmp_path, clocks, health, when_full="drop-oldest") as buffer:
-        good = buffer.destination("good")
-        precious, _dead = buffer.destination("precious"), buffer.destination("dead")
+        good = buffer.consumer("good")
+        precious, _dead = buffer.consumer("precious"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         kept = await fill(buffer, [good])
 
@@ -239,11 +238,11 @@ async def test_destination_gone_from_the_config_gives_way_after_its_hold(tmp_pat
     clocks = Clocks()
     health = {"good": HEALTHY, "gone": Health(0, 20 * SECOND, NOW_NS)}
     async with faring(tmp_path, clocks, health) as buffer:
-        buffer.destination("gone")
+        buffer.consumer("gone")
         await buffer.append(request(piece(noise(20_000))))
     del health["gone"]
     async with faring(tmp_path, clocks, health) as buffer:
-        good = buffer.destination("good")
+        good = buffer.consumer("good")
         kept = await fill(buffer, [good])
         assert kept < 400
         clocks.pass_seconds(30)
@@ -258,7 +257,7 @@ async def test_time_of_failing_is_summed_up_over_restarts(tmp_path: Path) -> Non
     for _ in range(3):
         health["dead"] = Health(clocks.now_ns - 1, 100 * SECOND, 0)
         async with faring(tmp_path, clocks, health) as buffer:
-            good, dead = buffer.destination("good"), buffer.destination("dead")
+            good, dead = buffer.consumer("good"), buffer.consumer("dead")
             await fill(buffer, [good], times=80)
             assert buffer.statistics().evicted_spans == {}
             assert dead.statistics().owed_spans > 0
@@ -267,7 +266,7 @@ async def test_time_of_failing_is_summed_up_over_restarts(tmp_path: Path) -> Non
         # It begins anew, and looks well until its first request has failed.
         health["dead"] = Health(0, 100 * SECOND, 0)
     async with faring(tmp_path, clocks, health) as buffer:
-        good = buffer.destination("good")
+        good = buffer.consumer("good")
         await fill(buffer, [good], times=80)
         assert buffer.statistics().evicted_spans == {}
         health["dead"] = Health(clocks.now_ns, 100 * SECOND, 0)
@@ -319,7 +318,7 @@ async def test_row_owed_in_part_counts_by_its_spans(tmp_path: Path) -> None:
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(20)}
     async with faring(tmp_path, clocks, health) as buffer:
-        good, dead = buffer.destination("good"), buffer.destination("dead")
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         body = b",".join(
             b'{"scopeSpans":[{"spans":[{"name":"%s"}]}]}' % noise(5000, seed).hex().encode()
@@ -341,7 +340,7 @@ async def test_what_is_in_flight_may_still_be_delivered(tmp_path: Path) -> None:
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(20)}
     async with faring(tmp_path, clocks, health) as buffer:
-        good, dead = buffer.destination("good"), buffer.destination("dead")
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         await buffer.append(request(piece(b"first", spans=SPANS)))
         in_flight = await take(dead)
@@ -360,11 +359,11 @@ async def test_what_is_in_flight_may_still_be_delivered(tmp_path: Path) -> None:
 
 async def test_what_was_settled_before_the_news_came_leaves_the_sums_once(tmp_path: Path) -> None:
     async with opened(tmp_path, row_bytes=1) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(*[piece(b"12345", spans=SPANS) for _ in range(4)]))
         backlog.settle(await take(backlog, max_spans=SPANS), status=200, at_ns=NOW_NS)
         gone = (OwedRange(Position(1), Position(3)),)
-        Evicted([GoneRow(1, SPANS, 5), GoneRow(2, SPANS, 5)], {"a": gone}).tell(backlog)
+        backlog.evict(gone, [GoneRow(1, SPANS, 5), GoneRow(2, SPANS, 5)])
         left = backlog.statistics()
 
         assert (left.owed_rows, left.owed_spans, left.owed_bytes) == (2, 2 * SPANS, 10)
@@ -375,13 +374,13 @@ async def test_what_gave_way_is_written_down_for_where(tmp_path: Path) -> None:
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(20)}
     async with faring(tmp_path, clocks, health) as buffer:
-        good, dead = buffer.destination("good"), buffer.destination("dead")
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
         await buffer.append(request(piece(b"kept by the one that is held for ever")))
-        buffer.destination("precious", start="beginning")
+        buffer.consumer("precious", start="beginning")
         health["precious"] = failing(None)
         await buffer.append(request(piece(b"x")))
         await deliver_all(good)
-        precious = buffer.destination("precious")
+        precious = buffer.consumer("precious")
         first = await take(precious, max_spans=1)
         await deliver_all(precious)
         precious.give_back(first)
@@ -411,7 +410,7 @@ async def test_nothing_is_dropped_that_would_not_make_room_anyhow(tmp_path: Path
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(20)}
     async with faring(tmp_path, clocks, health) as buffer:
-        good, dead = buffer.destination("good"), buffer.destination("dead")
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         await fill(buffer, [good], times=50)
         buffer.reload(replace(buffer.settings, min_free_bytes=1 << 60))
@@ -429,7 +428,7 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
     async with faring(
         state_dir, clocks, health, row_bytes=1, max_size_bytes=64 * MIB, flush_seconds=60
     ) as buffer:
-        good, dead = buffer.destination("good"), buffer.destination("dead")
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
         bodies = [noise(300, number) for number in range(2 * holes)]
         await buffer.append(request(*[piece(body) for body in bodies]))
         await deliver_all(good)
@@ -438,7 +437,9 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
         had = owed_ranges.subtract((everything,), odd)
         dead._owed = owed_ranges.subtract(dead.ranges, had)
         dead._sums = Totals(holes, holes, 300 * holes)
-        buffer.moved(dead, had, at_ns=NOW_NS, status=200)
+        buffer._ledger.changed(
+            "dead", dead.ranges, is_paused=False, settled=had, at_ns=NOW_NS, status=200
+        )
         await buffer.flush()
         clocks.pass_seconds(30)
         started = time.process_time()
@@ -526,3 +527,22 @@ def test_ranges_that_are_written_owe_nothing_that_gave_way() -> None:
     moves.heard("a")
     moves.update("a", owed_ranges.open_from(1), is_paused=False)  # replayed
     assert moves.take()["a"].ranges == owed_ranges.open_from(1)
+
+
+async def test_who_fares_badly_by_its_couriers_report_may_lose_rows(tmp_path: Path) -> None:
+    clocks = Clocks()
+    async with opened(
+        tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime, max_size_bytes=4 * MIB, tail_bytes=0
+    ) as buffer:
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
+        good.attach(lambda: HEALTHY)
+        dead.attach(lambda: failing(3600))
+        await fill(buffer, [good], times=50)
+        clocks.pass_seconds(7200)
+        assert await fill(buffer, [good], times=250) == 250, (
+            "the one that fails kept the buffer full"
+        )
+        assert buffer.statistics().evicted_spans["dead"] > 0
+
+        dead.detach()
+        assert list(buffer._backlogs.health()) == ["good"]

@@ -27,7 +27,7 @@ async def test_what_is_acknowledged_behind_a_sync_that_failed_survives_power_los
     tmp_path: Path, disk: FaultyVFS
 ) -> None:
     async with opened(tmp_path / "state", vfs="failed-sync") as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         await buffer.flush()
         disk.faults = (Fault("sync", disk.counts["sync"] + 1, forgets=True),)
         with pytest.raises(BufferUnavailable):
@@ -37,14 +37,14 @@ async def test_what_is_acknowledged_behind_a_sync_that_failed_survives_power_los
         disk.copy_disk(tmp_path / "state", tmp_path / "crashed")
 
     async with opened(tmp_path / "crashed") as buffer:
-        assert b"acknowledged" in await take_all(buffer.destination("a"))
+        assert b"acknowledged" in await take_all(buffer.consumer("a"))
 
 
 async def test_rows_of_the_very_first_commit_are_counted_when_its_sync_failed(
     tmp_path: Path, disk: FaultyVFS
 ) -> None:
     async with opened(tmp_path, vfs="failed-sync") as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.flush()
         disk.faults = (Fault("sync", disk.counts["sync"] + 1),)
         with pytest.raises(BufferUnavailable):
@@ -68,7 +68,7 @@ async def test_making_the_file_is_taken_up_again_wherever_it_was_interrupted(
             continue
         break
     await buffer.append(request(piece(b"kept")))
-    bodies = await take_all(buffer.destination("a"))
+    bodies = await take_all(buffer.consumer("a"))
     await buffer.close()
 
     assert b"kept" in bodies

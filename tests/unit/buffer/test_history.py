@@ -15,9 +15,9 @@ from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.sqlite.space import history
 from relay.buffer.sqlite.space.retention import Retention
-from relay.buffer.sqlite.transactions import Landing
+from relay.buffer.sqlite.transactions import Transaction
 from relay.buffer.sqlite.types import EVICTED_STATUS, Totals
-from relay.buffer.views import TraceDelivery
+from relay.buffer.values import TraceDelivery
 from relay.model.records import Taken
 from tests.unit.buffer.making import (
     NOW_NS,
@@ -37,10 +37,8 @@ pytestmark = pytest.mark.anyio
 HOUR_NS = 3600 * 10**9
 
 
-class Call:
+class Call(Transaction[object]):
     """Runs what it is given in the writer's thread."""
-
-    need_bytes = 0
 
     def __init__(self, call: Callable[[LogFile], object]) -> None:
         self._call = call
@@ -48,30 +46,27 @@ class Call:
     def run(self, file: LogFile, *, now_ns: int) -> object:
         return self._call(file)
 
-    def landed(self, log: Landing) -> None:
-        """Nothing to tell."""
-
 
 async def number_of(buffer: Buffer, table: str) -> int:
     return int(
-        await buffer.ask(lambda it: fetch_value(it, f"SELECT count(*) FROM {table}"))  # noqa: S608
+        await buffer._reader.ask(lambda it: fetch_value(it, f"SELECT count(*) FROM {table}"))  # noqa: S608
     )
 
 
 async def deliveries_of(buffer: Buffer, number: int) -> tuple[TraceDelivery, ...]:
-    (place,) = await buffer.find_trace(trace_id(number))
+    (place,) = await buffer.traces.find(trace_id(number))
     return place.deliveries
 
 
 async def test_row_that_has_gone_is_still_told_of_with_sender_and_delivery(tmp_path: Path) -> None:
     async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"secret prompt", traces=(1,)), agent="sdk/1"))
         await deliver_all(backlog, at_ns=NOW_NS + 7)
         await eventually(lambda: buffer.statistics().rows == 0)
-        (place,) = await buffer.find_trace(trace_id(1))
+        (place,) = await buffer.traces.find(trace_id(1))
     async with opened(tmp_path) as buffer:
-        (later,) = await buffer.find_trace(trace_id(1))
+        (later,) = await buffer.traces.find(trace_id(1))
 
         assert await buffer.read_rows([1]) == []
     assert (place.user_agent, place.services, place.spans) == ("sdk/1", ("shop",), 1)
@@ -84,11 +79,11 @@ async def test_row_that_has_gone_is_still_told_of_with_sender_and_delivery(tmp_p
 
 async def test_nothing_of_the_contents_is_in_the_history(tmp_path: Path) -> None:
     async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"secret prompt")))
         await deliver_all(backlog)
         await eventually(lambda: buffer.statistics().rows == 0)
-        rows = await buffer.ask(lambda it: fetch(it, "SELECT * FROM history"))
+        rows = await buffer._reader.ask(lambda it: fetch(it, "SELECT * FROM history"))
 
     assert len(rows) == 1
     assert b"secret" not in b"".join(each for each in rows[0] if isinstance(each, bytes))
@@ -96,29 +91,26 @@ async def test_nothing_of_the_contents_is_in_the_history(tmp_path: Path) -> None
 
 async def test_zero_remembers_nothing_and_forgets_what_was(tmp_path: Path) -> None:
     async with opened(tmp_path, keep_delivered_seconds=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(traces=(1,))))
         await deliver_all(backlog)
         await eventually(lambda: buffer.statistics().rows == 0)
-        assert await buffer.find_trace(trace_id(1))
+        assert await buffer.traces.find(trace_id(1))
     async with opened(tmp_path, keep_delivered_seconds=0, history_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(traces=(2,))))
         await deliver_all(backlog)
         await eventually(lambda: buffer.statistics().rows == 0)
         while await number_of(buffer, "history"):
             await buffer.flush()
 
-        assert await buffer.find_trace(trace_id(1)) == []
-        assert await buffer.find_trace(trace_id(2)) == []
+        assert await buffer.traces.find(trace_id(1)) == []
+        assert await buffer.traces.find(trace_id(2)) == []
         assert await number_of(buffer, "traces") == 0
 
 
-class Count(Call):
+class Count(Transaction[list[int]]):
     """How many rows there are in each table that tells of rows."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda _file: None)
 
     def run(self, file: LogFile, *, now_ns: int) -> list[int]:
         return [
@@ -129,7 +121,7 @@ class Count(Call):
 
 async def fill(buffer: Buffer, count: int, *, first: int = 1, step_ns: int = 2 * 10**9) -> None:
     """So many rows that are delivered and gone at once, a delivery each."""
-    backlog = buffer.destination("a")
+    backlog = buffer.consumer("a")
     for number in range(first, first + count):
         await buffer.append(request(piece(traces=(number,)), agent=f"agent {number}"))
         await deliver_all(backlog, at_ns=NOW_NS + number * step_ns)
@@ -146,21 +138,21 @@ async def test_oldest_is_forgotten_first_when_history_is_over_its_budget(
         await fill(buffer, 60)
         house = buffer._writer._house
         with anyio.fail_after(5):
-            while int(str(await buffer.work(Call(house._history.used_bytes)))) > 6000:
+            while int(str(await buffer._ledger.transact(Call(house._history.used_bytes)))) > 6000:
                 await buffer.flush()
-        counts = await buffer.work(Count())
+        counts = await buffer._ledger.transact(Count())
 
-        assert await buffer.find_trace(trace_id(1)) == []
+        assert await buffer.traces.find(trace_id(1)) == []
         assert (await deliveries_of(buffer, 60))[0].state == "delivered"
         # One of each a row: they are forgotten together.
         assert 15 <= counts[0] < 55
         assert counts == [counts[0]] * 3
-        used = await buffer.work(Call(house._history.used_bytes))
+        used = await buffer._ledger.transact(Call(house._history.used_bytes))
         assert isinstance(used, int)
         assert 3000 < used <= 6000
     async with opened(tmp_path, keep_delivered_seconds=0, history_bytes=6000) as buffer:
         house = buffer._writer._house
-        again = await buffer.work(Call(house._history.used_bytes))
+        again = await buffer._ledger.transact(Call(house._history.used_bytes))
         assert again == used
 
 
@@ -170,10 +162,10 @@ async def test_row_that_is_still_owed_keeps_its_ids_and_deliveries_when_later_on
     monkeypatch.setattr(history, "_TRIM_ROWS", 5)
     monkeypatch.setattr(history, "_LOOK_SECONDS", 0.0)
     async with opened(tmp_path, keep_delivered_seconds=0, history_bytes=4000) as buffer:
-        slow = buffer.destination("slow")
+        slow = buffer.consumer("slow")
         await buffer.append(request(piece(traces=(1,))))
         held = await take(slow)
-        a = buffer.destination("a", start="beginning")
+        a = buffer.consumer("a", start="beginning")
         await deliver_all(a, at_ns=NOW_NS)
         for number in range(2, 60):
             await buffer.append(request(piece(traces=(number,))))
@@ -183,14 +175,14 @@ async def test_row_that_is_still_owed_keeps_its_ids_and_deliveries_when_later_on
         await eventually(lambda: buffer.statistics().rows == 1)
         states = [each.state for each in await deliveries_of(buffer, 1)]
 
-        assert await buffer.find_trace(trace_id(2)) == []
+        assert await buffer.traces.find(trace_id(2)) == []
         assert states == ["delivered", "waiting"]
         slow.give_back(held)
 
 
 async def test_rows_that_gave_way_are_told_as_evicted(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(traces=(1,))))
         backlog.settle(await take(backlog), status=EVICTED_STATUS, at_ns=NOW_NS + 3)
 
@@ -201,7 +193,7 @@ async def test_rows_that_gave_way_are_told_as_evicted(tmp_path: Path) -> None:
 
 async def test_what_was_sent_again_is_told_by_its_newest_delivery(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(traces=(1,))))
         backlog.settle(taken := await take(backlog), status=400, at_ns=NOW_NS)
         await buffer.flush()
@@ -223,7 +215,7 @@ async def test_deliveries_of_long_ago_become_one_a_minute(
     monkeypatch.setattr(history, "_SWEEP_SECONDS", 0.0)
     now = [NOW_NS]
     async with opened(tmp_path, clock_ns=lambda: now[0]) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in range(1, 61):
             await buffer.append(request(piece(traces=(number,))))
             await deliver_all(backlog, at_ns=NOW_NS + number * 2 * 10**9)
@@ -250,10 +242,10 @@ async def test_deliveries_of_nothing_that_is_known_are_swept(
     now = [NOW_NS]
     settings = replace(SETTINGS, keep_delivered_seconds=0, history_bytes=0)
     async with opened(tmp_path, settings, clock_ns=lambda: now[0]) as buffer:
-        slow = buffer.destination("slow")
+        slow = buffer.consumer("slow")
         await buffer.append(request(piece(traces=(1,))))
         held = await take(slow)  # it keeps the oldest row, and with it what is older than others
-        a = buffer.destination("a", start="beginning")
+        a = buffer.consumer("a", start="beginning")
         await deliver_all(a, at_ns=NOW_NS)
         for number in range(2, 30):
             await buffer.append(request(piece(traces=(number,))))
@@ -285,7 +277,7 @@ async def test_history_gives_way_before_rows_but_for_its_last_share(
             return give_way(self, file)
 
         monkeypatch.setattr(Retention, "give_way", watched)
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in range(1, 400):
             await buffer.append(
                 request(piece(noise(40_000, number), traces=(number,)), agent="x" * 4000)
@@ -311,11 +303,11 @@ async def test_destination_from_the_beginning_does_not_wait_for_what_has_gone(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(traces=(1,))))
         await deliver_all(backlog)
         await eventually(lambda: buffer.statistics().rows == 0)
-        buffer.destination("b", start="beginning")
+        buffer.consumer("b", start="beginning")
 
         assert [each.state for each in await deliveries_of(buffer, 1)] == ["delivered", "not_owed"]
 
@@ -326,7 +318,7 @@ async def test_deliveries_that_do_not_touch_stay_apart(
     monkeypatch.setattr(history, "_SWEEP_SECONDS", 0.0)
     now = [NOW_NS]
     async with opened(tmp_path, clock_ns=lambda: now[0]) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in range(1, 5):
             await buffer.append(request(piece(traces=(number,))))
         taken = [await take(backlog, max_spans=1) for _ in range(4)]

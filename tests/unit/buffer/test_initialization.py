@@ -116,7 +116,7 @@ def test_file_system_type_is_that_of_the_innermost_mount(tmp_path: Path) -> None
 
 async def test_opening_a_large_file_takes_less_than_a_tenth_of_a_second(tmp_path: Path) -> None:
     async with opened(tmp_path, row_bytes=1) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         for _ in range(20):
             await buffer.append(request(*[piece(noise(500)) for _ in range(1000)]))
     durations = []
@@ -125,7 +125,7 @@ async def test_opening_a_large_file_takes_less_than_a_tenth_of_a_second(tmp_path
         started = time.monotonic()
         buffer.open()
         durations.append(time.monotonic() - started)
-        assert buffer.destination("a").statistics().owed_rows == 20_000
+        assert buffer.consumer("a").statistics().owed_rows == 20_000
         await buffer.close()
 
     assert min(durations) < 0.1
@@ -135,7 +135,7 @@ def test_buffer_opened_outside_of_a_loop_serves_inside_of_one(tmp_path: Path) ->
     for expected in (1, 2):
         buffer = Buffer(tmp_path, SETTINGS, Counters())
         buffer.open()
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
 
         async def serve(buffer: Buffer = buffer) -> None:
             await buffer.append(request(piece()))
@@ -148,7 +148,7 @@ def test_buffer_opened_outside_of_a_loop_serves_inside_of_one(tmp_path: Path) ->
 async def test_reader_cannot_write(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         with pytest.raises(BufferUnavailable):
-            await buffer._asking.ask(
+            await buffer._reader.ask(
                 lambda connection: connection.execute("DELETE FROM rows").fetchall()
             )
 

@@ -29,9 +29,10 @@ from hypothesis.stateful import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from relay.buffer.api import Start
 from relay.buffer.sqlite.backlog import Backlog
-from relay.buffer.sqlite.buffer import Buffer, Start
-from relay.buffer.sqlite.types import Totals
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.types import GoneRow, Totals
 from relay.model.counters import Counters
 from relay.model.errors import BufferFull
 from relay.model.records import (
@@ -167,11 +168,11 @@ class BufferModel(RuleBasedStateMachine):
         self.deferred.clear()
         self.backlogs = {}
         for name in list(self.owed):
-            if name not in self.buffer.backlogs():
+            if name not in self.buffer.consumers():
                 assert not self.owed[name].is_on_disk, f"{name} was forgotten"
                 del self.owed[name]
                 continue
-            self.backlogs[name] = self.buffer.destination(name)
+            self.backlogs[name] = self.buffer.consumer(name)
 
     @rule(is_crash=st.booleans())
     def end(self, is_crash: bool) -> None:
@@ -346,7 +347,7 @@ class BufferModel(RuleBasedStateMachine):
             has_gaps = bool(rows) and rows[-1].row - rows[0].row >= len(rows)
             if not self.is_expiring:
                 assert len(spans) == self.kept_spans
-        self.backlogs[name] = self.buffer.destination(name, start)
+        self.backlogs[name] = self.buffer.consumer(name, start)
         self.owed[name] = Owed(spans, set(), set(), has_gaps=has_gaps)
         if is_flushed:
             self.flush()
@@ -569,7 +570,7 @@ class BufferModel(RuleBasedStateMachine):
             return
         chosen = rows[pick % len(rows)]
         (row,) = self.run(self.buffer.read_rows([chosen]))
-        self.backlogs[name].evicted((whole(chosen),), Totals(1, row.spans, len(row.body)))
+        self.backlogs[name].evict((whole(chosen),), [GoneRow(chosen, row.spans, len(row.body))])
         gone = set(self.rows[chosen])
         self.forget_deferred(name, gone)
         owed.behind |= gone
@@ -609,7 +610,7 @@ class BufferModel(RuleBasedStateMachine):
         assert self.all_of(name) == self.free(name)
 
     def words_on_disk(self) -> set[str]:
-        stored = self.run(self.buffer.dead_letters(limit=100_000))
+        stored = self.run(self.buffer.dead_letters.newest(limit=100_000))
         assert not any(each.is_damaged for each in stored), "a dead letter is damaged"
         rejected = sum(not each.letter.destination for each in stored)
         assert rejected == self.rejected, f"{rejected} rejected spans are kept, not {self.rejected}"
@@ -626,7 +627,7 @@ class BufferModel(RuleBasedStateMachine):
             return
         known = sorted(itertools.chain(*self.rows.values()))
         number = known[pick % len(known)]
-        places = self.run(self.buffer.find_trace(trace_id(number)))
+        places = self.run(self.buffer.traces.find(trace_id(number)))
         assert len(places) == 1
         states = {each.destination: each.state for each in places[0].deliveries}
         for name, owed in self.owed.items():

@@ -7,7 +7,6 @@ import pytest
 
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.space.eviction import Evicted
 from relay.buffer.sqlite.types import GoneRow, Totals
 from relay.model.records import Encoding, OwedRange, Position
 from tests.support import builders
@@ -39,7 +38,7 @@ async def defer_third(backlog: Backlog, trace_ids: bytes = trace_id(BAD)) -> Pos
 
 async def test_deferred_is_owed_and_handed_out_to_nobody_who_takes(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer)
         place = await defer_third(backlog)
 
@@ -63,10 +62,10 @@ async def test_deferred_is_owed_and_handed_out_to_nobody_who_takes(tmp_path: Pat
         assert await backlog.take_parked(place) is None
 
 
-@pytest.mark.parametrize("how", ["given back", "undeferred", "restarted"])
+@pytest.mark.parametrize("how", ["given back", "unparked", "restarted"])
 async def test_deferred_no_more_it_has_its_old_place(tmp_path: Path, how: str) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer)
         place = await defer_third(backlog)
         taken = await backlog.take_parked(place)
@@ -75,24 +74,24 @@ async def test_deferred_no_more_it_has_its_old_place(tmp_path: Path, how: str) -
             backlog.give_back(taken)
         else:
             backlog.park(taken, b"")
-        if how == "undeferred":
+        if how == "unparked":
             backlog.unpark()
         if how != "restarted":
             assert (await take(backlog)).rows[0].first_span == 2
     if how == "restarted":
         async with opened(tmp_path) as buffer:
-            assert (await take(buffer.destination("a"))).rows[0].first_span == 2
+            assert (await take(buffer.consumer("a"))).rows[0].first_span == 2
 
 
 async def test_deferred_gives_way_with_its_row_and_goes_with_its_destination(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as buffer:
-        a, b = buffer.destination("a"), buffer.destination("b")
+        a, b = buffer.consumer("a"), buffer.consumer("b")
         await keep(buffer)
         places = [await defer_third(each) for each in (a, b)]
         gone = (OwedRange(Position(1), Position(2)),)
-        Evicted([GoneRow(1, 4, 1000)], {"a": gone}).tell(a)
+        a.evict(gone, [GoneRow(1, 4, 1000)])
         await b.remove()
 
         assert a.statistics().owed_spans == 1
@@ -102,12 +101,12 @@ async def test_deferred_gives_way_with_its_row_and_goes_with_its_destination(
 
 async def test_what_gave_way_while_it_was_tried_is_not_deferred_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer)
         place = await defer_third(backlog)
         taken = await backlog.take_parked(place)
         assert taken is not None
-        Evicted([GoneRow(1, 4, 1000)], {"a": (OwedRange(Position(1), Position(2)),)}).tell(backlog)
+        backlog.evict((OwedRange(Position(1), Position(2)),), [GoneRow(1, 4, 1000)])
         backlog.park(taken, b"")
 
         assert await backlog.take_parked(place) is None
@@ -118,7 +117,7 @@ async def test_what_gave_way_while_it_was_tried_is_not_deferred_again(tmp_path: 
 async def test_what_is_owed_anew_is_not_deferred(tmp_path: Path, how: str) -> None:
     row = (OwedRange(Position(1), Position(2)),)
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer)
         place = await defer_third(backlog)
         if how == "settled":
@@ -126,7 +125,7 @@ async def test_what_is_owed_anew_is_not_deferred(tmp_path: Path, how: str) -> No
             assert taken is not None
             backlog.settle(taken, status=200, at_ns=NOW_NS)
         else:
-            Evicted([GoneRow(1, 4, 1000)], {"a": row}).tell(backlog)
+            backlog.evict(row, [GoneRow(1, 4, 1000)])
         backlog.owe(row, Totals(1, 4, 1000))
 
         assert (await take(backlog)).rows[0].spans == 4
@@ -138,10 +137,10 @@ async def test_only_the_trace_of_a_deferred_span_is_told_to_wait(
 ) -> None:
     async with opened(tmp_path) as buffer:
         await keep(buffer)
-        await defer_third(buffer.destination("a"), trace_ids)
+        await defer_third(buffer.consumer("a"), trace_ids)
 
         for number in (BAD, GOOD):
-            (place,) = await buffer.find_trace(trace_id(number))
+            (place,) = await buffer.traces.find(trace_id(number))
             (delivery,) = place.deliveries
             waits = number == BAD or not trace_ids
             assert delivery.is_deferred == waits

@@ -13,7 +13,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.partial_rows import Parts, share
-from relay.buffer.sqlite.types import Totals
+from relay.buffer.sqlite.types import GoneRow, Totals
 from relay.model.records import BodyFlag, Encoding, OwedRange, Position, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError, to_protobuf
 from tests.support.builders import request as otlp
@@ -59,7 +59,7 @@ def sums(backlog: Backlog) -> tuple[int, int, int, int]:
 
 async def test_split_cuts_at_the_row_border_nearest_below(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer, "ab", "cde", "f")
         taken = await take(backlog)
 
@@ -76,7 +76,7 @@ async def test_split_cuts_at_the_row_border_nearest_below(tmp_path: Path) -> Non
 
 async def test_split_inside_a_row_leaves_the_rest_owed_over_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         size = await keep(buffer, "abcde")
         taken = await take(backlog)
         left, right = await backlog.split(taken, 2)
@@ -93,7 +93,7 @@ async def test_split_inside_a_row_leaves_the_rest_owed_over_a_restart(tmp_path: 
         expected = (1, 3, size - share(size, 5, 2, 4), 0)
         assert sums(backlog) == expected
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         assert sums(backlog) == expected
 
         taken = await take(backlog)
@@ -105,7 +105,7 @@ async def test_split_inside_a_row_leaves_the_rest_owed_over_a_restart(tmp_path: 
 
 async def test_row_counts_until_its_last_span_is_settled(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer, "abc", "d")
         taken = await take(backlog, max_spans=3)
         left, right = await backlog.split(taken, 1)
@@ -120,7 +120,7 @@ async def test_split_of_a_single_span_or_of_what_cannot_be_read_changes_nothing(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"not otlp", spans=2)))
         taken = await take(backlog)
         with pytest.raises(TranscodeError):
@@ -134,7 +134,7 @@ async def test_split_of_a_single_span_or_of_what_cannot_be_read_changes_nothing(
 
 async def test_split_cuts_protobuf_and_large_rows_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         large = fragment("a" * 40_000, "b" * 40_000)
         await buffer.append(request(piece(large, spans=2)))
         small = to_protobuf(fragment("x", "y"))
@@ -151,21 +151,21 @@ async def test_split_cuts_protobuf_and_large_rows_too(tmp_path: Path) -> None:
 
 async def test_part_of_a_row_that_cannot_be_cut_is_set_aside_whole(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"not otlp", spans=3)))
         await keep(buffer, "d")
-        backlog.evicted((stretch(1, 0, 1),), Totals(0, 1, 2))
+        backlog.evict((stretch(1, 0, 1),), [GoneRow(1, 3, 8)])
 
         assert names((await take(backlog)).rows) == ["d"]
         await buffer.flush()
-        (letter,) = await buffer.dead_letters()
+        (letter,) = await buffer.dead_letters.newest()
         assert (letter.letter.reason, letter.letter.body) == ("relay_error", b"not otlp")
         assert sums(backlog)[:2] == (1, 1)
 
 
 async def test_newest_row_is_taken_alone_and_of_the_encoding_asked_for(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer, "a", "b")
         proto = to_protobuf(fragment("c"))
         await buffer.append(request(piece(proto, encoding=Encoding.PROTOBUF)))
@@ -186,9 +186,9 @@ async def test_newest_row_is_taken_alone_and_of_the_encoding_asked_for(tmp_path:
 
 async def test_newest_row_owed_in_part_is_that_part(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer, "a", "bcd")
-        backlog.evicted((stretch(2, 0, 1), stretch(2, 2, None)), Totals(0, 2, 0))
+        backlog.evict((stretch(2, 0, 1), stretch(2, 2, None)), [GoneRow(2, 3, 90)])
 
         newest = await backlog.take_newest()
         assert newest is not None
@@ -197,25 +197,25 @@ async def test_newest_row_owed_in_part_is_that_part(tmp_path: Path) -> None:
 
 async def test_rows_that_gave_way_in_flight_leave_the_sums_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         size = await keep(buffer, "ab", "cd", "e")
         taken = await take(backlog, max_spans=4)
-        backlog.evicted((owed_ranges.row_range(1),), Totals(1, 2, len(fragment("a", "b"))))
+        backlog.evict((owed_ranges.row_range(1),), [GoneRow(1, 2, len(fragment("a", "b")))])
         assert sums(backlog) == (2, 3, size - len(fragment("a", "b")), 4)
 
         backlog.settle(taken, status=200, at_ns=NOW_NS)
         assert sums(backlog) == (1, 1, len(fragment("e")), 0)
-        backlog.evicted((owed_ranges.row_range(1),), Totals(1, 2, 3))
+        backlog.evict((owed_ranges.row_range(1),), [GoneRow(1, 2, 3)])
         assert sums(backlog)[:2] == (1, 1)
         assert names((await take(backlog)).rows) == ["e"]
 
 
 async def test_rows_that_gave_way_in_flight_are_not_owed_when_given_back(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer, "a", "b")
         taken = await take(backlog)
-        backlog.evicted((owed_ranges.row_range(1),), Totals(1, 1, 1))
+        backlog.evict((owed_ranges.row_range(1),), [GoneRow(1, 1, 1)])
         backlog.give_back(taken)
 
         assert names((await take(backlog)).rows) == ["b"]
@@ -223,7 +223,7 @@ async def test_rows_that_gave_way_in_flight_are_not_owed_when_given_back(tmp_pat
 
 async def test_settled_spans_are_owed_again_when_asked_for(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await keep(buffer, "abc")
         backlog.settle(await take(backlog), status=200, at_ns=NOW_NS)
         backlog.owe((stretch(1, 1, 2),), Totals(1, 1, 7))
@@ -236,12 +236,12 @@ async def test_settled_spans_are_owed_again_when_asked_for(tmp_path: Path) -> No
 
 async def test_skipped_rows_are_neither_owed_nor_settled(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         backlog.skip((owed_ranges.row_range(1),))
         await keep(buffer, "a", "b")
 
         assert names((await take(backlog)).rows) == ["b"]
-        assert not buffer._moves.deliveries("a")
+        assert not buffer._ledger.pending.deliveries("a")
 
 
 ROWS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 999)), min_size=1, max_size=5)

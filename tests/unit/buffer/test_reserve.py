@@ -69,7 +69,7 @@ async def test_relay_works_without_a_reserve(tmp_path: Path) -> None:
 async def test_room_of_a_reserve_that_is_not_there_is_kept_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "reserve").mkdir()
     async with opened(tmp_path, max_size_bytes=8 * MIB, tail_bytes=0) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         with suppress(BufferFull):
             for number in range(1000):
                 await buffer.append(request(piece(noise(20_000, number))))

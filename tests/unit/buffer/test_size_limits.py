@@ -38,7 +38,7 @@ async def fill(buffer: Buffer, delivered: Backlog | None = None) -> int:
 
 async def test_append_is_refused_before_max_size_is_passed(tmp_path: Path) -> None:
     async with opened(tmp_path, max_size_bytes=4 * MIB, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         kept = await fill(buffer)
         on_disk = sum((tmp_path / name).stat().st_size for name in ("relay.db", "relay.db-wal"))
         bodies = await take_all(backlog)
@@ -50,7 +50,7 @@ async def test_append_is_refused_before_max_size_is_passed(tmp_path: Path) -> No
 
 async def test_append_works_again_when_something_was_delivered(tmp_path: Path) -> None:
     async with opened(tmp_path, max_size_bytes=4 * MIB) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await fill(buffer)
         await eventually(lambda: buffer.statistics().is_full)
         assert not buffer.statistics().is_writable
@@ -63,7 +63,7 @@ async def test_append_works_again_when_something_was_delivered(tmp_path: Path) -
 
 async def test_delivered_rows_give_way_to_new_ones(tmp_path: Path) -> None:
     async with opened(tmp_path, max_size_bytes=4 * MIB) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in range(400):
             await buffer.append(request(piece(noise(20_000, number))))
             await deliver_all(backlog)
@@ -83,7 +83,7 @@ async def test_row_that_is_still_owed_to_one_destination_does_not_give_way(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path, max_size_bytes=4 * MIB) as buffer:
-        good, slow = buffer.destination("good"), buffer.destination("slow")
+        good, slow = buffer.consumer("good"), buffer.consumer("slow")
         await fill(buffer, good)
 
         assert buffer.statistics().first_row == 1
@@ -92,7 +92,7 @@ async def test_row_that_is_still_owed_to_one_destination_does_not_give_way(
 
 async def test_request_that_is_too_large_alone_leaves_room_for_others(tmp_path: Path) -> None:
     async with opened(tmp_path, max_size_bytes=4 * MIB) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"small")))
         await deliver_all(backlog)
         with pytest.raises(BufferFull):
@@ -123,7 +123,7 @@ async def test_settings_can_be_reloaded(tmp_path: Path) -> None:
 async def test_pieces_over_the_row_size_are_a_row_each(tmp_path: Path) -> None:
     big = [piece(noise(600, seed)) for seed in range(3)]
     async with opened(tmp_path, row_bytes=1000) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(*big, piece(b"s"), piece(b"t")))
         bodies = await take_all(backlog)
 
@@ -132,7 +132,7 @@ async def test_pieces_over_the_row_size_are_a_row_each(tmp_path: Path) -> None:
 
 async def test_request_over_the_transaction_size_is_committed_whole(tmp_path: Path) -> None:
     async with opened(tmp_path, transaction_bytes=1000) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         async with anyio.create_task_group() as tasks:
             for seed in range(10):
                 large = request(piece(noise(700, seed)), piece(noise(700, seed + 100)))
@@ -147,7 +147,7 @@ async def test_dead_letters_are_bounded_and_the_oldest_go_first(tmp_path: Path) 
             span = rejected_span(f"{number:032x}", noise(5_000, number))
             await buffer.append(request(rejected=(span,)))
         await eventually(lambda: buffer.statistics().dead_letters[""].stored_bytes <= 100_000)
-        kept = [stored.letter.words for stored in await buffer.dead_letters(1000)]
+        kept = [stored.letter.words for stored in await buffer.dead_letters.newest(1000)]
         dropped = buffer.statistics().dead_letters_dropped
 
     assert kept[0] == f"{99:032x}"

@@ -37,7 +37,7 @@ async def test_hanging_write_refuses_those_who_wait_and_those_who_come(
 ) -> None:
     buffer = Buffer(tmp_path / "state", IMPATIENT, Counters(), vfs=hanging_vfs.NAME)
     buffer.open()
-    backlog = buffer.destination("d")
+    backlog = buffer.consumer("d")
     await buffer.append(request(piece(b'{"n":"before"}')))
     refused: list[tuple[str, str]] = []
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_rows_that_went_between_owed_ones_are_not_counted_as_owed(tmp_path: Path) -> None:
     async with opened(tmp_path, row_bytes=1, keep_delivered_seconds=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for spans in (1, 2, 4):
             await buffer.append(request(piece(spans=spans)))
         held = [await take(backlog, max_spans=1) for _ in range(3)]
@@ -20,6 +20,6 @@ async def test_rows_that_went_between_owed_ones_are_not_counted_as_owed(tmp_path
         await eventually(lambda: buffer.statistics().rows == 2)
 
     async with opened(tmp_path, row_bytes=1) as buffer:
-        found = buffer.destination("a").statistics()
+        found = buffer.consumer("a").statistics()
 
     assert (found.owed_rows, found.owed_spans) == (2, 5)

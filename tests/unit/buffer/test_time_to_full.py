@@ -8,12 +8,12 @@ import pytest
 
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.directory import Place
-from relay.buffer.sqlite.space.outlook import room_bytes
 from relay.buffer.sqlite.space.space import Space
 from relay.buffer.sqlite.space.time_to_full import (
     Forecast,
     Sample,
     bytes_per_second,
+    room_bytes,
     seconds_until_full,
 )
 from relay.model.records import Health
@@ -101,7 +101,7 @@ async def test_buffer_that_fills_says_when_it_will_be_full(tmp_path: Path) -> No
     clocks = Clocks()
     settings = replace(SETTINGS, max_size_bytes=64 * MIB, flush_seconds=0.01)
     async with opened(tmp_path, settings, tail_bytes=0, uptime=clocks.uptime) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in range(20):
             await buffer.append(request(piece(noise(100_000, number))))
             clocks.pass_seconds(10)
@@ -124,7 +124,7 @@ async def test_buffer_that_fills_says_when_it_will_be_full(tmp_path: Path) -> No
 async def test_rows_owed_to_several_count_once(tmp_path: Path) -> None:
     clocks = Clocks()
     async with opened(tmp_path, uptime=clocks.uptime) as buffer:
-        one, _two = buffer.destination("one"), buffer.destination("two")
+        one, _two = buffer.consumer("one"), buffer.consumer("two")
         for _ in range(4):
             await buffer.append(request(piece(spans=3)))
         await deliver_all(one)
@@ -142,8 +142,8 @@ async def test_who_may_lose_its_rows_does_not_fill_the_buffer(tmp_path: Path) ->
     async with opened(
         tmp_path, settings, clock_ns=clocks.wall, uptime=clocks.uptime, tail_bytes=0
     ) as buffer:
-        buffer.health = lambda: health
-        good, _dead = buffer.destination("good"), buffer.destination("dead")
+        buffer._backlogs.health = lambda: health  # type: ignore[method-assign]
+        good, _dead = buffer.consumer("good"), buffer.consumer("dead")
         for number in range(20):
             await buffer.append(request(piece(noise(100_000, number))))
             await deliver_all(good)

@@ -10,7 +10,7 @@ from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.rows import Group, build_group
 from relay.buffer.sqlite.schema import fetch_value
-from relay.buffer.sqlite.transactions import Landing
+from relay.buffer.sqlite.transactions import Readmitted, Transaction
 from relay.model.errors import BufferFull, ConfigError
 from relay.model.records import Request
 from tests.unit.buffer.making import (
@@ -27,14 +27,18 @@ from tests.unit.buffer.making import (
 pytestmark = pytest.mark.anyio
 
 
-class Readmit:
+class Readmit(Transaction[int]):
     """Appends requests for some destinations alone."""
 
     def __init__(self, *requests: Request, to: set[str], need_bytes: int = 1000) -> None:
         self._requests = requests
         self._to = frozenset(to)
         self._group = Group()
-        self.need_bytes = need_bytes
+        self._need_bytes = need_bytes
+
+    @property
+    def need_bytes(self) -> int:
+        return self._need_bytes
 
     def run(self, file: LogFile, *, now_ns: int) -> int:
         self._group = build_group(
@@ -44,8 +48,8 @@ class Readmit:
         file.tally("readmitted", len(self._group.rows))
         return len(self._group.rows)
 
-    def landed(self, log: Landing) -> None:
-        log.readmitted(self._group, self._to)
+    def readmitted(self) -> list[Readmitted]:
+        return [Readmitted(self._group, self._to)]
 
 
 class Call(Readmit):
@@ -70,10 +74,10 @@ def as_after_a_crash(state_dir: Path) -> Path:
 
 async def test_rows_that_come_again_are_owed_to_those_named_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        one, two = buffer.destination("one"), buffer.destination("two")
+        one, two = buffer.consumer("one"), buffer.consumer("two")
         await buffer.append(request(piece(b"first")))
 
-        rows = await buffer.work(Readmit(request(piece(b"again")), to={"two"}))
+        rows = await buffer._ledger.transact(Readmit(request(piece(b"again")), to={"two"}))
         await buffer.append(request(piece(b"last")))
 
         assert rows == 1
@@ -85,25 +89,25 @@ async def test_rows_that_come_again_are_owed_to_those_named_alone(tmp_path: Path
 
 async def test_rows_that_come_again_stay_with_those_named_over_a_crash(tmp_path: Path) -> None:
     async with opened(tmp_path, flush_seconds=60.0) as buffer:
-        buffer.destination("one")
-        buffer.destination("two")
+        buffer.consumer("one")
+        buffer.consumer("two")
         await buffer.flush()
-        await buffer.work(Readmit(request(piece(b"again")), to={"two"}))
+        await buffer._ledger.transact(Readmit(request(piece(b"again")), to={"two"}))
         crashed = as_after_a_crash(tmp_path)
 
     async with opened(crashed) as buffer:
-        assert await take_all(buffer.destination("one")) == []
-        assert await take_all(buffer.destination("two")) == [b"again"]
+        assert await take_all(buffer.consumer("one")) == []
+        assert await take_all(buffer.consumer("two")) == [b"again"]
 
 
 async def test_a_job_sees_what_moved_before_it(tmp_path: Path) -> None:
     async with opened(tmp_path, flush_seconds=60.0) as buffer:
-        one = buffer.destination("one")
+        one = buffer.consumer("one")
         await buffer.append(request(piece()))
         await buffer.flush()
         one.settle(await take(one), status=200, at_ns=1)
 
-        first_owed = await buffer.work(
+        first_owed = await buffer._ledger.transact(
             Call(lambda file: file.destinations["one"].ranges[0].start.row)
         )
 
@@ -123,30 +127,33 @@ async def test_a_job_that_raises_changes_nothing_and_says_why(tmp_path: Path) ->
         raise ConfigError("not like this")
 
     async with opened(tmp_path) as buffer:
-        one = buffer.destination("one")
+        one = buffer.consumer("one")
         with pytest.raises(ConfigError, match="not like this"):
-            await buffer.work(Call(fail))
+            await buffer._ledger.transact(Call(fail))
         await buffer.append(request(piece(b"after")))
 
         assert await take_all(one) == [b"after"]
         assert one.statistics().owed_rows == 1
-        assert await buffer.ask(lambda it: fetch_value(it, "SELECT count(*) FROM tallies")) == 0
+        assert (
+            await buffer._reader.ask(lambda it: fetch_value(it, "SELECT count(*) FROM tallies"))
+            == 0
+        )
         assert (await take(one)).rows[0].row == 1
 
 
 async def test_a_job_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path, max_size_bytes=2 << 20) as buffer:
-        buffer.destination("one")
+        buffer.consumer("one")
         with pytest.raises(BufferFull):
-            await buffer.work(
+            await buffer._ledger.transact(
                 Readmit(request(piece(noise(3 << 20))), to={"one"}, need_bytes=3 << 20)
             )
-        assert await deliver_all(buffer.destination("one")) == 0
+        assert await deliver_all(buffer.consumer("one")) == 0
 
 
 async def test_a_file_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        buffer.destination("one")
+        buffer.consumer("one")
         await buffer.append(request(piece(b"old")))
     with apsw.Connection(str(tmp_path / "relay.db")) as connection:
         for table in ("history", "tallies", "salvages"):
@@ -155,7 +162,7 @@ async def test_a_file_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
     connection.close()
 
     async with opened(tmp_path) as buffer:
-        assert await take_all(buffer.destination("one")) == [b"old"]
-        version = await buffer.ask(lambda it: it.pragma("user_version"))
+        assert await take_all(buffer.consumer("one")) == [b"old"]
+        version = await buffer._reader.ask(lambda it: it.pragma("user_version"))
         assert version == schema.SCHEMA_VERSION
-        assert await buffer.work(Readmit(request(piece()), to={"one"})) == 1
+        assert await buffer._ledger.transact(Readmit(request(piece()), to={"one"})) == 1

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.views import LetterFilter
+from relay.buffer.values import LetterFilter
 from relay.dead_letters import look
 from relay.dead_letters.change import DeadLetters, Replayed, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
@@ -41,12 +41,17 @@ async def letters_of(
         yield buffer, DeadLetters(buffer, WayIn(), lambda: ["a", "b"], tmp_path)
 
 
+def put(buffer: Buffer, letter: DeadLetter) -> None:
+    ranges = buffer.consumer("a").ranges
+    buffer._ledger.changed("a", ranges, is_paused=False, dead_letters=[letter])
+
+
 async def add(buffer: Buffer, *bodies: bytes, encoding: Encoding = Encoding.JSON) -> None:
-    backlog = buffer.destination("a")
-    buffer.destination("b")
+    buffer.consumer("a")
+    buffer.consumer("b")
     for body in bodies:
         letter = DeadLetter("a", "upstream_refused", "no", 1, encoding, body, affected=1)
-        buffer.moved(backlog, letters=[letter])
+        put(buffer, letter)
     await buffer.flush()
 
 
@@ -75,13 +80,13 @@ async def test_each_step_says_where_to_go_on_and_leaves_out_what_came_since(
             await add(buffer, fragment(name="refused again"))
 
         assert sent == [2, 2, 1]
-        assert len(await buffer.dead_letters()) == 3
-        assert await take_all(buffer.destination("a")) == [
+        assert len(await buffer.dead_letters.newest()) == 3
+        assert await take_all(buffer.consumer("a")) == [
             b",".join(bodies[:2]),
             b",".join(bodies[2:4]),
             bodies[4],
         ]
-        assert await take_all(buffer.destination("b")) == []
+        assert await take_all(buffer.consumer("b")) == []
 
 
 async def test_a_step_takes_about_so_many_bytes_and_one_letter_at_least(
@@ -100,20 +105,20 @@ async def test_replay_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
         with contextlib.suppress(BufferFull):
             for _ in range(60):  # nothing here is delivered, so nothing can give way
                 await buffer.append(kept(piece(noise(20_000))))
-        owed = buffer.destination("a").statistics().owed_rows
+        owed = buffer.consumer("a").statistics().owed_rows
         with pytest.raises(BufferFull):
             await replay(letters)
 
         assert owed < 60
-        assert len(await buffer.dead_letters()) == 2
-        assert buffer.destination("a").statistics().owed_rows == owed
+        assert len(await buffer.dead_letters.newest()) == 2
+        assert buffer.consumer("a").statistics().owed_rows == owed
 
 
 async def test_replay_to_nobody_known_is_refused(tmp_path: Path) -> None:
     async with letters_of(tmp_path, fragment()) as (buffer, letters):
         with pytest.raises(ReplayRefused, match="no destination 'c'"):
             await replay(letters, to="c")
-        assert len(await buffer.dead_letters()) == 1
+        assert len(await buffer.dead_letters.newest()) == 1
 
 
 @pytest.mark.parametrize("encoding", list(Encoding))
@@ -127,7 +132,7 @@ async def test_what_is_owed_again_is_byte_for_byte_what_was_set_aside(
         body = to_protobuf(body)
     async with letters_of(tmp_path, body, encoding=encoding) as (buffer, letters):
         assert (await replay(letters)).letters == 1
-        assert await take_all(buffer.destination("a")) == [body]
+        assert await take_all(buffer.consumer("a")) == [body]
 
 
 async def test_letter_that_is_no_request_stays_and_is_left_out_of_an_export(
@@ -142,7 +147,7 @@ async def test_letter_that_is_no_request_stays_and_is_left_out_of_an_export(
         assert len(exported.lines) == 1
         assert '"good"' in exported.lines[0]
         assert [(each.ids, each.letters) for each in exported.left_out] == [([1], 1)]
-        assert len(await buffer.dead_letters()) == 2
+        assert len(await buffer.dead_letters.newest()) == 2
 
 
 async def test_ids_that_there_are_not_are_named(tmp_path: Path) -> None:
@@ -161,7 +166,7 @@ async def test_words_that_differ_in_numbers_and_ids_are_one_group_with_the_newes
     async with letters_of(tmp_path) as (buffer, letters):
         for words in ("request 17 of c0ffee-1: no", "request 18 of c0ffee-2: no", "other"):
             letter = DeadLetter("a", "upstream_refused", words, 1, Encoding.JSON, b"", affected=1)
-            buffer.moved(buffer.destination("a"), letters=[letter])
+            put(buffer, letter)
         await buffer.flush()
         groups = (await letters.groups(ALL)).groups
 
@@ -177,8 +182,8 @@ async def test_erasing_comes_to_its_end_while_spans_come_and_go(tmp_path: Path) 
         buffer,
         letters,
     ):
-        backlog = buffer.destination("a")
-        await buffer.destination("b").remove()
+        backlog = buffer.consumer("a")
+        await buffer.consumer("b").remove()
         stop = anyio.Event()
         delivered = 0
 

@@ -10,8 +10,8 @@ import pytest
 from relay.buffer.sqlite import dead_letter_queries as letter_reading
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.dead_letter_queries import bodies, newest_first, newest_id, oldest_first
-from relay.buffer.sqlite.dead_letter_transactions import Again, CutLog, Discard, Replay, ReturnPages
-from relay.buffer.views import LetterEntry, LetterFilter
+from relay.buffer.sqlite.dead_letter_transactions import CutLog, Discard, Replay, ReturnPages
+from relay.buffer.values import LetterEntry, LetterFilter, LetterReplay
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.compression import zstd_1
 from tests.unit.buffer.making import (
@@ -56,12 +56,12 @@ def letter(
 
 async def set_aside(buffer: Buffer, *letters: DeadLetter) -> list[int]:
     """Put them there, a commit for all; their ids."""
-    before = await buffer.ask(newest_id)
+    before = await buffer._reader.ask(newest_id)
     for each in letters:
-        backlog = buffer.destination(each.destination or "a")
-        buffer.moved(backlog, letters=[each])
+        backlog = buffer.consumer(each.destination or "a")
+        buffer._ledger.changed(backlog.name, backlog.ranges, is_paused=False, dead_letters=[each])
     await buffer.flush()
-    return list(range(before + 1, await buffer.ask(newest_id) + 1))
+    return list(range(before + 1, await buffer._reader.ask(newest_id) + 1))
 
 
 async def pages(buffer: Buffer, wanted: LetterFilter, *, is_up: bool = True) -> list[LetterEntry]:
@@ -69,7 +69,7 @@ async def pages(buffer: Buffer, wanted: LetterFilter, *, is_up: bool = True) -> 
     edge: int | None = 0 if is_up else letter_reading.NEWEST
     while edge is not None:
         at, ask = edge, oldest_first if is_up else newest_first
-        page = await buffer.ask(lambda it: ask(it, wanted, at))  # noqa: B023 - asked at once
+        page = await buffer._reader.ask(lambda it: ask(it, wanted, at))  # noqa: B023 - asked at once
         found += page.entries
         edge = page.edge
     return found
@@ -91,7 +91,7 @@ async def test_pages_go_over_all_letters_that_are_meant_in_either_order(
         ids = await set_aside(
             buffer, *(letter(f"no {n}", destination="ab"[n % 2]) for n in range(7))
         )
-        await buffer.work(Discard(ids[2:3]))
+        await buffer._ledger.transact(Discard(ids[2:3]))
         left = [*ids[:2], *ids[3:]]
         up = await pages(buffer, LetterFilter())
         down = await pages(buffer, LetterFilter(), is_up=False)
@@ -139,16 +139,16 @@ async def test_trace_id_across_two_others_is_not_found(tmp_path: Path) -> None:
 
 async def test_letter_of_a_damaged_row_knows_the_traces_of_that_row(tmp_path: Path) -> None:
     async with opened(tmp_path, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(traces=(7, 8))))
     connection = apsw.Connection(str(tmp_path / "relay.db"))
     connection.execute("UPDATE rows SET checksum = checksum + 1")
     connection.close()
     async with opened(tmp_path, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         assert await backlog.take(max_bytes=1 << 20, max_spans=10) is None
         await buffer.flush()
-        (found,) = await buffer.dead_letters()
+        (found,) = await buffer.dead_letters.newest()
 
     assert (found.letter.reason, found.is_damaged) == ("damaged_on_disk", False)
     assert found.letter.trace_ids == trace_id(7) + trace_id(8)
@@ -161,17 +161,19 @@ async def test_replayed_letter_is_owed_to_its_own_destination_and_a_letter_no_mo
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path, clock_ns=lambda: NOW_NS + 5) as buffer:
-        one, two = buffer.destination("one"), buffer.destination("two")
+        one, two = buffer.consumer("one"), buffer.consumer("two")
         (number,) = await set_aside(buffer, letter(destination="one"))
         made = request(piece(b"again", traces=(9,)), received_ns=NOW_NS)
-        sent = await buffer.work(Replay([Again(number, made, frozenset({"one"}), 10)], SETTINGS))
+        sent = await buffer._ledger.transact(
+            Replay([LetterReplay(number, made, frozenset({"one"}), 10)], SETTINGS)
+        )
         taken = await take(one)
 
         assert sent == [number]
-        assert await buffer.dead_letters() == []
+        assert await buffer.dead_letters.newest() == []
         assert [(row.body, row.received_ns) for row in taken.rows] == [(b"again", NOW_NS + 5)]
         assert await take_all(two) == []
-        (place,) = await buffer.find_trace(trace_id(9))
+        (place,) = await buffer.traces.find(trace_id(9))
         assert place.received_ns == NOW_NS
         assert {it.destination: it.state for it in place.deliveries} == {
             "one": "waiting",
@@ -181,51 +183,53 @@ async def test_replayed_letter_is_owed_to_its_own_destination_and_a_letter_no_mo
 
 async def test_replay_to_nobody_in_particular_is_owed_to_all(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        one, two = buffer.destination("one"), buffer.destination("two")
+        one, two = buffer.consumer("one"), buffer.consumer("two")
         (number,) = await set_aside(buffer, letter())
-        await buffer.work(Replay([Again(number, request(piece(b"x")), None, 10)], SETTINGS))
+        await buffer._ledger.transact(
+            Replay([LetterReplay(number, request(piece(b"x")), None, 10)], SETTINGS)
+        )
 
         assert await take_all(one) == await take_all(two) == [b"x"]
 
 
 async def test_letters_that_have_gone_or_have_no_receiver_are_not_sent(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        one = buffer.destination("one")
+        one = buffer.consumer("one")
         (number,) = await set_aside(buffer, letter())
         job = Replay(
             [
-                Again(99, request(piece(b"gone")), frozenset({"one"}), 10),
-                Again(number, request(piece(b"nobody's")), frozenset({"removed"}), 10),
+                LetterReplay(99, request(piece(b"gone")), frozenset({"one"}), 10),
+                LetterReplay(number, request(piece(b"nobody's")), frozenset({"removed"}), 10),
             ],
             SETTINGS,
         )
-        assert await buffer.work(job) == []
+        assert await buffer._ledger.transact(job) == []
         assert await take_all(one) == []
-        assert len(await buffer.dead_letters()) == 1
+        assert len(await buffer.dead_letters.newest()) == 1
 
 
 async def test_replay_that_keeps_leaves_the_letter(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        one = buffer.destination("one")
+        one = buffer.consumer("one")
         (number,) = await set_aside(buffer, letter())
-        again = Again(number, request(piece(b"x")), frozenset({"one"}), 10)
-        assert await buffer.work(Replay([again], SETTINGS, keeps=True)) == [number]
+        again = LetterReplay(number, request(piece(b"x")), frozenset({"one"}), 10)
+        assert await buffer._ledger.transact(Replay([again], SETTINGS, keeps=True)) == [number]
 
         assert await take_all(one) == [b"x"]
-        assert len(await buffer.dead_letters()) == 1
+        assert len(await buffer.dead_letters.newest()) == 1
 
 
 async def test_replay_is_all_or_nothing_on_disk(tmp_path: Path) -> None:
     """What a crash leaves is the letter or the row: looked at in every state the file was in."""
     seen: set[object] = set()
     async with opened(tmp_path) as buffer:
-        buffer.destination("one")
+        buffer.consumer("one")
         ids = await set_aside(buffer, *(letter(f"{n}") for n in range(5)))
         watching = apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
         query = "SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM rows)"
         for number in ids:
-            again = Again(number, request(piece()), frozenset({"one"}), 10)
-            await buffer.work(Replay([again], SETTINGS))
+            again = LetterReplay(number, request(piece()), frozenset({"one"}), 10)
+            await buffer._ledger.transact(Replay([again], SETTINGS))
             seen.add(watching.execute(query).fetchall()[0])
         watching.close()
 
@@ -301,7 +305,7 @@ async def test_letters_go_when_they_are_too_old(tmp_path: Path) -> None:
 async def test_discarded_letters_are_gone_and_not_counted_as_given_up(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         ids = await set_aside(buffer, letter("one"), letter("two"), letter("three"))
-        assert await buffer.work(Discard([ids[0], ids[2], 99])) == [ids[0], ids[2]]
+        assert await buffer._ledger.transact(Discard([ids[0], ids[2], 99])) == [ids[0], ids[2]]
 
         assert words(await pages(buffer, LetterFilter())) == ["two"]
         assert buffer.statistics().dead_letters["a"].count == 1
@@ -309,10 +313,10 @@ async def test_discarded_letters_are_gone_and_not_counted_as_given_up(tmp_path: 
 
 
 async def erase(buffer: Buffer, letter_ids: list[int]) -> None:
-    await buffer.work(Discard(letter_ids, erases=True))
-    while await buffer.work(ReturnPages()):
+    await buffer._ledger.transact(Discard(letter_ids, erases=True))
+    while await buffer._ledger.transact(ReturnPages()):
         pass
-    assert await buffer.work(CutLog())
+    assert await buffer._ledger.transact(CutLog())
 
 
 class Disk:
@@ -344,7 +348,7 @@ async def test_erasing_leaves_no_byte_of_a_letter_nor_of_the_row_it_was(
     body, said = noise(size, 4318), "a very particular refusal"
     marks = [zstd_1(body)[9:], said.encode(), trace_id(78) * 2]
     async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(noise(300, 1))))
         await buffer.append(request(piece(body)))
         await buffer.append(request(piece(noise(300, 2))))
@@ -376,7 +380,7 @@ async def test_erasing_leaves_nothing_whatever_happened_before(tmp_path: Path, s
     async with opened(
         tmp_path, keep_delivered_seconds=0, tail_bytes=0, wal_checkpoint_bytes=200_000
     ) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         bodies_of: dict[str, bytes] = {}
         for number in range(150):
             body = rng.randbytes(rng.choice(sizes))
@@ -388,7 +392,7 @@ async def test_erasing_leaves_nothing_whatever_happened_before(tmp_path: Path, s
                 bodies_of |= {it.words: it.body for it in found}
                 backlog.settle_with(taken, found, status=400 if found else 200, at_ns=NOW_NS)
             if rng.random() < 0.1 and (ids := await pages(buffer, LetterFilter())):
-                await buffer.work(Discard([rng.choice(ids).letter_id]))
+                await buffer._ledger.transact(Discard([rng.choice(ids).letter_id]))
         await buffer.flush()
         for entry in await pages(buffer, LetterFilter()):
             said = entry.letter.words
@@ -416,9 +420,9 @@ async def test_bytes_of_an_erased_letter_are_overwritten_before_its_pages_are_re
     body = noise(60_000, 4318)
     async with opened(tmp_path) as buffer:
         (number,) = await set_aside(buffer, letter(body=body))
-        await buffer.work(CutLog())
-        await buffer.work(Discard([number], erases))
-        await buffer.work(CutLog())
+        await buffer._ledger.transact(CutLog())
+        await buffer._ledger.transact(Discard([number], erases))
+        await buffer._ledger.transact(CutLog())
 
         assert Disk(tmp_path).names_with(zstd_1(body)[9:]) == ([] if erases else ["relay.db"])
 
@@ -426,12 +430,12 @@ async def test_bytes_of_an_erased_letter_are_overwritten_before_its_pages_are_re
 async def test_free_pages_are_returned_in_steps_or_all_at_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         ids = await set_aside(buffer, letter(body=noise(13 << 20)), letter(body=noise(13 << 20)))
-        await buffer.work(Discard(ids[:1]))
-        left = await buffer.work(ReturnPages())
+        await buffer._ledger.transact(Discard(ids[:1]))
+        left = await buffer._ledger.transact(ReturnPages())
         assert 0 < left < (13 << 20) // 4096
-        assert await buffer.work(ReturnPages()) < left
-        await buffer.work(Discard(ids[1:]))
-        assert await buffer.work(ReturnPages(at_once=True)) == 0
+        assert await buffer._ledger.transact(ReturnPages()) < left
+        await buffer._ledger.transact(Discard(ids[1:]))
+        assert await buffer._ledger.transact(ReturnPages(at_once=True)) == 0
 
 
 async def test_log_is_not_cut_while_somebody_reads_and_is_after_that(tmp_path: Path) -> None:
@@ -440,11 +444,11 @@ async def test_log_is_not_cut_while_somebody_reads_and_is_after_that(tmp_path: P
         reading = apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
         reading.execute("BEGIN")
         reading.execute("SELECT * FROM dead_letters").fetchall()
-        await buffer.work(Discard([number], erases=True))
-        assert await buffer.work(CutLog()) is False
+        await buffer._ledger.transact(Discard([number], erases=True))
+        assert await buffer._ledger.transact(CutLog()) is False
 
         reading.execute("COMMIT")
-        assert await buffer.work(CutLog()) is True
+        assert await buffer._ledger.transact(CutLog()) is True
         reading.close()
 
 
@@ -453,6 +457,6 @@ async def test_bodies_come_in_the_order_asked_for_and_without_those_that_have_go
 ) -> None:
     async with opened(tmp_path) as buffer:
         ids = await set_aside(buffer, letter("one", b"1"), letter("two", b"2"))
-        found = await buffer.ask(lambda it: bodies(it, [ids[1], 99, ids[0]]))
+        found = await buffer._reader.ask(lambda it: bodies(it, [ids[1], 99, ids[0]]))
 
     assert [stored.letter.body for stored in found] == [b"2", b"1"]

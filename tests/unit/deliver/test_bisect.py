@@ -120,7 +120,7 @@ class Case:
         self.upstream = upstream
         self.clock = clock
         self.courier = courier
-        self.backlog: Backlog = buffer.backlogs()["axiom"]
+        self.backlog: Backlog = buffer.consumers()["axiom"]
 
     async def done(self) -> None:
         """Nothing is owed any more."""
@@ -130,7 +130,7 @@ class Case:
 
     async def letters(self) -> list[DeadLetter]:
         await self.buffer.flush()
-        return [stored.letter for stored in await self.buffer.dead_letters(1000)]
+        return [stored.letter for stored in await self.buffer.dead_letters.newest(1000)]
 
     async def dead(self) -> Counter[str]:
         return Counter(name for letter in await self.letters() for name in names_of(letter))
@@ -165,7 +165,7 @@ async def case(
     )
     upstream, clock = Upstream(rule), Clock(most_sleeps)
     async with opened(state_dir, clock_ns=lambda: clock.now_ns) as buffer:
-        backlog = buffer.destination("axiom")
+        backlog = buffer.consumer("axiom")
         for number, names in enumerate(rows):
             await keep(buffer, names, sizes or {}, received_ns(number))
         courier = Courier(

@@ -63,7 +63,7 @@ async def test_only_time_that_passed_makes_a_row_too_old(
     )
     body = to_body(otlp(span())["resourceSpans"][0])
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(body), received_ns=clocks.now_ns))
         clocks.now_ns += jump_ns
         clocks.pass_seconds(passed_seconds)
@@ -75,7 +75,7 @@ async def test_only_time_that_passed_makes_a_row_too_old(
             await until_nothing_is_owed(backlog)
             await courier.stop()
         await buffer.flush()
-        reasons = [stored.letter.reason for stored in await buffer.dead_letters()]
+        reasons = [stored.letter.reason for stored in await buffer.dead_letters.newest()]
 
     assert upstream.spans == sent
     assert reasons == ["too_old"] * (1 - sent)
@@ -94,7 +94,7 @@ async def test_lanes_go_on_when_the_wall_clock_jumps(tmp_path: Path, jump_ns: in
     )
     body = to_body(otlp(span())["resourceSpans"][0])
     async with opened(tmp_path, row_bytes=1, clock_ns=clocks.wall, uptime=clocks.uptime) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for _ in range(8):
             await buffer.append(request(piece(body), received_ns=clocks.now_ns))
         clocks.now_ns += jump_ns

@@ -548,7 +548,7 @@ async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
     upstream = Upstream(refuses("span-33", "span-50", answer=outcome))
     settings = DestinationConfig(name="axiom", endpoint="http://127.0.0.1:1/", encoding="json")
     async with opened(tmp_path, clock_ns=lambda: clock.now_ns) as buffer:
-        backlog = buffer.destination("axiom")
+        backlog = buffer.consumer("axiom")
         for names in rows:
             await keep(buffer, names, {})
         kept = [*rows]
@@ -585,7 +585,7 @@ async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
             await keep(buffer, kept[-1], dict.fromkeys(kept[-1], 40_000))
         assert not {"span-33", "span-50"} & upstream.took.keys()
         assert set(upstream.took.values()) == {1}
-        assert not await buffer.dead_letters(10)
+        assert not await buffer.dead_letters.newest(10)
 
 
 async def test_state_stays_blocked_by_a_wrong_token_at_a_try(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A copy of the buffer: what it holds, what it owes, and that no id comes a second time."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -48,8 +49,8 @@ async def copied(state_dir: Path, to: Path) -> Path:
 async def test_everything_that_is_kept_is_in_it(tmp_path: Path) -> None:
     bodies = [noise(20_000, seed) for seed in range(150)]
     async with opened(tmp_path / "one") as buffer:
-        a = buffer.destination("a")
-        await buffer.destination("b").set_paused(True)
+        a = buffer.consumer("a")
+        await buffer.consumer("b").set_paused(True)
         await buffer.append(request(rejected=(rejected_span(),)))
         for body in bodies:
             await buffer.append(request(piece(body)))
@@ -58,17 +59,17 @@ async def test_everything_that_is_kept_is_in_it(tmp_path: Path) -> None:
         await buffer.flush()
         copy = await copied(tmp_path / "one", tmp_path / "two")
     async with opened(copy) as buffer:
-        assert await take_all(buffer.destination("a")) == bodies[5:]
-        assert await take_all(buffer.destination("b")) == bodies
-        assert buffer.destination("b").is_paused
-        assert len(await buffer.dead_letters()) == 1
-        assert len(await buffer.recent_traces()) == 50
+        assert await take_all(buffer.consumer("a")) == bodies[5:]
+        assert await take_all(buffer.consumer("b")) == bodies
+        assert buffer.consumer("b").is_paused
+        assert len(await buffer.dead_letters.newest()) == 1
+        assert len(await buffer.traces.recent()) == 50
         assert buffer.statistics().rows == 150
 
 
 async def test_ids_go_on_where_nothing_is_kept_any_more(tmp_path: Path) -> None:
     async with opened(tmp_path / "one", keep_delivered_seconds=0) as buffer:
-        a = buffer.destination("a")
+        a = buffer.consumer("a")
         for _ in range(5):
             await buffer.append(request(piece()))
         await deliver_all(a)
@@ -77,7 +78,7 @@ async def test_ids_go_on_where_nothing_is_kept_any_more(tmp_path: Path) -> None:
         copy = await copied(tmp_path / "one", tmp_path / "two")
     async with opened(copy) as buffer:
         await buffer.append(request(piece(b"next")))
-        taken = await take(buffer.destination("a"))
+        taken = await take(buffer.consumer("a"))
 
     assert [row.row for row in taken.rows] == [6]
 
@@ -87,11 +88,11 @@ async def test_rows_that_go_while_it_is_made_are_owed_to_nobody(
 ) -> None:
     monkeypatch.setattr("relay.offline.snapshot._ROWS", 10)
     async with opened(tmp_path / "one", keep_delivered_seconds=0, tail_bytes=0) as buffer:
-        a = buffer.destination("a")
+        a = buffer.consumer("a")
         for number in range(40):
             await buffer.append(request(piece(b"%d" % number)))
         await buffer.flush()
-        loop = buffer.bind()
+        loop = asyncio.get_running_loop()
 
         async def deliver() -> None:
             await deliver_all(a)
@@ -108,7 +109,7 @@ async def test_rows_that_go_while_it_is_made_are_owed_to_nobody(
         await anyio.to_thread.run_sync(snapshot, tmp_path / "one", target, meanwhile)
     found = check(tmp_path / "two", quietly)
     async with opened(tmp_path / "two") as buffer:
-        bodies = await take_all(buffer.destination("a"))
+        bodies = await take_all(buffer.consumer("a"))
 
     assert found.is_sound
     assert bodies == [b"%d" % number for number in range(10)]
@@ -117,7 +118,7 @@ async def test_rows_that_go_while_it_is_made_are_owed_to_nobody(
 async def test_a_damaged_row_is_copied_as_it_is_and_named(tmp_path: Path) -> None:
     body = noise(5000)
     async with opened(tmp_path / "one") as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         await buffer.append(request(piece(body)))
         await buffer.append(request(piece(b"good")))
     path = tmp_path / "one" / "relay.db"

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.views import StoredLetter
+from relay.buffer.values import StoredLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_
 from relay.salvage import pages
@@ -50,7 +50,7 @@ async def make(state_dir: Path, *, as_after_a_crash: bool) -> Path:
     """120 rows owed to b, the last 90 of them to a; closed in order, or with all in the WAL."""
     steps = 128 * 1024 if as_after_a_crash else SETTINGS.wal_checkpoint_bytes
     async with opened(state_dir, wal_checkpoint_bytes=steps) as buffer:
-        a, _ = buffer.destination("a"), buffer.destination("b")
+        a, _ = buffer.consumer("a"), buffer.consumer("b")
         await buffer.append(request(rejected=(rejected_span(), rejected_span())))
         for number in range(1, ROWS + 1):
             await buffer.append(request(piece(body(number), traces=(number,))))
@@ -180,7 +180,7 @@ class Outcome:
 async def deliver(buffer: Buffer, name: str, outcome: Outcome) -> None:
     """A courier that keeps up, and looks at every byte."""
     known = {body(number): number for number in range(1, ROWS + 1)} | {NEW: 0}
-    backlog = buffer.destination(name)
+    backlog = buffer.consumer(name)
     while True:
         await backlog.wait()
         try:
@@ -207,7 +207,7 @@ async def until_taken(buffer: Buffer) -> None:
 async def letters_of(buffer: Buffer) -> list[StoredLetter]:
     while True:
         try:
-            return await buffer.dead_letters(10_000)
+            return await buffer.dead_letters.newest(10_000)
         except BufferError_:
             await anyio.sleep(0.02)
 
@@ -221,7 +221,7 @@ async def run(state_dir: Path, damage_in_use: Callable[[], None] | None = None) 
 
     def is_calm() -> bool:
         return (
-            not any(backlog.has_more for backlog in buffer.backlogs().values())
+            not any(backlog.has_more for backlog in buffer.consumers().values())
             and not salvage.is_busy
             and not buffer.file_changed.is_set()
         )
@@ -307,7 +307,9 @@ async def test_rows_lost_with_the_wal_are_counted_and_their_ids_never_come_again
     (hit_dir / "relay.db-wal").unlink()
     async with opened(hit_dir) as buffer:
         assert buffer.last_row == ROWS
-        letters = [each for each in await buffer.dead_letters() if each.letter.destination == "b"]
+        letters = [
+            each for each in await buffer.dead_letters.newest() if each.letter.destination == "b"
+        ]
         await buffer.append(request(piece(NEW)))
         assert buffer.last_row == ROWS + 1
 

@@ -43,7 +43,7 @@ UPDATE sqlite_schema SET name = 'rxws', tbl_name = 'rxws', sql = replace(sql, ' 
 
 async def three_rows(state_dir: Path) -> None:
     async with opened(state_dir) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         for number in (1, 2, 3):
             await buffer.append(request(piece(b'{"n":%d}' % number)))
 
@@ -70,11 +70,11 @@ async def test_damaged_row_becomes_a_dead_letter_and_the_others_go_on(
     await three_rows(tmp_path)
     change(tmp_path, f"UPDATE rows SET {damage} WHERE id = 2")  # noqa: S608 - our own words
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         taken = await take(backlog, one_encoding=False)
         later = await backlog.take(max_bytes=1 << 20, max_spans=100, one_encoding=False)
         await buffer.flush()
-        letters = await buffer.dead_letters()
+        letters = await buffer.dead_letters.newest()
 
     rows = [*taken.rows, *(later.rows if later else ())]
     assert [row.body for row in rows] == [b'{"n":1}', b'{"n":3}']
@@ -86,13 +86,13 @@ async def test_damaged_row_is_settled_even_when_it_stands_alone(tmp_path: Path) 
     await three_rows(tmp_path)
     change(tmp_path, "UPDATE rows SET checksum = checksum + 1")
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         assert await backlog.take(max_bytes=1 << 20, max_spans=100) is None
         assert backlog.statistics().owed_spans == 0
         await buffer.flush()
-        letters = await buffer.dead_letters()
+        letters = await buffer.dead_letters.newest()
     async with opened(tmp_path) as buffer:
-        assert await buffer.destination("a").take(max_bytes=1, max_spans=1) is None
+        assert await buffer.consumer("a").take(max_bytes=1, max_spans=1) is None
 
     assert {stored.letter.body for stored in letters} == {b'{"n":%d}' % n for n in (1, 2, 3)}
 
@@ -100,7 +100,7 @@ async def test_damaged_row_is_settled_even_when_it_stands_alone(tmp_path: Path) 
 async def test_overwritten_bytes_of_the_file_never_pass_as_a_body(tmp_path: Path) -> None:
     bodies = [noise(40_000, seed) for seed in range(20)]
     async with opened(tmp_path) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         for body in bodies:
             await buffer.append(request(piece(body)))
     path = tmp_path / "relay.db"
@@ -109,10 +109,10 @@ async def test_overwritten_bytes_of_the_file_never_pass_as_a_body(tmp_path: Path
     content[at : at + 64] = bytes(64)
     path.write_bytes(content)
     async with opened(tmp_path, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         found = await take_all(backlog)
         await buffer.flush()
-        letters = await buffer.dead_letters()
+        letters = await buffer.dead_letters.newest()
 
     assert found == bodies[:7] + bodies[8:]
     assert len(letters) == 1
@@ -122,7 +122,7 @@ async def test_damaged_ranges_are_owed_from_the_beginning(tmp_path: Path) -> Non
     await three_rows(tmp_path)
     change(tmp_path, "UPDATE destinations SET ranges = zeroblob(9)")
     async with opened(tmp_path) as buffer:
-        assert len(await take_all(buffer.destination("a"))) == 3
+        assert len(await take_all(buffer.consumer("a"))) == 3
 
 
 async def test_damaged_dead_letter_says_so(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ async def test_damaged_dead_letter_says_so(tmp_path: Path) -> None:
     change(tmp_path, "UPDATE dead_letters SET words = 'other' WHERE id = 1")
     change(tmp_path, "UPDATE dead_letters SET body = x'00' WHERE id = 2")
     async with opened(tmp_path) as buffer:
-        assert [stored.is_damaged for stored in await buffer.dead_letters()] == [True, True]
+        assert [stored.is_damaged for stored in await buffer.dead_letters.newest()] == [True, True]
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 1000, b"SQLite format 3\0" + bytes(9000)])
@@ -140,7 +140,7 @@ async def test_file_that_is_no_database_is_set_aside_and_a_new_one_begun(
 ) -> None:
     (tmp_path / "relay.db").write_bytes(content)
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"new")))
         taken = await take(backlog)
         aside = set_aside(tmp_path, "corrupt-*")
@@ -176,16 +176,16 @@ async def test_file_found_corrupt_while_reading_is_replaced_and_ids_go_on(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as buffer:
-        await buffer.destination("a").set_paused(True)
+        await buffer.consumer("a").set_paused(True)
         for seed in range(200):
             await buffer.append(request(piece(noise(3000, seed))))
     path = tmp_path / "relay.db"
     content = bytearray(path.read_bytes())
     content[40 * 4096 : 200 * 4096] = b"\xff" * (160 * 4096)
     async with opened(tmp_path, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         path.write_bytes(content)
-        while buffer._writer.generation == 0:
+        while buffer._ledger.generation == 0:
             with suppress(BufferUnavailable):  # between the old file and the new one
                 await backlog.take(max_bytes=1 << 16, max_spans=10_000)
         await buffer.append(request(piece(b"after")))
@@ -217,7 +217,7 @@ async def test_file_found_corrupt_when_it_is_opened_is_set_aside_before_anybody_
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as buffer:
-        await buffer.destination("a").set_paused(True)
+        await buffer.consumer("a").set_paused(True)
         for seed in range(200):
             await buffer.append(request(piece(noise(3000, seed))))
     path = tmp_path / "relay.db"
@@ -247,12 +247,12 @@ async def test_values_that_cannot_be_leave_the_file_in_use(tmp_path: Path, damag
     await three_rows(tmp_path)
     change(tmp_path, damage)
     async with opened(tmp_path) as buffer:
-        found = await take_all(buffer.destination("a"))
+        found = await take_all(buffer.consumer("a"))
         await buffer.append(request(piece(b"new")))
         await buffer.flush()
         assert not set_aside(tmp_path, "corrupt-*")
         assert buffer.last_row == 4
-        assert len(found) + len(await buffer.dead_letters()) == 3
+        assert len(found) + len(await buffer.dead_letters.newest()) == 3
 
 
 @pytest.mark.parametrize(
@@ -265,11 +265,11 @@ async def test_values_that_cannot_be_leave_the_file_in_use(tmp_path: Path, damag
 )
 async def test_whatever_is_hit_it_starts_and_takes_requests(tmp_path: Path, damage: str) -> None:
     async with opened(tmp_path) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         await buffer.append(request(piece(b"old"), rejected=(rejected_span(),)))
     change(tmp_path, damage)
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await Salvage(buffer, Counters()).read_back()
         await buffer.append(request(piece(b"new")))
         await eventually(lambda: buffer.statistics().is_writable)
@@ -280,14 +280,14 @@ async def test_whatever_is_hit_it_starts_and_takes_requests(tmp_path: Path, dama
 
 async def test_dead_letter_of_a_damaged_row_names_its_traces(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         await buffer.append(request(piece(b"one", traces=(7, 8))))
     change(tmp_path, "UPDATE rows SET body = x'00'")
     async with opened(tmp_path) as buffer:
-        assert await buffer.destination("a").take(max_bytes=1000, max_spans=10) is None
+        assert await buffer.consumer("a").take(max_bytes=1000, max_spans=10) is None
         await buffer.flush()
-        (stored,) = await buffer.dead_letters()
-        places = await buffer.find_trace((8).to_bytes(16, "big"))
+        (stored,) = await buffer.dead_letters.newest()
+        places = await buffer.traces.find((8).to_bytes(16, "big"))
 
         assert stored.letter.trace_ids == trace_id(7) + trace_id(8)
         told = [place.dead_letter for place in places if place.dead_letter is not None]
@@ -298,7 +298,7 @@ async def test_dead_letter_of_a_damaged_row_names_its_traces(tmp_path: Path) -> 
 async def test_rows_that_were_deleted_in_order_are_no_damage(tmp_path: Path) -> None:
     """A destination that begins at the beginning is owed places whose rows have gone."""
     async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
-        a = buffer.destination("a")
+        a = buffer.consumer("a")
         for number in range(1, 8):
             await buffer.append(request(piece(b"%d" % number)))
         held = [await take(a, max_spans=1) for _ in range(7)]
@@ -306,7 +306,7 @@ async def test_rows_that_were_deleted_in_order_are_no_damage(tmp_path: Path) -> 
             a.settle(taken, status=200, at_ns=NOW_NS)
         await buffer.flush()
         await eventually(lambda: buffer.statistics().rows == 3)
-        late = buffer.destination("late", "beginning")
+        late = buffer.consumer("late", "beginning")
 
         assert await take_all(late) == [b"1", b"6", b"7"]
         assert not set_aside(tmp_path, "corrupt-*")
@@ -361,7 +361,7 @@ async def test_disk_that_fails_refuses_and_comes_back_by_itself(
     monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
     disk = BrokenDisk(f"broken-{error.__name__}")
     async with opened(tmp_path, vfs=f"broken-{error.__name__}") as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"before")))
         taken = await take(backlog)
         disk.error = error
@@ -386,7 +386,7 @@ async def test_what_was_settled_while_the_disk_failed_is_written_when_it_is_back
     monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
     disk = BrokenDisk("broken-moves")
     async with opened(tmp_path, vfs="broken-moves", flush_seconds=60) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         for number in (1, 2, 3):
             await buffer.append(request(piece(b"%d" % number)))
         disk.error = apsw.IOError
@@ -399,9 +399,9 @@ async def test_what_was_settled_while_the_disk_failed_is_written_when_it_is_back
         disk.error = None
         await eventually(lambda: buffer.statistics().is_writable)
         await buffer.flush()
-        words = [stored.letter.words for stored in await buffer.dead_letters()]
+        words = [stored.letter.words for stored in await buffer.dead_letters.newest()]
     async with opened(tmp_path) as buffer:
-        bodies = await take_all(buffer.destination("a"))
+        bodies = await take_all(buffer.consumer("a"))
 
     assert words == ["no 2", "no 1"]
     assert bodies[0] == b"3"
@@ -413,7 +413,7 @@ async def test_file_found_corrupt_when_it_is_opened_again_is_replaced(
     monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
     disk = BrokenDisk("broken-again")
     async with opened(tmp_path, vfs="broken-again") as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await backlog.set_paused(True)
         await buffer.append(request(piece(b"before")))
         disk.error = apsw.IOError
@@ -436,13 +436,13 @@ async def test_torn_end_of_the_wal_that_nobody_was_promised_is_no_damage(tmp_pat
     """As after a power loss: the last commit was on its way, and only parts of it are there."""
     running, left = tmp_path / "running", tmp_path / "left"
     async with opened(running) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         await buffer.append(request(piece(b"promised")))
         promised = (running / "last-row").read_bytes()
         await buffer.append(request(piece(b"on its way")))
         leave_behind(running, left, promised)
     async with opened(left) as buffer:
-        assert await take_all(buffer.destination("a")) == [b"promised"]
+        assert await take_all(buffer.consumer("a")) == [b"promised"]
         assert buffer.statistics().dead_letters == {}
         assert not set_aside(left, "*")
 
@@ -450,13 +450,13 @@ async def test_torn_end_of_the_wal_that_nobody_was_promised_is_no_damage(tmp_pat
 async def test_hit_in_the_wal_where_something_was_promised_is_damage(tmp_path: Path) -> None:
     running, left = tmp_path / "running", tmp_path / "left"
     async with opened(running) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         await buffer.append(request(piece(b"promised")))
         await buffer.append(request(piece(b"this, too")))
         leave_behind(running, left, (running / "last-row").read_bytes())
     async with opened(left) as buffer:
         await Salvage(buffer, Counters()).read_back()
-        assert sorted(await take_all(buffer.destination("a"))) == [b"promised", b"this, too"]
+        assert sorted(await take_all(buffer.consumer("a"))) == [b"promised", b"this, too"]
         assert set_aside(left, "*")
 
 

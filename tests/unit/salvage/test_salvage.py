@@ -14,7 +14,7 @@ from relay.model.counters import Counters
 from relay.model.records import Position
 from relay.salvage import salvage as salvage_module
 from relay.salvage.readmit import Overtaken, State, TakeBack
-from relay.salvage.salvage import Salvage
+from relay.salvage.salvage import QuarantinedFile, Salvage
 from tests.unit.buffer.making import (
     NOW_NS,
     noise,
@@ -40,7 +40,7 @@ def body(number: int) -> bytes:
 async def fill(state_dir: Path, rows: int, *, settled: int = 0) -> None:
     """A file with rows 1…`rows`, the first `settled` of them delivered to a, none to b."""
     async with opened(state_dir) as buffer:
-        a, _ = buffer.destination("a"), buffer.destination("b")
+        a, _ = buffer.consumer("a"), buffer.consumer("b")
         for number in range(1, rows + 1):
             await buffer.append(request(piece(body(number))))
         while settled:
@@ -61,9 +61,11 @@ def copy_files(state_dir: Path, to: Path) -> None:
         shutil.copy(path, to / path.name)
 
 
-async def read_back(buffer: Buffer) -> None:
-    await Salvage(buffer, Counters()).read_back()
+async def read_back(buffer: Buffer) -> tuple[QuarantinedFile, ...]:
+    salvage = Salvage(buffer, Counters())
+    await salvage.read_back()
     await buffer.flush()
+    return salvage.quarantined
 
 
 async def test_everything_of_a_whole_file_comes_again_to_those_who_still_wait(
@@ -72,15 +74,15 @@ async def test_everything_of_a_whole_file_comes_again_to_those_who_still_wait(
     await fill(tmp_path, 50, settled=20)
     set_aside_by_hand(tmp_path)
     async with opened(tmp_path) as buffer:
-        a, b = buffer.destination("a"), buffer.destination("b")
-        await read_back(buffer)
+        a, b = buffer.consumer("a"), buffer.consumer("b")
+        set_aside = await read_back(buffer)
         await buffer.append(request(piece(b"new")))
 
         assert await take_all(a) == [*map(body, range(21, 51)), b"new"]
         assert await take_all(b) == [*map(body, range(1, 51)), b"new"]
         assert a.statistics().owed_rows == 31
         assert b.statistics().owed_rows == 51
-        (aside,) = buffer.statistics().set_aside
+        (aside,) = set_aside
         assert aside.may_be_removed
         assert aside.words.startswith("read back 50 rows (50 spans) of relay.db.corrupt-2026")
         assert aside.words.endswith("nothing that was owed is lost")
@@ -92,7 +94,7 @@ async def test_a_file_is_read_back_once(tmp_path: Path) -> None:
     for _ in range(3):
         async with opened(tmp_path) as buffer:
             await read_back(buffer)
-            found = await take_all(buffer.destination("a"))
+            found = await take_all(buffer.consumer("a"))
 
     assert found == [*map(body, range(1, 6))]
 
@@ -106,10 +108,10 @@ async def test_what_was_read_back_is_not_read_back_again_out_of_the_first_file(
         await read_back(buffer)
     set_aside_by_hand(tmp_path, "corrupt-20260101T000001Z")
     async with opened(tmp_path) as buffer:
-        await read_back(buffer)
+        set_aside = await read_back(buffer)
 
-        assert await take_all(buffer.destination("a")) == [*map(body, range(1, 6))]
-        assert len(buffer.statistics().set_aside) == 2
+        assert await take_all(buffer.consumer("a")) == [*map(body, range(1, 6))]
+        assert len(set_aside) == 2
 
 
 async def test_a_row_that_was_owed_in_part_is_owed_in_part(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ async def test_a_row_that_was_owed_in_part_is_owed_in_part(tmp_path: Path) -> No
     spans = ",".join(span % (7, number) for number in range(1, 7))
     whole = ('{"scopeSpans":[{"spans":[' + spans + "]}]}").encode()
     async with opened(tmp_path) as buffer:
-        a = buffer.destination("a")
+        a = buffer.consumer("a")
         await buffer.append(request(piece(whole, spans=6)))
         taken = await take(a)
         first, rest = await a.split(taken, 2)
@@ -125,7 +127,7 @@ async def test_a_row_that_was_owed_in_part_is_owed_in_part(tmp_path: Path) -> No
         a.give_back(rest)
     set_aside_by_hand(tmp_path)
     async with opened(tmp_path) as buffer:
-        a = buffer.destination("a")
+        a = buffer.consumer("a")
         await read_back(buffer)
 
         taken = await take(a)
@@ -141,20 +143,20 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
     span = f'{{"traceId":"{77:032x}","spanId":"0000000000000001"}}'
     span = '{"scopeSpans":[{"spans":[' + span + "]}]}"
     async with opened(tmp_path) as buffer:
-        await buffer.destination("a").set_paused(True)
+        await buffer.consumer("a").set_paused(True)
         await buffer.append(
             request(piece(span.encode(), traces=(77,)), rejected=(rejected_span("f" * 32),))
         )
         file = buffer._writer._keeper.file
         assert file is not None
         file.tally("evicted:a", 3)
-        letters = await buffer.dead_letters()
+        letters = await buffer.dead_letters.newest()
     set_aside_by_hand(tmp_path)
     async with opened(tmp_path, clock_ns=lambda: NOW_NS + 5) as buffer:
-        assert buffer.destination("a").is_paused
+        assert buffer.consumer("a").is_paused
         await read_back(buffer)
-        again = await buffer.dead_letters()
-        (place, *_) = await buffer.find_trace((77).to_bytes(16, "big"))
+        again = await buffer.dead_letters.newest()
+        (place, *_) = await buffer.traces.find((77).to_bytes(16, "big"))
 
         assert [(each.letter, each.set_aside_ns) for each in again] == [
             (each.letter, each.set_aside_ns) for each in letters
@@ -172,7 +174,7 @@ async def test_a_file_without_destinations_waits_for_the_first_one(tmp_path: Pat
     set_aside_by_hand(tmp_path)
     async with opened(tmp_path) as buffer:
         await read_back(buffer)
-        assert await take_all(buffer.destination("first")) == [body(1), body(2)]
+        assert await take_all(buffer.consumer("first")) == [body(1), body(2)]
 
 
 async def test_a_crash_in_the_middle_neither_loses_nor_doubles(
@@ -211,8 +213,8 @@ async def test_a_crash_in_the_middle_neither_loses_nor_doubles(
         if stop_after != 99:
             tmp_path = crashed
     async with opened(tmp_path) as buffer:
-        assert await take_all(buffer.destination("a")) == [*map(body, range(11, 61))]
-        assert await take_all(buffer.destination("b")) == [*map(body, range(1, 61))]
+        assert await take_all(buffer.consumer("a")) == [*map(body, range(11, 61))]
+        assert await take_all(buffer.consumer("b")) == [*map(body, range(1, 61))]
 
 
 async def test_a_step_that_was_overtaken_by_another_file_changes_nothing(tmp_path: Path) -> None:
@@ -221,10 +223,10 @@ async def test_a_step_that_was_overtaken_by_another_file_changes_nothing(tmp_pat
     async with opened(tmp_path) as buffer:
         job = TakeBack(aside.name, b"where it does not stand", State({}, rows=3))
         with pytest.raises(Overtaken):
-            await buffer.work(job)
+            await buffer._ledger.transact(job)
         await read_back(buffer)
 
-        assert await take_all(buffer.destination("a")) == [*map(body, range(1, 4))]
+        assert await take_all(buffer.consumer("a")) == [*map(body, range(1, 4))]
 
 
 async def test_a_newer_version_takes_up_what_an_older_one_set_aside(tmp_path: Path) -> None:
@@ -233,16 +235,16 @@ async def test_a_newer_version_takes_up_what_an_older_one_set_aside(tmp_path: Pa
         connection.pragma("user_version", 99)
     connection.close()
     async with opened(tmp_path) as buffer:
-        await read_back(buffer)
-        (aside,) = buffer.statistics().set_aside
+        set_aside = await read_back(buffer)
+        (aside,) = set_aside
         assert (aside.state, aside.may_be_removed) == ("waits", False)
-        assert await take_all(buffer.destination("a")) == []
+        assert await take_all(buffer.consumer("a")) == []
     with (tmp_path / aside.file).open("r+b") as file:
         file.seek(60)
         file.write((2).to_bytes(4, "big"))
     async with opened(tmp_path) as buffer:
         await read_back(buffer)
-        assert await take_all(buffer.destination("a")) == [*map(body, range(1, 6))]
+        assert await take_all(buffer.consumer("a")) == [*map(body, range(1, 6))]
 
 
 def hit(path: Path, at: int, size: int, seed: int = 0) -> None:
@@ -258,11 +260,11 @@ async def recovered(
     damage(set_aside_by_hand(state_dir))
     bodies = {body(number): number for number in range(1, expected + 1)}
     async with opened(state_dir) as buffer:
-        a = buffer.destination("a")
-        await read_back(buffer)
+        a = buffer.consumer("a")
+        set_aside = await read_back(buffer)
         found = await take_all(a)
-        letters = [each.letter.words for each in await buffer.dead_letters(1000)]
-        words = buffer.statistics().set_aside[0].words
+        letters = [each.letter.words for each in await buffer.dead_letters.newest(1000)]
+        words = set_aside[0].words
     assert len(found) == len(set(found))
     return {bodies[each] for each in found}, letters, words
 
@@ -293,7 +295,7 @@ async def test_a_head_of_a_page_that_was_hit_costs_no_row(tmp_path: Path) -> Non
 
 async def test_rows_that_were_hit_are_named_with_their_spans(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         for number in range(1, 101):
             await buffer.append(request(piece(body(number), spans=number, traces=(number,))))
     content = (tmp_path / "relay.db").read_bytes()
@@ -313,11 +315,11 @@ async def test_rows_that_were_hit_are_named_with_their_spans(tmp_path: Path) -> 
     aside = set_aside_by_hand(tmp_path)
     rows(aside)
     async with opened(tmp_path) as buffer:
-        a = buffer.destination("a")
-        await read_back(buffer)
+        a = buffer.consumer("a")
+        set_aside = await read_back(buffer)
         found = await take_all(a)
-        letters = await buffer.dead_letters()
-        words = buffer.statistics().set_aside[0].words
+        letters = await buffer.dead_letters.newest()
+        words = set_aside[0].words
         report = json.loads((tmp_path / f"{aside.name}.report.json").read_bytes())
 
     assert found == [body(n) for n in range(1, 101) if n not in (17, 20, 21, 22)]

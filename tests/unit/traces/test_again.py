@@ -10,6 +10,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.sqlite import replay_query
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.types import Totals
 from relay.model.records import Encoding, OwedRange, Position
 from tests.support.builders import protobuf_twin, span, to_body
 from tests.support.builders import request as otlp
@@ -36,7 +37,7 @@ async def send_again(
     before = backlog.ranges
     held = backlog.hold(ranges)
     await buffer.flush()
-    measured = await replay_query.measure(buffer.ask, held, also_owed=before)
+    measured = await replay_query.measure(buffer._reader.ask, held, also_owed=before)
     assert backlog.release(held, measured.there, measured.sums)
     return measured
 
@@ -52,10 +53,10 @@ def mixed(encoding: Encoding, *ids: str) -> Any:
 
 async def test_rows_since_a_time_are_found_whatever_the_order_of_times(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        buffer.destination("a")
+        buffer.consumer("a")
         for seconds in (0, 50, 10, 60, 61):
             await buffer.append(request(piece(), received_ns=NOW_NS + seconds * 10**9))
-        found = await replay_query.since(buffer, NOW_NS + 50 * 10**9)
+        found = await buffer.replays.since(NOW_NS + 50 * 10**9)
 
     assert found.ranges == (
         OwedRange(Position(2), Position(3)),
@@ -66,7 +67,7 @@ async def test_rows_since_a_time_are_found_whatever_the_order_of_times(tmp_path:
 
 async def test_what_is_owed_again_is_handed_out_and_the_sums_are_exact(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        a, b = buffer.destination("a"), buffer.destination("b")
+        a, b = buffer.consumer("a"), buffer.consumer("b")
         for number in range(4):
             await buffer.append(request(piece(b"%d" % number * (number + 1), spans=number + 1)))
         await deliver_all(b)
@@ -84,7 +85,7 @@ async def test_what_is_owed_again_is_handed_out_and_the_sums_are_exact(tmp_path:
 
 async def test_nothing_that_is_held_is_handed_out_or_deleted(tmp_path: Path) -> None:
     async with opened(tmp_path, keep_delivered_seconds=3600) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"one")))
         await buffer.append(request(piece(b"two")))
         await deliver_all(backlog)
@@ -94,7 +95,7 @@ async def test_nothing_that_is_held_is_handed_out_or_deleted(tmp_path: Path) -> 
         # From here on delivered rows go at once.
         buffer.reload(type(buffer.settings)(min_free_bytes=0, keep_delivered_seconds=0))
         await eventually(lambda: buffer.statistics().rows == 1)
-        measured = await replay_query.measure(buffer.ask, held, also_owed=())
+        measured = await replay_query.measure(buffer._reader.ask, held, also_owed=())
         assert backlog.release(held, measured.there, measured.sums)
 
         assert await take_all(backlog) == [b"one"]
@@ -102,7 +103,7 @@ async def test_nothing_that_is_held_is_handed_out_or_deleted(tmp_path: Path) -> 
 
 async def test_rows_that_went_before_they_were_held_are_not_counted(tmp_path: Path) -> None:
     async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
-        fast, slow = buffer.destination("fast"), buffer.destination("slow")
+        fast, slow = buffer.consumer("fast"), buffer.consumer("slow")
         for number in range(4):
             await buffer.append(request(piece(b"%d" % number)))
         slow.settle(await take(slow, max_spans=2), status=200, at_ns=NOW_NS)
@@ -118,7 +119,7 @@ async def test_rows_that_went_before_they_were_held_are_not_counted(tmp_path: Pa
 
 async def test_a_crash_after_the_flush_leaves_it_owed(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"one")))
         await deliver_all(backlog)
         await buffer.flush()
@@ -129,7 +130,7 @@ async def test_a_crash_after_the_flush_leaves_it_owed(tmp_path: Path) -> None:
         for name in ("relay.db", "relay.db-wal"):
             (crashed / name).write_bytes((tmp_path / name).read_bytes())
     async with opened(crashed) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
 
         assert backlog.statistics().owed_spans == 1
         assert await take_all(backlog) == [b"one"]
@@ -138,12 +139,12 @@ async def test_a_crash_after_the_flush_leaves_it_owed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", Encoding)
 async def test_of_a_trace_only_its_own_spans_come_again(tmp_path: Path, encoding: Encoding) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(mixed(encoding, OTHER, MINE, MINE, OTHER, MINE)))
         await buffer.append(request(mixed(encoding, OTHER, OTHER)))
         await buffer.append(request(mixed(encoding, MINE)))
         await deliver_all(backlog)
-        found = await replay_query.of_trace(buffer, bytes.fromhex(MINE))
+        found = await buffer.replays.of_trace(bytes.fromhex(MINE))
         measured = await send_again(buffer, backlog, found.ranges)
 
         assert found.rows == 2
@@ -169,12 +170,12 @@ async def test_of_a_trace_only_its_own_spans_come_again(tmp_path: Path, encoding
 
 async def test_trace_that_has_gone_is_said_so(tmp_path: Path) -> None:
     async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece(traces=(7,), spans=3)))
         await deliver_all(backlog)
         await eventually(lambda: buffer.statistics().rows == 0)
-        found = await replay_query.of_trace(buffer, trace_id(7))
-        by_time = await replay_query.since(buffer, NOW_NS)
+        found = await buffer.replays.of_trace(trace_id(7))
+        by_time = await buffer.replays.since(NOW_NS)
 
     assert (found.ranges, found.rows, found.gone_rows) == ((), 0, 1)
     assert (by_time.rows, by_time.gone_rows, by_time.gone_spans) == (0, 1, 3)
@@ -182,13 +183,13 @@ async def test_trace_that_has_gone_is_said_so(tmp_path: Path) -> None:
 
 async def test_removed_destination_is_not_owed_what_was_held(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        backlog = buffer.destination("a")
+        backlog = buffer.consumer("a")
         await buffer.append(request(piece()))
         await deliver_all(backlog)
         held = backlog.hold((owed_ranges.row_range(1),))
         await backlog.remove()
 
-        assert not backlog.release(held, held, replay_query.NOTHING)
+        assert not backlog.release(held, held, Totals())
         assert not backlog.has_more
 
 
@@ -197,9 +198,9 @@ async def test_new_destination_that_holds_lets_no_row_go_that_it_wants(tmp_path:
         for number in range(3):
             await buffer.append(request(piece(b"%d" % number)))
         wanted = (OwedRange(Position(2), Position(4)),)
-        backlog = buffer.destination("first", "end", held=wanted)
+        backlog = buffer._backlogs.open("first", "end", held=wanted)
         await eventually(lambda: buffer.statistics().rows == 2)
-        measured = await replay_query.measure(buffer.ask, wanted, also_owed=())
+        measured = await replay_query.measure(buffer._reader.ask, wanted, also_owed=())
         backlog.release(backlog.in_flight, measured.there, measured.sums)
         await buffer.append(request(piece(b"new")))
 

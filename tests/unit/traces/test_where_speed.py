@@ -70,12 +70,12 @@ async def test_a_trace_is_found_in_a_million_rows_within_a_second(
 ) -> None:
     async with opened(tmp_path, SETTINGS, max_size_bytes=1 << 40) as buffer:
         for name in "abc":
-            buffer.destination(name)
+            buffer.consumer(name)
         await buffer.flush()
     fill(tmp_path / "relay.db")
     async with opened(tmp_path, SETTINGS, max_size_bytes=1 << 40) as buffer:
         longest = [0.0]
-        ask = buffer._asking.ask
+        ask = buffer._reader.ask
 
         async def timed(question: Callable[[apsw.Connection], Any]) -> Any:
             def run(connection: apsw.Connection) -> Any:
@@ -87,7 +87,7 @@ async def test_a_trace_is_found_in_a_million_rows_within_a_second(
 
             return await ask(run)
 
-        monkeypatch.setattr(buffer._asking, "ask", timed)
+        monkeypatch.setattr(buffer.traces, "_ask", timed)
         seconds, statements = [], []
         for number in (7, ROWS // 2 + 7, ROWS + 7, LONG):
             tries, longest_each = [], []
@@ -95,7 +95,7 @@ async def test_a_trace_is_found_in_a_million_rows_within_a_second(
                 longest[0] = 0.0
                 # Of all threads; nothing is waited for, and other work on this machine is left out.
                 started = time.process_time()
-                found = await buffer.find_trace(trace_id(number))
+                found = await buffer.traces.find(trace_id(number))
                 tries.append(time.process_time() - started)
                 longest_each.append(longest[0])
             # The best of three: the collector of garbage runs in whichever thread it likes.

@@ -7,67 +7,38 @@ writes is cut by `PendingMoves`. What is in flight at that moment may still be d
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import structlog
 
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.backlogs import Backlogs, Evicted
+from relay.buffer.sqlite.counters_table import EVICTED
+from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.partial_rows import sums_of
-from relay.buffer.sqlite.pending_acks import PendingMoves
 from relay.buffer.sqlite.space.hold_timers import Holds
 from relay.buffer.sqlite.space.retention import Chosen, Retention, remove, untouched
-from relay.buffer.sqlite.types import EVICTED_STATUS, GoneRow
+from relay.buffer.sqlite.types import EVICTED_STATUS
 from relay.model.records import OwedRange, Position
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
-EVICTED = "evicted:"
 _LOG_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Evicted:
-    """Rows that have gone, and what of them each destination was owed until then."""
-
-    rows: list[GoneRow]
-    ranges: dict[str, Ranges]
-
-    def tell(self, backlog: Backlog) -> None:
-        """Let `backlog` owe none of it, in the event loop; what was settled meanwhile stays so."""
-        gone = owed_ranges.intersection(backlog.ranges, self.ranges[backlog.name])
-        left = owed_ranges.subtract(backlog.ranges, gone)
-        backlog.evicted(gone, sums_of(gone, self.rows, left=left))
-
-
-class Listener(Protocol):
-    """The event loop's side."""
-
-    def evicted(self, evicted: Evicted) -> None:
-        """These are gone from the disk."""
-        ...
 
 
 class Eviction:
     """Deletes rows that are owed, a step at a time. Lives in the writer's thread."""
 
-    def __init__(
-        self, holds: Holds, moves: PendingMoves, events: Listener, clock_ns: Callable[[], int]
-    ) -> None:
+    def __init__(self, holds: Holds, ledger: Ledger, events: Backlogs) -> None:
         self._holds = holds
-        self._moves = moves
+        self._ledger = ledger
         self._events = events
-        self._clock_ns = clock_ns
         self._unlogged: dict[str, int] = {}
         self._next_log = 0.0  # monotonic
-        # Steps whose deletions a reader may see; more than the loop heard of for a moment.
-        self.begun = 0
         self.spans: dict[str, int] = {}  # by destination, those of earlier processes included
 
     def load(self, tallies: dict[str, int]) -> None:
@@ -105,16 +76,16 @@ class Eviction:
                 left = owed_ranges.subtract(had, ranges)
                 lost[name] = ranges
                 spans[name] = sums_of(ranges, chosen.rows, left=left).spans
-        self.begun += 1
+        self._ledger.evictions_begun += 1
         try:
             file.work(
-                partial(_write, chosen=chosen, lost=lost, spans=spans, at_ns=self._clock_ns())
+                partial(_write, chosen=chosen, lost=lost, spans=spans, at_ns=self._ledger.now_ns())
             )
         except BaseException:
-            self.begun -= 1
+            self._ledger.evictions_begun -= 1
             raise
         for name, ranges in lost.items():
-            self._moves.gave_way(name, ranges)
+            self._ledger.pending.gave_way(name, ranges)
             self.spans = {**self.spans, name: self.spans.get(name, 0) + spans[name]}
             self._unlogged[name] = self._unlogged.get(name, 0) + spans[name]
         self._events.evicted(Evicted(chosen.rows, lost))

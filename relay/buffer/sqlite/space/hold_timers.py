@@ -8,12 +8,11 @@ Only a success ends it; that a courier has just begun anew is none.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from relay.buffer.sqlite.counters_table import FAILING, HOLD
 from relay.model.records import Health
 
 # For destinations that went from the config before their `hold` was known here.
 DEFAULT_HOLD_NS = 24 * 3600 * 10**9
-FAILING = "failing_seconds:"
-HOLD = "hold_seconds:"
 _FOREVER = -1
 
 

@@ -1,8 +1,10 @@
-"""What parts tell about themselves: values for status, metrics, `where` and tests. A leaf."""
+"""What a log tells of itself: statistics, traces, dead letters, rows that may be sent again."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from relay.model.records import DeadLetter, Encoding
+from relay.buffer.owed_ranges import Ranges
+from relay.model.records import DeadLetter, Encoding, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,48 +16,35 @@ class LetterCount:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
-    """A file that could not be used and lies beside the buffer's own. `state`: "waits", "being
-    read back" or "read back"; then `may_be_removed`, and `words` say what came of it.
-    """
-
-    file: str
-    state: str
-    rows: int  # read back so far
-    spans: int
-    words: str
-    may_be_removed: bool
-
-
-@dataclass(frozen=True, slots=True)
 class BufferStatistics:
     """The buffer at this moment. Sizes are bytes on disk, times nanoseconds since the epoch."""
 
-    rows: int
-    spans: int
-    first_row: int  # 0 when nothing is kept
-    last_row: int  # the newest row ever written, also when it has gone
-    database_bytes: int  # pages in use
-    wal_bytes: int
-    reserve_bytes: int
-    max_size_bytes: int
-    file_system_free_bytes: int
-    oldest_received_ns: int  # 0 when nothing is kept
-    dead_letters: dict[str, LetterCount]  # by destination; "" were refused on the way in
-    dead_letters_dropped: int  # given up for space or age, ever
-    is_writable: bool
-    is_full: bool
-    last_error: str
-    last_commit_seconds: float
-    stalled_seconds: float  # how long the disk has kept the writer by now, else 0.0
-    is_stalled: bool = False  # so long that new requests are refused
+    rows: int = 0
+    spans: int = 0
+    raw_bytes: int = 0  # before compression
+    first_row: int = 0  # 0 when nothing is kept
+    last_row: int = 0  # the newest row ever written, also when it has gone
+    oldest_received_ns: int = 0  # 0 when nothing is kept
+    database_bytes: int = 0  # pages in use
+    wal_bytes: int = 0
+    reserve_bytes: int = 0
+    max_size_bytes: int = 0
+    file_system_free_bytes: int = 0
+    # By destination; "" were refused on the way in.
+    dead_letters: dict[str, LetterCount] = field(default_factory=dict)
+    dead_letters_dropped: int = 0  # given up for space or age, ever
+    is_writable: bool = False
+    is_full: bool = False
     limit: str = ""  # while full: which limit, and what to do about it
+    last_error: str = ""
+    last_commit_seconds: float = 0.0
+    stalled_seconds: float = 0.0  # how long the disk has kept the writer by now
+    is_stalled: bool = False  # so long that new requests are refused
     owed_rows: int = 0  # that some destination has not had, each once; seconds old
     owed_spans: int = 0
     owed_disk_bytes: int = 0  # their share of the pages in use, about
     full_in_seconds: float | None = None  # at the present rate; None: it is not filling
     evicted_spans: dict[str, int] = field(default_factory=dict)  # by destination, since ever
-    set_aside: tuple[SetAside, ...] = ()
 
     @property
     def disk_bytes(self) -> int:
@@ -179,3 +168,52 @@ class LetterEntry:
     letter: DeadLetter
     raw_bytes: int
     stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LetterPage:
+    """Letters in the order asked for, and after which id to go on (None: that was the end)."""
+
+    entries: list[LetterEntry]
+    edge: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterReplay:
+    """A letter that is sent again: as `request`, to the destinations `owed_to` (None: to all)."""
+
+    letter_id: int
+    request: Request
+    owed_to: frozenset[str] | None
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRows:
+    """What is kept of what was asked for.
+
+    `gone_rows` and `gone_spans`: what history tells of the same time that is not kept any more;
+    `kept_since_ns`: received time of the oldest row of all that is kept, 0 when nothing is.
+    """
+
+    ranges: Ranges = ()
+    looked_to: int = 0  # rows above this came later
+    kept_since_ns: int = 0
+    gone_rows: int = 0
+    gone_spans: int = 0
+    rows: int = 0  # that hold some of it
+
+
+class OwedAgain(NamedTuple):
+    """What was not owed before and is now."""
+
+    rows: int
+    spans: int
+    raw_bytes: int
+
+
+class ReachesBack(NamedTuple):
+    """Received time of the oldest row that is kept, and of the oldest that is known of; 0: none."""
+
+    kept_ns: int
+    known_ns: int

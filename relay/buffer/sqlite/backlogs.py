@@ -1,0 +1,205 @@
+"""Every destination's backlog, and what the writer's news mean to them.
+
+The writer's thread calls the methods of "news"; what they do happens in the event loop.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.buffer import owed_ranges
+from relay.buffer.api import Start
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.commands import Append, Waiter
+from relay.buffer.sqlite.ledger import Ledger
+from relay.buffer.sqlite.reader import Reader
+from relay.buffer.sqlite.rows import Group
+from relay.buffer.sqlite.transactions import Readmitted
+from relay.buffer.sqlite.types import GoneRow, Loaded, Totals
+from relay.model.errors import BufferError_
+from relay.model.records import Health, StoredRow
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """Rows that have gone, and what of them each destination was owed until then."""
+
+    rows: list[GoneRow]
+    ranges: dict[str, Ranges]
+
+
+class Backlogs:
+    """What each destination is owed by name."""
+
+    def __init__(self, ledger: Ledger, reader: Reader) -> None:
+        self._ledger = ledger
+        self._reader = reader
+        self._backlogs: dict[str, Backlog] = {}
+        self.ended = asyncio.Event()  # the writer's thread has ended
+        self.file_changed = asyncio.Event()  # a file was quarantined: there is something to read
+
+    def load(self, loaded: Loaded) -> None:
+        """Take up what the file says that was just opened."""
+        self._ledger.last_row = loaded.last_row
+        for name, found in loaded.destinations.items():
+            backlog = self._backlogs[name] = Backlog(
+                self._ledger,
+                self._reader,
+                name,
+                owed_ranges.decode(found.ranges),
+                sums=found.owed,
+                is_paused=found.is_paused,
+            )
+            free = owed_ranges.clip(backlog.ranges, loaded.last_row)
+            if free:
+                self._reader.note_oldest(free[0].start.row, found.oldest_owed_ns)
+
+    def open(self, name: str, start: Start = "auto", *, held: Ranges = ()) -> Backlog:
+        """The backlog of `name`, made if it is new: see `api.Log.consumer`.
+
+        `held` is for a new one too, in the same transaction (`Backlog.hold`).
+        """
+        known = self._backlogs.get(name)
+        if known is not None and not known.is_removed:
+            return known
+        at_beginning = start == "beginning" or (start == "auto" and not self.known())
+        kept = self._ledger.published
+        first = 1 if at_beginning else self._ledger.last_row + 1
+        sums = Totals(kept.rows, kept.spans, kept.raw_bytes) if at_beginning else Totals()
+        backlog = self._backlogs[name] = Backlog(
+            self._ledger, self._reader, name, owed_ranges.open_from(first), sums=sums
+        )
+        if at_beginning and kept.first_row:
+            self._reader.note_oldest(first, kept.oldest_received_ns)
+        if not backlog.hold(held):
+            backlog.changed()
+        return backlog
+
+    def known(self) -> dict[str, Backlog]:
+        """All of them by name. Any thread may ask."""
+        return {name: each for name, each in dict(self._backlogs).items() if not each.is_removed}
+
+    def health(self) -> Mapping[str, Health]:
+        """How each destination fares that has a courier. Any thread may ask."""
+        found = {name: backlog.health() for name, backlog in self.known().items()}
+        return {name: health for name, health in found.items() if health is not None}
+
+    # -- news from the writer's thread --------------------------------------------------------
+
+    def committed(self, appends: list[Append], group: Group) -> None:
+        """All of `appends` are on disk, as the rows of `group`."""
+        self._ledger.post(self._on_committed, appends, group)
+
+    def refused(self, waiters: list[Waiter], error: BufferError_) -> None:
+        """Nothing of these was kept."""
+        if waiters:
+            self._ledger.post(_refuse, waiters, error)
+
+    def transacted(self, waiter: Waiter, result: Any, readmitted: Sequence[Readmitted]) -> None:
+        """A transaction is committed, and returned `result`."""
+        self._ledger.post(self._on_transacted, waiter, result, readmitted)
+
+    def failed(self, waiter: Waiter, error: Exception) -> None:
+        """Nothing of a transaction is on disk."""
+        self._ledger.post(_fail, waiter, error)
+
+    def done(self, waiters: list[Waiter]) -> None:
+        """These asked for a flush (or a new file), and have it."""
+        if waiters:
+            self._ledger.post(_resolve, waiters)
+
+    def evicted(self, evicted: Evicted) -> None:
+        """These had to give way for space, undelivered."""
+        self._ledger.post(self._on_evicted, evicted)
+
+    def appeared(self, last_row: int, sums: Totals) -> None:
+        """Rows up to `last_row` turned out to be on disk, `sums` of them unannounced."""
+        self._ledger.post(self._on_rows, last_row, sums, ())
+
+    def replaced(self, last_row: int) -> None:
+        """The file was quarantined; in the new one rows follow on `last_row`."""
+        self._ledger.generation += 1
+        self._ledger.post(self._on_replaced, last_row)
+
+    def died(self, error: BaseException | None) -> None:
+        """The thread has ended; with an error it did so against its will."""
+        if error is not None:
+            self._ledger.death = error
+            self._ledger.post(self.ended.set)
+
+    # -- the same in the event loop -----------------------------------------------------------
+
+    def _on_committed(self, appends: list[Append], group: Group) -> None:
+        if group.stored:
+            self._on_rows(group.stored[-1].row, group.sums, group.stored)
+        for letter in group.letters:
+            self._ledger.counters.dead_letters[letter.reason] += 1
+        for append in appends:
+            if not append.waiter.done():
+                append.waiter.set_result(None)
+
+    def _on_rows(self, last_row: int, sums: Totals, rows: Iterable[StoredRow]) -> None:
+        ledger = self._ledger
+        ledger.last_row = max(ledger.last_row, last_row)
+        for row in rows:
+            ledger.cache.add(row)
+        for backlog in self._backlogs.values():
+            backlog.rows_added(sums)
+
+    def _on_evicted(self, evicted: Evicted) -> None:
+        self._ledger.evictions_heard += 1
+        for name, ranges in evicted.ranges.items():
+            self._ledger.pending.heard(name)
+            if name in self._backlogs:
+                self._backlogs[name].evict(ranges, evicted.rows)
+
+    def _on_transacted(self, waiter: Waiter, result: Any, readmitted: Sequence[Readmitted]) -> None:
+        for each in readmitted:
+            self._on_readmitted(each)
+        if not waiter.done():
+            waiter.set_result(result)
+
+    def _on_readmitted(self, readmitted: Readmitted) -> None:
+        group, owed_to, known = readmitted.group, readmitted.owed_to, self.known()
+        if group.rows:
+            # Before `last_row` tells of them: until then nobody can have taken any.
+            for name, backlog in known.items():
+                if name not in owed_to:
+                    backlog.skip((group.range,))
+            self._ledger.last_row = max(self._ledger.last_row, group.rows[-1].id)
+            for row in group.stored:
+                self._ledger.cache.add(row)
+            for name, backlog in known.items():
+                if name in owed_to:
+                    backlog.readmitted(group.range, group.sums)
+        for name, (ranges, sums) in readmitted.parts.items():
+            if name in known:
+                known[name].owe(ranges, sums)
+
+    def _on_replaced(self, last_row: int) -> None:
+        self._ledger.last_row = last_row
+        self._ledger.cache.clear()
+        self._reader.forget()
+        for backlog in self.known().values():
+            backlog.restart_after(last_row)
+        self.file_changed.set()
+
+
+def _refuse(waiters: list[Waiter], error: BufferError_) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            # Each waiter its own: a shared one would gather all their tracebacks.
+            waiter.set_exception(type(error)(error.message, hint=error.hint))
+
+
+def _fail(waiter: Waiter, error: Exception) -> None:
+    if not waiter.done():
+        waiter.set_exception(error)
+
+
+def _resolve(waiters: list[Waiter]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

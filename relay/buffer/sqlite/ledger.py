@@ -1,0 +1,143 @@
+"""What the event loop knows of the log without asking the disk, and its way to the writer's thread.
+
+Consumers and the reader build on it. The writer's thread reads `pending`, takes from `commands`,
+and says here how the file is (`published`, `generation`, `evictions_begun`); the rest belongs to
+the loop.
+"""
+
+import asyncio
+import queue
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.commands import Command, Flush, Transact
+from relay.buffer.sqlite.pending_acks import PendingMoves
+from relay.buffer.sqlite.row_cache import Tail
+from relay.buffer.sqlite.transactions import Result, Transaction
+from relay.buffer.values import BufferStatistics
+from relay.model.counters import Counters
+from relay.model.errors import BufferUnavailable
+from relay.model.records import DeadLetter, OwedRange
+
+
+class Ledger:
+    """The last row, the newest rows, what was settled since the last commit."""
+
+    def __init__(
+        self, settings: BufferSettings, counters: Counters, clock_ns: Callable[[], int]
+    ) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.now_ns = clock_ns
+        self.last_row = 0
+        self.published = BufferStatistics()  # by the writer, as a whole: it needs no lock
+        self.cache = Tail(settings.tail_bytes)
+        self.pending = PendingMoves()
+        self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self.generation = 0  # how many files were replaced
+        # How often rows were deleted that were owed, as a reader may see it already, and how often
+        # the consumers heard of it.
+        self.evictions_begun = 0
+        self.evictions_heard = 0
+        self.is_open = False
+        self.is_closing = False
+        self.death: BaseException | None = None  # what the writer's thread died of
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flush_is_planned = False
+
+    # -- life ---------------------------------------------------------------------------------
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether anything can be asked or kept."""
+        return self.is_open and not self.is_closing and self.death is None
+
+    def must_be_open(self) -> None:
+        """Raise BufferUnavailable when nothing can be asked or kept any more."""
+        if self.death is not None:
+            raise BufferUnavailable("the buffer's writer has died")
+        if not self.is_open or self.is_closing:
+            raise BufferUnavailable("the buffer is closed")
+
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """The event loop that everything here belongs to."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether there is an event loop already."""
+        return self._loop is not None
+
+    def post(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Run `call` in the event loop, from any thread; before there is one nobody waits."""
+        loop = self._loop
+        if loop is None:
+            call(*arguments)
+            return
+        try:
+            loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            return  # the loop has ended: so have all who waited
+
+    # -- what goes to the writer --------------------------------------------------------------
+
+    def changed(
+        self,
+        name: str,
+        ranges: Ranges,
+        *,
+        is_paused: bool,
+        settled: Iterable[OwedRange] = (),
+        at_ns: int = 0,
+        status: int = 0,
+        dead_letters: Sequence[DeadLetter] = (),
+    ) -> None:
+        """`name` is owed `ranges` now: on disk with the next commit, or after a moment."""
+        self.pending.update(
+            name,
+            ranges,
+            is_paused=is_paused,
+            settled=settled,
+            at_ns=at_ns,
+            status=status,
+            letters=dead_letters,
+        )
+        for letter in dead_letters:
+            self.counters.dead_letters[letter.reason] += 1
+        if not self._flush_is_planned and self.is_open:
+            self._plan_flush()
+
+    def _plan_flush(self) -> None:
+        if self._loop is None:
+            self.commands.put(Flush())
+        else:
+            self._flush_is_planned = True
+            self._loop.call_later(self.settings.flush_seconds, self._flush_planned)
+
+    def _flush_planned(self) -> None:
+        self._flush_is_planned = False
+        # An ingest commit may have taken them along.
+        if self.pending and not self.is_closing:
+            self.commands.put(Flush())
+
+    async def flush(self) -> None:
+        """Return when everything that was settled is on disk. Raises BufferUnavailable."""
+        self.must_be_open()
+        waiter = self.bind().create_future()
+        self.commands.put(Flush(waiter))
+        await waiter
+
+    async def transact(self, transaction: Transaction[Result]) -> Result:
+        """What `transaction` returned, committed and synced, in the writer's thread.
+
+        Raises BufferFull, BufferUnavailable, and what it raises; then nothing of it was done.
+        """
+        self.must_be_open()
+        waiter: asyncio.Future[Result] = self.bind().create_future()
+        self.commands.put(Transact(transaction, waiter))
+        return await waiter
