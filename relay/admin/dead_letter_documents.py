@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from relay.buffer.values import LetterEntry, StoredLetter
+from relay.buffer.values import DeadLetterEntry, StoredDeadLetter
 from relay.dead_letters.groups import Group
 from relay.dead_letters.look import INGEST, Counted, Listed
 from relay.dead_letters.otlp_lines import json_fragment
@@ -34,7 +34,7 @@ def groups_document(found: Counted) -> dict[str, Any]:
     }
 
 
-def entry_document(entry: LetterEntry) -> dict[str, Any]:
+def entry_document(entry: DeadLetterEntry) -> dict[str, Any]:
     """A letter as a list has it."""
     return {
         "id": entry.letter_id,
@@ -61,7 +61,7 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def letter_document(stored: StoredLetter) -> dict[str, Any]:
+def letter_document(stored: StoredDeadLetter) -> dict[str, Any]:
     """Everything about one. `resourceSpans` is null where its bytes are no spans any more; then
     they are in `body_base64`.
     """

@@ -30,7 +30,7 @@ from starlette.routing import Route
 from relay.admin.answers import document, failure
 from relay.admin.control import Endpoint
 from relay.admin.dead_letter_documents import groups_document, letter_document, list_document
-from relay.buffer.values import LetterFilter
+from relay.buffer.values import DeadLetterFilter
 from relay.dead_letters.change import DeadLetters, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter, in_thread
 from relay.model.errors import RelayError
@@ -47,12 +47,12 @@ class BadFilter(RelayError):
     code = "bad_filter"
 
 
-def filter_of(query: QueryParams) -> LetterFilter:
+def filter_of(query: QueryParams) -> DeadLetterFilter:
     """The filter in a request's query. Raises BadFilter."""
     ids = tuple(number(text, "id") for text in query.getlist("id"))
     if len(ids) > MOST_IDS:
         raise BadFilter(f"at most {MOST_IDS} ids at once")
-    return LetterFilter(
+    return DeadLetterFilter(
         destination=query.get("destination", ""),
         reason=query.get("reason", ""),
         since_ns=number(query.get("since_ns", "0"), "since_ns"),

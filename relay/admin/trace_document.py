@@ -138,7 +138,7 @@ def _destination(
         else None,
         "is_in_flight": any(each.is_in_flight for each, _place in of_state),
         "stepped_around": _stepped_around(status, ids)
-        if any(each.is_deferred for each, _place in of_state)
+        if any(each.is_parked for each, _place in of_state)
         else None,
         "dead_letters": [place.letter_id for place in own],
         **_courier(status),

@@ -1,6 +1,9 @@
-"""Accepted requests in, rows for every destination out; kept on disk in between.
+"""Keeps accepted requests on disk until every destination has had them.
 
-"200 means kept": `Buffer.append` returns after the commit that holds the request was synced.
+"200 means kept": `Log.append` returns after the commit that holds the request was synced.
+
+`api` is the face: what the rest of the relay may ask of an engine, in the `values` beside it.
+`sqlite` is the engine, of which everything from here on speaks.
 
 Files, all 0600 in a directory of 0700::
 
@@ -8,30 +11,33 @@ Files, all 0600 in a directory of 0700::
     lock                                   flock of the one daemon that may be here, with its pid
     reserve                                room that is given back when the disk is full
     last-row                               where the file stood last: shows that a WAL was lost
-    relay.db.corrupt-TIME[-wal]            set aside whole: SQLite could not use it
-    relay.db.schema-N-TIME[-wal]           set aside untouched: written by a newer version
+    relay.db.corrupt-TIME[-wal]            quarantined whole: SQLite could not use it
+    relay.db.schema-N-TIME[-wal]           quarantined untouched: written by a newer version
     relay.db.…-TIME.report.json            what was read back of it; then it may be removed
 
 Tables (drawn in `schema`): `rows`, whole requests of one encoding up to 512 KiB in one zstd frame,
 with a checksum over all columns; `traces`, the packed trace ids of each row; `destinations`, what
-each is owed, as ranges; `deliveries`, when what was settled with which status (-1: it gave way);
+each is owed, as ranges; `deliveries`, when what was settled with which status (-1: evicted);
 `dead_letters`; `totals`, sums over rows that have gone; `tallies`, counts that outlive a restart.
 
 The body of a row is a fragment that concatenates: comma-joined `resourceSpans` entries in JSON,
 encoded `resource_spans` fields in protobuf. A batch for an upstream is a join of bodies.
 
-Where to look: `store` is the buffer's face, `backlog` that of one destination, `owed` the
-arithmetic of ranges, `writer` the commits, `keeper` the open file (`opening`, `logfile`, `schema`,
-`place`), `reader` what is asked of it. Four folders beside them: `room`, what gives way when space
-is short; `letters`, what was set aside; `damage`, what was hit; `beside`, what commands do in a
-process of their own.
+Where to look: `buffer` is the log, `backlog` the consumer of one destination, `owed_ranges` the
+arithmetic of ranges. Both stand on `ledger`, what the event loop knows without asking the disk;
+`backlogs` hears the news of `writer`, which commits. `lifecycle` keeps the open file (`open`,
+`logfile`, `schema`, `directory`), `reader` is asked what memory does not know. Named abilities on
+top: `dead_letter_*`, `trace_lookup`, `replay_query`. `space`, a folder beside them, is what gives
+way when there is too little of it. Outside: `salvage` reads quarantined files back, `offline` is
+what commands do in a process of their own.
 
-Threads: `store` and `backlog` live in the event loop, `writer` owns the one connection that ever
-writes or checkpoints, `reader` a read-only one. A group of requests costs one wake-up each way.
+Threads: `buffer`, `ledger`, `backlogs` and `backlog` live in the event loop, `writer` owns the one
+connection that ever writes or checkpoints, `reader` a read-only one. A group of requests costs one
+wake-up each way.
 
-A file that was set aside is only ever read, by `damage.pages`, never by SQLite: every page by
-itself, in its newest and its older versions, and last by what the head of a row looks like. A row
-comes back only when its own checksum is right, owed to whom it was owed. `taken_back` writes rows
+A quarantined file is only ever read, by `salvage.pages`, never by SQLite: every page by itself,
+in its newest and its older versions, and last by what the head of a row looks like. A row comes
+back only when its own checksum is right, owed to whom it was owed. `salvage.readmit` writes rows
 and progress (table `salvages`) in one transaction; `losses` tells what was not found from the sums
 that each row holds over all before it.
 
@@ -50,9 +56,10 @@ What holds, at every moment:
 
 Dead letters have a budget of their own (64 MiB, at most a tenth of `max_size`, and seven days),
 which they share fairly: over it, the oldest goes of the destination that holds most, and is
-counted in `tallies`. Sent again (`letter_jobs`), a letter and the row it becomes change places in
-one transaction. Bytes deleted inside pages are overwritten (`secure_delete = fast`), and to erase
-letters free pages and the WAL are given back, so that nothing of them is left in any file.
+counted in `tallies`. Sent again (`dead_letter_transactions`), a dead letter and the row it becomes
+change places in one transaction. Bytes deleted inside pages are overwritten (`secure_delete =
+fast`), and to erase dead letters free pages and the WAL are given back, so that nothing of them is
+left in any file.
 
 What survives what::
 
@@ -66,7 +73,7 @@ What survives what::
     fsync that hangs   the same: refused after 7.5 s of waiting, at once after 5 s of hanging. What
                        the hanging commit holds was refused, and comes twice if it succeeds
     damaged row        all others
-    damaged pages      the file is set aside when SQLite says so, or when an owed row is not found;
+    damaged pages      the file is quarantined when SQLite says so, or an owed row is not found;
                        a new one is begun with higher ids, and `salvage` reads the old one back
     damaged WAL        SQLite takes it up to the first wrong frame and would write over the rest: a
                        copy is made first, and what stands behind is read back
@@ -76,13 +83,13 @@ What survives what::
 `max_size` counts pages in use, WAL and reserve. Space gives way in this order (`housekeeping`):
 delivered rows past `keep_delivered` (`retention`), then history down to an eighth of its budget
 (`history`), then any delivered row; rows owed only to destinations that have failed for longer than
-their `hold`, while another is healthy (`holds`, `eviction`); with `when_full = "drop-oldest"` rows
-that every healthy destination has had; then requests are refused. Rows that a healthy destination
-has not had, or that are held for ever, never go undelivered.
+their `hold`, while another is healthy (`hold_timers`, `eviction`); with `when_full = "drop-oldest"`
+rows that every healthy destination has had; then requests are refused. Rows that a healthy
+destination has not had, or that are held for ever, never go undelivered.
 
 `reserve` is room for a full file system: given back on ENOSPC, so that ranges can move and rows go
-(`reserve`, `trouble`); while it is not there its room counts as used (`space`). `tallies` hold what
-must outlive the process (`notes`): spans evicted, seconds of failing, which rows are of this uptime
-of the host. Ages are told by that uptime, so that a wall clock that jumps deletes nothing (`ages`).
-`outlook` and `forecast` say what is owed and when it will be full.
+(`reserve`, `disk_errors`); while it is not there its room counts as used (`space`). Table `tallies`
+holds what must outlive the process (`counters_table`): spans evicted, seconds of failing, which
+rows are of this uptime of the host. Ages are told by that uptime, so that a wall clock that jumps
+deletes nothing (`row_age`). `time_to_full` says what is owed and when the buffer will be full.
 """

@@ -14,14 +14,14 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.values import (
     BacklogStatistics,
     BufferStatistics,
+    DeadLetterFilter,
+    DeadLetterPage,
+    DeadLetterReplay,
     KeptRows,
-    LetterFilter,
-    LetterPage,
-    LetterReplay,
     OwedAgain,
     ReachesBack,
     RecentTrace,
-    StoredLetter,
+    StoredDeadLetter,
     TracePlace,
 )
 from relay.model.records import (
@@ -143,15 +143,15 @@ class Consumer(Protocol):
 class DeadLetterReader(Protocol):
     """Dead letters, looked at. Every method raises BufferUnavailable."""
 
-    async def newest(self, limit: int = 100) -> list[StoredLetter]:
+    async def newest(self, limit: int = 100) -> list[StoredDeadLetter]:
         """The newest, newest first, with their bodies."""
         ...
 
-    async def newest_first(self, wanted: LetterFilter, before: int) -> LetterPage:
+    async def newest_first(self, wanted: DeadLetterFilter, before: int) -> DeadLetterPage:
         """A step of those before id `before` that are meant."""
         ...
 
-    async def oldest_first(self, wanted: LetterFilter, after: int) -> LetterPage:
+    async def oldest_first(self, wanted: DeadLetterFilter, after: int) -> DeadLetterPage:
         """A step of those after id `after` that are meant."""
         ...
 
@@ -159,7 +159,7 @@ class DeadLetterReader(Protocol):
         """The id of the newest; 0 when there is none."""
         ...
 
-    async def bodies(self, letter_ids: Sequence[int]) -> list[StoredLetter]:
+    async def bodies(self, letter_ids: Sequence[int]) -> list[StoredDeadLetter]:
         """Those with their bodies, in that order; those that have gone are left out."""
         ...
 
@@ -171,7 +171,9 @@ class DeadLetterReader(Protocol):
 class DeadLetterStore(DeadLetterReader, Protocol):
     """Dead letters, and what an operator does to them."""
 
-    async def replay(self, letters: Sequence[LetterReplay], *, keeps: bool = False) -> list[int]:
+    async def replay(
+        self, letters: Sequence[DeadLetterReplay], *, keeps: bool = False
+    ) -> list[int]:
         """Put requests in the place of letters, which stay if it `keeps` them: all or nothing.
 
         Returns the ids of those that were there. One for a destination that was removed meanwhile

@@ -8,7 +8,7 @@ from relay.model.records import DeadLetter, Encoding, Request
 
 
 @dataclass(frozen=True, slots=True)
-class LetterCount:
+class DeadLetterCount:
     """How many dead letters there are and the bytes they use on disk."""
 
     count: int = 0
@@ -31,7 +31,7 @@ class BufferStatistics:
     max_size_bytes: int = 0
     file_system_free_bytes: int = 0
     # By destination; "" were refused on the way in.
-    dead_letters: dict[str, LetterCount] = field(default_factory=dict)
+    dead_letters: dict[str, DeadLetterCount] = field(default_factory=dict)
     dead_letters_dropped: int = 0  # given up for space or age, ever
     is_writable: bool = False
     is_full: bool = False
@@ -84,9 +84,9 @@ class TraceDelivery:
     """Where a request of a trace is for one destination.
 
     `state`: "waiting" (also in flight), "delivered", "set_aside" (settled with another status
-    than 2xx), "evicted" (it had to give way undelivered) or "not_owed" (the destination began
+    than 2xx), "evicted" (undelivered) or "not_owed" (the destination began
     after it). `at_ns` and `status` are 0 for "waiting" and "not_owed". Deliveries within a second
-    share the later time, within a minute where they are older than an hour. `is_deferred`: others
+    share the later time, within a minute where they are older than an hour. `is_parked`: others
     go first, it is tried alone.
     """
 
@@ -95,7 +95,7 @@ class TraceDelivery:
     at_ns: int = 0
     status: int = 0
     is_in_flight: bool = False
-    is_deferred: bool = False
+    is_parked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class RecentTrace:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredLetter:
+class StoredDeadLetter:
     """A dead letter as kept. `is_damaged`: its own bytes are not those that were written."""
 
     letter_id: int
@@ -143,7 +143,7 @@ class StoredLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFilter:
+class DeadLetterFilter:
     """Which dead letters are meant; what is left empty does not matter.
 
     `destination` "ingest" are spans refused on the way in. `since_ns` is when they were set aside.
@@ -160,7 +160,7 @@ class LetterFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterEntry:
+class DeadLetterEntry:
     """A dead letter without its body: what a list shows. `letter.body` is empty."""
 
     letter_id: int
@@ -171,15 +171,15 @@ class LetterEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterPage:
+class DeadLetterPage:
     """Letters in the order asked for, and after which id to go on (None: that was the end)."""
 
-    entries: list[LetterEntry]
+    entries: list[DeadLetterEntry]
     edge: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class LetterReplay:
+class DeadLetterReplay:
     """A letter that is sent again: as `request`, to the destinations `owed_to` (None: to all)."""
 
     letter_id: int

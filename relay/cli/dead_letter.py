@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relay.buffer.values import LetterFilter
+from relay.buffer.values import DeadLetterFilter
 from relay.cli.dead_letter_options import (
     STEP_SECONDS,
     LetterId,
@@ -100,7 +100,7 @@ def list_letters(
         console.print(f"evicted for space or age so far: {dropped}", style="yellow")
 
 
-def entries(sources: Sources, wanted: LetterFilter, limit: int) -> dict[str, Any]:
+def entries(sources: Sources, wanted: DeadLetterFilter, limit: int) -> dict[str, Any]:
     """Up to `limit` letters, the newest first."""
     letters: list[dict[str, Any]] = []
     before = NEWEST
@@ -117,12 +117,12 @@ def entries(sources: Sources, wanted: LetterFilter, limit: int) -> dict[str, Any
         before = found["next"]
 
 
-def page_of(sources: Sources, wanted: LetterFilter, before: int, limit: int) -> dict[str, Any]:
+def page_of(sources: Sources, wanted: DeadLetterFilter, before: int, limit: int) -> dict[str, Any]:
     """A page of letters, the newest first."""
     return sources.ask(lambda source: source.letters(wanted, before=before, limit=limit))
 
 
-def groups(sources: Sources, wanted: LetterFilter, limit: int) -> dict[str, Any]:
+def groups(sources: Sources, wanted: DeadLetterFilter, limit: int) -> dict[str, Any]:
     """Up to `limit` groups, the one with the newest letter first."""
     found = sources.ask(lambda source: source.letter_groups(wanted))
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from relay.buffer.values import LetterFilter
+from relay.buffer.values import DeadLetterFilter
 from relay.cli.client import DaemonClient
 from relay.cli.dead_letter_options import (
     STEP_SECONDS,
@@ -179,7 +179,7 @@ def discard(
     wanted = selection_of(
         ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
     )
-    is_erasing_only = erase and wanted == LetterFilter() and not takes_all
+    is_erasing_only = erase and wanted == DeadLetterFilter() and not takes_all
     if not is_erasing_only:
         must_choose(wanted, takes_all=takes_all)
         if not yes and not is_terminal():
@@ -206,7 +206,7 @@ def discard(
     sys.exit(0 if is_done else 1)
 
 
-def may_go(client: DaemonClient, wanted: LetterFilter, *, is_sure: bool) -> bool:
+def may_go(client: DaemonClient, wanted: DeadLetterFilter, *, is_sure: bool) -> bool:
     """Whether they may be dropped: asked, unless that is sure."""
     if is_sure:
         return True
@@ -217,7 +217,9 @@ def may_go(client: DaemonClient, wanted: LetterFilter, *, is_sure: bool) -> bool
     return click.confirm(question, err=True)
 
 
-def drop(client: DaemonClient, wanted: LetterFilter, done: dict[str, Any], *, erase: bool) -> None:
+def drop(
+    client: DaemonClient, wanted: DeadLetterFilter, done: dict[str, Any], *, erase: bool
+) -> None:
     """Drop them step by step, and count in `done`."""
     more = [("erase", "true")] if erase else []
     total = count(DaemonSource(client).letter_groups, wanted)[0] if sys.stderr.isatty() else 0
@@ -231,10 +233,10 @@ def drop(client: DaemonClient, wanted: LetterFilter, done: dict[str, Any], *, er
 
 def changing(
     client: DaemonClient, method: str, path: str, more: list[tuple[str, str]]
-) -> Callable[[LetterFilter, int], dict[str, Any]]:
+) -> Callable[[DeadLetterFilter, int], dict[str, Any]]:
     """A step of a change, for `steps`."""
 
-    def step(wanted: LetterFilter, after: int) -> dict[str, Any]:
+    def step(wanted: DeadLetterFilter, after: int) -> dict[str, Any]:
         query = [*query_of(wanted), *more, ("after", str(after))]
         return client.ask(method, path_of(path, query))
 

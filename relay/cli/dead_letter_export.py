@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from relay.buffer.values import LetterFilter
+from relay.buffer.values import DeadLetterFilter
 from relay.cli.dead_letter_options import (
     STEP_SECONDS,
     LetterId,
@@ -64,10 +64,10 @@ def export(
     )
     sources = Sources(load_or_exit(config_path), STEP_SECONDS)
 
-    def groups(each: LetterFilter) -> dict[str, Any]:
+    def groups(each: DeadLetterFilter) -> dict[str, Any]:
         return sources.ask(lambda source: source.letter_groups(each))
 
-    def step(each: LetterFilter, after: int) -> dict[str, Any]:
+    def step(each: DeadLetterFilter, after: int) -> dict[str, Any]:
         return sources.ask(lambda source: source.exported(each, after=after))
 
     written = 0

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.buffer.values import LetterFilter
+from relay.buffer.values import DeadLetterFilter
 from relay.cli.options import printable
 from relay.cli.send_test_trace import Duration
 from relay.cli.source import NEWEST
@@ -59,16 +59,16 @@ def selection_of(
     reason: str | None,
     since_seconds: float | None,
     trace: str | None,
-) -> LetterFilter:
+) -> DeadLetterFilter:
     """The flags as they came from click; nothing chosen is all of them."""
     since_ns = 0 if since_seconds is None else time.time_ns() - int(since_seconds * 1e9)
     unique = tuple(dict.fromkeys(ids))
-    return LetterFilter(destination or "", reason or "", since_ns, trace or "", unique)
+    return DeadLetterFilter(destination or "", reason or "", since_ns, trace or "", unique)
 
 
-def must_choose(wanted: LetterFilter, *, takes_all: bool) -> None:
+def must_choose(wanted: DeadLetterFilter, *, takes_all: bool) -> None:
     """Raise click.UsageError unless letters, or all of them, are named."""
-    is_empty = wanted == LetterFilter()
+    is_empty = wanted == DeadLetterFilter()
     if takes_all and not is_empty:
         raise click.UsageError("--all cannot be combined with a choice of dead letters")
     if is_empty and not takes_all:
@@ -77,7 +77,7 @@ def must_choose(wanted: LetterFilter, *, takes_all: bool) -> None:
         )
 
 
-def passes_of(wanted: LetterFilter) -> list[LetterFilter]:
+def passes_of(wanted: DeadLetterFilter) -> list[DeadLetterFilter]:
     """The same letters in several passes: a request takes so many ids."""
     if not wanted.ids:
         return [wanted]
@@ -88,7 +88,7 @@ def passes_of(wanted: LetterFilter) -> list[LetterFilter]:
 
 
 def count(
-    groups: Callable[[LetterFilter], dict[str, Any]], wanted: LetterFilter
+    groups: Callable[[DeadLetterFilter], dict[str, Any]], wanted: DeadLetterFilter
 ) -> tuple[int, int]:
     """How many letters and spans are meant; raises what `groups` raises."""
     letters = spans = 0
@@ -99,7 +99,7 @@ def count(
 
 
 def steps(
-    step: Callable[[LetterFilter, int], dict[str, Any]], wanted: LetterFilter
+    step: Callable[[DeadLetterFilter, int], dict[str, Any]], wanted: DeadLetterFilter
 ) -> Iterator[dict[str, Any]]:
     """What each step finds, until all that are meant were looked at.
 

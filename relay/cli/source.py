@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import click
 import msgspec
 
-from relay.buffer.values import LetterFilter
+from relay.buffer.values import DeadLetterFilter
 from relay.cli.client import DaemonClient, DaemonRefused, NoDaemon
 from relay.cli.target import admin_client
 from relay.config import Config
@@ -30,16 +30,16 @@ class Source(Protocol):
     def trace(self, text: str) -> tuple[bool, Document]:
         """Whether a trace is known, and where it is; without its spans."""
 
-    def letters(self, wanted: LetterFilter, *, before: int, limit: int) -> Document:
+    def letters(self, wanted: DeadLetterFilter, *, before: int, limit: int) -> Document:
         """A page of dead letters, the newest first; `before` an id, or NEWEST."""
 
-    def letter_groups(self, wanted: LetterFilter) -> Document:
+    def letter_groups(self, wanted: DeadLetterFilter) -> Document:
         """How many dead letters there are, by destination, reason, status and words."""
 
     def letter(self, letter_id: int) -> Document:
         """A dead letter with its spans."""
 
-    def exported(self, wanted: LetterFilter, *, after: int) -> Document:
+    def exported(self, wanted: DeadLetterFilter, *, after: int) -> Document:
         """A step of dead letters as OTLP JSON lines."""
 
 
@@ -56,12 +56,12 @@ class DaemonSource:
             raise DaemonRefused.of(status, found)
         return status == 200, found
 
-    def letters(self, wanted: LetterFilter, *, before: int, limit: int) -> Document:
+    def letters(self, wanted: DeadLetterFilter, *, before: int, limit: int) -> Document:
         """As Source says."""
         query = [*query_of(wanted), ("before", str(before)), ("limit", str(limit))]
         return self._client.ask("GET", path_of(LETTERS, query))
 
-    def letter_groups(self, wanted: LetterFilter) -> Document:
+    def letter_groups(self, wanted: DeadLetterFilter) -> Document:
         """As Source says."""
         return self._client.ask("GET", path_of(f"{LETTERS}/groups", query_of(wanted)))
 
@@ -69,7 +69,7 @@ class DaemonSource:
         """As Source says."""
         return self._client.ask("GET", f"{LETTERS}/{letter_id}")
 
-    def exported(self, wanted: LetterFilter, *, after: int) -> Document:
+    def exported(self, wanted: DeadLetterFilter, *, after: int) -> Document:
         """As Source says."""
         query = [*query_of(wanted), ("after", str(after))]
         return self._client.ask("GET", path_of(f"{LETTERS}/export", query))
@@ -89,14 +89,14 @@ class FileSource:
         report = find_at_rest(self._config, text)
         return report.is_known, trace_document(report)
 
-    def letters(self, wanted: LetterFilter, *, before: int, limit: int) -> Document:
+    def letters(self, wanted: DeadLetterFilter, *, before: int, limit: int) -> Document:
         """As Source says."""
         from relay.admin.dead_letter_documents import list_document
 
         found = self._look(lambda it: it.entries(wanted, before=before, limit=limit))
         return list_document(found)
 
-    def letter_groups(self, wanted: LetterFilter) -> Document:
+    def letter_groups(self, wanted: DeadLetterFilter) -> Document:
         """As Source says."""
         from relay.admin.dead_letter_documents import groups_document
 
@@ -109,7 +109,7 @@ class FileSource:
         found = letter_document(self._look(lambda it: it.show(letter_id)))
         return dict(msgspec.json.decode(msgspec.json.encode(found)))  # its spans are JSON already
 
-    def exported(self, wanted: LetterFilter, *, after: int) -> Document:
+    def exported(self, wanted: DeadLetterFilter, *, after: int) -> Document:
         """As Source says."""
         return dict(msgspec.to_builtins(self._look(lambda it: it.export(wanted, after=after))))
 
@@ -145,7 +145,7 @@ class Sources:
         return found
 
 
-def query_of(wanted: LetterFilter) -> list[tuple[str, str]]:
+def query_of(wanted: DeadLetterFilter) -> list[tuple[str, str]]:
     """The parameters of the admin API that say which dead letters are meant."""
     named = {"destination": wanted.destination, "reason": wanted.reason, "trace": wanted.trace}
     query = [(name, text) for name, text in named.items() if text]

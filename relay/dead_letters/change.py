@@ -19,7 +19,12 @@ import anyio
 import structlog
 
 from relay.buffer.api import Log
-from relay.buffer.values import LetterEntry, LetterFilter, LetterReplay, StoredLetter
+from relay.buffer.values import (
+    DeadLetterEntry,
+    DeadLetterFilter,
+    DeadLetterReplay,
+    StoredDeadLetter,
+)
 from relay.dead_letters.look import Looking, in_thread
 from relay.dead_letters.requests import (
     LeftOut,
@@ -132,7 +137,7 @@ class DeadLetters(Looking):
     # Changing
 
     async def replay(
-        self, wanted: LetterFilter, *, after: int, to: str, derives: bool, keeps: bool
+        self, wanted: DeadLetterFilter, *, after: int, to: str, derives: bool, keeps: bool
     ) -> Replayed:
         """Send a step of them again: each to its own destination, or all to `to`.
 
@@ -156,7 +161,7 @@ class DeadLetters(Looking):
                 else:
                     receivers = receivers_of(stored, wish)
                     size = sizes[stored.letter_id]
-                    again.append(LetterReplay(stored.letter_id, request, receivers, size))
+                    again.append(DeadLetterReplay(stored.letter_id, request, receivers, size))
             sent: set[int] = set()
             if again:
                 sent = set(await self._buffer.dead_letters.replay(again, keeps=keeps))
@@ -191,7 +196,7 @@ class DeadLetters(Looking):
             )
         return Wish(to, derives, known, self._way_in.prepare.settings)
 
-    async def discard(self, wanted: LetterFilter, *, after: int, erases: bool) -> Discarded:
+    async def discard(self, wanted: DeadLetterFilter, *, after: int, erases: bool) -> Discarded:
         """Drop a step of them; with `erases`, `finish_erasing` is to follow the last step."""
         async with self._changing:
             wanted = await self._bounded(wanted)
@@ -215,7 +220,7 @@ class DeadLetters(Looking):
             next=edge,
         )
 
-    def _remember(self, gone: list[LetterEntry]) -> None:
+    def _remember(self, gone: list[DeadLetterEntry]) -> None:
         for entry in gone:
             packed = entry.letter.trace_ids
             self._erased_traces.update(packed[at : at + 16] for at in range(0, len(packed), 16))
@@ -243,12 +248,12 @@ class DeadLetters(Looking):
 
 
 def _requests_of(
-    letters: list[StoredLetter], wish: Wish
-) -> list[tuple[StoredLetter, Request | Stays]]:
+    letters: list[StoredDeadLetter], wish: Wish
+) -> list[tuple[StoredDeadLetter, Request | Stays]]:
     return [(stored, request_of(stored, wish)) for stored in letters]
 
 
-def _ids(made: list[tuple[StoredLetter, Request | Stays]], kind: type) -> set[int]:
+def _ids(made: list[tuple[StoredDeadLetter, Request | Stays]], kind: type) -> set[int]:
     return {stored.letter_id for stored, request in made if isinstance(request, kind)}
 
 

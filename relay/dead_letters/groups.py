@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relay.buffer.values import LetterEntry
+from relay.buffer.values import DeadLetterEntry
 
 MOST_GROUPS = 1000
 # Numbers and whatever else is made of hex digits: counts, ages, request ids.
@@ -15,14 +15,14 @@ _PARTICULAR = re.compile(r"[0-9a-fA-F-]*[0-9][0-9a-fA-F-]*")
 class Group:
     """Letters that say the same."""
 
-    newest: LetterEntry
+    newest: DeadLetterEntry
     first_ns: int
     last_ns: int
     letters: int = 0
     spans: int = 0
     stored_bytes: int = 0
 
-    def add(self, entry: LetterEntry) -> None:
+    def add(self, entry: DeadLetterEntry) -> None:
         """One more."""
         self.letters += 1
         self.spans += entry.letter.affected
@@ -45,7 +45,7 @@ class Groups:
         self.letters = 0
         self.spans = 0
 
-    def add(self, entries: Iterable[LetterEntry]) -> None:
+    def add(self, entries: Iterable[DeadLetterEntry]) -> None:
         """Count these, too."""
         for entry in entries:
             letter = entry.letter

@@ -11,7 +11,7 @@ from typing import Any
 import anyio.to_thread
 
 from relay.buffer.api import DeadLetterReader
-from relay.buffer.values import LetterEntry, LetterFilter, StoredLetter
+from relay.buffer.values import DeadLetterEntry, DeadLetterFilter, StoredDeadLetter
 from relay.dead_letters.groups import Group, Groups
 from relay.dead_letters.otlp_lines import json_line
 from relay.dead_letters.requests import LeftOut, Stayed
@@ -35,7 +35,7 @@ class UnknownDeadLetter(RelayError):
 class Listed:
     """A page of letters; `next` is where the next begins. `dropped`: evicted ever, by name."""
 
-    entries: Sequence[LetterEntry]
+    entries: Sequence[DeadLetterEntry]
     next: int | None
     dropped: Mapping[str, int]
 
@@ -68,9 +68,9 @@ class Looking:
     def __init__(self, store: DeadLetterReader) -> None:
         self._store = store
 
-    async def entries(self, wanted: LetterFilter, *, before: int, limit: int) -> Listed:
+    async def entries(self, wanted: DeadLetterFilter, *, before: int, limit: int) -> Listed:
         """Up to `limit` of those that are meant, newest first."""
-        found: list[LetterEntry] = []
+        found: list[DeadLetterEntry] = []
         edge: int | None = before
         while edge is not None and len(found) < limit:
             page = await self._store.newest_first(wanted, edge)
@@ -81,7 +81,7 @@ class Looking:
             edge = found[-1].letter_id
         return Listed(found, edge, await self._dropped())
 
-    async def groups(self, wanted: LetterFilter) -> Counted:
+    async def groups(self, wanted: DeadLetterFilter) -> Counted:
         """How many there are, and of which kind."""
         wanted = await self._bounded(wanted)
         groups = Groups()
@@ -102,14 +102,14 @@ class Looking:
         """Letters given up for space or age, ever, by destination."""
         return {name or INGEST: times for name, times in (await self._store.dropped()).items()}
 
-    async def show(self, letter_id: int) -> StoredLetter:
+    async def show(self, letter_id: int) -> StoredDeadLetter:
         """One with its bytes. Raises UnknownDeadLetter."""
         found = await self._store.bodies([letter_id])
         if not found:
             raise UnknownDeadLetter(f"there is no dead letter {letter_id}")
         return found[0]
 
-    async def export(self, wanted: LetterFilter, *, after: int) -> Exported:
+    async def export(self, wanted: DeadLetterFilter, *, after: int) -> Exported:
         """A step of those that are meant, an OTLP JSON line each; `left_out` tells which not."""
         wanted = await self._bounded(wanted)
         chosen, edge, missing = await self._choose(wanted, after)
@@ -120,12 +120,12 @@ class Looking:
             left_out.add(letter_id, "there is no such dead letter")
         return Exported(lines, len(chosen), left_out.by_reason(), wanted.until, edge)
 
-    async def _bounded(self, wanted: LetterFilter) -> LetterFilter:
+    async def _bounded(self, wanted: DeadLetterFilter) -> DeadLetterFilter:
         """`wanted`, but nothing that comes from now on: what is sent again may come back."""
         if wanted.until is not None:
             return wanted
         newest = await self._store.newest_id()
-        return LetterFilter(
+        return DeadLetterFilter(
             wanted.destination,
             wanted.reason,
             wanted.since_ns,
@@ -135,15 +135,15 @@ class Looking:
         )
 
     async def _choose(
-        self, wanted: LetterFilter, after: int
-    ) -> tuple[list[LetterEntry], int | None, list[int]]:
+        self, wanted: DeadLetterFilter, after: int
+    ) -> tuple[list[DeadLetterEntry], int | None, list[int]]:
         """A step of those that are meant, where to go on, and ids that there are not."""
         while True:
             page = await self._store.oldest_first(wanted, after)
             missing: list[int] = []
             if wanted.ids and not after:
                 missing = sorted({*wanted.ids} - {entry.letter_id for entry in page.entries})
-            chosen: list[LetterEntry] = []
+            chosen: list[DeadLetterEntry] = []
             size = 0
             for entry in page.entries:
                 size += entry.raw_bytes
@@ -160,7 +160,7 @@ async def in_thread(size: int, work: Callable[[], Any]) -> Any:
     return await anyio.to_thread.run_sync(work) if size > THREAD_FROM_BYTES else work()
 
 
-def _lines_of(letters: list[StoredLetter]) -> tuple[list[str], Stayed]:
+def _lines_of(letters: list[StoredDeadLetter]) -> tuple[list[str], Stayed]:
     lines: list[str] = []
     left_out = Stayed()
     for stored in letters:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from relay.buffer.values import StoredLetter
+from relay.buffer.values import StoredDeadLetter
 from relay.model.errors import Refusal
 from relay.model.reasons import Reason
 from relay.model.records import Encoding, Request, Sender
@@ -74,7 +74,7 @@ class LeftOut:
     ids: list[int]
 
 
-def request_of(stored: StoredLetter, wish: Wish) -> Request | Stays:
+def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | Stays:
     """The request that `stored` becomes under `wish`."""
     letter = stored.letter
     if stored.is_damaged or letter.reason == Reason.DAMAGED_ON_DISK:
@@ -106,7 +106,7 @@ def request_of(stored: StoredLetter, wish: Wish) -> Request | Stays:
     return Request(prepared.pieces, SENDER, letter.received_ns)
 
 
-def receivers_of(stored: StoredLetter, wish: Wish) -> frozenset[str] | None:
+def receivers_of(stored: StoredDeadLetter, wish: Wish) -> frozenset[str] | None:
     """To whom it is owed then; None is to every destination."""
     name = wish.to or stored.letter.destination
     return frozenset({name}) if name else None

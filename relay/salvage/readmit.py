@@ -18,7 +18,7 @@ from relay.buffer.sqlite.rows import ROW_OVERHEAD_BYTES, Group, RowColumns, read
 from relay.buffer.sqlite.schema import fetch_value
 from relay.buffer.sqlite.transactions import Readmitted, Transaction
 from relay.buffer.sqlite.types import Totals
-from relay.buffer.values import StoredLetter
+from relay.buffer.values import StoredDeadLetter
 from relay.model.errors import RelayError
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position, StoredRow
 from relay.otlp.ids import trace_ids_of
@@ -105,7 +105,7 @@ class TakeBack(Transaction[State]):
         *,
         rows: Sequence[Found] = (),
         ranges: Mapping[str, Ranges] | None = None,
-        letters: Sequence[StoredLetter] = (),
+        letters: Sequence[StoredDeadLetter] = (),
         lost: Sequence[DeadLetter] = (),
     ) -> None:
         self._need_bytes = sum(

@@ -22,7 +22,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.open import files_set_aside, report_of, state_of, wal_of
 from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION
-from relay.buffer.values import StoredLetter
+from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_, BufferFull
 from relay.model.reasons import Reason
@@ -334,8 +334,8 @@ def _range_of(loss: Loss) -> OwedRange:
     return OwedRange(Position(loss.first), Position(loss.last + 1))
 
 
-def _some_letters(letters: Iterator[StoredLetter | None]) -> Sequence[StoredLetter]:
-    batch: list[StoredLetter] = []
+def _some_letters(letters: Iterator[StoredDeadLetter | None]) -> Sequence[StoredDeadLetter]:
+    batch: list[StoredDeadLetter] = []
     size = 0
     for letter in letters:
         if letter is not None:

@@ -16,7 +16,7 @@ from typing import Any
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.dead_letter_table import stored_letter
 from relay.buffer.sqlite.rows import RowColumns, checksum
-from relay.buffer.values import StoredLetter
+from relay.buffer.values import StoredDeadLetter
 from relay.salvage import pages
 from relay.salvage.pages import Cell, Leaf, PageFiles
 
@@ -143,7 +143,7 @@ class Scan:
                 return row
         return None
 
-    def letters(self, after: int) -> Iterator[StoredLetter | None]:
+    def letters(self, after: int) -> Iterator[StoredDeadLetter | None]:
         """Dead letters with a higher id than `after` that are whole, in order; None: go on.
 
         Emptied pages are left out: what was discarded must not come back.
@@ -163,7 +163,7 @@ class Scan:
                 if cell.rowid == letter_id:
                     yield self._letter(cell)
 
-    def _letter(self, cell: Cell) -> StoredLetter | None:
+    def _letter(self, cell: Cell) -> StoredDeadLetter | None:
         for payload in self._files.payloads(cell):
             try:
                 values = pages.record(payload)

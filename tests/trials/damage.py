@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 
 from relay.buffer.sqlite.rows import RowColumns, read_row
-from relay.buffer.values import StoredLetter
+from relay.buffer.values import StoredDeadLetter
 from relay.model.records import DeadLetter, StoredRow
 from tests.support.load import request_of, span_ids
 from tests.support.relay_process import eventually
@@ -123,7 +123,7 @@ def _named(letter: DeadLetter) -> range:
 
 
 def _judge(
-    trial: Trial, acknowledged: set[str], rows: dict[int, KeptRow], letters: list[StoredLetter]
+    trial: Trial, acknowledged: set[str], rows: dict[int, KeptRow], letters: list[StoredDeadLetter]
 ) -> Row:
     fates = {}
     dead = dead_by_destination(letters)

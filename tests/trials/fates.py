@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from mockcollector.received import ReceivedRequest
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.values import StoredLetter
+from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
 from relay.model.records import Encoding
 from tests.trials.rows import Fate
@@ -104,10 +104,10 @@ class Recorder:
         return fate, problems
 
 
-def letters_in(state_dir: Path) -> list[StoredLetter]:
+def letters_in(state_dir: Path) -> list[StoredDeadLetter]:
     """Every dead letter of a relay that is not running."""
 
-    async def read() -> list[StoredLetter]:
+    async def read() -> list[StoredDeadLetter]:
         buffer = Buffer(state_dir, BufferSettings(min_free_bytes=0), Counters())
         buffer.open()
         try:
@@ -134,7 +134,7 @@ def span_ids_in(body: bytes, encoding: Encoding) -> list[str]:
     ]
 
 
-def dead_by_destination(letters: Iterable[StoredLetter]) -> dict[str, dict[str, str]]:
+def dead_by_destination(letters: Iterable[StoredDeadLetter]) -> dict[str, dict[str, str]]:
     """For each destination the span ids in its dead letters, with reason, status and words."""
     found: dict[str, dict[str, str]] = {}
     for stored in letters:

@@ -1,6 +1,6 @@
-"""Requests that wait for their commit go in; those that wait too long are refused in time.
+"""Refuses requests that wait too long for their commit, before their senders give up.
 
-A sender gives up by itself after about ten seconds, and then nobody has told it to come again. One
+A sender gives up by itself after about ten seconds, and then nobody has told it to retry. One
 timer for all, and only while somebody waits: a timeout each would cost every request.
 """
 
@@ -11,7 +11,7 @@ from relay.model.errors import BufferUnavailable
 _LOOK_SECONDS = 0.5
 
 
-class Waiting:
+class AppendTimeout:
     """Who waits since when, the oldest first."""
 
     def __init__(self, patience_seconds: float) -> None:
@@ -22,8 +22,8 @@ class Waiting:
     async def wait(self, answer: "asyncio.Future[None]") -> None:
         """Await `answer`, but no longer than a sender would: then raise BufferUnavailable.
 
-        If the disk is at this request just then, it may be kept all the same. The sender comes
-        again, so it is kept twice: at least once is the promise.
+        If the disk is at this request just then, it may be kept all the same. The sender retries,
+        so it is kept twice: at least once is the promise.
         """
         loop = answer.get_loop()
         self._since[answer] = loop.time()
@@ -41,7 +41,7 @@ class Waiting:
             if now - since < self._patience_seconds:
                 break
             if not answer.done():
-                words = f"the disk has not taken this request for {now - since:.0f} s; come again"
+                words = f"the disk did not accept this request within {now - since:.0f} s; retry"
                 answer.set_exception(BufferUnavailable(words))
         self._is_looking = bool(self._since)
         if self._is_looking:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import partial_rows
-from relay.buffer.sqlite.batch_builder import Gathering
+from relay.buffer.sqlite.batch_builder import BatchBuilder
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.parked import Parked
-from relay.buffer.sqlite.partial_rows import Parts, sums_of
+from relay.buffer.sqlite.partial_rows import PartialRows, sums_of
 from relay.buffer.sqlite.reader import Reader
 from relay.buffer.sqlite.types import DamagedRow, GoneRow, Totals
 from relay.buffer.values import BacklogStatistics
@@ -58,7 +58,7 @@ class Backlog:
         self._sums = sums
         self._in_flight_spans = 0
         self._flying: dict[int, StoredRow] = {}
-        self._parts = Parts()
+        self._parts = PartialRows()
         self._health: Callable[[], Health] | None = None
         self._changed = asyncio.Event()
         self._taking = asyncio.Lock()
@@ -101,7 +101,7 @@ class Backlog:
         """
         async with self._taking:
             while free := self._free():
-                batch = Gathering(
+                batch = BatchBuilder(
                     max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding
                 )
                 for item in free:
@@ -126,7 +126,7 @@ class Backlog:
                 start, end = free[-1]
                 newest = (end.row if end.span else end.row - 1) if end is not None else start.row
                 item = OwedRange(max(start, Position(newest)), end)
-                batch = Gathering(max_bytes=0, max_spans=0, one_encoding=False)
+                batch = BatchBuilder(max_bytes=0, max_spans=0, one_encoding=False)
                 await self._gather(batch, item)
                 if batch.damaged or (batch.rows and encoding in (None, batch.rows[0].encoding)):
                     taken = self._claim(batch)
@@ -181,7 +181,7 @@ class Backlog:
             item = self._parked.at(place)
             if item is None or owed_ranges.overlaps(self._in_flight, item):
                 return None
-            batch = Gathering(max_bytes=0, max_spans=0, one_encoding=False)
+            batch = BatchBuilder(max_bytes=0, max_spans=0, one_encoding=False)
             await self._gather(batch, item)
             return self._claim(batch)
 
@@ -347,7 +347,7 @@ class Backlog:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _gather(self, batch: Gathering, item: OwedRange) -> bool:
+    async def _gather(self, batch: BatchBuilder, item: OwedRange) -> bool:
         """Fill `batch` from one range; returns whether it is full."""
         end = item.end or Position(self._ledger.last_row + 1)
         last_row = end.row if end.span else end.row - 1
@@ -365,7 +365,7 @@ class Backlog:
                 return True
         return False
 
-    def _claim(self, batch: Gathering) -> Taken | None:
+    def _claim(self, batch: BatchBuilder) -> Taken | None:
         """Put what was read in flight, settle what was damaged or is not there any more."""
         # While rows were read, the backlog may have been removed or the file replaced.
         still_owed = owed_ranges.subtract(self._owed, self._in_flight)
@@ -423,7 +423,7 @@ class Backlog:
         at_ns: int,
     ) -> None:
         ranges = tuple(ranges)
-        # What gave way while it was in flight has left the sums already.
+        # What was evicted while it was in flight has left the sums already.
         gone = owed_ranges.intersection(ranges, self._owed)
         self._owed = owed_ranges.subtract(self._owed, ranges)
         self._parked.keep(self._owed)

@@ -111,7 +111,7 @@ class Backlogs:
             self._ledger.post(_resolve, waiters)
 
     def evicted(self, evicted: Evicted) -> None:
-        """These had to give way for space, undelivered."""
+        """These were evicted, undelivered."""
         self._ledger.post(self._on_evicted, evicted)
 
     def appeared(self, last_row: int, sums: Totals) -> None:

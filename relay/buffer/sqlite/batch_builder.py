@@ -1,14 +1,14 @@
-"""Chunks of rows as they were read go in; a batch of what is owed of them grows."""
+"""Builds a batch for a courier: of chunks as they were read, the part that is owed."""
 
 from relay.buffer.sqlite import partial_rows
-from relay.buffer.sqlite.partial_rows import Parts
+from relay.buffer.sqlite.partial_rows import PartialRows
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.reasons import Reason
 from relay.model.records import Encoding, OwedRange, StoredRow
 from relay.otlp.transcode import TranscodeError
 
 
-class Gathering:
+class BatchBuilder:
     """A batch while it grows."""
 
     def __init__(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
@@ -31,7 +31,7 @@ class Gathering:
             is_first=not rows,
         )
 
-    async def add(self, chunk: Chunk, item: OwedRange, known: Parts) -> None:
+    async def add(self, chunk: Chunk, item: OwedRange, known: PartialRows) -> None:
         """The part of each row that lies in `item`."""
         edges = {item.start.row, item.end.row if item.end is not None else 0}
         for row in chunk.rows:

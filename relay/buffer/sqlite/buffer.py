@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from relay.buffer.api import Start
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.append_timeout import Waiting, stalled
+from relay.buffer.sqlite.append_timeout import AppendTimeout, stalled
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.commands import Append, Reload, Stop
@@ -25,7 +25,7 @@ from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.reader import Reader, quarantined
 from relay.buffer.sqlite.replay_query import Replays
 from relay.buffer.sqlite.schema import DISK_ERRORS
-from relay.buffer.sqlite.space.row_age import Ages, uptime_ns
+from relay.buffer.sqlite.space.row_age import RowAges, uptime_ns
 from relay.buffer.sqlite.trace_lookup import Traces
 from relay.buffer.sqlite.transactions import Result, Transaction
 from relay.buffer.sqlite.writer import Writer
@@ -53,8 +53,8 @@ class Buffer:
     ) -> None:
         self.directory = state_dir
         self._place = Place(state_dir)
-        self._waiting = Waiting(settings.patience_seconds)
-        self._ages = Ages(clock_ns, uptime)
+        self._waiting = AppendTimeout(settings.patience_seconds)
+        self._ages = RowAges(clock_ns, uptime)
         self._ledger = Ledger(settings, counters, clock_ns)
         self._reader = Reader(self._place.database, self._ledger, vfs=vfs)
         self._backlogs = Backlogs(self._ledger, self._reader)
@@ -205,7 +205,7 @@ class Buffer:
     # -- reading back what was quarantined ----------------------------------------------------
 
     async def quarantined(self) -> list[tuple[str, bytes]]:
-        """Files that were set aside as unusable, and how far each has been read back."""
+        """Files that were quarantined as unusable, and how far each has been read back."""
         return await self._reader.ask(quarantined)
 
     async def readmit(self, transaction: Transaction[Result]) -> Result:

@@ -18,7 +18,13 @@ from relay.buffer.sqlite.dead_letter_table import (
 )
 from relay.buffer.sqlite.reader import Ask
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.values import LetterEntry, LetterFilter, LetterPage, StoredLetter, packed_index
+from relay.buffer.values import (
+    DeadLetterEntry,
+    DeadLetterFilter,
+    DeadLetterPage,
+    StoredDeadLetter,
+    packed_index,
+)
 from relay.model.records import DeadLetter
 
 WINDOW = 1000
@@ -38,15 +44,15 @@ class DeadLetterReader:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
-    async def newest(self, limit: int = 100) -> list[StoredLetter]:
+    async def newest(self, limit: int = 100) -> list[StoredDeadLetter]:
         """The newest, newest first, with their bodies."""
         return await self._ask(partial(newest_letters, limit=limit))
 
-    async def newest_first(self, wanted: LetterFilter, before: int) -> LetterPage:
+    async def newest_first(self, wanted: DeadLetterFilter, before: int) -> DeadLetterPage:
         """A step of those before id `before` that are meant."""
         return await self._ask(partial(newest_first, wanted=wanted, before=before))
 
-    async def oldest_first(self, wanted: LetterFilter, after: int) -> LetterPage:
+    async def oldest_first(self, wanted: DeadLetterFilter, after: int) -> DeadLetterPage:
         """A step of those after id `after` that are meant."""
         return await self._ask(partial(oldest_first, wanted=wanted, after=after))
 
@@ -54,7 +60,7 @@ class DeadLetterReader:
         """The id of the newest; 0 when there is none."""
         return await self._ask(newest_id)
 
-    async def bodies(self, letter_ids: Sequence[int]) -> list[StoredLetter]:
+    async def bodies(self, letter_ids: Sequence[int]) -> list[StoredDeadLetter]:
         """Those with their bodies, in that order; those that have gone are left out."""
         return await self._ask(partial(bodies, letter_ids=letter_ids))
 
@@ -63,28 +69,32 @@ class DeadLetterReader:
         return await self._ask(partial(counters_table.read, prefix=counters_table.DROPPED_LETTERS))
 
 
-def oldest_first(connection: apsw.Connection, wanted: LetterFilter, after: int) -> LetterPage:
+def oldest_first(
+    connection: apsw.Connection, wanted: DeadLetterFilter, after: int
+) -> DeadLetterPage:
     """Those of a window of letters after id `after` that are meant."""
     edge = fetch_value(connection, _UP, (after, WINDOW - 1))
     until = NEWEST if wanted.until is None else wanted.until
     last = min(NEWEST if edge is None else int(edge), until)
     if wanted.ids:
         asked = [each for each in wanted.ids if after < each <= until]
-        return LetterPage(_by_id(connection, wanted, asked), None)
+        return DeadLetterPage(_by_id(connection, wanted, asked), None)
     found = _entries(connection, wanted, after + 1, last)
-    return LetterPage(found, None if edge is None or edge >= until else int(edge))
+    return DeadLetterPage(found, None if edge is None or edge >= until else int(edge))
 
 
-def newest_first(connection: apsw.Connection, wanted: LetterFilter, before: int) -> LetterPage:
+def newest_first(
+    connection: apsw.Connection, wanted: DeadLetterFilter, before: int
+) -> DeadLetterPage:
     """Those of a window of letters before id `before` that are meant."""
     if wanted.ids:
         asked = [each for each in wanted.ids if each < before]
-        return LetterPage(_by_id(connection, wanted, asked)[::-1], None)
+        return DeadLetterPage(_by_id(connection, wanted, asked)[::-1], None)
     edge = fetch_value(connection, _DOWN, (before, WINDOW - 1))
     first = 0 if edge is None else int(edge)
     last = before - 1 if wanted.until is None else min(wanted.until, before - 1)
     found = _entries(connection, wanted, first, last)
-    return LetterPage(found[::-1], None if edge is None else first)
+    return DeadLetterPage(found[::-1], None if edge is None else first)
 
 
 def newest_id(connection: apsw.Connection) -> int:
@@ -92,14 +102,14 @@ def newest_id(connection: apsw.Connection) -> int:
     return int(fetch_value(connection, "SELECT max(id) FROM dead_letters") or 0)
 
 
-def bodies(connection: apsw.Connection, letter_ids: Sequence[int]) -> list[StoredLetter]:
+def bodies(connection: apsw.Connection, letter_ids: Sequence[int]) -> list[StoredDeadLetter]:
     """Those letters with their bodies, in that order; those that have gone are left out."""
     return [found for each in letter_ids if (found := letter_of(connection, each)) is not None]
 
 
 def _by_id(
-    connection: apsw.Connection, wanted: LetterFilter, letter_ids: list[int]
-) -> list[LetterEntry]:
+    connection: apsw.Connection, wanted: DeadLetterFilter, letter_ids: list[int]
+) -> list[DeadLetterEntry]:
     return [
         found
         for each in sorted(set(letter_ids))
@@ -108,8 +118,8 @@ def _by_id(
 
 
 def _entries(
-    connection: apsw.Connection, wanted: LetterFilter, first: int, last: int
-) -> list[LetterEntry]:
+    connection: apsw.Connection, wanted: DeadLetterFilter, first: int, last: int
+) -> list[DeadLetterEntry]:
     name, reason = wanted.destination, wanted.reason
     found = fetch(
         connection,

@@ -1,4 +1,4 @@
-"""Dead letters in, rows of table `dead_letters` out and back; bounded by bytes and age.
+"""Keeps dead letters: rows of table `dead_letters`, bounded by bytes and age.
 
 Used on the writer's connection to add and trim, on the reader's to list.
 """
@@ -15,7 +15,7 @@ import apsw
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.values import LetterCount, LetterEntry, StoredLetter
+from relay.buffer.values import DeadLetterCount, DeadLetterEntry, StoredDeadLetter
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.compression import unzstd, zstd_1
@@ -50,7 +50,7 @@ def _checksum(letter: DeadLetter, set_aside_ns: int, words: str, body: bytes) ->
     return zlib.crc32(body, zlib.crc32(letter.trace_ids, checksum))
 
 
-class LetterBox:
+class DeadLetterTable:
     """The writer's account of the dead letters on disk.
 
     They share the space fairly: over the limit, the oldest goes of the one that holds most, so a
@@ -61,7 +61,7 @@ class LetterBox:
         self._connection = connection
         self.settings = settings
         self.dropped = 0  # given up for space or age, ever
-        self.counts: dict[str, LetterCount] = {}
+        self.counts: dict[str, DeadLetterCount] = {}
         self._first_ids: dict[str, int] = {}  # none of that destination is below
         self.load()
 
@@ -73,7 +73,7 @@ class LetterBox:
             " GROUP BY destination",
         )
         # total, not sum: a size that was hit must neither overflow nor be NULL.
-        self.counts = {str(name): LetterCount(count, int(size)) for name, count, size in found}
+        self.counts = {str(name): DeadLetterCount(count, int(size)) for name, count, size in found}
         self._first_ids = {}
         self.dropped = sum(
             counters_table.read(self._connection, counters_table.DROPPED_LETTERS).values()
@@ -210,8 +210,8 @@ class LetterBox:
 
     def _count(self, destination: str, count: int, size: int) -> None:
         # A new dict each time: the event loop reads the published one without a lock.
-        before = self.counts.get(destination, LetterCount())
-        after = LetterCount(before.count + count, before.stored_bytes + size)
+        before = self.counts.get(destination, DeadLetterCount())
+        after = DeadLetterCount(before.count + count, before.stored_bytes + size)
         self.counts = {**self.counts, destination: after}
         if after.count <= 0:
             self.counts = {name: value for name, value in self.counts.items() if value.count > 0}
@@ -230,7 +230,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def newest_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter]:
+def newest_letters(connection: apsw.Connection, limit: int) -> list[StoredDeadLetter]:
     """The newest dead letters, newest first."""
     found = fetch(
         connection,
@@ -240,13 +240,13 @@ def newest_letters(connection: apsw.Connection, limit: int) -> list[StoredLetter
     return [stored_letter(row) for row in found]
 
 
-def letter_of(connection: apsw.Connection, letter_id: int) -> StoredLetter | None:
+def letter_of(connection: apsw.Connection, letter_id: int) -> StoredDeadLetter | None:
     """That letter; None when it has gone."""
     found = fetch(connection, _SELECT + "WHERE id = ?", (letter_id,))
     return stored_letter(found[0]) if found else None
 
 
-def stored_letter(row: tuple[object, ...]) -> StoredLetter:
+def stored_letter(row: tuple[object, ...]) -> StoredDeadLetter:
     """A row of the table, all its columns, as a value; its checksum is compared."""
     checksum, stored = row[12], row[16]
     entry = entry_of(row[:12] + row[13:16])
@@ -259,10 +259,10 @@ def stored_letter(row: tuple[object, ...]) -> StoredLetter:
         body = stored if isinstance(stored, bytes) else b""
     if isinstance(stored, bytes):
         is_damaged |= checksum != _checksum(letter, set_aside_ns, letter.words, stored)
-    return StoredLetter(entry.letter_id, set_aside_ns, replace(letter, body=body), is_damaged)
+    return StoredDeadLetter(entry.letter_id, set_aside_ns, replace(letter, body=body), is_damaged)
 
 
-def entry_of(columns: Sequence[object]) -> LetterEntry:
+def entry_of(columns: Sequence[object]) -> DeadLetterEntry:
     """`ENTRY_COLUMNS` as a value, without the body. Whatever stands there, it raises nothing."""
     (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = columns[
         :8
@@ -282,7 +282,7 @@ def entry_of(columns: Sequence[object]) -> LetterEntry:
         row=whole_number(row),
         received_ns=whole_number(received_ns),
     )
-    return LetterEntry(
+    return DeadLetterEntry(
         whole_number(letter_id),
         whole_number(set_aside_ns),
         letter,

@@ -30,7 +30,7 @@ from relay.buffer.sqlite.rows import build_group
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.space import history
 from relay.buffer.sqlite.transactions import Readmitted, Transaction
-from relay.buffer.values import LetterReplay
+from relay.buffer.values import DeadLetterReplay
 from relay.model.records import Request
 
 # Moved at a time: about 4 MiB, some milliseconds.
@@ -49,7 +49,9 @@ class DeadLetters(DeadLetterReader):
         super().__init__(ask)
         self._ledger = ledger
 
-    async def replay(self, letters: Sequence[LetterReplay], *, keeps: bool = False) -> list[int]:
+    async def replay(
+        self, letters: Sequence[DeadLetterReplay], *, keeps: bool = False
+    ) -> list[int]:
         """Put requests in the place of letters, which stay if it `keeps` them: all or nothing.
 
         Returns the ids of those that were there. Raises BufferFull, BufferUnavailable.
@@ -86,7 +88,7 @@ class DeadLetters(DeadLetterReader):
 class Replay(Transaction[list[int]]):
     """Rows of some letters, in the place of the letters unless these are kept."""
 
-    letters: Sequence[LetterReplay]
+    letters: Sequence[DeadLetterReplay]
     settings: BufferSettings
     keeps: bool = False
     _readmitted: list[Readmitted] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What SQLite or the system said of the disk in, what it is and what to do about it out."""
+"""Says what is wrong with the disk, and what to do about it, by what SQLite or the system said."""
 
 import errno
 

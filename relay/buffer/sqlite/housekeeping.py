@@ -1,4 +1,4 @@
-"""An open file in, short steps of upkeep out: checkpoints, retention, room, dead letters, vacuum.
+"""Keeps the file in order, in short steps: checkpoints, retention, space, dead letters, vacuum.
 
 Everything here happens after waiters were answered; no step should take more than about 20 ms.
 """
@@ -18,9 +18,9 @@ from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, ODD_VALUES, fetch
 from relay.buffer.sqlite.space.eviction import Eviction
 from relay.buffer.sqlite.space.history import History
-from relay.buffer.sqlite.space.hold_timers import Holds
+from relay.buffer.sqlite.space.hold_timers import HoldTimers
 from relay.buffer.sqlite.space.retention import SHRINK_BYTES, Retention, shrink
-from relay.buffer.sqlite.space.row_age import Ages
+from relay.buffer.sqlite.space.row_age import RowAges
 from relay.buffer.sqlite.space.space import COMMIT_OVERHEAD_BYTES, Space
 from relay.buffer.sqlite.space.time_to_full import Lookout
 from relay.buffer.values import BufferStatistics
@@ -43,19 +43,19 @@ class Housekeeping:
         self,
         place: Place,
         settings: BufferSettings,
-        ages: Ages,
+        ages: RowAges,
         ledger: Ledger,
-        events: Backlogs,
+        backlogs: Backlogs,
     ) -> None:
         self._place = place
         self._settings = settings
         self._ages = ages
-        self._events = events
+        self._backlogs = backlogs
         self._retention = Retention(settings, ages)
         self._history = History(settings)
-        self._holds = Holds(ages.clock_ns, ages.uptime_ns)
-        self.eviction = Eviction(self._holds, ledger, events)
-        self._counters = CounterSchedule(self._tallies)
+        self._holds = HoldTimers(ages.clock_ns, ages.uptime_ns)
+        self.eviction = Eviction(self._holds, ledger, backlogs)
+        self._counters = CounterSchedule(self._all_counters)
         self._lookout = Lookout()
         self._wal_since_checkpoint = 0
         self._next_expire = 0.0  # by uptime, as the others
@@ -71,11 +71,11 @@ class Housekeeping:
         """Measure the file just opened, and take up what it holds for this process."""
         self._oldest_is_known = False
         self._history.look(file)
-        tallies = file.tallies()
-        self._counters.opened(tallies)
-        self._ages.opened(file.last_row, tallies)
-        self._holds.load(tallies)
-        self.eviction.load(tallies)
+        counters = file.counters()
+        self._counters.opened(counters)
+        self._ages.opened(file.last_row, counters)
+        self._holds.load(counters)
+        self.eviction.load(counters)
         self.space.reserve.look()
         self.space.measure(file.connection)
         self.space.keep_reserve(file.connection)
@@ -93,8 +93,8 @@ class Housekeeping:
             file.work(lambda it: counters_table.write(it.connection, changes))
             self._counters.written(changes)
 
-    def _tallies(self) -> dict[str, int]:
-        return {**self._ages.tallies(), **self._holds.tallies(), **self.eviction.tallies()}
+    def _all_counters(self) -> dict[str, int]:
+        return {**self._ages.counters(), **self._holds.counters(), **self.eviction.counters()}
 
     def statistics(self, file: LogFile, last_commit_seconds: float) -> BufferStatistics:
         """The file as it stands; what changes without a commit is left to who asks."""
@@ -130,17 +130,17 @@ class Housekeeping:
             self._oldest_is_known = bool(found)
         return self._oldest
 
-    def note_commit(self, need_bytes: int, *, has_moves: bool) -> None:
+    def note_commit(self, need_bytes: int, *, has_acks: bool) -> None:
         """A transaction of about so many bytes was committed."""
         self.space.note_written(need_bytes)
         self._wal_since_checkpoint += need_bytes + COMMIT_OVERHEAD_BYTES // 4
-        if has_moves:
+        if has_acks:
             self._expire_due = 0.0  # ranges moved: look again what may go
         self._lookout.changed()
 
     def note_transaction(self, file: LogFile, need_bytes: int) -> None:
         """A transaction of its own was committed: anything may have come or gone."""
-        self.note_commit(need_bytes, has_moves=True)
+        self.note_commit(need_bytes, has_acks=True)
         self._oldest_is_known = False
         self._history.note_remembered(file)
         self.space.measure(file.connection)
@@ -182,7 +182,7 @@ class Housekeeping:
             self._look_at_holds(file)
         while not self.space.fits(wanted):
             if not (
-                self._history.give_way(file)
+                self._history.make_room(file)
                 or self._give_disk_back(file, wanted)
                 or self._let_go(file, wanted)
             ):
@@ -199,11 +199,11 @@ class Housekeeping:
 
     def _let_go(self, file: LogFile, wanted: int) -> int:
         """One step: delivered rows, or those that may go undelivered; returns how many."""
-        gone = self._retention.give_way(file)
+        gone = self._retention.make_room(file)
         # What others have put on the disk is no reason to drop what would not make room anyhow.
         if not gone and self.space.may_ever_fit(wanted):
             gone = self.eviction.step(file, self._settings, self._retention)
-            for name, value in self.eviction.tallies().items() if gone else ():
+            for name, value in self.eviction.counters().items() if gone else ():
                 self._counters.counted(name, value)
         if gone:
             self._history.note_remembered(file)
@@ -228,7 +228,7 @@ class Housekeeping:
         owing = {
             name for name, found in file.destinations.items() if clip(found.ranges, file.last_row)
         }
-        self._holds.look(file.destinations, self._events.health(), owing)
+        self._holds.look(file.destinations, self._backlogs.health(), owing)
 
     def _cut_wal(self, file: LogFile) -> None:
         connection = file.connection
@@ -287,7 +287,7 @@ class Housekeeping:
         self._write_counters(file)
         self.eviction.say()
         drops_oldest = self._settings.when_full == "drop-oldest"
-        may_lose = frozenset[str]().union(*self._holds.may_give_way(drops_oldest=drops_oldest))
+        may_lose = frozenset[str]().union(*self._holds.evictable(drops_oldest=drops_oldest))
         return self._lookout.look(file, self.space, now, may_lose) or is_news
 
     def _checkpoint(self, file: LogFile) -> None:
@@ -308,7 +308,7 @@ class Housekeeping:
         if self._expire_due is not None and now >= self._expire_due:
             gone = self._retention.expire(file)
         if not gone and is_low:
-            gone = self._history.give_way(file) or self._retention.give_way(file)
+            gone = self._history.make_room(file) or self._retention.make_room(file)
         if gone:
             self._has_more = True
             self._history.note_remembered(file)

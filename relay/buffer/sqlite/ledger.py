@@ -13,8 +13,8 @@ from typing import Any
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.commands import Command, Flush, Transact
-from relay.buffer.sqlite.pending_acks import PendingMoves
-from relay.buffer.sqlite.row_cache import Tail
+from relay.buffer.sqlite.pending_acks import PendingAcks
+from relay.buffer.sqlite.row_cache import RowCache
 from relay.buffer.sqlite.transactions import Result, Transaction
 from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
@@ -33,8 +33,8 @@ class Ledger:
         self.now_ns = clock_ns
         self.last_row = 0
         self.published = BufferStatistics()  # by the writer, as a whole: it needs no lock
-        self.cache = Tail(settings.tail_bytes)
-        self.pending = PendingMoves()
+        self.cache = RowCache(settings.tail_bytes)
+        self.pending = PendingAcks()
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self.generation = 0  # how many files were replaced
         # How often rows were deleted that were owed, as a reader may see it already, and how often

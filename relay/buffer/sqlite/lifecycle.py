@@ -20,7 +20,7 @@ from relay.buffer.sqlite.disk_errors import limit_for, words_for
 from relay.buffer.sqlite.housekeeping import Housekeeping
 from relay.buffer.sqlite.logfile import LogFile, Persisted
 from relay.buffer.sqlite.open import Left, open_file
-from relay.buffer.sqlite.pending_acks import PendingMoves
+from relay.buffer.sqlite.pending_acks import PendingAcks
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, is_damage
 from relay.buffer.sqlite.types import Loaded, Totals
 from relay.model.errors import BufferFull, BufferUnavailable
@@ -37,16 +37,16 @@ class Keeper:
         self,
         place: Place,
         settings: BufferSettings,
-        moves: PendingMoves,
-        events: Backlogs,
+        acks: PendingAcks,
+        backlogs: Backlogs,
         house: Housekeeping,
         *,
         vfs: str | None,
     ) -> None:
         self._place = place
         self._settings = settings
-        self._moves = moves
-        self._events = events
+        self._acks = acks
+        self._backlogs = backlogs
         self._house = house
         self._vfs = vfs
         self._known_totals = Totals()
@@ -141,7 +141,7 @@ class Keeper:
             with suppress(BufferUnavailable), self.trouble():
                 if not message.row or self.file.has_lost(message.row):
                     self._replace(message.words)
-        self._events.done([message.waiter])
+        self._backlogs.done([message.waiter])
 
     def reload(self, settings: BufferSettings) -> None:
         """Hold to these from now on."""
@@ -152,7 +152,7 @@ class Keeper:
     def _open_again(self) -> LogFile:
         if self._known_destinations is not None:
             known = dict(self._known_destinations)
-            for name, state in self._moves.states().items():
+            for name, state in self._acks.states().items():
                 known.pop(name, None)
                 if state is not None:
                     known[name] = Persisted(*state)
@@ -166,11 +166,11 @@ class Keeper:
         if self._place.set_asides != self._set_asides:
             self._set_asides = self._place.set_asides
             self.generation += 1
-            self._moves.forget_places()
-            self._events.replaced(file.last_row)
+            self._acks.forget_places()
+            self._backlogs.replaced(file.last_row)
         elif not is_first and file.last_row > self._known_row:
             # A commit whose fsync failed is in it after all.
-            self._events.appeared(file.last_row, file.totals - self._known_totals)
+            self._backlogs.appeared(file.last_row, file.totals - self._known_totals)
         self._known_row, self._known_totals = file.last_row, file.totals
         self._house.look(file)
 

@@ -1,4 +1,4 @@
-"""Groups and moves in, committed transactions out: the open file, seen from the writer's thread.
+"""The open file: transactions that append rows and acknowledgements, in the writer's thread.
 
 What is held in memory here (last row, sums, persisted ranges) is changed only after a COMMIT
 came back, so a transaction that failed leaves no trace in either place.
@@ -16,9 +16,9 @@ from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table, load, schema
-from relay.buffer.sqlite.dead_letter_table import LetterBox
+from relay.buffer.sqlite.dead_letter_table import DeadLetterTable
 from relay.buffer.sqlite.partial_rows import share
-from relay.buffer.sqlite.pending_acks import Delivery, Move
+from relay.buffer.sqlite.pending_acks import Delivery, PendingAck
 from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.sqlite.types import Loaded, LoadedDestination, Totals
@@ -54,7 +54,7 @@ class LogFile:
         self._last_delivery: dict[str, Delivery] = {}
         self._proper_gaps: set[int] = set()  # ids in owed ranges that rightly have no row
         self._load()
-        self.letters = LetterBox(connection, settings)
+        self.letters = DeadLetterTable(connection, settings)
 
     @property
     def kept(self) -> Totals:
@@ -229,11 +229,11 @@ class LogFile:
             ),
         )
 
-    def tally(self, name: str, more: int) -> None:
+    def add_counter(self, name: str, more: int) -> None:
         """Add to a count that outlives this process. For `work`, or inside a transaction."""
         counters_table.add(self.connection, name, more)
 
-    def tallies(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """Every count that outlives this process, by name."""
         return counters_table.read(self.connection)
 
@@ -246,8 +246,8 @@ class LogFile:
         if group.letters:
             self.letters.add(group.letters, now_ns=now_ns)
 
-    def commit(self, group: Group | None, moves: dict[str, Move], *, now_ns: int) -> None:
-        """Write `group` and `moves` in one transaction. Raises what SQLite raises; then nothing
+    def commit(self, group: Group | None, acks: dict[str, PendingAck], *, now_ns: int) -> None:
+        """Write `group` and `acks` in one transaction. Raises what SQLite raises; then nothing
         of it is on disk, unless the very fsync failed.
         """
         execute = self.connection.execute
@@ -255,11 +255,11 @@ class LogFile:
         try:
             if group is not None:
                 self._insert(group, now_ns)
-            elif not moves:
+            elif not acks:
                 # A probe after trouble: a commit that writes nothing would prove nothing, and an
                 # UPDATE to the same values writes nothing. This pragma always writes page 1.
                 self.connection.pragma("user_version", schema.SCHEMA_VERSION)
-            after = self._write_moves(moves, now_ns) if moves else None
+            after = self._write_acks(acks, now_ns) if acks else None
             execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -277,29 +277,29 @@ class LogFile:
         with suppress(apsw.Error):
             self.letters.load()
 
-    def _write_moves(
-        self, moves: dict[str, Move], now_ns: int
+    def _write_acks(
+        self, acks: dict[str, PendingAck], now_ns: int
     ) -> tuple[dict[str, Persisted], dict[str, Delivery]]:
         execute = self.connection.execute
         destinations, deliveries = dict(self.destinations), dict(self._last_delivery)
-        for name, move in moves.items():
-            if move.is_removed:
+        for name, ack in acks.items():
+            if ack.is_removed:
                 execute("DELETE FROM destinations WHERE name = ?", (name,))
                 execute("DELETE FROM deliveries WHERE destination = ?", (name,))
                 destinations.pop(name, None)
                 deliveries.pop(name, None)
-            if move.is_present:
-                state = Persisted(move.ranges, move.is_paused)
+            if ack.is_present:
+                state = Persisted(ack.ranges, ack.is_paused)
                 if destinations.get(name) != state:
                     execute(
                         "INSERT OR REPLACE INTO destinations VALUES (?,?,?)",
                         (name, int(state.is_paused), owed_ranges.encode(state.ranges)),
                     )
                     destinations[name] = state
-            for delivery in move.deliveries:
+            for delivery in ack.deliveries:
                 deliveries[name] = self._write_delivery(name, deliveries.get(name), delivery)
-            if move.letters:
-                self.letters.add(move.letters, now_ns=now_ns)
+            if ack.letters:
+                self.letters.add(ack.letters, now_ns=now_ns)
         return destinations, deliveries
 
     def _write_delivery(self, name: str, last: Delivery | None, new: Delivery) -> Delivery:

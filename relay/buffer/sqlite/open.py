@@ -351,7 +351,7 @@ def _write(
             (name, state.last_row, int(state.is_done), encode_state(state)),
         )
     for name, value in left.tallies.items():
-        file.tally(name, value)
+        file.add_counter(name, value)
 
 
 def _skip(file: LogFile, hole: OwedRange) -> None:

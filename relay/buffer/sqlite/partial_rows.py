@@ -1,4 +1,4 @@
-"""Rows that are owed or in flight in part: a row and ranges in, its part and exact sums out.
+"""Cuts rows that are owed or in flight in part, and keeps their sums exact.
 
 Bytes of a part are its share of the row's bytes by spans, rounded so that the parts of a row always
 add up to the row, however it is cut. A row counts as one until the last of its spans is settled.
@@ -25,7 +25,7 @@ class _Whole(NamedTuple):
     raw_bytes: int
 
 
-class Parts:
+class PartialRows:
     """What is known of the whole of each row that was cut."""
 
     def __init__(self) -> None:

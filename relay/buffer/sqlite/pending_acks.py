@@ -1,4 +1,4 @@
-"""What couriers settled in, what the next commit must write of it out.
+"""Holds what couriers settled until the next commit writes it.
 
 The event loop adds, the writer takes everything at once with its next commit. What could not be
 written comes back and is merged behind what was added meanwhile.
@@ -37,7 +37,7 @@ class Delivery:
 
 
 @dataclass(slots=True)
-class Move:
+class PendingAck:
     """The newest state of one destination, and what was settled since it was last written."""
 
     ranges: Ranges = ()
@@ -61,17 +61,17 @@ class Move:
                 )
 
 
-class PendingMoves:
-    """Moves by destination. Every method may be called from any thread."""
+class PendingAcks:
+    """What is to be written, by destination. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._moves: dict[str, Move] = {}
-        self._in_commit: dict[str, Move] = {}  # taken, and not known to be on disk
-        self._given_way: dict[str, list[Ranges]] = {}  # and the event loop does not know yet
+        self._acks: dict[str, PendingAck] = {}
+        self._in_commit: dict[str, PendingAck] = {}  # taken, and not known to be on disk
+        self._evicted: dict[str, list[Ranges]] = {}  # and the event loop does not know yet
 
     def __bool__(self) -> bool:
-        return bool(self._moves)
+        return bool(self._acks)
 
     def update(
         self,
@@ -86,61 +86,61 @@ class PendingMoves:
     ) -> None:
         """The destination is owed `ranges` now; `settled` is what just left them."""
         with self._lock:
-            move = self._moves.setdefault(name, Move())
-            for gone in self._given_way.get(name, ()):
+            ack = self._acks.setdefault(name, PendingAck())
+            for gone in self._evicted.get(name, ()):
                 ranges = owed_ranges.subtract(ranges, gone)
-            move.ranges, move.is_paused, move.is_present = ranges, is_paused, True
-            move.settled(settled, at_ns=at_ns, status=status)
-            move.letters.extend(letters)
+            ack.ranges, ack.is_paused, ack.is_present = ranges, is_paused, True
+            ack.settled(settled, at_ns=at_ns, status=status)
+            ack.letters.extend(letters)
 
     def remove(self, name: str) -> None:
         """The destination is to be forgotten; its dead letters stay."""
         with self._lock:
-            letters = self._moves[name].letters if name in self._moves else []
-            self._moves[name] = Move(is_removed=True, is_present=False, letters=letters)
+            letters = self._acks[name].letters if name in self._acks else []
+            self._acks[name] = PendingAck(is_removed=True, is_present=False, letters=letters)
 
-    def gave_way(self, name: str, gone: Ranges) -> None:
+    def evicted(self, name: str, gone: Ranges) -> None:
         """Rows of `gone` were deleted undelivered: what is written next must not owe them."""
         with self._lock:
-            self._given_way.setdefault(name, []).append(gone)
-            move = self._moves.get(name)
-            if move is not None:
-                move.ranges = owed_ranges.subtract(move.ranges, gone)
+            self._evicted.setdefault(name, []).append(gone)
+            ack = self._acks.get(name)
+            if ack is not None:
+                ack.ranges = owed_ranges.subtract(ack.ranges, gone)
 
     def heard(self, name: str) -> None:
         """The event loop knows of the oldest that `gave_way` told of `name`."""
         with self._lock:
-            told = self._given_way[name]
+            told = self._evicted[name]
             told.pop(0)
             if not told:
-                del self._given_way[name]
+                del self._evicted[name]
 
     def forget_places(self) -> None:
         """The file was replaced: places in the old one mean nothing in the new one."""
         with self._lock:
-            for move in self._moves.values():
-                move.deliveries.clear()
+            for ack in self._acks.values():
+                ack.deliveries.clear()
 
-    def take(self) -> dict[str, Move]:
+    def take(self) -> dict[str, PendingAck]:
         """Everything there is; `written` or `put_back` must follow."""
         with self._lock:
-            moves, self._moves = self._moves, {}
-            self._in_commit = moves
-        return moves
+            acks, self._acks = self._acks, {}
+            self._in_commit = acks
+        return acks
 
     def written(self) -> None:
         """What was taken is on disk."""
         with self._lock:
             self._in_commit = {}
 
-    def put_back(self, older: dict[str, Move]) -> None:
-        """Those moves were not written: they are pending again, before what came since."""
+    def put_back(self, older: dict[str, PendingAck]) -> None:
+        """Those were not written: they are pending again, before what came since."""
         with self._lock:
             self._in_commit = {}
             for name, old in older.items():
-                new = self._moves.get(name)
+                new = self._acks.get(name)
                 if new is None:
-                    self._moves[name] = old
+                    self._acks[name] = old
                     continue
                 new.letters = old.letters + new.letters
                 if not new.is_removed:
@@ -148,16 +148,16 @@ class PendingMoves:
                     new.is_removed = old.is_removed
 
     def states(self) -> dict[str, tuple[Ranges, bool] | None]:
-        """What each destination with moves is owed now and its pause; None: it was removed."""
+        """What each destination with news is owed now, and its pause; None: it was removed."""
         with self._lock:
             return {
-                name: (move.ranges, move.is_paused) if move.is_present else None
-                for moves in (self._in_commit, self._moves)
-                for name, move in moves.items()
+                name: (ack.ranges, ack.is_paused) if ack.is_present else None
+                for acks in (self._in_commit, self._acks)
+                for name, ack in acks.items()
             }
 
     def deliveries(self, name: str) -> list[Delivery]:
         """What was settled and may not yet be on disk."""
         with self._lock:
-            moves = (self._in_commit.get(name), self._moves.get(name))
-            return [delivery for move in moves if move for delivery in move.deliveries]
+            acks = (self._in_commit.get(name), self._acks.get(name))
+            return [delivery for ack in acks if ack for delivery in ack.deliveries]

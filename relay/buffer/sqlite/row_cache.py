@@ -1,4 +1,4 @@
-"""Rows just committed in, the same rows out for couriers that keep up: no disk, no unzipping."""
+"""The newest rows in memory, for couriers that keep up: no disk, no unzipping."""
 
 from collections import OrderedDict
 
@@ -6,7 +6,7 @@ from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.records import StoredRow
 
 
-class Tail:
+class RowCache:
     """The newest rows in memory, without a gap, up to so many bytes. Lives in the event loop."""
 
     def __init__(self, limit_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Requests in, rows as they stand in the table out, and back again with the checksum read.
+"""Turns requests into rows of the table, and rows back into what couriers send.
 
 A row is whole requests of one encoding; `parts` says which bytes are whose. The checksum is a
 CRC-32 over every column but itself: 64 overwritten bytes are noticed by SQLite in one of ten

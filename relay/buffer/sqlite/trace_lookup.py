@@ -12,7 +12,7 @@ from relay.buffer.sqlite import reader, trace_queries
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.ledger import Ledger
-from relay.buffer.sqlite.pending_acks import PendingMoves
+from relay.buffer.sqlite.pending_acks import PendingAcks
 from relay.buffer.sqlite.reader import Ask
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace, TraceFinding
@@ -20,7 +20,7 @@ from relay.buffer.sqlite.types import EVICTED_STATUS
 from relay.buffer.values import (
     ReachesBack,
     RecentTrace,
-    StoredLetter,
+    StoredDeadLetter,
     TraceDelivery,
     TracePlace,
 )
@@ -173,14 +173,14 @@ class Standing:
     ranges: Ranges
     in_flight: Ranges
     settled: list[DeliveredEntry]
-    deferred: Ranges = ()  # what of `ranges` others go before
+    parked: Ranges = ()  # what of `ranges` others go before
 
 
-def _standing(name: str, backlog: Backlog, moves: PendingMoves, trace_id: bytes) -> Standing:
+def _standing(name: str, backlog: Backlog, acks: PendingAcks, trace_id: bytes) -> Standing:
     own, of_others = backlog.parked_of(trace_id)
     settled = [
         DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
-        for item in moves.deliveries(name)
+        for item in acks.deliveries(name)
     ]
     ranges = owed_ranges.subtract(backlog.ranges, of_others)
     return Standing(name, ranges, backlog.in_flight, settled, own)
@@ -232,7 +232,7 @@ def _delivery(
             standing.name,
             "waiting",
             is_in_flight=is_in_flight,
-            is_deferred=owed_ranges.overlaps(standing.deferred, whole),
+            is_parked=owed_ranges.overlaps(standing.parked, whole),
         )
     found: dict[str, DeliveredEntry] = {}
     left: Ranges = (whole,)
@@ -257,7 +257,7 @@ def _state_of(status: int) -> str:
     return "delivered" if 200 <= status < 300 else "set_aside"
 
 
-def _letter_place(stored: StoredLetter) -> TracePlace:
+def _letter_place(stored: StoredDeadLetter) -> TracePlace:
     letter = stored.letter
     return TracePlace(
         0,

@@ -1,4 +1,4 @@
-"""A trace id in, what the disk tells of it out: questions for the reader's thread, each short.
+"""What the disk tells of a trace: questions for the reader's thread, each short.
 
 Of rows that are kept and of rows that have gone (`history`), of deliveries and of dead letters.
 No statement takes more than about 50 ms: a scan goes a step at a time, and the steps get smaller
@@ -17,7 +17,7 @@ from relay.buffer.sqlite.dead_letter_table import ENTRY_COLUMNS, entry_of
 from relay.buffer.sqlite.reader import is_encoding, split_parts
 from relay.buffer.sqlite.rows import Part
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.values import ReachesBack, StoredLetter, packed_index
+from relay.buffer.values import ReachesBack, StoredDeadLetter, packed_index
 from relay.model.records import Encoding
 
 MOST_ROWS = 1000  # of one trace that are told
@@ -59,7 +59,7 @@ class TraceFinding:
 
     places: list[PartPlace] = field(default_factory=list)
     deliveries: list[DeliveredEntry] = field(default_factory=list)  # as they were settled
-    letters: list[StoredLetter] = field(default_factory=list)  # without bodies
+    letters: list[StoredDeadLetter] = field(default_factory=list)  # without bodies
 
 
 class TraceRows(NamedTuple):
@@ -169,7 +169,7 @@ def rows_within(rows: Sequence[int], start: tuple[int, int], end: tuple[int, int
 
 def trace_letters(
     connection: apsw.Connection, trace_id: bytes, text: str, after: int
-) -> tuple[list[StoredLetter], int | None]:
+) -> tuple[list[StoredDeadLetter], int | None]:
     """Dead letters of the trace, or refused on the way in for the id `text`, without bodies."""
     last = fetch_value(
         connection,
@@ -189,7 +189,7 @@ def trace_letters(
         letter = entry.letter
         is_refused_for_it = not letter.destination and letter.words == text
         if is_refused_for_it or packed_index(letter.trace_ids, trace_id) is not None:
-            letters.append(StoredLetter(entry.letter_id, entry.set_aside_ns, letter))
+            letters.append(StoredDeadLetter(entry.letter_id, entry.set_aside_ns, letter))
     return letters, last
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from relay.model.reasons import Reason
 from relay.model.records import BodyFlag, Encoding, StoredRow
 
-# In table `deliveries`, for what had to give way before it was delivered: no HTTP status.
+# In table `deliveries`, for what was evicted before it was delivered: no HTTP status.
 EVICTED_STATUS = -1
 
 

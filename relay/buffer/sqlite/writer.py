@@ -1,4 +1,4 @@
-"""Requests and moves in, commits and their news out: the one thread that writes and checkpoints.
+"""Commits requests and acknowledgements: the one thread that writes and checkpoints.
 
 One turn: take everything that waits, commit it in one transaction, answer all waiters with one
 call into the event loop, and only then keep house (checkpoint, retention, vacuum), in short
@@ -32,7 +32,7 @@ from relay.buffer.sqlite.lifecycle import Keeper
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.rows import Group, build_group
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES
-from relay.buffer.sqlite.space.row_age import Ages
+from relay.buffer.sqlite.space.row_age import RowAges
 from relay.buffer.sqlite.transactions import perform
 from relay.buffer.sqlite.types import Loaded
 from relay.model.counters import Counters
@@ -58,17 +58,17 @@ class Writer:
         settings: BufferSettings,
         counters: Counters,
         ledger: Ledger,
-        events: Backlogs,
+        backlogs: Backlogs,
         *,
         vfs: str | None,
-        ages: Ages,
+        ages: RowAges,
     ) -> None:
         self._place = place
         self._settings = settings
         self._counters = counters
         self._ledger = ledger
-        self._moves = ledger.pending
-        self._events = events
+        self._acks = ledger.pending
+        self._backlogs = backlogs
         self._clock_ns = ages.clock_ns
         self._uptime = ages.uptime_ns
         self._queue = ledger.commands
@@ -76,8 +76,8 @@ class Writer:
         self._in_hand: list[Waiter] = []
         self._stopping = False
         self._odd_values = 0
-        self._house = Housekeeping(place, settings, ages, ledger, events)
-        self._keeper = Keeper(place, settings, self._moves, events, self._house, vfs=vfs)
+        self._house = Housekeeping(place, settings, ages, ledger, backlogs)
+        self._keeper = Keeper(place, settings, self._acks, backlogs, self._house, vfs=vfs)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
         self._last_commit_seconds = 0.0
         self._busy_since: float | None = None  # monotonic; while the disk has something to do
@@ -128,7 +128,7 @@ class Writer:
         try:
             while not self._stopping:
                 self._turn()
-            self._commit_moves([])
+            self._commit_acks([])
             self._take_leave()
         except BaseException as caught:
             log.exception("buffer_writer_died")
@@ -137,7 +137,7 @@ class Writer:
         finally:
             self._keeper.close(checkpoint=error is None)
             self._refuse_rest()
-            self._events.died(error)
+            self._backlogs.died(error)
 
     def _take_leave(self) -> None:
         file = self._keeper.file
@@ -154,7 +154,7 @@ class Writer:
                 and command.waiter is not None
             ):
                 waiters.append(command.waiter)
-        self._events.refused(waiters, BufferUnavailable("the buffer is closed"))
+        self._backlogs.refused(waiters, BufferUnavailable("the buffer is closed"))
 
     def _next(self, timeout: float | None) -> Command | None:
         if self._carried is not None:
@@ -205,7 +205,7 @@ class Writer:
         if appends:
             self._append(appends)
         if flushes or has_flush or (self.last_error and not appends):
-            self._commit_moves(flushes)
+            self._commit_acks(flushes)
         if transact is not None:
             self._run_transaction(transact)
         self._keep_house()
@@ -224,21 +224,21 @@ class Writer:
                 group = self._commit(appends)
         except _NoRoom:
             if len(appends) == 1:
-                self._events.refused([appends[0].waiter], self._keeper.full())
+                self._backlogs.refused([appends[0].waiter], self._keeper.full())
                 return
         except BufferUnavailable as error:
-            self._events.refused([append.waiter for append in appends], error)
+            self._backlogs.refused([append.waiter for append in appends], error)
             return
         except Exception as error:  # whatever the data may cause, one request must bear it alone
             if len(appends) == 1:
                 log.exception("request_not_storable")
-                self._events.refused(
+                self._backlogs.refused(
                     [appends[0].waiter],
                     BufferUnavailable(f"this request cannot be stored: {type(error).__name__}"),
                 )
                 return
         else:
-            self._events.committed(appends, group)
+            self._backlogs.committed(appends, group)
             return
         for append in appends:
             self._append([append])
@@ -252,10 +252,10 @@ class Writer:
         return group
 
     def _has_room(self, file: LogFile, need_bytes: int) -> bool:
-        """Whether so much fits, after what may give way for it has. Raises BufferUnavailable."""
+        """Whether so much fits, after what may go for it has. Raises BufferUnavailable."""
         if self._house.fits(file, need_bytes):
             return True
-        self._commit_moves([])
+        self._commit_acks([])
         file = self._keeper.usable()
         with self._keeper.trouble():
             self._keeper.note_full(is_full=not self._house.make_room(file, need_bytes))
@@ -280,12 +280,12 @@ class Writer:
         except Exception as error:
             if not isinstance(error, RelayError):
                 log.exception("buffer_job_failed", job=type(transaction).__name__)
-            self._events.failed(command.waiter, error)
+            self._backlogs.failed(command.waiter, error)
             return
         self._keeper.committed(file)
         self._house.note_transaction(file, need_bytes)
         self._publish(file)
-        self._events.transacted(command.waiter, result, transaction.readmitted())
+        self._backlogs.transacted(command.waiter, result, transaction.readmitted())
 
     def _build(self, file: LogFile, appends: list[Append]) -> Group:
         return build_group(
@@ -297,57 +297,57 @@ class Writer:
         )
 
     def _transact(self, group: Group | None) -> None:
-        """One transaction with what moved. Raises BufferUnavailable when the disk refuses."""
+        """One transaction with what was settled. Raises BufferUnavailable when the disk refuses."""
         file = self._keeper.usable()
-        moves = self._moves.take()
-        if group is None and not moves and not self.last_error:
+        acks = self._acks.take()
+        if group is None and not acks and not self.last_error:
             return
         started = time.monotonic()
         with self._keeper.trouble():
             try:
-                file.commit(group, moves, now_ns=self._clock_ns())
+                file.commit(group, acks, now_ns=self._clock_ns())
             except BaseException:
-                self._moves.put_back(moves)
+                self._acks.put_back(acks)
                 raise
-        self._moves.written()
+        self._acks.written()
         self._last_commit_seconds = time.monotonic() - started
         self._counters.add_commit(self._last_commit_seconds)
         self._keeper.committed(file)
-        self._house.note_commit(group.need_bytes if group is not None else 0, has_moves=bool(moves))
+        self._house.note_commit(group.need_bytes if group is not None else 0, has_acks=bool(acks))
         self._publish(file)
 
-    def _commit_moves(self, waiters: list[Waiter], *, is_again: bool = False) -> None:
+    def _commit_acks(self, waiters: list[Waiter], *, is_again: bool = False) -> None:
         had_reserve = bool(self._house.space.reserve.bytes)
         try:
             with self._busy():
                 self._transact(None)
         except BufferUnavailable as error:
             if had_reserve and not self._house.space.reserve.bytes and not is_again:
-                self._commit_moves(waiters, is_again=True)  # there is room for it now
+                self._commit_acks(waiters, is_again=True)  # there is room for it now
             else:
-                self._events.refused(waiters, error)
+                self._backlogs.refused(waiters, error)
             return
         except Exception:  # a dead letter that cannot be stored must not hold up the ranges
             log.exception("moves_not_storable")
             with suppress(BufferUnavailable):
-                self._commit_moves_singly()
-        self._events.done(waiters)
+                self._commit_acks_singly()
+        self._backlogs.done(waiters)
 
-    def _commit_moves_singly(self) -> None:
+    def _commit_acks_singly(self) -> None:
         """Ranges first, then each dead letter by itself; one that cannot be stored is logged."""
         file = self._keeper.usable()
-        moves = self._moves.take()
+        acks = self._acks.take()
         with self._keeper.trouble():
             try:
-                for name, move in list(moves.items()):
-                    letters, move.letters = move.letters, []
-                    file.commit(None, {name: move}, now_ns=self._clock_ns())
-                    move.deliveries, move.is_removed = [], False
+                for name, ack in list(acks.items()):
+                    letters, ack.letters = ack.letters, []
+                    file.commit(None, {name: ack}, now_ns=self._clock_ns())
+                    ack.deliveries, ack.is_removed = [], False
                     while letters:
                         self._commit_letter(file, letters.pop(0))
-                    del moves[name]
+                    del acks[name]
             finally:
-                self._moves.put_back(moves)
+                self._acks.put_back(acks)
 
     def _commit_letter(self, file: LogFile, letter: DeadLetter) -> None:
         group = Group(letters=[letter], totals=file.totals)

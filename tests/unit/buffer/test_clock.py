@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.buffer.sqlite.space.row_age import BOOT, BOOT_FIRST_ROW, Ages, boot_number, uptime_ns
+from relay.buffer.sqlite.space.row_age import BOOT, BOOT_FIRST_ROW, RowAges, boot_number, uptime_ns
 from relay.model.records import DeadLetter, Encoding
 from tests.unit.buffer.making import (
     NOW_NS,
@@ -152,8 +152,8 @@ async def test_dead_letters_go_after_their_time(tmp_path: Path) -> None:
 # -- ages ------------------------------------------------------------------------------------------
 
 
-def ages_of(clocks: Clocks, boot: Callable[[], int] = lambda: 7) -> Ages:
-    return Ages(clocks.wall, clocks.uptime, boot)
+def ages_of(clocks: Clocks, boot: Callable[[], int] = lambda: 7) -> RowAges:
+    return RowAges(clocks.wall, clocks.uptime, boot)
 
 
 def test_row_of_another_uptime_is_as_old_as_the_wall_clock_said_at_the_start() -> None:
@@ -183,13 +183,13 @@ def test_rows_of_this_uptime_are_known_over_a_restart_of_the_relay() -> None:
     first.opened(4, {})
     written_ns = clocks.uptime()
     second = ages_of(clocks)
-    second.opened(9, first.tallies())
+    second.opened(9, first.counters())
     clocks.pass_seconds(30)
     clocks.now_ns += YEARS_NS
 
     assert second.age_ns(5, NOW_NS, written_ns) == pytest.approx(30 * 10**9, abs=10**9)
     assert second.age_ns(4, NOW_NS, written_ns - 10**15) < HOUR_NS
-    assert second.tallies() == first.tallies()
+    assert second.counters() == first.counters()
 
 
 def test_unknown_start_of_the_host_matches_no_other(tmp_path: Path) -> None:
@@ -198,6 +198,6 @@ def test_unknown_start_of_the_host_matches_no_other(tmp_path: Path) -> None:
     ages.opened(9, {BOOT: 0, BOOT_FIRST_ROW: 1})
 
     assert ages.age_ns(9, NOW_NS - HOUR_NS, uptime_ns()) == pytest.approx(HOUR_NS, abs=10**9)
-    assert ages.tallies() == {}
+    assert ages.counters() == {}
     assert boot_number() != 0
     assert boot_number() == boot_number()

@@ -16,8 +16,8 @@ from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.partial_rows import share, sums_of
-from relay.buffer.sqlite.pending_acks import PendingMoves
-from relay.buffer.sqlite.space.hold_timers import Holds
+from relay.buffer.sqlite.pending_acks import PendingAcks
+from relay.buffer.sqlite.space.hold_timers import HoldTimers
 from relay.buffer.sqlite.types import EVICTED_STATUS, GoneRow, Totals
 from relay.model.errors import BufferFull
 from relay.model.records import Health, OwedRange, Position
@@ -279,13 +279,13 @@ async def test_time_of_failing_is_summed_up_over_restarts(tmp_path: Path) -> Non
 
 def test_only_a_success_ends_the_time_of_failing() -> None:
     clocks = Clocks()
-    holds = Holds(clocks.wall, clocks.uptime)
+    holds = HoldTimers(clocks.wall, clocks.uptime)
     health = {"a": Health(NOW_NS, 100 * SECOND, 0), "good": HEALTHY}
 
     def look(seconds: float) -> list[frozenset[str]]:
         clocks.pass_seconds(seconds)
         holds.look(health, health, {"a"})
-        return holds.may_give_way(drops_oldest=False)
+        return holds.evictable(drops_oldest=False)
 
     assert look(60) == []
     health["a"] = Health(0, 100 * SECOND, 0)  # resumed, not yet tried
@@ -299,14 +299,14 @@ def test_only_a_success_ends_the_time_of_failing() -> None:
 
 def test_jump_of_the_wall_clock_makes_no_hold_shorter_nor_longer() -> None:
     clocks = Clocks()
-    holds = Holds(clocks.wall, clocks.uptime)
+    holds = HoldTimers(clocks.wall, clocks.uptime)
     health = {"a": Health(NOW_NS, 100 * SECOND, 0), "good": HEALTHY}
 
     def look(seconds: float, jump_seconds: float = 0) -> list[frozenset[str]]:
         clocks.pass_seconds(seconds)
         clocks.now_ns += int(jump_seconds * SECOND)
         holds.look(health, health, {"a"})
-        return holds.may_give_way(drops_oldest=False)
+        return holds.evictable(drops_oldest=False)
 
     assert look(0) == []
     assert look(50, 10 * 365 * 86_400) == []
@@ -513,20 +513,20 @@ def test_sums_of_many_rows_are_those_of_each(
 
 
 def test_ranges_that_are_written_owe_nothing_that_gave_way() -> None:
-    moves = PendingMoves()
+    acks = PendingAcks()
     gone = (owed_ranges.row_range(1),)
-    moves.update("a", owed_ranges.open_from(1), is_paused=False)
-    moves.gave_way("a", gone)
-    assert moves.take()["a"].ranges == owed_ranges.open_from(2)
-    moves.written()
+    acks.update("a", owed_ranges.open_from(1), is_paused=False)
+    acks.evicted("a", gone)
+    assert acks.take()["a"].ranges == owed_ranges.open_from(2)
+    acks.written()
 
-    moves.update("a", owed_ranges.open_from(1), is_paused=False)  # the loop has not heard of it
-    assert moves.take()["a"].ranges == owed_ranges.open_from(2)
-    moves.written()
+    acks.update("a", owed_ranges.open_from(1), is_paused=False)  # the loop has not heard of it
+    assert acks.take()["a"].ranges == owed_ranges.open_from(2)
+    acks.written()
 
-    moves.heard("a")
-    moves.update("a", owed_ranges.open_from(1), is_paused=False)  # replayed
-    assert moves.take()["a"].ranges == owed_ranges.open_from(1)
+    acks.heard("a")
+    acks.update("a", owed_ranges.open_from(1), is_paused=False)  # replayed
+    assert acks.take()["a"].ranges == owed_ranges.open_from(1)
 
 
 async def test_who_fares_badly_by_its_couriers_report_may_lose_rows(tmp_path: Path) -> None:

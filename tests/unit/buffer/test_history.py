@@ -267,16 +267,16 @@ async def test_history_gives_way_before_rows_but_for_its_last_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[int] = []
-    give_way = Retention.give_way
+    make_room = Retention.make_room
 
     async with opened(tmp_path, max_size_bytes=4 * MIB, tail_bytes=0) as buffer:
         limit = buffer.settings.history_limit_bytes
 
         def watched(self: Retention, file: LogFile) -> int:
             used.append(buffer._writer._house._history.used_bytes(file))
-            return give_way(self, file)
+            return make_room(self, file)
 
-        monkeypatch.setattr(Retention, "give_way", watched)
+        monkeypatch.setattr(Retention, "make_room", watched)
         backlog = buffer.consumer("a")
         for number in range(1, 400):
             await buffer.append(

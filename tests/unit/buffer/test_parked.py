@@ -143,6 +143,6 @@ async def test_only_the_trace_of_a_deferred_span_is_told_to_wait(
             (place,) = await buffer.traces.find(trace_id(number))
             (delivery,) = place.deliveries
             waits = number == BAD or not trace_ids
-            assert delivery.is_deferred == waits
+            assert delivery.is_parked == waits
             assert delivery.state == ("waiting" if waits else "delivered")
             assert place.encoding is Encoding.JSON

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relay.buffer import owed_ranges
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.partial_rows import Parts, share
+from relay.buffer.sqlite.partial_rows import PartialRows, share
 from relay.buffer.sqlite.types import GoneRow, Totals
 from relay.model.records import BodyFlag, Encoding, OwedRange, Position, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError, to_protobuf
@@ -253,7 +253,7 @@ def test_sums_of_parts_add_up_however_rows_are_cut(
     rows: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     """Pieces of random rows are settled in random order: what is left is exact all the way."""
-    known = Parts()
+    known = PartialRows()
     left = owed_ranges.union([owed_ranges.row_range(n) for n in range(1, len(rows) + 1)])
     stored = {}
     for number, (spans, size) in enumerate(rows, 1):

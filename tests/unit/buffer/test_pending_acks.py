@@ -1,7 +1,7 @@
 """Moves that could not be written come back and keep their order behind newer ones."""
 
 from relay.buffer import owed_ranges
-from relay.buffer.sqlite.pending_acks import PendingMoves
+from relay.buffer.sqlite.pending_acks import PendingAcks
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position
 from tests.unit.buffer.making import NOW_NS
 
@@ -10,8 +10,8 @@ def letter(words: str) -> DeadLetter:
     return DeadLetter("a", "upstream_partial", words, 1, Encoding.JSON, b"{}")
 
 
-def settle(moves: PendingMoves, row: int, *, at_ns: int = NOW_NS, status: int = 200) -> None:
-    moves.update(
+def settle(acks: PendingAcks, row: int, *, at_ns: int = NOW_NS, status: int = 200) -> None:
+    acks.update(
         "a",
         owed_ranges.open_from(row + 1),
         is_paused=False,
@@ -23,12 +23,12 @@ def settle(moves: PendingMoves, row: int, *, at_ns: int = NOW_NS, status: int = 
 
 
 def test_moves_put_back_stand_before_what_came_meanwhile() -> None:
-    moves = PendingMoves()
-    settle(moves, 1)
-    taken = moves.take()
-    settle(moves, 2)
-    moves.put_back(taken)
-    move = moves.take()["a"]
+    acks = PendingAcks()
+    settle(acks, 1)
+    taken = acks.take()
+    settle(acks, 2)
+    acks.put_back(taken)
+    move = acks.take()["a"]
 
     assert [each.words for each in move.letters] == ["1", "2"]
     assert [each.start.row for each in move.deliveries] == [1, 2]
@@ -36,13 +36,13 @@ def test_moves_put_back_stand_before_what_came_meanwhile() -> None:
 
 
 def test_removal_put_back_still_removes_before_a_new_beginning() -> None:
-    moves = PendingMoves()
-    settle(moves, 1)
-    moves.remove("a")
-    taken = moves.take()
-    moves.update("a", owed_ranges.open_from(9), is_paused=False)
-    moves.put_back(taken)
-    move = moves.take()["a"]
+    acks = PendingAcks()
+    settle(acks, 1)
+    acks.remove("a")
+    taken = acks.take()
+    acks.update("a", owed_ranges.open_from(9), is_paused=False)
+    acks.put_back(taken)
+    move = acks.take()["a"]
 
     assert move.is_removed
     assert move.is_present
@@ -51,13 +51,13 @@ def test_removal_put_back_still_removes_before_a_new_beginning() -> None:
 
 
 def test_deliveries_of_one_second_and_status_are_one() -> None:
-    moves = PendingMoves()
-    settle(moves, 1)
-    settle(moves, 2, at_ns=NOW_NS + 10**8)
-    settle(moves, 3, at_ns=NOW_NS + 2 * 10**8, status=400)
-    settle(moves, 4, at_ns=NOW_NS + 3 * 10**9, status=400)
-    settle(moves, 6, at_ns=NOW_NS + 3 * 10**9, status=400)
-    deliveries = moves.deliveries("a")
+    acks = PendingAcks()
+    settle(acks, 1)
+    settle(acks, 2, at_ns=NOW_NS + 10**8)
+    settle(acks, 3, at_ns=NOW_NS + 2 * 10**8, status=400)
+    settle(acks, 4, at_ns=NOW_NS + 3 * 10**9, status=400)
+    settle(acks, 6, at_ns=NOW_NS + 3 * 10**9, status=400)
+    deliveries = acks.deliveries("a")
 
     assert [(each.start.row, each.end.row, each.status) for each in deliveries] == [
         (1, 3, 200),

@@ -45,7 +45,7 @@ class Readmit(Transaction[int]):
             self._requests, after_row=file.last_row, totals=file.totals, settings=SETTINGS
         )
         file.readmit(self._group, self._to, now_ns=now_ns)
-        file.tally("readmitted", len(self._group.rows))
+        file.add_counter("readmitted", len(self._group.rows))
         return len(self._group.rows)
 
     def readmitted(self) -> list[Readmitted]:
@@ -116,7 +116,7 @@ async def test_a_job_sees_what_moved_before_it(tmp_path: Path) -> None:
 
 async def test_a_job_that_raises_changes_nothing_and_says_why(tmp_path: Path) -> None:
     def fail(file: LogFile) -> int:
-        file.tally("never", 1)
+        file.add_counter("never", 1)
         file.readmit(
             build_group(
                 [request(piece())], after_row=file.last_row, totals=file.totals, settings=SETTINGS

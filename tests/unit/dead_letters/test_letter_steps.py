@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.values import LetterFilter
+from relay.buffer.values import DeadLetterFilter
 from relay.dead_letters import look
 from relay.dead_letters.change import DeadLetters, Replayed, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
@@ -24,7 +24,7 @@ from tests.unit.buffer.making import deliver_all, eventually, noise, opened, pie
 from tests.unit.buffer.making import request as kept
 
 pytestmark = pytest.mark.anyio
-ALL = LetterFilter()
+ALL = DeadLetterFilter()
 
 
 class WayIn:
@@ -59,7 +59,7 @@ def fragment(**members: Any) -> bytes:
     return to_body(request(span(**members)))[len(b'{"resourceSpans":[') : -2]
 
 
-async def replay(letters: DeadLetters, wanted: LetterFilter = ALL, **named: Any) -> Replayed:
+async def replay(letters: DeadLetters, wanted: DeadLetterFilter = ALL, **named: Any) -> Replayed:
     options: dict[str, Any] = {"after": 0, "to": "", "derives": False, "keeps": False} | named
     return await letters.replay(wanted, **options)
 
@@ -74,7 +74,7 @@ async def test_each_step_says_where_to_go_on_and_leaves_out_what_came_since(
         after: int | None = 0
         until: int | None = None
         while after is not None:
-            step = await replay(letters, LetterFilter(until=until), after=after)
+            step = await replay(letters, DeadLetterFilter(until=until), after=after)
             after, until = step.next, step.until
             sent.append(step.letters)
             await add(buffer, fragment(name="refused again"))
@@ -152,7 +152,7 @@ async def test_letter_that_is_no_request_stays_and_is_left_out_of_an_export(
 
 async def test_ids_that_there_are_not_are_named(tmp_path: Path) -> None:
     async with letters_of(tmp_path, fragment(), fragment()) as (_buffer, letters):
-        wanted = LetterFilter(ids=(2, 9))
+        wanted = DeadLetterFilter(ids=(2, 9))
         assert (await letters.discard(wanted, after=0, erases=False)).missing == [9]
         stayed = (await replay(letters, wanted)).stayed
         assert stayed == [LeftOut("there is no such dead letter", 2, [2, 9])]

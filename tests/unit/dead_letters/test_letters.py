@@ -11,7 +11,7 @@ from relay.buffer.sqlite import dead_letter_queries as letter_reading
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.dead_letter_queries import bodies, newest_first, newest_id, oldest_first
 from relay.buffer.sqlite.dead_letter_transactions import CutLog, Discard, Replay, ReturnPages
-from relay.buffer.values import LetterEntry, LetterFilter, LetterReplay
+from relay.buffer.values import DeadLetterEntry, DeadLetterFilter, DeadLetterReplay
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.compression import zstd_1
 from tests.unit.buffer.making import (
@@ -64,8 +64,10 @@ async def set_aside(buffer: Buffer, *letters: DeadLetter) -> list[int]:
     return list(range(before + 1, await buffer._reader.ask(newest_id) + 1))
 
 
-async def pages(buffer: Buffer, wanted: LetterFilter, *, is_up: bool = True) -> list[LetterEntry]:
-    found: list[LetterEntry] = []
+async def pages(
+    buffer: Buffer, wanted: DeadLetterFilter, *, is_up: bool = True
+) -> list[DeadLetterEntry]:
+    found: list[DeadLetterEntry] = []
     edge: int | None = 0 if is_up else letter_reading.NEWEST
     while edge is not None:
         at, ask = edge, oldest_first if is_up else newest_first
@@ -75,7 +77,7 @@ async def pages(buffer: Buffer, wanted: LetterFilter, *, is_up: bool = True) -> 
     return found
 
 
-def words(entries: list[LetterEntry]) -> list[str]:
+def words(entries: list[DeadLetterEntry]) -> list[str]:
     return [entry.letter.words for entry in entries]
 
 
@@ -93,10 +95,10 @@ async def test_pages_go_over_all_letters_that_are_meant_in_either_order(
         )
         await buffer._ledger.transact(Discard(ids[2:3]))
         left = [*ids[:2], *ids[3:]]
-        up = await pages(buffer, LetterFilter())
-        down = await pages(buffer, LetterFilter(), is_up=False)
-        late = await pages(buffer, LetterFilter(until=ids[4]))
-        of_b = await pages(buffer, LetterFilter(destination="b"), is_up=False)
+        up = await pages(buffer, DeadLetterFilter())
+        down = await pages(buffer, DeadLetterFilter(), is_up=False)
+        late = await pages(buffer, DeadLetterFilter(until=ids[4]))
+        of_b = await pages(buffer, DeadLetterFilter(destination="b"), is_up=False)
 
     assert [entry.letter_id for entry in up] == left
     assert [entry.letter_id for entry in down] == left[::-1]
@@ -112,7 +114,7 @@ async def test_filters_choose_by_each_of_what_they_name(tmp_path: Path) -> None:
         await buffer.append(request(rejected=(rejected_span(b"in protobuf".hex()),)))
 
         async def chosen(**named: object) -> list[str]:
-            return words(await pages(buffer, LetterFilter(**named)))  # type: ignore[arg-type]
+            return words(await pages(buffer, DeadLetterFilter(**named)))  # type: ignore[arg-type]
 
         hexed = b"in protobuf".hex()
         assert await chosen() == ["app_trace_001", "first", "second", hexed]
@@ -134,7 +136,7 @@ async def test_trace_id_across_two_others_is_not_found(tmp_path: Path) -> None:
         await set_aside(buffer, letter(traces=(1, 2)))
         across = (trace_id(1) + trace_id(2))[8:24].hex()
 
-        assert await pages(buffer, LetterFilter(trace=across)) == []
+        assert await pages(buffer, DeadLetterFilter(trace=across)) == []
 
 
 async def test_letter_of_a_damaged_row_knows_the_traces_of_that_row(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ async def test_replayed_letter_is_owed_to_its_own_destination_and_a_letter_no_mo
         (number,) = await set_aside(buffer, letter(destination="one"))
         made = request(piece(b"again", traces=(9,)), received_ns=NOW_NS)
         sent = await buffer._ledger.transact(
-            Replay([LetterReplay(number, made, frozenset({"one"}), 10)], SETTINGS)
+            Replay([DeadLetterReplay(number, made, frozenset({"one"}), 10)], SETTINGS)
         )
         taken = await take(one)
 
@@ -186,7 +188,7 @@ async def test_replay_to_nobody_in_particular_is_owed_to_all(tmp_path: Path) -> 
         one, two = buffer.consumer("one"), buffer.consumer("two")
         (number,) = await set_aside(buffer, letter())
         await buffer._ledger.transact(
-            Replay([LetterReplay(number, request(piece(b"x")), None, 10)], SETTINGS)
+            Replay([DeadLetterReplay(number, request(piece(b"x")), None, 10)], SETTINGS)
         )
 
         assert await take_all(one) == await take_all(two) == [b"x"]
@@ -198,8 +200,8 @@ async def test_letters_that_have_gone_or_have_no_receiver_are_not_sent(tmp_path:
         (number,) = await set_aside(buffer, letter())
         job = Replay(
             [
-                LetterReplay(99, request(piece(b"gone")), frozenset({"one"}), 10),
-                LetterReplay(number, request(piece(b"nobody's")), frozenset({"removed"}), 10),
+                DeadLetterReplay(99, request(piece(b"gone")), frozenset({"one"}), 10),
+                DeadLetterReplay(number, request(piece(b"nobody's")), frozenset({"removed"}), 10),
             ],
             SETTINGS,
         )
@@ -212,7 +214,7 @@ async def test_replay_that_keeps_leaves_the_letter(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         one = buffer.consumer("one")
         (number,) = await set_aside(buffer, letter())
-        again = LetterReplay(number, request(piece(b"x")), frozenset({"one"}), 10)
+        again = DeadLetterReplay(number, request(piece(b"x")), frozenset({"one"}), 10)
         assert await buffer._ledger.transact(Replay([again], SETTINGS, keeps=True)) == [number]
 
         assert await take_all(one) == [b"x"]
@@ -228,7 +230,7 @@ async def test_replay_is_all_or_nothing_on_disk(tmp_path: Path) -> None:
         watching = apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
         query = "SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM rows)"
         for number in ids:
-            again = LetterReplay(number, request(piece()), frozenset({"one"}), 10)
+            again = DeadLetterReplay(number, request(piece()), frozenset({"one"}), 10)
             await buffer._ledger.transact(Replay([again], SETTINGS))
             seen.add(watching.execute(query).fetchall()[0])
         watching.close()
@@ -251,7 +253,7 @@ async def test_flood_of_ingest_leaves_the_letters_of_destinations_alone(tmp_path
             )
         )
         counts = buffer.statistics().dead_letters
-        ingest = words(await pages(buffer, LetterFilter(destination="ingest")))
+        ingest = words(await pages(buffer, DeadLetterFilter(destination="ingest")))
         dropped = buffer.statistics().dead_letters_dropped
 
     assert counts["a"].count == 10
@@ -296,7 +298,7 @@ async def test_letters_go_when_they_are_too_old(tmp_path: Path) -> None:
     async with opened(tmp_path, clock_ns=lambda: now) as buffer:
         await set_aside(buffer, letter("young"))
         await eventually(lambda: buffer.statistics().dead_letters_dropped == 1)
-        assert words(await pages(buffer, LetterFilter())) == ["young"]
+        assert words(await pages(buffer, DeadLetterFilter())) == ["young"]
 
 
 # -- discarding and erasing -------------------------------------------------------------------
@@ -307,7 +309,7 @@ async def test_discarded_letters_are_gone_and_not_counted_as_given_up(tmp_path: 
         ids = await set_aside(buffer, letter("one"), letter("two"), letter("three"))
         assert await buffer._ledger.transact(Discard([ids[0], ids[2], 99])) == [ids[0], ids[2]]
 
-        assert words(await pages(buffer, LetterFilter())) == ["two"]
+        assert words(await pages(buffer, DeadLetterFilter())) == ["two"]
         assert buffer.statistics().dead_letters["a"].count == 1
         assert buffer.statistics().dead_letters_dropped == 0
 
@@ -359,7 +361,7 @@ async def test_erasing_leaves_no_byte_of_a_letter_nor_of_the_row_it_was(
         )
         await buffer.flush()
         await eventually(lambda: buffer.statistics().rows == 1)
-        (number,) = [entry.letter_id for entry in await pages(buffer, LetterFilter())]
+        (number,) = [entry.letter_id for entry in await pages(buffer, DeadLetterFilter())]
         before = Disk(tmp_path)
         assert all(before.names_with(mark) for mark in marks)
 
@@ -391,10 +393,10 @@ async def test_erasing_leaves_nothing_whatever_happened_before(tmp_path: Path, s
                 found = [letter(said, taken.rows[0].body)] * (rng.random() < 0.5)
                 bodies_of |= {it.words: it.body for it in found}
                 backlog.settle_with(taken, found, status=400 if found else 200, at_ns=NOW_NS)
-            if rng.random() < 0.1 and (ids := await pages(buffer, LetterFilter())):
+            if rng.random() < 0.1 and (ids := await pages(buffer, DeadLetterFilter())):
                 await buffer._ledger.transact(Discard([rng.choice(ids).letter_id]))
         await buffer.flush()
-        for entry in await pages(buffer, LetterFilter()):
+        for entry in await pages(buffer, DeadLetterFilter()):
             said = entry.letter.words
             if rng.random() < 0.5:
                 erased[entry.letter_id] = [said.encode(), zstd_1(bodies_of[said])[9:]]

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.values import StoredLetter
+from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_
 from relay.salvage import pages
@@ -159,7 +159,7 @@ def directory(state_dir: Path, _chance: random.Random) -> None:
 @dataclass
 class Outcome:
     delivered: dict[str, list[int]] = field(default_factory=lambda: {"a": [], "b": []})
-    letters: list[StoredLetter] = field(default_factory=list)
+    letters: list[StoredDeadLetter] = field(default_factory=list)
 
     def named(self, destination: str) -> set[int]:
         """Rows that dead letters of a destination name, by their ids in the first file."""
@@ -204,7 +204,7 @@ async def until_taken(buffer: Buffer) -> None:
                 return
 
 
-async def letters_of(buffer: Buffer) -> list[StoredLetter]:
+async def letters_of(buffer: Buffer) -> list[StoredDeadLetter]:
     while True:
         try:
             return await buffer.dead_letters.newest(10_000)

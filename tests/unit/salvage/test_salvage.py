@@ -149,7 +149,7 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
         )
         file = buffer._writer._keeper.file
         assert file is not None
-        file.tally("evicted:a", 3)
+        file.add_counter("evicted:a", 3)
         letters = await buffer.dead_letters.newest()
     set_aside_by_hand(tmp_path)
     async with opened(tmp_path, clock_ns=lambda: NOW_NS + 5) as buffer:
@@ -164,7 +164,7 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
         assert place.deliveries[0].state == "waiting"
         file = buffer._writer._keeper.file
         assert file is not None
-        assert file.tallies()["evicted:a"] == 3
+        assert file.counters()["evicted:a"] == 3
 
 
 async def test_a_file_without_destinations_waits_for_the_first_one(tmp_path: Path) -> None:

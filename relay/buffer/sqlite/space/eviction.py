@@ -1,9 +1,9 @@
-"""Who may lose rows in; rows deleted that were still owed, counted and told of, out.
+"""Deletes rows that are still owed, when space is short and their destinations may lose them.
 
-The last of what gives way for space: rows that nobody is owed but destinations that may lose them
-(`holds`). A step is one transaction: the ranges of who loses them, an entry for `where`, a count
-that outlives the process, and the rows. The event loop hears of it afterwards; until then what it
-writes is cut by `PendingMoves`. What is in flight at that moment may still be delivered.
+The last that goes for space: rows that nobody is owed but destinations that may lose them
+(`hold_timers`). A step is one transaction: the ranges of who loses them, an entry for `where`, a
+count that outlives the process, and the rows. The event loop hears of it afterwards; until then
+what it writes is cut by `PendingAcks`. What is in flight at that moment may still be delivered.
 """
 
 import time
@@ -20,7 +20,7 @@ from relay.buffer.sqlite.counters_table import EVICTED
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.partial_rows import sums_of
-from relay.buffer.sqlite.space.hold_timers import Holds
+from relay.buffer.sqlite.space.hold_timers import HoldTimers
 from relay.buffer.sqlite.space.retention import Chosen, Retention, remove, untouched
 from relay.buffer.sqlite.types import EVICTED_STATUS
 from relay.model.records import OwedRange, Position
@@ -33,30 +33,30 @@ _LOG_SECONDS = 60.0
 class Eviction:
     """Deletes rows that are owed, a step at a time. Lives in the writer's thread."""
 
-    def __init__(self, holds: Holds, ledger: Ledger, events: Backlogs) -> None:
+    def __init__(self, holds: HoldTimers, ledger: Ledger, backlogs: Backlogs) -> None:
         self._holds = holds
         self._ledger = ledger
-        self._events = events
+        self._backlogs = backlogs
         self._unlogged: dict[str, int] = {}
         self._next_log = 0.0  # monotonic
         self.spans: dict[str, int] = {}  # by destination, those of earlier processes included
 
-    def load(self, tallies: dict[str, int]) -> None:
+    def load(self, counters: dict[str, int]) -> None:
         """Take up the counts on disk, where they are higher than those known."""
-        for name, value in tallies.items():
+        for name, value in counters.items():
             if name.startswith(EVICTED):
                 destination = name.removeprefix(EVICTED)
                 known = max(value, self.spans.get(destination, 0))
                 self.spans = {**self.spans, destination: known}
 
-    def tallies(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """The counts as they are to stand on disk."""
         return {EVICTED + name: value for name, value in self.spans.items()}
 
     def step(self, file: LogFile, settings: BufferSettings, retention: Retention) -> int:
         """Delete some rows that may go undelivered; returns how many (0: there are none)."""
         drops_oldest = settings.when_full == "drop-oldest"
-        for names in self._holds.may_give_way(drops_oldest=drops_oldest):
+        for names in self._holds.evictable(drops_oldest=drops_oldest):
             keepers = [f.ranges for name, f in file.destinations.items() if name not in names]
             chosen = retention.choose(file, untouched(file, keepers))
             if chosen.rows and any(name in names for name in file.destinations):
@@ -85,10 +85,10 @@ class Eviction:
             self._ledger.evictions_begun -= 1
             raise
         for name, ranges in lost.items():
-            self._ledger.pending.gave_way(name, ranges)
+            self._ledger.pending.evicted(name, ranges)
             self.spans = {**self.spans, name: self.spans.get(name, 0) + spans[name]}
             self._unlogged[name] = self._unlogged.get(name, 0) + spans[name]
-        self._events.evicted(Evicted(chosen.rows, lost))
+        self._backlogs.evicted(Evicted(chosen.rows, lost))
         self.say()
 
     def say(self, *, is_last: bool = False) -> None:
@@ -115,6 +115,6 @@ def _write(
         state = file.destinations[name]
         left = owed_ranges.subtract(state.ranges, ranges)
         file.write_destination(name, replace(state, ranges=left))
-        file.tally(EVICTED + name, spans[name])
+        file.add_counter(EVICTED + name, spans[name])
         file.settle(name, ranges, at_ns=at_ns, status=EVICTED_STATUS)
     remove(file, chosen)

@@ -1,7 +1,7 @@
-"""Rows that go in, what `where` may still tell of them out: oldest forgotten first, by a budget.
+"""Remembers rows that went, for `where`: by a budget, the oldest forgotten first.
 
 Of a row that went stay its requests (times, senders, services), its trace ids and its deliveries:
-no contents. All of it counts against `max_size` and gives way before any row does, but for an
+no contents. All of it counts against `max_size` and goes before any row does, but for an
 eighth of its budget: what had to go undelivered is asked for just when space is short.
 
 Deliveries are one a second for each busy destination. After an hour those that touch become one a
@@ -20,7 +20,7 @@ from relay.buffer.sqlite.schema import fetch, fetch_value
 # of deliveries with its index (51 measured); and some more, since pages are not always full.
 ROW_BYTES = 40
 DELIVERY_BYTES = 72
-_TALLY = "history_bytes"
+_COUNTER = "history_bytes"
 _TRIM_ROWS = 512
 _TRIM_BYTES = 1 << 20
 _LOOK_SECONDS = 0.25
@@ -75,7 +75,7 @@ def _remember(file: LogFile, first: int, last: int) -> None:
         " WHERE id >= ? AND id <= ?",
         (first, last),
     )
-    file.tally(_TALLY, int(added or 0))
+    file.add_counter(_COUNTER, int(added or 0))
 
 
 def erase(file: LogFile, row: int) -> None:
@@ -90,7 +90,7 @@ def erase(file: LogFile, row: int) -> None:
         return
     file.connection.execute("DELETE FROM traces WHERE row = ?", (row,))
     file.connection.execute("DELETE FROM history WHERE row = ?", (row,))
-    file.tally(_TALLY, -(int(found) + ROW_BYTES))
+    file.add_counter(_COUNTER, -(int(found) + ROW_BYTES))
 
 
 def forget_deliveries(file: LogFile) -> None:
@@ -122,14 +122,14 @@ class History:
     def look(self, file: LogFile) -> None:
         """Measure the file just opened: counts one index, 20 ms for half a million deliveries."""
         connection = file.connection
-        self._bytes = file.tallies().get(_TALLY, 0)
+        self._bytes = file.counters().get(_COUNTER, 0)
         self._deliveries = int(fetch_value(connection, "SELECT count(*) FROM deliveries") or 0)
         self._counted_to = int(fetch_value(connection, "SELECT max(id) FROM deliveries") or 0)
         self._swept_to, self._is_sweeping = 0, False
 
     def note_remembered(self, file: LogFile) -> None:
         """Rows went, by `let_go`."""
-        self._bytes = file.tallies().get(_TALLY, 0)
+        self._bytes = file.counters().get(_COUNTER, 0)
 
     def used_bytes(self, file: LogFile) -> int:
         """What history and deliveries use on disk, about."""
@@ -137,7 +137,7 @@ class History:
         count = self._deliveries + max(newest - self._counted_to, 0)
         return self._bytes + count * DELIVERY_BYTES
 
-    def give_way(self, file: LogFile) -> bool:
+    def make_room(self, file: LogFile) -> bool:
         """Forget some of the oldest, for space; False when only its last share is left."""
         if self.used_bytes(file) <= self.settings.history_limit_bytes // _FLOOR_SHARE:
             return False
@@ -170,7 +170,7 @@ class History:
         if not found:
             if self._bytes:
                 with connection:
-                    file.tally(_TALLY, -self._bytes)
+                    file.add_counter(_COUNTER, -self._bytes)
                 self._bytes = 0
             return False
         first = last = found[0][0]
@@ -188,7 +188,7 @@ class History:
             connection.execute("DELETE FROM history WHERE row >= ? AND row <= ?", (first, last))
             connection.execute(_FORGET_ENDING, (first, last + 1))
             gone = connection.changes()
-            file.tally(_TALLY, -min(size, self._bytes))
+            file.add_counter(_COUNTER, -min(size, self._bytes))
         self._bytes = max(self._bytes - size, 0)
         self._deliveries -= gone
         return True

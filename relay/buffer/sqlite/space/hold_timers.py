@@ -1,4 +1,4 @@
-"""How destinations fare in, which of them may lose rows when space is short out.
+"""Tells which destinations may lose rows when space is short, by how they fare.
 
 For how long a destination has failed is summed up here by a clock that does not jump, and kept
 over restarts: the time in which the relay ran and the destination did not take what it was owed.
@@ -32,7 +32,7 @@ class _Record:
         return self.is_failing and self.hold_ns is not None and self.failing_ns >= self.hold_ns
 
 
-class Holds:
+class HoldTimers:
     """The record of each destination. Lives in the writer's thread."""
 
     def __init__(self, clock_ns: Callable[[], int], uptime_ns: Callable[[], int]) -> None:
@@ -41,16 +41,16 @@ class Holds:
         self._began_ns = uptime_ns()
         self._records: dict[str, _Record] = {}
 
-    def load(self, tallies: Mapping[str, int]) -> None:
+    def load(self, counters: Mapping[str, int]) -> None:
         """Take up what an earlier process wrote down, where nothing is known yet."""
-        for destination in _named(tallies) - self._records.keys():
-            record = _Record(failing_ns=tallies.get(FAILING + destination, 0) * 10**9)
-            hold = tallies.get(HOLD + destination)
+        for destination in _named(counters) - self._records.keys():
+            record = _Record(failing_ns=counters.get(FAILING + destination, 0) * 10**9)
+            hold = counters.get(HOLD + destination)
             if hold is not None:
                 record.hold_ns = None if hold == _FOREVER else hold * 10**9
             self._records[destination] = record
 
-    def tallies(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """What the next process must know."""
         known: dict[str, int] = {}
         for name, record in self._records.items():
@@ -94,7 +94,7 @@ class Holds:
             record.failing_ns += min(elapsed_ns, max(self._clock_ns() - health.failing_since_ns, 0))
         record.is_failing, record.is_healthy = True, False
 
-    def may_give_way(self, *, drops_oldest: bool) -> list[frozenset[str]]:
+    def evictable(self, *, drops_oldest: bool) -> list[frozenset[str]]:
         """Whose rows may go undelivered, the first group before the second; empty ones are out.
 
         First those who failed for longer than their hold, while another is healthy. With
@@ -111,10 +111,10 @@ class Holds:
         return [group for group in groups if group]
 
 
-def _named(tallies: Mapping[str, int]) -> set[str]:
+def _named(counters: Mapping[str, int]) -> set[str]:
     return {
         name.removeprefix(prefix)
-        for name in tallies
+        for name in counters
         for prefix in (FAILING, HOLD)
         if name.startswith(prefix)
     }

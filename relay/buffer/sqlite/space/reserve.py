@@ -1,4 +1,4 @@
-"""A file that holds room in, that room given back out, when the file system has no more.
+"""Keeps a file of room in reserve, and gives it back when the file system has no more.
 
 On a full file system not even a row can be deleted: that, too, needs pages in the WAL. So some room
 is kept in a file, and given back then; ranges can move and rows go. It is made again when there

@@ -1,4 +1,4 @@
-"""Rows that nobody needs in, free space out: one short step at a time, on the writer's connection.
+"""Deletes rows that nobody needs, one short step at a time, on the writer's connection.
 
 A row may go when no destination on disk is owed any of it, and there is a destination at all:
 without one nothing counts as delivered. What decides is what is *on disk*, so that a crash after
@@ -20,7 +20,7 @@ from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.schema import PAGE_BYTES, fetch
 from relay.buffer.sqlite.space.history import forget_deliveries, let_go
-from relay.buffer.sqlite.space.row_age import Ages
+from relay.buffer.sqlite.space.row_age import RowAges
 from relay.buffer.sqlite.types import GoneRow, Totals
 
 _CANDIDATES = 512
@@ -69,7 +69,7 @@ class Chosen:
 class Retention:
     """Deletes delivered rows, oldest first, in steps that waiters hardly notice."""
 
-    def __init__(self, settings: BufferSettings, ages: Ages) -> None:
+    def __init__(self, settings: BufferSettings, ages: RowAges) -> None:
         self._keep_ns = int(settings.keep_delivered_seconds * 1e9)
         self._ages = ages
         self._step_bytes = MIB
@@ -80,7 +80,7 @@ class Retention:
         """Delete some rows that were kept long enough; returns how many (0: nothing to do)."""
         return self._step(file, self._is_old)
 
-    def give_way(self, file: LogFile) -> int:
+    def make_room(self, file: LogFile) -> int:
         """Delete some delivered rows of any age, for space; returns how many."""
         return self._step(file, None)
 

@@ -1,4 +1,4 @@
-"""Two clocks in, the age of a row out: a wall clock that jumps makes nothing old, nor young again.
+"""Tells the age of a row: a wall clock that jumps makes nothing old, nor young again.
 
 The age of a row that was written since the host started is told by a clock that only runs on; it
 stands on disk beside the wall clock's time. For rows from before, that clock began anew: they are
@@ -30,7 +30,7 @@ def boot_number(path: Path = _BOOT_ID) -> int:
         return 0
 
 
-class Ages:
+class RowAges:
     """Tells ages. Written by the writer's thread when it opens a file, read by any."""
 
     def __init__(
@@ -46,14 +46,14 @@ class Ages:
         self._boot = boot()
         self._first_row = sys.maxsize  # of those written since the host started
 
-    def opened(self, last_row: int, tallies: Mapping[str, int]) -> None:
-        """A file was opened that ends with `last_row` and holds these tallies."""
+    def opened(self, last_row: int, counters: Mapping[str, int]) -> None:
+        """A file was opened that ends with `last_row` and holds these counters."""
         if self._first_row == sys.maxsize:
-            is_this_boot = bool(self._boot) and tallies.get(BOOT) == self._boot
-            self._first_row = tallies.get(BOOT_FIRST_ROW, 0) if is_this_boot else last_row + 1
+            is_this_boot = bool(self._boot) and counters.get(BOOT) == self._boot
+            self._first_row = counters.get(BOOT_FIRST_ROW, 0) if is_this_boot else last_row + 1
             self._first_row = self._first_row or last_row + 1
 
-    def tallies(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """What the next process must know."""
         return {BOOT: self._boot, BOOT_FIRST_ROW: self._first_row} if self._boot else {}
 

@@ -1,4 +1,4 @@
-"""Sizes on disk in, the room that is left out; measured now and then, estimated in between.
+"""Tells how much room is left: measured now and then, estimated in between.
 
 Three limits at once: `max_size`, `min_free`, and the end of the file system itself. The reserve's
 room counts as taken while it is given back, or requests would use it up.
