@@ -28,6 +28,8 @@ class Signal(enum.IntEnum):
     """What a row holds. The numbers are on disk: never renumber."""
 
     TRACES = 1
+    LOGS = 2
+    METRICS = 3
 
 
 class BodyFlag(enum.IntFlag):
@@ -70,6 +72,7 @@ class Piece:
     trace_ids: bytes
     services: tuple[str, ...] = ()
     flags: BodyFlag = BodyFlag.NONE
+    signal: Signal = Signal.TRACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ class StoredRow:
     first_span: int = 0
     hops: str = ""
     monotonic_ns: int = 0
+    signal: Signal = Signal.TRACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +184,12 @@ class DeadLetter:
     trace_ids: bytes = b""
     row: int = 0
     received_ns: int = 0
+    signal: Signal = Signal.TRACES
 
 
 @dataclass(slots=True)
 class Taken:
-    """Rows that a courier holds: in flight until settled or given back."""
+    """Rows of one signal that a courier holds: in flight until settled or given back."""
 
     rows: tuple[StoredRow, ...]
     ranges: tuple[OwedRange, ...]
@@ -192,6 +197,11 @@ class Taken:
 
     def __post_init__(self) -> None:
         self.spans = sum(row.spans for row in self.rows)
+
+    @property
+    def signal(self) -> Signal:
+        """What its rows hold; there is always one."""
+        return self.rows[0].signal
 
 
 @dataclass(frozen=True, slots=True)

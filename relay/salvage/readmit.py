@@ -231,6 +231,7 @@ def _group(rows: Sequence[Found], after_row: int, totals: Totals) -> tuple[Group
                 stored.spans,
                 stored.body,
                 hops=stored.hops,
+                signal=stored.signal,
             )
         )
         group.need_bytes += len(columns.body) + len(columns.parts) + ROW_OVERHEAD_BYTES

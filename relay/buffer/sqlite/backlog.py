@@ -398,6 +398,7 @@ class Backlog:
                 row=row.row,
                 received_ns=row.received_ns,
                 trace_ids=row.trace_ids,
+                signal=row.signal,
             )
             for row in damaged
         ]

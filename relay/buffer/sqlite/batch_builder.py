@@ -4,7 +4,7 @@ from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.partial_rows import PartialRows
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.reasons import Reason
-from relay.model.records import Encoding, OwedRange, StoredRow
+from relay.model.records import OwedRange, StoredRow
 from relay.otlp.transcode import TranscodeError
 
 
@@ -22,11 +22,12 @@ class BatchBuilder:
     def budget(self) -> Budget:
         """What may still be added."""
         rows = self.rows
-        encoding: Encoding | None = rows[-1].encoding if rows else None
+        last = rows[-1] if rows else None
         return Budget(
             self.max_bytes - sum(len(row.body) for row in rows),
             self.max_spans - sum(row.spans for row in rows),
-            encoding,
+            last.signal if last is not None else None,
+            last.encoding if last is not None else None,
             one_encoding=self.one_encoding,
             is_first=not rows,
         )

@@ -18,7 +18,7 @@ import apsw
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.commands import Corrupt
 from relay.buffer.sqlite.ledger import Ledger
-from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row
+from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row, signal_of
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.errors import BufferUnavailable
@@ -231,23 +231,27 @@ def read_rows(
     """
     meta = fetch(
         connection,
-        "SELECT id, encoding, spans, raw_bytes FROM rows WHERE id >= ? AND id <= ?"
+        "SELECT id, signal, encoding, spans, raw_bytes FROM rows WHERE id >= ? AND id <= ?"
         " ORDER BY id LIMIT ?",
         (first_row, last_row, _META_ROWS),
     )
     if not may_skip:
         _find_gap([row for row, *_ in meta], first_row, last_row)
-    raw_bytes, spans, encoding = budget.raw_bytes, budget.spans, budget.encoding
-    is_first = budget.is_first
-    for chosen, (row_id, row_encoding, *numbers) in enumerate(meta):
+    raw_bytes, spans = budget.raw_bytes, budget.spans
+    signal, encoding, is_first = budget.signal, budget.encoding, budget.is_first
+    for chosen, (row_id, row_signal, row_encoding, *numbers) in enumerate(meta):
         # What is damaged need not even be a number; its checksum is read with its body.
         row_spans, row_bytes = (each if isinstance(each, int) else 0 for each in numbers)
-        if budget.one_encoding and encoding is not None and row_encoding != encoding:
+        is_other_signal = signal is not None and row_signal != signal
+        is_other_encoding = encoding is not None and row_encoding != encoding
+        if is_other_signal or (budget.one_encoding and is_other_encoding):
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
         if not is_first and (row_bytes > raw_bytes or row_spans > spans):
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
         if encoding is None and is_encoding(row_encoding):
             encoding = Encoding(row_encoding)
+        if signal is None:
+            signal = signal_of(row_signal)
         raw_bytes, spans, is_first = raw_bytes - row_bytes, spans - row_spans, False
     next_row = meta[-1][0] + 1 if len(meta) == _META_ROWS else last_row + 1
     return Chunk(_bodies(connection, meta), next_row, is_full=False)

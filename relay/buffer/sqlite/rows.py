@@ -84,6 +84,7 @@ class RowColumns(NamedTuple):
 _encode_parts = msgspec.msgpack.Encoder().encode
 _decode_parts = msgspec.msgpack.Decoder(list[Part]).decode
 _NUMBERS = struct.Struct("<11q")
+_SIGNALS: dict[object, Signal] = {int(each): each for each in Signal}
 
 
 def checksum(columns: RowColumns) -> int:
@@ -96,6 +97,7 @@ def checksum(columns: RowColumns) -> int:
 class _Draft:
     """A row that still grows."""
 
+    signal: Signal
     encoding: Encoding
     received_ns: int
     raw_bytes: int = 0
@@ -146,6 +148,7 @@ class _Draft:
             body,
             hops=self.hops,
             monotonic_ns=monotonic_ns,
+            signal=self.signal,
         )
 
 
@@ -186,14 +189,15 @@ class Group:
 
 def _drafts(requests: Iterable[Request], row_bytes: int) -> list[_Draft]:
     drafts: list[_Draft] = []
-    growing: dict[Encoding, _Draft] = {}
+    growing: dict[tuple[Signal, Encoding], _Draft] = {}
     for request in requests:
         for piece in request.pieces:
             if not piece.body:
                 continue
-            draft = growing.get(piece.encoding)
+            kind = (piece.signal, piece.encoding)
+            draft = growing.get(kind)
             if draft is None or draft.raw_bytes + 1 + len(piece.body) > row_bytes:
-                draft = growing[piece.encoding] = _Draft(piece.encoding, request.received_ns)
+                draft = growing[kind] = _Draft(*kind, request.received_ns)
                 drafts.append(draft)
             draft.add(piece, request)
     return drafts
@@ -225,7 +229,7 @@ def build_group(
             row_id,
             received,
             monotonic_ns,
-            Signal.TRACES,
+            int(draft.signal),
             int(draft.encoding),
             int(draft.flags),
             draft.spans,
@@ -290,6 +294,7 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
             body,
             hops=hops,
             monotonic_ns=columns.monotonic_ns,
+            signal=Signal(columns.signal),
         )
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         # The types in a damaged row need not be those of its columns.
@@ -317,7 +322,13 @@ def _damaged(columns: RowColumns, words: str) -> DamagedRow:
         min(_number(columns.spans), 10_000_000),
         body,
         words,
+        signal=signal_of(columns.signal) or Signal.TRACES,
     )
+
+
+def signal_of(value: object) -> Signal | None:
+    """What a column says that a row holds; None when it is damaged."""
+    return _SIGNALS.get(value)
 
 
 def read_parts(parts: bytes) -> list[Part]:

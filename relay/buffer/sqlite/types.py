@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relay.model.reasons import Reason
-from relay.model.records import BodyFlag, Encoding, StoredRow
+from relay.model.records import BodyFlag, Encoding, Signal, StoredRow
 
 # In table `deliveries`, for what was evicted before it was delivered: no HTTP status.
 EVICTED_STATUS = -1
@@ -23,18 +23,21 @@ class DamagedRow:
     words: str
     reason: str = Reason.DAMAGED_ON_DISK  # code of the dead letter it becomes
     trace_ids: bytes = b""  # of all its requests, packed, as table `traces` has them
+    signal: Signal = Signal.TRACES
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a courier still takes.
 
-    `encoding` is that of the rows it has already (None: none yet); with `one_encoding` rows of
-    another end the chunk. `is_first`: nothing taken yet, so one row is given whatever its size.
+    `signal` and `encoding` are those of the rows it has already (None: none yet): rows of another
+    signal end the chunk, and with `one_encoding` those of another encoding. `is_first`: nothing
+    taken yet, so one row is given whatever its size.
     """
 
     raw_bytes: int
     spans: int
+    signal: Signal | None
     encoding: Encoding | None
     one_encoding: bool
     is_first: bool

@@ -14,7 +14,7 @@ from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.space.row_age import uptime_ns
 from relay.model.counters import Counters
-from relay.model.records import Encoding, Piece, RejectedSpan, Request, Sender, Taken
+from relay.model.records import Encoding, Piece, RejectedSpan, Request, Sender, Signal, Taken
 
 SETTINGS = BufferSettings(min_free_bytes=0, flush_seconds=0.02)
 NOW_NS = 1_767_225_600_000_000_000
@@ -36,6 +36,7 @@ def piece(
     encoding: Encoding = Encoding.JSON,
     spans: int = 1,
     traces: tuple[int, ...] = (),
+    signal: Signal = Signal.TRACES,
 ) -> Piece:
     number = next(_numbers)
     return Piece(
@@ -44,6 +45,7 @@ def piece(
         spans,
         b"".join(trace_id(each) for each in traces or (number,)),
         ("shop",),
+        signal=signal,
     )
 
 

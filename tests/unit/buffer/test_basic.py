@@ -9,7 +9,7 @@ import pytest
 
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable
-from relay.model.records import BodyFlag, Encoding, Piece
+from relay.model.records import BodyFlag, Encoding, Piece, Signal
 from tests.unit.buffer.making import NOW_NS, opened, piece, rejected_span, request, take, take_all
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +92,28 @@ async def test_take_crosses_encodings_when_it_may(tmp_path: Path) -> None:
         taken = await take(backlog, one_encoding=False)
 
     assert [row.encoding for row in taken.rows] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
+async def test_take_stops_where_the_signal_changes(tmp_path: Path, tail_bytes: int) -> None:
+    async with opened(tmp_path, tail_bytes=tail_bytes) as buffer:
+        backlog = buffer.consumer("a")
+        for signal in (Signal.TRACES, Signal.LOGS, Signal.LOGS, Signal.TRACES):
+            await buffer.append(request(piece(signal=signal)))
+        batches = [await take(backlog, one_encoding=False) for _ in range(3)]
+
+    assert [[row.row for row in taken.rows] for taken in batches] == [[1], [2, 3], [4]]
+    assert [taken.signal for taken in batches] == [Signal.TRACES, Signal.LOGS, Signal.TRACES]
+
+
+async def test_signals_of_one_request_do_not_share_a_row(tmp_path: Path) -> None:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(b"1"), piece(b"2", signal=Signal.METRICS), piece(b"3")))
+        batches = [await take(backlog) for _ in range(2)]
+
+    assert [[row.body for row in taken.rows] for taken in batches] == [[b"1,3"], [b"2"]]
+    assert [taken.signal for taken in batches] == [Signal.TRACES, Signal.METRICS]
 
 
 @pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
