@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from relay.buffer.api import Start
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.append_timeout import AppendTimeout, stalled
+from relay.buffer.sqlite.append_timeout import AppendTimeout
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.commands import Append, Reload, Stop
@@ -31,7 +31,7 @@ from relay.buffer.sqlite.transactions import Result, Transaction
 from relay.buffer.sqlite.writer import Writer
 from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
-from relay.model.errors import BufferDiskError, BufferUnavailable
+from relay.model.errors import BufferDiskError
 from relay.model.records import Request, StoredRow
 
 
@@ -147,15 +147,10 @@ class Buffer:
         """
         if not request.pieces and not request.rejected:
             return
-        ledger = self._ledger
-        ledger.must_be_open()
-        if self._writer.is_full:
-            raise self._writer.full()
-        if (seconds := self._writer.busy_seconds) > ledger.settings.stall_seconds:
-            raise BufferUnavailable(stalled(seconds))
-        waiter = ledger.bind().create_future()
+        waiter = self._ledger.new_waiter()
+        self._writer.refuse_early(self._ledger.settings.stall_seconds)
         size = sum(len(piece.body) for piece in request.pieces)
-        ledger.commands.put(Append(request, size, waiter))
+        self._ledger.commands.put(Append(request, size, waiter))
         await self._waiting.wait(waiter)
 
     def consumer(self, name: str, start: Start = "auto") -> Backlog:

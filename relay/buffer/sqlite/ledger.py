@@ -68,6 +68,11 @@ class Ledger:
             loop = self._loop = asyncio.get_running_loop()
         return loop
 
+    def new_waiter(self) -> asyncio.Future[Any]:
+        """What is told of a command. Raises BufferUnavailable when nothing can be asked or kept."""
+        self.must_be_open()
+        return self.bind().create_future()
+
     @property
     def is_bound(self) -> bool:
         """Whether there is an event loop already."""
@@ -127,8 +132,7 @@ class Ledger:
 
     async def flush(self) -> None:
         """Return when everything that was settled is on disk. Raises BufferUnavailable."""
-        self.must_be_open()
-        waiter = self.bind().create_future()
+        waiter = self.new_waiter()
         self.commands.put(Flush(waiter))
         await waiter
 
@@ -137,7 +141,6 @@ class Ledger:
 
         Raises BufferFull, BufferUnavailable, and what it raises; then nothing of it was done.
         """
-        self.must_be_open()
-        waiter: asyncio.Future[Result] = self.bind().create_future()
+        waiter: asyncio.Future[Result] = self.new_waiter()
         self.commands.put(Transact(transaction, waiter))
         return await waiter

@@ -79,8 +79,7 @@ class Reader:
 
         Raises BufferUnavailable for whatever the disk says, and what `question` raises.
         """
-        self._ledger.must_be_open()
-        future: asyncio.Future[Result] = self._ledger.bind().create_future()
+        future: asyncio.Future[Result] = self._ledger.new_waiter()
         generation = self._ledger.generation
         self._put(question, partial(_resolve, future))
         try:

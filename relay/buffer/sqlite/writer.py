@@ -15,6 +15,7 @@ import apsw
 import structlog
 
 from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.append_timeout import stalled
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.commands import (
     Append,
@@ -36,7 +37,7 @@ from relay.buffer.sqlite.space.row_age import RowAges
 from relay.buffer.sqlite.transactions import perform
 from relay.buffer.sqlite.types import Loaded
 from relay.model.counters import Counters
-from relay.model.errors import BufferFull, BufferUnavailable, RelayError
+from relay.model.errors import BufferUnavailable, RelayError
 from relay.model.records import DeadLetter
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -111,9 +112,13 @@ class Writer:
         """What the disk says while it refuses, else empty."""
         return self._keeper.last_error
 
-    def full(self) -> BufferFull:
-        """What to tell somebody for whom there is no room."""
-        return self._keeper.full()
+    def refuse_early(self, stall_seconds: float) -> None:
+        """Raise BufferFull or BufferUnavailable when a request would be refused or wait in vain."""
+        if self._keeper.is_full:
+            raise self._keeper.full()
+        since = self._busy_since
+        if since is not None and (seconds := time.monotonic() - since) > stall_seconds:
+            raise BufferUnavailable(stalled(seconds))
 
     @property
     def busy_seconds(self) -> float:
@@ -298,7 +303,10 @@ class Writer:
 
     def _transact(self, group: Group | None) -> None:
         """One transaction with what was settled. Raises BufferUnavailable when the disk refuses."""
-        file = self._keeper.usable()
+        # Whoever made a group has just asked whether the file is usable.
+        file = self._keeper.file if group is not None else None
+        if file is None:
+            file = self._keeper.usable()
         acks = self._acks.take()
         if group is None and not acks and not self.last_error:
             return

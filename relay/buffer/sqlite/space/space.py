@@ -4,6 +4,8 @@ Three limits at once: `max_size`, `min_free`, and the end of the file system its
 room counts as taken while it is given back, or requests would use it up.
 """
 
+from typing import NamedTuple
+
 import apsw
 
 from relay.buffer.settings import MIB, BufferSettings
@@ -16,6 +18,14 @@ from relay.model.units import format_size
 COMMIT_FACTOR = 2
 # Pages that any commit touches beside its data: sequence, ranges, inner pages, pointer map.
 COMMIT_OVERHEAD_BYTES = 64 * 1024
+
+
+class _Room(NamedTuple):
+    """What may still be used by each limit; may be negative."""
+
+    by_size: int
+    by_min_free: int
+    on_disk: int  # can be written at all: the WAL needs blocks, whatever the freelist has
 
 
 class Space:
@@ -69,29 +79,24 @@ class Space:
         """What the reserve lacks."""
         return max(self.settings.reserve_bytes - self.reserve.bytes, 0)
 
-    @property
-    def room_by_size_bytes(self) -> int:
-        """What may still be used by `max_size`; may be negative, as the others."""
-        held = self.reserve.bytes + self.missing_reserve_bytes
-        used = self.database_bytes + self.wal_bytes + held
-        return self.settings.max_size_bytes - used - self._written_bytes
-
-    @property
-    def room_by_min_free_bytes(self) -> int:
-        """What may still be used by `min_free`."""
-        # Pages on the freelist are ours already: using them takes nothing from the file system.
-        kept = max(self.settings.min_free_bytes, self.missing_reserve_bytes)
-        return self.free_bytes + self.freelist_bytes - kept - self._written_bytes
-
-    @property
-    def room_on_disk_bytes(self) -> int:
-        """What can still be written at all: the WAL needs blocks, whatever the freelist has."""
-        return self.free_bytes - self.missing_reserve_bytes - self._written_bytes
+    def _room(self) -> _Room:
+        missing = self.missing_reserve_bytes
+        written = self._written_bytes
+        used = self.database_bytes + self.wal_bytes + self.reserve.bytes + missing
+        return _Room(
+            self.settings.max_size_bytes - used - written,
+            # Pages on the freelist are ours already: using them takes nothing from the file system.
+            self.free_bytes
+            + self.freelist_bytes
+            - max(self.settings.min_free_bytes, missing)
+            - written,
+            self.free_bytes - missing - written,
+        )
 
     @property
     def room_bytes(self) -> int:
         """What may still be used."""
-        return min(self.room_by_size_bytes, self.room_by_min_free_bytes, self.room_on_disk_bytes)
+        return min(self._room())
 
     def fits(self, size: int) -> bool:
         """Whether a transaction of about `size` bytes may be committed."""
@@ -99,13 +104,12 @@ class Space:
 
     def needs_disk(self, size: int) -> bool:
         """Whether it is the end of the file system that is in the way."""
-        return self.room_on_disk_bytes < _need(size)
+        return self._room().on_disk < _need(size)
 
     def may_ever_fit(self, size: int) -> bool:
         """Whether it would fit if every row had gone."""
-        freed = self.database_bytes
-        by_disk = self.room_on_disk_bytes + self.freelist_bytes + freed
-        room = min(self.room_by_size_bytes + freed, self.room_by_min_free_bytes + freed, by_disk)
+        by_size, by_min_free, on_disk = self._room()
+        room = min(by_size, by_min_free, on_disk + self.freelist_bytes) + self.database_bytes
         return room >= _need(size)
 
     @property
@@ -116,13 +120,14 @@ class Space:
     def limit(self) -> str:
         """In words which limit leaves the least room, and what can be done about it."""
         settings = self.settings
-        room = self.room_bytes
-        if room == self.room_by_size_bytes:
+        by_size, by_min_free, on_disk = self._room()
+        room = min(by_size, by_min_free, on_disk)
+        if room == by_size:
             size = format_size(settings.max_size_bytes)
             return f"max_size ({size}) is used up by what is still owed: raise [buffer] max_size"
         free = f"{max(self.free_bytes, 0) // MIB} MiB free"
         kept = settings.min_free_bytes
-        if room == self.room_by_min_free_bytes and kept >= max(self.missing_reserve_bytes, 1):
+        if room == by_min_free and kept >= max(self.missing_reserve_bytes, 1):
             return (
                 f"the file system has {free}, and min_free is {format_size(kept)}: "
                 "make room on it, or lower [buffer] min_free"
