@@ -80,6 +80,7 @@ async def _of_rows(
         trace_ids=await _trace_ids(body, encoding),
         row=rows[0].row,
         received_ns=rows[0].received_ns,
+        signal=rows[0].signal,
     )
 
 
