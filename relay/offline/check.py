@@ -10,13 +10,14 @@ from pathlib import Path
 from relay.buffer import owed_ranges
 from relay.buffer.sqlite.dead_letter_table import stored_letter
 from relay.buffer.sqlite.load import number
-from relay.buffer.sqlite.open import files_set_aside, wal_of
 from relay.buffer.sqlite.partial_rows import share, spans_of
+from relay.buffer.sqlite.quarantine import quarantined_files, wal_of
 from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
 from relay.buffer.sqlite.types import DamagedRow
+from relay.buffer.sqlite.wal import frames_of_generation
 from relay.offline.file import BROKEN, Kept, KeptDestination, kept
-from relay.salvage.pages import PageFiles, frames_of_generation
+from relay.salvage.pages import PageFiles
 from relay.salvage.salvage import QuarantinedFile, described
 
 # What each takes as one statement is bounded by the size of the table; `rows` is gone through here.
@@ -76,7 +77,7 @@ def check(state_dir: Path, progress: Progress) -> Findings:
     """
     with kept(state_dir) as file:
         found = Findings(str(file.path), file.is_running)
-        found.set_aside = [described(path) for path in files_set_aside(state_dir)]
+        found.set_aside = [described(path) for path in quarantined_files(state_dir)]
         _check_wal(file, found)
         owners: list[KeptDestination] = []
         try:

@@ -17,7 +17,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.load import number
-from relay.buffer.sqlite.open import wal_of
+from relay.buffer.sqlite.quarantine import wal_of
 from relay.buffer.sqlite.rows import RowColumns, read_row
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
 from relay.buffer.sqlite.trace_queries import trace_rows

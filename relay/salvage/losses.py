@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.buffer.owed_ranges import Ranges
-from relay.salvage.readmit import State
+from relay.buffer.sqlite.quarantine import SalvageState
 from relay.salvage.scan import Anchor
 
 
@@ -40,7 +40,7 @@ def runs_of(ranges: Ranges, last_row: int) -> list[tuple[int, int]]:
 def losses(
     runs: Sequence[tuple[int, int]],
     anchors: Sequence[tuple[Anchor | None, Anchor | None]],
-    state: State,
+    state: SalvageState,
 ) -> list[Loss]:
     """What of `runs` was there, by the whole rows around each."""
     found = []
@@ -51,7 +51,7 @@ def losses(
     return found
 
 
-def _end_of_file(state: State) -> Anchor | None:
+def _end_of_file(state: SalvageState) -> Anchor | None:
     if not state.total_rows:
         return None
     rows, spans = state.total_rows, state.total_spans
@@ -86,7 +86,7 @@ def named(found: Sequence[tuple[int, int]], most: int = 50) -> str:
     return ", ".join(texts) + (f" and {len(found) - most} more stretches" * (len(found) > most))
 
 
-def sentence(file: str, state: State) -> str:
+def sentence(file: str, state: SalvageState) -> str:
     """What became of `file`: for the log, status and its report."""
     text = f"read back {state.rows:,} rows ({state.spans:,} spans) of {file}"
     if state.letters:

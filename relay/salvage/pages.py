@@ -14,12 +14,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-PAGE_BYTES = 4096
+from relay.buffer.sqlite.schema import PAGE_BYTES
+from relay.buffer.sqlite.wal import (
+    FRAME_BYTES,
+    FRAME_HEAD_BYTES,
+    HEAD_BYTES,
+    Frame,
+    frames_in,
+    generation_frames,
+    last_commit,
+    read_frame,
+)
+
 MAX_PAYLOAD_BYTES = 128 * 1024 * 1024
 TABLE_LEAF, TABLE_INNER, INDEX_LEAF, INDEX_INNER = 13, 5, 10, 2
-_FRAME_HEAD = 24
-_FRAME_BYTES = _FRAME_HEAD + PAGE_BYTES
-_WAL_HEAD = 32
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 _MASK = 0xFFFFFFFF
 _BLOCK_PAGES = 256
@@ -43,14 +51,6 @@ class Cell(NamedTuple):
     overflow: int  # first of the other pages; 0: there is none
 
 
-class Frame(NamedTuple):
-    """The head of a frame of the WAL."""
-
-    page: int
-    commit_pages: int  # size of the database after it, if it ends a transaction; else 0
-    salt: bytes
-
-
 class PageFiles:
     """The two files, open until `close`; either may be absent. Raises OSError from every method.
 
@@ -67,7 +67,9 @@ class PageFiles:
         self.frames = list(self._read_frames())
         valid = self._valid_frames()
         self.live = self._newest(valid)
-        self.committed = self._newest(self._last_commit(self._generation_frames()))
+        salt = _pread(self._wal, HEAD_BYTES, 0)[16:24]
+        generation = generation_frames(self.frames, salt)
+        self.committed = self._newest(last_commit(self.frames, generation))
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +96,7 @@ class PageFiles:
         if leaf.frame < 0:
             content = _pread(self._database, PAGE_BYTES, (leaf.page - 1) * PAGE_BYTES)
         else:
-            at = _WAL_HEAD + leaf.frame * _FRAME_BYTES + _FRAME_HEAD
+            at = HEAD_BYTES + leaf.frame * FRAME_BYTES + FRAME_HEAD_BYTES
             content = _pread(self._wal, PAGE_BYTES, at)
         return content.ljust(PAGE_BYTES, b"\0")
 
@@ -170,40 +172,16 @@ class PageFiles:
     # -- the WAL ------------------------------------------------------------------------------
 
     def _read_frames(self) -> Iterator[Frame]:
-        count = max(0, _size(self._wal) - _WAL_HEAD) // _FRAME_BYTES
-        for at in range(count):
-            head = _pread(self._wal, _FRAME_HEAD, _WAL_HEAD + at * _FRAME_BYTES)
-            page, commit_pages = struct.unpack_from(">II", head)
-            yield Frame(page, commit_pages, head[8:16])
-
-    def _generation_frames(self) -> int:
-        """How many frames were written since the WAL last began anew, by their salts alone."""
-        salts = [frame.salt for frame in self.frames]
-        if not salts:
-            return 0
-        # The header and any frame may be hit: what most of the first few say holds.
-        first = salts[:3]
-        salt = max(first, key=first.count)
-        head = _pread(self._wal, _WAL_HEAD, 0)
-        if salts.count(head[16:24]):
-            salt = head[16:24]
-        last = len(salts) - 1
-        while salts[last] != salt:
-            last -= 1
-        return last + 1
-
-    def _last_commit(self, count: int) -> int:
-        while count and not self.frames[count - 1].commit_pages:
-            count -= 1
-        return count
+        for at in range(frames_in(_size(self._wal))):
+            yield read_frame(_pread(self._wal, FRAME_HEAD_BYTES, HEAD_BYTES + at * FRAME_BYTES))
 
     def _newest(self, count: int) -> dict[int, int]:
         return {frame.page: at for at, frame in enumerate(self.frames[:count])}
 
     def _valid_frames(self) -> int:
         """How many frames SQLite takes: up to the last commit before the first wrong checksum."""
-        head = _pread(self._wal, _WAL_HEAD, 0)
-        if len(head) < _WAL_HEAD:
+        head = _pread(self._wal, HEAD_BYTES, 0)
+        if len(head) < HEAD_BYTES:
             return 0
         magic, _, page_bytes = struct.unpack_from(">III", head)
         order = _MAGIC.get(magic)
@@ -214,29 +192,16 @@ class PageFiles:
             return 0
         valid = 0
         for at, frame in enumerate(self.frames):
-            content = _pread(self._wal, _FRAME_BYTES, _WAL_HEAD + at * _FRAME_BYTES)
+            content = _pread(self._wal, FRAME_BYTES, HEAD_BYTES + at * FRAME_BYTES)
             if frame.salt != head[16:24] or not frame.page:
                 break
             sums = _sum(order, content[:8], sums)
-            sums = _sum(order, content[_FRAME_HEAD:], sums)
+            sums = _sum(order, content[FRAME_HEAD_BYTES:], sums)
             if sums != struct.unpack_from(">II", content, 16):
                 break
             if frame.commit_pages:
                 valid = at + 1
         return valid
-
-
-def frames_of_generation(wal: Path) -> int:
-    """How many frames of a WAL belong together and end in a commit, by their heads alone: what
-    SQLite should find. Takes 1 ms a thousand frames.
-    """
-    files = PageFiles.__new__(PageFiles)
-    files._database, files._wal = -1, _open(wal)  # noqa: SLF001
-    try:
-        files.frames = list(files._read_frames())  # noqa: SLF001
-        return files._last_commit(files._generation_frames())  # noqa: SLF001
-    finally:
-        files.close()
 
 
 def _open(path: Path) -> int:

@@ -4,16 +4,14 @@ How far the reading back has come is written in the same transaction (table `sal
 in the middle neither loses nor doubles anything.
 """
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-
-import msgspec
 
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.partial_rows import share, spans_of
+from relay.buffer.sqlite.quarantine import SalvageState, encode_state
 from relay.buffer.sqlite.rows import ROW_OVERHEAD_BYTES, Group, RowColumns, read_parts, read_row
 from relay.buffer.sqlite.schema import fetch_value
 from relay.buffer.sqlite.transactions import Readmitted, Transaction
@@ -23,53 +21,7 @@ from relay.model.errors import RelayError
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position, StoredRow
 from relay.otlp.ids import trace_ids_of
 
-
-class State(msgspec.Struct, array_like=True, frozen=True):
-    """How far a file has been read back. New fields go last, with a default: it is on disk."""
-
-    owed: dict[str, bytes]  # by destination, in the file's own ids; `nobody` when there was none
-    last_row: int = 0  # of the file; 0: not known
-    total_rows: int = 0  # ever written up to there; 0: not known
-    total_spans: int = 0
-    is_guess: bool = False  # what it owed could not be read: everything, to everybody
-    rows: int = 0  # read back so far
-    spans: int = 0
-    letters: int = 0
-    letters_after: int = 0
-    is_done: bool = False
-    lost: list[tuple[int, int]] = []  # first and last id
-    lost_rows: int = 0
-    lost_spans: int = 0
-    is_exact: bool = True  # False: at least so many were lost
-    words: str = ""
-
-    def ranges(self) -> dict[str, Ranges]:
-        """What each destination is still owed of the file."""
-        return {name: owed_ranges.decode(stored) for name, stored in self.owed.items()}
-
-
 NOBODY = ""  # rows of a file without destinations: for the first one to come
-_decode = msgspec.msgpack.Decoder(State).decode
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def encode_state(state: State) -> bytes:
-    """As it is on disk: a CRC-32 in front."""
-    packed = _encode(state)
-    return zlib.crc32(packed).to_bytes(4, "little") + packed
-
-
-def decode_state(stored: bytes) -> State:
-    """What `encode_state` wrote. Raises ValueError when the bytes are not those."""
-    packed = stored[4:]
-    if len(stored) < 5 or zlib.crc32(packed) != int.from_bytes(stored[:4], "little"):
-        raise ValueError("the checksum of a salvage's state is wrong")
-    try:
-        state = _decode(packed)
-        state.ranges()
-    except msgspec.MsgspecError as error:
-        raise ValueError("unreadable state of a salvage") from error
-    return state
 
 
 class Overtaken(RelayError):
@@ -94,14 +46,14 @@ def found_row(columns: RowColumns) -> Found:
     return Found(columns, stored, _trace_ids(columns, stored))
 
 
-class TakeBack(Transaction[State]):
+class TakeBack(Transaction[SalvageState]):
     """Append `rows` with new ids, owed as `ranges` (in old ids) says, and `letters`."""
 
     def __init__(
         self,
         file: str,
         before: bytes,
-        after: State,
+        after: SalvageState,
         *,
         rows: Sequence[Found] = (),
         ranges: Mapping[str, Ranges] | None = None,
@@ -125,7 +77,7 @@ class TakeBack(Transaction[State]):
         """About what the rows and letters take."""
         return self._need_bytes
 
-    def run(self, file: LogFile, *, now_ns: int) -> State:
+    def run(self, file: LogFile, *, now_ns: int) -> SalvageState:
         """Raises Overtaken when the file on disk does not stand where this job began."""
         stored = fetch_value(
             file.connection, "SELECT state FROM salvages WHERE file = ?", (self._file,)

@@ -19,7 +19,15 @@ import structlog
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.open import files_set_aside, report_of, state_of, wal_of
+from relay.buffer.sqlite.quarantine import (
+    SalvageState,
+    decode_state,
+    encode_state,
+    quarantined_files,
+    report_of,
+    state_of,
+    wal_of,
+)
 from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION
 from relay.buffer.values import StoredDeadLetter
@@ -28,16 +36,13 @@ from relay.model.errors import BufferError_, BufferFull
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position
 from relay.salvage.losses import Loss, losses, named, runs_of, sentence
-from relay.salvage.old_state import read_remains
+from relay.salvage.old_state import read_old_state
 from relay.salvage.pages import PageFiles
 from relay.salvage.readmit import (
     NOBODY,
     Found,
     Overtaken,
-    State,
     TakeBack,
-    decode_state,
-    encode_state,
     found_row,
 )
 from relay.salvage.scan import Pause, Scan, Wanted
@@ -157,9 +162,13 @@ class Salvage:
             return
         files = await anyio.to_thread.run_sync(PageFiles, path, wal_of(path))
         with files:
-            version = (await anyio.to_thread.run_sync(read_remains, files)).version
-            if name.startswith("relay.db.schema-") and version > SCHEMA_VERSION:
+            old = await anyio.to_thread.run_sync(read_old_state, files)
+            if name.startswith("relay.db.schema-") and old.version > SCHEMA_VERSION:
                 return  # for a newer version of this program
+            if old.last_row > state.last_row:
+                state = msgspec.structs.replace(
+                    state, last_row=old.last_row, total_rows=0, total_spans=0
+                )
             work = _Reading(self._buffer, files, name, stored, self._with_owners(state))
             log.warning("read_back_begins", file=name, rows_before=state.rows)
             await work.rows(self._publish)
@@ -169,7 +178,7 @@ class Salvage:
         await anyio.to_thread.run_sync(_write_report, path, work.state)
         log.warning("read_back_done", file=name, words=work.state.words)
 
-    def _with_owners(self, state: State) -> State:
+    def _with_owners(self, state: SalvageState) -> SalvageState:
         """Whom the file does not name and should, is owed everything of it."""
         if not state.is_guess:
             return state
@@ -185,7 +194,7 @@ class Salvage:
         self._doing = {doing.file: doing} if doing is not None else {}
         self.quarantined = tuple(
             self._doing.get(path.name) or described(path)
-            for path in files_set_aside(self._buffer.directory)
+            for path in quarantined_files(self._buffer.directory)
         )
 
 
@@ -206,7 +215,7 @@ class _Reading:
     """One file while it is read back."""
 
     def __init__(
-        self, buffer: Buffer, files: PageFiles, name: str, stored: bytes, state: State
+        self, buffer: Buffer, files: PageFiles, name: str, stored: bytes, state: SalvageState
     ) -> None:
         self._buffer = buffer
         self._name = name
@@ -252,7 +261,7 @@ class _Reading:
         self._ranges = left
         self._scan.wanted = Wanted(self._missing())
 
-    async def _work(self, after: State, **what: object) -> None:
+    async def _work(self, after: SalvageState, **what: object) -> None:
         job = TakeBack(self._name, self._stored, after, **what)  # type: ignore[arg-type]
         while True:
             try:
@@ -346,7 +355,7 @@ def _some_letters(letters: Iterator[StoredDeadLetter | None]) -> Sequence[Stored
     return batch
 
 
-def _write_report(path: Path, state: State) -> None:
+def _write_report(path: Path, state: SalvageState) -> None:
     """Beside the file, for people, and so that it is not read back a second time."""
     report = report_of(path)
     if report.exists() or not (path.exists() or wal_of(path).exists()):

@@ -10,6 +10,8 @@ from relay.buffer.sqlite.schema import fetch
 # Each is followed by the name of a destination; nothing after the colon: what ingest refused.
 DROPPED_LETTERS = "dead_letters_dropped:"  # given up for space or age
 EVICTED = "evicted:"
+# Those that say something without the rows of their file.
+WITHOUT_ROWS = (EVICTED, DROPPED_LETTERS)
 FAILING = "failing_seconds:"
 HOLD = "hold_seconds:"
 # What they say of a destination that was removed is of no use to a later one of its name.

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import structlog
 
 from relay.buffer.sqlite.disk_errors import advice_for
-from relay.buffer.sqlite.high_water import Mark
+from relay.buffer.sqlite.high_water import HighWaterFile
 from relay.buffer.sqlite.schema import sync_directory
 from relay.model.errors import BufferDiskError, BufferLocked, BufferUnusable
 
@@ -40,8 +40,8 @@ class Place:
         self.directory = state_dir
         self.database = state_dir / "relay.db"
         self.wal = state_dir / "relay.db-wal"
-        self.set_asides = 0  # how often in this process
-        self.mark = Mark(state_dir)
+        self.quarantines = 0  # how often in this process
+        self.high_water = HighWaterFile(state_dir)
         self._lock_fd: int | None = None
         self._identity: list[tuple[Path, int, int]] = []
 
@@ -96,7 +96,7 @@ class Place:
 
     def leave(self) -> None:
         """Give the lock back; safe twice. The lock file stays: removing it would race."""
-        self.mark.close()
+        self.high_water.close()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -174,7 +174,7 @@ class Place:
             os.fsync(file.fileno())
         sync_directory(self.directory)
 
-    def set_aside(self, label: str) -> Path:
+    def quarantine(self, label: str) -> Path:
         """Rename database and WAL to `relay.db.LABEL` and `…-wal`, whole and unread.
 
         The names keep them a pair that SQLite opens together. Returns the new path.
@@ -188,7 +188,7 @@ class Place:
             self.wal.rename(target.with_name(target.name + "-wal"))
         with suppress(FileNotFoundError):
             (self.directory / "relay.db-shm").unlink()
-        self.set_asides += 1
+        self.quarantines += 1
         sync_directory(self.directory)
         log.error("buffer_file_set_aside", file=target.name)
         return target

@@ -252,6 +252,7 @@ class Housekeeping:
             return _FULL_SECONDS
         now = self._ages.uptime_seconds()
         waits = [self._lookout.wait_seconds(now), self._counters.wait_seconds()]
+        waits.append(self._place.high_water.wait_seconds())
         if self.space.missing_reserve_bytes:
             waits.append(_HOLDS_SECONDS)
         if self._expire_due is not None:
@@ -262,6 +263,7 @@ class Housekeeping:
     def step(self, file: LogFile, *, is_idle: bool) -> bool:
         """Do what is due, one step of each; returns whether what is kept may have changed."""
         self._has_more = False
+        file.keep_ledger()
         self._checkpoint(file)
         changed = self._expire(file)
         changed |= self._trim_letters(file)

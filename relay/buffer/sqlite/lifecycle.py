@@ -18,11 +18,11 @@ from relay.buffer.sqlite.commands import Corrupt
 from relay.buffer.sqlite.directory import Place
 from relay.buffer.sqlite.disk_errors import limit_for, words_for
 from relay.buffer.sqlite.housekeeping import Housekeeping
-from relay.buffer.sqlite.logfile import LogFile, Persisted
-from relay.buffer.sqlite.open import Left, open_file
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.open import Inherited, open_file
 from relay.buffer.sqlite.pending_acks import PendingAcks
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, is_damage
-from relay.buffer.sqlite.types import Loaded, Totals
+from relay.buffer.sqlite.types import Loaded, Persisted, Totals
 from relay.model.errors import BufferFull, BufferUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -52,8 +52,8 @@ class Keeper:
         self._known_totals = Totals()
         self._known_row = 0
         self._known_destinations: dict[str, Persisted] | None = None
-        self._left = Left()  # what a file that was given up leaves to the next
-        self._set_asides = 0
+        self._inherited = Inherited()  # what a file that was given up leaves to the next
+        self._quarantines = 0
         self._next_check = 0.0  # monotonic
         self.file: LogFile | None = None
         self.generation = 0  # counts the files that were replaced
@@ -69,7 +69,7 @@ class Keeper:
             if not self._house.open_on_full_disk():
                 raise
             file, loaded = open_file(self._place, self._settings, vfs=self._vfs)
-        self._set_asides = self._place.set_asides
+        self._quarantines = self._place.quarantines
         self._adopt(file, is_first=True)
         return loaded
 
@@ -156,15 +156,15 @@ class Keeper:
                 known.pop(name, None)
                 if state is not None:
                     known[name] = Persisted(*state)
-            self._left.remember(known, self._known_row, self._known_totals)
-        return open_file(self._place, self._settings, vfs=self._vfs, left=self._left)[0]
+            self._inherited.remember(known, self._known_row, self._known_totals)
+        return open_file(self._place, self._settings, vfs=self._vfs, inherited=self._inherited)[0]
 
     def _adopt(self, file: LogFile, *, is_first: bool = False) -> None:
         """Use `file`: the one we had, or a new one after that was set aside."""
         self.file = file
-        self._left, self._known_destinations = Left(), None
-        if self._place.set_asides != self._set_asides:
-            self._set_asides = self._place.set_asides
+        self._inherited, self._known_destinations = Inherited(), None
+        if self._place.quarantines != self._quarantines:
+            self._quarantines = self._place.quarantines
             self.generation += 1
             self._acks.forget_places()
             self._backlogs.replaced(file.last_row)
@@ -200,7 +200,7 @@ class Keeper:
         self._known_destinations = file.destinations
         file.close(checkpoint=False)
         self.file = None
-        self._left.is_unusable = True
+        self._inherited.is_unusable = True
         try:
             self._adopt(self._open_again())
         except DISK_ERRORS as error:

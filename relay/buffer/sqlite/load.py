@@ -15,10 +15,11 @@ from relay.buffer.sqlite.rows import RowColumns, read_row
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.sqlite.types import Totals
 from relay.model.records import StoredRow
-from relay.salvage.old_state import MAX_ROW
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+# Ids count from 1, or from microseconds since the epoch: above this lies only damage.
+MAX_ROW = 1 << 53
 _NEWEST_LOOKS = 64
 
 

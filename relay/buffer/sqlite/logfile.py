@@ -6,7 +6,7 @@ came back, so a transaction that failed leaves no trace in either place.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import apsw
@@ -17,11 +17,12 @@ from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table, load, schema
 from relay.buffer.sqlite.dead_letter_table import DeadLetterTable
+from relay.buffer.sqlite.high_water import HighWaterFile, Ledger
 from relay.buffer.sqlite.partial_rows import share
 from relay.buffer.sqlite.pending_acks import Delivery, PendingAck
 from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.sqlite.types import Loaded, LoadedDestination, Totals
+from relay.buffer.sqlite.types import Loaded, LoadedDestination, Persisted, Totals
 from relay.model.records import Position
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -34,19 +35,14 @@ _MOST_GAPS = 64
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Persisted:
-    """A destination as it stands on disk."""
-
-    ranges: Ranges
-    is_paused: bool
-
-
 class LogFile:
     """`relay.db` while it is open for writing."""
 
-    def __init__(self, connection: apsw.Connection, settings: BufferSettings) -> None:
+    def __init__(
+        self, connection: apsw.Connection, settings: BufferSettings, high_water: HighWaterFile
+    ) -> None:
         self.connection = connection
+        self._high_water = high_water
         self.last_row = 0
         self.totals = Totals()  # over all rows ever written
         self.gone = Totals()  # of them, no longer kept
@@ -172,6 +168,7 @@ class LogFile:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             result = run(self)
+            self._high_water.promise(self.destinations)
             self.connection.execute("COMMIT")
         except BaseException:
             self.last_row, self.totals, self.gone, self.destinations, self._last_delivery = held
@@ -237,6 +234,24 @@ class LogFile:
         """Every count that outlives this process, by name."""
         return counters_table.read(self.connection)
 
+    def ledger(self) -> Ledger:
+        """What must outlive the file. Raises what SQLite raises."""
+        salvages = fetch(self.connection, "SELECT file, state FROM salvages")
+        return Ledger(
+            self.destinations,
+            {
+                name: value
+                for name, value in self.counters().items()
+                if name.startswith(counters_table.WITHOUT_ROWS) and value
+            },
+            {str(name): state for name, state in salvages if isinstance(state, bytes)},
+        )
+
+    def keep_ledger(self) -> None:
+        """Let the sidecar follow, if that is due. Raises what SQLite raises."""
+        if self._high_water.is_due(self.destinations):
+            self._high_water.keep(self.ledger())
+
     def _insert(self, group: Group, now_ns: int) -> None:
         execute = self.connection.execute
         for columns in group.rows:
@@ -260,6 +275,8 @@ class LogFile:
                 # UPDATE to the same values writes nothing. This pragma always writes page 1.
                 self.connection.pragma("user_version", schema.SCHEMA_VERSION)
             after = self._write_acks(acks, now_ns) if acks else None
+            if after is not None:
+                self._high_water.promise(after[0])
             execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -332,6 +349,7 @@ class LogFile:
         """Close the connection; with `checkpoint` the WAL is written back and cut first."""
         with suppress(apsw.Error):
             if checkpoint:
+                self._high_water.keep(self.ledger())
                 self.connection.set_busy_timeout(0)
                 self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             else:

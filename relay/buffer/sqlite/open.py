@@ -1,12 +1,13 @@
-"""The state directory in, an open file out, whatever lies there: what cannot be used goes aside.
+"""Opens the file, whatever lies in the state directory: what cannot be used is quarantined.
 
-What a file that is given up still tells (names, pauses, what is owed, counts) moves to the new one
-in its first transaction, with a note (table `salvages`) that the old one is to be read back.
+A quarantined file is not looked into here. Whom it owed, who was paused and what was counted comes
+from the ledger beside it (`high_water`), and from memory where the process is running; without
+either everything is owed to everybody. The file that takes its place begins with that, in its first
+transaction, and with a note (table `salvages`) that the other one is to be read back.
 """
 
-import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,194 +16,133 @@ import apsw
 import structlog
 
 from relay.buffer import owed_ranges
-from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.directory import Place, time_label
 from relay.buffer.sqlite.disk_errors import remember_number
-from relay.buffer.sqlite.high_water import Standing
+from relay.buffer.sqlite.high_water import HighWater, Ledger
 from relay.buffer.sqlite.load import number
-from relay.buffer.sqlite.logfile import LogFile, Persisted
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.quarantine import (
+    SalvageState,
+    decode_state,
+    encode_state,
+    quarantined_files,
+    report_of,
+    state_of,
+    wal_of,
+)
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.sqlite.types import Loaded, Totals
+from relay.buffer.sqlite.types import Loaded, Persisted, Totals
+from relay.buffer.sqlite.wal import frames_of_generation
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position
-from relay.salvage.losses import named
-from relay.salvage.old_state import Remains, read_remains
-from relay.salvage.pages import PageFiles, frames_of_generation
-from relay.salvage.readmit import State, decode_state, encode_state
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
-ASIDE = re.compile(r"relay\.db\.(?:corrupt|schema-\d+)-\d{8}T\d{6}Z(?:\.\d+)?")
 LOST_TAIL = "its WAL was lost, or an older copy was put in the place of relay.db"
-REPORT_SUFFIX = ".report.json"
 # Rows that were lost with a WAL had ids, too, that must not come again.
 _ID_JUMP = 1 << 20
 
 
 @dataclass(slots=True)
-class Left:
-    """What files that were set aside leave to the one that takes their place."""
+class Inherited:
+    """What quarantined files leave to the one that takes their place."""
 
     destinations: dict[str, bool] = field(default_factory=dict)  # name -> paused
-    salvages: dict[str, State] = field(default_factory=dict)
-    tallies: dict[str, int] = field(default_factory=dict)
+    salvages: dict[str, SalvageState] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     above_row: int = 0
     never_owed: OwedRange | None = None  # ids of this file that no row will have
     lost: tuple[OwedRange, Totals] | None = None  # rows that this file does not have any more
+    owed: Mapping[str, Persisted] = field(default_factory=dict)  # of it, whatever it says itself
     is_unusable: bool = False  # what stands at `relay.db` now was found corrupt
-    mark: Standing | None = None  # what `last-row` says of it
-    _known: Mapping[str, Persisted] | None = None
-    _known_row: int = 0
-    _known_totals: Totals | None = None
+    told: HighWater | None = None  # of the file that stands at `relay.db` now
+    _known: HighWater | None = None
 
     def remember(self, known: Mapping[str, Persisted], last_row: int, totals: Totals) -> None:
-        """What the running process knows of the file that stands at `relay.db` now: more than
-        the file itself could tell.
-        """
-        self._known, self._known_row, self._known_totals = known, last_row, totals
-        self.above_row = max(self.above_row, last_row)
+        """What the running process knows of the file that stands at `relay.db` now."""
+        self._known = HighWater(last_row, totals, ledger=Ledger(known))
 
-    def misses(self, names: Iterable[str]) -> bool:
-        """Whether `names` cannot be all destinations of the file that stands at `relay.db`."""
-        return self._known is None and self.mark is not None and self.mark.misses(names)
-
-    def add(self, aside: Path) -> None:
-        """Take over what `aside` tells, and what is remembered of it."""
-        remains = _remains_of(aside)
-        found = dict(remains.destinations)
-        last_row, totals = remains.last_row, None
-        # Damage may leave fewer names than there were: then nobody knows who is owed what.
-        is_guess = self.misses(found)
+    def ask(self, place: Place) -> None:
+        """Find out what is known of the file that stands at `relay.db` now."""
+        told = place.high_water.read()
+        if told is not None and told.ledger is not None:
+            # It may have been put there by somebody else. Where there is none, it has gone.
+            is_other = place.database.exists() and not told.ledger.is_of(place.database)
+            told = replace(told, ledger=None) if is_other else told
         if self._known is not None:
-            found = {name: (each.is_paused, each.ranges) for name, each in self._known.items()}
-            last_row, totals = self._known_row, self._known_totals
-            self.mark = None
-            self._known = None
-        elif self.mark is not None and self.mark.row >= last_row:
-            last_row, totals = self.mark.row, self.mark.totals
-        self.mark = None
-        for name, (is_paused, _) in found.items():
-            self.destinations.setdefault(name, is_paused)
-        for name, value in remains.tallies.items():
-            self.tallies[name] = self.tallies.get(name, 0) + value
-        for name, (_, _, stored) in remains.salvages.items():
+            before = told.ledger if told is not None and told.ledger is not None else Ledger()
+            known = self._known.ledger or Ledger()
+            ledger = replace(before, destinations=known.destinations)
+            told, self._known = replace(self._known, ledger=ledger), None
+        self.told = told
+        if told is not None:
+            self.above_row = max(self.above_row, told.row)
+
+    def add(self, quarantined: Path) -> None:
+        """Take over what is known of `quarantined`, which stood at `relay.db` until now."""
+        told, self.told = self.told, None
+        ledger = told.ledger if told is not None and told.ledger is not None else Ledger()
+        for name, each in ledger.destinations.items():
+            self.destinations.setdefault(name, each.is_paused)
+        for name, value in ledger.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + value
+        for name, stored in ledger.salvages.items():
             with suppress(ValueError):
                 self.salvages.setdefault(name, decode_state(stored))
-        self.salvages[aside.name] = state_of(
-            {name: ranges for name, (_, ranges) in found.items()},
-            last_row=last_row,
-            totals=totals,
-            is_guess=is_guess,
+        self.salvages[quarantined.name] = state_of(
+            {name: each.ranges for name, each in ledger.destinations.items()},
+            last_row=told.row if told is not None else 0,
+            totals=told.totals if told is not None else None,
         )
-        self.above_row = max(self.above_row, last_row, remains.last_row)
-
-
-def state_of(
-    ranges: Mapping[str, Ranges | None],
-    *,
-    last_row: int = 0,
-    totals: Totals | None = None,
-    is_guess: bool = False,
-) -> State:
-    """Nothing read back yet. A list of ranges that is None could not be read: it owes all."""
-    is_guess |= not ranges or any(each is None for each in ranges.values())
-    return State(
-        {
-            name: owed_ranges.encode(owed_ranges.open_from(1) if each is None else each)
-            for name, each in ranges.items()
-        },
-        last_row=last_row,
-        total_rows=totals.rows if totals else 0,
-        total_spans=totals.spans if totals else 0,
-        is_guess=is_guess,
-    )
-
-
-def _remains_of(aside: Path) -> Remains:
-    try:
-        with PageFiles(aside, wal_of(aside)) as files:
-            return read_remains(files)
-    except OSError as error:
-        log.warning("buffer_file_unreadable", file=aside.name, error=str(error))
-        return Remains()
-
-
-def wal_of(aside: Path) -> Path:
-    """The WAL beside a database."""
-    return aside.with_name(aside.name + "-wal")
-
-
-def report_of(aside: Path) -> Path:
-    """Where it stands what was read back of a file, once that is done."""
-    return aside.with_name(aside.name + REPORT_SUFFIX)
-
-
-def files_set_aside(directory: Path) -> list[Path]:
-    """Every database (or WAL without one) that was set aside here, oldest first."""
-    names = {path.name.removesuffix("-wal") for path in directory.glob("relay.db.*")}
-    return [directory / name for name in sorted(names) if ASIDE.fullmatch(name)]
 
 
 def open_file(
-    place: Place, settings: BufferSettings, *, vfs: str | None, left: Left | None = None
+    place: Place, settings: BufferSettings, *, vfs: str | None, inherited: Inherited | None = None
 ) -> tuple[LogFile, Loaded]:
-    """Open `relay.db`, make it, or set aside what cannot be used and make a new one.
+    """Open `relay.db`, make it, or quarantine what cannot be used and make a new one.
 
-    `left` is what a running process remembers, for a file that replaces one that failed. Raises
-    one of schema.DISK_ERRORS.
+    `inherited` is what a running process remembers, for a file that replaces one that failed.
+    Raises one of schema.DISK_ERRORS.
     """
-    is_first = left is None
-    left = left or Left()
-    left.mark = place.mark.read()
-    if left.mark is not None:
-        left.above_row = max(left.above_row, left.mark.row)
+    is_first = inherited is None
+    left = inherited or Inherited()
+    left.ask(place)
     if left.is_unusable or place.orphaned_wal() or place.is_no_file():
-        aside = place.set_aside(f"corrupt-{time_label()}")
+        left.add(place.quarantine(f"corrupt-{time_label()}"))
         left.is_unusable = False
-        left.add(aside)
     for is_last in (False, False, True):
         try:
             return _open_once(place, settings, vfs, left, is_first=is_first)
         except schema.NewerSchema as newer:
-            left.add(place.set_aside(f"schema-{newer.version}-{time_label()}"))
+            left.add(place.quarantine(f"schema-{newer.version}-{time_label()}"))
         except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
             # Our statements are right: it is what they found.
             if is_last or (isinstance(error, apsw.IOError) and not schema.is_damage(error)):
                 raise
             log.error("buffer_file_unusable", error=str(error))  # noqa: TRY400 - it is the file
-            left.add(place.set_aside(f"corrupt-{time_label()}"))
-    raise apsw.CantOpenError("no usable relay.db after setting two aside")
+            left.add(place.quarantine(f"corrupt-{time_label()}"))
+    raise apsw.CantOpenError("no usable relay.db after two were quarantined")
 
 
 def _open_once(
-    place: Place, settings: BufferSettings, vfs: str | None, left: Left, *, is_first: bool
+    place: Place, settings: BufferSettings, vfs: str | None, left: Inherited, *, is_first: bool
 ) -> tuple[LogFile, Loaded]:
     floor = max(left.above_row + 1, _floor_of_earlier_files(place))
     is_new = not (place.database.exists() and place.database.stat().st_size)
     # Not in a running process: there the tail is a commit that was refused, whose sync had failed.
-    torn = _torn_wal(place, vfs, left.mark) if is_first else None
+    torn = _torn_wal(place, vfs, left.told) if is_first else None
     connection = schema.open_writer(place.database, settings, floor=floor, vfs=vfs)
     try:
-        file = LogFile(connection, settings)
+        file = LogFile(connection, settings, place.high_water)
         place.fill_shared_memory()
         with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
             file.write_back()
-        last_row = file.last_row
-        if left.mark is not None:
-            if not is_new and left.misses(file.destinations):
-                if torn is not None:
-                    wal_of(torn).unlink()  # our copy: what it was made of goes aside itself
-                raise apsw.CorruptError("destinations are missing")
-            left.lost = _heed_mark(file, left.mark, is_new=is_new)
-            if is_new and left.lost is not None:
-                _look_for_file(place, left, left.mark)
-        if torn is not None:
-            left.lost = None  # it is read back first; what is lost then is named
-            _owe_torn(file, torn, left, last_row)
+        _heed(file, place, left, torn, is_new=is_new, is_first=is_first)
         _restore(file, place, left)
         loaded = file.loaded()
+        place.high_water.begin(place.database, file.last_row, file.totals, file.ledger())
     except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
         remember_number(error, connection)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -216,19 +156,19 @@ def _open_once(
 
 
 def _floor_of_earlier_files(place: Place) -> int:
-    """Ids of files set aside must not come again: microseconds outrun any rate of rows."""
+    """Ids of quarantined files must not come again: microseconds outrun any rate of rows."""
     has_earlier = any(place.directory.glob("relay.db.*")) and not (
         place.database.exists() and place.database.stat().st_size
     )
     return time.time_ns() // 1000 if has_earlier else 1
 
 
-def _torn_wal(place: Place, vfs: str | None, mark: Standing | None) -> Path | None:
+def _torn_wal(place: Place, vfs: str | None, told: HighWater | None) -> Path | None:
     """A copy of a WAL of which SQLite takes less than was committed, made before it is cut.
 
     SQLite takes a WAL up to the first frame whose checksum is wrong, says nothing, and writes over
     the rest. After a power loss that is as it should be: the rest was never synced, nor
-    acknowledged. So it counts as damage only where rows are missing that `mark` knows of.
+    acknowledged. So it counts as damage only where rows are missing that `last-row` knows of.
     """
     if not place.wal_bytes():
         return None
@@ -237,29 +177,57 @@ def _torn_wal(place: Place, vfs: str | None, mark: Standing | None) -> Path | No
     try:
         version = connection.pragma("user_version")
         found, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-        if found >= expected or (version and not _is_behind(connection, mark)):
+        if found >= expected or (version and not _is_behind(connection, told)):
             return None
     finally:
         connection.close()
     if not found or not version:
-        # The database alone is as old as the last checkpoint: both go aside together.
+        # The database alone is as old as the last checkpoint: both are quarantined together.
         raise apsw.CorruptError("the WAL cannot be used")
-    aside = place.free_name(f"corrupt-{time_label()}")
+    copy = place.free_name(f"corrupt-{time_label()}")
     with place.wal.open("rb") as source:
-        place.copy_private(source, wal_of(aside))
-    log.error("buffer_wal_damaged", file=wal_of(aside).name, taken=found, frames=expected)
-    return aside
+        place.copy_private(source, wal_of(copy))
+    log.error("buffer_wal_damaged", file=wal_of(copy).name, taken=found, frames=expected)
+    return copy
 
 
-def _is_behind(connection: apsw.Connection, mark: Standing | None) -> bool:
+def _is_behind(connection: apsw.Connection, told: HighWater | None) -> bool:
     """Whether the file lacks rows that there were, as far as can be told."""
     last = fetch_value(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
-    return mark is None or number(last) < mark.row
+    return told is None or number(last) < told.row
 
 
-def _heed_mark(file: LogFile, mark: Standing, *, is_new: bool) -> tuple[OwedRange, Totals] | None:
-    """Make up for what the file does not know of its own end; rows that are gone from there."""
-    row, totals = mark.row, mark.totals
+def _heed(
+    file: LogFile,
+    place: Place,
+    left: Inherited,
+    torn: Path | None,
+    *,
+    is_new: bool,
+    is_first: bool,
+) -> None:
+    """Make up for what the file does not know of itself, by what is known of it."""
+    seen_row, told = file.last_row, left.told
+    if told is not None:
+        if not is_new and told.misses(file.destinations):
+            if torn is not None:
+                wal_of(torn).unlink()  # our copy: what it was made of is quarantined itself
+            raise apsw.CorruptError("destinations are missing")
+        left.lost = _lost_tail(file, told, is_new=is_new)
+        if is_new and left.lost is not None:
+            # There was a file: whoever reads it back finds nothing, and says what is lost.
+            left.add(place.free_name(f"corrupt-{time_label()}"))
+            left.lost = None
+        elif is_first and told.ledger is not None and seen_row < told.row:
+            left.owed = told.ledger.destinations  # what was replayed, too, was in the lost WAL
+    if torn is not None:
+        left.lost = None  # it is read back first; what is lost then is named
+        _owe_torn(file, torn, left, seen_row)
+
+
+def _lost_tail(file: LogFile, told: HighWater, *, is_new: bool) -> tuple[OwedRange, Totals] | None:
+    """Let the file go on where it ended; rows that are gone from there."""
+    row, totals = told.row, told.totals
     if row < file.last_row or totals.rows <= file.totals.rows:
         file.last_row = max(row, file.last_row)
         return None
@@ -281,62 +249,54 @@ def _heed_mark(file: LogFile, mark: Standing, *, is_new: bool) -> tuple[OwedRang
     return hole, lost
 
 
-def _look_for_file(place: Place, left: Left, mark: Standing) -> None:
-    """There is a mark and no file: whoever reads it back finds nothing, and says what is lost."""
-    name = place.free_name(f"corrupt-{time_label()}").name
-    left.salvages[name] = state_of({}, last_row=mark.row, totals=mark.totals)
-    left.lost = None
-
-
-def _owe_torn(file: LogFile, aside: Path, left: Left, last_row: int) -> None:
+def _owe_torn(file: LogFile, torn: Path, left: Inherited, seen_row: int) -> None:
     """What stands behind the damage in the WAL is owed to everybody who was owed what came.
 
-    `last_row` is the last that SQLite sees.
+    `seen_row` is the last that SQLite sees.
     """
-    remains = _remains_of(aside)
-    behind = {
-        name: owed_ranges.subtract(found.ranges, (owed_ranges.before(last_row + 1),))
-        for name, found in file.destinations.items()
-    }
-    for name, (is_paused, _) in remains.destinations.items():
-        if name not in behind:
-            behind[name] = owed_ranges.open_from(last_row + 1)
-            left.destinations.setdefault(name, is_paused)
-    end = file.last_row if file.last_row > last_row else 0
-    left.salvages[aside.name] = state_of(
-        behind, last_row=end or remains.last_row, totals=file.totals if end else None
+    end = file.last_row if file.last_row > seen_row else 0
+    left.salvages[torn.name] = state_of(
+        {
+            name: owed_ranges.subtract(found.ranges, (owed_ranges.before(seen_row + 1),))
+            for name, found in file.destinations.items()
+        },
+        last_row=end,
+        totals=file.totals if end else None,
+        is_guess=left.told is None,
     )
-    file.last_row = max(file.last_row, remains.last_row) + _ID_JUMP
-    left.never_owed = OwedRange(Position(last_row + 1), Position(file.last_row + 1))
+    file.last_row += _ID_JUMP
+    left.never_owed = OwedRange(Position(seen_row + 1), Position(file.last_row + 1))
 
 
-def _restore(file: LogFile, place: Place, left: Left) -> None:
+def _restore(file: LogFile, place: Place, left: Inherited) -> None:
     """In one transaction: names, pauses, counts, and what is to be read back."""
-    standing = dict(fetch(file.connection, "SELECT file, state FROM salvages"))
-    salvages = {name: state for name, state in left.salvages.items() if name not in standing}
-    for aside in files_set_aside(place.directory):
-        if aside.name in standing or aside.name in salvages or report_of(aside).exists():
+    noted = {name for (name,) in fetch(file.connection, "SELECT file FROM salvages")}
+    sidecar = place.high_water.read()
+    for path in quarantined_files(place.directory):
+        if path.name in noted or path.name in left.salvages or report_of(path).exists():
             continue
-        # It was set aside by an earlier version, or just before a crash.
-        earlier = Left()
-        earlier.add(aside)
-        salvages[aside.name] = earlier.salvages[aside.name]
-        for name, is_paused in earlier.destinations.items():
-            left.destinations.setdefault(name, is_paused)
-        for name, value in earlier.tallies.items():
-            left.tallies[name] = left.tallies.get(name, 0) + value
+        # By an earlier version, or just before a crash: then the sidecar is still about it.
+        ledger = sidecar.ledger if sidecar is not None else None
+        left.told = sidecar if ledger is not None and ledger.is_of(path) else None
+        left.add(path)
+    salvages = {name: state for name, state in left.salvages.items() if name not in noted}
     missing = {
         name: is_paused
         for name, is_paused in left.destinations.items()
         if name not in file.destinations
     }
-    if missing or salvages or left.tallies or left.never_owed or left.lost:
+    if missing or salvages or left.counts or left.never_owed or left.lost or left.owed:
         file.work(lambda it: _write(it, missing, salvages, left))
 
 
 def _write(
-    file: LogFile, missing: Mapping[str, bool], salvages: Mapping[str, State], left: Left
+    file: LogFile,
+    missing: Mapping[str, bool],
+    salvages: Mapping[str, SalvageState],
+    left: Inherited,
 ) -> None:
+    for name, each in left.owed.items():
+        file.owe(name, owed_ranges.clip(each.ranges, file.last_row))
     if left.never_owed is not None:
         _skip(file, left.never_owed)
     if left.lost is not None:
@@ -350,7 +310,7 @@ def _write(
             "INSERT OR IGNORE INTO salvages VALUES (?,?,?,?)",
             (name, state.last_row, int(state.is_done), encode_state(state)),
         )
-    for name, value in left.tallies.items():
+    for name, value in left.counts.items():
         file.add_counter(name, value)
 
 
@@ -362,8 +322,8 @@ def _skip(file: LogFile, hole: OwedRange) -> None:
 
 
 def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
-    last = hole.end.row - 1 if hole.end is not None else 0
-    rows = named([(hole.start.row, last)])
+    first, last = hole.start.row, hole.end.row - 1 if hole.end is not None else 0
+    rows = str(first) if first == last else f"{first}\N{EN DASH}{last}"
     letters = [
         DeadLetter(
             destination=name,
@@ -374,7 +334,7 @@ def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
             affected=lost.spans,
             encoding=Encoding.JSON,
             body=b"",
-            row=hole.start.row,
+            row=first,
         )
         for name, found in file.destinations.items()
         if owed_ranges.overlaps(found.ranges, hole)

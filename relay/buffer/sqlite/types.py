@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from relay.buffer.owed_ranges import Ranges
 from relay.model.reasons import Reason
 from relay.model.records import BodyFlag, Encoding, Signal, StoredRow
 
@@ -71,6 +72,14 @@ class Totals:
         return Totals(
             self.rows + other.rows, self.spans + other.spans, self.raw_bytes + other.raw_bytes
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """A destination as it stands on disk."""
+
+    ranges: Ranges
+    is_paused: bool
 
 
 class GoneRow(NamedTuple):

@@ -406,7 +406,7 @@ class Writer:
                 self._publish(file)
 
     def _publish(self, file: LogFile) -> None:
-        self._place.mark.write(file.last_row, file.totals, file.destinations)
+        self._place.high_water.write(file.last_row, file.totals, file.destinations)
         self._ledger.published = self._house.statistics(file, self._last_commit_seconds)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import anyio
 
 from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite import high_water
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.high_water import Ledger
 from relay.buffer.sqlite.space.row_age import uptime_ns
 from relay.model.counters import Counters
 from relay.model.records import Encoding, Piece, RejectedSpan, Request, Sender, Signal, Taken
@@ -104,6 +106,23 @@ async def opened(
         yield buffer
     finally:
         await buffer.close()
+
+
+def change_ledger(state_dir: Path, change: Callable[[Ledger], Ledger]) -> None:
+    """Let the sidecar in `state_dir` be as if `change` of its ledger had been written."""
+    found = high_water.read(state_dir)
+    assert found is not None
+    assert found.ledger is not None
+    stored = high_water.encode(change(found.ledger))
+    line = (state_dir / high_water.FILE_NAME).read_bytes()[: high_water.LINE_BYTES]
+    (state_dir / high_water.FILE_NAME).write_bytes(line + high_water.seal(line, stored) + stored)
+
+
+def own_copy(state_dir: Path) -> None:
+    """Let the sidecar of a copied directory be about the file beside it, as if it had moved."""
+    if (state_dir / "relay.db").exists() and high_water.read(state_dir) is not None:
+        inode = (state_dir / "relay.db").stat().st_ino
+        change_ledger(state_dir, lambda ledger: replace(ledger, inode=inode))
 
 
 async def take(

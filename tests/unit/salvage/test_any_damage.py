@@ -7,13 +7,15 @@ are taken. The places are random and the same at each run.
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
 import pytest
 
+from relay.buffer import owed_ranges
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.types import Persisted
 from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_
@@ -23,8 +25,10 @@ from relay.salvage.salvage import Salvage
 from tests.unit.buffer.making import (
     NOW_NS,
     SETTINGS,
+    change_ledger,
     noise,
     opened,
+    own_copy,
     piece,
     rejected_span,
     request,
@@ -69,6 +73,7 @@ def copy(state_dir: Path, to: Path) -> Path:
     for name in FILES:
         if (state_dir / name).exists():
             shutil.copy(state_dir / name, to / name)
+    own_copy(to)
     return to
 
 
@@ -151,6 +156,54 @@ def text(state_dir: Path, _chance: random.Random) -> None:
 def directory(state_dir: Path, _chance: random.Random) -> None:
     (state_dir / "relay.db").unlink()
     (state_dir / "relay.db").mkdir()
+
+
+def with_sidecar(change: Damage) -> Damage:
+    """Nothing but the sidecar can tell whom the file owed, and that was hit as well."""
+
+    def damage(state_dir: Path, chance: random.Random) -> None:
+        change(state_dir, chance)
+        with (state_dir / "relay.db").open("r+b") as file:
+            file.write(chance.randbytes(24 * PAGE))
+
+    damage.__name__ = f"{change.__name__}_and_first_pages"
+    return damage
+
+
+def sidecar(state_dir: Path, chance: random.Random) -> None:
+    hit(state_dir / "last-row", chance)
+
+
+def nothing(_state_dir: Path, _chance: random.Random) -> None:
+    pass
+
+
+def old_sidecar(state_dir: Path, _chance: random.Random) -> None:
+    """The line alone, as the version before wrote it."""
+    path = state_dir / "last-row"
+    path.write_bytes(path.read_bytes()[:121])
+
+
+def stale_sidecar(state_dir: Path, _chance: random.Random) -> None:
+    """As if nothing had been delivered when the ledger was written last."""
+    all_of_it = Persisted(owed_ranges.open_from(1), is_paused=False)
+    change_ledger(
+        state_dir,
+        lambda ledger: replace(ledger, destinations=dict.fromkeys(ledger.destinations, all_of_it)),
+    )
+
+
+def foreign_sidecar(state_dir: Path, _chance: random.Random) -> None:
+    """Of a file that owed nothing any more."""
+    nothing_owed = Persisted(owed_ranges.open_from(1 << 40), is_paused=False)
+    change_ledger(
+        state_dir,
+        lambda ledger: replace(
+            ledger,
+            inode=ledger.inode + 1,
+            destinations=dict.fromkeys(ledger.destinations, nothing_owed),
+        ),
+    )
 
 
 # -- what is done with it -------------------------------------------------------------------------
@@ -274,6 +327,20 @@ KINDS = [
     empty,
     text,
     directory,
+    cut("last-row"),
+    sidecar,
+    *map(
+        with_sidecar,
+        (
+            nothing,
+            without("last-row"),
+            cut("last-row"),
+            sidecar,
+            old_sidecar,
+            stale_sidecar,
+            foreign_sidecar,
+        ),
+    ),
 ]
 IN_USE = [anywhere, first_pages, heads_of_pages, wal, both, cut("relay.db")]
 
@@ -364,12 +431,25 @@ async def test_a_row_that_fell_out_of_its_table_is_noticed_and_found_again(
     assert set(outcome.delivered["b"]) == set(range(ROWS + 1))
 
 
-async def test_destinations_that_fell_out_of_their_table_are_owed_everything(
+async def test_destinations_that_fell_out_of_their_table_are_owed_what_the_sidecar_says(
     tmp_path: Path,
 ) -> None:
     """Taken for new ones they would begin with the rows to come."""
     state_dir = await make(tmp_path / "made", as_after_a_crash=False)
     lower_cell_count(state_dir, 3, to=0)
+
+    outcome = await run(state_dir)
+    assert set(outcome.delivered["a"]) == {0, *range(SETTLED + 1, ROWS + 1)}
+    assert set(outcome.delivered["b"]) == set(range(ROWS + 1))
+
+
+async def test_destinations_that_fell_out_of_their_table_are_owed_everything(
+    tmp_path: Path,
+) -> None:
+    """The sidecar of the version before tells only that they are missing."""
+    state_dir = await make(tmp_path / "made", as_after_a_crash=False)
+    lower_cell_count(state_dir, 3, to=0)
+    old_sidecar(state_dir, random.Random())
 
     outcome = await run(state_dir)
     assert set(outcome.delivered["a"]) == set(range(ROWS + 1))

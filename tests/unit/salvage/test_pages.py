@@ -6,6 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from relay.buffer.sqlite.wal import frames_of_generation
 from relay.salvage import pages
 from relay.salvage.pages import Leaf, PageFiles
 
@@ -66,7 +67,7 @@ def test_what_was_not_committed_is_not_live(tmp_path: Path) -> None:
 
     with PageFiles(tmp_path / "t.db", wal) as files:
         assert max(files.live.values()) == commits[-2]
-        assert pages.frames_of_generation(wal) == commits[-2] + 1
+        assert frames_of_generation(wal) == commits[-2] + 1
 
 
 def test_frames_behind_a_damaged_one_are_committed_and_not_live(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_frames_behind_a_damaged_one_are_committed_and_not_live(tmp_path: Path) 
     with PageFiles(tmp_path / "t.db", wal) as files:
         assert max(files.live.values()) + 1 == taken <= 10
         assert max(files.committed.values()) + 1 == len(files.frames)
-        assert pages.frames_of_generation(wal) == len(files.frames)
+        assert frames_of_generation(wal) == len(files.frames)
 
 
 def test_versions_come_from_the_newest_to_the_oldest(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import apsw
 import pytest
 
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.quarantine import SalvageState
 from relay.model.counters import Counters
 from relay.model.records import Position
 from relay.salvage import salvage as salvage_module
-from relay.salvage.readmit import Overtaken, State, TakeBack
+from relay.salvage.readmit import Overtaken, TakeBack
 from relay.salvage.salvage import QuarantinedFile, Salvage
 from tests.unit.buffer.making import (
     NOW_NS,
@@ -221,7 +222,7 @@ async def test_a_step_that_was_overtaken_by_another_file_changes_nothing(tmp_pat
     await fill(tmp_path, 3)
     aside = set_aside_by_hand(tmp_path)
     async with opened(tmp_path) as buffer:
-        job = TakeBack(aside.name, b"where it does not stand", State({}, rows=3))
+        job = TakeBack(aside.name, b"where it does not stand", SalvageState({}, rows=3))
         with pytest.raises(Overtaken):
             await buffer._ledger.transact(job)
         await read_back(buffer)
