@@ -10,7 +10,7 @@ Files, all 0600 in a directory of 0700::
     relay.db, relay.db-wal, relay.db-shm   SQLite, WAL, 4 KiB pages, incremental vacuum
     lock                                   flock of the one daemon that may be here, with its pid
     reserve                                room that is given back when the disk is full
-    last-row                               where the file stood last: shows that a WAL was lost
+    last-row                               where the file stood last, and whom it owed what then
     relay.db.corrupt-TIME[-wal]            quarantined whole: SQLite could not use it
     relay.db.schema-N-TIME[-wal]           quarantined untouched: written by a newer version
     relay.db.…-TIME.report.json            what was read back of it; then it may be removed
@@ -35,11 +35,11 @@ Threads: `buffer`, `ledger`, `backlogs` and `backlog` live in the event loop, `w
 connection that ever writes or checkpoints, `reader` a read-only one. A group of requests costs one
 wake-up each way.
 
-A quarantined file is only ever read, by `salvage.pages`, never by SQLite: every page by itself,
-in its newest and its older versions, and last by what the head of a row looks like. A row comes
-back only when its own checksum is right, owed to whom it was owed. `salvage.readmit` writes rows
-and progress (table `salvages`) in one transaction; `losses` tells what was not found from the sums
-that each row holds over all before it.
+A quarantined file is not looked into: whom it owed what, who was paused and what was counted comes
+from the copy in `last-row` (`high_water`). The copy owes at least what the table does: it is synced
+before the table owes more, and follows after some seconds when it owes less. The new file notes in
+table `salvages` what is to be read back, and `relay.salvage` does that behind the running relay.
+Without a good copy everything is owed to everybody.
 
 What holds, at every moment:
 
