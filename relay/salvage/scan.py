@@ -26,9 +26,10 @@ _TRACES_COLUMNS = 2
 # After so many pages without a find the caller gets a None, to let others have their turn.
 _STEP_PAGES = 64
 _ABOVE_ALL = 1 << 63
-# The record header of a row: its size, NULL for the id, times, signal 1, encoding 1 or 2, flags, …
+# The record header of a row: its size, NULL for the id, times, signal, encoding, flags, numbers: a
+# small number is 0, 1 or a byte.
 _HEAD = re.compile(
-    rb"(?=[\x0f-\x18]\x00[\x05\x06][\x01-\x06\x08\x09]\x09[\x01\x09][\x01\x08\x09]"
+    rb"(?=[\x0f-\x18]\x00[\x05\x06][\x01-\x06\x08\x09][\x01\x08\x09][\x01\x08\x09][\x01\x08\x09]"
     rb"[\x01-\x06\x08\x09][\x01-\x06\x08\x09]{4}[\x01-\x06\x08\x09])",
     re.DOTALL,
 )

@@ -9,13 +9,18 @@ from pathlib import Path
 import apsw
 import pytest
 
+from relay.buffer import owed_ranges
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.quarantine import SalvageState
+from relay.buffer.sqlite.quarantine import SalvageState, wal_of
+from relay.buffer.sqlite.rows import RowColumns, checksum
+from relay.buffer.sqlite.schema import fetch
 from relay.model.counters import Counters
 from relay.model.records import Position
 from relay.salvage import salvage as salvage_module
+from relay.salvage.pages import PageFiles
 from relay.salvage.readmit import Overtaken, TakeBack
 from relay.salvage.salvage import QuarantinedFile, Salvage
+from relay.salvage.scan import Scan, Wanted
 from tests.unit.buffer.making import (
     NOW_NS,
     noise,
@@ -280,18 +285,39 @@ async def test_a_first_page_that_was_hit_costs_no_row(tmp_path: Path, at: int) -
     assert words.endswith("nothing that was owed is lost")
 
 
+def hit_heads_of_leaves(path: Path, most: int = 12) -> None:
+    content = path.read_bytes()
+    leaves = [at for at in range(PAGE, len(content), PAGE) if content[at] == 13]
+    for at in leaves[-most:]:
+        hit(path, at, 8, at)
+
+
 async def test_a_head_of_a_page_that_was_hit_costs_no_row(tmp_path: Path) -> None:
     await fill(tmp_path, 100)
-
-    def heads(path: Path) -> None:
-        content = path.read_bytes()
-        leaves = [at for at in range(PAGE, len(content), PAGE) if content[at] == 13]
-        for at in leaves[-12:]:
-            hit(path, at, 8, at)
-
-    found, letters, _ = await recovered(tmp_path, 100, heads)
+    found, letters, _ = await recovered(tmp_path, 100, hit_heads_of_leaves)
     assert found == set(range(1, 101))
     assert letters == []
+
+
+@pytest.mark.parametrize("signal", [0, 1, 2, 3, 100])
+async def test_rows_of_any_signal_are_found_by_their_heads(tmp_path: Path, signal: int) -> None:
+    await fill(tmp_path, 40)
+    path = tmp_path / "relay.db"
+    with apsw.Connection(str(path)) as connection:
+        for values in fetch(connection, "SELECT * FROM rows"):
+            row = RowColumns(*values)._replace(signal=signal)
+            connection.execute(
+                "UPDATE rows SET signal = ?, checksum = ? WHERE id = ?",
+                (signal, checksum(row), row.id),
+            )
+    connection.close()
+    hit_heads_of_leaves(path, 1000)
+    with PageFiles(path, wal_of(path)) as files:
+        scan = Scan(files)
+        scan.wanted = Wanted(owed_ranges.open_from(1))
+        found = {row.id: row.signal for row in scan.rows() if isinstance(row, RowColumns)}
+
+    assert found == dict.fromkeys(range(1, 41), signal)
 
 
 async def test_rows_that_were_hit_are_named_with_their_spans(tmp_path: Path) -> None:
