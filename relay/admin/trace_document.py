@@ -6,7 +6,7 @@ from typing import Any
 from relay.buffer.values import ReachesBack, RecentTrace, TracePlace, holds_trace
 from relay.model.records import DestinationStatus
 from relay.model.units import iso
-from relay.traces.spans import resource_spans_of_trace
+from relay.otlp.trace_spans import resource_spans_of_trace
 from relay.traces.where import NamedDestination, Reading, TraceReport
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.

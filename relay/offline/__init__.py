@@ -1,4 +1,5 @@
-"""The file as another process reads it, beside a running daemon or without one: nothing is written.
+"""The buffer's file without its daemon, or beside it: for commands, and nothing is written.
 
-`kept` opens it; `check` looks at all of it, `snapshot` makes a copy.
+`file` opens it, the one way to; `check` looks at all of it, `export` writes it as OTLP, `snapshot`
+makes a copy.
 """

@@ -21,13 +21,7 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.rows import RowColumns, read_row
-from relay.buffer.sqlite.schema import (
-    DISK_ERRORS,
-    SCHEMA_VERSION,
-    fetch,
-    fetch_value,
-    sync_directory,
-)
+from relay.buffer.sqlite.schema import DISK_ERRORS, fetch, fetch_value, sync_directory
 from relay.buffer.sqlite.types import DamagedRow
 from relay.model.errors import BufferUnavailable
 from relay.model.records import OwedRange, Position
@@ -68,11 +62,7 @@ def snapshot(state_dir: Path, target: Path, progress: Progress) -> Snapshot:
             hint="remove it if a snapshot was broken off, or choose another folder",
         ) from error
     try:
-        with kept(state_dir) as file:
-            if file.connection.pragma("user_version") != SCHEMA_VERSION:
-                raise BufferUnavailable(
-                    f"{file.path} was written by another version", hint="start the daemon first"
-                )
+        with kept(state_dir, is_of_this_version=True) as file:
             result = _copy(file, part, target, progress)
         # A link, which unlike a rename never replaces what came to be there meanwhile.
         os.link(part, target)

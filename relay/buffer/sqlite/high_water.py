@@ -40,7 +40,7 @@ _NO_SEAL = b" " * (_SEAL_BYTES - 1) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class LedgerCopy:
     """Whom a file owes what, and what else must outlive it."""
 
     destinations: Mapping[str, Persisted] = field(default_factory=dict)
@@ -68,7 +68,7 @@ _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _unpack = msgspec.msgpack.Decoder(_Stored).decode
 
 
-def encode(ledger: Ledger) -> bytes:
+def encode(ledger: LedgerCopy) -> bytes:
     """The ledger as it is on disk."""
     return _pack(
         _Stored(
@@ -84,7 +84,7 @@ def encode(ledger: Ledger) -> bytes:
     )
 
 
-def _decode(stored: bytes) -> Ledger | None:
+def _decode(stored: bytes) -> LedgerCopy | None:
     try:
         found = _unpack(stored)
         if found.version != _VERSION:
@@ -95,7 +95,7 @@ def _decode(stored: bytes) -> Ledger | None:
         }
     except (ValueError, msgspec.MsgspecError):
         return None
-    return Ledger(destinations, found.counts, found.salvages, found.inode)
+    return LedgerCopy(destinations, found.counts, found.salvages, found.inode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class HighWater:
     totals: Totals
     destinations: int = 0
     names: int = 0  # CRC-32 of their names
-    ledger: Ledger | None = None
+    ledger: LedgerCopy | None = None
 
     def misses(self, names: Iterable[str]) -> bool:
         """Whether `names` cannot be all destinations. New ones may be ahead of the line."""
@@ -159,7 +159,7 @@ class HighWaterFile:
         self._known: tuple[str, ...] | None = None
         self._end = ""  # of the line: about these destinations
         self._inode = 0
-        self._ledger: Ledger | None = None  # as it is on disk; None: none that counts
+        self._ledger: LedgerCopy | None = None  # as it is on disk; None: none that counts
         self._stored = b""  # the same, in bytes
         self._is_behind = False  # the table has changed since the ledger was written
         self._next_keep = 0.0  # monotonic
@@ -168,7 +168,7 @@ class HighWaterFile:
         """What it says: None when there is none, or its line is damaged."""
         return read(self._directory)
 
-    def begin(self, database: Path, row: int, totals: Totals, ledger: Ledger) -> None:
+    def begin(self, database: Path, row: int, totals: Totals, ledger: LedgerCopy) -> None:
         """From now on it is about `database`, which was just opened: synced, if it is news."""
         self._inode = database.stat().st_ino
         ledger = replace(ledger, inode=self._inode)
@@ -236,14 +236,14 @@ class HighWaterFile:
         has_more = self._ledger is not None and len(self._ledger.destinations) > len(names)
         return self._is_behind and (has_more or time.monotonic() >= self._next_keep)
 
-    def keep(self, ledger: Ledger) -> None:
+    def keep(self, ledger: LedgerCopy) -> None:
         """Make the ledger on disk this one, which was committed. An error leaves the old one."""
         self._is_behind = False
         self._next_keep = time.monotonic() + LAZY_SECONDS
         with suppress(OSError):
             self._store(replace(ledger, inode=self._inode))
 
-    def _store(self, ledger: Ledger) -> None:
+    def _store(self, ledger: LedgerCopy) -> None:
         stored = encode(ledger)
         if stored == self._stored:
             return

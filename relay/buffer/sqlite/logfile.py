@@ -17,7 +17,7 @@ from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table, load, schema
 from relay.buffer.sqlite.dead_letter_table import DeadLetterTable
-from relay.buffer.sqlite.high_water import HighWaterFile, Ledger
+from relay.buffer.sqlite.high_water import HighWaterFile, LedgerCopy
 from relay.buffer.sqlite.partial_rows import share
 from relay.buffer.sqlite.pending_acks import Delivery, PendingAck
 from relay.buffer.sqlite.rows import Group
@@ -234,10 +234,10 @@ class LogFile:
         """Every count that outlives this process, by name."""
         return counters_table.read(self.connection)
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> LedgerCopy:
         """What must outlive the file. Raises what SQLite raises."""
         salvages = fetch(self.connection, "SELECT file, state FROM salvages")
-        return Ledger(
+        return LedgerCopy(
             self.destinations,
             {
                 name: value

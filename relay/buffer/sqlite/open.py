@@ -20,7 +20,7 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.directory import Place, time_label
 from relay.buffer.sqlite.disk_errors import remember_number
-from relay.buffer.sqlite.high_water import HighWater, Ledger
+from relay.buffer.sqlite.high_water import HighWater, LedgerCopy
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.quarantine import (
@@ -62,7 +62,7 @@ class Inherited:
 
     def remember(self, known: Mapping[str, Persisted], last_row: int, totals: Totals) -> None:
         """What the running process knows of the file that stands at `relay.db` now."""
-        self._known = HighWater(last_row, totals, ledger=Ledger(known))
+        self._known = HighWater(last_row, totals, ledger=LedgerCopy(known))
 
     def ask(self, place: Place) -> None:
         """Find out what is known of the file that stands at `relay.db` now."""
@@ -72,8 +72,8 @@ class Inherited:
             is_other = place.database.exists() and not told.ledger.is_of(place.database)
             told = replace(told, ledger=None) if is_other else told
         if self._known is not None:
-            before = told.ledger if told is not None and told.ledger is not None else Ledger()
-            known = self._known.ledger or Ledger()
+            before = told.ledger if told is not None and told.ledger is not None else LedgerCopy()
+            known = self._known.ledger or LedgerCopy()
             ledger = replace(before, destinations=known.destinations)
             told, self._known = replace(self._known, ledger=ledger), None
         self.told = told
@@ -83,7 +83,7 @@ class Inherited:
     def add(self, quarantined: Path) -> None:
         """Take over what is known of `quarantined`, which stood at `relay.db` until now."""
         told, self.told = self.told, None
-        ledger = told.ledger if told is not None and told.ledger is not None else Ledger()
+        ledger = told.ledger if told is not None and told.ledger is not None else LedgerCopy()
         for name, each in ledger.destinations.items():
             self.destinations.setdefault(name, each.is_paused)
         for name, value in ledger.counts.items():

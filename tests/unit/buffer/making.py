@@ -13,7 +13,7 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import high_water
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.high_water import Ledger
+from relay.buffer.sqlite.high_water import LedgerCopy
 from relay.buffer.sqlite.space.row_age import uptime_ns
 from relay.model.counters import Counters
 from relay.model.records import Encoding, Piece, RejectedSpan, Request, Sender, Signal, Taken
@@ -108,7 +108,7 @@ async def opened(
         await buffer.close()
 
 
-def change_ledger(state_dir: Path, change: Callable[[Ledger], Ledger]) -> None:
+def change_ledger(state_dir: Path, change: Callable[[LedgerCopy], LedgerCopy]) -> None:
     """Let the sidecar in `state_dir` be as if `change` of its ledger had been written."""
     found = high_water.read(state_dir)
     assert found is not None

@@ -15,7 +15,13 @@ from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import high_water
 from relay.buffer.sqlite.directory import Place
-from relay.buffer.sqlite.high_water import FILE_NAME, LINE_BYTES, HighWater, HighWaterFile, Ledger
+from relay.buffer.sqlite.high_water import (
+    FILE_NAME,
+    LINE_BYTES,
+    HighWater,
+    HighWaterFile,
+    LedgerCopy,
+)
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import open_file
 from relay.buffer.sqlite.pending_acks import PendingAck
@@ -107,7 +113,7 @@ def crash(state_dir: Path, to: Path) -> Path:
 def test_it_reads_what_it_wrote(tmp_path: Path) -> None:
     database = tmp_path / "relay.db"
     database.touch()
-    ledger = Ledger(
+    ledger = LedgerCopy(
         {"a": Persisted(rows(3, 9), is_paused=True), "ü": Persisted((), is_paused=False)},
         {"evicted:a": 7},
         {"relay.db.corrupt-20260101T000000Z": b"state"},

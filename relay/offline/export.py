@@ -1,0 +1,79 @@
+"""What is kept, as OTLP JSON: a line for each row, of all of it or of what was asked for."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgspec
+
+from relay.buffer.owed_ranges import row_range, subtract
+from relay.buffer.sqlite.partial_rows import spans_of
+from relay.buffer.sqlite.types import DamagedRow
+from relay.model.errors import RelayError
+from relay.model.records import Encoding, StoredRow
+from relay.offline.file import Kept, KeptDestination
+from relay.otlp import transcode
+from relay.otlp.ids import trace_ids_of
+from relay.otlp.split import slice_spans
+from relay.otlp.trace_spans import resource_spans_of_trace
+
+
+def lines(
+    file: Kept, *, destination: str | None = None, oldest_ns: int = 0, trace_id: bytes = b""
+) -> Iterator[bytes | DamagedRow]:
+    """`{"resourceSpans": […]}` of each row, as any OTLP/HTTP endpoint takes it; or a damaged row.
+
+    Of what `destination` is still owed, of what came at `oldest_ns` or later, of the spans of
+    `trace_id` (16 bytes). Raises RelayError for an unknown destination, and what SQLite raises.
+    """
+    owner = _owner_of(file, destination) if destination else None
+    for read in _rows(file, owner, oldest_ns, trace_id):
+        line = read if isinstance(read, DamagedRow) else _line_of(read, trace_id)
+        if line:
+            yield line
+
+
+def _owner_of(file: Kept, name: str) -> KeptDestination:
+    """That destination. Raises RelayError with the names that there are."""
+    owners = file.destinations()
+    found = next((each for each in owners if each.name == name), None)
+    if found is None:
+        names = ", ".join(each.name for each in owners) or "none"
+        raise RelayError(f"nothing is owed to {name!r}", hint=f"known here: {names}")
+    return found
+
+
+def _rows(
+    file: Kept, owner: KeptDestination | None, oldest_ns: int, trace_id: bytes
+) -> Iterator[StoredRow | DamagedRow]:
+    """What was asked for, a row at a time: what `owner` is owed of each, if it is given."""
+    for columns, read in file.rows_of_trace(trace_id) if trace_id else file.rows():
+        if owner is not None and not owner.owes(columns.id):
+            continue
+        if read.received_ns < oldest_ns and isinstance(read, StoredRow):
+            continue
+        if owner is None or owner.ranges is None or isinstance(read, DamagedRow):
+            yield read
+            continue
+        item = row_range(columns.id)
+        for part in subtract((item,), subtract((item,), owner.ranges)):
+            first, stop = spans_of(part, columns.id, read.spans)
+            yield _cut(read, first, stop)
+
+
+def _cut(row: StoredRow, first: int, stop: int) -> StoredRow:
+    """Those spans of the row. Raises TranscodeError."""
+    if first <= 0 and stop >= row.spans:
+        return row
+    body = slice_spans(row.body, row.encoding, first, stop - first)
+    return replace(row, spans=stop - first, body=body, first_span=first)
+
+
+def _line_of(row: StoredRow, trace_id: bytes) -> bytes:
+    """The line of a row, or of a trace's spans in it; empty when there are none."""
+    if trace_id:
+        ids = trace_ids_of(row.body, row.encoding)
+        if trace_id not in (ids[at : at + 16] for at in range(0, len(ids), 16)):
+            return b""
+        return msgspec.json.encode({"resourceSpans": resource_spans_of_trace(row, trace_id)})
+    fragment = row.body if row.encoding is Encoding.JSON else transcode.to_json(row.body)
+    return b'{"resourceSpans":[%b]}' % fragment
