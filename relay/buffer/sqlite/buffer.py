@@ -19,7 +19,7 @@ from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.commands import Append, Reload, Stop
 from relay.buffer.sqlite.dead_letter_transactions import DeadLetters
-from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.disk_errors import advice_for
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.reader import Reader, quarantined
@@ -52,14 +52,20 @@ class Buffer:
         uptime: Callable[[], int] = uptime_ns,
     ) -> None:
         self.directory = state_dir
-        self._place = Place(state_dir)
+        self._state_dir = StateDirectory(state_dir)
         self._waiting = AppendTimeout(settings.patience_seconds)
         self._ages = RowAges(clock_ns, uptime)
         self._ledger = Ledger(settings, counters, clock_ns)
-        self._reader = Reader(self._place.database, self._ledger, vfs=vfs)
+        self._reader = Reader(self._state_dir.database, self._ledger, vfs=vfs)
         self._backlogs = Backlogs(self._ledger, self._reader)
         self._writer = Writer(
-            self._place, settings, counters, self._ledger, self._backlogs, vfs=vfs, ages=self._ages
+            self._state_dir,
+            settings,
+            counters,
+            self._ledger,
+            self._backlogs,
+            vfs=vfs,
+            ages=self._ages,
         )
         self.file_changed = self._backlogs.file_changed
         self.dead_letters = DeadLetters(self._reader.ask, self._ledger)
@@ -85,15 +91,15 @@ class Buffer:
         BufferDiskError when the disk is read-only or fails: then a later try may do. Old data never
         keeps it from opening: a file that cannot be used is quarantined.
         """
-        self._place.enter()
+        self._state_dir.enter()
         try:
             loaded = self._writer.open()
         except DISK_ERRORS as error:
-            self._place.leave()
-            words = f"{self._place.database} cannot be opened: {advice_for(error)}"
+            self._state_dir.leave()
+            words = f"{self._state_dir.database} cannot be opened: {advice_for(error)}"
             raise BufferDiskError(words) from error
         except BaseException:
-            self._place.leave()
+            self._state_dir.leave()
             raise
         self._backlogs.load(loaded)
         self._reader.start()
@@ -111,7 +117,7 @@ class Buffer:
                 ledger.commands.put(Stop())
                 await anyio.to_thread.run_sync(self._writer.join)
                 await anyio.to_thread.run_sync(self._reader.stop)
-                self._place.leave()
+                self._state_dir.leave()
                 self._backlogs.ended.set()
             await self._backlogs.ended.wait()
 
@@ -170,7 +176,7 @@ class Buffer:
         stalled_seconds = writer.busy_seconds
         is_stalled = stalled_seconds > settings.stall_seconds
         try:
-            wal_bytes, free_bytes = self._place.wal_bytes(), self._place.free_bytes()
+            wal_bytes, free_bytes = self._state_dir.wal_bytes(), self._state_dir.free_bytes()
         except OSError:
             wal_bytes, free_bytes = 0, 0
         is_refusing = writer.is_full or bool(writer.last_error) or is_stalled

@@ -1,4 +1,4 @@
-"""The state directory in, a lock on it and the paths inside out.
+"""Holds the state directory: one daemon, the paths inside, and files that cannot be used aside.
 
 One daemon a directory (flock), on a file system whose locks and shared memory can be trusted,
 and with files that are still the ones we opened: commits into an unlinked file "succeed".
@@ -33,11 +33,11 @@ _OF_THE_DISK = (errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENFILE
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
-class Place:
+class StateDirectory:
     """The state directory while this process holds it."""
 
     def __init__(self, state_dir: Path) -> None:
-        self.directory = state_dir
+        self.path = state_dir
         self.database = state_dir / "relay.db"
         self.wal = state_dir / "relay.db-wal"
         self.quarantines = 0  # how often in this process
@@ -52,29 +52,27 @@ class Place:
         made or written or is on a network file system, BufferDiskError when the disk fails.
         """
         try:
-            is_new = not self.directory.exists()
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            is_new = not self.path.exists()
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if is_new:
-                sync_directory(self.directory.parent)
-            kind = file_system_type(self.directory)
+                sync_directory(self.path.parent)
+            kind = file_system_type(self.path)
             if kind in NETWORK_FILE_SYSTEMS:
                 raise BufferUnusable(
-                    f"{self.directory} is on a network file system ({kind})",
+                    f"{self.path} is on a network file system ({kind})",
                     hint="locks and shared memory fail there; set state_dir to a local disk",
                 )
             self._lock()
         except OSError as error:
             if error.errno in _OF_THE_DISK:
-                raise BufferDiskError(
-                    f"{self.directory} cannot be used: {advice_for(error)}"
-                ) from error
+                raise BufferDiskError(f"{self.path} cannot be used: {advice_for(error)}") from error
             raise BufferUnusable(
-                f"{self.directory} cannot be used: {error.strerror or error}",
+                f"{self.path} cannot be used: {error.strerror or error}",
                 hint="state_dir must be a directory that this user may write",
             ) from error
 
     def _lock(self) -> None:
-        path = self.directory / "lock"
+        path = self.path / "lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +80,7 @@ class Place:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise BufferLocked(
-                f"{self.directory} is held by another otlp-relay (pid {holder})",
+                f"{self.path} is held by another otlp-relay (pid {holder})",
                 hint="stop that one, or give this one another state_dir",
             ) from error
         except OSError:
@@ -108,7 +106,7 @@ class Place:
         blocks: on a disk that fills up, writing there is no error but a SIGBUS (tried on ext4 with
         1 KiB blocks). Enough for a WAL of four times the size at which it is cut.
         """
-        path = self.directory / "relay.db-shm"
+        path = self.path / "relay.db-shm"
         with suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -144,7 +142,7 @@ class Place:
 
     def free_bytes(self) -> int:
         """What a user without privileges may still write to this file system."""
-        found = os.statvfs(self.directory)
+        found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
 
     def orphaned_wal(self) -> bool:
@@ -158,11 +156,11 @@ class Place:
 
     def free_name(self, label: str) -> Path:
         """`relay.db.LABEL`, with a number where that is taken, also by a WAL."""
-        target = self.directory / f"relay.db.{label}"
+        target = self.path / f"relay.db.{label}"
         number = 1
         while target.exists() or target.with_name(target.name + "-wal").exists():
             number += 1
-            target = self.directory / f"relay.db.{label}.{number}"
+            target = self.path / f"relay.db.{label}.{number}"
         return target
 
     def copy_private(self, source: BinaryIO, target: Path) -> None:
@@ -172,7 +170,7 @@ class Place:
             shutil.copyfileobj(source, file)
             file.flush()
             os.fsync(file.fileno())
-        sync_directory(self.directory)
+        sync_directory(self.path)
 
     def quarantine(self, label: str) -> Path:
         """Rename database and WAL to `relay.db.LABEL` and `…-wal`, whole and unread.
@@ -187,9 +185,9 @@ class Place:
         else:
             self.wal.rename(target.with_name(target.name + "-wal"))
         with suppress(FileNotFoundError):
-            (self.directory / "relay.db-shm").unlink()
+            (self.path / "relay.db-shm").unlink()
         self.quarantines += 1
-        sync_directory(self.directory)
+        sync_directory(self.path)
         log.error("buffer_file_set_aside", file=target.name)
         return target
 

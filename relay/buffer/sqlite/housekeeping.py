@@ -10,7 +10,7 @@ from relay.buffer.settings import MIB, BufferSettings
 from relay.buffer.sqlite import counters_table
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.counters_table import CounterSchedule
-from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.disk_errors import is_no_space
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.load import number
@@ -41,13 +41,13 @@ class Housekeeping:
 
     def __init__(
         self,
-        place: Place,
+        state_dir: StateDirectory,
         settings: BufferSettings,
         ages: RowAges,
         ledger: Ledger,
         backlogs: Backlogs,
     ) -> None:
-        self._place = place
+        self._state_dir = state_dir
         self._settings = settings
         self._ages = ages
         self._backlogs = backlogs
@@ -65,7 +65,7 @@ class Housekeeping:
         self._oldest: tuple[int, int] = (0, 0)
         self._oldest_is_known = False
         self._has_more = False
-        self.space = Space(place, settings)
+        self.space = Space(state_dir, settings)
 
     def look(self, file: LogFile) -> None:
         """Measure the file just opened, and take up what it holds for this process."""
@@ -221,7 +221,7 @@ class Housekeeping:
     def open_on_full_disk(self) -> bool:
         """A file could not be opened: give the reserve back if that may be for want of room."""
         self.space.reserve.look()
-        return self._place.free_bytes() < MIB and self.space.reserve.give_back()
+        return self._state_dir.free_bytes() < MIB and self.space.reserve.give_back()
 
     def _look_at_holds(self, file: LogFile) -> None:
         self._next_holds = self._ages.uptime_seconds() + _HOLDS_SECONDS
@@ -252,7 +252,7 @@ class Housekeeping:
             return _FULL_SECONDS
         now = self._ages.uptime_seconds()
         waits = [self._lookout.wait_seconds(now), self._counters.wait_seconds()]
-        waits.append(self._place.high_water.wait_seconds())
+        waits.append(self._state_dir.high_water.wait_seconds())
         if self.space.missing_reserve_bytes:
             waits.append(_HOLDS_SECONDS)
         if self._expire_due is not None:
@@ -295,7 +295,7 @@ class Housekeeping:
     def _checkpoint(self, file: LogFile) -> None:
         if self._wal_since_checkpoint < self._settings.checkpoint_limit_bytes:
             return
-        if self._place.wal_bytes() > self._settings.truncate_limit_bytes:
+        if self._state_dir.wal_bytes() > self._settings.truncate_limit_bytes:
             self._cut_wal(file)
         else:
             file.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -1,5 +1,4 @@
-"""The state directory in, a usable open file out: opened anew when it was lost, replaced when it is
-damaged.
+"""Keeps a usable file open: opens it again when it was lost, replaces it when it is damaged.
 
 Lives in the writer's thread; what it says of itself (`last_error`, `is_full`, …) may be read from
 any.
@@ -15,7 +14,7 @@ import structlog
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.commands import Corrupt
-from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.disk_errors import limit_for, words_for
 from relay.buffer.sqlite.housekeeping import Housekeeping
 from relay.buffer.sqlite.logfile import LogFile
@@ -30,12 +29,12 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _FILE_CHECK_SECONDS = 0.25
 
 
-class Keeper:
+class Lifecycle:
     """Keeps a file open, and remembers of it what the next one must know."""
 
     def __init__(
         self,
-        place: Place,
+        state_dir: StateDirectory,
         settings: BufferSettings,
         acks: PendingAcks,
         backlogs: Backlogs,
@@ -43,7 +42,7 @@ class Keeper:
         *,
         vfs: str | None,
     ) -> None:
-        self._place = place
+        self._state_dir = state_dir
         self._settings = settings
         self._acks = acks
         self._backlogs = backlogs
@@ -64,12 +63,12 @@ class Keeper:
     def open(self) -> Loaded:
         """Open or make the file. Raises one of DISK_ERRORS."""
         try:
-            file, loaded = open_file(self._place, self._settings, vfs=self._vfs)
+            file, loaded = open_file(self._state_dir, self._settings, vfs=self._vfs)
         except DISK_ERRORS:
             if not self._house.open_on_full_disk():
                 raise
-            file, loaded = open_file(self._place, self._settings, vfs=self._vfs)
-        self._quarantines = self._place.quarantines
+            file, loaded = open_file(self._state_dir, self._settings, vfs=self._vfs)
+        self._quarantines = self._state_dir.quarantines
         self._adopt(file, is_first=True)
         return loaded
 
@@ -82,7 +81,7 @@ class Keeper:
         """The open file, opened again if it was lost. Raises BufferUnavailable."""
         now = time.monotonic()
         if now >= self._next_check or self.file is None:
-            missing = self._place.missing_file()
+            missing = self._state_dir.missing_file()
             if missing:
                 self.last_error = f"{missing} was removed or replaced under the running relay"
                 raise BufferUnavailable(
@@ -157,14 +156,16 @@ class Keeper:
                 if state is not None:
                     known[name] = Persisted(*state)
             self._inherited.remember(known, self._known_row, self._known_totals)
-        return open_file(self._place, self._settings, vfs=self._vfs, inherited=self._inherited)[0]
+        return open_file(self._state_dir, self._settings, vfs=self._vfs, inherited=self._inherited)[
+            0
+        ]
 
     def _adopt(self, file: LogFile, *, is_first: bool = False) -> None:
-        """Use `file`: the one we had, or a new one after that was set aside."""
+        """Use `file`: the one we had, or a new one after that was quarantined."""
         self.file = file
         self._inherited, self._known_destinations = Inherited(), None
-        if self._place.quarantines != self._quarantines:
-            self._quarantines = self._place.quarantines
+        if self._state_dir.quarantines != self._quarantines:
+            self._quarantines = self._state_dir.quarantines
             self.generation += 1
             self._acks.forget_places()
             self._backlogs.replaced(file.last_row)
@@ -190,7 +191,7 @@ class Keeper:
             self.file = None
 
     def _replace(self, words: str) -> None:
-        """Set the file aside and open a new one with higher ids; `salvage` reads the old one."""
+        """Quarantine the file and open a new one with higher ids; `salvage` reads the old one."""
         file = self.file
         if file is None:
             return

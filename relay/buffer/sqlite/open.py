@@ -18,7 +18,7 @@ import structlog
 from relay.buffer import owed_ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import schema
-from relay.buffer.sqlite.directory import Place, time_label
+from relay.buffer.sqlite.directory import StateDirectory, time_label
 from relay.buffer.sqlite.disk_errors import remember_number
 from relay.buffer.sqlite.high_water import HighWater, LedgerCopy
 from relay.buffer.sqlite.load import number
@@ -64,12 +64,12 @@ class Inherited:
         """What the running process knows of the file that stands at `relay.db` now."""
         self._known = HighWater(last_row, totals, ledger=LedgerCopy(known))
 
-    def ask(self, place: Place) -> None:
+    def ask(self, state_dir: StateDirectory) -> None:
         """Find out what is known of the file that stands at `relay.db` now."""
-        told = place.high_water.read()
+        told = state_dir.high_water.read()
         if told is not None and told.ledger is not None:
             # It may have been put there by somebody else. Where there is none, it has gone.
-            is_other = place.database.exists() and not told.ledger.is_of(place.database)
+            is_other = state_dir.database.exists() and not told.ledger.is_of(state_dir.database)
             told = replace(told, ledger=None) if is_other else told
         if self._known is not None:
             before = told.ledger if told is not None and told.ledger is not None else LedgerCopy()
@@ -99,7 +99,11 @@ class Inherited:
 
 
 def open_file(
-    place: Place, settings: BufferSettings, *, vfs: str | None, inherited: Inherited | None = None
+    state_dir: StateDirectory,
+    settings: BufferSettings,
+    *,
+    vfs: str | None,
+    inherited: Inherited | None = None,
 ) -> tuple[LogFile, Loaded]:
     """Open `relay.db`, make it, or quarantine what cannot be used and make a new one.
 
@@ -108,41 +112,46 @@ def open_file(
     """
     is_first = inherited is None
     left = inherited or Inherited()
-    left.ask(place)
-    if left.is_unusable or place.orphaned_wal() or place.is_no_file():
-        left.add(place.quarantine(f"corrupt-{time_label()}"))
+    left.ask(state_dir)
+    if left.is_unusable or state_dir.orphaned_wal() or state_dir.is_no_file():
+        left.add(state_dir.quarantine(f"corrupt-{time_label()}"))
         left.is_unusable = False
     for is_last in (False, False, True):
         try:
-            return _open_once(place, settings, vfs, left, is_first=is_first)
+            return _open_once(state_dir, settings, vfs, left, is_first=is_first)
         except schema.NewerSchema as newer:
-            left.add(place.quarantine(f"schema-{newer.version}-{time_label()}"))
+            left.add(state_dir.quarantine(f"schema-{newer.version}-{time_label()}"))
         except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
             # Our statements are right: it is what they found.
             if is_last or (isinstance(error, apsw.IOError) and not schema.is_damage(error)):
                 raise
             log.error("buffer_file_unusable", error=str(error))  # noqa: TRY400 - it is the file
-            left.add(place.quarantine(f"corrupt-{time_label()}"))
+            left.add(state_dir.quarantine(f"corrupt-{time_label()}"))
     raise apsw.CantOpenError("no usable relay.db after two were quarantined")
 
 
 def _open_once(
-    place: Place, settings: BufferSettings, vfs: str | None, left: Inherited, *, is_first: bool
+    state_dir: StateDirectory,
+    settings: BufferSettings,
+    vfs: str | None,
+    left: Inherited,
+    *,
+    is_first: bool,
 ) -> tuple[LogFile, Loaded]:
-    floor = max(left.above_row + 1, _floor_of_earlier_files(place))
-    is_new = not (place.database.exists() and place.database.stat().st_size)
+    floor = max(left.above_row + 1, _floor_of_earlier_files(state_dir))
+    is_new = not (state_dir.database.exists() and state_dir.database.stat().st_size)
     # Not in a running process: there the tail is a commit that was refused, whose sync had failed.
-    torn = _torn_wal(place, vfs, left.told) if is_first else None
-    connection = schema.open_writer(place.database, settings, floor=floor, vfs=vfs)
+    torn = _torn_wal(state_dir, vfs, left.told) if is_first else None
+    connection = schema.open_writer(state_dir.database, settings, floor=floor, vfs=vfs)
     try:
-        file = LogFile(connection, settings, place.high_water)
-        place.fill_shared_memory()
+        file = LogFile(connection, settings, state_dir.high_water)
+        state_dir.fill_shared_memory()
         with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
             file.write_back()
-        _heed(file, place, left, torn, is_new=is_new, is_first=is_first)
-        _restore(file, place, left)
+        _heed(file, state_dir, left, torn, is_new=is_new, is_first=is_first)
+        _restore(file, state_dir, left)
         loaded = file.loaded()
-        place.high_water.begin(place.database, file.last_row, file.totals, file.ledger())
+        state_dir.high_water.begin(state_dir.database, file.last_row, file.totals, file.ledger())
     except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
         remember_number(error, connection)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -151,29 +160,29 @@ def _open_once(
     except BaseException:
         connection.close(force=True)
         raise
-    place.remember_files()
+    state_dir.remember_files()
     return file, loaded
 
 
-def _floor_of_earlier_files(place: Place) -> int:
+def _floor_of_earlier_files(state_dir: StateDirectory) -> int:
     """Ids of quarantined files must not come again: microseconds outrun any rate of rows."""
-    has_earlier = any(place.directory.glob("relay.db.*")) and not (
-        place.database.exists() and place.database.stat().st_size
+    has_earlier = any(state_dir.path.glob("relay.db.*")) and not (
+        state_dir.database.exists() and state_dir.database.stat().st_size
     )
     return time.time_ns() // 1000 if has_earlier else 1
 
 
-def _torn_wal(place: Place, vfs: str | None, told: HighWater | None) -> Path | None:
+def _torn_wal(state_dir: StateDirectory, vfs: str | None, told: HighWater | None) -> Path | None:
     """A copy of a WAL of which SQLite takes less than was committed, made before it is cut.
 
     SQLite takes a WAL up to the first frame whose checksum is wrong, says nothing, and writes over
     the rest. After a power loss that is as it should be: the rest was never synced, nor
     acknowledged. So it counts as damage only where rows are missing that `last-row` knows of.
     """
-    if not place.wal_bytes():
+    if not state_dir.wal_bytes():
         return None
-    expected = frames_of_generation(place.wal)
-    connection = schema.open_reader(place.database, vfs=vfs)
+    expected = frames_of_generation(state_dir.wal)
+    connection = schema.open_reader(state_dir.database, vfs=vfs)
     try:
         version = connection.pragma("user_version")
         found, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
@@ -184,9 +193,9 @@ def _torn_wal(place: Place, vfs: str | None, told: HighWater | None) -> Path | N
     if not found or not version:
         # The database alone is as old as the last checkpoint: both are quarantined together.
         raise apsw.CorruptError("the WAL cannot be used")
-    copy = place.free_name(f"corrupt-{time_label()}")
-    with place.wal.open("rb") as source:
-        place.copy_private(source, wal_of(copy))
+    copy = state_dir.free_name(f"corrupt-{time_label()}")
+    with state_dir.wal.open("rb") as source:
+        state_dir.copy_private(source, wal_of(copy))
     log.error("buffer_wal_damaged", file=wal_of(copy).name, taken=found, frames=expected)
     return copy
 
@@ -199,7 +208,7 @@ def _is_behind(connection: apsw.Connection, told: HighWater | None) -> bool:
 
 def _heed(
     file: LogFile,
-    place: Place,
+    state_dir: StateDirectory,
     left: Inherited,
     torn: Path | None,
     *,
@@ -216,7 +225,7 @@ def _heed(
         left.lost = _lost_tail(file, told, is_new=is_new)
         if is_new and left.lost is not None:
             # There was a file: whoever reads it back finds nothing, and says what is lost.
-            left.add(place.free_name(f"corrupt-{time_label()}"))
+            left.add(state_dir.free_name(f"corrupt-{time_label()}"))
             left.lost = None
         elif is_first and told.ledger is not None and seen_row < told.row:
             left.owed = told.ledger.destinations  # what was replayed, too, was in the lost WAL
@@ -268,11 +277,11 @@ def _owe_torn(file: LogFile, torn: Path, left: Inherited, seen_row: int) -> None
     left.never_owed = OwedRange(Position(seen_row + 1), Position(file.last_row + 1))
 
 
-def _restore(file: LogFile, place: Place, left: Inherited) -> None:
+def _restore(file: LogFile, state_dir: StateDirectory, left: Inherited) -> None:
     """In one transaction: names, pauses, counts, and what is to be read back."""
     noted = {name for (name,) in fetch(file.connection, "SELECT file FROM salvages")}
-    sidecar = place.high_water.read()
-    for path in quarantined_files(place.directory):
+    sidecar = state_dir.high_water.read()
+    for path in quarantined_files(state_dir.path):
         if path.name in noted or path.name in left.salvages or report_of(path).exists():
             continue
         # By an earlier version, or just before a crash: then the sidecar is still about it.

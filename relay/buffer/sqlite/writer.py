@@ -26,10 +26,10 @@ from relay.buffer.sqlite.commands import (
     Transact,
     Waiter,
 )
-from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.housekeeping import USUAL_NEED_BYTES, Housekeeping
 from relay.buffer.sqlite.ledger import Ledger
-from relay.buffer.sqlite.lifecycle import Keeper
+from relay.buffer.sqlite.lifecycle import Lifecycle
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.rows import Group, build_group
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES
@@ -55,7 +55,7 @@ class Writer:
 
     def __init__(
         self,
-        place: Place,
+        state_dir: StateDirectory,
         settings: BufferSettings,
         counters: Counters,
         ledger: Ledger,
@@ -64,7 +64,7 @@ class Writer:
         vfs: str | None,
         ages: RowAges,
     ) -> None:
-        self._place = place
+        self._state_dir = state_dir
         self._settings = settings
         self._counters = counters
         self._ledger = ledger
@@ -77,8 +77,8 @@ class Writer:
         self._in_hand: list[Waiter] = []
         self._stopping = False
         self._odd_values = 0
-        self._house = Housekeeping(place, settings, ages, ledger, backlogs)
-        self._keeper = Keeper(place, settings, self._acks, backlogs, self._house, vfs=vfs)
+        self._house = Housekeeping(state_dir, settings, ages, ledger, backlogs)
+        self._lifecycle = Lifecycle(state_dir, settings, self._acks, backlogs, self._house, vfs=vfs)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
         self._last_commit_seconds = 0.0
         self._busy_since: float | None = None  # monotonic; while the disk has something to do
@@ -87,8 +87,8 @@ class Writer:
 
     def open(self) -> Loaded:
         """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
-        loaded = self._keeper.open()
-        self._publish(self._keeper.usable())
+        loaded = self._lifecycle.open()
+        self._publish(self._lifecycle.usable())
         self._thread.start()
         return loaded
 
@@ -100,22 +100,22 @@ class Writer:
     @property
     def is_full(self) -> bool:
         """Whether a usual request finds no room."""
-        return self._keeper.is_full
+        return self._lifecycle.is_full
 
     @property
     def limit(self) -> str:
         """Which limit is in the way while it is full, in words."""
-        return self._keeper.limit
+        return self._lifecycle.limit
 
     @property
     def last_error(self) -> str:
         """What the disk says while it refuses, else empty."""
-        return self._keeper.last_error
+        return self._lifecycle.last_error
 
     def refuse_early(self, stall_seconds: float) -> None:
         """Raise BufferFull or BufferUnavailable when a request would be refused or wait in vain."""
-        if self._keeper.is_full:
-            raise self._keeper.full()
+        if self._lifecycle.is_full:
+            raise self._lifecycle.full()
         since = self._busy_since
         if since is not None and (seconds := time.monotonic() - since) > stall_seconds:
             raise BufferUnavailable(stalled(seconds))
@@ -137,17 +137,17 @@ class Writer:
             self._take_leave()
         except BaseException as caught:
             log.exception("buffer_writer_died")
-            self._keeper.last_error = f"the writer died: {type(caught).__name__}"
+            self._lifecycle.last_error = f"the writer died: {type(caught).__name__}"
             error = caught
         finally:
-            self._keeper.close(checkpoint=error is None)
+            self._lifecycle.close(checkpoint=error is None)
             self._refuse_rest()
             self._backlogs.died(error)
 
     def _take_leave(self) -> None:
-        file = self._keeper.file
+        file = self._lifecycle.file
         if file is not None and not self.last_error:
-            with suppress(BufferUnavailable), self._keeper.trouble():
+            with suppress(BufferUnavailable), self._lifecycle.trouble():
                 self._house.leave(file)
 
     def _refuse_rest(self) -> None:
@@ -199,7 +199,7 @@ class Writer:
             elif isinstance(command, Corrupt):
                 self._in_hand.append(command.waiter)
                 with self._busy():
-                    self._keeper.replace_reported(command)
+                    self._lifecycle.replace_reported(command)
             elif isinstance(command, Reload):
                 self._reload(command.settings)
             else:
@@ -229,7 +229,7 @@ class Writer:
                 group = self._commit(appends)
         except _NoRoom:
             if len(appends) == 1:
-                self._backlogs.refused([appends[0].waiter], self._keeper.full())
+                self._backlogs.refused([appends[0].waiter], self._lifecycle.full())
                 return
         except BufferUnavailable as error:
             self._backlogs.refused([append.waiter for append in appends], error)
@@ -249,7 +249,7 @@ class Writer:
             self._append([append])
 
     def _commit(self, appends: list[Append]) -> Group:
-        file = self._keeper.usable()
+        file = self._lifecycle.usable()
         group = self._build(file, appends)
         if not self._has_room(file, group.need_bytes):
             raise _NoRoom
@@ -261,9 +261,9 @@ class Writer:
         if self._house.fits(file, need_bytes):
             return True
         self._commit_acks([])
-        file = self._keeper.usable()
-        with self._keeper.trouble():
-            self._keeper.note_full(is_full=not self._house.make_room(file, need_bytes))
+        file = self._lifecycle.usable()
+        with self._lifecycle.trouble():
+            self._lifecycle.note_full(is_full=not self._house.make_room(file, need_bytes))
             has_room = self._house.fits(file, need_bytes)
             self._publish(file)
         return has_room
@@ -275,11 +275,11 @@ class Writer:
             with self._busy():
                 self._transact(None)
                 need_bytes = transaction.need_bytes
-                if need_bytes and not self._has_room(self._keeper.usable(), need_bytes):
-                    raise self._keeper.full()
-                file = self._keeper.usable()
+                if need_bytes and not self._has_room(self._lifecycle.usable(), need_bytes):
+                    raise self._lifecycle.full()
+                file = self._lifecycle.usable()
                 started = time.monotonic()
-                with self._keeper.trouble():
+                with self._lifecycle.trouble():
                     result = perform(transaction, file, now_ns=self._clock_ns())
             self._counters.add_commit(time.monotonic() - started)
         except Exception as error:
@@ -287,7 +287,7 @@ class Writer:
                 log.exception("buffer_job_failed", job=type(transaction).__name__)
             self._backlogs.failed(command.waiter, error)
             return
-        self._keeper.committed(file)
+        self._lifecycle.committed(file)
         self._house.note_transaction(file, need_bytes)
         self._publish(file)
         self._backlogs.transacted(command.waiter, result, transaction.readmitted())
@@ -304,14 +304,14 @@ class Writer:
     def _transact(self, group: Group | None) -> None:
         """One transaction with what was settled. Raises BufferUnavailable when the disk refuses."""
         # Whoever made a group has just asked whether the file is usable.
-        file = self._keeper.file if group is not None else None
+        file = self._lifecycle.file if group is not None else None
         if file is None:
-            file = self._keeper.usable()
+            file = self._lifecycle.usable()
         acks = self._acks.take()
         if group is None and not acks and not self.last_error:
             return
         started = time.monotonic()
-        with self._keeper.trouble():
+        with self._lifecycle.trouble():
             try:
                 file.commit(group, acks, now_ns=self._clock_ns())
             except BaseException:
@@ -320,7 +320,7 @@ class Writer:
         self._acks.written()
         self._last_commit_seconds = time.monotonic() - started
         self._counters.add_commit(self._last_commit_seconds)
-        self._keeper.committed(file)
+        self._lifecycle.committed(file)
         self._house.note_commit(group.need_bytes if group is not None else 0, has_acks=bool(acks))
         self._publish(file)
 
@@ -343,9 +343,9 @@ class Writer:
 
     def _commit_acks_singly(self) -> None:
         """Ranges first, then each dead letter by itself; one that cannot be stored is logged."""
-        file = self._keeper.usable()
+        file = self._lifecycle.usable()
         acks = self._acks.take()
-        with self._keeper.trouble():
+        with self._lifecycle.trouble():
             try:
                 for name, ack in list(acks.items()):
                     letters, ack.letters = ack.letters, []
@@ -378,17 +378,17 @@ class Writer:
 
     def _reload(self, settings: BufferSettings) -> None:
         self._settings = settings
-        self._keeper.reload(settings)
-        self._house.reload(settings, self._keeper.file)
+        self._lifecycle.reload(settings)
+        self._house.reload(settings, self._lifecycle.file)
 
     # -- housekeeping -------------------------------------------------------------------------
 
     def _keep_house(self) -> None:
-        file = self._keeper.file
+        file = self._lifecycle.file
         if file is None or self.last_error:
             return
         is_idle = self._queue.empty() and self._carried is None
-        with suppress(BufferUnavailable), self._busy(), self._keeper.trouble():
+        with suppress(BufferUnavailable), self._busy(), self._lifecycle.trouble():
             try:
                 changed = self._house.step(file, is_idle=is_idle)
             except ODD_VALUES as error:
@@ -399,14 +399,14 @@ class Writer:
                 log.exception("buffer_value_damaged")
                 raise apsw.CorruptError(f"a value that cannot be: {error}") from error
             if self.is_full and self._house.fits_any(file):
-                self._keeper.note_full(is_full=False)
+                self._lifecycle.note_full(is_full=False)
             elif self.is_full:
                 self._has_room(file, USUAL_NEED_BYTES)
             if changed:
                 self._publish(file)
 
     def _publish(self, file: LogFile) -> None:
-        self._place.high_water.write(file.last_row, file.totals, file.destinations)
+        self._state_dir.high_water.write(file.last_row, file.totals, file.destinations)
         self._ledger.published = self._house.statistics(file, self._last_commit_seconds)
 
 

@@ -14,7 +14,7 @@ import pytest
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import high_water
-from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.high_water import (
     FILE_NAME,
     LINE_BYTES,
@@ -49,14 +49,14 @@ ALL = owed_ranges.open_from(1)
 @contextmanager
 def log_file(state_dir: Path) -> Iterator[LogFile]:
     """The engine's file alone: no thread, no event loop."""
-    place = Place(state_dir)
-    place.enter()
-    file, _ = open_file(place, SETTINGS, vfs=None)
+    held = StateDirectory(state_dir)
+    held.enter()
+    file, _ = open_file(held, SETTINGS, vfs=None)
     try:
         yield file
     finally:
         file.close(checkpoint=True)
-        place.leave()
+        held.leave()
 
 
 def append(file: LogFile, *bodies: bytes) -> None:

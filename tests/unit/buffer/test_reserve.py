@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.space import reserve as reserve_module
 from relay.buffer.sqlite.space.reserve import Reserve
 from relay.buffer.sqlite.space.space import Space
@@ -134,7 +134,7 @@ def test_given_back_it_is_made_again_later_and_with_room_for_two(
 
 def space_of(tmp_path: Path, settings: BufferSettings) -> Space:
     """As if measured: nothing kept, on a file system with a GiB free."""
-    space = Space(Place(tmp_path), settings)
+    space = Space(StateDirectory(tmp_path), settings)
     space.free_bytes = GIB
     space.reserve.bytes = settings.reserve_bytes
     return space

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.space.space import Space
 from relay.buffer.sqlite.space.time_to_full import (
     Forecast,
@@ -86,7 +86,9 @@ def test_only_the_last_minutes_count() -> None:
 
 
 def test_room_is_by_the_nearer_limit_and_delivered_rows_count_as_room(tmp_path: Path) -> None:
-    space = Space(Place(tmp_path), BufferSettings(max_size_bytes=100 * MIB, min_free_bytes=MIB))
+    space = Space(
+        StateDirectory(tmp_path), BufferSettings(max_size_bytes=100 * MIB, min_free_bytes=MIB)
+    )
     space.reserve.bytes = 25 * MIB
     space.database_bytes, space.wal_bytes, space.freelist_bytes = 60 * MIB, 4 * MIB, 2 * MIB
     space.free_bytes = 1000 * MIB

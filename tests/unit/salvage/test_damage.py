@@ -202,7 +202,7 @@ async def test_database_that_is_removed_under_us_refuses_until_it_is_back(tmp_pa
         await buffer.append(request(piece()))
         path, hidden = tmp_path / "relay.db", tmp_path / "hidden"
         path.rename(hidden)
-        buffer._writer._keeper._next_check = 0.0
+        buffer._writer._lifecycle._next_check = 0.0
         with pytest.raises(BufferUnavailable, match="removed"):
             await buffer.append(request(piece()))
         assert not buffer.statistics().is_writable

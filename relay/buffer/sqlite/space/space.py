@@ -9,7 +9,7 @@ from typing import NamedTuple
 import apsw
 
 from relay.buffer.settings import MIB, BufferSettings
-from relay.buffer.sqlite.directory import Place
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.schema import PAGE_BYTES
 from relay.buffer.sqlite.space.reserve import Reserve
 from relay.model.units import format_size
@@ -31,10 +31,10 @@ class _Room(NamedTuple):
 class Space:
     """What the buffer uses of `max_size` and of the file system."""
 
-    def __init__(self, place: Place, settings: BufferSettings) -> None:
-        self._place = place
+    def __init__(self, state_dir: StateDirectory, settings: BufferSettings) -> None:
+        self._state_dir = state_dir
         self.settings = settings
-        self.reserve = Reserve(place.directory / "reserve")
+        self.reserve = Reserve(state_dir.path / "reserve")
         self._written_bytes = 0
         self.database_bytes = 0
         self.freelist_bytes = 0
@@ -47,8 +47,8 @@ class Space:
         free_pages = int(connection.pragma("freelist_count"))
         self.database_bytes = (pages - free_pages) * PAGE_BYTES
         self.freelist_bytes = free_pages * PAGE_BYTES
-        self.wal_bytes = self._place.wal_bytes()
-        self.free_bytes = self._place.free_bytes()
+        self.wal_bytes = self._state_dir.wal_bytes()
+        self.free_bytes = self._state_dir.free_bytes()
         self._written_bytes = 0
 
     def keep_reserve(self, connection: apsw.Connection) -> bool:
