@@ -14,7 +14,7 @@ from relay.cli.options import config_option, load_or_exit
 from relay.model.errors import ConfigError, RelayError
 from relay.model.units import parse_duration
 from relay.offline.export import lines
-from relay.offline.file import kept
+from relay.offline.file import open_buffer
 
 
 @click.command()
@@ -42,7 +42,7 @@ def export(
     trace_id = trace_bytes(trace) if trace else b""
     config = load_or_exit(config_path)
     damaged = 0
-    with errors_exit(), kept(config.state_dir) as file, opened(output) as target:
+    with errors_exit(), open_buffer(config.state_dir) as file, opened(output) as target:
         for found in lines(file, destination=destination, oldest_ns=oldest_ns, trace_id=trace_id):
             if isinstance(found, DamagedRow):
                 click.echo(f"otlp-relay: row {found.row} left out: {found.words}", err=True)

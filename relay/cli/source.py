@@ -134,11 +134,11 @@ class Sources:
         try:
             return question(self._daemon)
         except NoDaemon as no_daemon:
-            from relay.offline.file import NothingKept
+            from relay.offline.file import NoBuffer
 
             try:
                 found = question(self._files)
-            except NothingKept:
+            except NoBuffer:
                 raise no_daemon from None
         self._is_at_rest = True
         click.echo("no daemon is running; read from its files", err=True)

@@ -13,7 +13,7 @@ import anyio
 from relay.buffer.sqlite.dead_letter_queries import DeadLetterReader
 from relay.buffer.sqlite.reader import ask_directly
 from relay.dead_letters.look import Looking
-from relay.offline.file import kept
+from relay.offline.file import open_buffer
 
 Found = TypeVar("Found")
 
@@ -21,8 +21,8 @@ Found = TypeVar("Found")
 def look_at_rest(state_dir: Path, question: Callable[[Looking], Awaitable[Found]]) -> Found:
     """What `question` finds.
 
-    Raises NothingKept where there is no buffer, BufferUnavailable when its file cannot be read,
+    Raises NoBuffer where there is no buffer, BufferUnavailable when its file cannot be read,
     and what the question raises.
     """
-    with kept(state_dir, is_of_this_version=True) as file:
+    with open_buffer(state_dir, is_of_this_version=True) as file:
         return anyio.run(question, Looking(DeadLetterReader(ask_directly(file.connection))))

@@ -1,4 +1,4 @@
-"""A state directory in, everything that is wrong in it out: each row's checksum, and the rest.
+"""Finds everything that is wrong in a state directory: each row's checksum, and the rest.
 
 Changes nothing. What is found is left to the daemon, which meets it when it reads there.
 """
@@ -16,7 +16,7 @@ from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
 from relay.buffer.sqlite.types import DamagedRow
 from relay.buffer.sqlite.wal import frames_of_generation
-from relay.offline.file import BROKEN, Kept, KeptDestination, kept
+from relay.offline.file import BROKEN, BufferFile, OwedDestination, open_buffer
 from relay.salvage.pages import PageFiles
 from relay.salvage.salvage import QuarantinedFile, described
 
@@ -75,11 +75,11 @@ def check(state_dir: Path, progress: Progress) -> Findings:
     `progress` gets rows looked at and about how many there are. Raises BufferUnavailable when
     there is nothing to read or it may not be read.
     """
-    with kept(state_dir) as file:
+    with open_buffer(state_dir) as file:
         found = Findings(str(file.path), file.is_running)
         found.set_aside = [described(path) for path in quarantined_files(state_dir)]
         _check_wal(file, found)
-        owners: list[KeptDestination] = []
+        owners: list[OwedDestination] = []
         try:
             version = file.connection.pragma("user_version")
             if version > SCHEMA_VERSION:
@@ -100,7 +100,7 @@ def check(state_dir: Path, progress: Progress) -> Findings:
         return found
 
 
-def _check_wal(file: Kept, found: Findings) -> None:
+def _check_wal(file: BufferFile, found: Findings) -> None:
     wal = wal_of(file.path)
     if file.is_running or not wal.exists() or not wal.stat().st_size:
         return  # a WAL that is being written cannot be told from one that is torn
@@ -114,7 +114,7 @@ def _check_wal(file: Kept, found: Findings) -> None:
 
 
 def _check_rows(
-    file: Kept, owners: list[KeptDestination], found: Findings, progress: Progress
+    file: BufferFile, owners: list[OwedDestination], found: Findings, progress: Progress
 ) -> None:
     try:
         total = file.row_count()
@@ -142,7 +142,7 @@ def _check_rows(
 def _note_gap(
     before: RowColumns | None,
     row: RowColumns,
-    owners: list[KeptDestination],
+    owners: list[OwedDestination],
     found: Findings,
 ) -> None:
     """Rows between two whole ones that somebody is owed: the sums before each say if there were."""
@@ -163,7 +163,7 @@ def _note_gap(
             found.missing_rows.append((each, each))
 
 
-def _add_owed(owner: KeptDestination, found: DestinationFinding, row: RowColumns) -> None:
+def _add_owed(owner: OwedDestination, found: DestinationFinding, row: RowColumns) -> None:
     if owner.ranges is None:
         stretches = [(0, row.spans)]
     else:
@@ -176,7 +176,7 @@ def _add_owed(owner: KeptDestination, found: DestinationFinding, row: RowColumns
         found.raw_bytes += share(row.raw_bytes, row.spans, first, stop)
 
 
-def _check_letters(file: Kept, found: Findings) -> None:
+def _check_letters(file: BufferFile, found: Findings) -> None:
     after = 0
     try:
         while letters := fetch(
@@ -195,7 +195,7 @@ def _check_letters(file: Kept, found: Findings) -> None:
         found.structure.append(f"dead_letters: {error}")
 
 
-def _check_tables(file: Kept, found: Findings) -> None:
+def _check_tables(file: BufferFile, found: Findings) -> None:
     """SQLite's own check; of all pages at once only where no daemon waits for its WAL meanwhile."""
     tables = _SMALL_TABLES if file.is_running else ("",)
     for table in tables:

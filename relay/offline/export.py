@@ -10,7 +10,7 @@ from relay.buffer.sqlite.partial_rows import spans_of
 from relay.buffer.sqlite.types import DamagedRow
 from relay.model.errors import RelayError
 from relay.model.records import Encoding, StoredRow
-from relay.offline.file import Kept, KeptDestination
+from relay.offline.file import BufferFile, OwedDestination
 from relay.otlp import transcode
 from relay.otlp.ids import trace_ids_of
 from relay.otlp.split import slice_spans
@@ -18,7 +18,7 @@ from relay.otlp.trace_spans import resource_spans_of_trace
 
 
 def lines(
-    file: Kept, *, destination: str | None = None, oldest_ns: int = 0, trace_id: bytes = b""
+    file: BufferFile, *, destination: str | None = None, oldest_ns: int = 0, trace_id: bytes = b""
 ) -> Iterator[bytes | DamagedRow]:
     """`{"resourceSpans": […]}` of each row, as any OTLP/HTTP endpoint takes it; or a damaged row.
 
@@ -32,7 +32,7 @@ def lines(
             yield line
 
 
-def _owner_of(file: Kept, name: str) -> KeptDestination:
+def _owner_of(file: BufferFile, name: str) -> OwedDestination:
     """That destination. Raises RelayError with the names that there are."""
     owners = file.destinations()
     found = next((each for each in owners if each.name == name), None)
@@ -43,7 +43,7 @@ def _owner_of(file: Kept, name: str) -> KeptDestination:
 
 
 def _rows(
-    file: Kept, owner: KeptDestination | None, oldest_ns: int, trace_id: bytes
+    file: BufferFile, owner: OwedDestination | None, oldest_ns: int, trace_id: bytes
 ) -> Iterator[StoredRow | DamagedRow]:
     """What was asked for, a row at a time: what `owner` is owed of each, if it is given."""
     for columns, read in file.rows_of_trace(trace_id) if trace_id else file.rows():

@@ -1,4 +1,4 @@
-"""A state directory in, its rows and ranges out: for commands of another process than the daemon.
+"""Opens the buffer's file to be read, for commands of another process than the daemon.
 
 Opened read-only beside whoever holds it, in short statements, as the daemon's own reader does: so
 it works the same whether a daemon runs or not, and never holds up its WAL.
@@ -35,7 +35,7 @@ BROKEN = (*CORRUPT_ERRORS, apsw.IOError, apsw.SQLError)
 
 
 @dataclass(frozen=True, slots=True)
-class KeptDestination:
+class OwedDestination:
     """A destination on disk. `ranges` of None: its list is damaged, so it counts as owed all."""
 
     name: str
@@ -48,7 +48,7 @@ class KeptDestination:
 
 
 @dataclass(slots=True)
-class Kept:
+class BufferFile:
     """The buffer's file, open to be read. `is_running`: a daemon holds it."""
 
     path: Path
@@ -61,7 +61,7 @@ class Kept:
         last = number(fetch_value(self.connection, "SELECT max(id) FROM rows"))
         return last - first + 1 if last else 0
 
-    def destinations(self) -> list[KeptDestination]:
+    def destinations(self) -> list[OwedDestination]:
         """By name. Raises one of CORRUPT_ERRORS."""
         found = []
         for name, paused, stored in fetch(
@@ -71,7 +71,7 @@ class Kept:
                 ranges: Ranges | None = owed_ranges.decode(stored)
             except (ValueError, TypeError):
                 ranges = None
-            found.append(KeptDestination(str(name), paused == 1, ranges))
+            found.append(OwedDestination(str(name), paused == 1, ranges))
         return found
 
     def rows(self) -> Iterator[tuple[RowColumns, StoredRow | DamagedRow]]:
@@ -114,23 +114,23 @@ class Kept:
                     yield row, read_row(row)
 
 
-class NothingKept(BufferUnavailable):
+class NoBuffer(BufferUnavailable):
     """No relay has kept anything in this state directory."""
 
     code = "nothing_kept"
 
 
 @contextmanager
-def kept(state_dir: Path, *, is_of_this_version: bool = False) -> Iterator[Kept]:
+def open_buffer(state_dir: Path, *, is_of_this_version: bool = False) -> Iterator[BufferFile]:
     """The buffer in `state_dir`, open to be read.
 
-    Raises NothingKept when there is none, BufferUnavailable with what to do when it is not readable
+    Raises NoBuffer when there is none, BufferUnavailable with what to do when it is not readable
     for this user, is no database at all or, with `is_of_this_version`, has another schema.
     """
     path = state_dir / "relay.db"
     try:
         if not path.exists():
-            raise NothingKept(
+            raise NoBuffer(
                 f"nothing is kept in {state_dir}: there is no relay.db",
                 hint="name the daemon's configuration with --config",
             )
@@ -145,11 +145,11 @@ def kept(state_dir: Path, *, is_of_this_version: bool = False) -> Iterator[Kept]
     try:
         if is_of_this_version:
             _refuse_other_version(path, connection)
-        yield Kept(path, connection, running)
+        yield BufferFile(path, connection, running)
     except CORRUPT_ERRORS as error:
         raise BufferUnavailable(
             f"{path} is damaged: {error}",
-            hint="the daemon sets it aside and reads back what is whole, now or when it starts;"
+            hint="the daemon quarantines it and reads back what is whole, now or when it starts;"
             " `otlp-relay buffer check` says what that is",
         ) from error
     except apsw.Error as error:

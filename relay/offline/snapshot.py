@@ -1,4 +1,4 @@
-"""The buffer's file in, a consistent copy of it out, while a daemon goes on writing.
+"""Makes a consistent copy of the buffer's file while a daemon goes on writing.
 
 Not `VACUUM INTO`, nor SQLite's backup: the first holds one read transaction for its whole run, so
 that the WAL cannot be cut meanwhile; the second begins anew whenever another connection writes.
@@ -25,7 +25,7 @@ from relay.buffer.sqlite.schema import DISK_ERRORS, fetch, fetch_value, sync_dir
 from relay.buffer.sqlite.types import DamagedRow
 from relay.model.errors import BufferUnavailable
 from relay.model.records import OwedRange, Position
-from relay.offline.file import Kept, kept
+from relay.offline.file import BufferFile, open_buffer
 
 _ROWS = 64  # at most 512 KiB each, and usually some kilobytes
 _OTHERS = 500
@@ -62,7 +62,7 @@ def snapshot(state_dir: Path, target: Path, progress: Progress) -> Snapshot:
             hint="remove it if a snapshot was broken off, or choose another folder",
         ) from error
     try:
-        with kept(state_dir, is_of_this_version=True) as file:
+        with open_buffer(state_dir, is_of_this_version=True) as file:
             result = _copy(file, part, target, progress)
         # A link, which unlike a rename never replaces what came to be there meanwhile.
         os.link(part, target)
@@ -76,7 +76,7 @@ def snapshot(state_dir: Path, target: Path, progress: Progress) -> Snapshot:
     return result
 
 
-def _copy(file: Kept, part: Path, target: Path, progress: Progress) -> Snapshot:
+def _copy(file: BufferFile, part: Path, target: Path, progress: Progress) -> Snapshot:
     writer = schema.open_writer(part, BufferSettings(), floor=1, vfs=None)
     try:
         writer.pragma("synchronous", 0)  # synced as a whole at its end
@@ -111,7 +111,7 @@ class _Standing:
     tallies: list[tuple[str, int]]
 
 
-def _begin(file: Kept) -> _Standing:
+def _begin(file: BufferFile) -> _Standing:
     connection = file.connection
     connection.execute("BEGIN")
     try:
@@ -147,7 +147,7 @@ def _ranges(stored: object) -> Ranges:
 
 
 def _copy_rows(
-    file: Kept, writer: apsw.Connection, standing: _Standing, progress: Progress
+    file: BufferFile, writer: apsw.Connection, standing: _Standing, progress: Progress
 ) -> tuple[int, int, list[int], list[tuple[int, int]]]:
     """How many rows and spans, which of them are damaged, and runs of ids that were not there."""
     rows, spans, after = 0, 0, standing.first_row - 1
@@ -182,7 +182,7 @@ def _copy_rows(
     return rows, spans, damaged, missing
 
 
-def _copy_table(file: Kept, writer: apsw.Connection, table: str) -> None:
+def _copy_table(file: BufferFile, writer: apsw.Connection, table: str) -> None:
     key = "row" if table == "history" else "id"
     for found in _chunks(file, table, key):
         marks = ",".join("?" * len(found[0]))
@@ -190,7 +190,7 @@ def _copy_table(file: Kept, writer: apsw.Connection, table: str) -> None:
             writer.executemany(f"INSERT INTO {table} VALUES ({marks})", found)  # noqa: S608 - ours
 
 
-def _chunks(file: Kept, table: str, key: str) -> Iterator[list[tuple[Any, ...]]]:
+def _chunks(file: BufferFile, table: str, key: str) -> Iterator[list[tuple[Any, ...]]]:
     after = 0
     while found := fetch(
         file.connection,

@@ -1,4 +1,4 @@
-"""A quarantined file in, the last id that it still tells and its schema's version out.
+"""Tells the last id that a quarantined file had, and the version of its schema.
 
 Read from the pages of the small tables, which SQLite puts first in a file of ours: so it takes as
 long for any size of file. Nothing of it is sure but what has a checksum: the ranges.

@@ -1,4 +1,4 @@
-"""Rows and dead letters of a file that was set aside in; one transaction of the new file out.
+"""Appends rows and dead letters of a quarantined file to the buffer, in transactions of their own.
 
 How far the reading back has come is written in the same transaction (table `salvages`), so a crash
 in the middle neither loses nor doubles anything.
@@ -46,7 +46,7 @@ def found_row(columns: RowColumns) -> Found:
     return Found(columns, stored, _trace_ids(columns, stored))
 
 
-class TakeBack(Transaction[SalvageState]):
+class Readmission(Transaction[SalvageState]):
     """Append `rows` with new ids, owed as `ranges` (in old ids) says, and `letters`."""
 
     def __init__(

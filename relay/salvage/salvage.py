@@ -1,4 +1,4 @@
-"""Files that were set aside in; their rows again in the buffer, behind the running relay.
+"""Brings the rows of quarantined files back into the buffer, behind the running relay.
 
 One file after the other, in steps that leave the processor to others, each transaction a few MiB.
 The file itself is only read, and kept: beside it lies a report once all is back that can be.
@@ -42,7 +42,7 @@ from relay.salvage.readmit import (
     NOBODY,
     Found,
     Overtaken,
-    TakeBack,
+    Readmission,
     found_row,
 )
 from relay.salvage.scan import Pause, Scan, Wanted
@@ -135,7 +135,7 @@ class Salvage:
             await self._buffer.file_changed.wait()
 
     async def read_back(self) -> None:
-        """Return when everything that was set aside is read back as far as it can be.
+        """Return when everything that was quarantined is read back as far as it can be.
 
         Raises BufferError_ when the buffer, and OSError when a file cannot be read now.
         """
@@ -199,7 +199,7 @@ class Salvage:
 
 
 def described(path: Path) -> QuarantinedFile:
-    """A file that was set aside, as its report and its name tell of it."""
+    """A quarantined file, as its report and its name tell of it."""
     try:
         report = json.loads(report_of(path).read_bytes())
         return QuarantinedFile(
@@ -262,7 +262,7 @@ class _Reading:
         self._scan.wanted = Wanted(self._missing())
 
     async def _work(self, after: SalvageState, **what: object) -> None:
-        job = TakeBack(self._name, self._stored, after, **what)  # type: ignore[arg-type]
+        job = Readmission(self._name, self._stored, after, **what)  # type: ignore[arg-type]
         while True:
             try:
                 await self._buffer.readmit(job)

@@ -1,4 +1,4 @@
-"""The pages of a file that was set aside in; rows, dead letters and their neighbours out.
+"""Finds rows, dead letters and their neighbours on the pages of a quarantined file.
 
 A row is handed out only when its own checksum is right. Three passes: the pages as SQLite sees
 them; every other version of them (emptied pages, older frames of the WAL); and last the bytes of

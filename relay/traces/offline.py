@@ -12,7 +12,7 @@ from relay.buffer.sqlite.reader import ask_directly
 from relay.buffer.sqlite.trace_lookup import TracesAtRest
 from relay.config import Config
 from relay.model.records import DestinationStatus
-from relay.offline.file import kept
+from relay.offline.file import open_buffer
 from relay.traces.where import TraceReport, destinations, read_all
 
 NOT_RUNNING: Final = "the relay is not running"
@@ -21,9 +21,9 @@ NOT_RUNNING: Final = "the relay is not running"
 def find_at_rest(config: Config, text: str) -> TraceReport:
     """What the files tell of a trace, without its spans.
 
-    Raises NothingKept where there is no buffer, BufferUnavailable when its file cannot be read.
+    Raises NoBuffer where there is no buffer, BufferUnavailable when its file cannot be read.
     """
-    with kept(config.state_dir, is_of_this_version=True) as found:
+    with open_buffer(config.state_dir, is_of_this_version=True) as found:
         return anyio.run(_find, TracesAtRest(ask_directly(found.connection)), config, text)
 
 

@@ -266,11 +266,11 @@ def test_another_users_files_are_an_error_that_says_what_to_do(tmp_path: Path) -
         post(relay, 1)
         relay.stop()
     code = (
-        "import os, sys; from relay.offline.file import kept; from pathlib import Path\n"
+        "import os, sys; from relay.offline.file import open_buffer; from pathlib import Path\n"
         "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         "else: os.chmod(sys.argv[1], 0)\n"
         "try:\n"
-        "    with kept(Path(sys.argv[1])): pass\n"
+        "    with open_buffer(Path(sys.argv[1])): pass\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     command = [sys.executable, "-c", code, str(relay.state_dir)]

@@ -119,7 +119,7 @@ INSERT INTO totals VALUES (1, 0, 0, 0, 0, 0, 0);
 """
 # history: what `where` tells of a row whose data has gone; its ids stay in traces, and what became
 # of it in deliveries. tallies: counts that outlive a restart, by name, such as evicted:NAME.
-# salvages: files set aside that are being read back; done is 1 when all that can be read is back.
+# salvages: quarantined files that are being read back; done is 1 when all that can be read is back.
 _VERSION_2: Final = """
 CREATE TABLE history (
     row INTEGER PRIMARY KEY,

@@ -18,7 +18,7 @@ from relay.model.counters import Counters
 from relay.model.records import Position
 from relay.salvage import salvage as salvage_module
 from relay.salvage.pages import PageFiles
-from relay.salvage.readmit import Overtaken, TakeBack
+from relay.salvage.readmit import Overtaken, Readmission
 from relay.salvage.salvage import QuarantinedFile, Salvage
 from relay.salvage.scan import Scan, Wanted
 from tests.unit.buffer.making import (
@@ -227,7 +227,7 @@ async def test_a_step_that_was_overtaken_by_another_file_changes_nothing(tmp_pat
     await fill(tmp_path, 3)
     aside = set_aside_by_hand(tmp_path)
     async with opened(tmp_path) as buffer:
-        job = TakeBack(aside.name, b"where it does not stand", SalvageState({}, rows=3))
+        job = Readmission(aside.name, b"where it does not stand", SalvageState({}, rows=3))
         with pytest.raises(Overtaken):
             await buffer._ledger.transact(job)
         await read_back(buffer)
