@@ -253,6 +253,8 @@ class Writer:
         group = self._build(file, appends)
         if not self._has_room(file, group.need_bytes):
             raise _NoRoom
+        if self._lifecycle.file is not file:  # it was replaced when room was to be made
+            group = self._build(self._lifecycle.usable(), appends)
         self._transact(group)
         return group
 
