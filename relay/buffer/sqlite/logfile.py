@@ -347,9 +347,11 @@ class LogFile:
 
     def close(self, *, checkpoint: bool) -> None:
         """Close the connection; with `checkpoint` the WAL is written back and cut first."""
+        if checkpoint:
+            with suppress(apsw.Error, ValueError):  # a damaged text is for who opens it next
+                self._high_water.keep(self.ledger())
         with suppress(apsw.Error):
             if checkpoint:
-                self._high_water.keep(self.ledger())
                 self.connection.set_busy_timeout(0)
                 self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             else:
