@@ -17,7 +17,7 @@
     └── BufferError_
         ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender retries
         ├── BufferUnavailable   the disk failed or the buffer is closing: 503
-        │   ├── NoBuffer     there is no buffer in the state directory (offline)
+        │   ├── NoBuffer        there is no buffer in the state directory (offline)
         │   ├── BufferUnusable  the state directory cannot be one, until somebody changes it
         │   └── BufferDiskError the disk does not accept anything at the start: retry later
         └── BufferLocked     another daemon holds the state directory

@@ -25,9 +25,10 @@ from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.reader import Reader, quarantined
 from relay.buffer.sqlite.replay_query import Replays
 from relay.buffer.sqlite.schema import DISK_ERRORS
-from relay.buffer.sqlite.space.row_age import RowAges, uptime_ns
+from relay.buffer.sqlite.space.row_age import RowAges
 from relay.buffer.sqlite.trace_lookup import Traces
 from relay.buffer.sqlite.transactions import Result, Transaction
+from relay.buffer.sqlite.uptime import uptime_ns
 from relay.buffer.sqlite.writer import Writer
 from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters

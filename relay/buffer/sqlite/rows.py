@@ -14,8 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.space.row_age import uptime_ns
 from relay.buffer.sqlite.types import DamagedRow, Totals
+from relay.buffer.sqlite.uptime import uptime_ns
 from relay.model.records import (
     BodyFlag,
     DeadLetter,

@@ -14,7 +14,7 @@ from relay.buffer.sqlite import high_water
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.high_water import LedgerCopy
-from relay.buffer.sqlite.space.row_age import uptime_ns
+from relay.buffer.sqlite.uptime import uptime_ns
 from relay.model.counters import Counters
 from relay.model.records import Encoding, Piece, RejectedSpan, Request, Sender, Signal, Taken
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.buffer.sqlite.space.row_age import BOOT, BOOT_FIRST_ROW, RowAges, boot_number, uptime_ns
+from relay.buffer.sqlite.space.row_age import BOOT, BOOT_FIRST_ROW, RowAges
+from relay.buffer.sqlite.uptime import boot_number, uptime_ns
 from relay.model.records import DeadLetter, Encoding
 from tests.unit.buffer.making import (
     NOW_NS,

@@ -10,24 +10,11 @@ the next.
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+from relay.buffer.sqlite.uptime import boot_number, uptime_ns
+
 BOOT = "boot"
 BOOT_FIRST_ROW = "boot_first_row"
-
-
-def uptime_ns() -> int:
-    """Nanoseconds since the host started, sleep included: it never jumps."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def boot_number(path: Path = _BOOT_ID) -> int:
-    """A number of this start of the host; 0 where it cannot be told."""
-    try:
-        return int(path.read_text("ascii").replace("-", "")[:15], 16)
-    except (OSError, ValueError):
-        return 0
 
 
 class RowAges:
