@@ -105,12 +105,13 @@ def share(raw_bytes: int, spans: int, first: int, stop: int) -> int:
 
 def _stretches(ranges: Ranges, row: int, spans: int) -> Iterator[tuple[int, int]]:
     """The stretches of spans of `row`, which has so many, that lie in `ranges`."""
+    if not spans:  # it has nothing but its place
+        if owed_ranges.overlaps(ranges, owed_ranges.row_range(row)):
+            yield 0, 0
+        return
     for item in ranges:
         first, stop = spans_of(item, row, spans)
-        # A row without spans has nothing but its place.
-        if first < stop or (
-            not spans and owed_ranges.overlaps((item,), owed_ranges.row_range(row))
-        ):
+        if first < stop:
             yield first, stop
 
 
