@@ -5,9 +5,12 @@ HOST_PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml scripts/requirements.lock 2>/dev/null | sha256sum | cut -c1-16)
+# Tests that need neither containers nor a systemd.
+HERE := not e2e and not systemd
+PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak check fix test-e2e test-systemd bench install uninstall deb lock clean
+.PHONY: help setup run test proofs soak check fix test-e2e test-systemd bench install uninstall deb lock clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,8 +25,12 @@ $(STAMP): pyproject.toml scripts/requirements.lock scripts/setup
 run: $(STAMP)  ## relay, mock collector, one test trace, until Ctrl-C (CONFIG=FILE: your own)
 	@CONFIG="$(CONFIG)" exec $(BIN)/python scripts/run.py
 
-test: $(STAMP)  ## all tests that need no container
-	$(BIN)/python -m pytest tests -m "not e2e and not systemd" $(ARGS)
+test: $(STAMP)  ## the tests, on all cores (ARGS="-k name": some of them)
+	$(BIN)/python -m pytest tests -m "$(HERE) and not proofs" $(PARALLEL) $(ARGS)
+
+proofs: $(STAMP)  ## tests that need minutes of trials, and property tests with all examples
+	$(BIN)/python -m pytest tests -m "$(HERE) and (proofs or hypothesis)" \
+		--hypothesis-profile=full $(PARALLEL) $(ARGS)
 
 soak: $(STAMP)  ## trials of "nothing is lost" for SECONDS=1800; needs root for a small ext4
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),1800) $(ARGS)

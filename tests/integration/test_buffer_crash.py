@@ -17,7 +17,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
 from tests.support.faulty_vfs import lose_power
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.proofs]
 ROOT = Path(__file__).parents[2]
 SETTINGS = BufferSettings(min_free_bytes=0)
 

@@ -76,6 +76,7 @@ def run_json(relay: Relay, *arguments: str, code: int = 0) -> Any:
 # -- looking ----------------------------------------------------------------------------------
 
 
+@pytest.mark.proofs  # waits for a probe of the relay
 def test_list_tells_who_refused_what_when_and_in_which_words(tmp_path: Path) -> None:
     with two_destinations(tmp_path) as (relay, upstream, _other):
         refuse_one(relay, upstream, "413*:body=no room in dataset 17")
@@ -243,6 +244,7 @@ def test_kept_letters_stay_and_are_sent(tmp_path: Path) -> None:
         assert letters(relay) == {"mock": 1}
 
 
+@pytest.mark.proofs
 @pytest.mark.timeout(180)
 def test_relay_killed_amid_long_replays_neither_loses_a_letter_nor_sends_one_twice(
     tmp_path: Path,

@@ -5,7 +5,7 @@ import pytest
 from tests.trials import faults
 from tests.trials.rows import table
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.proofs, pytest.mark.timeout(120)]
 
 
 def test_each_fault_ends_as_the_table_says_and_the_healthy_destination_does_not_notice() -> None:

@@ -16,6 +16,7 @@ from tests.support.load import Load, request_of, span_ids
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay, eventually
 
+pytestmark = pytest.mark.proofs
 KINDS = ["tmpfs", "ext4"]
 NO_LIMIT = '[buffer]\nmax_size = "1GiB"\nmin_free = "0B"\nkeep_delivered = "0s"\n'
 # The relay on a disk whose writes fail with the errno that stands in a file, while it does.

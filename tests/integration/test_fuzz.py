@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.load import request_of, span_ids
 from tests.support.relay_process import Relay
 
@@ -55,7 +56,9 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     method=st.sampled_from(["POST", "PUT", "GET", "DELETE"]),
 )
 @settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(400),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_fuzzed_request_is_never_a_500_and_the_next_one_is_taken(
     relay: Relay, body: bytes, media_type: str, coding: str, more: dict[str, str], method: str

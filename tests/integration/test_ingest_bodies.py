@@ -18,6 +18,7 @@ from tests.support.edge_server import (
     post,
     running_edge,
 )
+from tests.support.examples import examples
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -250,7 +251,7 @@ HEADER_VALUES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     method=st.sampled_from(["POST", "PUT", "GET", "OPTIONS", "HEAD", "X"]),
     path=st.one_of(
@@ -278,7 +279,7 @@ def test_ingest_never_fails_on_fuzzed_requests_and_takes_the_next(
     assert shared_edge.ingest.in_flight_bytes == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(noise=st.binary(min_size=1, max_size=300))
 def test_ingest_takes_the_next_request_after_any_bytes(shared_edge: Edge, noise: bytes) -> None:
     with shared_edge.connect() as client:

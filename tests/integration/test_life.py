@@ -206,7 +206,8 @@ def test_port_in_use_is_said_with_the_address(tmp_path: Path) -> None:
     assert f"127.0.0.1:{relay.ingest_port}" in shown.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.proofs
+@pytest.mark.alone
 def test_startup_idle_cpu_and_memory_stay_small(tmp_path: Path) -> None:
     with MockCollector() as upstream:
         relay = Relay(tmp_path, {"mock": {"endpoint": upstream.endpoint}})

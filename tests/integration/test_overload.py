@@ -25,6 +25,8 @@ from tests.support.heartbeat import Heartbeat
 from tests.support.load import request_of, span_ids
 from tests.support.relay_process import Relay, eventually
 
+# Alone, since what is asserted is how soon the relay answers and how much memory it holds.
+pytestmark = [pytest.mark.proofs, pytest.mark.alone]
 MIB = 1024 * 1024
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 # What the loop may use of a processor before it turns to others: up to 0.05 s is usual, 0.25 s was
@@ -494,7 +496,6 @@ def test_requests_that_arrive_at_once_take_turns_with_others(relay: Relay) -> No
     assert heartbeat.quantile(1.0) < 0.35, heartbeat.describe()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_overload_is_answered_200_or_503_and_loses_nothing(
     tmp_path: Path, upstream: MockCollector

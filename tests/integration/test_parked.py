@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mockcollector.rules import Encoding, Refused
 from mockcollector.server import MockCollector
 from tests.support.builders import request, span
 from tests.support.relay_process import Relay, eventually
 
+pytestmark = pytest.mark.proofs
 BAD, GOOD = "0bad7651916cd43dd8448eb211c80319", "0fee7651916cd43dd8448eb211c80319"
 BAD_SPAN = "0bad000000000001"
 

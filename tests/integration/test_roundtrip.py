@@ -17,6 +17,7 @@ from relay.deliver.batches import make_batch
 from relay.model.records import Encoding, StoredRow
 from relay.process.prepare import Prepare, PrepareSettings
 from tests.support.builders import protobuf_twin, requests, to_body
+from tests.support.examples import examples
 
 SETTINGS = DestinationConfig(name="up", endpoint="http://127.0.0.1:1/v1/traces")
 
@@ -59,7 +60,7 @@ def flat(message: ExportTraceServiceRequest) -> list[bytes]:
 @pytest.mark.parametrize("goes_out", list(Encoding))
 @pytest.mark.parametrize("came_in", list(Encoding))
 @given(request=requests, limit_bytes=st.sampled_from([1, 300, 10**6]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_request_arrives_field_for_field(
     came_in: Encoding, goes_out: Encoding, request: dict[str, Any], limit_bytes: int
 ) -> None:

@@ -194,6 +194,7 @@ Writer.open = fail
 # A disk that hangs
 
 
+@pytest.mark.proofs
 def test_commit_that_hangs_is_503_in_time_and_told_and_over_when_it_is(
     tmp_path: Path, manager: Manager
 ) -> None:
@@ -227,6 +228,7 @@ def test_commit_that_hangs_is_503_in_time_and_told_and_over_when_it_is(
         eventually(lambda: manager.status().startswith("no destination is configured"))
 
 
+@pytest.mark.proofs
 def test_commit_that_hangs_for_minutes_ends_the_signs_of_life(
     tmp_path: Path, manager: Manager
 ) -> None:

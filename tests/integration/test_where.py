@@ -41,6 +41,7 @@ def post(relay: Relay, *spans: dict[str, Any], agent: str = "sdk/1", **more: Any
     assert relay.post(request(*spans, **more), headers={"User-Agent": agent})[0] == 200
 
 
+@pytest.mark.proofs  # waits for a probe of the relay
 def test_delivered_waiting_and_dead_are_told_with_when_and_why(tmp_path: Path) -> None:
     with (
         MockCollector() as there,

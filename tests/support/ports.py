@@ -1,5 +1,6 @@
 """Ports to listen on that nobody else comes to use by chance."""
 
+import os
 import random
 import socket
 
@@ -9,10 +10,17 @@ _FIRST, _LAST = 10_000, 32_000
 _random = random.SystemRandom()
 
 
+def _mine() -> range:
+    """The share of this process: tests that run in parallel never give each other's ports."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return range(_FIRST + number % count, _LAST, count)
+
+
 def free_port() -> int:
     """A port that was free just now, and that no outgoing connection is given."""
     while True:
-        port = _random.randint(_FIRST, _LAST)
+        port = _random.choice(_mine())
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

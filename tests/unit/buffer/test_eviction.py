@@ -456,6 +456,8 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
     return seconds
 
 
+@pytest.mark.proofs
+@pytest.mark.alone
 async def test_thousands_of_holes_cost_no_more_than_their_number(tmp_path: Path) -> None:
     """Four times as many cost four times as much, not sixteen; the best of three pairs."""
     ratios = []

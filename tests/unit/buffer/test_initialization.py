@@ -114,6 +114,7 @@ def test_file_system_type_is_that_of_the_innermost_mount(tmp_path: Path) -> None
     assert directory.file_system_type(tmp_path, tmp_path / "absent") == ""
 
 
+@pytest.mark.alone
 async def test_opening_a_large_file_takes_less_than_a_tenth_of_a_second(tmp_path: Path) -> None:
     async with opened(tmp_path, row_bytes=1) as buffer:
         buffer.consumer("a")

@@ -46,10 +46,11 @@ from relay.model.records import (
     Taken,
 )
 from tests.support import builders
+from tests.support.examples import examples
 from tests.support.faulty_vfs import FaultyVFS
 from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, rejected_span, trace_id
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", examples(60)))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 HOUR_NS = 3600 * 10**9
 NAMES = ("a", "b", "c")

@@ -18,6 +18,7 @@ from relay.model.records import BodyFlag, Encoding, OwedRange, Position, StoredR
 from relay.otlp.transcode import TranscodeError, to_protobuf
 from tests.support.builders import request as otlp
 from tests.support.builders import span, to_body
+from tests.support.examples import examples
 from tests.unit.buffer.making import NOW_NS, opened, piece, request, take
 
 pytestmark = pytest.mark.anyio
@@ -248,7 +249,7 @@ ROWS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 999)), min_size=1, m
 
 
 @given(ROWS, st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_sums_of_parts_add_up_however_rows_are_cut(
     rows: list[tuple[int, int]], data: st.DataObject
 ) -> None:

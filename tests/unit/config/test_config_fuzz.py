@@ -14,6 +14,7 @@ from relay.config import Config
 from relay.config import fields as keys
 from relay.config.load import load
 from relay.model.errors import ConfigError
+from tests.support.examples import examples
 
 MARK = f"value-{7}-of-S"  # no constant: hypothesis tries those of this file too
 # Outside of the surrogates, which no TOML file can hold.
@@ -93,7 +94,7 @@ def attempt(folder: Path, text: str, **environ: str) -> Config | ConfigError:
         return error
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(document=DOCUMENTS)
 def test_any_tables_make_a_config_or_a_config_error(folder: Path, document: dict[str, Any]) -> None:
     text = "".join(f"{key} = {toml(value)}\n" for key, value in document.items())
@@ -105,13 +106,13 @@ def test_any_tables_make_a_config_or_a_config_error(folder: Path, document: dict
     assert "is no TOML" not in str(outcome)  # else this would test the parser only
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=TEXTS | st.lists(TEXTS | ALMOST_RIGHT, max_size=8).map(" = ".join))
 def test_any_text_makes_a_config_or_a_config_error(folder: Path, text: str) -> None:
     attempt(folder, text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     variables=st.dictionaries(
         st.sampled_from(["ENDPOINT", "HEADERS", "PROTOCOL", "COMPRESSION", "CERTIFICATE"]).flatmap(

@@ -26,6 +26,7 @@ from relay.model.records import DeadLetter, DestinationState, Encoding
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.builders import request as otlp
 from tests.support.builders import span, to_body
+from tests.support.examples import examples
 from tests.unit.buffer.making import NOW_NS, opened, piece, request
 
 pytestmark = pytest.mark.anyio
@@ -265,7 +266,7 @@ def any_batch(draw: st.DrawFn) -> tuple[list[list[str]], set[str]]:
 
 
 @settings(
-    max_examples=100,
+    max_examples=examples(100),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -15,6 +15,7 @@ from relay.otlp.json import JsonTraces, decode, decode_exact, decode_fast
 from relay.otlp.json_values import Unusual
 from relay.otlp.resources import ResourceCache
 from tests.support import builders
+from tests.support.examples import examples
 
 LIMIT = 512 * 1024
 
@@ -32,7 +33,7 @@ def decoded(made: Any) -> JsonTraces:
     return decode(builders.to_body(made), ResourceCache())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(made=builders.requests)
 def test_fast_way_keeps_every_member_of_any_valid_request(made: builders.Json) -> None:
     traces = decode_fast(builders.to_body(made), ResourceCache())
@@ -41,7 +42,7 @@ def test_fast_way_keeps_every_member_of_any_valid_request(made: builders.Json) -
     assert traces.findings.flags & BodyFlag.DEEP == BodyFlag.NONE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(made=builders.requests, indent=st.sampled_from([None, 0, 1]), ascii_only=st.booleans())
 def test_exact_way_agrees_with_the_fast_way(
     made: builders.Json, indent: int | None, ascii_only: bool
@@ -106,7 +107,7 @@ ODD_SPANS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(odd=st.lists(ODD_SPANS, max_size=3))
 def test_exact_way_agrees_with_whatever_the_fast_way_accepts(odd: list[builders.Json]) -> None:
     body = builders.to_body(builders.request(*[builders.span() | span for span in odd]))
@@ -319,7 +320,7 @@ def test_request_without_spans_makes_no_piece() -> None:
         assert decoded(made).pieces(LIMIT) == ()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(made=builders.requests, limit=st.integers(200, 1500))
 def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit: int) -> None:
     traces = decoded(made)
@@ -387,7 +388,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return body
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(body=st.one_of(damaged(), st.binary(max_size=60)))
 def test_damaged_body_raises_nothing_but_a_refusal(body: bytes) -> None:
     try:

@@ -10,6 +10,7 @@ from relay.model.records import BodyFlag, Encoding
 from relay.otlp.protobuf import decode
 from relay.otlp.resources import ResourceCache
 from tests.support import builders
+from tests.support.examples import examples
 
 LIMIT = 2**40
 # Field 1000 as bytes: nobody knows it.
@@ -30,7 +31,7 @@ def with_unknown_fields() -> ExportTraceServiceRequest:
     return message
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(made=builders.requests)
 def test_valid_request_is_relayed_as_it_came(made: builders.Json) -> None:
     traces = decode(body_of(made), ResourceCache())
@@ -53,7 +54,7 @@ def test_unknown_fields_survive_whole_and_cut() -> None:
 FRAMES = 24  # four tags with their lengths around a span: estimated, never too small
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(made=builders.requests, limit=st.integers(150, 1000))
 def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit: int) -> None:
     traces = decode(body_of(made), ResourceCache())

@@ -27,6 +27,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from relay.model.errors import RelayError
 from relay.otlp import messages
 from relay.otlp.transcode import TranscodeError, to_json, to_protobuf
+from tests.support.examples import examples
 
 TEXTS = st.text(max_size=12) | st.just("x" * 150) | st.just('"\\/\b\f\n\r\t\x00\x1f\x7f\u2028é😀')
 U32 = st.sampled_from([0, 1, 127, 128, 257, 2**31, 2**32 - 1]) | st.integers(0, 2**32 - 1)
@@ -192,7 +193,7 @@ def same(left: Any, right: Any) -> bool:
 # --- the ordinary case --------------------------------------------------------------------------
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(REQUESTS)
 def test_to_json_writes_what_an_independent_writer_makes_of_the_message(
     request: ExportTraceServiceRequest,
@@ -202,7 +203,7 @@ def test_to_json_writes_what_an_independent_writer_makes_of_the_message(
     assert same(entries_of(to_json(request.SerializeToString())), expected)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(REQUESTS)
 def test_to_protobuf_restores_the_message_byte_for_byte(request: ExportTraceServiceRequest) -> None:
     packed = request.SerializeToString(deterministic=True)
@@ -212,7 +213,7 @@ def test_to_protobuf_restores_the_message_byte_for_byte(request: ExportTraceServ
     assert to_json(restored) == to_json(packed)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(REQUESTS)
 def test_to_json_gives_the_normal_form_of_the_structs(request: ExportTraceServiceRequest) -> None:
     """What check writes from its structs is the same text: one normal form, not two."""

@@ -16,6 +16,7 @@ from relay.model.records import Encoding
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Checked, Prepare, PrepareSettings
 from tests.support import builders
+from tests.support.examples import examples
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 EXPECTED = {
@@ -101,7 +102,7 @@ def only_span(checked: Checked, encoding: Encoding) -> Any:
 
 @BOTH
 @given(made=builders.requests)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_valid_request_is_unchanged_span_for_span(encoding: Encoding, made: builders.Json) -> None:
     checked = check(encoded(made, encoding), encoding)
 
@@ -423,7 +424,7 @@ def damaged(draw: st.DrawFn, encoding: Encoding) -> bytes:
 
 @pytest.mark.parametrize("mode", ["reject", "derive", "auto"])
 @BOTH
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_fuzzed_body_is_kept_or_refused_and_nothing_else(
     mode: Mode, encoding: Encoding, data: st.DataObject

@@ -35,7 +35,7 @@ from tests.unit.buffer.making import (
     take,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.proofs]
 
 PAGE = 4096
 ROWS = 120

@@ -13,7 +13,7 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.rows import Part, _encode_parts
 from tests.unit.buffer.making import NOW_NS, opened, trace_id
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.proofs, pytest.mark.alone]
 
 ROWS = 1_000_000
 DELIVERIES = 300_000
