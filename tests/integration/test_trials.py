@@ -70,6 +70,7 @@ def test_full_disk_refuses_drains_and_takes_spans_again_by_itself() -> None:
     assert_good(space.full_disk(seed=4318))
 
 
+@pytest.mark.alone  # the relay writes tens of megabytes, against a deadline
 @pytest.mark.usefixtures("small_disk")
 def test_full_disk_that_the_relay_fills_alone_drains_and_takes_spans_again() -> None:
     assert_good(space.full_disk(seed=4318, is_alone=True))

@@ -425,8 +425,10 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
     """Seconds of CPU until a MiB is free, where every other row is owed and nothing else fits."""
     clocks = Clocks()
     health = {"good": HEALTHY, "dead": failing(20)}
+    # What is measured is the CPU: on a busy machine a step may take longer than a sender waits.
+    patient = {"patience_seconds": 60, "stall_seconds": 60}
     async with faring(
-        state_dir, clocks, health, row_bytes=1, max_size_bytes=64 * MIB, flush_seconds=60
+        state_dir, clocks, health, row_bytes=1, max_size_bytes=64 * MIB, flush_seconds=60, **patient
     ) as buffer:
         good, dead = buffer.consumer("good"), buffer.consumer("dead")
         bodies = [noise(300, number) for number in range(2 * holes)]
