@@ -184,7 +184,8 @@ def test_new_destination_begins_at_the_time_it_is_given(tmp_path: Path) -> None:
                 assert added.returncode == 0, added.stdout + added.stderr
             new = post(relay)
 
-            eventually(lambda: set(new) <= received(third).keys() & received(second).keys())
+            for upstream in (first, second, third):
+                eventually(lambda it=upstream: set(new) <= received(it).keys())  # type: ignore[misc]
             assert received(third) == Counter(old + young + new)
             assert received(second) == Counter(young + new)
             assert set(received(first)) == {*old, *young, *new}
