@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mockcollector.server import MockCollector
 from tests.support.load import request_of, span_ids
+from tests.support.ports import free_port
 from tests.support.relay_process import Relay, eventually
 
 
@@ -15,7 +16,7 @@ def arrived(upstream: MockCollector) -> set[str]:
 
 
 def test_spans_kept_while_upstream_is_away_arrive_once_it_is_back(tmp_path: Path) -> None:
-    upstream = MockCollector()
+    upstream = MockCollector(port=free_port())  # it comes back there
     with upstream:
         endpoint = upstream.endpoint
     ids = span_ids(50)

@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from mockcollector import MockCollector
+from tests.support.ports import free_port
 from tests.unit.mockcollector.exchange import JSON, InThread, request_json, request_proto, send
 
 # How long a stop may take when it waits for nobody: far below its grace of one second.
@@ -54,7 +55,7 @@ def test_stopped_collector_refuses_connections_and_keeps_its_journal() -> None:
 
 
 def test_restart_serves_on_the_same_port_with_the_same_journal_and_script() -> None:
-    with MockCollector(script="503,401") as collector:
+    with MockCollector(port=free_port(), script="503,401") as collector:
         port = collector.port
         assert send(collector, request_json()).status == 503
         collector.stop()
@@ -70,7 +71,7 @@ def test_restart_serves_on_the_same_port_with_the_same_journal_and_script() -> N
 
 
 def test_restart_does_not_wait_for_connections_that_it_closed() -> None:
-    with MockCollector() as collector:
+    with MockCollector(port=free_port()) as collector:
         idle = http.client.HTTPConnection(collector.host, collector.port, timeout=10)
         idle.request("POST", "/v1/traces", b"{}", JSON)
         idle.getresponse().read()
