@@ -75,7 +75,7 @@ def test_death_of_a_vital_part_ends_the_process_with_70_and_closes_the_buffer(
     dying = """
 async def watch(self):
     import anyio
-    while not self._counters.kept_spans:
+    while not self._ledger.counters.kept_spans:
         await anyio.sleep(0.01)
     raise RuntimeError("the writer is dead")
 daemon.Buffer.wait_failed = watch
