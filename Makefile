@@ -10,7 +10,7 @@ HERE := not e2e and not systemd
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test proofs soak check fix test-e2e test-systemd bench install uninstall deb lock clean
+.PHONY: help setup run test proofs soak check fix architecture test-e2e test-systemd bench install uninstall deb lock clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ check: $(STAMP)  ## lint, format and types; changes nothing
 fix: $(STAMP)  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+architecture: $(STAMP)  ## draw the picture in docs/architecture.md anew
+	@$(BIN)/python scripts/architecture.py
 
 bench: $(STAMP)  ## spans a second and CPU a span, beside a null server in the same run
 	$(BIN)/python -m tests.bench $(ARGS)
