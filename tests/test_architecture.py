@@ -195,7 +195,7 @@ def test_documents_name_only_files_that_exist() -> None:
     )
     missing = [
         f"{document.relative_to(ROOT)}: {name}"
-        for document in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+        for document in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
         for name in named.findall(document.read_text())
         if not any((base / name).exists() for base in (ROOT, document.parent))
     ]
