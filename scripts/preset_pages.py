@@ -35,17 +35,17 @@ def index() -> str:
             "",
             "# Backends and senders that the relay knows",
             "",
-            "A preset fills in what is known of a backend; what you write yourself wins. How the",
-            "key `preset` works stands in [configuration](../configuration.md). The same is shown",
-            "by `otlp-relay destination presets` and `otlp-relay destination presets NAME`. A",
-            "backend that is not in the list needs no preset: give endpoint and headers.",
+            "A preset fills in what is known about a backend; what you write yourself wins. The",
+            "key `preset` is explained in [configuration](../configuration.md). The commands",
+            "`otlp-relay destination presets` and `otlp-relay destination presets NAME` show the",
+            "same. A backend that is not in the list needs no preset: set endpoint and headers.",
             "",
             "| preset | what it is | headers (optional ones in parentheses) | encoding |",
             "|---|---|---|---|",
             *rows,
             "",
-            "What a page calls unconfirmed was read somewhere and not seen at a source: look",
-            "before you rely on it.",
+            "What a page calls unconfirmed was read somewhere but has no confirmed source: check",
+            "it before you rely on it.",
             "",
         ]
     )
@@ -76,13 +76,13 @@ def _section(title: str, body: str) -> str:
 def _set_up(preset: Preset) -> str:
     toml = f"```toml\n{toml_of(preset)}\n```"
     if preset.is_sender:
-        return f"It sends to the relay, so it is no destination. In the configuration:\n\n{toml}"
+        return f"This is a sender, not a destination. In the configuration:\n\n{toml}"
     command = f"```sh\n{command_of(preset)}\n```"
     secret = f"`{variable_of(preset)}`" if f"env:{variable_of(preset)}" in toml else ""
-    where = f" {secret} stands in the environment of both command and daemon." if secret else ""
+    where = f" Set {secret} in the environment of both command and daemon." if secret else ""
     return (
-        f"The connection is tested, and saved only if the test passes.{where}\n\n{command}\n\n"
-        f"or in the configuration:\n\n{toml}"
+        "This tests the connection, and saves the destination only if the test passes."
+        f"{where}\n\n{command}\n\nor in the configuration:\n\n{toml}"
     )
 
 
@@ -90,7 +90,7 @@ def _endpoints(preset: Preset) -> str:
     rows = [_row(label, f"`{url}`") for label, url in preset.endpoints]
     table = "\n".join(["| for | URL |", "|---|---|", *rows]) if rows else ""
     left = " and ".join(f"`{{{name}}}`" for name in preset.placeholders)
-    first = f"`{preset.endpoint}`" + (f", {left} being yours to fill in" if left else "")
+    first = f"`{preset.endpoint}`" + (f"; replace {left}" if left else "")
     return f"{first}\n\n{table}" if table else first
 
 
@@ -129,7 +129,7 @@ def _settings(preset: Preset) -> str:
             "|---|---|",
             *rows,
             "",
-            f"It answers {known} to what it takes; any status from 200 to 299 counts.",
+            f"It responds with {known} to what it accepts; any status from 200 to 299 counts.",
         ]
     )
 
@@ -137,7 +137,7 @@ def _settings(preset: Preset) -> str:
 def _read_back(preset: Preset) -> str:
     if preset.query is None:
         return ""
-    return f"A test with `--span` asks for its trace at `{preset.query_endpoint}`."
+    return f"With `--span`, the test then looks for its trace at `{preset.query_endpoint}`."
 
 
 def _refusals(refusals: tuple[Refusal, ...]) -> str:
@@ -184,9 +184,7 @@ def main(arguments: list[str]) -> int:
     wrong = wrong_pages(FOLDER)
     if arguments == ["--check"]:
         for name in wrong:
-            print(
-                f"{FOLDER / name} is not what relay/config/presets says: run scripts/preset-pages"
-            )
+            print(f"{FOLDER / name} does not match relay/config/presets: run scripts/preset-pages")
         return 1 if wrong else 0
     if arguments:
         print("usage: scripts/preset-pages [--check]", file=sys.stderr)

@@ -49,7 +49,9 @@ def test_named_make_targets_exist() -> None:
     named = {
         (document.name, target)
         for document in DOCUMENTS
-        for target in re.findall(r"(?m)(?:`|^|&& |sudo )make ([a-z][a-z0-9-]*)", document.read_text())
+        for target in re.findall(
+            r"(?m)(?:`|^|&& |sudo )make ([a-z][a-z0-9-]*)", document.read_text()
+        )
     }
 
     assert {each for each in named if each[1] not in targets} == set()

@@ -5,8 +5,8 @@ from typing import Final
 from relay.config.presets.preset import HeaderField, Preset, Refusal
 
 _OWN_PORT = (
-    "OTLP over HTTP has port 4318 by convention and so has this relay: on one host one of the two "
-    "has to move."
+    "Port 4318 is the convention for OTLP over HTTP, and this relay uses it too: on the same host, "
+    "one of the two needs another port."
 )
 
 JAEGER: Final = Preset(
@@ -26,16 +26,16 @@ JAEGER: Final = Preset(
         ),
     ),
     notes=(
-        "It wants no header.",
+        "It needs no header.",
         (
-            "It listens on localhost only unless JAEGER_LISTEN_HOST says otherwise: from another "
-            "host or container set that, or the connection is refused."
+            "It listens on localhost only, unless JAEGER_LISTEN_HOST is set: without it, "
+            "connections from other hosts and containers are refused."
         ),
         _OWN_PORT,
-        "Its memory store keeps 100,000 traces; a written trace can be read back a moment later.",
+        "Its memory store keeps 100,000 traces; a new trace can be read back a moment later.",
         (
-            "A span with NaN or Infinity in an attribute is taken, and then its trace cannot be "
-            'read: set special_doubles = "string" if a sender has such numbers.'
+            "It accepts a span with NaN or Infinity in an attribute, but then cannot show its "
+            'trace: set special_doubles = "string" if a sender has such numbers.'
         ),
     ),
 )
@@ -61,17 +61,17 @@ TEMPO: Final = Preset(
             status=400,
             words="must be 128 bit",
             meaning="one trace id or span id is empty or zero, and Tempo refused the whole batch",
-            remedy="nothing at the relay: it takes such spans out; look for a sender beside it",
+            remedy="look for another sender: the relay itself rejects such spans",
         ),
         Refusal(
             status=429,
-            meaning="more than the rate limit (30 MB/s and as much in a burst by default)",
-            remedy="nothing, the relay waits as long as Tempo says; or raise the limit in Tempo",
+            meaning="more than the rate limit (by default 30 MB/s, and as much in a burst)",
+            remedy="none: the relay waits as long as Tempo says; or raise the limit in Tempo",
         ),
         Refusal(
             status=503,
-            meaning="Tempo is not ready, or it wants a tenant and none was sent",
-            remedy="if multitenancy_enabled is true, give the header X-Scope-OrgID",
+            meaning="Tempo is not ready, or it needs a tenant and none was sent",
+            remedy="if multitenancy_enabled is true, set the header X-Scope-OrgID",
         ),
     ),
     notes=(
@@ -82,7 +82,7 @@ TEMPO: Final = Preset(
         _OWN_PORT,
     ),
     unconfirmed=(
-        "That a missing tenant shows as 503 follows from Tempo's code and was not tried.",
+        "That a missing tenant shows as 503 follows from Tempo's code and was not tested.",
     ),
 )
 
@@ -105,7 +105,7 @@ OTEL_COLLECTOR: Final = Preset(
     refusals=(
         Refusal(
             status=401,
-            meaning="its authenticator does not know this token",
+            meaning="the token is unknown to its authenticator",
             remedy="compare the header with bearertokenauth, basicauth or oidc in its "
             "configuration: name, scheme and token",
         ),
@@ -116,12 +116,12 @@ OTEL_COLLECTOR: Final = Preset(
         ),
         Refusal(
             status=500,
-            meaning="mostly a refusal that it could not put into the request's encoding",
+            meaning="usually a refusal that it could not write in the request's encoding",
             remedy="check the token, then the Collector's log",
         ),
     ),
     notes=(
-        "A Collector asks for a header only if its configuration says so.",
+        "A Collector needs a header only if its configuration says so.",
         _OWN_PORT,
     ),
 )

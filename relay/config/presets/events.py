@@ -36,27 +36,27 @@ AXIOM: Final = Preset(
             status=403,
             meaning="the token is wrong, or may not write to this data set",
             remedy="check that the token begins with xaat-, may ingest, and that "
-            "X-Axiom-Dataset names a data set which exists",
+            "X-Axiom-Dataset names a data set that exists",
         ),
         Refusal(
             status=429,
             words="rate limit exceeded",
-            meaning="more than Axiom takes at a time; X-RateLimit-* in its answer says how much",
-            remedy="nothing, the relay waits and sends again",
+            meaning="more than Axiom accepts at a time; its X-RateLimit-* headers say how much",
+            remedy="none: the relay waits and retries",
         ),
     ),
     notes=(
         (
-            "A data set has 256 or 1024 fields, as the plan goes. Each attribute's name is one, "
-            "and an event which brings one too many is rejected: OpenRouter's spans have 30 to 90."
+            "A data set has 256 or 1024 fields, depending on the plan. Each attribute name is one, "
+            "and an event that brings one too many is rejected; OpenRouter's spans have 30 to 90."
         ),
         (
             "A field holds 1 MB, a name 200 bytes, a batch 10,000 events; nested values are cut at "
             "depth 100; NaN and Infinity become null."
         ),
         (
-            "Newer accounts have an address for each edge: where api.axiom.co refuses, try that of "
-            "the region which the settings name."
+            "Newer accounts have an address for each edge: if api.axiom.co refuses, try the one of "
+            "the region that the settings name."
         ),
     ),
 )
@@ -92,41 +92,40 @@ HONEYCOMB: Final = Preset(
             status=401,
             words="missing 'x-honeycomb-team' header",
             meaning="no key was sent",
-            remedy="give the header x-honeycomb-team",
+            remedy="set the header x-honeycomb-team",
         ),
         Refusal(
             status=401,
             words="x-honeycomb-dataset",
             meaning="a Classic key needs a data set",
-            remedy="give the header x-honeycomb-dataset",
+            remedy="set the header x-honeycomb-dataset",
         ),
         Refusal(
             status=401,
-            meaning="Honeycomb does not know this key",
-            remedy="check the key, and its region: a key of the EU works at api.eu1.honeycomb.io "
-            "only",
+            meaning="the key is unknown or revoked, or belongs to another region",
+            remedy="check the key, and its region: an EU key works only at api.eu1.honeycomb.io",
         ),
         Refusal(
             status=400,
             words="ParseUint",
-            meaning="times in JSON were numbers, and Honeycomb reads strings only",
+            meaning="times in JSON were numbers, and Honeycomb reads only strings",
             remedy='set encoding = "protobuf"; the relay itself writes strings',
         ),
     ),
     notes=(
         (
-            "A span makes a data set named after its service.name (unknown_service without one): "
+            "A span creates a data set named after its service.name (unknown_service without one): "
             "the connection test sends an empty request unless `--span` is given."
         ),
         "Times in JSON have to be strings, which is how the relay writes them.",
         (
-            "A body has at most 20 MiB, a field 65,535 bytes; nested attributes are flattened to "
-            "depth 5 and are JSON text below. gzip and zstd are read."
+            "A body has at most 20 MiB, a field 65,535 bytes. Nested attributes are flattened to "
+            "depth 5; what is deeper becomes JSON text. gzip and zstd are accepted."
         ),
         "Older versions of Refinery in front of it answer 500 to a body that they cannot read.",
     ),
     unconfirmed=(
-        "That times as numbers are refused follows from Honeycomb's code and was not tried.",
+        "That times as numbers are refused follows from Honeycomb's code and was not tested.",
         "How it refuses a Classic key without a data set.",
     ),
 )
@@ -153,11 +152,11 @@ LIGHTSTEP: Final = Preset(
     encoding="protobuf",
     page="https://docs.lightstep.com/archive/send-otlp-over-http-to-lightstep",
     notes=(
-        "The endpoint /v1/traces takes protobuf; JSON has an endpoint of its own.",
-        "How it refuses and what its limits are is not written anywhere that we found.",
+        "The endpoint /v1/traces accepts protobuf; JSON has an endpoint of its own.",
+        "We found no documentation of its refusals and limits.",
     ),
     unconfirmed=(
-        "The end of the product was announced for 2026: look whether it still takes spans.",
+        "The end of the product was announced for 2026: check whether it still accepts spans.",
         "Whether /traces/otlp/v0.9 is for JSON.",
     ),
 )
@@ -182,15 +181,15 @@ GRAFANA_CLOUD: Final = Preset(
     refusals=(
         Refusal(
             status=401,
-            meaning="instance id and token do not fit, or the token has not the scope traces:write",
-            remedy="make the base64 anew of INSTANCE_ID:TOKEN, without a newline in it",
+            meaning="instance id and token do not match, or the token lacks the scope traces:write",
+            remedy="encode INSTANCE_ID:TOKEN as base64 again, without a newline in it",
         ),
     ),
     notes=(
-        "The path is /otlp/v1/traces: without /otlp nothing is there.",
-        "Its limits are those of Tempo as the stack has them.",
+        "The path is /otlp/v1/traces: without /otlp there is nothing.",
+        "Its limits are those of the stack's Tempo.",
     ),
-    unconfirmed=("That a wrong token is answered with 401.",),
+    unconfirmed=("That a wrong token gets 401.",),
 )
 
 EVENTS: Final = (AXIOM, HONEYCOMB, LIGHTSTEP, GRAFANA_CLOUD)

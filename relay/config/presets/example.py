@@ -57,9 +57,9 @@ def settings_of(preset: Preset) -> list[tuple[str, str]]:
 def probe_of(preset: Preset) -> str:
     """What a connection test sends, in one sentence."""
     if preset.is_sender:
-        return "It is the sender that tests the connection."
+        return "The sender tests the connection."
     if preset.refuses_empty:
-        return "It refuses a request without spans, so the connection test has to send one."
+        return "It refuses a request without spans, so the connection test sends one."
     if preset.makes_dataset:
         return "The connection test sends an empty request: a span would leave a data set behind."
     return "The connection test sends an empty request; with `--span` one span."

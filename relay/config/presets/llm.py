@@ -13,7 +13,7 @@ LANGFUSE: Final = Preset(
         ("US", "https://us.cloud.langfuse.com/api/public/otel/v1/traces"),
         ("Japan", "https://jp.cloud.langfuse.com/api/public/otel/v1/traces"),
         ("HIPAA", "https://hipaa.cloud.langfuse.com/api/public/otel/v1/traces"),
-        ("run by yourself, 3.22 or newer", "https://{host}/api/public/otel/v1/traces"),
+        ("self-hosted, 3.22 or newer", "https://{host}/api/public/otel/v1/traces"),
     ),
     headers=(
         HeaderField(
@@ -28,15 +28,15 @@ LANGFUSE: Final = Preset(
         HeaderField(
             name="x-langfuse-ingestion-version",
             template="4",
-            found_at="fixed: with it traces show in real time",
+            found_at="fixed: with it, traces show in real time",
         ),
     ),
     page="https://langfuse.com/integrations/native/opentelemetry",
     refusals=(
         Refusal(
             status=401,
-            meaning="public and secret key do not fit, or belong to another region",
-            remedy="make the base64 anew of PUBLIC_KEY:SECRET_KEY, without a newline in it",
+            meaning="public and secret key do not match, or belong to another region",
+            remedy="encode PUBLIC_KEY:SECRET_KEY as base64 again, without a newline in it",
         ),
         Refusal(
             status=403,
@@ -46,12 +46,12 @@ LANGFUSE: Final = Preset(
         Refusal(
             status=400,
             meaning="one span without ids makes Langfuse refuse the whole batch",
-            remedy="nothing at the relay: it takes such spans out; look for a sender beside it",
+            remedy="look for another sender: the relay itself rejects such spans",
         ),
     ),
     notes=(
-        "Bodies may be gzip and nothing else. More than 16 MB is taken with a warning.",
-        "Its answer is an empty object or one about its queue.",
+        "gzip is the only compression. It accepts more than 16 MB, with a warning.",
+        "Its response is an empty object, or one about its queue.",
     ),
 )
 
@@ -84,19 +84,19 @@ PHOENIX: Final = Preset(
     refusals=(
         Refusal(
             status=415,
-            meaning="Phoenix takes protobuf only, and the content type has to be exactly its own",
+            meaning="Phoenix accepts protobuf only, with exactly its content type",
             remedy='set encoding = "protobuf"',
         ),
         Refusal(
             status=401,
             words="Invalid token",
-            meaning="Phoenix does not know this API key",
-            remedy="make a new key in its settings and send it as Authorization: Bearer KEY",
+            meaning="the API key is unknown or revoked",
+            remedy="create a key in its settings and send it as Authorization: Bearer KEY",
         ),
         Refusal(
             status=401,
-            meaning="Phoenix asks for an API key",
-            remedy="make one in its settings and send it as Authorization: Bearer KEY",
+            meaning="Phoenix requires an API key",
+            remedy="create one in its settings and send it as Authorization: Bearer KEY",
         ),
         Refusal(
             status=422,
@@ -106,14 +106,14 @@ PHOENIX: Final = Preset(
         Refusal(
             status=503,
             meaning="Phoenix is busy",
-            remedy="nothing, the relay sends again later",
+            remedy="none: the relay retries later",
         ),
     ),
     notes=(
-        "OpenRouter sends JSON, which Phoenix refuses: the relay turns it into protobuf.",
-        "Bodies may be gzip or deflate.",
+        "OpenRouter sends JSON, which Phoenix refuses: the relay converts it to protobuf.",
+        "It accepts gzip and deflate.",
     ),
-    unconfirmed=("The part /s/SPACE of the address of Phoenix Cloud.",),
+    unconfirmed=("The part /s/SPACE in the address of Phoenix Cloud.",),
 )
 
 MLFLOW: Final = Preset(
@@ -134,7 +134,7 @@ MLFLOW: Final = Preset(
         HeaderField(
             name="Authorization",
             template="{token}",
-            asks="whole value, such as Basic BASE64 (only if this deployment asks for one)",
+            asks="whole value, such as Basic BASE64 (only if this deployment needs one)",
             is_secret=True,
             found_at="whoever runs this MLflow",
         ),
@@ -146,27 +146,27 @@ MLFLOW: Final = Preset(
         Refusal(
             status=400,
             words="no spans found",
-            meaning="it refuses a request without spans; the connection and headers are in order",
+            meaning="it refuses a request without spans; the connection and headers are fine",
             remedy="test with a span: `otlp-relay destination test NAME --span`",
         ),
         Refusal(
             status=400,
-            meaning="MLflow takes protobuf only, or could not read the body",
+            meaning="MLflow accepts protobuf only, or could not read the body",
             remedy='set encoding = "protobuf"',
         ),
         Refusal(
             status=422,
             words="experiment",
             meaning="the header x-mlflow-experiment-id is missing",
-            remedy="give the number of an experiment that exists",
+            remedy="set it to the number of an experiment that exists",
         ),
         Refusal(
             status=422,
-            meaning="the spans could not be turned into its own form",
-            remedy="look at the answer's text; the relay sets such a batch aside",
+            meaning="MLflow could not convert the spans",
+            remedy="read the response; such spans become dead letters",
         ),
     ),
-    notes=("How it refuses a wrong login depends on what stands in front of it.",),
+    notes=("How it refuses wrong credentials depends on what is in front of it.",),
 )
 
 LLM: Final = (LANGFUSE, PHOENIX, MLFLOW)

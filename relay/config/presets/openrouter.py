@@ -25,34 +25,34 @@ OPENROUTER: Final = Preset(
     notes=(
         (
             "It sends OTLP/HTTP in JSON, asynchronously after each request, from its own servers: "
-            "the relay needs a public https address, by a reverse proxy or a tunnel."
+            "the relay needs a public HTTPS address, through a reverse proxy or a tunnel."
         ),
         (
-            "The endpoint is used as it is and nothing is appended: write it with /v1/traces. "
-            "Headers are given as one JSON object."
+            "The endpoint is used as it is and nothing is appended: include /v1/traces. "
+            "Headers are written as one JSON object."
         ),
         (
-            "Test Connection must pass before it saves. It posts one span named "
+            "A destination is saved only after Test Connection has passed. It posts one span named "
             "openrouter-connection-test, or an empty request with the header X-Test-Connection: "
-            "true; 2xx passes. The relay answers it and shows when that was in `otlp-relay status`."
+            "true; any 2xx passes. `otlp-relay status` shows when the relay was last tested."
         ),
         (
-            "It documents no retry: what is not answered with 200 may be lost. A proxy's limit of "
-            "1 MB for bodies is such a loss, since single attributes of several MB are normal."
+            "It documents no retry: what is not answered with 200 may be lost. A proxy that limits "
+            "bodies to 1 MB loses spans, since single attributes of several MB are normal."
         ),
         (
-            "The spans are one delivery a request: `LLM Generation` with children for each attempt "
-            "at a provider and for the generation; ids given by the user may be no hex."
+            "Each request is delivered on its own: `LLM Generation` with children for each attempt "
+            "at a provider and for the generation. Ids given by the user may not be hex."
         ),
-        "Privacy Mode leaves prompts and completions out; metadata, user and session stay.",
-        "At most five destinations of a type; sampling goes by session_id.",
+        "Privacy Mode omits prompts and completions; metadata, user and session stay.",
+        "There are at most five destinations of a type; sampling is by session_id.",
     ),
     unconfirmed=(
-        "A delivery may come about a minute late.",
+        "A delivery may arrive about a minute late.",
         (
             "Values of more than 10,000,000 characters are said to be shortened and marked "
             "KEY.truncated."
         ),
-        "Ids that are no hex are said to end in a trace of their own.",
+        "Ids that are not hex are said to get a trace of their own.",
     ),
 )

@@ -26,7 +26,7 @@ DATADOG: Final = Preset(
         HeaderField(
             name="compute_stats",
             template="{token}",
-            asks="true to have statistics computed of the spans (optional)",
+            asks="true to have statistics computed from the spans (optional)",
         ),
     ),
     encoding="protobuf",
@@ -36,8 +36,8 @@ DATADOG: Final = Preset(
     refusals=(
         Refusal(
             status=403,
-            meaning="Datadog does not know this API key at this site",
-            remedy="check the key and that the host names the site of the account",
+            meaning="the API key is unknown at this site, or revoked",
+            remedy="check the key, and that the host names the account's site",
         ),
         Refusal(
             status=413,
@@ -47,10 +47,10 @@ DATADOG: Final = Preset(
     ),
     notes=(
         (
-            "Older pages of its documentation call this a preview that takes protobuf only, newer "
-            "ones name JSON too: the preset stays with protobuf."
+            "Older pages of its documentation call this a preview that accepts protobuf only, "
+            "newer ones name JSON too. The preset uses protobuf."
         ),
-        "It answers 202.",
+        "It responds with 202.",
     ),
     unconfirmed=("The form of the host, otlp.SITE.",),
 )
@@ -81,13 +81,13 @@ NEWRELIC: Final = Preset(
     refusals=(
         Refusal(
             status=403,
-            meaning="New Relic does not know this license key in this region",
-            remedy="check that it is a license key and that the host is that of its region",
+            meaning="the license key is unknown in this region, or revoked",
+            remedy="check that it is a license key, and that the host is that of its region",
         ),
         Refusal(
             status=404,
             meaning="the path is wrong",
-            remedy="the endpoint ends with /v1/traces",
+            remedy="use an endpoint that ends with /v1/traces",
         ),
         Refusal(
             status=413,
@@ -97,14 +97,14 @@ NEWRELIC: Final = Preset(
     ),
     notes=(
         (
-            "A name has at most 255 characters, a value 4095, a list 64 entries. What is over that "
-            "is accepted first and shows as NrIntegrationError afterwards: look there if spans are "
+            "A name has at most 255 characters, a value 4095, a list 64 entries. What is larger is "
+            "accepted at first and shows as NrIntegrationError afterwards: look there if spans are "
             "missing."
         ),
         "The ports 443, 4317 and 4318 are open.",
     ),
     unconfirmed=(
-        "That a wrong key is answered with 403, and a body that is too large with 413.",
+        "That a wrong key gets 403, and a body that is too large 413.",
         "Whether success is 200 or 202.",
     ),
 )
@@ -134,21 +134,21 @@ DASH0: Final = Preset(
     refusals=(
         Refusal(
             status=401,
-            meaning="Dash0 does not know this token",
-            remedy="check the token and that the host is that of its region",
+            meaning="the token is unknown or revoked",
+            remedy="check the token, and that the host is that of its region",
         ),
     ),
     notes=(
-        "Spans older than 6 hours are not taken: what an outage holds up longer is lost to it.",
+        "It does not accept spans older than 6 hours: a longer outage loses spans for it.",
         (
             "A span has at most 32 attributes, 8 events and 128 links, a name 128 characters, a "
             "value 2048; a trace has 2000 spans. OpenRouter's spans have 30 to 90 attributes."
         ),
     ),
     unconfirmed=(
-        "Whether it takes JSON: if not, the relay tries protobuf.",
-        "That a wrong token is answered with 401.",
-        "Whether it does without Dash0-Dataset.",
+        "Whether it accepts JSON: if not, the relay tries protobuf.",
+        "That a wrong token gets 401.",
+        "Whether it works without Dash0-Dataset.",
     ),
 )
 
@@ -161,7 +161,7 @@ SIGNOZ: Final = Preset(
         ("US", "https://ingest.us.signoz.cloud:443/v1/traces"),
         ("EU", "https://ingest.eu.signoz.cloud:443/v1/traces"),
         ("India", "https://ingest.in.signoz.cloud:443/v1/traces"),
-        ("run by yourself", "http://{host}:4318/v1/traces"),
+        ("self-hosted", "http://{host}:4318/v1/traces"),
     ),
     headers=(
         HeaderField(
@@ -169,22 +169,22 @@ SIGNOZ: Final = Preset(
             template="{token}",
             asks="ingestion key (SigNoz Cloud)",
             is_secret=True,
-            found_at="the settings of SigNoz Cloud, ingestion; a SigNoz of one's own needs none",
+            found_at="the settings of SigNoz Cloud, ingestion; a self-hosted SigNoz needs none",
         ),
     ),
     page="https://signoz.io/docs/ingestion",
     refusals=(
         Refusal(
             status=401,
-            meaning="SigNoz Cloud does not know this key, or none was sent",
-            remedy="give the header signoz-ingestion-key with the key of this region",
+            meaning="the key is unknown to SigNoz Cloud, or none was sent",
+            remedy="set the header signoz-ingestion-key to the key of this region",
         ),
     ),
     notes=(
-        "Behind it stands an OpenTelemetry Collector: JSON and protobuf, at most 20 MiB.",
-        "Older accounts have the header signoz-access-token instead.",
+        "It runs an OpenTelemetry Collector: JSON and protobuf, at most 20 MiB.",
+        "Older accounts use the header signoz-access-token instead.",
     ),
-    unconfirmed=("That a wrong key is answered with 401.",),
+    unconfirmed=("That a wrong key gets 401.",),
 )
 
 UPTRACE: Final = Preset(
@@ -202,8 +202,8 @@ UPTRACE: Final = Preset(
         ),
     ),
     page="https://uptrace.dev/ingest/opentelemetry",
-    notes=("How it refuses and what its limits are is not written anywhere that we found.",),
-    unconfirmed=("Whether it takes JSON: if not, the relay tries protobuf.",),
+    notes=("We found no documentation of its refusals and limits.",),
+    unconfirmed=("Whether it accepts JSON: if not, the relay tries protobuf.",),
 )
 
 SUITES: Final = (DATADOG, NEWRELIC, DASH0, SIGNOZ, UPTRACE)
