@@ -200,7 +200,10 @@ def test_status_tells_of_the_missing_header_when_there_is_none(
         shown = relay.run("status").stdout
 
         assert "missing or empty authorization header: Authorization" in shown
-        assert "it has no headers set: add the one with its token" in shown
+        assert (
+            "no header is set); add the header with its token, such as Authorization: Bearer TOKEN"
+            in shown
+        )
 
 
 @pytest.mark.parametrize("place", ["header", "URL"])

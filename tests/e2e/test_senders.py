@@ -263,7 +263,7 @@ def test_java_exporters_print_the_words_of_the_relays_refusal(
 ) -> None:
     ran = program.run(relay.url)
 
-    assert "takes traces" in ran.stderr
+    assert "accepts traces only" in ran.stderr
     for signal in ("metrics", "logs"):
         assert f"OTEL_{signal.upper()}_EXPORTER=none" in ran.stderr, ran.stderr
 
