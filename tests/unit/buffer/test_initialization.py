@@ -6,16 +6,28 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import apsw
 import pytest
 
-from relay.buffer.sqlite import directory
+from relay.buffer.sqlite import directory, schema
+from relay.buffer.sqlite import writer as writer_module
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.commands import Corrupt
 from relay.model.counters import Counters
 from relay.model.errors import BufferLocked, BufferUnavailable
-from tests.unit.buffer.making import SETTINGS, noise, opened, piece, request
+from relay.salvage.salvage import Salvage
+from tests.unit.buffer.making import (
+    SETTINGS,
+    eventually,
+    noise,
+    opened,
+    piece,
+    request,
+    take_all,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -167,3 +179,31 @@ async def test_every_commit_is_synced_once(tmp_path: Path) -> None:
 
     assert syncs == 20
     assert apsw.SQLITE_VERSION_NUMBER >= 3_050_000
+
+
+async def test_a_new_file_that_cannot_be_made_at_once_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The damaged one has gone by our own hand: nobody removed it under us."""
+    monkeypatch.setattr(writer_module, "_PROBE_SECONDS", 0.02)
+    open_writer, refusals = schema.open_writer, iter([apsw.IOError("no"), OSError(5, "no")])
+
+    def refuse_twice(*arguments: Any, **options: Any) -> apsw.Connection:
+        for error in refusals:
+            raise error
+        return open_writer(*arguments, **options)
+
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        await backlog.set_paused(True)
+        await buffer.append(request(piece(b"before")))
+        monkeypatch.setattr(schema, "open_writer", refuse_twice)
+        waiter = buffer._ledger.new_waiter()
+        buffer._ledger.commands.put(Corrupt(0, "a page", waiter))
+        await waiter
+        await eventually(lambda: buffer.statistics().is_writable)
+        await buffer.append(request(piece(b"after")))
+        await Salvage(buffer, Counters()).read_back()
+
+        assert sorted(await take_all(backlog)) == [b"after", b"before"]
+        assert backlog.is_paused
