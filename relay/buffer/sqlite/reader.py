@@ -95,8 +95,11 @@ class Reader:
         self._queue.put((question, told))
 
     async def _report(self, generation: int, words: str, row: int = 0) -> None:
-        """Return when the writer has looked, and replaced the file where it must."""
-        seen = self._ledger.bind().create_future()
+        """Return when the writer has looked, and replaced the file where it must.
+
+        Raises BufferUnavailable when it has ended, which would never answer.
+        """
+        seen = self._ledger.new_waiter()
         self._ledger.commands.put(Corrupt(generation, words, seen, row))
         await seen
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import apsw
 import msgspec
 import pytest
@@ -242,3 +243,24 @@ async def test_waiters_of_a_turn_in_which_the_writer_dies_are_refused(
         monkeypatch.setattr(buffer._writer, "_append", die)
         with anyio.fail_after(5), pytest.raises(BufferUnavailable):
             await buffer.append(request(piece()))
+
+
+async def test_damage_that_is_met_after_the_end_keeps_nobody_waiting(tmp_path: Path) -> None:
+    refused: list[BufferUnavailable] = []
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks, opened(tmp_path) as buffer:
+
+            def meet(_connection: apsw.Connection) -> None:
+                buffer._writer.join()  # so that nobody is left to replace the file
+                raise apsw.CorruptError("a page")
+
+            async def ask() -> None:
+                try:
+                    await buffer._reader.ask(meet)
+                except BufferUnavailable as error:
+                    refused.append(error)
+
+            tasks.start_soon(ask)
+            await anyio.lowlevel.checkpoint()
+
+    assert [str(error) for error in refused] == ["the buffer is closed"]
