@@ -188,7 +188,9 @@ class HighWaterFile:
         """Note how far the file goes: one write to the page cache (some µs) where it changed."""
         known = tuple(names)
         if known != self._known:
-            self._known, self._end = known, f"{len(known)} {_names(known)}"
+            # With a zero, which a version that keeps no ledger reads and never writes: so its line
+            # differs from ours even where it says the same.
+            self._known, self._end = known, f"{len(known)} 0{_names(known)}"
         text = f"{row} {totals.rows} {totals.spans} {totals.raw_bytes} {self._end}"
         if text == self._written:
             return
@@ -238,10 +240,13 @@ class HighWaterFile:
 
     def keep(self, ledger: LedgerCopy) -> None:
         """Make the ledger on disk this one, which was committed. An error leaves the old one."""
-        self._is_behind = False
         self._next_keep = time.monotonic() + LAZY_SECONDS
-        with suppress(OSError):
+        try:
             self._store(replace(ledger, inode=self._inode))
+        except OSError:
+            self._is_behind = True  # a name that has gone must go here, too, once there is room
+        else:
+            self._is_behind = False
 
     def _store(self, ledger: LedgerCopy) -> None:
         stored = encode(ledger)
@@ -274,6 +279,7 @@ class HighWaterFile:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        sync_directory(self._directory)  # else power loss brings back the one before it
 
     def close(self) -> None:
         """Close the file; safe twice."""

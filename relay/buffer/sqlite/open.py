@@ -305,7 +305,11 @@ def _write(
     left: Inherited,
 ) -> None:
     for name, each in left.owed.items():
-        file.owe(name, owed_ranges.clip(each.ranges, file.last_row))
+        found = file.destinations.get(name)
+        if found is not None:
+            more = owed_ranges.clip(each.ranges, file.last_row)
+            ranges = owed_ranges.union((*found.ranges, *more))
+            file.write_destination(name, Persisted(ranges, each.is_paused))
     if left.never_owed is not None:
         _skip(file, left.never_owed)
     if left.lost is not None:

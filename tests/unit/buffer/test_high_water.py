@@ -166,6 +166,23 @@ def test_a_ledger_that_another_version_did_not_keep_does_not_count(tmp_path: Pat
     assert found.ledger is None
 
 
+def test_a_version_before_that_writes_the_same_line_invalidates_the_ledger(tmp_path: Path) -> None:
+    """It may have replayed or paused without a row being added: the ledger knows nothing of it."""
+    with log_file(tmp_path) as file:
+        move(file, "a", ALL)
+        append(file, b"one")
+    path = tmp_path / FILE_NAME
+    _, *numbers = path.read_bytes()[:LINE_BYTES].decode().split()
+    text = " ".join(str(int(number)) for number in numbers)
+    line = f"{zlib.crc32(text.encode()):08x} {text}".ljust(LINE_BYTES - 1) + "\n"
+    path.write_bytes(line.encode() + path.read_bytes()[LINE_BYTES:])
+    found = high_water.read(tmp_path)
+
+    assert found is not None
+    assert (found.row, found.misses(["a"]), found.misses(["b"])) == (1, False, True)
+    assert found.ledger is None
+
+
 def test_no_byte_of_it_can_be_wrong_unnoticed(tmp_path: Path) -> None:
     with log_file(tmp_path) as file:
         move(file, "a", ALL)
@@ -346,6 +363,56 @@ def test_a_sidecar_that_cannot_be_written_is_no_ledger_any_more(
             assert (found.row, found.ledger) == (1, None)
         assert file.destinations["b"].ranges == ALL
     assert ledger_of(tmp_path) == {"a": rows(1, 3), "b": ALL}  # there is room again
+
+
+def test_a_destination_that_was_removed_on_a_full_disk_goes_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, _to: Path) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with log_file(tmp_path) as file:
+        move(file, "a", ALL)
+        move(file, "b", ALL)
+        file.keep_ledger()
+        with monkeypatch.context() as full:
+            full.setattr(Path, "rename", refuse)
+            file.commit(None, {"b": PendingAck(is_removed=True, is_present=False)}, now_ns=NOW_NS)
+            file.keep_ledger()
+            assert ledger_of(tmp_path) == {"a": ALL, "b": ALL}
+        file.keep_ledger()
+        assert ledger_of(tmp_path) == {"a": ALL}
+
+
+def test_a_rename_that_may_not_survive_power_loss_is_no_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it taken for one, the sidecar before it could come back, which owes less."""
+
+    def refuse(_directory: Path) -> None:
+        raise OSError(errno.EIO, "the disk fails")
+
+    with log_file(tmp_path) as file:
+        move(file, "a", rows(1, 3))
+        with monkeypatch.context() as broken:
+            broken.setattr(high_water, "sync_directory", refuse)
+            with pytest.raises(OSError, match="the disk fails"):
+                move(file, "a", rows(1, 9))
+        assert file.destinations["a"].ranges == rows(1, 3)
+
+
+def test_a_pause_whose_wal_was_lost_still_holds(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    with log_file(state_dir) as file:
+        move(file, "a", ALL)
+        append(file, b"one")
+        file.write_back()
+        file.commit(None, {"a": PendingAck(ALL, is_paused=True)}, now_ns=NOW_NS)
+        append(file, b"two")
+        lost = crash(state_dir, tmp_path / "lost")
+    (lost / "relay.db-wal").unlink()
+    with log_file(lost) as file:
+        assert file.destinations["a"].is_paused
 
 
 def test_a_replay_whose_wal_was_lost_is_still_owed(tmp_path: Path) -> None:
