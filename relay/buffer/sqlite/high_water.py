@@ -144,7 +144,11 @@ def _sealed(content: bytes) -> bytes:
 
 def seal(line: bytes, ledger: bytes) -> bytes:
     """What stands between the two: they are as written, and belong together."""
-    return b"%08x\n" % zlib.crc32(line, zlib.crc32(ledger)) if ledger else _NO_SEAL
+    return _seal(line, zlib.crc32(ledger)) if ledger else _NO_SEAL
+
+
+def _seal(line: bytes, ledger_crc: int) -> bytes:
+    return b"%08x\n" % zlib.crc32(line, ledger_crc)
 
 
 class HighWaterFile:
@@ -161,6 +165,7 @@ class HighWaterFile:
         self._inode = 0
         self._ledger: LedgerCopy | None = None  # as it is on disk; None: none that counts
         self._stored = b""  # the same, in bytes
+        self._stored_crc = 0  # of a ledger that is long it takes longer than the rest of a line
         self._is_behind = False  # the table has changed since the ledger was written
         self._next_keep = 0.0  # monotonic
 
@@ -176,7 +181,7 @@ class HighWaterFile:
         with suppress(OSError):
             stored = encode(ledger)
             if _sealed(self._path.read_bytes()) == stored:
-                self._ledger, self._stored = ledger, stored
+                self._ledger, self._stored, self._stored_crc = ledger, stored, zlib.crc32(stored)
         self.write(row, totals, ledger.destinations)
         if self._ledger is None:
             self.keep(ledger)
@@ -201,7 +206,8 @@ class HighWaterFile:
             if self._descriptor < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
                 self._descriptor = os.open(self._path, flags, 0o600)
-            os.pwrite(self._descriptor, self._line + seal(self._line, self._stored), 0)
+            end = _seal(self._line, self._stored_crc) if self._stored else _NO_SEAL
+            os.pwrite(self._descriptor, self._line + end, 0)
         except OSError:
             return  # a full disk: the file itself says so
         self._written = text
@@ -254,9 +260,10 @@ class HighWaterFile:
             return
         fresh = self._path.with_name(FILE_NAME + ".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        crc = zlib.crc32(stored)
         descriptor = os.open(fresh, flags, 0o600)
         try:
-            content = self._line + seal(self._line, stored) + stored
+            content = self._line + _seal(self._line, crc) + stored
             if os.write(descriptor, content) != len(content):
                 raise OSError("a short write")
             os.fsync(descriptor)
@@ -266,7 +273,8 @@ class HighWaterFile:
             raise
         if self._descriptor >= 0:
             os.close(self._descriptor)
-        self._descriptor, self._ledger, self._stored = descriptor, ledger, stored
+        self._descriptor, self._ledger = descriptor, ledger
+        self._stored, self._stored_crc = stored, crc
         sync_directory(self._directory)
 
     def _forget(self) -> None:

@@ -321,6 +321,26 @@ def test_ranges_that_shrink_cost_no_sync_and_the_line_keeps_up(
     assert ledger_of(tmp_path) == {"a": owed_ranges.open_from(50)}
 
 
+def test_the_line_costs_the_same_however_long_the_ledger_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = tuple(OwedRange(Position(row), Position(row + 1)) for row in range(1, 4000, 2))
+    with log_file(tmp_path) as file:
+        move(file, "a", (*ranges, *owed_ranges.open_from(5000)))
+        summed, crc32 = [], zlib.crc32
+
+        def count(content: bytes, before: int = 0) -> int:
+            summed.append(len(content))
+            return crc32(content, before)
+
+        monkeypatch.setattr(zlib, "crc32", count)
+        file._high_water.write(file.last_row + 1, file.totals, file.destinations)
+        monkeypatch.undo()
+
+        assert sum(summed) < 1000
+    assert ledger_of(tmp_path)
+
+
 @pytest.mark.anyio
 async def test_the_ledger_follows_after_a_while_although_nothing_else_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
