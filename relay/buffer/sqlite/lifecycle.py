@@ -20,7 +20,7 @@ from relay.buffer.sqlite.housekeeping import Housekeeping
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import Inherited, open_file
 from relay.buffer.sqlite.pending_acks import PendingAcks
-from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, is_damage
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES, is_damage
 from relay.buffer.sqlite.types import Loaded, Persisted, Totals
 from relay.model.errors import BufferFull, BufferUnavailable
 
@@ -69,7 +69,18 @@ class Lifecycle:
                 raise
             file, loaded = open_file(self._state_dir, self._settings, vfs=self._vfs)
         self._quarantines = self._state_dir.quarantines
-        self._adopt(file, is_first=True)
+        try:
+            self._adopt(file, is_first=True)
+        except Exception as error:
+            if not isinstance(error, (*CORRUPT_ERRORS, *ODD_VALUES)) and not is_damage(error):
+                raise
+            # In a page that opening itself does not read.
+            log.error("buffer_file_unusable", error=str(error))  # noqa: TRY400 - it is the file
+            file.close(checkpoint=False)
+            left = Inherited(is_unusable=True)
+            file, loaded = open_file(self._state_dir, self._settings, vfs=self._vfs, inherited=left)
+            self._quarantines = self._state_dir.quarantines
+            self._adopt(file, is_first=True)
         return loaded
 
     def close(self, *, checkpoint: bool) -> None:

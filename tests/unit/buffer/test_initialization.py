@@ -207,3 +207,27 @@ async def test_a_new_file_that_cannot_be_made_at_once_is_made_later(
 
         assert sorted(await take_all(backlog)) == [b"after", b"before"]
         assert backlog.is_paused
+
+
+@pytest.mark.parametrize("name", ["deliveries", "deliveries_by_end"])
+async def test_damage_that_is_met_just_after_opening_is_no_reason_not_to_start(
+    tmp_path: Path, name: str
+) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.consumer("a").set_paused(True)
+        await buffer.append(request(piece(b"kept")))
+    connection = apsw.Connection(str(tmp_path / "relay.db"))
+    sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+    page = connection.execute(sql, (name,)).get
+    assert isinstance(page, int)
+    connection.close()
+    with (tmp_path / "relay.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 64)
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        await Salvage(buffer, Counters()).read_back()
+        await buffer.append(request(piece(b"new")))
+
+        assert await take_all(backlog) == [b"kept", b"new"]
+        assert backlog.is_paused
