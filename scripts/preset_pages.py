@@ -87,7 +87,7 @@ def _set_up(preset: Preset) -> str:
 
 
 def _endpoints(preset: Preset) -> str:
-    rows = [_row(label, f"`{url}`") for label, url in preset.endpoints]
+    rows = [_row(label, f"`{url}`") for label, url in preset.endpoints.items()]
     table = "\n".join(["| for | URL |", "|---|---|", *rows]) if rows else ""
     left = " and ".join(f"`{{{name}}}`" for name in preset.placeholders)
     first = f"`{preset.endpoint}`" + (f"; replace {left}" if left else "")

@@ -85,7 +85,7 @@ def _ask_endpoint(table: dict[str, Any], preset: Preset | None) -> None:
     choices = preset.all_endpoints
     chosen = choices[0]
     if len(choices) > 1:
-        labels = {url: label for label, url in preset.endpoints}
+        labels = {url: label for label, url in preset.endpoints.items()}
         for number, url in enumerate(choices, start=1):
             label = f"  ({labels[url]})" if url in labels else ""
             click.echo(f"  {number}  {url}{label}", err=True)

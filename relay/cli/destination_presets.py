@@ -5,10 +5,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -48,9 +48,9 @@ def presets(name: str | None, as_json: bool) -> None:
 def as_document(preset: Preset) -> dict[str, Any]:
     """Everything as JSON has it; placeholders of the endpoint by name."""
     return {
-        **asdict(preset),
-        "endpoints": [{"label": label, "url": url} for label, url in preset.endpoints],
-        "examples": dict(preset.examples),
+        **msgspec.to_builtins(preset),
+        "endpoints": [{"label": label, "url": url} for label, url in preset.endpoints.items()],
+        "examples": preset.examples,
         "placeholders": list(preset.placeholders),
     }
 
@@ -114,7 +114,7 @@ def _titled(title: str, texts: Iterable[str]) -> list[str]:
 
 
 def _variants(preset: Preset) -> list[str]:
-    return [f"{url}  ({label})" for label, url in preset.endpoints]
+    return [f"{url}  ({label})" for label, url in preset.endpoints.items()]
 
 
 def _refusal(refusal: Refusal) -> list[str]:

@@ -1,4 +1,4 @@
-"""The name of a backend goes in; what is known of it comes out.
+"""What is known of each backend, by its name: the files NAME.toml of this folder.
 
 Data and nothing else: the configuration fills gaps from it, the command line asks by it, the
 connection test explains refusals with it, and the pages under docs/destinations are made of it.
@@ -6,23 +6,27 @@ What nobody saw at a source stands in `unconfirmed` and is shown as such.
 """
 
 import difflib
+import tomllib
+from pathlib import Path
 from typing import Final
 
-from relay.config.presets.collectors import COLLECTORS
-from relay.config.presets.events import EVENTS
-from relay.config.presets.llm import LLM
-from relay.config.presets.openrouter import OPENROUTER
+import msgspec
+
 from relay.config.presets.preset import TOKEN, HeaderField, Preset, Refusal
-from relay.config.presets.suites import SUITES
 from relay.model.errors import ConfigError
 
 __all__ = ["PRESETS", "TOKEN", "HeaderField", "Preset", "Refusal", "find"]
 
-PRESETS: Final[dict[str, Preset]] = {
-    each.name: each
-    for each in (
-        OPENROUTER,
-        *sorted((*EVENTS, *SUITES, *COLLECTORS, *LLM), key=lambda preset: preset.name),
+
+def _read(file: Path) -> Preset:
+    return msgspec.convert({"name": file.stem, **tomllib.loads(file.read_text("utf-8"))}, Preset)
+
+
+PRESETS: Final = {
+    preset.name: preset
+    for preset in sorted(
+        map(_read, Path(__file__).parent.glob("*.toml")),
+        key=lambda preset: (not preset.is_sender, preset.name),
     )
 }
 

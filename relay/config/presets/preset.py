@@ -1,23 +1,22 @@
-"""The shape of what is known about one backend; nothing goes in, dataclasses come out.
+"""What is known of one backend: the keys of a file NAME.toml beside this one.
 
-Everything here is data: nothing connects, nothing reads a file. Times are seconds, sizes bytes
-before compression.
+Times are seconds, sizes bytes before compression.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 TOKEN: Final = "{token}"  # noqa: S105 - the mark in a template where the value stands
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderField:
+class HeaderField(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One header that a backend wants or takes."""
 
     name: str
-    template: str
+    template: str = TOKEN
     """The whole value; `{token}` in it is what the user is asked for."""
     asks: str = ""
     """What to ask for; empty if the value is fixed and nothing is asked."""
@@ -43,8 +42,7 @@ class HeaderField:
         return self.template.replace(TOKEN, token)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a backend says when it refuses, what that means and what to do."""
 
     status: int
@@ -58,17 +56,16 @@ class Refusal:
         return status == self.status and self.words.lower() in answer.lower()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is known of one backend, or of one sender if `is_sender`."""
 
     name: str
     title: str
     endpoint: str
     """The URL for traces; `{host}` and the like in it are the user's to fill in."""
-    examples: tuple[tuple[str, str], ...] = ()
+    examples: dict[str, str] = {}
     """What stands for each placeholder of `endpoint` in an example."""
-    endpoints: tuple[tuple[str, str], ...] = ()
+    endpoints: dict[str, str] = {}
     """Other URLs by what they are for, such as a region; placeholders as in `endpoint`."""
     headers: tuple[HeaderField, ...] = ()
     encoding: Literal["auto", "json", "protobuf"] = "auto"
@@ -110,12 +107,12 @@ class Preset:
     @property
     def example_endpoint(self) -> str:
         """The endpoint as somebody could have it."""
-        return self.fill_endpoint(**dict(self.examples))
+        return self.fill_endpoint(**self.examples)
 
     @property
     def all_endpoints(self) -> tuple[str, ...]:
         """Every URL, the first choice first, none twice."""
-        return tuple(dict.fromkeys([self.endpoint, *(url for _, url in self.endpoints)]))
+        return tuple(dict.fromkeys([self.endpoint, *self.endpoints.values()]))
 
     def explain(self, status: int, answer: str) -> Refusal | None:
         """What an answer of this backend means; None if nothing is known of it."""

@@ -65,7 +65,7 @@ def test_endpoints_are_whole_urls_for_traces(preset: Preset) -> None:
         assert parts.path.endswith(("/v1/traces", "/traces/otlp/v0.9"))
         assert parts.path.count("v1/traces") <= 1
         assert parts.port != 4317
-    assert preset.placeholders == tuple(name for name, _ in preset.examples)
+    assert preset.placeholders == tuple(preset.examples)
     assert "{" not in preset.example_endpoint
 
 
@@ -151,7 +151,7 @@ def test_facts_that_the_relay_acts_upon() -> None:
     assert find("datadog").max_batch_bytes == 3_200_000
     assert find("datadog").success_statuses == (202,)
     assert find("dash0").max_age_seconds == 21_600
-    assert dict(find("honeycomb").endpoints) == {
+    assert find("honeycomb").endpoints == {
         "US": "https://api.honeycomb.io/v1/traces",
         "EU": "https://api.eu1.honeycomb.io/v1/traces",
     }
