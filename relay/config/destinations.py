@@ -1,4 +1,4 @@
-"""A table of one destination, or the OTEL_EXPORTER_OTLP_* variables, go in; its struct comes out.
+"""The struct of a destination, from its table or from the variables OTEL_EXPORTER_OTLP_*.
 
 A secret that is not set, or a certificate's file that cannot be read, blocks the destination and
 leaves the configuration usable; anything else that is wrong is a problem of the configuration.
@@ -12,13 +12,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from relay.config import (
-    DestinationConfig,
-    IngestConfig,
-    points_at,
-    resolve_headers,
-)
-from relay.config.fields import DESTINATION_KEYS, split_url
+from relay.config import DestinationConfig, IngestConfig, points_at, resolve_headers
+from relay.config.fields import DESTINATION_KEYS, parse_url
 from relay.config.presets import TOKEN, Preset, find
 from relay.config.secrets import Secret, escape, has_reference
 from relay.config.tables import Reading, read_table
@@ -30,11 +25,7 @@ _SECRET_HEADER = re.compile(
     r"auth|token|key|secret|pass|cookie|credential|honeycomb-team", re.IGNORECASE
 )
 _LONG = 20  # a value of this length is more likely a secret than the name of a data set
-_LIMITS = {
-    "max_batch_bytes": "max_batch_bytes",
-    "max_batch_spans": "max_batch_spans",
-    "max_age": "max_age_seconds",
-}
+_OF_PRESETS = ("encoding", "compression", "max_batch_bytes", "max_batch_spans", "max_age")
 
 
 class FoundDestination(NamedTuple):
@@ -45,6 +36,10 @@ class FoundDestination(NamedTuple):
     table: str  # its key in the file; empty where the file is the table
     where: str
     source: Path | None
+
+    def key(self, name: str) -> str:
+        """The key `name` of its table, as problems call it."""
+        return f"{self.table}.{name}" if self.table else name
 
 
 def read_destination(
@@ -68,11 +63,10 @@ def read_destination(
         folder=reading.resolver.folder,
         reload_reason="; ".join(error.message for error in unset),
     )
-    key = _key(found, "endpoint")
     if points_at(destination, ingest.listen):
         reading.add(
             f'"{destination.shown_endpoint}" is this relay itself',
-            key,
+            found.key("endpoint"),
             found.where,
             hint="name the upstream; apps are pointed at the relay, the relay at what is behind it",
         )
@@ -95,13 +89,11 @@ def fill_in(fields: dict[str, Any], written: Mapping[str, Any], preset: Preset) 
     """
     if "endpoint" not in written and not preset.placeholders:
         fields["endpoint"] = preset.endpoint
-    for key in ("encoding", "compression"):
-        if key not in written:
-            fields[key] = getattr(preset, key)
-    for key, name in _LIMITS.items():
-        limit = getattr(preset, name)
-        if key not in written and limit is not None:
-            fields[name] = limit
+    for key in _OF_PRESETS:
+        field = DESTINATION_KEYS[key].field
+        known = getattr(preset, field)
+        if key not in written and known is not None:
+            fields[field] = known
     headers: dict[str, Secret] = fields.get("headers", {})
     given = {name.lower() for name in headers}
     fixed = {
@@ -126,7 +118,7 @@ def _check_preset(
         urls = " or ".join(f'"{url}"' for url in preset.all_endpoints)
         reading.add(
             f"{fault}: preset {preset.name} cannot know the {names}",
-            _key(found, "endpoint"),
+            found.key("endpoint"),
             found.where,
             hint=f"write the whole URL: {urls}",
         )
@@ -139,7 +131,7 @@ def _check_preset(
             reading.add(
                 f'preset {preset.name} needs header {header.name} = "{header.template}", '
                 f"{TOKEN} being: {header.asks}",
-                _key(found, "headers"),
+                found.key("headers"),
                 found.where,
                 hint=f"it is found at: {header.found_at}" if header.found_at else None,
             )
@@ -154,13 +146,9 @@ def _warn_of_prefixes(
         value = values.get(header.name.lower())
         if value is not None and not value.lower().startswith(header.prefix.lower()):
             reading.warnings.append(
-                f"{found.where}: {_key(found, 'headers')}.{header.name} does not begin with "
+                f"{found.where}: {found.key('headers')}.{header.name} does not begin with "
                 f'"{header.prefix}", and {preset.name} wants "{header.template}"'
             )
-
-
-def _key(found: FoundDestination, name: str) -> str:
-    return f"{found.table}.{name}" if found.table else name
 
 
 def _check_pairs(found: FoundDestination, reading: Reading) -> None:
@@ -171,14 +159,14 @@ def _check_pairs(found: FoundDestination, reading: Reading) -> None:
     if "endpoint" not in found.raw and "preset" not in given:
         reading.add(
             "is missing",
-            _key(found, "endpoint"),
+            found.key("endpoint"),
             found.where,
             hint='write the whole URL, such as "https://collector.example:4318/v1/traces"',
         )
     pair = {"client_cert", "client_key"}
     for missing in pair - given if pair & given else ():
         reading.add(
-            "is missing: client_cert and client_key go together", _key(found, missing), found.where
+            "is missing: client_cert and client_key go together", found.key(missing), found.where
         )
 
 
@@ -188,7 +176,7 @@ def _warn(destination: DestinationConfig, found: FoundDestination, reading: Read
     if not destination.endpoint:
         return
     url = urlsplit(destination.endpoint)
-    place = f"{found.where}: {_key(found, 'endpoint')}: {destination.shown_endpoint}"
+    place = f"{found.where}: {found.key('endpoint')}: {destination.shown_endpoint}"
     if url.port == 4317:
         reading.warnings.append(f"{place} is the port of gRPC; OTLP over HTTP is mostly on 4318")
     if url.path in {"", "/"}:
@@ -253,10 +241,9 @@ def _table_of_environment(environ: Mapping[str, str]) -> dict[str, Any] | None:
             hint='set it to "http/protobuf" or "http/json" and the endpoint to that port',
         )
     if value:
-        encodings = {"http/protobuf": "protobuf", "http/json": "json"}
-        if value.lower() not in encodings:
+        if value.lower() not in {"http/protobuf", "http/json"}:
             raise ConfigError(f'{variable} must be "http/protobuf" or "http/json", not {value!r}')
-        table["encoding"] = encodings[value.lower()]
+        table["encoding"] = value.lower().removeprefix("http/")
     variable, value = _variable(environ, "COMPRESSION")
     if value:
         if value.lower() not in {"none", "gzip"}:
@@ -281,7 +268,7 @@ def _endpoint_of(environ: Mapping[str, str]) -> str | None:
     if not url:
         return None
     try:
-        parts = split_url(url, ("http", "https"))
+        parts = parse_url(url)
     except ConfigError as error:
         raise ConfigError(f"{variable} {error.message}") from None
     if variable.endswith("TRACES_ENDPOINT"):
@@ -289,7 +276,7 @@ def _endpoint_of(environ: Mapping[str, str]) -> str | None:
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/v1/traces"))
 
 
-def _header_pairs(variable: str, value: str) -> list[tuple[str, str]]:
+def _header_pairs(variable: str, value: str) -> list[list[str]]:
     """`k1=v1,k2=v2` as in W3C Baggage: trimmed, percent-decoded, split at the first = only."""
     pairs = []
     for number, item in enumerate(value.split(","), start=1):
@@ -302,12 +289,7 @@ def _header_pairs(variable: str, value: str) -> list[tuple[str, str]]:
                 hint='write "name=value,name=value", a comma in a value as %2C',
             )
         try:
-            pairs.append(
-                (
-                    unquote(name.strip(), errors="strict"),
-                    unquote(content.strip(), errors="strict"),
-                )
-            )
+            pairs.append([unquote(part.strip(), errors="strict") for part in (name, content)])
         except UnicodeDecodeError:
             raise ConfigError(f"entry {number} of {variable} is not UTF-8 once decoded") from None
     return pairs

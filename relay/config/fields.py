@@ -1,14 +1,14 @@
-"""One value of a TOML table goes in; what its struct holds comes out, or what would be right.
+"""Which keys there are, which field each fills and how its value is read.
 
-The tables at the end say which keys there are, which field each fills and how it is read. A
-reader raises ConfigError without key or source (the caller knows them); it repeats what was
-written only where that cannot be a secret.
+The tables stand at the end. A reader raises ConfigError with what would be right, without key or
+source (the caller knows them); it repeats what was written only where that cannot be a secret.
 """
 
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from relay.config import HEADER_NAME, ListenAddress, header_value_fault
@@ -26,6 +26,7 @@ from relay.model.errors import ConfigError
 from relay.model.units import FOREVER, format_size, parse_duration, parse_size
 
 Reader = Callable[[object, Resolver], Any]
+Entry = TypeVar("Entry")
 
 _TOKEN = re.compile(r"[!-~]+")
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+", re.IGNORECASE)
@@ -46,6 +47,19 @@ class Faults(ConfigError):
     def __init__(self, entries: list[tuple[str, ConfigError]]) -> None:
         self.entries = entries
         super().__init__("; ".join(f"{name}: {error.message}" for name, error in entries))
+
+
+def _each(entries: Iterable[tuple[str, Callable[[], Entry]]]) -> list[Entry]:
+    """What each named entry is read as. Raises Faults with all that are wrong."""
+    found, faults = [], []
+    for name, read in entries:
+        try:
+            found.append(read())
+        except ConfigError as error:
+            faults.append((name, error))
+    if faults:
+        raise Faults(faults)
+    return found
 
 
 class Key(NamedTuple):
@@ -73,15 +87,19 @@ def text(value: object, resolver: Resolver) -> str:
     return resolver.expand(value)
 
 
+def _expanded(value: object, resolver: Resolver) -> object:
+    return resolver.expand(value) if isinstance(value, str) else value
+
+
 def one_of(*choices: str) -> Reader:
     """One of these words."""
 
     def read(value: object, resolver: Resolver) -> str:
-        word = resolver.expand(value) if isinstance(value, str) else None
+        word = _expanded(value, resolver)
         if word not in choices:
             listed = ", ".join(f'"{choice}"' for choice in choices)
             raise ConfigError(f"must be one of {listed}, not {shown(value)}")
-        return word
+        return str(word)
 
     return read
 
@@ -90,9 +108,8 @@ def size(at_least_bytes: int = 0) -> Reader:
     """A size in bytes."""
 
     def read(value: object, resolver: Resolver) -> int:
-        word = resolver.expand(value) if isinstance(value, str) else value
         try:
-            number = parse_size(word)
+            number = parse_size(_expanded(value, resolver))
         except ConfigError as error:
             raise ConfigError(f"{error.message}, not {shown(value)}") from None
         if number < at_least_bytes:
@@ -106,7 +123,7 @@ def duration(*, may_be_zero: bool = True, may_be_forever: bool = False) -> Reade
     """Seconds; None for "forever" where that is allowed."""
 
     def read(value: object, resolver: Resolver) -> float | None:
-        word = resolver.expand(value) if isinstance(value, str) else value
+        word = _expanded(value, resolver)
         if may_be_forever and word == FOREVER:
             return None
         try:
@@ -182,15 +199,12 @@ def list_of(read_item: Reader, *, or_one: bool = False) -> Reader:
             if or_one:
                 return (read_item(value, resolver),)
             raise ConfigError(f"must be a list in brackets, not a {_kind(value)}")
-        items, faults = [], []
-        for index, item in enumerate(value):
-            try:
-                items.append(read_item(item, resolver))
-            except ConfigError as error:
-                faults.append((f"[{index}]", error))
-        if faults:
-            raise Faults(faults)
-        return tuple(items)
+        return tuple(
+            _each(
+                (f"[{index}]", functools.partial(read_item, item, resolver))
+                for index, item in enumerate(value)
+            )
+        )
 
     return read
 
@@ -250,56 +264,49 @@ def attributes(value: object, resolver: Resolver) -> dict[str, str]:
     """Attribute names and their text."""
     if not isinstance(value, dict):
         raise ConfigError('must be a table such as { "deployment.environment.name" = "local" }')
-    read, faults = {}, []
-    for name, content in value.items():
-        try:
-            if isinstance(content, dict):
-                raise ConfigError("must be a string", hint="put a name with dots in quotes")
-            if not name:
-                raise ConfigError("an attribute needs a name")
-            read[name] = text(content, resolver)
-        except ConfigError as error:
-            faults.append((name or '""', error))
-    if faults:
-        raise Faults(faults)
-    return read
+
+    def read(name: str, content: object) -> tuple[str, str]:
+        if isinstance(content, dict):
+            raise ConfigError("must be a string", hint="put a name with dots in quotes")
+        if not name:
+            raise ConfigError("an attribute needs a name")
+        return name, text(content, resolver)
+
+    return dict(_each((each[0] or '""', functools.partial(read, *each)) for each in value.items()))
 
 
 def headers(value: object, resolver: Resolver) -> dict[str, Secret]:
     """Header names and the templates of their values; no value is ever repeated."""
     if not isinstance(value, dict):
         raise ConfigError('must be a table such as { Authorization = "Bearer ${env:TOKEN}" }')
-    read: dict[str, Secret] = {}
-    faults = []
     spelled: dict[str, str] = {}
-    for name, template in value.items():
-        try:
-            _check_header_name(name)
-            if (other := spelled.setdefault(name.lower(), name)) != name:
-                raise ConfigError(f"is the same header as {other}: leave one out")
-            if not isinstance(template, str):
-                raise ConfigError("must be a string")
-            if not has_reference(template):
-                fault = header_value_fault(resolver.expand(template))
-                if fault:
-                    raise ConfigError(fault)
-            read[name] = Secret(template)
-        except ConfigError as error:
-            faults.append((name if HEADER_NAME.fullmatch(name) else shown(name), error))
-    if faults:
-        raise Faults(faults)
-    return read
+
+    def read(name: str, template: object) -> tuple[str, Secret]:
+        if HEADER_NAME.fullmatch(name) is None:
+            raise ConfigError("is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
+        if name.lower() in _OUR_HEADERS:
+            raise ConfigError("is set by the relay itself", hint=_OUR_HEADERS[name.lower()])
+        if (other := spelled.setdefault(name.lower(), name)) != name:
+            raise ConfigError(f"is the same header as {other}: leave one out")
+        if not isinstance(template, str):
+            raise ConfigError("must be a string")
+        if not has_reference(template) and (fault := header_value_fault(resolver.expand(template))):
+            raise ConfigError(fault)
+        return name, Secret(template)
+
+    return dict(
+        _each(
+            (
+                name if HEADER_NAME.fullmatch(name) else shown(name),
+                functools.partial(read, name, it),
+            )
+            for name, it in value.items()
+        )
+    )
 
 
-def _check_header_name(name: str) -> None:
-    if HEADER_NAME.fullmatch(name) is None:
-        raise ConfigError("is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
-    if name.lower() in _OUR_HEADERS:
-        raise ConfigError("is set by the relay itself", hint=_OUR_HEADERS[name.lower()])
-
-
-def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
-    """The parts of an absolute URL. Raises ConfigError that does not repeat it."""
+def parse_url(url: str) -> SplitResult:
+    """The parts of an http or https URL. Raises ConfigError that does not repeat it."""
     if not url.isprintable() or " " in url:
         raise ConfigError("has a blank or an unprintable character in it")
     try:
@@ -307,8 +314,8 @@ def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
         port = parts.port
     except ValueError:
         raise ConfigError("is no URL: its host or port cannot be read") from None
-    if parts.scheme not in schemes:
-        raise ConfigError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if parts.scheme not in {"http", "https"}:
+        raise ConfigError("must begin with http:// or https://")
     if not parts.hostname or port == 0:
         raise ConfigError("must name a host, and no port 0")
     return parts
@@ -319,7 +326,7 @@ def endpoint(value: object, resolver: Resolver) -> str:
     url = text(value, resolver)
     written = shown(mask_url(str(value)))
     try:
-        if split_url(url, ("http", "https")).fragment:
+        if parse_url(url).fragment:
             raise ConfigError("must have no #fragment")
     except ConfigError as error:
         hint = 'write the whole URL, such as "https://collector.example:4318/v1/traces"'
@@ -333,7 +340,7 @@ def proxy(value: object, resolver: Resolver) -> str:
     if word in {"auto", "none"}:
         return word
     try:
-        split_url(word, ("http", "https"))
+        parse_url(word)
     except ConfigError as error:
         hint = '"auto", "none" or a URL such as "http://proxy.example:3128"'
         raise ConfigError(error.message, hint=hint) from None

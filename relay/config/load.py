@@ -1,4 +1,4 @@
-"""A path and an environment go in; a `Config` comes out, or every problem of it at once.
+"""The whole configuration, from a file and the environment, or every problem of it at once.
 
 Order: the file named by --config, else by $OTLP_RELAY_CONFIG, else the first that exists of
 $XDG_CONFIG_HOME/otlp-relay/relay.toml and /etc/otlp-relay/relay.toml. Beside it are the files of

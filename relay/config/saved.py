@@ -1,4 +1,4 @@
-"""A destination's table goes in; a file of the saved destinations, whole or not there, comes out.
+"""The files of the saved destinations, as the commands write and delete them.
 
 A file that a command wrote begins with `MARKER`, and only such a file is ever replaced or deleted
 by a command: without that line it belongs to a person. Files are 0600 and belong to the owner of

@@ -1,4 +1,4 @@
-"""Text with ${env:…}, ${file:…} and ${credential:…} goes in; text with their values comes out.
+"""What stands for a secret in the configuration, and its value.
 
 ::
 

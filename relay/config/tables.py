@@ -1,4 +1,4 @@
-"""A TOML table and its keys go in; the fields of a struct come out, and every problem is noted."""
+"""From a TOML table to the fields of a struct, while every problem is noted."""
 
 import difflib
 import re
@@ -100,22 +100,14 @@ def read_table(
             continue
         try:
             fields[keys[name].field] = keys[name].read(value, reading.resolver)
-        except SecretUnset as error:
-            (reading.problems if unset is None else unset).append(_located(error, key, source))
-        except Faults as faults:
-            for entry, fault in faults.entries:
-                inner = f"{key}{entry}" if entry.startswith("[") else f"{key}.{entry}"
-                if isinstance(fault, SecretUnset) and unset is not None:
-                    unset.append(_located(fault, printable(inner), source))
-                    continue
-                reading.add(fault.message, printable(inner), source, hint=fault.hint)
         except ConfigError as error:
-            reading.add(error.message, key, source, hint=error.hint)
+            for entry, fault in error.entries if isinstance(error, Faults) else [("", error)]:
+                inner = f"{key}.{entry}" if entry and not entry.startswith("[") else key + entry
+                where = unset if isinstance(fault, SecretUnset) else None
+                (reading.problems if where is None else where).append(
+                    type(fault)(fault.message, key=printable(inner), source=source, hint=fault.hint)
+                )
     return fields
-
-
-def _located(error: SecretUnset, key: str, source: str) -> SecretUnset:
-    return type(error)(error.message, key=key, source=source, hint=error.hint)
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -81,7 +81,7 @@ def judge(response: Response, asked: Question) -> Verdict:
     if found := _of_the_place(response, asked):
         return found
     status = response.status
-    is_odd_path = paths.is_doubled(asked.endpoint) or not paths.path_of(asked.endpoint)
+    is_odd_path = paths.is_doubled(asked.endpoint) or not urlsplit(asked.endpoint).path.strip("/")
     if status in (404, 405, 410) or (is_odd_path and status != 401 and status < 500):
         return _of_the_path(response, asked)
     if status < 300:

@@ -1,4 +1,4 @@
-"""Sockets and an ASGI app go in; answered HTTP requests come out, until `stop`.
+"""Serves an ASGI app on sockets, until `stop`.
 
 The listener is a child of our own task group and never its owner: signals, logging and the
 lifespan stay ours. It takes uvicorn's protocol and none of its server, whose loop wakes ten times
@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 from anyio.abc import TaskStatus
@@ -114,6 +114,10 @@ class Listener:
         """How many senders are connected now."""
         return len(self._state.connections)
 
+    @property
+    def _connections(self) -> tuple[LimitedProtocol, ...]:
+        return cast("tuple[LimitedProtocol, ...]", tuple(self._state.connections))
+
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Accept and answer until `stop`; ready when accepting.
 
@@ -181,18 +185,16 @@ class Listener:
 
     def _sweep(self, now: float, elapsed_seconds: float) -> None:
         self._set_date()
-        for connection in tuple(self._state.connections):
-            if isinstance(connection, LimitedProtocol):
-                connection.enforce(now, elapsed_seconds)
+        for connection in self._connections:
+            connection.enforce(now, elapsed_seconds)
 
     def _close_to_new(self) -> None:
         for server in self._servers:
             server.close()
         for sock in self._sockets:
             sock.close()
-        for connection in tuple(self._state.connections):
-            if isinstance(connection, LimitedProtocol):
-                connection.part()  # each ends with the next answer
+        for connection in self._connections:
+            connection.part()  # each ends with the next answer
         for task in self._state.tasks:
             task.add_done_callback(self._task_done)
 
@@ -217,13 +219,9 @@ class Listener:
             now = loop.time()
             self._sweep(now, now - before)  # a sender that stalls must not use up our deadline
             if now >= parted:
-                self._close_idle()
+                for connection in self._connections:
+                    connection.close_if_idle()
             before = now
-
-    def _close_idle(self) -> None:
-        for connection in tuple(self._state.connections):
-            if isinstance(connection, LimitedProtocol):
-                connection.close_if_idle()
 
     def _seconds_left(self, begun: float) -> float:
         """Until requests are cancelled."""
@@ -239,7 +237,7 @@ class Listener:
         for task in tuple(self._state.tasks):
             task.cancel()
         await self._wait_until_done(_FAREWELL_SECONDS)
-        for connection in tuple(self._state.connections):
+        for connection in self._connections:
             connection.transport.abort()
         await self._wait_until_done(_FAREWELL_SECONDS)
 

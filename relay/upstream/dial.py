@@ -17,6 +17,7 @@ import anyio.to_thread
 import httpcore2
 from anyio.streams.tls import TLSStream
 
+from relay.model.hosts import joined
 from relay.upstream.routes import Place, Route
 from relay.upstream.stream import DeadlinePassed, Progress, Stage, Stream
 from relay.upstream.tls import tls_context
@@ -147,7 +148,7 @@ async def _pass_proxy(stream: Stream, route: Route, proxy: Place, watch: Watch) 
     if route.is_forwarded:
         return stream
     progress.restart(Stage.PROXY)
-    authority = f"{_bracketed(route.url.host.decode('ascii'))}:{route.place.port}".encode()
+    authority = joined(route.url.host.decode("ascii"), route.place.port).encode()
     origin = httpcore2.Origin(b"http", b"proxy", proxy.port)
     head = [(b"Host", authority), (b"Accept", b"*/*")]
     if route.proxy_authorization:
@@ -165,10 +166,6 @@ async def _pass_proxy(stream: Stream, route: Route, proxy: Place, watch: Watch) 
         phrase = response.extensions.get("reason_phrase", b"").decode("latin-1")
         raise ProxyRefused(response.status, phrase)
     return stream
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 async def _agree_on_tls(stream: Stream, context: ssl.SSLContext, host: str, watch: Watch) -> Stream:

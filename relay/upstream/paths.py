@@ -1,15 +1,10 @@
-"""An endpoint goes in; what is wrong with its path and what was meant comes out. Pure."""
+"""What is wrong with the path of an endpoint, and what was meant. Pure."""
 
 import re
 from urllib.parse import urlsplit, urlunsplit
 
 TRACES = "/v1/traces"
 _OTHER_SIGNAL = re.compile(r"/v1(?:/(?:trace|logs?|metrics?|spans?))?$")
-
-
-def path_of(endpoint: str) -> str:
-    """The path without slashes at its end; empty for none."""
-    return urlsplit(endpoint).path.rstrip("/")
 
 
 def is_doubled(endpoint: str) -> bool:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 
+from relay.config import HEADER_NAME
 from relay.model.errors import ConfigError
 from relay.version import __version__
 
@@ -32,7 +33,6 @@ _OURS = frozenset(
         "upgrade",
     }
 )
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as latin-1
 
 
@@ -56,7 +56,7 @@ def request_head(
     names = {name: name.title() for name in head}
     for name, value in configured.items():
         text = value.strip(" \t")
-        if not _HEADER_NAME.fullmatch(name) or not _VALUE.fullmatch(text):
+        if not HEADER_NAME.fullmatch(name) or not _VALUE.fullmatch(text):
             raise ConfigError(
                 f"the header {name!r} has a name or a value that HTTP does not allow",
                 key="headers",

@@ -18,7 +18,7 @@ import httpx2
 from relay.config import DestinationConfig
 from relay.config.urls import split_url
 from relay.model.errors import ConfigError
-from relay.model.hosts import is_this_machine
+from relay.model.hosts import is_this_machine, joined
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return joined(self.host, self.port)
 
     @classmethod
     def of(cls, url: str) -> Self:
@@ -96,8 +96,11 @@ class Route:
     @property
     def secrets(self) -> list[str]:
         """Users and passwords of its URLs, and what they become."""
-        own = [self.authorization] if self.authorization else []
-        return [*secrets_of(self.settings.endpoint, self.settings.proxy), *own]
+        found = [self.authorization] if self.authorization else []
+        for url in (self.settings.endpoint, self.settings.proxy):
+            parts = split_url(url)
+            found += [unquote(part) for part in (parts.password, parts.username) if part]
+        return found
 
 
 def fingerprint(settings: DestinationConfig) -> tuple[object, ...]:
@@ -161,15 +164,6 @@ def _environment_proxy(endpoint: str) -> str | None:
     if urllib.request.proxy_bypass_environment(target.netloc.rpartition("@")[2], proxies):  # type: ignore[attr-defined]
         return None
     return proxies.get(target.scheme) or proxies.get("all")
-
-
-def secrets_of(*urls: str) -> list[str]:
-    """Users and passwords that stand in the URLs."""
-    found = []
-    for url in urls:
-        parts = split_url(url)
-        found += [unquote(part) for part in (parts.password, parts.username) if part]
-    return found
 
 
 def without_query(location: str) -> str:

@@ -56,6 +56,12 @@ class Progress:
         self.stage, self.bytes_read, self.first_bytes = stage, 0, b""
         self.closed_by_peer = False
 
+    def note(self, data: bytes) -> None:
+        """`data` was read of the peer."""
+        if len(self.first_bytes) < FIRST_BYTES:
+            self.first_bytes = (self.first_bytes + data)[:FIRST_BYTES]
+        self.bytes_read += len(data)
+
 
 class DeadlinePassed(Exception):
     """The exchange, or one stage of it, took longer than `seconds`."""
@@ -95,9 +101,7 @@ class Stream(httpcore2.AsyncNetworkStream, anyio.abc.ByteStream):
         except _CLOSED:
             progress.closed_by_peer = True
             return b""
-        if len(progress.first_bytes) < FIRST_BYTES:
-            progress.first_bytes = (progress.first_bytes + data)[:FIRST_BYTES]
-        progress.bytes_read += len(data)
+        progress.note(data)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -156,9 +160,7 @@ class Stream(httpcore2.AsyncNetworkStream, anyio.abc.ByteStream):
         except _CLOSED:
             self.progress.closed_by_peer = True
             raise
-        if len(self.progress.first_bytes) < FIRST_BYTES:
-            self.progress.first_bytes = (self.progress.first_bytes + data)[:FIRST_BYTES]
-        self.progress.bytes_read += len(data)
+        self.progress.note(data)
         return data
 
     async def send(self, item: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A preset goes in; how a destination of it is written comes out: as TOML and as a command.
+"""How a destination of a preset is written: as TOML and as a command.
 
 No secret stands in either: where one belongs there is a reference to the environment.
 """
