@@ -269,22 +269,13 @@ def header_value_fault(value: str) -> str | None:
 
 
 def points_at(destination: DestinationConfig, listen: Iterable[ListenAddress]) -> bool:
-    """Whether the endpoint is one of these addresses of ours, without asking any name server.
-
-    All of loopback counts as one place, since which address of it answers is chance; a wildcard
-    is reached by loopback. Names are compared as they are written.
-    """
+    """Whether the endpoint is one of these addresses of ours, without asking any name server."""
     if not destination.endpoint:
         return False
     url = urlsplit(destination.endpoint)
     port = url.port or (443 if url.scheme == "https" else 80)
     host = url.hostname or ""
-    is_here = hosts.is_this_machine(host)
-    return any(
-        port == address.port
-        and (is_here if hosts.is_this_machine(address.host) else _same(host, address.host))
-        for address in listen
-    )
+    return any(port == own.port and hosts.leads_to(host, own.host) for own in listen)
 
 
 def changes_needing_restart(old: Config, new: Config) -> list[str]:
@@ -297,10 +288,3 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
         "admin.listen": old.admin.listen != new.admin.listen,
     }
     return [key for key, is_changed in checks.items() if is_changed]
-
-
-def _same(host: str, other: str) -> bool:
-    address = hosts.ip_of(host)
-    if address is None:
-        return host.lower().removesuffix(".") == other.lower().removesuffix(".")
-    return address == hosts.ip_of(other)

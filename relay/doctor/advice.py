@@ -26,6 +26,10 @@ class Question(Asked):
     preset: Preset | None = None
     has_span: bool = False
 
+    def lacks(self, header: str) -> bool:
+        """Whether this header was not sent."""
+        return header.lower() not in {name.lower() for name in self.headers}
+
 
 def on_credentials(response: Response, asked: Question) -> StepFailed:
     """401, 402 and 403."""
@@ -52,16 +56,11 @@ def on_credentials(response: Response, asked: Question) -> StepFailed:
 
 def on_missing_header(response: Response, asked: Question) -> StepFailed | None:
     """A header that the preset, or the response itself, says is needed and that is not set."""
-    preset = asked.preset
-    given = {name.lower() for name in asked.headers}
-    lacking = [
-        field
-        for field in (preset.headers if preset else ())
-        if field.is_required and field.name.lower() not in given
-    ]
+    known = asked.preset.headers if asked.preset else ()
+    lacking = [each for each in known if each.is_required and asked.lacks(each.name)]
     if lacking:
         first = lacking[0]
-        names = " and ".join(field.name for field in lacking)
+        names = " and ".join(each.name for each in lacking)
         where = f" ({first.found_at})" if first.found_at else ""
         verb = "is" if len(lacking) == 1 else "are"
         return StepFailed(
@@ -72,9 +71,8 @@ def on_missing_header(response: Response, asked: Question) -> StepFailed | None:
         return tenant
     if not _MISSING.search(response.heard):
         return None
-    known = [field.name for field in preset.headers] if preset else []
-    for word in (*known, *_named_headers(response.heard)):
-        if word.lower() in response.heard.lower() and word.lower() not in given:
+    for word in (*(each.name for each in known), *_named_headers(response.heard)):
+        if word.lower() in response.heard.lower() and asked.lacks(word):
             return StepFailed(
                 "auth",
                 answered(asked, response, f"the header {word} is not set"),
@@ -85,8 +83,7 @@ def on_missing_header(response: Response, asked: Question) -> StepFailed | None:
 
 def on_tenant(response: Response, asked: Question) -> StepFailed | None:
     """Tempo, Mimir and their kin name no header when the tenant is missing."""
-    given = {name.lower() for name in asked.headers}
-    if "x-scope-orgid" in given or not _TENANT.search(response.heard):
+    if not asked.lacks("X-Scope-OrgID") or not _TENANT.search(response.heard):
         return None
     return StepFailed(
         "auth",

@@ -17,11 +17,10 @@ import msgspec
 
 from relay.config import DestinationConfig, ListenAddress, points_at, resolve_headers
 from relay.config.presets import Preset, find
-from relay.config.secrets import mask_url
 from relay.doctor import loops, responses
 from relay.doctor.advice import Question
 from relay.doctor.payload import ProbeSpan, body_of
-from relay.doctor.read_back import READ_BACK_SECONDS, read_back
+from relay.doctor.read_back import read_back
 from relay.doctor.report import EncodingName, Recorder, Report, Step, StepFailed, StepName
 from relay.doctor.responses import EmptyRefused, EncodingRefused, Taken, Verdict, Wrong
 from relay.doctor.watch import CONNECT_SECONDS, StepWatch
@@ -40,7 +39,7 @@ _WORDS = {Encoding.JSON: "JSON", Encoding.PROTOBUF: "protobuf"}
 _NAMES: dict[Encoding, EncodingName] = {Encoding.JSON: "json", Encoding.PROTOBUF: "protobuf"}
 
 
-async def test_connection(  # noqa: PLR0913 - all but the destination have defaults
+async def test_connection(
     destination: DestinationConfig,
     *,
     headers: Mapping[str, str],
@@ -49,7 +48,6 @@ async def test_connection(  # noqa: PLR0913 - all but the destination have defau
     own_addresses: Sequence[ListenAddress] = (),
     own_id: str = "",
     on_step: Callable[[Step], None] | None = None,
-    read_back_seconds: float = READ_BACK_SECONDS,
 ) -> Report:
     """Test one destination with these `headers`, secrets filled in. Changes nothing here.
 
@@ -61,9 +59,9 @@ async def test_connection(  # noqa: PLR0913 - all but the destination have defau
     record = Recorder(on_step)
     try:
         if points_at(destination, own_addresses):
-            raise loops.own_listener(mask_url(destination.endpoint))
+            raise loops.own_listener(destination.shown_endpoint)
         test = _Test(destination, headers, preset, own_addresses, own_id, record)
-        encoding = await test.run(send_span=send_span, read_back_seconds=read_back_seconds)
+        encoding = await test.run(send_span=send_span)
     except StepFailed as failed:
         record.add(failed.step, "failed", failed.found)
         return Report(tuple(record.steps), passed=False, wrong=failed.wrong, remedy=failed.remedy)
@@ -129,7 +127,7 @@ class _Test:
         self._who = ""
         self._proxy = ""
 
-    async def run(self, *, send_span: bool, read_back_seconds: float) -> Encoding:
+    async def run(self, *, send_span: bool) -> Encoding:
         """Every step. Raises StepFailed at the first that fails, ConfigError for settings."""
         try:
             route = await self._upstream.connect()
@@ -151,7 +149,7 @@ class _Test:
             span = ProbeSpan.new()
             verdict = await self._send_span(encoding, span)
         self._note_request(verdict, span)
-        await self._read_back(span, read_back_seconds)
+        await self._read_back(span)
         return encoding
 
     async def _settle_encoding(
@@ -198,16 +196,18 @@ class _Test:
                 'set compression = "none"',
             )
 
-    async def _ask(self, encoding: Encoding, span: ProbeSpan | None) -> tuple[Response, Verdict]:
+    async def _ask(
+        self,
+        encoding: Encoding,
+        span: ProbeSpan | None,
+        upstream: Upstream | None = None,
+        endpoint: str = "",
+    ) -> tuple[Response, Verdict]:
         """One POST and what its response means. Raises StepFailed when there is none."""
-        response = await self._post(self._upstream, encoding, span)
-        endpoint = self._destination.endpoint
-        return response, responses.judge(response, self._question(endpoint, encoding, span))
-
-    def _question(self, endpoint: str, encoding: Encoding, span: ProbeSpan | None) -> Question:
-        return Question(
+        response = await self._post(upstream or self._upstream, encoding, span)
+        question = Question(
             who=self._who,
-            endpoint=endpoint,
+            endpoint=endpoint or self._destination.endpoint,
             encoding=encoding,
             header_names=tuple(self._headers),
             proxy=self._proxy,
@@ -215,6 +215,7 @@ class _Test:
             preset=self._preset,
             has_span=span is not None,
         )
+        return response, responses.judge(response, question)
 
     async def _post(
         self, upstream: Upstream, encoding: Encoding, span: ProbeSpan | None
@@ -253,10 +254,9 @@ class _Test:
         meant = msgspec.structs.replace(self._destination, endpoint=verdict.meant)
         upstream = Upstream(meant, hops=self._own_id, watch=self._watch)
         try:
-            there = await self._post(upstream, encoding, None)
+            there, found = await self._ask(encoding, None, upstream, verdict.meant)
         except (StepFailed, ConfigError):
             return failed
-        found = responses.judge(there, self._question(verdict.meant, encoding, None))
         # Whoever asks for credentials or minds the body there is an endpoint, too.
         is_there = not isinstance(found, Wrong) or found.failed.step == "auth"
         if is_there and there.status < 500:
@@ -303,19 +303,17 @@ class _Test:
             found = f"{found}, trace {span.trace_id}"
             if self._preset is not None and self._preset.makes_dataset:
                 found += "; it may have created a data set for it"
-        if verdict.warning:
-            self._record.add("request", "warning", f"{found}; {verdict.warning}")
-        else:
-            self._record.ok("request", found)
+        warning = f"; {verdict.warning}" if verdict.warning else ""
+        self._record.add("request", "warning" if warning else "ok", found + warning)
 
-    async def _read_back(self, span: ProbeSpan | None, seconds: float) -> None:
+    async def _read_back(self, span: ProbeSpan | None) -> None:
         preset = self._preset
         if preset is None or preset.query is None:
             return
         if span is None:
             self._record.add("read_back", "skipped", "only a test span can be read: --span")
             return
-        result = await read_back(self._destination, preset, span.trace_id, self._headers, seconds)
+        result = await read_back(self._destination, preset, span.trace_id, self._headers)
         if result.is_there is None:
             self._record.add("read_back", "skipped", result.found)
         elif result.is_there:

@@ -1,4 +1,4 @@
-"""An encoding goes in; the body of a request without spans, or with one test span, comes out."""
+"""The body of a test request: without spans, or with one test span."""
 
 import secrets
 import time

@@ -28,7 +28,6 @@ async def read_back(
     preset: Preset,
     trace_id: str,
     headers: Mapping[str, str],
-    seconds: float = READ_BACK_SECONDS,
 ) -> ReadBack:
     """Ask the query API for the trace until it is there or the time is over.
 
@@ -37,13 +36,15 @@ async def read_back(
     host = Place.of(destination.endpoint).host
     url = preset.query_endpoint.format(host=f"[{host}]" if ":" in host else host, trace_id=trace_id)
     query = msgspec.structs.replace(
-        destination, endpoint=url, timeout_seconds=min(destination.timeout_seconds, seconds)
+        destination,
+        endpoint=url,
+        timeout_seconds=min(destination.timeout_seconds, READ_BACK_SECONDS),
     )
     open_names = {field.name.lower() for field in preset.headers if not field.is_secret}
     shown = {name: value for name, value in headers.items() if name.lower() in open_names}
     upstream, place = Upstream(query), Place.of(url)
     last = "no response"
-    with anyio.move_on_after(seconds):
+    with anyio.move_on_after(READ_BACK_SECONDS):
         try:
             while True:
                 try:
@@ -58,7 +59,7 @@ async def read_back(
                 await anyio.sleep(_POLL_SECONDS)
         finally:
             await upstream.aclose()
-    return ReadBack(is_there=False, found=f"not found within {seconds:.0f} s: {last}")
+    return ReadBack(is_there=False, found=f"not found within {READ_BACK_SECONDS:.0f} s: {last}")
 
 
 def _words(failed: ExchangeFailed | ConfigError) -> str:

@@ -57,18 +57,13 @@ class StepFailed(Exception):
 class Recorder:
     """Takes the steps down as they happen and tells each to `on_step`, if there is one.
 
-    A step takes from the end of the one before it to when it is told, unless `seconds` says more.
+    A step takes from the end of the one before it to when it is told.
     """
 
-    def __init__(
-        self,
-        on_step: Callable[[Step], None] | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
+    def __init__(self, on_step: Callable[[Step], None] | None) -> None:
         self.steps: list[Step] = []
         self._on_step = on_step
-        self._clock = clock
-        self._since = clock()
+        self._since = time.perf_counter()
 
     def ok(self, name: StepName, found: str) -> None:
         """The step is in order."""
@@ -76,8 +71,8 @@ class Recorder:
 
     def add(self, name: StepName, state: StepState, found: str) -> None:
         """The step has come to `state`."""
-        now = self._clock()
-        step = Step(name, state, max(0.0, now - self._since), found)
+        now = time.perf_counter()
+        step = Step(name, state, now - self._since, found)
         self._since = now
         self.steps.append(step)
         if self._on_step is not None:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 from relay.config import DestinationConfig, ListenAddress
-from relay.config.secrets import mask_url
 from relay.doctor import loops
 from relay.doctor.report import Recorder
 from relay.upstream.dial import Watch
@@ -28,7 +27,7 @@ class StepWatch(Watch):
         record: Recorder,
     ) -> None:
         self.stage_seconds = min(destination.timeout_seconds, CONNECT_SECONDS)
-        self._shown_endpoint = mask_url(destination.endpoint)
+        self._shown_endpoint = destination.shown_endpoint
         self._own_addresses = own_addresses
         self._record: Recorder | None = record
 
@@ -39,11 +38,10 @@ class StepWatch(Watch):
             progress.addresses, place.port, self._own_addresses
         ):
             raise loops.own_listener(self._shown_endpoint)
-        found = f"{place.host} is {', '.join(progress.addresses)}"
-        if progress.addresses == [place.host]:
-            found = f"{place.host} is an address"
+        is_address = progress.addresses == [place.host]
+        what = "an address" if is_address else ", ".join(progress.addresses)
         if self._record is not None:
-            self._record.ok("name", _through(route) + found)
+            self._record.ok("name", f"{_through(route)}{place.host} is {what}")
 
     def connected(self, route: Route, progress: Progress) -> None:
         """Name the address that took it, and what became of those before."""

@@ -50,6 +50,19 @@ def is_this_machine(host: str) -> bool:
     return is_loopback(host) or is_wildcard(host)
 
 
+def leads_to(host: str, listening: str) -> bool:
+    """Whether who connects to `host` may meet who listens on `listening`, as both are written.
+
+    All of loopback counts as one place, since which address of it answers is chance.
+    """
+    if is_this_machine(listening):
+        return is_this_machine(host)
+    address = ip_of(host)
+    if address is None:
+        return host.lower().removesuffix(".") == listening.lower().removesuffix(".")
+    return address == ip_of(listening)
+
+
 def joined(host: str, port: int) -> str:
     """Host and port as people and URLs write them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -46,12 +46,30 @@ GRPC_REMEDY = "use the port for OTLP over HTTP: usually 4318 where gRPC has 4317
 PROXY_CREDENTIALS = 'set proxy = "http://USER:PASSWORD@HOST:PORT", its secrets as ${env:…}'
 LOOP_REMEDY = "name the upstream: apps point at the relay, the relay at what is behind it"
 
-# OpenSSL's numbers of X509_verify_cert errors, as SSLCertVerificationError.verify_code has them.
-_SELF_SIGNED = frozenset({18, 19})
-_UNTRUSTED = frozenset({2, 20, 21, 24, 27})
-_NOT_YET_VALID = 9
-_EXPIRED = 10
-_WRONG_NAME = frozenset({62, 64})
+_OTHER_NAME = (
+    "is for another name than {host}",
+    "use the host name of the certificate in the endpoint, or have it reissued",
+)
+_SELF_SIGNED = (
+    "is self-signed, or its authority is: {said}",
+    "set ca_file to that certificate or authority, if it is the right one",
+)
+_UNKNOWN_AUTHORITY = (
+    "is signed by an authority that this machine does not trust: {said}",
+    "set ca_file to its authority, or have the server send the whole chain",
+)
+_UNTRUSTED = (
+    "cannot be trusted: {said}",
+    "look at it with `openssl s_client -connect HOST:PORT`",
+)
+# By OpenSSL's numbers of X509_verify_cert errors, as SSLCertVerificationError.verify_code has them.
+_CERTIFICATES = {
+    9: ("is not valid yet", "check this machine's clock"),
+    10: ("has expired", "have it renewed there, or check this machine's clock if it has not"),
+    **dict.fromkeys((18, 19), _SELF_SIGNED),
+    **dict.fromkeys((2, 20, 21, 24, 27), _UNKNOWN_AUTHORITY),
+    **dict.fromkeys((62, 64), _OTHER_NAME),
+}
 _PLAIN_PORT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 _WANTS_CERTIFICATE = (
     "CERTIFICATE_REQUIRED",
@@ -224,7 +242,7 @@ def _refused_by_proxy(error: ProxyRefused, proxy: Place, route: Route) -> Fault:
     status, target = error.status, route.place
     phrase = Response(status, secrets=tuple(route.secrets)).shown(error.phrase)
     answered = f"the proxy {proxy} answered {status} {phrase}".rstrip()
-    heals = status in (408, 425, 429) or status >= 500
+    heals = status in RETRY_LATER or status >= 500
     if status == 407:
         return Fault("tcp", f"{answered}: it requires a user and a password", PROXY_CREDENTIALS)
     if status in (502, 503, 504):
@@ -290,34 +308,9 @@ def _of_tls(error: ssl.SSLError, route: Route, peer: Place, progress: Progress) 
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError, place: Place) -> tuple[str, str]:
-    code, said = error.verify_code, error.verify_message
-    certificate = f"the certificate of {place}"
-    if code in _WRONG_NAME:
-        return (
-            f"{certificate} is for another name than {place.host}",
-            "use the host name of the certificate in the endpoint, or have it reissued",
-        )
-    if code == _EXPIRED:
-        return (
-            f"{certificate} has expired",
-            "have it renewed there, or check this machine's clock if it has not",
-        )
-    if code == _NOT_YET_VALID:
-        return f"{certificate} is not valid yet", "check this machine's clock"
-    if code in _SELF_SIGNED:
-        return (
-            f"{certificate} is self-signed, or its authority is: {said}",
-            "set ca_file to that certificate or authority, if it is the right one",
-        )
-    if code in _UNTRUSTED:
-        return (
-            f"{certificate} is signed by an authority that this machine does not trust: {said}",
-            "set ca_file to its authority, or have the server send the whole chain",
-        )
-    return (
-        f"{certificate} cannot be trusted: {said}",
-        "look at it with `openssl s_client -connect HOST:PORT`",
-    )
+    cause, remedy = _CERTIFICATES.get(error.verify_code, _UNTRUSTED)
+    cause = cause.format(host=place.host, said=error.verify_message)
+    return f"the certificate of {place} {cause}", remedy
 
 
 def _of_silence(seconds: float, route: Route, peer: Place, progress: Progress) -> Fault:
@@ -406,7 +399,7 @@ def _of_credentials(status: int, header_names: tuple[str, ...]) -> tuple[str, st
             "add the header with its token, such as Authorization: Bearer TOKEN",
         )
     plain = [name for name in header_names if name.lower() == "authorization"]
-    names = plain or list(header_names)
+    names = plain or header_names
     noun = "header" if len(names) == 1 else "headers"
     meaning = "the token is unknown or revoked"
     if status == 403:
