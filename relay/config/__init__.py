@@ -160,7 +160,7 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     hold_seconds: float | None = 86_400.0
     """How long a failing destination's spans stay when space is short; None for ever."""
     max_age_seconds: float | None = None
-    """Age at which spans are set aside undelivered; None never."""
+    """Age at which undelivered spans become dead letters; None never."""
     special_doubles: Literal["keep", "string", "drop"] = "keep"
     """What becomes of NaN and Infinity in attributes."""
     paused: bool = False

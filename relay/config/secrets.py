@@ -39,7 +39,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The text itself: for the wire only, never for a log, an error or an answer."""
+        """The text itself: for the wire only, never for a log, an error or a response."""
         return self._value
 
     def __repr__(self) -> str:

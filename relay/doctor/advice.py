@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from relay.config.presets import HeaderField, Preset
-from relay.doctor.report import StepFailed
+from relay.doctor.report import StepFailed, StepName
 from relay.upstream.explain import Asked, answered, explain_response
 from relay.upstream.response import Response
 
@@ -30,6 +30,12 @@ class Question(Asked):
         """Whether this header was not sent."""
         return header.lower() not in {name.lower() for name in self.headers}
 
+    def failed(
+        self, response: Response, meaning: str, remedy: str, step: StepName = "auth"
+    ) -> StepFailed:
+        """The end of the test by this response."""
+        return StepFailed(step, answered(self, response, meaning), remedy)
+
 
 def on_credentials(response: Response, asked: Question) -> StepFailed:
     """401, 402 and 403."""
@@ -41,17 +47,23 @@ def on_credentials(response: Response, asked: Question) -> StepFailed:
         return StepFailed.of(fault)
     unlike = _unlike(asked.headers, asked.preset)
     if unlike:
-        return StepFailed("auth", answered(asked, response, "it refuses the credentials"), unlike)
-    known = asked.preset.explain(response.status, response.heard) if asked.preset else None
+        return asked.failed(response, "it refuses the credentials", unlike)
+    known = by_preset(response, asked, "auth")
     if known is not None:
-        return StepFailed("auth", answered(asked, response, known.meaning), known.remedy)
+        return known
     if _DATASET.search(response.heard):
-        return StepFailed(
-            "auth",
-            answered(asked, response, "it refuses the data set, or the token may not write to it"),
+        return asked.failed(
+            response,
+            "it refuses the data set, or the token may not write to it",
             f"check the headers {', '.join(asked.headers)} and what the token is allowed to do",
         )
     return StepFailed.of(fault)
+
+
+def by_preset(response: Response, asked: Question, step: StepName) -> StepFailed | None:
+    """What the preset knows of this response."""
+    known = asked.preset.explain(response.status, response.heard) if asked.preset else None
+    return asked.failed(response, known.meaning, known.remedy, step) if known else None
 
 
 def on_missing_header(response: Response, asked: Question) -> StepFailed | None:
@@ -63,9 +75,7 @@ def on_missing_header(response: Response, asked: Question) -> StepFailed | None:
         names = " and ".join(each.name for each in lacking)
         where = f" ({first.found_at})" if first.found_at else ""
         verb = "is" if len(lacking) == 1 else "are"
-        return StepFailed(
-            "auth", answered(asked, response, f"{names} {verb} not set"), f"set {names}{where}"
-        )
+        return asked.failed(response, f"{names} {verb} not set", f"set {names}{where}")
     tenant = on_tenant(response, asked)
     if tenant is not None:
         return tenant
@@ -73,11 +83,7 @@ def on_missing_header(response: Response, asked: Question) -> StepFailed | None:
         return None
     for word in (*(each.name for each in known), *_named_headers(response.heard)):
         if word.lower() in response.heard.lower() and asked.lacks(word):
-            return StepFailed(
-                "auth",
-                answered(asked, response, f"the header {word} is not set"),
-                f"set the header {word}",
-            )
+            return asked.failed(response, f"the header {word} is not set", f"set the header {word}")
     return None
 
 
@@ -85,9 +91,9 @@ def on_tenant(response: Response, asked: Question) -> StepFailed | None:
     """Tempo, Mimir and their kin name no header when the tenant is missing."""
     if not asked.lacks("X-Scope-OrgID") or not _TENANT.search(response.heard):
         return None
-    return StepFailed(
-        "auth",
-        answered(asked, response, "it needs a tenant, and none is set"),
+    return asked.failed(
+        response,
+        "it needs a tenant, and none is set",
         "set the header X-Scope-OrgID to the tenant",
     )
 

@@ -22,7 +22,7 @@ from relay.doctor.advice import Question
 from relay.doctor.payload import ProbeSpan, body_of
 from relay.doctor.read_back import read_back
 from relay.doctor.report import EncodingName, Recorder, Report, Step, StepFailed, StepName
-from relay.doctor.responses import EmptyRefused, EncodingRefused, Taken, Verdict, Wrong
+from relay.doctor.responses import Refused, Taken, Verdict
 from relay.doctor.watch import CONNECT_SECONDS, StepWatch
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding
@@ -152,22 +152,20 @@ class _Test:
         await self._read_back(span)
         return encoding
 
-    async def _settle_encoding(
-        self, span: ProbeSpan | None
-    ) -> tuple[Encoding, Response, Taken | EmptyRefused]:
+    async def _settle_encoding(self, span: ProbeSpan | None) -> tuple[Encoding, Response, Taken]:
         """The encoding that passes, with its response. Raises StepFailed if none does."""
         first = self._first
         response, verdict = await self._ask(first, span)
-        if isinstance(verdict, Wrong):
-            raise await self._failed(verdict, response, first)
-        if not isinstance(verdict, EncodingRefused):
+        if isinstance(verdict, Taken):
             return first, response, verdict
+        if not verdict.may_be_the_encoding:
+            raise await self._failed(verdict, response, first)
         other = Encoding.PROTOBUF if first is Encoding.JSON else Encoding.JSON
         try:
             other_response, other_verdict = await self._ask(other, span)
         except StepFailed:
             other_response, other_verdict = response, verdict
-        if isinstance(other_verdict, Taken | EmptyRefused):
+        if isinstance(other_verdict, Taken):
             if self._is_auto:
                 return other, other_response, other_verdict
             self._note_before("encoding", response)
@@ -176,7 +174,7 @@ class _Test:
                 f"{self._who} refuses {_WORDS[first]}, not {_WORDS[other]} ({response.said})",
                 f'set encoding = "{_NAMES[other]}"',
             )
-        if isinstance(other_verdict, Wrong):
+        if not other_verdict.may_be_the_encoding:
             raise await self._failed(other_verdict, other_response, other)
         await self._blame_gzip(first, span)
         self._note_before("encoding", response)
@@ -188,7 +186,7 @@ class _Test:
             return
         self._gzips = False
         response, verdict = await self._ask(encoding, span)
-        if isinstance(verdict, Taken | EmptyRefused):
+        if isinstance(verdict, Taken):
             self._note_before("encoding", response)
             raise StepFailed(
                 "encoding",
@@ -245,7 +243,7 @@ class _Test:
             return StepFailed.of(plain_to_tls(place))
         return StepFailed.of(failed.fault)
 
-    async def _failed(self, verdict: Wrong, response: Response, encoding: Encoding) -> StepFailed:
+    async def _failed(self, verdict: Refused, response: Response, encoding: Encoding) -> StepFailed:
         """The failure, its remedy made surer by trying the URL that was meant."""
         failed = verdict.failed
         self._note_before(failed.step, response)
@@ -258,7 +256,9 @@ class _Test:
         except (StepFailed, ConfigError):
             return failed
         # Whoever asks for credentials or minds the body there is an endpoint, too.
-        is_there = not isinstance(found, Wrong) or found.failed.step == "auth"
+        is_there = (
+            isinstance(found, Taken) or found.may_be_the_encoding or found.failed.step == "auth"
+        )
         if is_there and there.status < 500:
             remedy = f"did you mean {verdict.meant}? There it answers {there.status}"
             return StepFailed(failed.step, failed.wrong, remedy, failed.found)
@@ -286,16 +286,12 @@ class _Test:
         response, verdict = await self._ask(encoding, span)
         if isinstance(verdict, Taken):
             return verdict
-        failed = (
-            verdict.failed
-            if isinstance(verdict, Wrong | EncodingRefused)
-            else StepFailed("request", verdict.found, "check its log")
-        )
+        failed = verdict.failed
         wrong = f"an empty request was accepted, the test span was not: {failed.wrong}"
         raise StepFailed("request", wrong, failed.remedy, response.said)
 
-    def _note_request(self, verdict: Taken | EmptyRefused, span: ProbeSpan | None) -> None:
-        if isinstance(verdict, EmptyRefused):
+    def _note_request(self, verdict: Taken, span: ProbeSpan | None) -> None:
+        if verdict.is_empty_refused:
             self._record.add("request", "skipped", f"{verdict.found}; --span sends a test span")
             return
         found = verdict.found

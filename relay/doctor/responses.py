@@ -20,7 +20,6 @@ from relay.upstream import paths
 from relay.upstream.explain import (
     GRPC_CAUSE,
     GRPC_REMEDY,
-    answered,
     explain_response,
     plain_to_tls,
 )
@@ -45,35 +44,29 @@ _GRPC = "application/grpc"
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The request was taken; `warning` is what should be looked at all the same."""
+    """The request was taken; `warning` is what should be looked at all the same.
+
+    `is_empty_refused`: not so, but only for want of a span, and all else was accepted by that.
+    """
 
     found: str
     warning: str = ""
+    is_empty_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class EmptyRefused:
-    """It refuses a request without spans, and by that accepted everything before it."""
+class Refused:
+    """The test ends with `failed`; `meant` is a URL at the same place to try instead.
 
-    found: str
-
-
-@dataclass(frozen=True, slots=True)
-class EncodingRefused:
-    """The body was refused: it may be the encoding. `failed` says so if nothing else is it."""
-
-    failed: StepFailed
-
-
-@dataclass(frozen=True, slots=True)
-class Wrong:
-    """The test ends with `failed`; `meant` is a URL at the same place to try instead."""
+    `may_be_the_encoding`: the body was refused, and the other encoding may fare better.
+    """
 
     failed: StepFailed
     meant: str | None = None
+    may_be_the_encoding: bool = False
 
 
-Verdict = Taken | EmptyRefused | EncodingRefused | Wrong
+Verdict = Taken | Refused
 
 
 def judge(response: Response, asked: Question) -> Verdict:
@@ -87,21 +80,21 @@ def judge(response: Response, asked: Question) -> Verdict:
     if status < 300:
         return _of_success(response, asked)
     if status in (401, 402, 403):
-        return Wrong(advice.on_credentials(response, asked))
+        return Refused(advice.on_credentials(response, asked))
     if status in OF_THE_ENCODING:
         return _of_the_body(response, asked)
-    return Wrong(_of_the_rest(response, asked))
+    return Refused(_of_the_rest(response, asked))
 
 
-def _of_the_place(response: Response, asked: Question) -> Wrong | None:
+def _of_the_place(response: Response, asked: Question) -> Refused | None:
     """Responses of somebody else than an OTLP endpoint."""
     status = response.status
     if status in (407, 508) or 300 <= status < 400:
-        return Wrong(StepFailed.of(explain_response(response, asked)))
+        return Refused(StepFailed.of(explain_response(response, asked)))
     if _GRPC in response.content_type or "grpc-status" in response.headers:
         return _wrong("http", f"{asked.who} {GRPC_CAUSE}", GRPC_REMEDY)
     if status == 400 and _HTTPS_WANTED.search(response.heard):
-        return Wrong(StepFailed.of(plain_to_tls(asked.who)))
+        return Refused(StepFailed.of(plain_to_tls(asked.who)))
     if status != 401 and (sign := _proxy_sign(response, asked)):
         remedy = 'set proxy = "none"' if asked.proxy else "set proxy to the right one"
         return _wrong(
@@ -112,8 +105,8 @@ def _of_the_place(response: Response, asked: Question) -> Wrong | None:
     return None
 
 
-def _wrong(step: StepName, wrong: str, remedy: str) -> Wrong:
-    return Wrong(StepFailed(step, wrong, remedy))
+def _wrong(step: StepName, wrong: str, remedy: str, meant: str | None = None) -> Refused:
+    return Refused(StepFailed(step, wrong, remedy), meant)
 
 
 def _proxy_sign(response: Response, asked: Question) -> str:
@@ -133,7 +126,7 @@ def _proxy_sign(response: Response, asked: Question) -> str:
     return f"through the proxy {asked.proxy}" if asked.proxy and response.is_page else ""
 
 
-def _of_the_path(response: Response, asked: Question) -> Wrong:
+def _of_the_path(response: Response, asked: Question) -> Refused:
     meant = paths.meant(asked.endpoint)
     path = urlsplit(asked.endpoint).path
     fault = explain_response(response, asked)
@@ -148,7 +141,7 @@ def _of_the_path(response: Response, asked: Question) -> Wrong:
     usual = asked.preset.endpoint if asked.preset else ""
     if meant is None and usual and urlsplit(usual).path != path:
         remedy = f"compare it with the usual {usual}"
-    return Wrong(StepFailed("http", wrong, remedy), meant)
+    return _wrong("http", wrong, remedy, meant)
 
 
 def _of_success(response: Response, asked: Question) -> Verdict:
@@ -162,26 +155,18 @@ def _of_success(response: Response, asked: Question) -> Verdict:
         )
     if response.is_page:
         title = f" “{response.words[:60]}”" if response.words else ""
-        return Wrong(
-            StepFailed(
-                "http",
-                f"{asked.who} answered {response.status} with a web page{title}: this is not an "
-                "OTLP endpoint",
-                _for_people(asked),
-            ),
-            paths.meant(asked.endpoint),
+        return _no_otlp(
+            f"{asked.who} answered {response.status} with a web page{title}: this is not an OTLP "
+            "endpoint",
+            asked,
         )
     if not is_otlp_success(response):
         known = asked.preset is not None and response.content_type == "application/json"
         if not known:
-            return Wrong(
-                StepFailed(
-                    "http",
-                    f"{asked.who} answered {response.said}, which is not the response of an OTLP "
-                    "endpoint",
-                    _for_people(asked),
-                ),
-                paths.meant(asked.endpoint),
+            return _no_otlp(
+                f"{asked.who} answered {response.said}, which is not the response of an OTLP "
+                "endpoint",
+                asked,
             )
         return Taken(
             f"{what} was accepted: {response.status}", "its response is in a format of its own"
@@ -197,11 +182,10 @@ def _of_success(response: Response, asked: Question) -> Verdict:
     return Taken(f"{what} was accepted: {response.status}", warning)
 
 
-def _for_people(asked: Question) -> str:
+def _no_otlp(wrong: str, asked: Question) -> Refused:
     meant = paths.meant(asked.endpoint)
-    if meant is not None:
-        return f"did you mean {meant}?"
-    return "check the port: web pages have another one than OTLP, which usually has 4318"
+    remedy = "check the port: web pages have another one than OTLP, which usually has 4318"
+    return _wrong("http", wrong, remedy if meant is None else f"did you mean {meant}?", meant)
 
 
 def is_otlp_success(response: Response) -> bool:
@@ -234,32 +218,26 @@ def is_otlp_success(response: Response) -> bool:
 def _of_the_body(response: Response, asked: Question) -> Verdict:
     """400, 415 and 422: a header that is missing, an empty request, or the encoding."""
     if not asked.has_span and response.status != 415 and _EMPTY.search(response.heard):
-        return EmptyRefused(f"it refuses requests without spans ({response.said})")
+        return Taken(f"it refuses requests without spans ({response.said})", is_empty_refused=True)
     missing = advice.on_missing_header(response, asked)
     if missing is not None:
-        return Wrong(missing)
-    by_preset = _by_preset(response, asked, "encoding")
-    return EncodingRefused(by_preset or StepFailed.of(explain_response(response, asked)))
+        return Refused(missing)
+    failed = advice.by_preset(response, asked, "encoding")
+    failed = failed or StepFailed.of(explain_response(response, asked))
+    return Refused(failed, may_be_the_encoding=True)
 
 
 def _of_the_rest(response: Response, asked: Question) -> StepFailed:
-    known = _by_preset(response, asked, "http" if response.status >= 500 else "request")
+    known = advice.by_preset(response, asked, "http" if response.status >= 500 else "request")
     known = known or advice.on_tenant(response, asked)
     if known is not None:
         return known
     if response.status == 413:
-        return StepFailed(
-            "request",
-            answered(asked, response, "even this small request is too large for it or a proxy"),
+        return asked.failed(
+            response,
+            "even this small request is too large for it or a proxy",
             "raise the body limit there (client_max_body_size in nginx), then lower "
             "max_batch_bytes if need be",
+            "request",
         )
     return StepFailed.of(explain_response(response, asked))
-
-
-def _by_preset(response: Response, asked: Question, step: StepName) -> StepFailed | None:
-    """What the preset knows of this response."""
-    known = asked.preset.explain(response.status, response.heard) if asked.preset else None
-    if known is None:
-        return None
-    return StepFailed(step, answered(asked, response, known.meaning), known.remedy)

@@ -24,7 +24,7 @@ class Reason(enum.StrEnum):
     PARENT_SPAN_ID_MALFORMED = "parent_span_id_malformed"
     # Not delivered.
     UPSTREAM_REFUSED = "upstream_refused"
-    UPSTREAM_PARTIAL = "upstream_partial"  # some of the letter's spans, upstream does not say which
+    UPSTREAM_PARTIAL = "upstream_partial"  # some of these spans, upstream does not say which
     TOO_LARGE = "too_large"  # for this upstream, alone
     TOO_OLD = "too_old"  # for the destination's `max_age`
     RELAY_ERROR = "relay_error"  # an exception of ours

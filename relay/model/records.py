@@ -165,7 +165,7 @@ class StoredRow:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What is set aside with its reason. `destination` empty: refused on the way in.
+    """Items that are not delivered, with the reason. `destination` empty: refused on the way in.
 
     `reason` is a stable code (`trace_id_zero`, `upstream_partial`, `damaged_on_disk`, …); `words`
     is what was said, verbatim but masked; `status` the HTTP status or 0; `spans` how many spans
@@ -223,7 +223,7 @@ class DestinationState(enum.StrEnum):
 
     IDLE = "idle"  # everything it is owed has been delivered, but for what is parked
     DELIVERING = "delivering"
-    WAITING = "waiting"  # upstream is away or asks for patience; it comes again by itself
+    WAITING = "waiting"  # upstream is away or asks for patience; it is retried automatically
     BLOCKED = "blocked"  # upstream refuses; kept and probed, somebody should look
     PAUSED = "paused"
 

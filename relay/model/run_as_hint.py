@@ -1,4 +1,4 @@
-"""A path that may not be read goes in; the account to run a command as comes out.
+"""The account to run a command as, where a path may not be read.
 
 The packaged daemon is a user of its own, with a state directory that is closed to others and a
 configuration `0640 root:otlp-relay`. Who runs a command as himself is told what to type instead.

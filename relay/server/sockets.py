@@ -1,4 +1,4 @@
-"""Addresses such as `localhost:4318` go in; sockets that already listen come out.
+"""Listening sockets for addresses such as `localhost:4318`.
 
 We bind ourselves, before anything is started: an address that cannot be used is a setting to be
 corrected, told before the first span is taken.

@@ -1,4 +1,4 @@
-"""The manager's $LISTEN_FDS in; the sockets that it opened for us out, by what they are for.
+"""The sockets that the service manager opened for us ($LISTEN_FDS), by what they are for.
 
 While the manager holds a socket too, senders meet no refused connection when the relay restarts:
 what comes meanwhile queues in the kernel, and the next process answers it.

@@ -1,4 +1,4 @@
-"""Log events in; entries of the journal with a field each out, by its native protocol.
+"""Log events as entries of the journal, a field each, by its native protocol.
 
 An entry is one datagram to journald: `NAME=value` lines, or where a value has line breaks its name,
 its length in 64 bits and its bytes. What no datagram holds goes in a sealed memory file. A journal

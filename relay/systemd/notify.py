@@ -1,4 +1,4 @@
-"""What the service manager should know goes in; one datagram on its socket comes out.
+"""Tells the service manager how the service lives, a datagram each time.
 
 The protocol of sd_notify(3) and of $WATCHDOG_USEC, in our own words: the packaged ones are stale or
 miss the reload. Without $NOTIFY_SOCKET nothing is sent. An error is logged once and never stops

@@ -1,4 +1,4 @@
-"""How the daemon fares goes in; what the service manager hears of it comes out.
+"""What the service manager hears of the daemon, and when.
 
 ::
 

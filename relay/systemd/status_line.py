@@ -1,4 +1,4 @@
-"""The document of `/api/status` in; one true line for people out, for `systemctl status`.
+"""How the daemon fares, as one line for people in `systemctl status`.
 
     3 destinations, 1 blocked: axiom 403 “bad token…”; 12.0 MiB waiting, oldest 4 min 10 s
 

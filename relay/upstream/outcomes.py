@@ -90,9 +90,9 @@ class Faulty(Blocked):
 
 @dataclass(frozen=True, slots=True)
 class Breaks(Blocked):
-    """`wait` taken for a refusal, to find the span it comes from: one to step around.
+    """`wait` taken for a refusal, to find the span it comes from: one to park.
 
-    Never an outcome of a request, and no reason to set anything aside.
+    Never an outcome of a request, and no reason for a dead letter.
     """
 
     wait: Wait = Wait("")

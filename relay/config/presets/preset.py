@@ -47,13 +47,13 @@ class Refusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     status: int
     words: str = ""
-    """A part of the answer's text; empty if the status alone says it."""
+    """A part of the response's text; empty if the status alone says it."""
     meaning: str
     remedy: str
 
-    def fits(self, status: int, answer: str) -> bool:
-        """Whether an answer is this refusal; the case of letters does not count."""
-        return status == self.status and self.words.lower() in answer.lower()
+    def fits(self, status: int, words: str) -> bool:
+        """Whether a response is this refusal; the case of letters does not count."""
+        return status == self.status and self.words.lower() in words.lower()
 
 
 class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,6 +114,6 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Every URL, the first choice first, none twice."""
         return tuple(dict.fromkeys([self.endpoint, *self.endpoints.values()]))
 
-    def explain(self, status: int, answer: str) -> Refusal | None:
-        """What an answer of this backend means; None if nothing is known of it."""
-        return next((each for each in self.refusals if each.fits(status, answer)), None)
+    def explain(self, status: int, words: str) -> Refusal | None:
+        """What a response of this backend means; None if nothing is known of it."""
+        return next((each for each in self.refusals if each.fits(status, words)), None)
