@@ -112,8 +112,7 @@ def _read_toml(path: Path, reading: Reading) -> dict[str, Any]:
         text = read_text(path)
     except ConfigError as error:
         hint = hint_for(path) if error.message == DENIED else None
-        words = f"cannot be read: {error.message}"
-        reading.problems.append(ConfigError(words, source=source, hint=hint))
+        reading.add(f"cannot be read: {error.message}", "", source, hint=hint)
         return {}
     try:
         return tomllib.loads(text)
@@ -121,7 +120,7 @@ def _read_toml(path: Path, reading: Reading) -> dict[str, Any]:
         problem = "is nested too deeply"
     except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         problem = f"is no TOML: {_toml_words(str(error), text)}"
-    reading.problems.append(ConfigError(problem, source=source))
+    reading.add(problem, "", source)
     return {}
 
 

@@ -18,8 +18,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
+from relay.config.urls import split_url
 from relay.model.errors import ConfigError, NoCredentials, SecretUnset
 
 MASK: Final = "***"
@@ -179,17 +179,9 @@ def mask_url(url: str) -> str:
     start = scheme.end() if scheme else 0
     if "@" in head:
         head = f"{url[:start]}{MASK}@{head.rpartition('@')[2]}"
-    elif "@" in tail and not _has_sound_port(url):
+    elif "@" in tail and not any(split_url(url)):
         return f"{url[:start]}{MASK}"
     return head + (tail[:1] + MASK if tail else "")
-
-
-def _has_sound_port(url: str) -> bool:
-    try:
-        urlsplit(url).port  # noqa: B018 - looking at it is the check
-    except ValueError:
-        return False
-    return True
 
 
 def read_text(path: Path) -> str:

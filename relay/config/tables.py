@@ -91,6 +91,7 @@ def read_table(
     if not isinstance(raw, dict):
         reading.add("must be a table", table, source)
         return {}
+    unset = reading.problems if unset is None else unset
     fields = {}
     for name, value in raw.items():
         key = f"{table}.{name}" if table else name
@@ -101,12 +102,13 @@ def read_table(
         try:
             fields[keys[name].field] = keys[name].read(value, reading.resolver)
         except ConfigError as error:
-            for entry, fault in error.entries if isinstance(error, Faults) else [("", error)]:
+            faults = error.entries if isinstance(error, Faults) else [("", error)]
+            for entry, fault in faults:
                 inner = f"{key}.{entry}" if entry and not entry.startswith("[") else key + entry
-                where = unset if isinstance(fault, SecretUnset) else None
-                (reading.problems if where is None else where).append(
-                    type(fault)(fault.message, key=printable(inner), source=source, hint=fault.hint)
+                located = type(fault)(
+                    fault.message, key=printable(inner), source=source, hint=fault.hint
                 )
+                (unset if isinstance(fault, SecretUnset) else reading.problems).append(located)
     return fields
 
 

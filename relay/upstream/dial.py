@@ -86,14 +86,10 @@ async def dial(route: Route, progress: Progress, watch: Watch) -> Stream:
 
 @contextlib.contextmanager
 def _limit(watch: Watch) -> Iterator[None]:
-    seconds = watch.stage_seconds
-    if seconds is None:
-        yield
-        return
-    with anyio.move_on_after(seconds) as scope:
+    with anyio.move_on_after(watch.stage_seconds) as scope:
         yield
     if scope.cancelled_caught:
-        raise DeadlinePassed(seconds)
+        raise DeadlinePassed(watch.stage_seconds or 0.0)
 
 
 async def _look_up(host: str, port: int) -> list[str]:
