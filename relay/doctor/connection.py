@@ -116,14 +116,13 @@ class _Test:
         self._destination = destination
         self._headers = headers
         self._preset = preset
-        self._own_id = own_id
         self._record = record
         self._is_auto = destination.encoding == "auto"
         self._first = _first_encoding(destination, preset)
         is_away = destination.compression == "auto" and not destination.is_loopback
         self._gzips = destination.compression == "gzip" or is_away
-        self._watch = StepWatch(destination, own_addresses, record)
-        self._upstream = Upstream(destination, hops=own_id, watch=self._watch)
+        watch = StepWatch(destination, own_addresses, record)
+        self._upstream = Upstream(destination, hops=own_id, watch=watch)
         self._who = ""
         self._proxy = ""
 
@@ -136,10 +135,7 @@ class _Test:
         self._who, self._proxy = str(route.place), str(route.proxy or "")
         sends_only_spans = send_span and self._preset is not None and self._preset.refuses_empty
         span = ProbeSpan.new() if sends_only_spans else None
-        try:
-            encoding, response, verdict = await self._settle_encoding(span)
-        finally:
-            await self._upstream.aclose()
+        encoding, response, verdict = await self._settle_encoding(span)
         self._note_response(response)
         note = f"{_WORDS[encoding]} was accepted"
         if encoding is not self._first:
@@ -195,14 +191,10 @@ class _Test:
             )
 
     async def _ask(
-        self,
-        encoding: Encoding,
-        span: ProbeSpan | None,
-        upstream: Upstream | None = None,
-        endpoint: str = "",
+        self, encoding: Encoding, span: ProbeSpan | None, endpoint: str = ""
     ) -> tuple[Response, Verdict]:
         """One POST and what its response means. Raises StepFailed when there is none."""
-        response = await self._post(upstream or self._upstream, encoding, span)
+        response = await self._post(encoding, span)
         question = Question(
             who=self._who,
             endpoint=endpoint or self._destination.endpoint,
@@ -215,27 +207,27 @@ class _Test:
         )
         return response, responses.judge(response, question)
 
-    async def _post(
-        self, upstream: Upstream, encoding: Encoding, span: ProbeSpan | None
-    ) -> Response:
+    async def _post(self, encoding: Encoding, span: ProbeSpan | None) -> Response:
         content, coding = body_of(encoding, span), ""
         if self._gzips:
             content, coding = gzip_level_1(content), "gzip"
         body = Body(encoding=encoding, content=content, content_encoding=coding)
         try:
-            return await upstream.exchange(body, self._headers)
+            return await self._upstream.exchange(body, self._headers)
         except ExchangeFailed as failed:
-            raise await self._explained(failed, upstream) from failed
+            raise await self._explained(failed) from failed
         finally:
             # A connection for each request: half of the servers close it after a refusal.
-            await upstream.aclose()
+            await self._upstream.aclose()
 
-    async def _explained(self, failed: ExchangeFailed, upstream: Upstream) -> StepFailed:
+    async def _explained(self, failed: ExchangeFailed) -> StepFailed:
         """Many servers close a TLS port without a byte when plain HTTP comes: ask them in TLS."""
-        place, is_plain = upstream.progress.peer, self._destination.endpoint.startswith("http:")
-        is_silent = is_plain and not self._proxy and not upstream.progress.bytes_read
+        progress = self._upstream.progress
+        place, is_plain = progress.peer, self._destination.endpoint.startswith("http:")
         if (
-            is_silent
+            is_plain
+            and not self._proxy
+            and not progress.bytes_read
             and failed.fault.step == "http"
             and place is not None
             and await speaks_tls(*place, CONNECT_SECONDS)
@@ -250,9 +242,9 @@ class _Test:
         if verdict.meant is None:
             return failed
         meant = msgspec.structs.replace(self._destination, endpoint=verdict.meant)
-        upstream = Upstream(meant, hops=self._own_id, watch=self._watch)
+        self._upstream.update(meant)
         try:
-            there, found = await self._ask(encoding, None, upstream, verdict.meant)
+            there, found = await self._ask(encoding, None, verdict.meant)
         except (StepFailed, ConfigError):
             return failed
         # Whoever asks for credentials or minds the body there is an endpoint, too.

@@ -104,7 +104,7 @@ def refuse_exposed(
 
 def _bind_localhost(address: str, port: int) -> list[socket.socket]:
     """127.0.0.1 and, where the host has one, ::1, on the same port."""
-    for is_last_try in [*[False] * (_PORT_TRIES if port == 0 else 0), True]:
+    for tries_left in range(_PORT_TRIES if port == 0 else 0, -1, -1):
         first = _bind_one(address, socket.AF_INET, "127.0.0.1", port)
         try:
             second = _bind_one(address, socket.AF_INET6, "::1", first.getsockname()[1])
@@ -113,7 +113,7 @@ def _bind_localhost(address: str, port: int) -> list[socket.socket]:
             if reason in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 return [first]  # no IPv6 here
             first.close()
-            if is_last_try or reason != errno.EADDRINUSE:
+            if not tries_left or reason != errno.EADDRINUSE:
                 raise
         else:
             return [first, second]
