@@ -27,14 +27,14 @@ from relay.ingest.head import (
 from relay.ingest.refusals import RefusalLog
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_, Refusal
-from relay.model.records import SUCCESS, Answer, Encoding, Sender
-from relay.otlp.answers import encode_answer
+from relay.model.records import SUCCESS, Encoding, Response, Sender
 from relay.otlp.compression import Inflater
+from relay.otlp.responses import encode_response
 from relay.otlp.signals import TRACES
 
 log = structlog.stdlib.get_logger(__name__)
 
-Accept = Callable[[bytes, Encoding, Sender], Awaitable[Answer]]
+Accept = Callable[[bytes, Encoding, Sender], Awaitable[Response]]
 
 PATH: Final = TRACES.path
 _METHODS: Final = ("POST", "PUT")
@@ -80,7 +80,7 @@ class IngestSettings(Protocol):
 
 
 class SenderGone(Exception):
-    """The connection ended before the body was whole: there is nobody to answer."""
+    """The connection ended before the body was whole: there is nobody to response."""
 
 
 class _Arrived:
@@ -157,29 +157,29 @@ class Ingest:
         extra: HeaderList = ()
         arrived = _Arrived()
         try:
-            answer, encoding = await take(scope, receive, arrived)
+            response, encoding = await take(scope, receive, arrived)
         except SenderGone:
             return
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - one request's own
-            answer, extra = _answer_to(error)
+            response, extra = _response_to(error)
             encoding = encoding_of(joined(scope["headers"])) or Encoding.JSON
         finally:
             self._in_flight_bytes -= arrived.bytes
-        self._counters.requests[answer.status] += 1
+        self._counters.requests[response.status] += 1
         if self._gate.has_origins:
             extra = (*extra, *self._gate.origins.headers(joined(scope["headers"])))
-        if answer is SUCCESS and not extra:
+        if response is SUCCESS and not extra:
             await send(_PLAIN_START[encoding])
             await send({"type": "http.response.body", "body": _EMPTY[encoding]})
             return
-        if answer.status >= 400:
+        if response.status >= 400:
             address = sender_of(scope, joined(scope["headers"])).address
-            self._refusals.note(answer.status, address, answer.message)
-        await _send(send, answer, encoding, extra)
+            self._refusals.note(response.status, address, response.message)
+        await _send(send, response, encoding, extra)
 
     async def _take(
         self, scope: Scope, receive: Receive, arrived: _Arrived
-    ) -> tuple[Answer, Encoding]:
+    ) -> tuple[Response, Encoding]:
         """Judge the request by its head, read it and hand it on. Raises Refusal."""
         if scope["method"] not in _METHODS:
             raise _wrong_method()
@@ -195,9 +195,9 @@ class Ingest:
         elif encoding is None:
             raise wrong_type()
         self._counters.received_bytes += len(body)
-        answer = self._accept(body, encoding, head.sender)
+        response = self._accept(body, encoding, head.sender)
         del body  # `accept` lets go of it as soon as it can: large ones would be in memory twice
-        return await answer, encoding
+        return await response, encoding
 
     async def _read(self, receive: Receive, coding: str, arrived: _Arrived) -> bytes:
         """The whole body, unzipped. Raises Refusal 413, 503 or 400, and SenderGone."""
@@ -252,7 +252,7 @@ class Ingest:
 
     async def _refuse_path(
         self, scope: Scope, _receive: Receive, _arrived: _Arrived
-    ) -> tuple[Answer, Encoding]:
+    ) -> tuple[Response, Encoding]:
         path = scope["path"]
         if path == "/" and scope["method"] not in _METHODS:
             raise _wrong_method()
@@ -275,7 +275,7 @@ class Ingest:
         return True
 
 
-Take = Callable[[Scope, Receive, _Arrived], Awaitable[tuple[Answer, Encoding]]]
+Take = Callable[[Scope, Receive, _Arrived], Awaitable[tuple[Response, Encoding]]]
 
 
 class _Endpoint:
@@ -291,21 +291,21 @@ class _Endpoint:
         await self._ingest.respond(self._take, scope, receive, send)
 
 
-async def _send(send: Send, answer: Answer, encoding: Encoding, extra: HeaderList) -> None:
-    body = encode_answer(answer, encoding)
+async def _send(send: Send, response: Response, encoding: Encoding, extra: HeaderList) -> None:
+    body = encode_response(response, encoding)
     headers = [
         (b"content-type", encoding.media_type.encode()),
         (b"content-length", b"%d" % len(body)),
         *extra,
     ]
-    if answer.status in _RETRYABLE:
+    if response.status in _RETRYABLE:
         headers.append(_RETRY_AFTER)
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _stopping() -> Answer:
-    return Answer(503, "the relay is stopping; retry", grpc_code=14)
+def _stopping() -> Response:
+    return Response(503, "the relay is stopping; retry", grpc_code=14)
 
 
 def _wrong_method() -> Refusal:
@@ -314,19 +314,19 @@ def _wrong_method() -> Refusal:
     )
 
 
-def _answer_to(error: BaseException) -> tuple[Answer, HeaderList]:
+def _response_to(error: BaseException) -> tuple[Response, HeaderList]:
     """What the sender is told when nothing of the request was kept, and the headers it needs."""
     if isinstance(error, Refusal):
-        answer = Answer(error.status, error.message, grpc_code=error.grpc_code)
-        return answer, error.headers if isinstance(error, HttpRefusal) else ()
+        response = Response(error.status, error.message, grpc_code=error.grpc_code)
+        return response, error.headers if isinstance(error, HttpRefusal) else ()
     if isinstance(error, BufferError_):
-        return Answer(503, error.message, grpc_code=14), ()
+        return Response(503, error.message, grpc_code=14), ()
     if isinstance(error, asyncio.CancelledError):
         # Only the listener cancels, when it can wait no longer: uvicorn would write a 500,
         # which is final for the sender, where this one comes again.
         return _stopping(), _CLOSE
     _log_bug(error)
-    return Answer(500, "internal error; see the relay's log", grpc_code=13), ()
+    return Response(500, "internal error; see the relay's log", grpc_code=13), ()
 
 
 def _log_bug(error: BaseException) -> None:

@@ -76,7 +76,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedSpan:
+class RejectedItem:
     """A span that check refused. `body` is a fragment as in `Piece`, holding this span alone.
 
     `reason` is a stable code such as `trace_id_zero`; `path` names the place as the sender wrote
@@ -98,12 +98,12 @@ class Request:
     pieces: tuple[Piece, ...]
     sender: Sender
     received_ns: int
-    rejected: tuple[RejectedSpan, ...] = ()
+    rejected: tuple[RejectedItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the sender is told; `otlp.answers` puts it into the sender's encoding.
+class Response:
+    """What the sender is told; `otlp.responses` puts it into the sender's encoding.
 
     200 with neither `rejected_spans` nor `message` is full success. 200 with a message and
     nothing rejected is a warning. Everything else carries a google.rpc.Status.
@@ -115,7 +115,7 @@ class Answer:
     grpc_code: int = 0
 
 
-SUCCESS: Final = Answer()
+SUCCESS: Final = Response()
 """Everything was kept and there is nothing to say."""
 
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from relay.model.reasons import ROW_BYTES, Reason
-from relay.model.records import Encoding, Piece, RejectedSpan, Sender
+from relay.model.records import Encoding, Piece, RejectedItem, Sender
 from relay.otlp import json, protobuf
 from relay.otlp.json import JsonTraces
 from relay.otlp.protobuf import ProtobufTraces
@@ -49,7 +49,7 @@ class Prepared(NamedTuple):
 
     pieces: tuple[Piece, ...]
     spans: int
-    rejected: tuple[RejectedSpan, ...] = ()
+    rejected: tuple[RejectedItem, ...] = ()
     rejected_by_reason: Mapping[str, int] = _NONE
     warnings: Mapping[str, int] = _NONE
     message: str = ""
@@ -65,7 +65,7 @@ class Checked:
     warnings: Counter[str]
 
     @property
-    def rejected(self) -> tuple[RejectedSpan, ...]:
+    def rejected(self) -> tuple[RejectedItem, ...]:
         """The rejected spans that become dead letters: all, or the first if they are very many."""
         return tuple(self.rejections.kept)
 

@@ -16,7 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from relay.ingest.endpoint import Ingest
 from relay.model.counters import Counters
-from relay.model.records import Answer, Encoding, Sender
+from relay.model.records import Encoding, Response, Sender
 from relay.server.connection import Limits
 from relay.server.listener import Listener
 from relay.server.sockets import bind
@@ -145,12 +145,12 @@ class Settings:
 class Acceptor:
     """Stands for the pipeline: keeps what it is given; `answer` is returned, or raised."""
 
-    answer: Answer | BaseException = field(default_factory=Answer)
+    answer: Response | BaseException = field(default_factory=Response)
     received: list[tuple[bytes, Encoding, Sender]] = field(default_factory=list)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _gate: anyio.Event | None = None
 
-    async def __call__(self, body: bytes, encoding: Encoding, sender: Sender) -> Answer:
+    async def __call__(self, body: bytes, encoding: Encoding, sender: Sender) -> Response:
         self.received.append((body, encoding, sender))
         self.entered.release()
         if self._gate is not None:

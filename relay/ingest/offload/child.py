@@ -18,7 +18,7 @@ from typing import Final
 
 from relay.ingest.offload.wire import Channel, Done, Job, PieceMade, Ready, SpanRejected
 from relay.model.errors import Refusal
-from relay.model.records import Encoding, RejectedSpan, Sender
+from relay.model.records import Encoding, RejectedItem, Sender
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
 
@@ -134,7 +134,7 @@ class _Worker:
             dict(prepared.warnings),
         )
 
-    def _send_rejected(self, rejected: tuple[RejectedSpan, ...]) -> None:
+    def _send_rejected(self, rejected: tuple[RejectedItem, ...]) -> None:
         for span in rejected:
             self._channel.send(SpanRejected(span.reason, span.path, span.trace_id), span.body)
 

@@ -15,7 +15,7 @@ from typing import Final
 from relay.ingest.offload.child import EXIT_OUT_OF_MEMORY
 from relay.ingest.offload.wire import Channel, Done, Job, Message, PieceMade, Ready, SpanRejected
 from relay.model.errors import Refusal
-from relay.model.records import BodyFlag, Encoding, Piece, RejectedSpan
+from relay.model.records import BodyFlag, Encoding, Piece, RejectedItem
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Prepared
 
@@ -132,14 +132,14 @@ class OffloadProcess:
 
     def _receive_prepared(self, encoding: Encoding) -> Prepared:
         pieces: list[Piece] = []
-        rejected: list[RejectedSpan] = []
+        rejected: list[RejectedItem] = []
         while True:
             match self._channel.receive():
                 case PieceMade(spans, trace_ids, services, flags), body:
                     flag = BodyFlag(flags)
                     pieces.append(Piece(encoding, body, spans, trace_ids, services, flag))
                 case SpanRejected(reason, path, trace_id), body:
-                    rejected.append(RejectedSpan(reason, path, trace_id, encoding, body))
+                    rejected.append(RejectedItem(reason, path, trace_id, encoding, body))
                 case Done() as done, _:
                     self.is_spent = done.is_last
                     return _result(done, tuple(pieces), tuple(rejected))
@@ -147,7 +147,7 @@ class OffloadProcess:
                     raise EOFError("the offload process says something else")
 
 
-def _result(done: Done, pieces: tuple[Piece, ...], rejected: tuple[RejectedSpan, ...]) -> Prepared:
+def _result(done: Done, pieces: tuple[Piece, ...], rejected: tuple[RejectedItem, ...]) -> Prepared:
     if done.frames:
         raise OffloadFailed(done.message, done.frames)
     if done.is_all_rejected:

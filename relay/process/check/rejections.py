@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from relay.model.errors import Refusal
-from relay.model.records import Encoding, RejectedSpan
+from relay.model.records import Encoding, RejectedItem
 
 MOST_SPANS_KEPT: Final = 1000
 MOST_BYTES_KEPT: Final = 4 * 1024 * 1024
@@ -28,7 +28,7 @@ class AllSpansRejected(Refusal):
     code = "all_spans_rejected"
 
     def __init__(
-        self, message: str, rejected: tuple[RejectedSpan, ...], counts: Mapping[str, int]
+        self, message: str, rejected: tuple[RejectedItem, ...], counts: Mapping[str, int]
     ) -> None:
         super().__init__(message)
         self.rejected = rejected
@@ -43,7 +43,7 @@ class Rejections:
 
     def __init__(self, encoding: Encoding) -> None:
         self.encoding = encoding
-        self.kept: list[RejectedSpan] = []
+        self.kept: list[RejectedItem] = []
         self.counts: dict[str, int] = {}
         self.paths: dict[str, list[str]] = {}
         self._kept_bytes = 0
@@ -75,7 +75,7 @@ class Rejections:
         if has_room:
             trace_id, body = describe()
             self._kept_bytes += len(body)
-            self.kept.append(RejectedSpan(reason, path, trace_id[:128], self.encoding, body))
+            self.kept.append(RejectedItem(reason, path, trace_id[:128], self.encoding, body))
 
 
 NONE_REJECTED: Final = Rejections(Encoding.JSON)

@@ -16,7 +16,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.high_water import LedgerCopy
 from relay.buffer.sqlite.uptime import uptime_ns
 from relay.model.counters import Counters
-from relay.model.records import Encoding, Piece, RejectedSpan, Request, Sender, Signal, Taken
+from relay.model.records import Encoding, Piece, RejectedItem, Request, Sender, Signal, Taken
 
 SETTINGS = BufferSettings(min_free_bytes=0, flush_seconds=0.02)
 NOW_NS = 1_767_225_600_000_000_000
@@ -53,7 +53,7 @@ def piece(
 
 def request(
     *pieces: Piece,
-    rejected: tuple[RejectedSpan, ...] = (),
+    rejected: tuple[RejectedItem, ...] = (),
     received_ns: int = NOW_NS,
     agent: str = "sdk",
 ) -> Request:
@@ -61,8 +61,8 @@ def request(
     return Request(pieces, sender, received_ns, rejected)
 
 
-def rejected_span(trace: str = "0" * 32, body: bytes = b'{"bad":1}') -> RejectedSpan:
-    return RejectedSpan(
+def rejected_span(trace: str = "0" * 32, body: bytes = b'{"bad":1}') -> RejectedItem:
+    return RejectedItem(
         "trace_id_zero", "resourceSpans[0].scopeSpans[0].spans[0]", trace, Encoding.JSON, body
     )
 

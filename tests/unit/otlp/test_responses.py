@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from relay.model.records import Answer, Encoding
-from relay.otlp.answers import UpstreamPartial, encode_answer, read_success, read_words
+from relay.model.records import Encoding, Response
+from relay.otlp.responses import UpstreamPartial, encode_response, read_success, read_words
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 JSON_TYPE, PROTOBUF_TYPE = "application/json", "application/x-protobuf"
@@ -20,56 +20,60 @@ JSON_TYPE, PROTOBUF_TYPE = "application/json", "application/x-protobuf"
 @pytest.mark.parametrize(
     ("answer", "as_json", "as_protobuf"),
     [
-        (Answer(), b"{}", b""),
+        (Response(), b"{}", b""),
         (
-            Answer(message="odd"),
+            Response(message="odd"),
             b'{"partialSuccess":{"errorMessage":"odd"}}',
             b"\x0a\x05\x12\x03odd",
         ),
         (
-            Answer(rejected_spans=300, message="bad"),
+            Response(rejected_spans=300, message="bad"),
             b'{"partialSuccess":{"rejectedSpans":"300","errorMessage":"bad"}}',
             b"\x0a\x08\x08\xac\x02\x12\x03bad",
         ),
         (
-            Answer(rejected_spans=3),
+            Response(rejected_spans=3),
             b'{"partialSuccess":{"rejectedSpans":"3"}}',
             b"\x0a\x02\x08\x03",
         ),
         (
-            Answer(status=400, grpc_code=3, message="unexpected EOF"),
+            Response(status=400, grpc_code=3, message="unexpected EOF"),
             b'{"code":3,"message":"unexpected EOF"}',
             b"\x08\x03\x12\x0eunexpected EOF",
         ),
         (
-            Answer(status=503, grpc_code=14, message="full"),
+            Response(status=503, grpc_code=14, message="full"),
             b'{"code":14,"message":"full"}',
             b"\x08\x0e\x12\x04full",
         ),
-        (Answer(status=500, message="why"), b'{"message":"why"}', b"\x12\x03why"),
+        (Response(status=500, message="why"), b'{"message":"why"}', b"\x12\x03why"),
     ],
 )
-def test_encode_answer_writes_exactly_these_bytes(
-    answer: Answer, as_json: bytes, as_protobuf: bytes
+def test_encode_response_writes_exactly_these_bytes(
+    answer: Response, as_json: bytes, as_protobuf: bytes
 ) -> None:
-    assert encode_answer(answer, JSON) == as_json
-    assert encode_answer(answer, PROTOBUF) == as_protobuf
+    assert encode_response(answer, JSON) == as_json
+    assert encode_response(answer, PROTOBUF) == as_protobuf
 
 
 @given(st.text(max_size=40), st.integers(1, 16))
-def test_encode_answer_writes_a_status_that_the_official_class_reads(text: str, code: int) -> None:
-    body = encode_answer(Answer(status=400, grpc_code=code, message=text), PROTOBUF)
+def test_encode_response_writes_a_status_that_the_official_class_reads(
+    text: str, code: int
+) -> None:
+    body = encode_response(Response(status=400, grpc_code=code, message=text), PROTOBUF)
 
     assert Status.FromString(body) == Status(code=code, message=text)
 
 
 @given(st.text(max_size=40), st.integers(0, 2**63 - 1))
-def test_encode_answer_writes_a_response_that_the_official_class_reads(
+def test_encode_response_writes_a_response_that_the_official_class_reads(
     text: str, rejected: int
 ) -> None:
-    answer = Answer(message=text, rejected_spans=rejected)
-    partial = ExportTraceServiceResponse.FromString(encode_answer(answer, PROTOBUF)).partial_success
-    as_json = json.loads(encode_answer(answer, JSON)).get("partialSuccess", {})
+    answer = Response(message=text, rejected_spans=rejected)
+    partial = ExportTraceServiceResponse.FromString(
+        encode_response(answer, PROTOBUF)
+    ).partial_success
+    as_json = json.loads(encode_response(answer, JSON)).get("partialSuccess", {})
 
     assert (partial.rejected_spans, partial.error_message) == (rejected, text)
     assert as_json.get("errorMessage", "") == text
@@ -79,11 +83,11 @@ def test_encode_answer_writes_a_response_that_the_official_class_reads(
 @pytest.mark.parametrize("encoding", list(Encoding))
 @pytest.mark.parametrize("shift", range(4))
 @pytest.mark.parametrize("status", [200, 400])
-def test_encode_answer_cuts_the_message_at_a_character_border(
+def test_encode_response_cuts_the_message_at_a_character_border(
     encoding: Encoding, shift: int, status: int
 ) -> None:
     text = "x" * shift + "😀" * 400
-    body = encode_answer(Answer(status=status, message=text, grpc_code=3), encoding)
+    body = encode_response(Response(status=status, message=text, grpc_code=3), encoding)
     start = body.index(b"\xf0\x9f\x98\x80") - shift
     message = body[start:].removesuffix(b'"}').removesuffix(b'"}}').removesuffix(b'"').decode()
 
@@ -92,17 +96,17 @@ def test_encode_answer_cuts_the_message_at_a_character_border(
     assert 1020 < len(message.encode()) <= 1024
 
 
-def test_encode_answer_keeps_a_message_of_just_1024_bytes() -> None:
+def test_encode_response_keeps_a_message_of_just_1024_bytes() -> None:
     text = "x" * 1024
 
-    assert json.loads(encode_answer(Answer(message=text), JSON)) == {
+    assert json.loads(encode_response(Response(message=text), JSON)) == {
         "partialSuccess": {"errorMessage": text}
     }
 
 
-def test_encode_answer_survives_a_message_that_utf8_cannot_hold() -> None:
+def test_encode_response_survives_a_message_that_utf8_cannot_hold() -> None:
     for encoding in Encoding:
-        assert b"cut ?" in encode_answer(Answer(status=400, message="cut \ud83d"), encoding)
+        assert b"cut ?" in encode_response(Response(status=400, message="cut \ud83d"), encoding)
 
 
 # --- an upstream's success ----------------------------------------------------------------------

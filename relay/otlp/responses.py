@@ -1,4 +1,4 @@
-"""Answers, both ways: what we tell a sender as bytes; what an upstream told us as words.
+"""Bodies of responses: ours to senders are written here, those of upstreams are read.
 
 Ours are exactly what OTLP/HTTP demands: 200 with an ExportTraceServiceResponse, everything else
 with a google.rpc.Status, in the encoding of the request. Of an upstream's every form seen in the
@@ -15,37 +15,28 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from relay.model.records import Answer, Encoding
-from relay.otlp.words import clean, decode_text, mask, strip_tags
-
-__all__ = [
-    "MAX_MESSAGE_BYTES",
-    "UpstreamPartial",
-    "encode_answer",
-    "mask",
-    "read_success",
-    "read_words",
-]
+from relay.model.records import Encoding, Response
+from relay.otlp.words import clean, decode_text, strip_tags
 
 MAX_MESSAGE_BYTES = 1024
-"""A sender reads at most 4 MiB of an answer; our own words take no more than this of it."""
+"""A sender reads at most 4 MiB of a response; our own words take no more than this of it."""
 
 _MAX_READ_BYTES = 65536
 _MAX_WORDS = 1000
 _ELLIPSIS = "…".encode()
 
 
-def encode_answer(answer: Answer, encoding: Encoding) -> bytes:
-    """Give the body that says `answer`: OTLP/HTTP's success, partial success or Status.
+def encode_response(response: Response, encoding: Encoding) -> bytes:
+    """Give the body that says `response`: OTLP/HTTP's success, partial success or Status.
 
     A message of more than 1 KB is cut at a character's border and ends in an ellipsis.
     """
-    if answer.status == 200 and not answer.rejected_spans and not answer.message:
+    if response.status == 200 and not response.rejected_spans and not response.message:
         return b"{}" if encoding is Encoding.JSON else b""
-    message = _cut(answer.message)
-    if answer.status == 200:
-        return _encode_partial(answer.rejected_spans, message, encoding)
-    return _encode_status(answer.grpc_code, message, encoding)
+    message = _cut(response.message)
+    if response.status == 200:
+        return _encode_partial(response.rejected_spans, message, encoding)
+    return _encode_status(response.grpc_code, message, encoding)
 
 
 def _cut(message: str) -> str:
@@ -118,8 +109,8 @@ def _read_protobuf_partial(body: bytes) -> UpstreamPartial | None:
 
 
 def _read_json_partial(body: bytes) -> UpstreamPartial | None:
-    answer = _decode_json(body)
-    partial = answer.get("partialSuccess") if isinstance(answer, dict) else None
+    document = _decode_json(body)
+    partial = document.get("partialSuccess") if isinstance(document, dict) else None
     if not isinstance(partial, dict):
         return None
     message = partial.get("errorMessage")
@@ -149,7 +140,7 @@ def read_words(body: bytes, content_type: str, limit: int = _MAX_WORDS) -> str:
     """Give an upstream's own words out of the body of an error: at most `limit` characters in
     one line, without control characters; empty when there are none to read. Never raises.
 
-    Mask secrets before showing them to anyone (`mask`).
+    Mask secrets before showing them to anyone (`words.mask`).
     """
     body = body[:_MAX_READ_BYTES]
     media_type = _media_type(content_type)
@@ -159,9 +150,9 @@ def read_words(body: bytes, content_type: str, limit: int = _MAX_WORDS) -> str:
             return clean(status, limit)
     text = decode_text(body)
     if "json" in media_type or text[:1] in {"{", "["}:
-        answer = _decode_json(body)
-        if answer is not None:
-            return clean(_find_words(answer) or text, limit)
+        document = _decode_json(body)
+        if document is not None:
+            return clean(_find_words(document) or text, limit)
     if "html" in media_type or text[:1] == "<":
         text = strip_tags(text)
     return clean(text, limit)
@@ -178,17 +169,17 @@ def _read_status(body: bytes) -> str | None:
 _WORD_KEYS = ("message", "error", "detail", "errors", "error_description", "msg", "title", "reason")
 
 
-def _find_words(answer: Any, depth: int = 0) -> str:
-    if isinstance(answer, str):
-        return answer
+def _find_words(document: Any, depth: int = 0) -> str:
+    if isinstance(document, str):
+        return document
     if depth > 4:
         return ""
-    if isinstance(answer, list):
-        found = [_find_words(item, depth + 1) for item in answer[:20]]
+    if isinstance(document, list):
+        found = [_find_words(item, depth + 1) for item in document[:20]]
         return "; ".join(words for words in found if words)
-    if isinstance(answer, dict):
+    if isinstance(document, dict):
         for key in _WORD_KEYS:
-            words = _find_words(answer.get(key), depth + 1)
+            words = _find_words(document.get(key), depth + 1)
             if words:
                 return words
     return ""
