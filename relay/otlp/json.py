@@ -30,7 +30,7 @@ _NO_RESOURCE: Final = ResourceSpans().resource  # the default itself: told apart
 
 
 class JsonTraces:
-    """A decoded request. Whoever changes a span says so with `changed`: texts are kept.
+    """A decoded request. Whoever changes spans says so with `changed`: texts are kept.
 
     `resources` stands parallel to `resource_spans`. `spans` are all of them in order. `findings`
     holds flags for the pieces and warnings by code.
@@ -42,22 +42,24 @@ class JsonTraces:
         self,
         resource_spans: list[ResourceSpans],
         resources: list[KnownResource],
+        spans: list[Span],
         scope_texts: list[bytes],
         findings: Findings,
     ) -> None:
         self.resource_spans = resource_spans
         self.resources = resources
+        self.spans = spans
         self.findings = findings
-        self.spans: list[Span] = all_spans(resource_spans)
         self._scope_texts: list[bytes | None] = list(scope_texts)
         self._resource_texts = [
             b"" if _has_no_resource(entry) else known.normal
             for entry, known in zip(resource_spans, resources, strict=True)
         ]
 
-    def changed(self, index: int) -> None:
-        """Spans of entry `index` were changed or taken out: its text is made anew."""
-        self._scope_texts[index] = None
+    def changed(self) -> None:
+        """Spans were changed or taken out: all texts are made anew."""
+        self.spans = all_spans(self.resource_spans)
+        self._scope_texts = [None] * len(self.resource_spans)
 
     def fragment_of(self, index: int, scope: ScopeSpans, span: Span) -> bytes:
         """A fragment with this span alone, its resource and scope around it."""
@@ -88,7 +90,7 @@ class JsonTraces:
         return self._cut(limit_bytes)
 
     def _drop_empty(self) -> None:
-        """Take out what holds no span, and take `spans` anew."""
+        """Take out what holds no span."""
         kept = []
         for index, entry in enumerate(self.resource_spans):
             filled = [scope for scope in entry.scopeSpans if scope.spans]
@@ -102,7 +104,6 @@ class JsonTraces:
             self.resources = [self.resources[index] for index in kept]
             self._scope_texts = [self._scope_texts[index] for index in kept]
             self._resource_texts = [self._resource_texts[index] for index in kept]
-        self.spans = all_spans(self.resource_spans)
 
     def _entry_text(self, index: int, scope_text: bytes) -> bytes:
         """One entry of resourceSpans, joined from its parts."""
@@ -175,8 +176,6 @@ def _has_no_resource(entry: ResourceSpans) -> bool:
 
 def all_spans(resource_spans: list[ResourceSpans]) -> list[Span]:
     """Every span of these entries, in order."""
-    if len(resource_spans) == 1 and len(resource_spans[0].scopeSpans) == 1:
-        return resource_spans[0].scopeSpans[0].spans
     return [span for entry in resource_spans for scope in entry.scopeSpans for span in scope.spans]
 
 
@@ -238,7 +237,7 @@ def _settle(
             findings.flags |= known.flags
         for code in known.warnings:
             findings.warnings[code] += 1
-    return JsonTraces(entries, resources, scope_texts, findings)
+    return JsonTraces(entries, resources, spans, scope_texts, findings)
 
 
 def _known(resource: Raw, index: int, cache: ResourceCache) -> KnownResource:

@@ -44,12 +44,16 @@ class ProtobufTraces:
         self.message = message
         self.resources = resources
         self.findings = findings
-        self.spans: list[trace_pb2.Span] = all_spans(message)
+        self.spans = all_spans(message)
 
     @property
     def resource_spans(self) -> list[trace_pb2.ResourceSpans]:
         """The entries, in order."""
         return list(self.message.resource_spans)
+
+    def changed(self) -> None:
+        """Spans were taken out."""
+        self.spans = all_spans(self.message)
 
     def fragment_of(self, index: int, scope: trace_pb2.ScopeSpans, span: trace_pb2.Span) -> bytes:
         """A fragment with this span alone, its resource and scope around it."""
@@ -83,7 +87,7 @@ class ProtobufTraces:
         return self._cut(limit_bytes)
 
     def _drop_empty(self) -> None:
-        """Take out what holds no span, and take `spans` anew."""
+        """Take out what holds no span."""
         entries = self.message.resource_spans
         for index in range(len(entries) - 1, -1, -1):
             scopes = entries[index].scope_spans
@@ -93,7 +97,6 @@ class ProtobufTraces:
             if not scopes:
                 del entries[index]
                 del self.resources[index]
-        self.spans = all_spans(self.message)
 
     def _piece(
         self, body: bytes, spans: list[trace_pb2.Span], resources: range | list[int]

@@ -20,18 +20,11 @@ class KnownResource:
 
     `normal` is JSON text in normal form, or an encoded protobuf Resource. `keys` are its
     attributes' keys, those with an empty value included. `service` is its service.name, empty if
-    it has none. `warnings` are codes. `enriched_*` are filled at first use by who enriches.
+    it has none. `warnings` are codes. `enriched` is filled at first use by who enriches:
+    first for senders elsewhere, then for those on this host.
     """
 
-    __slots__ = (
-        "enriched_local",
-        "enriched_remote",
-        "flags",
-        "keys",
-        "normal",
-        "service",
-        "warnings",
-    )
+    __slots__ = ("enriched", "flags", "keys", "normal", "service", "warnings")
 
     def __init__(self, normal: bytes, attributes: dict[str, str], findings: Findings) -> None:
         self.normal = normal
@@ -39,8 +32,7 @@ class KnownResource:
         self.service = attributes.get(SERVICE_NAME, "")
         self.flags: BodyFlag = findings.flags
         self.warnings = tuple(findings.warnings.elements())
-        self.enriched_local: bytes | None = None
-        self.enriched_remote: bytes | None = None
+        self.enriched: list[bytes | None] = [None, None]
 
 
 class ResourceCache:

@@ -20,8 +20,6 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding
 from relay.otlp import messages
-from relay.otlp.json import JsonTraces
-from relay.otlp.protobuf import ProtobufTraces
 from relay.otlp.resources import KnownResource
 
 Attributes = dict[str, str]
@@ -39,27 +37,16 @@ class Enrich:
 
     def __init__(self, *, detected: Mapping[str, str], configured: Mapping[str, str]) -> None:
         """`detected` is for senders on this host, `configured` for all."""
-        self._remote = {encoding: Addition(configured, encoding) for encoding in Encoding}
         local = {**detected, **configured}
-        self._local = {encoding: Addition(local, encoding) for encoding in Encoding}
+        self._additions = {
+            encoding: (Addition(configured, encoding), Addition(local, encoding))
+            for encoding in Encoding
+        }
 
-    def __call__(self, traces: JsonTraces | ProtobufTraces, *, is_local: bool) -> list[bytes]:
-        """The enriched form of each resource of `traces`, in order, for a sender on this host
-        (`is_local`) or elsewhere.
-        """
-        encoding = traces.encoding
-        encoded = []
-        for known in traces.resources:
-            if is_local:
-                enriched = known.enriched_local
-                if enriched is None:
-                    enriched = known.enriched_local = self._local[encoding].to(known)
-            else:
-                enriched = known.enriched_remote
-                if enriched is None:
-                    enriched = known.enriched_remote = self._remote[encoding].to(known)
-            encoded.append(enriched)
-        return encoded
+    def __call__(self, known: KnownResource, encoding: Encoding, *, is_local: bool) -> bytes:
+        """The enriched form of a resource for a sender on this host (`is_local`) or elsewhere."""
+        enriched = known.enriched[is_local] = self._additions[encoding][is_local].to(known)
+        return enriched
 
 
 class Addition:

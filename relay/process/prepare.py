@@ -105,13 +105,10 @@ class Prepare:
 
     def _resources(self, traces: JsonTraces | ProtobufTraces, *, is_local: bool) -> list[bytes]:
         """The enriched resources, nearly always remembered from an earlier request."""
-        known = traces.resources
-        if is_local:
-            remembered = [each.enriched_local for each in known]
-        else:
-            remembered = [each.enriched_remote for each in known]
-        found = [encoded for encoded in remembered if encoded is not None]
-        return found if len(found) == len(known) else self._enrich(traces, is_local=is_local)
+        return [
+            known.enriched[is_local] or self._enrich(known, traces.encoding, is_local=is_local)
+            for known in traces.resources
+        ]
 
     def check(self, body: bytes, encoding: Encoding, *, is_bounded: bool = False) -> Checked:
         """Decode and check a whole request.
@@ -130,18 +127,14 @@ class Prepare:
                 refuse_many_messages(message)
             traces = protobuf.settle(message, body, self._protobuf_resources)
             rejections = check_protobuf(traces, self.settings.malformed_ids, is_bounded=is_bounded)
-        spans = len(traces.spans)
-        if rejections.counts:
-            rejected = len(rejections)
-            if rejected == spans:
-                hint = LOGS_HINT if _looks_like_logs(rejections) else ""
-                raise AllSpansRejected(
-                    f"all {describe_rejected(rejections)}{hint}",
-                    tuple(rejections.kept),
-                    rejections.counts,
-                )
-            spans -= rejected
-        return Checked(traces, spans, rejections, traces.findings.warnings)
+        if rejections.counts and not traces.spans:
+            hint = LOGS_HINT if _looks_like_logs(rejections) else ""
+            raise AllSpansRejected(
+                f"all {describe_rejected(rejections)}{hint}",
+                tuple(rejections.kept),
+                rejections.counts,
+            )
+        return Checked(traces, len(traces.spans), rejections, traces.findings.warnings)
 
     def _decode_json(self, body: bytes, *, is_bounded: bool) -> JsonTraces:
         if not is_bounded or len(body) <= MOST_EXACT_BYTES:

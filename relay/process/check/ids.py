@@ -1,4 +1,4 @@
-"""What an id must be, and what becomes of one that is not: ids in, ids or a reason out.
+"""What an id must be, and what becomes of one that is not.
 
 Trace ids are 16 bytes and span ids 8, not all zero (OTLP trace.proto; trace API "SpanContext").
 """
@@ -17,11 +17,6 @@ DERIVED_FOR: Final = "openrouter"
 
 TRACE_ID_BYTES: Final = 16
 SPAN_ID_BYTES: Final = 8
-
-ORIGINAL_TRACE_ID: Final = "relay.original_trace_id"
-ORIGINAL_SPAN_ID: Final = "relay.original_span_id"
-ORIGINAL_PARENT_SPAN_ID: Final = "relay.original_parent_span_id"
-
 
 # What a sender is told of a reason.
 REASON_WORDS: Final[Mapping[str, str]] = {

@@ -1,4 +1,4 @@
-"""Spans at fault in, all of them counted and the first ones kept whole out.
+"""The spans of a request that are rejected: all counted, the first ones kept for dead letters.
 
 A span that is rejected is kept with its resource and its scope around it, so it may be far larger
 than it was in the body: a hundred thousand spans under half a megabyte of resource would be fifty
@@ -14,8 +14,6 @@ from relay.model.records import Encoding, RejectedItem
 MOST_SPANS_KEPT: Final = 1000
 MOST_BYTES_KEPT: Final = 4 * 1024 * 1024
 PATHS_A_REASON: Final = 3
-
-Described = tuple[str, bytes]  # a span's trace id as text, and its fragment
 
 
 class AllSpansRejected(Refusal):
@@ -56,11 +54,12 @@ class Rejections:
         self,
         flaw: tuple[str, str],
         place: tuple[int, int, int],
-        describe: Callable[[], Described],
+        trace_id: str | bytes,
+        fragment: Callable[[], bytes],
     ) -> None:
         """Count a span for `flaw`, its reason and member; keep it while there is room.
 
-        `place` are its indices; `describe` is asked only then.
+        `place` are its indices; `fragment` makes one of it alone.
         """
         reason, member = flaw
         self.counts[reason] = self.counts.get(reason, 0) + 1
@@ -73,9 +72,10 @@ class Rejections:
         if len(paths) < PATHS_A_REASON:
             paths.append(path)
         if has_room:
-            trace_id, body = describe()
+            body = fragment()
+            text = trace_id if isinstance(trace_id, str) else trace_id.hex()
             self._kept_bytes += len(body)
-            self.kept.append(RejectedItem(reason, path, trace_id[:128], self.encoding, body))
+            self.kept.append(RejectedItem(reason, path, text[:128], self.encoding, body))
 
 
 NONE_REJECTED: Final = Rejections(Encoding.JSON)

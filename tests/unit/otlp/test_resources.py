@@ -26,7 +26,7 @@ def test_keys_hold_those_with_empty_values_too() -> None:
     assert found.keys == {"a", "b", "c", "service.name"}
     assert found.service == "shop"
     assert found.warnings == ()
-    assert found.enriched_local is None
+    assert found.enriched == [None, None]
 
 
 def test_last_of_duplicate_service_names_counts() -> None:
