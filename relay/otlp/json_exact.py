@@ -1,4 +1,4 @@
-"""A JSON body that the fast way refused in, the same structs or a Refusal with a path out.
+"""Reads a JSON body that the fast way refused: the same structs, or a Refusal with a path.
 
 Here the rules of proto3 JSON and of OTLP are applied one by one, at ten times the cost: null is
 a field's default, numbers may stand in quotes, unknown keys are ignored, the last of two members
@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, get_args, get_origin, get_type_hints
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, UnsetType
 
 from relay.model.errors import Refusal
 from relay.otlp import messages
@@ -133,12 +133,20 @@ Read = Callable[["_Reader", Any, Place], Any]
 
 
 class _Shape:
-    """A message: the struct it becomes, and how each of its keys is read."""
+    """A message: the struct it becomes, and how each of its keys is read, by its type there."""
 
-    def __init__(self, struct: type[Struct], fields: dict[str, Read]) -> None:
+    def __init__(self, struct: type[Struct]) -> None:
         self.struct = struct
-        self.fields = fields
-        self.snake = {snake for name in fields if (snake := snake_case(name)) != name}
+        self.fields = {
+            name: _ENUMS.get(name) or _read_as(kind)
+            for name, kind in get_type_hints(struct, include_extras=True).items()
+        }
+        self.snake = _snake_names(struct)
+
+
+def _snake_names(struct: type[Struct]) -> frozenset[str]:
+    names = struct.__struct_fields__
+    return frozenset(snake for name in names if (snake := snake_case(name)) != name)
 
 
 def snake_case(name: str) -> str:
@@ -162,7 +170,7 @@ class _Reader:
         for key, item in tree:
             read = shape.fields.get(key)
             if read is None:
-                self._ignore(shape, key)
+                self._ignore(shape.snake, key, place)
             elif item is None:
                 members.pop(key, None)
             else:
@@ -176,11 +184,11 @@ class _Reader:
         except _Misfit as misfit:
             self.refuse(place, str(misfit))
 
-    def _ignore(self, shape: _Shape, key: str) -> None:
+    def _ignore(self, snake_names: frozenset[str], key: str, place: Place) -> None:
         warnings = self.findings.warnings
-        if shape is _REQUEST and key in OTHER_SIGNALS:
+        if place is None and key in OTHER_SIGNALS:
             warnings[OTHER_SIGNALS[key]] += 1
-        elif key in shape.snake:
+        elif key in snake_names:
             warnings["snake_case"] += 1
 
     def refuse(self, place: Place, expected: str) -> NoReturn:
@@ -200,7 +208,7 @@ class _Reader:
         chosen, item = "", None
         for key, candidate in tree:
             if key not in _MEMBERS:
-                self._ignore(_ANY_VALUE, key)
+                self._ignore(_ANY_VALUE_SNAKE, key, place)
             elif candidate is not None:
                 chosen, item = key, candidate
                 if key in _SCALARS:
@@ -252,40 +260,24 @@ def _boolean(_reader: _Reader, item: Any, _place: Place) -> bool:
     return item
 
 
-def _whole(low: int, high: int, name: str) -> Callable[[Any], int]:
+def _whole(low: int, high: int, name: str, kind: type[int | str] = int) -> Read:
     expected = f"{name}: an integer of {low} … {high}"
 
-    def read(item: Any) -> int:
+    def read(_reader: _Reader, item: Any, _place: Place) -> int | str:
         if not isinstance(item, str):
             raise _Misfit(expected)
         try:
-            return read_whole(item, low, high)
+            return kind(read_whole(item, low, high))
         except ValueError:
             raise _Misfit(expected) from None
 
     return read
 
 
-_read_int32 = _whole(-(2**31), 2**31 - 1, "an int32")
-_read_uint32 = _whole(0, 2**32 - 1, "a uint32")
-_read_int64 = _whole(-(2**63), 2**63 - 1, "an int64")
-_read_fixed64 = _whole(0, 2**64 - 1, "nanoseconds since 1970")
-
-
-def _int32(_reader: _Reader, item: Any, _place: Place) -> int:
-    return _read_int32(item)
-
-
-def _uint32(_reader: _Reader, item: Any, _place: Place) -> int:
-    return _read_uint32(item)
-
-
-def _int64(_reader: _Reader, item: Any, _place: Place) -> str:
-    return str(_read_int64(item))
-
-
-def _time(_reader: _Reader, item: Any, _place: Place) -> str:
-    return str(_read_fixed64(item))
+_int32 = _whole(-(2**31), 2**31 - 1, "an int32")
+_uint32 = _whole(0, 2**32 - 1, "a uint32")
+_int64 = _whole(-(2**63), 2**63 - 1, "an int64", str)
+_time = _whole(0, 2**64 - 1, "nanoseconds since 1970", str)
 
 
 def _double(_reader: _Reader, item: Any, _place: Place) -> float | str:
@@ -310,20 +302,16 @@ def _bytes(_reader: _Reader, item: Any, _place: Place) -> str:
 
 
 def _enum(names: dict[str, int]) -> Read:
-    def read(reader: _Reader, item: Any, _place: Place) -> int:
+    def read(reader: _Reader, item: Any, place: Place) -> Any:
         if type(item) is str and item in names:
             reader.findings.warnings["enum_name"] += 1
             return names[item]
         try:
-            return _read_int32(item)
+            return _int32(reader, item, place)
         except _Misfit:
             raise _Misfit("an integer, the number of the enum's value") from None
 
     return read
-
-
-def _one(shape: _Shape) -> Read:
-    return lambda reader, item, place: reader.message(shape, item, place)
 
 
 def _many(read: Read) -> Read:
@@ -345,66 +333,32 @@ _SCALARS: Final[dict[str, Read]] = {
     "stringValueStrindex": _int32,
 }
 _MEMBERS: Final = {*_SCALARS, "arrayValue", "kvlistValue"}
-_ANY_VALUE = _Shape(messages.AnyValue, dict.fromkeys(_MEMBERS, _text))
-_KEY_VALUE = _Shape(
-    messages.KeyValue, {"key": _text, "value": _Reader.value, "keyStrindex": _int32}
-)
-_KEY_VALUES = _many(_one(_KEY_VALUE))
-_ARRAY_VALUE = _Shape(messages.ArrayValue, {"values": _many(_Reader.value)})
-_KEY_VALUE_LIST = _Shape(messages.KeyValueList, {"values": _KEY_VALUES})
-_ENTITY_REF = _Shape(
-    messages.EntityRef,
-    {
-        "schemaUrl": _text,
-        "type": _text,
-        "idKeys": _many(_text),
-        "descriptionKeys": _many(_text),
-    },
-)
-_ATTRIBUTES: Final[dict[str, Read]] = {
-    "attributes": _KEY_VALUES,
-    "droppedAttributesCount": _uint32,
+_ANY_VALUE_SNAKE: Final = _snake_names(messages.AnyValue)
+_ENUMS: Final = {"kind": _enum(SPAN_KINDS), "code": _enum(STATUS_CODES)}
+_BY_TYPE: Final[dict[Any, Read]] = {
+    str: _text,
+    messages.Int32: _int32,
+    messages.UInt32: _uint32,
+    messages.Int64: _time,
+    messages.AnyValue: _Reader.value,
+    Raw: _raw_resource,
 }
-_RESOURCE = _Shape(messages.Resource, _ATTRIBUTES | {"entityRefs": _many(_one(_ENTITY_REF))})
-_SCOPE = _Shape(messages.InstrumentationScope, _ATTRIBUTES | {"name": _text, "version": _text})
-_EVENT = _Shape(messages.Event, _ATTRIBUTES | {"timeUnixNano": _time, "name": _text})
-_LINK = _Shape(
-    messages.Link,
-    _ATTRIBUTES | {"traceId": _text, "spanId": _text, "traceState": _text, "flags": _uint32},
-)
-_STATUS = _Shape(messages.Status, {"message": _text, "code": _enum(STATUS_CODES)})
-_SPAN = _Shape(
-    messages.Span,
-    _ATTRIBUTES
-    | {
-        "traceId": _text,
-        "spanId": _text,
-        "traceState": _text,
-        "parentSpanId": _text,
-        "flags": _uint32,
-        "name": _text,
-        "kind": _enum(SPAN_KINDS),
-        "startTimeUnixNano": _time,
-        "endTimeUnixNano": _time,
-        "events": _many(_one(_EVENT)),
-        "droppedEventsCount": _uint32,
-        "links": _many(_one(_LINK)),
-        "droppedLinksCount": _uint32,
-        "status": _one(_STATUS),
-    },
-)
-_SCOPE_SPANS = _Shape(
-    messages.ScopeSpans,
-    {"scope": _one(_SCOPE), "spans": _many(_one(_SPAN)), "schemaUrl": _text},
-)
-_RESOURCE_SPANS = _Shape(
-    messages.ResourceSpans,
-    {
-        "resource": _raw_resource,
-        "scopeSpans": _many(_one(_SCOPE_SPANS)),
-        "schemaUrl": _text,
-    },
-)
-_REQUEST = _Shape(
-    messages.ExportTraceServiceRequest, {"resourceSpans": _many(_one(_RESOURCE_SPANS))}
-)
+
+
+def _read_as(kind: Any) -> Read:
+    """How a member of this type is read."""
+    known = _BY_TYPE.get(kind)
+    if known:
+        return known
+    if get_origin(kind) is list:
+        return _many(_read_as(*get_args(kind)))
+    if UnsetType in get_args(kind):
+        return _read_as(get_args(kind)[0])
+    shape = _Shape(kind)
+    return lambda reader, item, place: reader.message(shape, item, place)
+
+
+_RESOURCE = _Shape(messages.Resource)
+_ARRAY_VALUE = _Shape(messages.ArrayValue)
+_KEY_VALUE_LIST = _Shape(messages.KeyValueList)
+_REQUEST = _Shape(messages.ExportTraceServiceRequest)
