@@ -4,6 +4,7 @@ import msgspec
 
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp import transcode
+from relay.otlp.signals import TRACES
 from relay.otlp.transcode import TranscodeError
 
 _is_json = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -11,7 +12,7 @@ _is_json = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 def json_line(letter: DeadLetter) -> str:
     """The letter's spans as one ExportTraceServiceRequest on one line. Raises TranscodeError."""
-    return (b'{"resourceSpans":[%b]}' % json_fragment(letter)).decode()
+    return (TRACES.json_request % json_fragment(letter)).decode()
 
 
 def json_fragment(letter: DeadLetter) -> bytes:

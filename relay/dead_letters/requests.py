@@ -93,7 +93,7 @@ def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | Stays:
             settings = replace(settings, malformed_ids="derive")
     body = letter.body
     if letter.encoding is Encoding.JSON:
-        body = TRACES.json_request(body)
+        body = TRACES.json_request % body
     try:
         prepared = Prepare(settings)(body, letter.encoding, SENDER)
     except AllSpansRejected as refusal:

@@ -15,6 +15,7 @@ from relay.config import DestinationConfig
 from relay.model.records import BodyFlag, Encoding, StoredRow, longest_way
 from relay.otlp import doubles, transcode
 from relay.otlp.compression import gzip_level_1
+from relay.otlp.signals import TRACES
 from relay.upstream.exchange import Body
 
 # Work on more than this goes to a thread: the hop costs about 0.1 ms, gzip at level 1 or a
@@ -70,7 +71,7 @@ def make_batch(
     fragments = [_fragment(row, encoding, settings) for row in rows]
     if encoding is Encoding.JSON:
         fragment = b",".join(part for part in fragments if part)
-        body = b'{"resourceSpans":[%b]}' % fragment
+        body = TRACES.json_request % fragment
     else:
         fragment = body = b"".join(fragments)
     content, content_encoding = body, ""

@@ -8,10 +8,11 @@ import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from relay.model.records import Encoding
+from relay.otlp.signals import TRACES
 
 SERVICE = "otlp-relay-test"
 SPAN_NAME = "otlp-relay connection test"
-EMPTY_JSON = b'{"resourceSpans":[]}'
+EMPTY_JSON = TRACES.json_request % b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from relay.model.records import Encoding, StoredRow
 from relay.offline.file import BufferFile, OwedDestination
 from relay.otlp import transcode
 from relay.otlp.ids import trace_ids_of
+from relay.otlp.signals import TRACES
 from relay.otlp.split import slice_spans
 from relay.otlp.trace_spans import resource_spans_of_trace
 
@@ -76,4 +77,4 @@ def _line_of(row: StoredRow, trace_id: bytes) -> bytes:
             return b""
         return msgspec.json.encode({"resourceSpans": resource_spans_of_trace(row, trace_id)})
     fragment = row.body if row.encoding is Encoding.JSON else transcode.to_json(row.body)
-    return b'{"resourceSpans":[%b]}' % fragment
+    return TRACES.json_request % fragment

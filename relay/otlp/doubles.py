@@ -1,4 +1,4 @@
-"""Fragment in, the same fragment out without NaN and ±Infinity (decision D15).
+"""Rewrites a fragment without NaN and ±Infinity (decision D15).
 
 They are legal OTLP, but some backends accept them and then fail to show the trace. A destination
 that asks for it gets them as text, or not at all. Only rows that hold some are given here.
@@ -17,12 +17,11 @@ import msgspec
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1 import common_pb2
-from opentelemetry.proto.resource.v1 import resource_pb2
-from opentelemetry.proto.trace.v1 import trace_pb2
 
 from relay.model.records import Encoding
 from relay.otlp import messages
 from relay.otlp.folding import replace_below
+from relay.otlp.protobuf import holders
 from relay.otlp.protobuf_writer import UNSET_RESOURCE
 from relay.otlp.transcode import TranscodeError, decode_entries, describe_error, name_special
 
@@ -108,18 +107,10 @@ def _is_special(value: messages.AnyValue | msgspec.UnsetType) -> bool:
 
 # --- protobuf ------------------------------------------------------------------------------------
 
-_ProtobufHolder = (
-    resource_pb2.Resource
-    | common_pb2.InstrumentationScope
-    | trace_pb2.Span
-    | trace_pb2.Span.Event
-    | trace_pb2.Span.Link
-)
-
 
 def _rewrite_protobuf(fragment: bytes, mode: DoublesMode) -> bytes:
     request = ExportTraceServiceRequest.FromString(fragment)
-    for holder in _protobuf_holders(request):
+    for holder in holders(request):
         for index in reversed(range(len(holder.attributes))):
             value = holder.attributes[index].value
             if mode == "drop" and not isfinite(value.double_value):
@@ -129,19 +120,6 @@ def _rewrite_protobuf(fragment: bytes, mode: DoublesMode) -> bytes:
             else:
                 _rewrite_value(value, mode)
     return request.SerializeToString()
-
-
-def _protobuf_holders(request: ExportTraceServiceRequest) -> Iterator[_ProtobufHolder]:
-    for entry in request.resource_spans:
-        if entry.HasField("resource"):
-            yield entry.resource
-        for scope_spans in entry.scope_spans:
-            if scope_spans.HasField("scope"):
-                yield scope_spans.scope
-            for span in scope_spans.spans:
-                yield span
-                yield from span.events
-                yield from span.links
 
 
 def _rewrite_value(value: common_pb2.AnyValue, mode: DoublesMode) -> None:

@@ -1,4 +1,4 @@
-"""A kept fragment in, the trace ids of its spans out."""
+"""The trace ids of a kept fragment: to find a trace's spans in it."""
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -7,6 +7,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.records import Encoding
 from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
+from relay.otlp.protobuf import all_spans
 
 TRACE_ID_BYTES = 16
 
@@ -31,27 +32,23 @@ def trace_ids_of(fragment: bytes, encoding: Encoding) -> bytes:
 
     Ids of another length are left out. Empty for what cannot be read; raises nothing.
     """
-    try:
-        found = _ids(fragment, encoding)
-    except (ValueError, RecursionError, DecodeError, msgspec.MsgspecError):
-        return b""
+    found = _ids(fragment, encoding)
     return b"".join(dict.fromkeys(each for each in found if len(each) == TRACE_ID_BYTES))
 
 
 def _ids(fragment: bytes, encoding: Encoding) -> list[bytes]:
-    """The trace id of each span, in the order in which they stand; empty for one that is none."""
-    read = _protobuf_ids if encoding is Encoding.PROTOBUF else _json_ids
-    return read(fragment)
+    """The trace id of each span, in the order in which they stand.
+
+    One that is none is empty, and so is the list for what cannot be read.
+    """
+    try:
+        return _protobuf_ids(fragment) if encoding is Encoding.PROTOBUF else _json_ids(fragment)
+    except (ValueError, RecursionError, DecodeError, msgspec.MsgspecError):
+        return []
 
 
 def _protobuf_ids(fragment: bytes) -> list[bytes]:
-    request = ExportTraceServiceRequest.FromString(fragment)
-    return [
-        span.trace_id
-        for entry in request.resource_spans
-        for scope in entry.scope_spans
-        for span in scope.spans
-    ]
+    return [span.trace_id for span in all_spans(ExportTraceServiceRequest.FromString(fragment))]
 
 
 def _json_ids(fragment: bytes) -> list[bytes]:
@@ -82,12 +79,8 @@ def stretches_of_trace(
 
     Empty where there is none, or for what cannot be read; raises nothing.
     """
-    try:
-        found = _ids(fragment, encoding)
-    except (ValueError, RecursionError, DecodeError, msgspec.MsgspecError):
-        return []
     runs: list[tuple[int, int]] = []
-    for number, each in enumerate(found):
+    for number, each in enumerate(_ids(fragment, encoding)):
         if each != trace_id:
             continue
         if runs and runs[-1][1] == number:

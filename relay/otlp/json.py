@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw
 
 from relay.model.records import Encoding, Piece
 from relay.otlp import json_exact, messages
+from relay.otlp.cuts import SizedSpan, group_spans
 from relay.otlp.json_values import (
     SECOND_MEMBER,
     Findings,
@@ -21,7 +22,6 @@ from relay.otlp.json_values import (
 )
 from relay.otlp.messages import ResourceSpans, ScopeSpans, Span
 from relay.otlp.resources import KnownResource, ResourceCache, know_json
-from relay.otlp.split import SizedSpan, group_spans
 
 NOT_FAST: Final = (ValueError, RecursionError, Unusual)
 """What `decode_fast` raises where it cannot vouch for a body."""

@@ -6,18 +6,21 @@ ExportTraceServiceRequest; the parser's own words may quote the body and are not
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding, Piece
+from relay.otlp.cuts import SizedSpan, group_spans
 from relay.otlp.json_values import Findings
+from relay.otlp.protobuf_writer import delimited
 from relay.otlp.resources import KnownResource, ResourceCache, know_protobuf
-from relay.otlp.split import SizedSpan, group_spans
 
 # Tag of AnyValue.double_value, and the top bytes of a double whose exponent is all ones. It may
 # stand there by chance: whatever matches is looked at properly.
@@ -78,25 +81,14 @@ class ProtobufTraces:
             for index, encoded in enumerate(resources):
                 if encoded != self.resources[index].normal:
                     self.message.resource_spans[index].resource.ParseFromString(encoded)
-        self._drop_empty()
+        for index in drop_empty(self.message):
+            del self.resources[index]
         if not self.spans:
             return ()
         body = self.message.SerializeToString()
         if len(body) <= limit_bytes or len(self.spans) == 1:
             return (self._piece(body, self.spans, range(len(self.resources))),)
         return self._cut(limit_bytes)
-
-    def _drop_empty(self) -> None:
-        """Take out what holds no span."""
-        entries = self.message.resource_spans
-        for index in range(len(entries) - 1, -1, -1):
-            scopes = entries[index].scope_spans
-            for place in range(len(scopes) - 1, -1, -1):
-                if not scopes[place].spans:
-                    del scopes[place]
-            if not scopes:
-                del entries[index]
-                del self.resources[index]
 
     def _piece(
         self, body: bytes, spans: list[trace_pb2.Span], resources: range | list[int]
@@ -142,26 +134,31 @@ class ProtobufTraces:
         spans = []
         entries = self.message.resource_spans
         for i, j, k, *_ in group:
-            scopes.setdefault((i, j), []).append(_framed(b"\x12", texts[i, j, k]))
+            scopes.setdefault((i, j), []).append(delimited(b"\x12", texts[i, j, k]))
             spans.append(entries[i].scope_spans[j].spans[k])
         by_entry: dict[int, list[bytes]] = {}
         for place, framed in scopes.items():
             content = texts[place] + b"".join(framed)
-            by_entry.setdefault(place[0], []).append(_framed(b"\x12", content))
+            by_entry.setdefault(place[0], []).append(delimited(b"\x12", content))
         body = b"".join(
-            _framed(b"\x0a", texts[(i,)] + b"".join(framed)) for i, framed in by_entry.items()
+            delimited(b"\x0a", texts[(i,)] + b"".join(framed)) for i, framed in by_entry.items()
         )
         return self._piece(body, spans, list(by_entry))
 
 
-def _framed(tag: bytes, content: bytes) -> bytes:
-    size = len(content)
-    length = bytearray()
-    while size > 127:
-        length.append(size & 127 | 128)
-        size >>= 7
-    length.append(size)
-    return tag + bytes(length) + content
+def drop_empty(message: ExportTraceServiceRequest) -> list[int]:
+    """Take out what holds no span; the indices of such resources, from the last to the first."""
+    entries = message.resource_spans
+    gone = []
+    for index in reversed(range(len(entries))):
+        scopes = entries[index].scope_spans
+        for place in reversed(range(len(scopes))):
+            if not scopes[place].spans:
+                del scopes[place]
+        if not scopes:
+            del entries[index]
+            gone.append(index)
+    return gone
 
 
 def all_spans(message: ExportTraceServiceRequest) -> list[trace_pb2.Span]:
@@ -172,6 +169,29 @@ def all_spans(message: ExportTraceServiceRequest) -> list[trace_pb2.Span]:
         for scope in entry.scope_spans
         for span in scope.spans
     ]
+
+
+Holder = (
+    resource_pb2.Resource
+    | common_pb2.InstrumentationScope
+    | trace_pb2.Span
+    | trace_pb2.Span.Event
+    | trace_pb2.Span.Link
+)
+
+
+def holders(request: ExportTraceServiceRequest) -> Iterator[Holder]:
+    """Everything in a request that has attributes."""
+    for entry in request.resource_spans:
+        if entry.HasField("resource"):
+            yield entry.resource
+        for scope_spans in entry.scope_spans:
+            if scope_spans.HasField("scope"):
+                yield scope_spans.scope
+            for span in scope_spans.spans:
+                yield span
+                yield from span.events
+                yield from span.links
 
 
 def decode(body: bytes, cache: ResourceCache) -> ProtobufTraces:
@@ -227,19 +247,8 @@ def has_special_double(message: ExportTraceServiceRequest) -> bool:
     """Whether any value is NaN or an infinity."""
     values: list[common_pb2.AnyValue] = []
 
-    def add(attributes: "list[common_pb2.KeyValue]") -> None:
-        values.extend(attribute.value for attribute in attributes)
-
-    for entry in message.resource_spans:
-        add(list(entry.resource.attributes))
-        for scope in entry.scope_spans:
-            add(list(scope.scope.attributes))
-            for span in scope.spans:
-                add(list(span.attributes))
-                for event in span.events:
-                    add(list(event.attributes))
-                for link in span.links:
-                    add(list(link.attributes))
+    for holder in holders(message):
+        values.extend(attribute.value for attribute in holder.attributes)
     while values:
         value = values.pop()
         match value.WhichOneof("value"):
@@ -249,7 +258,7 @@ def has_special_double(message: ExportTraceServiceRequest) -> bool:
             case "array_value":
                 values.extend(value.array_value.values)
             case "kvlist_value":
-                add(list(value.kvlist_value.values))
+                values.extend(pair.value for pair in value.kvlist_value.values)
             case _:
                 pass
     return False

@@ -46,12 +46,13 @@ def _signed(number: int) -> bytes:
     return _write_varint(number & 2**64 - 1)
 
 
-def _delimited(tag: bytes, payload: bytes) -> bytes:
+def delimited(tag: bytes, payload: bytes) -> bytes:
+    """A field that says its length: a text, bytes or a message."""
     return tag + _varint(len(payload)) + payload
 
 
 def _text(tag: bytes, text: str) -> bytes:
-    return _delimited(tag, text.encode()) if text else b""
+    return delimited(tag, text.encode()) if text else b""
 
 
 def _count(tag: bytes, number: int) -> bytes:
@@ -68,7 +69,7 @@ def _fixed64(tag: bytes, number: str | int) -> bytes:
 
 
 def _id(tag: bytes, text: str) -> bytes:
-    return _delimited(tag, unhexlify(text)) if text else b""
+    return delimited(tag, unhexlify(text)) if text else b""
 
 
 def write_entries(entries: Iterable[messages.ResourceSpans]) -> bytes:
@@ -77,14 +78,14 @@ def write_entries(entries: Iterable[messages.ResourceSpans]) -> bytes:
     Raises ValueError or OverflowError for what is not in normal form, msgspec.MsgspecError for an
     unreadable resource, and RecursionError for a value deeper than protobuf can have it.
     """
-    return b"".join([_delimited(b"\x0a", _write_resource_spans(entry)) for entry in entries])
+    return b"".join([delimited(b"\x0a", _write_resource_spans(entry)) for entry in entries])
 
 
 def _write_resource_spans(entry: messages.ResourceSpans) -> bytes:
     out: list[bytes] = []
     if entry.resource is not UNSET_RESOURCE:
-        out.append(_delimited(b"\x0a", _write_resource(messages.decode_resource(entry.resource))))
-    out += [_delimited(b"\x12", _write_scope_spans(scope)) for scope in entry.scopeSpans]
+        out.append(delimited(b"\x0a", _write_resource(messages.decode_resource(entry.resource))))
+    out += [delimited(b"\x12", _write_scope_spans(scope)) for scope in entry.scopeSpans]
     out.append(_text(b"\x1a", entry.schemaUrl))
     return b"".join(out)
 
@@ -94,9 +95,9 @@ def _write_resource(resource: messages.Resource) -> bytes:
     out.append(_count(b"\x10", resource.droppedAttributesCount))
     for ref in resource.entityRefs:
         parts = [_text(b"\x0a", ref.schemaUrl), _text(b"\x12", ref.type)]
-        parts += [_delimited(b"\x1a", key.encode()) for key in ref.idKeys]
-        parts += [_delimited(b"\x22", key.encode()) for key in ref.descriptionKeys]
-        out.append(_delimited(b"\x1a", b"".join(parts)))
+        parts += [delimited(b"\x1a", key.encode()) for key in ref.idKeys]
+        parts += [delimited(b"\x22", key.encode()) for key in ref.descriptionKeys]
+        out.append(delimited(b"\x1a", b"".join(parts)))
     return b"".join(out)
 
 
@@ -107,8 +108,8 @@ def _write_scope_spans(scope_spans: messages.ScopeSpans) -> bytes:
         parts = [_text(b"\x0a", scope.name), _text(b"\x12", scope.version)]
         parts += _write_attributes(b"\x1a", scope.attributes, 0)
         parts.append(_count(b"\x20", scope.droppedAttributesCount))
-        out.append(_delimited(b"\x0a", b"".join(parts)))
-    out += [_delimited(b"\x12", _write_span(span)) for span in scope_spans.spans]
+        out.append(delimited(b"\x0a", b"".join(parts)))
+    out += [delimited(b"\x12", _write_span(span)) for span in scope_spans.spans]
     out.append(_text(b"\x1a", scope_spans.schemaUrl))
     return b"".join(out)
 
@@ -126,12 +127,12 @@ def _write_span(span: messages.Span) -> bytes:
     ]
     out += _write_attributes(b"\x4a", span.attributes, 0)
     out.append(_count(b"\x50", span.droppedAttributesCount))
-    out += [_delimited(b"\x5a", _write_event(event)) for event in span.events]
+    out += [delimited(b"\x5a", _write_event(event)) for event in span.events]
     out.append(_count(b"\x60", span.droppedEventsCount))
-    out += [_delimited(b"\x6a", _write_link(link)) for link in span.links]
+    out += [delimited(b"\x6a", _write_link(link)) for link in span.links]
     out.append(_count(b"\x70", span.droppedLinksCount))
     if span.status is not UNSET:
-        out.append(_delimited(b"\x7a", _write_status(span.status)))
+        out.append(delimited(b"\x7a", _write_status(span.status)))
     out.append(_fixed32(b"\x85\x01", span.flags))
     return b"".join(out)
 
@@ -210,7 +211,7 @@ def _write_value(value: messages.AnyValue, level: int) -> bytes:  # noqa: PLR091
     if value.arrayValue is not UNSET or value.kvlistValue is not UNSET:
         return _write_container(value, level + 1)
     if value.bytesValue is not UNSET:
-        return _delimited(b"\x3a", a2b_base64(value.bytesValue, strict_mode=True))
+        return delimited(b"\x3a", a2b_base64(value.bytesValue, strict_mode=True))
     if value.stringValueStrindex is not UNSET:
         return b"\x40" + _signed(value.stringValueStrindex)
     return b""
@@ -221,12 +222,10 @@ def _write_container(value: messages.AnyValue, level: int) -> bytes:
         # The same as when the decoder gives up: the caller folds and comes again.
         raise RecursionError
     if value.arrayValue is not UNSET:
-        parts = [_delimited(b"\x0a", _write_value(item, level)) for item in value.arrayValue.values]
-        return _delimited(b"\x2a", b"".join(parts))
+        parts = [delimited(b"\x0a", _write_value(item, level)) for item in value.arrayValue.values]
+        return delimited(b"\x2a", b"".join(parts))
     assert value.kvlistValue is not UNSET  # noqa: S101 - the caller saw one of the two
-    return _delimited(
-        b"\x32", b"".join(_write_attributes(b"\x0a", value.kvlistValue.values, level))
-    )
+    return delimited(b"\x32", b"".join(_write_attributes(b"\x0a", value.kvlistValue.values, level)))
 
 
 def _double(value: float | str) -> float:

@@ -1,18 +1,12 @@
-"""Splitting at span borders: a large request into rows, a kept fragment into parts of it.
-
-Both encodings are split the same way; what is around a span (its resource, its scope) comes along
-with every part that holds one of it.
+"""Takes a stretch of spans out of a kept fragment, with the resources and scopes around them.
 
 Spans are counted in the order in which they stand, over all resources and scopes. What is left
-without a span is left out.
-
-JSON spans are copied as text, so they stay what they were byte for byte. Protobuf goes through the
-official classes, which keep the fields that they do not know.
+without a span is left out. JSON spans are copied as text, so they stay what they were byte for
+byte. Protobuf goes through the official classes, which keep the fields that they do not know.
 """
 
 import re
-from collections.abc import Iterable, Sized
-from typing import NamedTuple
+from collections.abc import Sized
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -21,47 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.records import Encoding
 from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
+from relay.otlp.protobuf import drop_empty
 from relay.otlp.transcode import TranscodeError, describe_error
-
-
-class SizedSpan(NamedTuple):
-    """Where a span stands (entry of resourceSpans, of scopeSpans, of spans) and what it takes.
-
-    Sizes are bytes, framing included, and may be too large but not too small.
-    """
-
-    resource: int
-    scope: int
-    span: int
-    span_bytes: int
-    scope_bytes: int
-    resource_bytes: int
-
-
-def group_spans(spans: Iterable[SizedSpan], limit_bytes: int) -> list[list[SizedSpan]]:
-    """Groups in order, each within the limit; a single larger span is a group of its own.
-
-    What is around the spans is no more than half of a group, save the last: under a resource of a
-    megabyte, groups are larger than the limit. Repeated for each span it would be gigabytes.
-    """
-    groups: list[list[SizedSpan]] = []
-    size = 0
-    before: SizedSpan | None = None
-    for span in spans:
-        added = span.span_bytes
-        around_bytes = span.scope_bytes + span.resource_bytes
-        if before is None or span.resource != before.resource:
-            added += around_bytes
-        elif span.scope != before.scope:
-            added += span.scope_bytes
-        if before is None or size + added > max(limit_bytes, 2 * around_bytes):
-            groups.append([])
-            size = 0
-            added = span.span_bytes + around_bytes
-        groups[-1].append(span)
-        size += added
-        before = span
-    return groups
 
 
 class _Scope(Struct, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
@@ -140,16 +95,10 @@ def _slice_protobuf(fragment: bytes, stretch: _Stretch) -> bytes:
         request = ExportTraceServiceRequest.FromString(fragment)
     except DecodeError as error:
         raise TranscodeError(describe_error("protobuf", error)) from None
-    for i in range(len(request.resource_spans)):
-        scopes = request.resource_spans[i].scope_spans
-        for scope in scopes:
+    for entry in request.resource_spans:
+        for scope in entry.scope_spans:
             wanted = stretch.of(scope.spans)
             del scope.spans[wanted.stop :]
             del scope.spans[: wanted.start]
-        for j in reversed(range(len(scopes))):
-            if not scopes[j].spans:
-                del scopes[j]
-    for i in reversed(range(len(request.resource_spans))):
-        if not request.resource_spans[i].scope_spans:
-            del request.resource_spans[i]
+    drop_empty(request)
     return request.SerializeToString()

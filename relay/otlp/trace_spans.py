@@ -13,8 +13,7 @@ def resource_spans_of_trace(row: StoredRow, trace_id: bytes) -> list[dict[str, A
     fragment = row.body if row.encoding is Encoding.JSON else transcode.to_json(row.body)
     wanted = trace_id.hex()
     found = []
-    request = messages.decode_request(b'{"resourceSpans":[' + fragment + b"]}")
-    for entry in request.resourceSpans:
+    for entry in transcode.decode_entries(b"[%b]" % fragment):
         for scope in entry.scopeSpans:
             scope.spans = [span for span in scope.spans if span.traceId == wanted]
         entry.scopeSpans = [scope for scope in entry.scopeSpans if scope.spans]

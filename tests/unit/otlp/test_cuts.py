@@ -1,6 +1,6 @@
 """Groups of spans within a limit."""
 
-from relay.otlp.split import SizedSpan, group_spans
+from relay.otlp.cuts import SizedSpan, group_spans
 
 
 def sized(*places: tuple[int, int, int], span_bytes: int = 10) -> list[SizedSpan]:
