@@ -7,6 +7,7 @@ means by the `Progress` that was made.
 
 import contextlib
 import ipaddress
+import itertools
 import socket
 import ssl
 from collections.abc import Iterator
@@ -97,8 +98,17 @@ async def _look_up(host: str, port: int) -> list[str]:
         ipaddress.ip_address(host)
     except ValueError:
         found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))[:MAX_ADDRESSES]
+        return _alternating(list(dict.fromkeys(str(address[0]) for *_, address in found)))
     return [host]
+
+
+def _alternating(addresses: list[str]) -> list[str]:
+    """IPv6 and IPv4 by turns, so that one of them that is dead costs one attempt, not the rest."""
+    kinds: tuple[list[str], list[str]] = ([], [])
+    for address in addresses:
+        kinds[(":" in address) is not (":" in addresses[0])].append(address)
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*kinds))
+    return [address for address in turns if address][:MAX_ADDRESSES]
 
 
 async def _connect(progress: Progress, port: int) -> anyio.abc.SocketStream:

@@ -27,8 +27,11 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def resolve(*addresses: str) -> None:
         async def answer(_host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
-            family = socket.AF_INET
-            return [(family, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
+            families = (socket.AF_INET6 if ":" in each else socket.AF_INET for each in addresses)
+            return [
+                (family, socket.SOCK_STREAM, 6, "", (each, port))
+                for family, each in zip(families, addresses, strict=True)
+            ]
 
         monkeypatch.setattr(anyio, "getaddrinfo", answer)
 
@@ -76,6 +79,19 @@ async def test_next_address_is_tried_where_one_does_not_answer(
 
     assert outcome == Delivered(200)
     assert server.connections == 1
+
+
+async def test_dead_ipv6_does_not_keep_ipv4_waiting(
+    raw_server: Running, settings: Settings, resolve: Callable[..., None]
+) -> None:
+    # As content delivery networks have it: more addresses of one kind than are ever tried.
+    resolve(*(f"2001:db8::{number}" for number in range(1, 9)), "127.0.0.1")
+    async with raw_server() as server:
+        upstream = Upstream(settings(f"http://up.example:{server.port}/"))
+        assert await upstream.send(BODY, {}) == Delivered(200)
+        await upstream.aclose()
+
+    assert upstream.progress.addresses[:3] == ["2001:db8::1", "127.0.0.1", "2001:db8::2"]
 
 
 async def test_only_the_connection_that_is_used_stays_open(
