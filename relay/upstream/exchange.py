@@ -112,6 +112,8 @@ class Upstream:
         except ExchangeFailed as failed:
             outcome = outcomes.of_fault(failed.fault, name)
         else:
+            if response.cut_by:
+                log.debug("answer_broken_off", destination=name, error=response.cut_by)
             if 200 <= response.status < 300 and response.body in (b"", b"{}"):
                 return outcomes.Delivered(response.status)
             asked = Asked(
@@ -158,8 +160,6 @@ class Upstream:
                 raise DeadlinePassed(limit)
         except FOREIGN as error:
             raise ExchangeFailed(explain(error, route, progress)) from error
-        if response.cut_by:
-            log.debug("answer_broken_off", destination=self._settings.name, error=response.cut_by)
         if self._connection is not None and not self._connection.is_available():
             await self.aclose()
         return response
