@@ -264,7 +264,10 @@ def test_relay_killed_amid_long_replays_neither_loses_a_letter_nor_sends_one_twi
                 ends: list[subprocess.CompletedProcess[str]] = []
                 replaying = threading.Thread(
                     target=lambda ends=ends: ends.append(
-                        relay.run("dead-letter replay", "--all", "--derive-ids", "--json")
+                        relay.run(
+                            *("dead-letter replay", "--all", "--derive-ids", "--json"),
+                            has_process=True,  # it is asked beside this thread
+                        )
                     )
                 )
                 replaying.start()

@@ -18,6 +18,7 @@ import pytest
 
 from mockcollector.received import ReceivedRequest
 from mockcollector.server import MockCollector
+from tests.support.commands import run_here
 from tests.support.load import Load, request_of, span_ids
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay, eventually
@@ -41,15 +42,7 @@ def run(
     relay: Relay, *arguments: str, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """A command of the group, nobody at its terminal."""
-    return subprocess.run(
-        command_line(relay, *arguments),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=environment(environ),
-    )
+    return run_here(command_line(relay, *arguments)[3:], environment(environ))
 
 
 def add(relay: Relay, name: str, upstream: MockCollector, *more: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mockcollector.server import MockCollector
 from tests.support.load import request_of, span_ids
-from tests.support.relay_process import Relay, eventually
+from tests.support.relay_process import SERVED, Relay, eventually
 
 STUBBORN = """
 import sys
@@ -210,7 +210,8 @@ def test_port_in_use_is_said_with_the_address(tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_startup_idle_cpu_and_memory_stay_small(tmp_path: Path) -> None:
     with MockCollector() as upstream:
-        relay = Relay(tmp_path, {"mock": {"endpoint": upstream.endpoint}})
+        destinations = {"mock": {"endpoint": upstream.endpoint}}
+        relay = Relay(tmp_path, destinations, command=SERVED)
         began = time.monotonic()
         with relay:
             took = [time.monotonic() - began]

@@ -1,6 +1,8 @@
 """What goes in comes out: order, joining, encodings, waiting, cancelling."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -219,10 +221,18 @@ async def test_one_request_that_cannot_be_stored_does_not_hurt_its_neighbours(
 async def test_writer_that_dies_is_told_and_nobody_waits_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die() -> None:
-        raise MemoryError("gone")
-
     async with opened(tmp_path) as buffer:
+        append, is_kept = buffer._writer._append, threading.Event()
+
+        def append_and_note(appends: list[Any]) -> None:
+            append(appends)
+            is_kept.set()
+
+        def die() -> None:
+            if is_kept.is_set():  # it may be called before the request is there
+                raise MemoryError("gone")
+
+        monkeypatch.setattr(buffer._writer, "_append", append_and_note)
         monkeypatch.setattr(buffer._writer, "_keep_house", die)
         await buffer.append(request(piece()))
         with anyio.fail_after(5), pytest.raises(MemoryError):
