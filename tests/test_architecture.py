@@ -1,6 +1,7 @@
 """The import rule, the size limits, and that documents name only what exists."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -58,7 +59,8 @@ SOURCES = {
 }
 
 
-def imports_of(path: Path) -> set[str]:
+@functools.cache
+def imports_of(path: Path) -> frozenset[str]:
     """Every module that the file imports, at any depth of its code."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -71,7 +73,7 @@ def imports_of(path: Path) -> set[str]:
             found |= modules
             if len(modules) < len(node.names):
                 found.add(node.module)
-    return found
+    return frozenset(found)
 
 
 def room_of(module: str) -> str:

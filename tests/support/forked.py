@@ -20,7 +20,9 @@ class ForkedRelay:
     """`otlp-relay serve` as a process, with what `subprocess.Popen` says about one."""
 
     def __init__(self, config: Path, log: Path, environ: Mapping[str, str]) -> None:
-        self._process = _SERVER.Process(target=_serve, args=(config, log, dict(environ)))
+        arguments = (config, log, dict(environ))
+        # As a daemon it ends with the tests at the latest, also when one forgets it.
+        self._process = _SERVER.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
 
     @property
