@@ -1,6 +1,5 @@
 """Plain numbers that every part may add to. No I/O: `admin/metrics` turns them into text."""
 
-import threading
 from collections import Counter, deque
 
 
@@ -16,21 +15,13 @@ class Counters:
         self.warnings: Counter[str] = Counter()  # by code
         self.connections_closed: Counter[str] = Counter()  # by limit that was passed
         self.last_connection_test_ns = 0  # a sender's own test (X-Test-Connection)
-        self.commits = 0
+        self.commits = 0  # transactions; their seconds include the fsync
         self.commit_seconds_sum = 0.0
         self.dead_letters: Counter[str] = Counter()  # by reason
-        self._recent_commit_seconds: deque[float] = deque(maxlen=512)
-        self._lock = threading.Lock()
-
-    def add_commit(self, seconds: float) -> None:
-        """One transaction took `seconds`, fsync included. Called from the writer's thread."""
-        with self._lock:
-            self.commits += 1
-            self.commit_seconds_sum += seconds
-            self._recent_commit_seconds.append(seconds)
+        self.recent_commit_seconds: deque[float] = deque(maxlen=512)
 
     def commit_quantile(self, quantile: float) -> float:
         """Seconds within which that share of the last 512 commits were done; 0.0 without any."""
-        with self._lock:
-            ordered = sorted(self._recent_commit_seconds)
+        # A copy is made in one step: the writer's thread appends meanwhile.
+        ordered = sorted(self.recent_commit_seconds.copy())
         return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else 0.0

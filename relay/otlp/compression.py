@@ -8,7 +8,6 @@ that yield nothing cost time, too, so the compressed form must not be far longer
 
 import io
 import sys
-import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -29,7 +28,7 @@ _FREE_MEMBERS = 64
 _LEAST_MEMBER_BYTES = 256
 _FREE_WASTE_BYTES = 65536
 # 8 MiB, what RFC 9659 lets a sender of HTTP expect, and no more: the window is memory.
-_ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
+ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 
 
 class _Decoder(Protocol):
@@ -49,7 +48,7 @@ def _gzip_decoder() -> _Decoder:
 
 
 def _zstd_decoder() -> _Decoder:
-    return zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+    return zstd.ZstdDecompressor(options=ZSTD_OPTIONS)
 
 
 def _deflate_decoder(head: bytes) -> _Decoder:
@@ -180,34 +179,3 @@ def gzip_level_1(body: bytes) -> bytes:
     released), and level 6 takes five times as long for a few percent.
     """
     return zlib.compress(body, level=1, wbits=31)
-
-
-class _OwnCompressor(threading.local):
-    """One a thread: to set one up takes six times as long as compressing a small row with it."""
-
-    def __init__(self) -> None:
-        self.compressor = zstd.ZstdCompressor(1)
-
-
-_OWN = _OwnCompressor()
-
-
-def zstd_1(body: bytes) -> bytes:
-    """Compress a body for the disk: one zstd frame, level 1. May be called in any thread."""
-    compressor = _OWN.compressor
-    compressor.set_pledged_input_size(len(body))
-    return compressor.compress(body, zstd.ZstdCompressor.FLUSH_FRAME)
-
-
-def unzstd(body: bytes, size: int) -> bytes:
-    """Give back what `zstd_1` was given: exactly `size` bytes. Raises ValueError if it is not."""
-    decoder = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
-    try:
-        # Room for one byte more: a frame that holds too much shows by its length, and no more of
-        # it is unpacked.
-        plain = decoder.decompress(body, size + 1)
-    except zstd.ZstdError as error:
-        raise ValueError(f"not readable as zstd: {error}") from None
-    if len(plain) != size or not decoder.eof or decoder.unused_data:
-        raise ValueError(f"the zstd frame does not hold exactly {size} bytes")
-    return plain

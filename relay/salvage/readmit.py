@@ -165,28 +165,23 @@ def _group(rows: Sequence[Found], after_row: int, totals: Totals) -> tuple[Group
     group = Group()
     for columns, stored, trace_ids in rows:
         row_id = after_row + len(group.rows) + 1
-        group.rows.append(
-            columns.moved(
-                row_id,
-                rows_before=totals.rows,
-                spans_before=totals.spans,
-                bytes_before=totals.raw_bytes,
-            )
+        moved = columns.moved(
+            row_id,
+            rows_before=totals.rows,
+            spans_before=totals.spans,
+            bytes_before=totals.raw_bytes,
         )
-        group.traces.append((row_id, trace_ids))
-        group.stored.append(
-            StoredRow(
-                row_id,
-                stored.received_ns,
-                stored.encoding,
-                stored.flags,
-                stored.spans,
-                stored.body,
-                hops=stored.hops,
-                signal=stored.signal,
-            )
+        again = StoredRow(
+            row_id,
+            stored.received_ns,
+            stored.encoding,
+            stored.flags,
+            stored.spans,
+            stored.body,
+            hops=stored.hops,
+            signal=stored.signal,
         )
-        group.need_bytes += len(columns.body) + len(columns.parts) + ROW_OVERHEAD_BYTES
+        group.add(moved, trace_ids, again)
         totals = totals + Totals(1, columns.spans, columns.raw_bytes)
     group.totals = totals
     return group, totals

@@ -18,7 +18,7 @@ import apsw
 import pytest
 
 from mockcollector.server import MockCollector
-from relay.otlp.compression import zstd_1
+from relay.buffer.sqlite.rows import zstd_1
 from tests.support.builders import protobuf_twin, request, span, text_attribute, to_body
 from tests.support.relay_process import Relay, eventually
 

@@ -16,34 +16,31 @@ class AppendTimeout:
 
     def __init__(self, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
-        self._since: dict[asyncio.Future[None], float] = {}
+        self.since: dict[asyncio.Future[None], float] = {}
         self._is_looking = False
 
-    async def wait(self, answer: "asyncio.Future[None]") -> None:
-        """Await `answer`, but no longer than a sender would: then raise BufferUnavailable.
+    def watch(self, waiter: "asyncio.Future[None]") -> None:
+        """Let `waiter` wait no longer than a sender would: then it raises BufferUnavailable.
 
-        If the disk is at this request just then, it may be kept all the same. The sender retries,
-        so it is kept twice: at least once is the promise.
+        It must be taken from `since` when it is done. If the disk is at its request just then, that
+        may be kept all the same. The sender retries, so it is kept twice: at least once is the
+        promise.
         """
-        loop = answer.get_loop()
-        self._since[answer] = loop.time()
+        loop = waiter.get_loop()
+        self.since[waiter] = loop.time()
         if not self._is_looking:
             self._is_looking = True
             loop.call_later(_LOOK_SECONDS, self._look, loop)
-        try:
-            await answer
-        finally:
-            del self._since[answer]
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for answer, since in self._since.items():
+        for waiter, since in self.since.items():
             if now - since < self._patience_seconds:
                 break
-            if not answer.done():
+            if not waiter.done():
                 words = f"the disk did not accept this request within {now - since:.0f} s; retry"
-                answer.set_exception(BufferUnavailable(words))
-        self._is_looking = bool(self._since)
+                waiter.set_exception(BufferUnavailable(words))
+        self._is_looking = bool(self.since)
         if self._is_looking:
             loop.call_later(_LOOK_SECONDS, self._look, loop)
 

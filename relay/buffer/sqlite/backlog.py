@@ -248,8 +248,8 @@ class Backlog:
     def rows_added(self, sums: Totals) -> None:
         """Rows were committed; an open range owes them."""
         if self._owed and self._owed[-1].end is None:
-            self._sums += sums
             self._wake()
+            self._sums += sums
 
     def evict(self, ranges: Ranges, rows: Iterable[GoneRow]) -> None:
         """`rows` have gone, of which `ranges` were owed until then; what was settled stays so.

@@ -1,6 +1,6 @@
 """Every destination's backlog, and what the writer's news mean to them.
 
-The writer's thread calls the methods of "news"; what they do happens in the event loop.
+The writer's thread posts the methods of "news" into the event loop.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from relay.buffer.sqlite.reader import Reader
 from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.transactions import Readmitted
 from relay.buffer.sqlite.types import GoneRow, Loaded, Totals
-from relay.model.errors import BufferError_
 from relay.model.records import Health, StoredRow
 
 
@@ -86,61 +85,20 @@ class Backlogs:
         found = {name: backlog.health() for name, backlog in self.known().items()}
         return {name: health for name, health in found.items() if health is not None}
 
-    # -- news from the writer's thread --------------------------------------------------------
+    # -- news from the writer's thread, in the event loop (`Ledger.post`) -----------------------
 
-    def committed(self, appends: list[Append], group: Group) -> None:
+    def on_committed(self, appends: list[Append], group: Group) -> None:
         """All of `appends` are on disk, as the rows of `group`."""
-        self._ledger.post(self._on_committed, appends, group)
-
-    def refused(self, waiters: list[Waiter], error: BufferError_) -> None:
-        """Nothing of these was kept."""
-        if waiters:
-            self._ledger.post(_refuse, waiters, error)
-
-    def transacted(self, waiter: Waiter, result: Any, readmitted: Sequence[Readmitted]) -> None:
-        """A transaction is committed, and returned `result`."""
-        self._ledger.post(self._on_transacted, waiter, result, readmitted)
-
-    def failed(self, waiter: Waiter, error: Exception) -> None:
-        """Nothing of a transaction is on disk."""
-        self._ledger.post(_fail, waiter, error)
-
-    def done(self, waiters: list[Waiter]) -> None:
-        """These asked for a flush (or a new file), and have it."""
-        if waiters:
-            self._ledger.post(_resolve, waiters)
-
-    def evicted(self, evicted: Evicted) -> None:
-        """These were evicted, undelivered."""
-        self._ledger.post(self._on_evicted, evicted)
-
-    def appeared(self, last_row: int, sums: Totals) -> None:
-        """Rows up to `last_row` turned out to be on disk, `sums` of them unannounced."""
-        self._ledger.post(self._on_rows, last_row, sums, ())
-
-    def replaced(self, last_row: int) -> None:
-        """The file was quarantined; in the new one rows follow on `last_row`."""
-        self._ledger.generation += 1
-        self._ledger.post(self._on_replaced, last_row)
-
-    def died(self, error: BaseException | None) -> None:
-        """The thread has ended; with an error it did so against its will."""
-        if error is not None:
-            self._ledger.death = error
-            self._ledger.post(self.ended.set)
-
-    # -- the same in the event loop -----------------------------------------------------------
-
-    def _on_committed(self, appends: list[Append], group: Group) -> None:
         if group.stored:
-            self._on_rows(group.stored[-1].row, group.sums, group.stored)
+            self.on_rows(group.stored[-1].row, group.sums, group.stored)
         for letter in group.letters:
             self._ledger.counters.dead_letters[letter.reason] += 1
         for append in appends:
             if not append.waiter.done():
                 append.waiter.set_result(None)
 
-    def _on_rows(self, last_row: int, sums: Totals, rows: Iterable[StoredRow]) -> None:
+    def on_rows(self, last_row: int, sums: Totals, rows: Iterable[StoredRow] = ()) -> None:
+        """Rows up to `last_row` are on disk, `sums` of them new; `rows` are what is at hand."""
         ledger = self._ledger
         ledger.last_row = max(ledger.last_row, last_row)
         for row in rows:
@@ -148,14 +106,16 @@ class Backlogs:
         for backlog in self._backlogs.values():
             backlog.rows_added(sums)
 
-    def _on_evicted(self, evicted: Evicted) -> None:
+    def on_evicted(self, evicted: Evicted) -> None:
+        """These were evicted, undelivered."""
         self._ledger.evictions_heard += 1
         for name, ranges in evicted.ranges.items():
             self._ledger.pending.heard(name)
             if name in self._backlogs:
                 self._backlogs[name].evict(ranges, evicted.rows)
 
-    def _on_transacted(self, waiter: Waiter, result: Any, readmitted: Sequence[Readmitted]) -> None:
+    def on_transacted(self, waiter: Waiter, result: Any, readmitted: Sequence[Readmitted]) -> None:
+        """A transaction is committed, and returned `result`."""
         for each in readmitted:
             self._on_readmitted(each)
         if not waiter.done():
@@ -178,28 +138,11 @@ class Backlogs:
             if name in known:
                 known[name].owe(ranges, sums)
 
-    def _on_replaced(self, last_row: int) -> None:
+    def on_replaced(self, last_row: int) -> None:
+        """The file was quarantined; in the new one rows follow on `last_row`."""
         self._ledger.last_row = last_row
         self._ledger.cache.clear()
         self._reader.forget()
         for backlog in self.known().values():
             backlog.restart_after(last_row)
         self.file_changed.set()
-
-
-def _refuse(waiters: list[Waiter], error: BufferError_) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            # Each waiter its own: a shared one would gather all their tracebacks.
-            waiter.set_exception(type(error)(error.message, hint=error.hint))
-
-
-def _fail(waiter: Waiter, error: Exception) -> None:
-    if not waiter.done():
-        waiter.set_exception(error)
-
-
-def _resolve(waiters: list[Waiter]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)

@@ -54,7 +54,7 @@ class Buffer:
     ) -> None:
         self.directory = state_dir
         self._state_dir = StateDirectory(state_dir)
-        self._waiting = AppendTimeout(settings.patience_seconds)
+        self._timeout = AppendTimeout(settings.patience_seconds)
         self._ages = RowAges(clock_ns, uptime)
         self._ledger = Ledger(settings, counters, clock_ns)
         self._reader = Reader(self._state_dir.database, self._ledger, vfs=vfs)
@@ -154,11 +154,17 @@ class Buffer:
         """
         if not request.pieces and not request.rejected:
             return
-        waiter = self._ledger.new_waiter()
-        self._writer.refuse_early(self._ledger.settings.stall_seconds)
         size = sum(len(piece.body) for piece in request.pieces)
+        waiter = self._ledger.new_waiter()
+        writer = self._writer
+        if writer.lifecycle.is_full or writer.busy_since is not None:
+            writer.refuse_early(self._ledger.settings.stall_seconds)
+        self._timeout.watch(waiter)
         self._ledger.commands.put(Append(request, size, waiter))
-        await self._waiting.wait(waiter)
+        try:
+            await waiter
+        finally:
+            del self._timeout.since[waiter]
 
     def consumer(self, name: str, start: Start = "auto") -> Backlog:
         """The consumer of `name`, made if it is new; then it begins at `start`."""
@@ -172,27 +178,27 @@ class Buffer:
 
     def statistics(self) -> BufferStatistics:
         """The buffer at this moment; three system calls, no waiting."""
-        writer, ledger = self._writer, self._ledger
+        ledger, lifecycle = self._ledger, self._writer.lifecycle
         published, settings = ledger.published, ledger.settings
-        stalled_seconds = writer.busy_seconds
+        stalled_seconds = self._writer.busy_seconds
         is_stalled = stalled_seconds > settings.stall_seconds
         try:
             wal_bytes, free_bytes = self._state_dir.wal_bytes(), self._state_dir.free_bytes()
         except OSError:
             wal_bytes, free_bytes = 0, 0
-        is_refusing = writer.is_full or bool(writer.last_error) or is_stalled
+        is_refusing = lifecycle.is_full or bool(lifecycle.last_error) or is_stalled
         return replace(
             published,
             wal_bytes=wal_bytes,
             file_system_free_bytes=free_bytes,
             max_size_bytes=settings.max_size_bytes,
             is_writable=ledger.is_usable and not is_refusing,
-            is_full=writer.is_full,
-            limit=writer.limit,
-            last_error=writer.last_error,
+            is_full=lifecycle.is_full,
+            limit=lifecycle.limit,
+            last_error=lifecycle.last_error,
             stalled_seconds=stalled_seconds,
             is_stalled=is_stalled,
-            full_in_seconds=None if writer.is_full else published.full_in_seconds,
+            full_in_seconds=None if lifecycle.is_full else published.full_in_seconds,
         )
 
     async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:

@@ -14,11 +14,11 @@ import apsw
 
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table
+from relay.buffer.sqlite.rows import unzstd, zstd_1
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.values import DeadLetterCount, DeadLetterEntry, StoredDeadLetter
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding
-from relay.otlp.compression import unzstd, zstd_1
 
 _INSERT = "INSERT INTO dead_letters VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 # The table's, in its order, but for the checksum and the body: what `entry_of` takes.

@@ -43,7 +43,7 @@ class StateDirectory:
         self.quarantines = 0  # how often in this process
         self.high_water = HighWaterFile(state_dir)
         self._lock_fd: int | None = None
-        self._identity: list[tuple[Path, int, int]] = []
+        self.identities: list[tuple[Path, int, int]] = []
 
     def enter(self) -> None:
         """Make the directory (0700) and lock it.
@@ -115,23 +115,12 @@ class StateDirectory:
                 os.close(descriptor)
 
     def remember_files(self) -> None:
-        """Take down which files are ours now."""
-        self._identity = []
+        """Take down which files are ours now: path, device, inode."""
+        self.identities = []
         for path in (self.database, self.wal):
             with suppress(FileNotFoundError):
                 found = path.stat()
-                self._identity.append((path, found.st_dev, found.st_ino))
-
-    def missing_file(self) -> str:
-        """The name of a file that is no longer the one we opened; empty when all are."""
-        for path, device, inode in self._identity:
-            try:
-                found = path.stat()
-            except FileNotFoundError:
-                return path.name
-            if (found.st_dev, found.st_ino) != (device, inode):
-                return path.name
-        return ""
+                self.identities.append((path, found.st_dev, found.st_ino))
 
     def wal_bytes(self) -> int:
         """Size of the WAL file."""

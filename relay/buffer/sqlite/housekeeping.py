@@ -21,7 +21,7 @@ from relay.buffer.sqlite.space.history import History
 from relay.buffer.sqlite.space.hold_timers import HoldTimers
 from relay.buffer.sqlite.space.retention import SHRINK_BYTES, Retention, shrink
 from relay.buffer.sqlite.space.row_age import RowAges
-from relay.buffer.sqlite.space.space import COMMIT_OVERHEAD_BYTES, Space
+from relay.buffer.sqlite.space.space import COMMIT_FACTOR, COMMIT_OVERHEAD_BYTES, Space
 from relay.buffer.sqlite.space.time_to_full import Lookout
 from relay.buffer.values import BufferStatistics
 
@@ -50,6 +50,7 @@ class Housekeeping:
         self._state_dir = state_dir
         self._settings = settings
         self._ages = ages
+        self._ledger = ledger
         self._backlogs = backlogs
         self._retention = Retention(settings, ages)
         self._history = History(settings)
@@ -65,6 +66,7 @@ class Housekeeping:
         self._oldest: tuple[int, int] = (0, 0)
         self._oldest_is_known = False
         self._has_more = False
+        self._last_commit_seconds = 0.0
         self.space = Space(state_dir, settings)
 
     def look(self, file: LogFile) -> None:
@@ -79,7 +81,7 @@ class Housekeeping:
         self.space.reserve.look()
         self.space.measure(file.connection)
         self.space.keep_reserve(file.connection)
-        self._lookout.changed()
+        self._lookout.is_changed = True
 
     def leave(self, file: LogFile) -> None:
         """Write down what the next process must know. Raises what SQLite raises."""
@@ -96,17 +98,17 @@ class Housekeeping:
     def _all_counters(self) -> dict[str, int]:
         return {**self._ages.counters(), **self._holds.counters(), **self.eviction.counters()}
 
-    def statistics(self, file: LogFile, last_commit_seconds: float) -> BufferStatistics:
-        """The file as it stands; what changes without a commit is left to who asks."""
+    def publish(self, file: LogFile) -> None:
+        """Tell how the file stands; what changes without a commit is left to who asks."""
         try:
             first_row, oldest_ns = self.oldest(file)
         except (*CORRUPT_ERRORS, *ODD_VALUES):
             first_row, oldest_ns = 0, 0  # what was committed is: the next step finds the damage
-        kept, outlook = file.kept, self._lookout.found
-        return BufferStatistics(
-            rows=kept.rows,
-            spans=kept.spans,
-            raw_bytes=kept.raw_bytes,
+        totals, gone, outlook = file.totals, file.gone, self._lookout.found
+        self._ledger.published = BufferStatistics(
+            rows=totals.rows - gone.rows,
+            spans=totals.spans - gone.spans,
+            raw_bytes=totals.raw_bytes - gone.raw_bytes,
             first_row=first_row,
             last_row=file.last_row,
             oldest_received_ns=oldest_ns,
@@ -114,13 +116,14 @@ class Housekeeping:
             reserve_bytes=self.space.reserve.bytes,
             dead_letters=file.letters.counts,
             dead_letters_dropped=file.letters.dropped,
-            last_commit_seconds=last_commit_seconds,
+            last_commit_seconds=self._last_commit_seconds,
             owed_rows=outlook.owed.rows,
             owed_spans=outlook.owed.spans,
             owed_disk_bytes=outlook.owed_bytes,
             full_in_seconds=outlook.full_in_seconds,
             evicted_spans=self.eviction.spans,
         )
+        self._state_dir.high_water.write(file.last_row, totals, file.destinations)
 
     def oldest(self, file: LogFile) -> tuple[int, int]:
         """First row kept and its received time; zeros when nothing is kept."""
@@ -130,27 +133,33 @@ class Housekeeping:
             self._oldest_is_known = bool(found)
         return self._oldest
 
-    def note_commit(self, need_bytes: int, *, has_acks: bool) -> None:
-        """A transaction of about so many bytes was committed."""
-        self.space.note_written(need_bytes)
-        self._wal_since_checkpoint += need_bytes + COMMIT_OVERHEAD_BYTES // 4
-        if has_acks:
-            self._expire_due = 0.0  # ranges moved: look again what may go
-        self._lookout.changed()
+    def committed(self, file: LogFile, need_bytes: int, *, seconds: float, has_acks: bool) -> None:
+        """A transaction of about so many bytes was committed, in so much time."""
+        self._last_commit_seconds = seconds
+        self._note_written(need_bytes, has_acks=has_acks)
+        self.publish(file)
 
-    def note_transaction(self, file: LogFile, need_bytes: int) -> None:
+    def transacted(self, file: LogFile, need_bytes: int) -> None:
         """A transaction of its own was committed: anything may have come or gone."""
-        self.note_commit(need_bytes, has_acks=True)
+        self._note_written(need_bytes, has_acks=True)
         self._oldest_is_known = False
         self._history.note_remembered(file)
         self.space.measure(file.connection)
+        self.publish(file)
+
+    def _note_written(self, need_bytes: int, *, has_acks: bool) -> None:
+        self.space.written_bytes += need_bytes * COMMIT_FACTOR + COMMIT_OVERHEAD_BYTES
+        self._wal_since_checkpoint += need_bytes + COMMIT_OVERHEAD_BYTES // 4
+        if has_acks:
+            self._expire_due = 0.0  # ranges moved: look again what may go
+        self._lookout.is_changed = True
 
     def reload(self, settings: BufferSettings, file: LogFile | None) -> None:
         """Hold to these from now on."""
         self._settings = settings
         self._retention = Retention(settings, self._ages)
         self._history.settings = settings
-        self.space.settings = settings
+        self.space.reload(settings)
         if file is not None:
             self.space.keep_reserve(file.connection)  # before its old size counts as used
         self._lookout.restart()
@@ -158,29 +167,24 @@ class Housekeeping:
 
     # -- room ---------------------------------------------------------------------------------
 
-    def fits(self, file: LogFile, need_bytes: int) -> bool:
-        """Whether a transaction of about so many bytes may be committed."""
-        if self.space.is_stale:
-            self.space.measure(file.connection)
-        return self.space.fits(need_bytes)
-
     def fits_any(self, file: LogFile) -> bool:
         """Whether a usual request may be committed, by a fresh look at the disk."""
         self.space.measure(file.connection)
-        return self.fits(file, USUAL_NEED_BYTES)
+        return self.space.fits(file.connection, USUAL_NEED_BYTES)
 
     def make_room(self, file: LogFile, need_bytes: int) -> bool:
         """Cut the WAL, then let rows go in their order until so much fits, and a usual request.
 
         Returns whether a usual request fits now: if not, the buffer is full.
         """
+        connection = file.connection
         self._cut_wal(file)
         # A request that could not fit into an empty buffer is no reason to empty it.
         is_possible = need_bytes * 2 < self._settings.max_size_bytes
         wanted = max(need_bytes, USUAL_NEED_BYTES) if is_possible else USUAL_NEED_BYTES
-        if not self.space.fits(wanted):
+        if not self.space.fits(connection, wanted):
             self._look_at_holds(file)
-        while not self.space.fits(wanted):
+        while not self.space.fits(connection, wanted):
             if not (
                 self._history.make_room(file)
                 or self._give_disk_back(file, wanted)
@@ -188,7 +192,7 @@ class Housekeeping:
             ):
                 break
             self._cut_wal(file)
-        return self.space.fits(USUAL_NEED_BYTES)
+        return self.space.fits(connection, USUAL_NEED_BYTES)
 
     def _give_disk_back(self, file: LogFile, wanted: int) -> bool:
         """Pages that are free give no room to the WAL: on a full disk they have to go first."""
@@ -208,7 +212,7 @@ class Housekeeping:
         if gone:
             self._history.note_remembered(file)
             self._oldest_is_known = False
-            self._lookout.changed()
+            self._lookout.is_changed = True
         return gone
 
     def no_space(self, error: BaseException, file: LogFile | None) -> bool:
@@ -315,7 +319,7 @@ class Housekeeping:
             self._has_more = True
             self._history.note_remembered(file)
             self._oldest_is_known = False
-            self._lookout.changed()
+            self._lookout.is_changed = True
             self.space.measure(file.connection)
             self._wal_since_checkpoint += COMMIT_OVERHEAD_BYTES
         else:

@@ -12,13 +12,13 @@ from typing import Any
 
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.commands import Command, Flush, Transact
+from relay.buffer.sqlite.commands import Command, Flush, Transact, Waiter
 from relay.buffer.sqlite.pending_acks import PendingAcks
 from relay.buffer.sqlite.row_cache import RowCache
 from relay.buffer.sqlite.transactions import Result, Transaction
 from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
-from relay.model.errors import BufferUnavailable
+from relay.model.errors import BufferError_, BufferUnavailable
 from relay.model.records import DeadLetter, OwedRange
 
 
@@ -89,6 +89,16 @@ class Ledger:
         except RuntimeError:
             return  # the loop has ended: so have all who waited
 
+    def refuse(self, waiters: list[Waiter], error: Exception) -> None:
+        """Tell these that nothing of what they asked for was done. From any thread."""
+        if waiters:
+            self.post(_refuse, waiters, error)
+
+    def resolve(self, waiters: list[Waiter]) -> None:
+        """Tell these that it is done. From any thread."""
+        if waiters:
+            self.post(_resolve, waiters)
+
     # -- what goes to the writer --------------------------------------------------------------
 
     def changed(
@@ -127,7 +137,7 @@ class Ledger:
     def _flush_planned(self) -> None:
         self._flush_is_planned = False
         # An ingest commit may have taken them along.
-        if self.pending and not self.is_closing:
+        if self.pending.waiting and not self.is_closing:
             self.commands.put(Flush())
 
     async def flush(self) -> None:
@@ -144,3 +154,18 @@ class Ledger:
         waiter: asyncio.Future[Result] = self.new_waiter()
         self.commands.put(Transact(transaction, waiter))
         return await waiter
+
+
+def _refuse(waiters: list[Waiter], error: Exception) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            # Each its own: a shared one would gather all their tracebacks.
+            if isinstance(error, BufferError_):
+                error = type(error)(error.message, hint=error.hint)
+            waiter.set_exception(error)
+
+
+def _resolve(waiters: list[Waiter]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

@@ -17,9 +17,9 @@ from relay.buffer.sqlite.commands import Corrupt
 from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.disk_errors import limit_for, words_for
 from relay.buffer.sqlite.housekeeping import Housekeeping
+from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import Inherited, open_file
-from relay.buffer.sqlite.pending_acks import PendingAcks
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES, is_damage
 from relay.buffer.sqlite.types import Loaded, Persisted, Totals
 from relay.model.errors import BufferFull, BufferUnavailable
@@ -36,7 +36,7 @@ class Lifecycle:
         self,
         state_dir: StateDirectory,
         settings: BufferSettings,
-        acks: PendingAcks,
+        ledger: Ledger,
         backlogs: Backlogs,
         house: Housekeeping,
         *,
@@ -44,7 +44,8 @@ class Lifecycle:
     ) -> None:
         self._state_dir = state_dir
         self._settings = settings
-        self._acks = acks
+        self._ledger = ledger
+        self._acks = ledger.pending
         self._backlogs = backlogs
         self._house = house
         self._vfs = vfs
@@ -92,7 +93,7 @@ class Lifecycle:
         """The open file, opened again if it was lost. Raises BufferUnavailable."""
         now = time.monotonic()
         if now >= self._next_check or self.file is None:
-            missing = self._state_dir.missing_file()
+            missing = self._missing_file()
             if missing:
                 self.last_error = f"{missing} was removed or replaced under the running relay"
                 raise BufferUnavailable(
@@ -111,6 +112,28 @@ class Lifecycle:
             raise BufferUnavailable("the buffer is closed")
         return file
 
+    def _missing_file(self) -> str:
+        """The name of a file that is no longer the one we opened; empty when all are."""
+        for path, device, inode in self._state_dir.identities:
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                return path.name
+            if (found.st_dev, found.st_ino) != (device, inode):
+                return path.name
+        return ""
+
+    @contextmanager
+    def writable(self) -> Iterator[LogFile]:
+        """The file for one transaction: what it raises becomes BufferUnavailable (`trouble`)."""
+        file = self.usable()
+        with self.trouble():
+            yield file
+        if self.last_error:
+            log.info("buffer_disk_recovered")
+        self.last_error = ""
+        self._known_row, self._known_totals = file.last_row, file.totals
+
     @contextmanager
     def trouble(self) -> Iterator[None]:
         """Turn what SQLite says about the disk or the file into BufferUnavailable, and act."""
@@ -126,13 +149,6 @@ class Lifecycle:
                 raise
             self._lose(error)
             raise BufferUnavailable(f"the buffer cannot write: {self.last_error}") from error
-
-    def committed(self, file: LogFile) -> None:
-        """The disk took a transaction; `file` stands where it is to be remembered."""
-        if self.last_error:
-            log.info("buffer_disk_recovered")
-        self.last_error = ""
-        self._known_row, self._known_totals = file.last_row, file.totals
 
     def note_full(self, *, is_full: bool) -> None:
         """Whether a usual request finds room."""
@@ -151,7 +167,7 @@ class Lifecycle:
             with suppress(BufferUnavailable), self.trouble():
                 if not message.row or self.file.has_lost(message.row):
                     self._replace(message.words)
-        self._backlogs.done([message.waiter])
+        self._ledger.resolve([message.waiter])
 
     def reload(self, settings: BufferSettings) -> None:
         """Hold to these from now on."""
@@ -179,10 +195,12 @@ class Lifecycle:
             self._quarantines = self._state_dir.quarantines
             self.generation += 1
             self._acks.forget_places()
-            self._backlogs.replaced(file.last_row)
+            self._ledger.generation += 1
+            self._ledger.post(self._backlogs.on_replaced, file.last_row)
         elif not is_first and file.last_row > self._known_row:
             # A commit whose fsync failed is in it after all.
-            self._backlogs.appeared(file.last_row, file.totals - self._known_totals)
+            sums = file.totals - self._known_totals
+            self._ledger.post(self._backlogs.on_rows, file.last_row, sums)
         self._known_row, self._known_totals = file.last_row, file.totals
         self._house.look(file)
 

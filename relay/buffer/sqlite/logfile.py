@@ -261,14 +261,14 @@ class LogFile:
         if group.letters:
             self.letters.add(group.letters, now_ns=now_ns)
 
-    def commit(self, group: Group | None, acks: dict[str, PendingAck], *, now_ns: int) -> None:
+    def commit(self, group: Group, acks: dict[str, PendingAck], *, now_ns: int) -> None:
         """Write `group` and `acks` in one transaction. Raises what SQLite raises; then nothing
         of it is on disk, unless the very fsync failed.
         """
         execute = self.connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            if group is not None:
+            if group.rows or group.letters:
                 self._insert(group, now_ns)
             elif not acks:
                 # A probe after trouble: a commit that writes nothing would prove nothing, and an
@@ -281,7 +281,7 @@ class LogFile:
         except BaseException:
             self._roll_back()
             raise
-        if group is not None and group.rows:
+        if group.rows:
             self.last_row = group.rows[-1].id
             self.totals = group.totals
         if after is not None:

@@ -66,12 +66,9 @@ class PendingAcks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._acks: dict[str, PendingAck] = {}
+        self.waiting: dict[str, PendingAck] = {}  # any thread may ask whether there is something
         self._in_commit: dict[str, PendingAck] = {}  # taken, and not known to be on disk
         self._evicted: dict[str, list[Ranges]] = {}  # and the event loop does not know yet
-
-    def __bool__(self) -> bool:
-        return bool(self._acks)
 
     def update(
         self,
@@ -86,7 +83,7 @@ class PendingAcks:
     ) -> None:
         """The destination is owed `ranges` now; `settled` is what just left them."""
         with self._lock:
-            ack = self._acks.setdefault(name, PendingAck())
+            ack = self.waiting.setdefault(name, PendingAck())
             for gone in self._evicted.get(name, ()):
                 ranges = owed_ranges.subtract(ranges, gone)
             ack.ranges, ack.is_paused, ack.is_present = ranges, is_paused, True
@@ -96,14 +93,14 @@ class PendingAcks:
     def remove(self, name: str) -> None:
         """The destination is to be forgotten; its dead letters stay."""
         with self._lock:
-            letters = self._acks[name].letters if name in self._acks else []
-            self._acks[name] = PendingAck(is_removed=True, is_present=False, letters=letters)
+            letters = self.waiting[name].letters if name in self.waiting else []
+            self.waiting[name] = PendingAck(is_removed=True, is_present=False, letters=letters)
 
     def evicted(self, name: str, gone: Ranges) -> None:
         """Rows of `gone` were deleted undelivered: what is written next must not owe them."""
         with self._lock:
             self._evicted.setdefault(name, []).append(gone)
-            ack = self._acks.get(name)
+            ack = self.waiting.get(name)
             if ack is not None:
                 ack.ranges = owed_ranges.subtract(ack.ranges, gone)
 
@@ -118,13 +115,13 @@ class PendingAcks:
     def forget_places(self) -> None:
         """The file was replaced: places in the old one mean nothing in the new one."""
         with self._lock:
-            for ack in self._acks.values():
+            for ack in self.waiting.values():
                 ack.deliveries.clear()
 
     def take(self) -> dict[str, PendingAck]:
         """Everything there is; `written` or `put_back` must follow."""
         with self._lock:
-            acks, self._acks = self._acks, {}
+            acks, self.waiting = self.waiting, {}
             self._in_commit = acks
         return acks
 
@@ -138,9 +135,9 @@ class PendingAcks:
         with self._lock:
             self._in_commit = {}
             for name, old in older.items():
-                new = self._acks.get(name)
+                new = self.waiting.get(name)
                 if new is None:
-                    self._acks[name] = old
+                    self.waiting[name] = old
                     continue
                 new.letters = old.letters + new.letters
                 if not new.is_removed:
@@ -152,12 +149,12 @@ class PendingAcks:
         with self._lock:
             return {
                 name: (ack.ranges, ack.is_paused) if ack.is_present else None
-                for acks in (self._in_commit, self._acks)
+                for acks in (self._in_commit, self.waiting)
                 for name, ack in acks.items()
             }
 
     def deliveries(self, name: str) -> list[Delivery]:
         """What was settled and may not yet be on disk."""
         with self._lock:
-            acks = (self._in_commit.get(name), self._acks.get(name))
+            acks = (self._in_commit.get(name), self.waiting.get(name))
             return [delivery for ack in acks if ack for delivery in ack.deliveries]

@@ -49,6 +49,10 @@ _MOST_ODD_VALUES = 3
 class _NoRoom(Exception):
     """The transaction does not fit."""
 
+    def __init__(self, need_bytes: int) -> None:
+        super().__init__()
+        self.need_bytes = need_bytes
+
 
 class Writer:
     """The thread and what it owns: the writing connection and everything measured with it."""
@@ -64,7 +68,6 @@ class Writer:
         vfs: str | None,
         ages: RowAges,
     ) -> None:
-        self._state_dir = state_dir
         self._settings = settings
         self._counters = counters
         self._ledger = ledger
@@ -78,17 +81,16 @@ class Writer:
         self._stopping = False
         self._odd_values = 0
         self._house = Housekeeping(state_dir, settings, ages, ledger, backlogs)
-        self._lifecycle = Lifecycle(state_dir, settings, self._acks, backlogs, self._house, vfs=vfs)
+        self.lifecycle = Lifecycle(state_dir, settings, ledger, backlogs, self._house, vfs=vfs)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
-        self._last_commit_seconds = 0.0
-        self._busy_since: float | None = None  # monotonic; while the disk has something to do
+        self.busy_since: float | None = None  # monotonic; while the disk has something to do
 
     # -- the loop's side ----------------------------------------------------------------------
 
     def open(self) -> Loaded:
         """Open or make the file and start the thread. Raises one of DISK_ERRORS."""
-        loaded = self._lifecycle.open()
-        self._publish(self._lifecycle.usable())
+        loaded = self.lifecycle.open()
+        self._house.publish(self.lifecycle.usable())
         self._thread.start()
         return loaded
 
@@ -97,33 +99,18 @@ class Writer:
         if self._thread.ident is not None:
             self._thread.join()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a usual request finds no room."""
-        return self._lifecycle.is_full
-
-    @property
-    def limit(self) -> str:
-        """Which limit is in the way while it is full, in words."""
-        return self._lifecycle.limit
-
-    @property
-    def last_error(self) -> str:
-        """What the disk says while it refuses, else empty."""
-        return self._lifecycle.last_error
-
     def refuse_early(self, stall_seconds: float) -> None:
         """Raise BufferFull or BufferUnavailable when a request would be refused or wait in vain."""
-        if self._lifecycle.is_full:
-            raise self._lifecycle.full()
-        since = self._busy_since
+        if self.lifecycle.is_full:
+            raise self.lifecycle.full()
+        since = self.busy_since
         if since is not None and (seconds := time.monotonic() - since) > stall_seconds:
             raise BufferUnavailable(stalled(seconds))
 
     @property
     def busy_seconds(self) -> float:
         """How long the disk has kept the thread by now, else 0.0."""
-        since = self._busy_since
+        since = self.busy_since
         return time.monotonic() - since if since is not None else 0.0
 
     # -- the thread ---------------------------------------------------------------------------
@@ -137,17 +124,18 @@ class Writer:
             self._take_leave()
         except BaseException as caught:
             log.exception("buffer_writer_died")
-            self._lifecycle.last_error = f"the writer died: {type(caught).__name__}"
+            self.lifecycle.last_error = f"the writer died: {type(caught).__name__}"
             error = caught
         finally:
-            self._lifecycle.close(checkpoint=error is None)
+            self.lifecycle.close(checkpoint=error is None)
             self._refuse_rest()
-            self._backlogs.died(error)
+            self._ledger.death = error
+            self._ledger.post(self._backlogs.ended.set)
 
     def _take_leave(self) -> None:
-        file = self._lifecycle.file
-        if file is not None and not self.last_error:
-            with suppress(BufferUnavailable), self._lifecycle.trouble():
+        file = self.lifecycle.file
+        if file is not None and not self.lifecycle.last_error:
+            with suppress(BufferUnavailable), self.lifecycle.trouble():
                 self._house.leave(file)
 
     def _refuse_rest(self) -> None:
@@ -159,7 +147,7 @@ class Writer:
                 and command.waiter is not None
             ):
                 waiters.append(command.waiter)
-        self._backlogs.refused(waiters, BufferUnavailable("the buffer is closed"))
+        self._ledger.refuse(waiters, BufferUnavailable("the buffer is closed"))
 
     def _next(self, timeout: float | None) -> Command | None:
         if self._carried is not None:
@@ -199,7 +187,7 @@ class Writer:
             elif isinstance(command, Corrupt):
                 self._in_hand.append(command.waiter)
                 with self._busy():
-                    self._lifecycle.replace_reported(command)
+                    self.lifecycle.replace_reported(command)
             elif isinstance(command, Reload):
                 self._reload(command.settings)
             else:
@@ -209,16 +197,16 @@ class Writer:
         appends = [append for append in appends if not was_refused(append.waiter)]
         if appends:
             self._append(appends)
-        if flushes or has_flush or (self.last_error and not appends):
+        if flushes or has_flush or (self.lifecycle.last_error and not appends):
             self._commit_acks(flushes)
         if transact is not None:
             self._run_transaction(transact)
         self._keep_house()
 
     def _wait_seconds(self) -> float | None:
-        if self.last_error:
+        if self.lifecycle.last_error:
             return _PROBE_SECONDS
-        return self._house.wait_seconds(is_full=self.is_full)
+        return self._house.wait_seconds(is_full=self.lifecycle.is_full)
 
     # -- committing ---------------------------------------------------------------------------
 
@@ -226,132 +214,124 @@ class Writer:
         """Commit, or refuse, every one of `appends`: together, or singly if that fails."""
         try:
             with self._busy():
-                group = self._commit(appends)
-        except _NoRoom:
-            if len(appends) == 1:
-                self._backlogs.refused([appends[0].waiter], self._lifecycle.full())
-                return
+                try:
+                    group = self._commit(appends)
+                except _NoRoom as error:
+                    if not self._make_room(error.need_bytes):
+                        raise
+                    group = self._commit(appends)
         except BufferUnavailable as error:
-            self._backlogs.refused([append.waiter for append in appends], error)
-            return
+            self._ledger.refuse([append.waiter for append in appends], error)
         except Exception as error:  # whatever the data may cause, one request must bear it alone
-            if len(appends) == 1:
+            if len(appends) > 1:
+                for append in appends:
+                    self._append([append])
+            elif isinstance(error, _NoRoom):
+                self._ledger.refuse([appends[0].waiter], self.lifecycle.full())
+            else:
                 log.exception("request_not_storable")
-                self._backlogs.refused(
-                    [appends[0].waiter],
-                    BufferUnavailable(f"this request cannot be stored: {type(error).__name__}"),
-                )
-                return
+                words = f"this request cannot be stored: {type(error).__name__}"
+                self._ledger.refuse([appends[0].waiter], BufferUnavailable(words))
         else:
-            self._backlogs.committed(appends, group)
-            return
-        for append in appends:
-            self._append([append])
+            self._ledger.post(self._backlogs.on_committed, appends, group)
 
     def _commit(self, appends: list[Append]) -> Group:
-        file = self._lifecycle.usable()
-        group = self._build(file, appends)
-        if not self._has_room(file, group.need_bytes):
-            raise _NoRoom
-        if self._lifecycle.file is not file:  # it was replaced when room was to be made
-            group = self._build(self._lifecycle.usable(), appends)
-        self._transact(group)
-        return group
+        """One transaction of `appends` and what was settled; of nothing only to probe the disk.
 
-    def _has_room(self, file: LogFile, need_bytes: int) -> bool:
-        """Whether so much fits, after what may go for it has. Raises BufferUnavailable."""
-        if self._house.fits(file, need_bytes):
-            return True
-        self._commit_acks([])
-        file = self._lifecycle.usable()
-        with self._lifecycle.trouble():
-            self._lifecycle.note_full(is_full=not self._house.make_room(file, need_bytes))
-            has_room = self._house.fits(file, need_bytes)
-            self._publish(file)
-        return has_room
-
-    def _run_transaction(self, command: Transact) -> None:
-        """A transaction of its own, after everything that was settled is on disk."""
-        transaction = command.transaction
-        try:
-            with self._busy():
-                self._transact(None)
-                need_bytes = transaction.need_bytes
-                if need_bytes and not self._has_room(self._lifecycle.usable(), need_bytes):
-                    raise self._lifecycle.full()
-                file = self._lifecycle.usable()
-                started = time.monotonic()
-                with self._lifecycle.trouble():
-                    result = perform(transaction, file, now_ns=self._clock_ns())
-            self._counters.add_commit(time.monotonic() - started)
-        except Exception as error:
-            if not isinstance(error, RelayError):
-                log.exception("buffer_job_failed", job=type(transaction).__name__)
-            self._backlogs.failed(command.waiter, error)
-            return
-        self._lifecycle.committed(file)
-        self._house.note_transaction(file, need_bytes)
-        self._publish(file)
-        self._backlogs.transacted(command.waiter, result, transaction.readmitted())
-
-    def _build(self, file: LogFile, appends: list[Append]) -> Group:
-        return build_group(
-            [append.request for append in appends],
-            after_row=file.last_row,
-            totals=file.totals,
-            settings=self._settings,
-            uptime=self._uptime,
-        )
-
-    def _transact(self, group: Group | None) -> None:
-        """One transaction with what was settled. Raises BufferUnavailable when the disk refuses."""
-        # Whoever made a group has just asked whether the file is usable.
-        file = self._lifecycle.file if group is not None else None
-        if file is None:
-            file = self._lifecycle.usable()
-        acks = self._acks.take()
-        if group is None and not acks and not self.last_error:
-            return
-        started = time.monotonic()
-        with self._lifecycle.trouble():
+        Raises _NoRoom, and BufferUnavailable when the disk refuses.
+        """
+        requests = [append.request for append in appends]
+        with self.lifecycle.writable() as file:
+            group = build_group(
+                requests,
+                after_row=file.last_row,
+                totals=file.totals,
+                settings=self._settings,
+                uptime=self._uptime,
+            )
+            if appends and not self._house.space.fits(file.connection, group.need_bytes):
+                raise _NoRoom(group.need_bytes)
+            acks = self._acks.take() if self._acks.waiting else {}
+            if not appends and not acks and not self.lifecycle.last_error:
+                return group
+            started = time.monotonic()
             try:
                 file.commit(group, acks, now_ns=self._clock_ns())
             except BaseException:
                 self._acks.put_back(acks)
                 raise
-        self._acks.written()
-        self._last_commit_seconds = time.monotonic() - started
-        self._counters.add_commit(self._last_commit_seconds)
-        self._lifecycle.committed(file)
-        self._house.note_commit(group.need_bytes if group is not None else 0, has_acks=bool(acks))
-        self._publish(file)
+            seconds = time.monotonic() - started
+        if acks:
+            self._acks.written()
+        self._counters.commits += 1
+        self._counters.commit_seconds_sum += seconds
+        self._counters.recent_commit_seconds.append(seconds)
+        self._house.committed(file, group.need_bytes, seconds=seconds, has_acks=bool(acks))
+        return group
+
+    def _make_room(self, need_bytes: int) -> bool:
+        """Let go what may go; whether so much fits then. Raises BufferUnavailable."""
+        self._commit_acks([])
+        file = self.lifecycle.usable()
+        with self.lifecycle.trouble():
+            self.lifecycle.note_full(is_full=not self._house.make_room(file, need_bytes))
+            has_room = self._house.space.fits(file.connection, need_bytes)
+            self._house.publish(file)
+        return has_room
+
+    def _run_transaction(self, command: Transact) -> None:
+        """A transaction of its own, after everything that was settled is on disk."""
+        transaction = command.transaction
+        need_bytes = transaction.need_bytes
+        try:
+            with self._busy():
+                self._commit([])
+                connection = self.lifecycle.usable().connection
+                has_room = not need_bytes or self._house.space.fits(connection, need_bytes)
+                if not has_room and not self._make_room(need_bytes):
+                    raise self.lifecycle.full()
+                with self.lifecycle.writable() as file:
+                    started = time.monotonic()
+                    result = perform(transaction, file, now_ns=self._clock_ns())
+                    seconds = time.monotonic() - started
+        except Exception as error:
+            if not isinstance(error, RelayError):
+                log.exception("buffer_job_failed", job=type(transaction).__name__)
+            self._ledger.refuse([command.waiter], error)
+            return
+        self._counters.commits += 1
+        self._counters.commit_seconds_sum += seconds
+        self._counters.recent_commit_seconds.append(seconds)
+        self._house.transacted(file, need_bytes)
+        readmitted = transaction.readmitted()
+        self._ledger.post(self._backlogs.on_transacted, command.waiter, result, readmitted)
 
     def _commit_acks(self, waiters: list[Waiter], *, is_again: bool = False) -> None:
         had_reserve = bool(self._house.space.reserve.bytes)
         try:
             with self._busy():
-                self._transact(None)
+                self._commit([])
         except BufferUnavailable as error:
             if had_reserve and not self._house.space.reserve.bytes and not is_again:
                 self._commit_acks(waiters, is_again=True)  # there is room for it now
             else:
-                self._backlogs.refused(waiters, error)
+                self._ledger.refuse(waiters, error)
             return
         except Exception:  # a dead letter that cannot be stored must not hold up the ranges
             log.exception("moves_not_storable")
             with suppress(BufferUnavailable):
                 self._commit_acks_singly()
-        self._backlogs.done(waiters)
+        self._ledger.resolve(waiters)
 
     def _commit_acks_singly(self) -> None:
         """Ranges first, then each dead letter by itself; one that cannot be stored is logged."""
-        file = self._lifecycle.usable()
+        file = self.lifecycle.usable()
         acks = self._acks.take()
-        with self._lifecycle.trouble():
+        with self.lifecycle.trouble():
             try:
                 for name, ack in list(acks.items()):
                     letters, ack.letters = ack.letters, []
-                    file.commit(None, {name: ack}, now_ns=self._clock_ns())
+                    file.commit(Group(), {name: ack}, now_ns=self._clock_ns())
                     ack.deliveries, ack.is_removed = [], False
                     while letters:
                         self._commit_letter(file, letters.pop(0))
@@ -360,9 +340,8 @@ class Writer:
                 self._acks.put_back(acks)
 
     def _commit_letter(self, file: LogFile, letter: DeadLetter) -> None:
-        group = Group(letters=[letter], totals=file.totals)
         try:
-            file.commit(group, {}, now_ns=self._clock_ns())
+            file.commit(Group(letters=[letter]), {}, now_ns=self._clock_ns())
         except (*DISK_ERRORS, *CORRUPT_ERRORS):
             raise
         except Exception:
@@ -371,26 +350,26 @@ class Writer:
     @contextmanager
     def _busy(self) -> Iterator[None]:
         """Let others see since when the disk keeps us: commits, opening and housekeeping alike."""
-        before = self._busy_since
-        self._busy_since = before or time.monotonic()
+        before = self.busy_since
+        self.busy_since = before or time.monotonic()
         try:
             yield
         finally:
-            self._busy_since = before
+            self.busy_since = before
 
     def _reload(self, settings: BufferSettings) -> None:
         self._settings = settings
-        self._lifecycle.reload(settings)
-        self._house.reload(settings, self._lifecycle.file)
+        self.lifecycle.reload(settings)
+        self._house.reload(settings, self.lifecycle.file)
 
     # -- housekeeping -------------------------------------------------------------------------
 
     def _keep_house(self) -> None:
-        file = self._lifecycle.file
-        if file is None or self.last_error:
+        file = self.lifecycle.file
+        if file is None or self.lifecycle.last_error:
             return
         is_idle = self._queue.empty() and self._carried is None
-        with suppress(BufferUnavailable), self._busy(), self._lifecycle.trouble():
+        with suppress(BufferUnavailable), self._busy(), self.lifecycle.trouble():
             try:
                 changed = self._house.step(file, is_idle=is_idle)
             except ODD_VALUES as error:
@@ -400,16 +379,12 @@ class Writer:
                     raise
                 log.exception("buffer_value_damaged")
                 raise apsw.CorruptError(f"a value that cannot be: {error}") from error
-            if self.is_full and self._house.fits_any(file):
-                self._lifecycle.note_full(is_full=False)
-            elif self.is_full:
-                self._has_room(file, USUAL_NEED_BYTES)
+            if self.lifecycle.is_full and self._house.fits_any(file):
+                self.lifecycle.note_full(is_full=False)
+            elif self.lifecycle.is_full:
+                self._make_room(USUAL_NEED_BYTES)
             if changed:
-                self._publish(file)
-
-    def _publish(self, file: LogFile) -> None:
-        self._state_dir.high_water.write(file.last_row, file.totals, file.destinations)
-        self._ledger.published = self._house.statistics(file, self._last_commit_seconds)
+                self._house.publish(file)
 
 
 def was_refused(waiter: Waiter) -> bool:

@@ -73,7 +73,7 @@ async def test_ranges_are_on_disk_without_another_append(tmp_path: Path) -> None
     async with opened(tmp_path / "one") as buffer:
         await buffer.append(request(piece()))
         await deliver_all(buffer.consumer("a"))
-        await eventually(lambda: not buffer._ledger.pending)
+        await eventually(lambda: not buffer._ledger.pending.waiting)
         await buffer.flush()
         crash_copy(tmp_path / "one", copy)
     async with opened(copy) as buffer:

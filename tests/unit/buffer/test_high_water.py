@@ -26,7 +26,7 @@ from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import open_file
 from relay.buffer.sqlite.pending_acks import PendingAck
 from relay.buffer.sqlite.quarantine import decode_state
-from relay.buffer.sqlite.rows import build_group
+from relay.buffer.sqlite.rows import Group, build_group
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.types import Persisted, Totals
 from relay.model.records import OwedRange, Position
@@ -72,7 +72,7 @@ def append(file: LogFile, *bodies: bytes) -> None:
 
 
 def move(file: LogFile, name: str, ranges: Ranges) -> None:
-    file.commit(None, {name: PendingAck(ranges)}, now_ns=NOW_NS)
+    file.commit(Group(), {name: PendingAck(ranges)}, now_ns=NOW_NS)
     file._high_water.write(file.last_row, file.totals, file.destinations)
 
 
@@ -358,7 +358,7 @@ def test_a_destination_that_was_removed_goes_at_once(tmp_path: Path) -> None:
         move(file, "a", ALL)
         move(file, "b", ALL)
         file._high_water.keep(file.ledger())
-        file.commit(None, {"b": PendingAck(is_removed=True, is_present=False)}, now_ns=NOW_NS)
+        file.commit(Group(), {"b": PendingAck(is_removed=True, is_present=False)}, now_ns=NOW_NS)
         file.keep_ledger()
 
         assert ledger_of(tmp_path) == {"a": ALL}

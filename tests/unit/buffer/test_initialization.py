@@ -50,7 +50,7 @@ async def test_everything_is_private_whatever_the_umask(tmp_path: Path) -> None:
 
 async def test_file_is_made_as_designed(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        file = buffer._writer._lifecycle.file
+        file = buffer._writer.lifecycle.file
         assert file is not None
         pragmas = {
             name: file.connection.pragma(name)
@@ -64,7 +64,7 @@ async def test_file_is_made_as_designed(tmp_path: Path) -> None:
 
 async def test_sync_normal_is_obeyed(tmp_path: Path) -> None:
     async with opened(tmp_path, sync="normal") as buffer:
-        file = buffer._writer._lifecycle.file
+        file = buffer._writer.lifecycle.file
         assert file is not None
         assert file.connection.pragma("synchronous") == 1
 

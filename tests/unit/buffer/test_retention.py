@@ -48,7 +48,7 @@ async def test_delivered_rows_go_at_once_when_nothing_is_to_be_kept(tmp_path: Pa
             await buffer.append(request(piece()))
         await deliver_all(backlog)
         await eventually(lambda: buffer.statistics().rows == 0)
-        found = buffer._writer._lifecycle.file
+        found = buffer._writer.lifecycle.file
         assert found is not None
         await buffer.append(request(piece(b"next")))
 

@@ -11,9 +11,9 @@ from relay.buffer.sqlite import dead_letter_queries as letter_reading
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.dead_letter_queries import bodies, newest_first, newest_id, oldest_first
 from relay.buffer.sqlite.dead_letter_transactions import CutLog, Discard, Replay, ReturnPages
+from relay.buffer.sqlite.rows import zstd_1
 from relay.buffer.values import DeadLetterEntry, DeadLetterFilter, DeadLetterReplay
 from relay.model.records import DeadLetter, Encoding
-from relay.otlp.compression import zstd_1
 from tests.unit.buffer.making import (
     NOW_NS,
     SETTINGS,

@@ -202,7 +202,7 @@ async def test_database_that_is_removed_under_us_refuses_until_it_is_back(tmp_pa
         await buffer.append(request(piece()))
         path, hidden = tmp_path / "relay.db", tmp_path / "hidden"
         path.rename(hidden)
-        buffer._writer._lifecycle._next_check = 0.0
+        buffer._writer.lifecycle._next_check = 0.0
         with pytest.raises(BufferUnavailable, match="removed"):
             await buffer.append(request(piece()))
         assert not buffer.statistics().is_writable
@@ -479,12 +479,15 @@ async def test_requests_go_into_the_new_file_when_theirs_was_replaced_to_make_ro
         await buffer.append(request(piece(b"old")))
         writer, seen = buffer._writer, buffer.last_row
 
-        def replace(_file: object, _need_bytes: int) -> bool:
-            if writer._lifecycle.generation == 0:
-                writer._lifecycle._replace("damaged")
+        def replace(_need_bytes: int) -> bool:
+            writer.lifecycle._replace("damaged")
             return True
 
-        monkeypatch.setattr(writer, "_has_room", replace)
+        def fits(_connection: object, _need_bytes: int) -> bool:
+            return writer.lifecycle.generation > 0
+
+        monkeypatch.setattr(writer, "_make_room", replace)
+        monkeypatch.setattr(writer._house.space, "fits", fits)
         await buffer.append(request(piece(b"new")))
         assert buffer.last_row > seen + 1
         bodies = await take_all(backlog)

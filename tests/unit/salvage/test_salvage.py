@@ -153,7 +153,7 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
         await buffer.append(
             request(piece(span.encode(), traces=(77,)), rejected=(rejected_span("f" * 32),))
         )
-        file = buffer._writer._lifecycle.file
+        file = buffer._writer.lifecycle.file
         assert file is not None
         file.add_counter("evicted:a", 3)
         letters = await buffer.dead_letters.newest()
@@ -168,7 +168,7 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
             (each.letter, each.set_aside_ns) for each in letters
         ]
         assert place.deliveries[0].state == "waiting"
-        file = buffer._writer._lifecycle.file
+        file = buffer._writer.lifecycle.file
         assert file is not None
         assert file.counters()["evicted:a"] == 3
 

@@ -88,7 +88,7 @@ class Eviction:
             self._ledger.pending.evicted(name, ranges)
             self.spans = {**self.spans, name: self.spans.get(name, 0) + spans[name]}
             self._unlogged[name] = self._unlogged.get(name, 0) + spans[name]
-        self._backlogs.evicted(Evicted(chosen.rows, lost))
+        self._ledger.post(self._backlogs.on_evicted, Evicted(chosen.rows, lost))
         self.say()
 
     def say(self, *, is_last: bool = False) -> None:

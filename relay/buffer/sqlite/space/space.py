@@ -33,13 +33,18 @@ class Space:
 
     def __init__(self, state_dir: StateDirectory, settings: BufferSettings) -> None:
         self._state_dir = state_dir
-        self.settings = settings
+        self.reload(settings)
         self.reserve = Reserve(state_dir.path / "reserve")
-        self._written_bytes = 0
+        self.written_bytes = 0  # since it was measured, and what the checkpoint will add
         self.database_bytes = 0
         self.freelist_bytes = 0
         self.wal_bytes = 0
         self.free_bytes = 0
+
+    def reload(self, settings: BufferSettings) -> None:
+        """Hold to these from now on."""
+        self.settings = settings
+        self._reserve_bytes = settings.reserve_bytes
 
     def measure(self, connection: apsw.Connection) -> None:
         """Look at the disk: about 10 µs."""
@@ -49,39 +54,29 @@ class Space:
         self.freelist_bytes = free_pages * PAGE_BYTES
         self.wal_bytes = self._state_dir.wal_bytes()
         self.free_bytes = self._state_dir.free_bytes()
-        self._written_bytes = 0
+        self.written_bytes = 0
 
     def keep_reserve(self, connection: apsw.Connection) -> bool:
         """Make the reserve the right size, if there is room for it; returns whether it changed."""
-        settings = self.settings
-        if self.reserve.bytes == settings.reserve_bytes:
+        if self.reserve.bytes == self._reserve_bytes:
             return False
         self.measure(connection)
         is_changed = self.reserve.keep(
-            settings.reserve_bytes,
+            self._reserve_bytes,
             free_bytes=self.free_bytes,
-            min_free_bytes=settings.min_free_bytes,
+            min_free_bytes=self.settings.min_free_bytes,
         )
         self.measure(connection)
         return is_changed
 
-    def note_written(self, size: int) -> None:
-        """A transaction of about `size` bytes was committed."""
-        self._written_bytes += size * COMMIT_FACTOR + COMMIT_OVERHEAD_BYTES
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether so much was written since the last look that another one is due."""
-        return self._written_bytes >= min(2 * MIB, self.settings.max_size_bytes // 64)
-
     @property
     def missing_reserve_bytes(self) -> int:
         """What the reserve lacks."""
-        return max(self.settings.reserve_bytes - self.reserve.bytes, 0)
+        return max(self._reserve_bytes - self.reserve.bytes, 0)
 
     def _room(self) -> _Room:
         missing = self.missing_reserve_bytes
-        written = self._written_bytes
+        written = self.written_bytes
         used = self.database_bytes + self.wal_bytes + self.reserve.bytes + missing
         return _Room(
             self.settings.max_size_bytes - used - written,
@@ -98,8 +93,13 @@ class Space:
         """What may still be used."""
         return min(self._room())
 
-    def fits(self, size: int) -> bool:
-        """Whether a transaction of about `size` bytes may be committed."""
+    def fits(self, connection: apsw.Connection, size: int) -> bool:
+        """Whether a transaction of about `size` bytes may be committed.
+
+        Looks at the disk again when much was written since the last look.
+        """
+        if self.written_bytes >= min(2 * MIB, self.settings.max_size_bytes // 64):
+            self.measure(connection)
         return self.room_bytes >= _need(size)
 
     def needs_disk(self, size: int) -> bool:

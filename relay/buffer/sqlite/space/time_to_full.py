@@ -40,12 +40,8 @@ class Lookout:
     def __init__(self) -> None:
         self._forecast = Forecast()
         self._next = 0.0
-        self.is_changed = True
+        self.is_changed = True  # something was written since the last look
         self.found = Outlook()
-
-    def changed(self) -> None:
-        """Something was written since the last look."""
-        self.is_changed = True
 
     def restart(self) -> None:
         """Limits are new: what was measured under the old ones says nothing."""

@@ -1,0 +1,34 @@
+"""The zstd frames of the table: whole, in any thread, and refused when they are anything else."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.buffer.sqlite.rows import unzstd, zstd_1
+
+
+@given(st.binary(max_size=2000))
+def test_zstd_gives_back_what_it_was_given(body: bytes) -> None:
+    assert unzstd(zstd_1(body), len(body)) == body
+
+
+def test_zstd_gives_whole_frames_in_every_thread() -> None:
+    bodies = [bytes([number]) * (number * 997) for number in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        frames = list(pool.map(zstd_1, bodies))
+
+    assert [unzstd(frame, len(body)) for frame, body in zip(frames, bodies, strict=True)] == bodies
+
+
+@pytest.mark.parametrize("size", [4, 6, 0])
+def test_unzstd_raises_value_error_when_the_size_is_another(size: int) -> None:
+    with pytest.raises(ValueError, match=f"exactly {size} bytes"):
+        unzstd(zstd_1(b"spans"), size)
+
+
+@pytest.mark.parametrize("body", [b"", b"spans", zstd_1(b"spans")[:-1], zstd_1(b"spans") + b"!"])
+def test_unzstd_raises_value_error_for_what_is_no_frame(body: bytes) -> None:
+    with pytest.raises(ValueError, match="zstd"):
+        unzstd(body, 5)
