@@ -92,13 +92,7 @@ class Backlog:
     async def take(
         self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
     ) -> Taken | None:
-        """The next owed rows in order, now in flight; None when there are none.
-
-        What is in flight or parked is left out. At least one row, however large; `max_bytes`
-        counts bodies before compression. Rows that are damaged on disk become dead letters, are
-        settled, and taking goes on. Raises BufferUnavailable when the disk cannot be read.
-        Cancelled, it leaves nothing in flight.
-        """
+        """The next owed rows in order, now in flight; None when there are none (see `api`)."""
         async with self._taking:
             while free := self._free():
                 batch = BatchBuilder(
@@ -113,10 +107,7 @@ class Backlog:
             return None
 
     async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
-        """The last row that `take` would come to, alone; with `encoding` the last such row.
-
-        None when there is none among the newest few. Raises and may be cancelled as `take`.
-        """
+        """The last row that `take` would come to, alone; None: none among the newest few."""
         async with self._taking:
             before: OwedRange | None = None
             for _ in range(_NEWEST_LOOKS):
@@ -136,20 +127,14 @@ class Backlog:
             return None
 
     async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
-        """`taken` in two parts that stay in flight, the first of about so many spans.
-
-        Cut at the border between rows that is nearest below, inside the row where there is only
-        one. Raises ValueError when it is a single span, TranscodeError when its row cannot be read:
-        then `taken` is in flight as before. May be cancelled.
-        """
+        """`taken` in two parts that stay in flight; raises as `api.Consumer` says."""
         if len(taken.rows) == 1:
             self._parts.note(taken.rows[0])
         return await partial_rows.halve(taken, spans)
 
     def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
         """Delivered, answered with `status`: no longer owed. Never blocks."""
-        if self._land(taken):
-            self._settle(taken.ranges, taken.rows, (), status=status, at_ns=at_ns)
+        self.settle_with(taken, (), status=status, at_ns=at_ns)
 
     def settle_with(
         self, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
@@ -165,18 +150,12 @@ class Backlog:
             self._wake()
 
     def park(self, taken: Taken, trace_ids: bytes) -> None:
-        """Not delivered: owed still, and handed out by `take_parked` alone.
-
-        `trace_ids` are those of its spans, packed; empty when they are not known.
-        """
+        """Not delivered: owed still, and handed out by `take_parked` alone."""
         if self._land(taken):
             self._parked.add(owed_ranges.intersection(taken.ranges, self._owed), trace_ids)
 
     async def take_parked(self, place: Position) -> Taken | None:
-        """What is parked at `place`, now in flight; None when that is owed no more.
-
-        Parked it stays until it is settled or given back. Raises and may be cancelled as `take`.
-        """
+        """What is parked at `place`, now in flight; None when that is owed no more."""
         async with self._taking:
             item = self._parked.at(place)
             if item is None or owed_ranges.overlaps(self._in_flight, item):
@@ -241,9 +220,25 @@ class Backlog:
 
     # -- what the log calls -------------------------------------------------------------------
 
-    def changed(self) -> None:
-        """Have what is owed now written with the next commit."""
-        self._ledger.changed(self.name, self._owed, is_paused=self.is_paused)
+    def changed(
+        self,
+        settled: Ranges = (),
+        dead_letters: Sequence[DeadLetter] = (),
+        *,
+        status: int = 0,
+        at_ns: int = 0,
+    ) -> None:
+        """Have what is owed now, and what was settled of it, written with the next commit."""
+        self._ledger.pending.update(
+            self.name,
+            self._owed,
+            is_paused=self.is_paused,
+            settled=settled,
+            at_ns=at_ns,
+            status=status,
+            letters=dead_letters,
+        )
+        self._ledger.changed(dead_letters)
 
     def rows_added(self, sums: Totals) -> None:
         """Rows were committed; an open range owes them."""
@@ -340,7 +335,7 @@ class Backlog:
     def _forget(self) -> None:
         """What was known of rows that are not owed any more."""
         self._flying.clear()
-        self._parts.clear()
+        self._parts.wholes.clear()
         self._parked.clear()
 
     def _wake(self) -> None:
@@ -416,19 +411,18 @@ class Backlog:
 
     def _settle(
         self,
-        ranges: Iterable[OwedRange],
+        ranges: Ranges,
         rows: Sequence[StoredRow | DamagedRow],
         dead_letters: Sequence[DeadLetter],
         *,
         status: int,
         at_ns: int,
     ) -> None:
-        ranges = tuple(ranges)
         # What was evicted while it was in flight has left the sums already.
         gone = owed_ranges.intersection(ranges, self._owed)
         self._owed = owed_ranges.subtract(self._owed, ranges)
         self._parked.keep(self._owed)
-        if gone == ranges and not self._parts:
+        if gone == ranges and not self._parts.wholes:
             self._sums -= Totals(
                 len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)
             )
@@ -436,15 +430,7 @@ class Backlog:
             self._sums -= self._parts.sums(gone, rows, left=self._owed)
             self._parts.forget_settled(self._owed)
         self._mend_sums()
-        self._ledger.changed(
-            self.name,
-            self._owed,
-            is_paused=self.is_paused,
-            settled=ranges,
-            at_ns=at_ns,
-            status=status,
-            dead_letters=dead_letters,
-        )
+        self.changed(ranges, dead_letters, status=status, at_ns=at_ns)
 
     def _mend_sums(self) -> None:
         if not owed_ranges.clip(self._owed, self._ledger.last_row):

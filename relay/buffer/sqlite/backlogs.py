@@ -47,9 +47,9 @@ class Backlogs:
                 self._ledger,
                 self._reader,
                 name,
-                owed_ranges.decode(found.ranges),
+                found.state.ranges,
                 sums=found.owed,
-                is_paused=found.is_paused,
+                is_paused=found.state.is_paused,
             )
             free = owed_ranges.clip(backlog.ranges, loaded.last_row)
             if free:

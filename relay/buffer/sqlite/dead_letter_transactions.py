@@ -19,7 +19,6 @@ from typing import ClassVar, Literal
 
 import anyio
 import anyio.lowlevel
-import apsw
 
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.dead_letter_queries import DeadLetterReader
@@ -185,13 +184,5 @@ class CutLog(Transaction[bool]):
 
     def run(self, file: LogFile, *, now_ns: int) -> bool:
         """One try."""
-        connection = file.connection
-        connection.set_busy_timeout(0)
-        try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except (apsw.BusyError, apsw.LockedError):
-            return False
-        finally:
-            connection.set_busy_timeout(2000)
-        log = Path(connection.filename_wal)
-        return not log.exists() or log.stat().st_size == 0
+        log = Path(file.connection.filename_wal)
+        return file.cut_wal() and (not log.exists() or log.stat().st_size == 0)

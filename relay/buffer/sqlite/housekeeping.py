@@ -235,16 +235,9 @@ class Housekeeping:
         self._holds.look(file.destinations, self._backlogs.health(), owing)
 
     def _cut_wal(self, file: LogFile) -> None:
-        connection = file.connection
-        connection.set_busy_timeout(0)
-        try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except (apsw.BusyError, apsw.LockedError):
-            pass  # a reader is in the middle of a statement: the next time will do
-        finally:
-            connection.set_busy_timeout(2000)
+        file.cut_wal()  # if a reader is in the middle of a statement, the next time will do
         self._wal_since_checkpoint = 0
-        self.space.measure(connection)
+        self.space.measure(file.connection)
 
     # -- steps --------------------------------------------------------------------------------
 

@@ -7,10 +7,9 @@ the loop.
 
 import asyncio
 import queue
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.commands import Command, Flush, Transact, Waiter
 from relay.buffer.sqlite.pending_acks import PendingAcks
@@ -19,7 +18,7 @@ from relay.buffer.sqlite.transactions import Result, Transaction
 from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_, BufferUnavailable
-from relay.model.records import DeadLetter, OwedRange
+from relay.model.records import DeadLetter
 
 
 class Ledger:
@@ -101,27 +100,8 @@ class Ledger:
 
     # -- what goes to the writer --------------------------------------------------------------
 
-    def changed(
-        self,
-        name: str,
-        ranges: Ranges,
-        *,
-        is_paused: bool,
-        settled: Iterable[OwedRange] = (),
-        at_ns: int = 0,
-        status: int = 0,
-        dead_letters: Sequence[DeadLetter] = (),
-    ) -> None:
-        """`name` is owed `ranges` now: on disk with the next commit, or after a moment."""
-        self.pending.update(
-            name,
-            ranges,
-            is_paused=is_paused,
-            settled=settled,
-            at_ns=at_ns,
-            status=status,
-            letters=dead_letters,
-        )
+    def changed(self, dead_letters: Sequence[DeadLetter] = ()) -> None:
+        """There is news in `pending`: on disk with the next commit, or after a moment."""
         for letter in dead_letters:
             self.counters.dead_letters[letter.reason] += 1
         if not self._flush_is_planned and self.is_open:

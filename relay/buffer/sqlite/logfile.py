@@ -94,10 +94,7 @@ class LogFile:
             self.last_row,
             {
                 name: LoadedDestination(
-                    owed_ranges.encode(found.ranges),
-                    self.sums(found.ranges),
-                    self.oldest_ns(found.ranges),
-                    found.is_paused,
+                    found, self.sums(found.ranges), self.oldest_ns(found.ranges)
                 )
                 for name, found in self.destinations.items()
             },
@@ -334,6 +331,17 @@ class LogFile:
             (name, *new.start, *new.end, new.at_ns, new.status),
         )
         return replace(new, delivery_id=self.connection.last_insert_rowid())
+
+    def cut_wal(self) -> bool:
+        """Write the whole WAL back and cut it; False while a reader is in the middle of one."""
+        self.connection.set_busy_timeout(0)
+        try:
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except (apsw.BusyError, apsw.LockedError):
+            return False
+        finally:
+            self.connection.set_busy_timeout(2000)
+        return True
 
     def write_back(self) -> None:
         """Write the whole WAL back into the database and begin it anew, if there is room.

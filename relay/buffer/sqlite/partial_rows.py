@@ -6,7 +6,6 @@ add up to the row, however it is cut. A row counts as one until the last of its 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import anyio.to_thread
 
@@ -20,51 +19,26 @@ from relay.otlp.split import slice_spans
 _THREAD_FROM_BYTES = 32 * 1024
 
 
-class _Whole(NamedTuple):
-    spans: int
-    raw_bytes: int
-
-
 class PartialRows:
     """What is known of the whole of each row that was cut."""
 
     def __init__(self) -> None:
-        self._wholes: dict[int, _Whole] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._wholes)
-
-    def clear(self) -> None:
-        """Forget every row."""
-        self._wholes.clear()
+        self.wholes: dict[int, GoneRow] = {}
 
     def note(self, row: StoredRow | DamagedRow) -> None:
         """`row`, as it was read, is owed in part only."""
-        if row.row not in self._wholes:
-            self._wholes[row.row] = _Whole(row.spans, len(row.body))
+        self.wholes.setdefault(row.row, _whole(row))
 
     def forget_settled(self, still_owed: Ranges) -> None:
         """Keep what is known of rows that are owed in some part."""
-        gone = [
-            r
-            for r in self._wholes
-            if not owed_ranges.overlaps(still_owed, owed_ranges.row_range(r))
-        ]
-        for row in gone:
-            del self._wholes[row]
+        for row in list(self.wholes):
+            if not owed_ranges.overlaps(still_owed, owed_ranges.row_range(row)):
+                del self.wholes[row]
 
     def sums(self, gone: Ranges, rows: Sequence[StoredRow | DamagedRow], *, left: Ranges) -> Totals:
         """What leaves the sums with the places `gone` of `rows`, when `left` is owed after it."""
-        total = Totals()
-        wholes = {row.row: self._wholes.get(row.row) or _whole(row) for row in rows}
-        for row, whole in wholes.items():
-            stretches = list(_stretches(gone, row, whole.spans))
-            if stretches and not owed_ranges.overlaps(left, owed_ranges.row_range(row)):
-                total.rows += 1
-            for first, stop in stretches:
-                total.spans += stop - first
-                total.raw_bytes += share(whole.raw_bytes, whole.spans, first, stop)
-        return total
+        wholes = {row.row: self.wholes.get(row.row) or _whole(row) for row in rows}
+        return sums_of(gone, wholes.values(), left=left)
 
 
 def sums_of(ranges: Ranges, rows: Iterable[GoneRow], *, left: Ranges) -> Totals:
@@ -92,8 +66,8 @@ def sums_of(ranges: Ranges, rows: Iterable[GoneRow], *, left: Ranges) -> Totals:
     return total
 
 
-def _whole(row: StoredRow | DamagedRow) -> _Whole:
-    return _Whole(row.spans, len(row.body))
+def _whole(row: StoredRow | DamagedRow) -> GoneRow:
+    return GoneRow(row.row, row.spans, len(row.body))
 
 
 def share(raw_bytes: int, spans: int, first: int, stop: int) -> int:

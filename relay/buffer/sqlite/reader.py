@@ -239,22 +239,13 @@ def read_rows(
     )
     if not may_skip:
         _find_gap([row for row, *_ in meta], first_row, last_row)
-    raw_bytes, spans = budget.raw_bytes, budget.spans
-    signal, encoding, is_first = budget.signal, budget.encoding, budget.is_first
-    for chosen, (row_id, row_signal, row_encoding, *numbers) in enumerate(meta):
+    budget = replace(budget)  # the event loop's own may be asked again
+    for chosen, (row_id, signal, encoding, *numbers) in enumerate(meta):
         # What is damaged need not even be a number; its checksum is read with its body.
         row_spans, row_bytes = (each if isinstance(each, int) else 0 for each in numbers)
-        is_other_signal = signal is not None and row_signal != signal
-        is_other_encoding = encoding is not None and row_encoding != encoding
-        if is_other_signal or (budget.one_encoding and is_other_encoding):
+        kind = Encoding(encoding) if is_encoding(encoding) else None
+        if not budget.takes(signal_of(signal), kind, row_bytes, row_spans):
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
-        if not is_first and (row_bytes > raw_bytes or row_spans > spans):
-            return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
-        if encoding is None and is_encoding(row_encoding):
-            encoding = Encoding(row_encoding)
-        if signal is None:
-            signal = signal_of(row_signal)
-        raw_bytes, spans, is_first = raw_bytes - row_bytes, spans - row_spans, False
     next_row = meta[-1][0] + 1 if len(meta) == _META_ROWS else last_row + 1
     return Chunk(_bodies(connection, meta), next_row, is_full=False)
 

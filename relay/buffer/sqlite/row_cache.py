@@ -39,19 +39,9 @@ class RowCache:
         if row is None:
             return None
         rows: list[StoredRow | DamagedRow] = []
-        raw_bytes, spans = budget.raw_bytes, budget.spans
-        signal, encoding, is_first = budget.signal, budget.encoding, budget.is_first
-        next_row = first_row
-        while row is not None and next_row <= last_row:
-            is_other_signal = signal is not None and row.signal is not signal
-            is_other_encoding = encoding is not None and row.encoding is not encoding
-            if is_other_signal or (budget.one_encoding and is_other_encoding):
-                return Chunk(rows, next_row, is_full=True)
-            if not is_first and (len(row.body) > raw_bytes or row.spans > spans):
-                return Chunk(rows, next_row, is_full=True)
+        while row is not None and row.row <= last_row:
+            if not budget.takes(row.signal, row.encoding, len(row.body), row.spans):
+                return Chunk(rows, row.row, is_full=True)
             rows.append(row)
-            raw_bytes, spans = raw_bytes - len(row.body), spans - row.spans
-            signal, encoding, is_first = row.signal, row.encoding, False
-            next_row += 1
-            row = self._rows.get(next_row)
-        return Chunk(rows, next_row, is_full=False)
+            row = self._rows.get(row.row + 1)
+        return Chunk(rows, first_row + len(rows), is_full=False)

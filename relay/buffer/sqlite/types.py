@@ -1,6 +1,6 @@
 """The values that travel between the files of the buffer, and nowhere else."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from relay.buffer.owed_ranges import Ranges
@@ -27,13 +27,11 @@ class DamagedRow:
     signal: Signal = Signal.TRACES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Budget:
-    """What a courier still takes.
+    """What a courier still takes: one row whatever its size, then of its kind what fits.
 
-    `signal` and `encoding` are those of the rows it has already (None: none yet): rows of another
-    signal end the chunk, and with `one_encoding` those of another encoding. `is_first`: nothing
-    taken yet, so one row is given whatever its size.
+    `signal` and `encoding` are those of the rows it has already (None: none yet).
     """
 
     raw_bytes: int
@@ -41,7 +39,22 @@ class Budget:
     signal: Signal | None
     encoding: Encoding | None
     one_encoding: bool
-    is_first: bool
+    is_first: bool  # nothing taken yet
+
+    def takes(
+        self, signal: Signal | None, encoding: Encoding | None, raw_bytes: int, spans: int
+    ) -> bool:
+        """Whether a row like that is taken, too; then it counts. None: what is damaged."""
+        is_other_signal = self.signal is not None and signal is not self.signal
+        is_other_encoding = self.encoding is not None and encoding is not self.encoding
+        if is_other_signal or (self.one_encoding and is_other_encoding):
+            return False
+        if not self.is_first and (raw_bytes > self.raw_bytes or spans > self.spans):
+            return False
+        self.signal, self.encoding = self.signal or signal, self.encoding or encoding
+        self.raw_bytes, self.spans = self.raw_bytes - raw_bytes, self.spans - spans
+        self.is_first = False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +96,23 @@ class Persisted:
 
 
 class GoneRow(NamedTuple):
-    """A row that was deleted: what its spans and bytes were."""
+    """A row that was deleted or is known in part: what all of its spans and bytes were."""
 
     row: int
     spans: int
     raw_bytes: int
 
 
-@dataclass(slots=True)
-class Loaded:
-    """What opening the file found, for the event loop's side."""
+class LoadedDestination(NamedTuple):
+    """A destination as kept on disk, and what it is owed sums up to."""
 
-    last_row: int = 0
-    destinations: dict[str, "LoadedDestination"] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedDestination:
-    """A destination as kept on disk: its ranges (encoded), what they sum up to, its pause."""
-
-    ranges: bytes
+    state: Persisted
     owed: Totals
     oldest_owed_ns: int
-    is_paused: bool
+
+
+class Loaded(NamedTuple):
+    """What opening the file found, for the event loop's side."""
+
+    last_row: int
+    destinations: dict[str, LoadedDestination]

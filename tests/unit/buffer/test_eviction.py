@@ -439,9 +439,7 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
         had = owed_ranges.subtract((everything,), odd)
         dead._owed = owed_ranges.subtract(dead.ranges, had)
         dead._sums = Totals(holes, holes, 300 * holes)
-        buffer._ledger.changed(
-            "dead", dead.ranges, is_paused=False, settled=had, at_ns=NOW_NS, status=200
-        )
+        dead.changed(had, at_ns=NOW_NS, status=200)
         await buffer.flush()
         clocks.pass_seconds(30)
         started = time.process_time()

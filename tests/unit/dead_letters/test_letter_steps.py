@@ -42,8 +42,7 @@ async def letters_of(
 
 
 def put(buffer: Buffer, letter: DeadLetter) -> None:
-    ranges = buffer.consumer("a").ranges
-    buffer._ledger.changed("a", ranges, is_paused=False, dead_letters=[letter])
+    buffer.consumer("a").changed((), [letter])
 
 
 async def add(buffer: Buffer, *bodies: bytes, encoding: Encoding = Encoding.JSON) -> None:

@@ -58,8 +58,7 @@ async def set_aside(buffer: Buffer, *letters: DeadLetter) -> list[int]:
     """Put them there, a commit for all; their ids."""
     before = await buffer._reader.ask(newest_id)
     for each in letters:
-        backlog = buffer.consumer(each.destination or "a")
-        buffer._ledger.changed(backlog.name, backlog.ranges, is_paused=False, dead_letters=[each])
+        buffer.consumer(each.destination or "a").changed((), [each])
     await buffer.flush()
     return list(range(before + 1, await buffer._reader.ask(newest_id) + 1))
 

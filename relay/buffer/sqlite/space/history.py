@@ -10,11 +10,12 @@ time. Used in the writer's thread.
 """
 
 import time
-from dataclasses import dataclass
 
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.pending_acks import Delivery
 from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.model.records import Position
 
 # About what a row costs on disk: of history and traces together beside their blobs (31 measured),
 # of deliveries with its index (51 measured); and some more, since pages are not always full.
@@ -41,16 +42,6 @@ _FORGET_ENDING = (
 _FORGET_SWEPT = (
     "DELETE FROM deliveries WHERE id > ? AND id <= ? AND " + _NOTHING_KNOWN  # noqa: S608
 )
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A row of table `deliveries`."""
-
-    delivery_id: int
-    start: tuple[int, int]
-    end: tuple[int, int]
-    at_ns: int
 
 
 def let_go(file: LogFile, first: int, last: int) -> None:
@@ -207,11 +198,12 @@ class History:
         )
         if not found:
             return False
-        last: dict[tuple[str, int], _Entry] = {}
-        longer: dict[int, _Entry] = {}
+        last: dict[tuple[str, int], Delivery] = {}
+        longer: dict[int, Delivery] = {}
         joined: list[tuple[int]] = []
         for delivery_id, name, status, start_row, start_span, end_row, end_span, at_ns in found:
-            entry = _Entry(delivery_id, (start_row, start_span), (end_row, end_span), at_ns)
+            start, end = Position(start_row, start_span), Position(end_row, end_span)
+            entry = Delivery(start, end, at_ns, status, delivery_id)
             before = last.get((name, status))
             if (
                 before is not None
