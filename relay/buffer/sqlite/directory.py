@@ -167,7 +167,7 @@ class StateDirectory:
         The names keep them a pair that SQLite opens together. Returns the new path.
         """
         target = self.free_name(label)
-        self._identity = []  # by our own hand: its successor may need more than one try
+        self.identities = []  # by our own hand: its successor may need more than one try
         if self.database.exists():
             self.database.rename(target)
         if not self.wal_bytes():

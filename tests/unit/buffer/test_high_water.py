@@ -397,7 +397,9 @@ def test_a_destination_that_was_removed_on_a_full_disk_goes_when_there_is_room(
         file.keep_ledger()
         with monkeypatch.context() as full:
             full.setattr(Path, "rename", refuse)
-            file.commit(None, {"b": PendingAck(is_removed=True, is_present=False)}, now_ns=NOW_NS)
+            file.commit(
+                Group(), {"b": PendingAck(is_removed=True, is_present=False)}, now_ns=NOW_NS
+            )
             file.keep_ledger()
             assert ledger_of(tmp_path) == {"a": ALL, "b": ALL}
         file.keep_ledger()
@@ -427,7 +429,7 @@ def test_a_pause_whose_wal_was_lost_still_holds(tmp_path: Path) -> None:
         move(file, "a", ALL)
         append(file, b"one")
         file.write_back()
-        file.commit(None, {"a": PendingAck(ALL, is_paused=True)}, now_ns=NOW_NS)
+        file.commit(Group(), {"a": PendingAck(ALL, is_paused=True)}, now_ns=NOW_NS)
         append(file, b"two")
         lost = crash(state_dir, tmp_path / "lost")
     (lost / "relay.db-wal").unlink()
