@@ -9,7 +9,6 @@ import click
 
 from relay.cli.options import printable
 from relay.config import Config, DestinationConfig, resolve_headers
-from relay.config.presets import Preset
 from relay.doctor.connection import test_configured, test_connection
 from relay.doctor.report import Report, Step
 from relay.model.errors import SecretUnset
@@ -20,7 +19,6 @@ MARKS: Final = {"ok": "ok", "failed": "FAILED", "skipped": "-", "warning": "note
 def run_test(
     destination: DestinationConfig,
     config: Config,
-    preset: Preset | None,
     *,
     send_span: bool,
     on_step: Callable[[Step], None] | None,
@@ -40,7 +38,6 @@ def run_test(
         return await test_connection(
             destination,
             headers=headers,
-            preset=preset,
             send_span=send_span,
             own_addresses=config.ingest.listen,
             on_step=on_step,

@@ -93,7 +93,7 @@ def add(
         fill_gaps(table, preset)
         destination, added.warnings = read_or_refuse(name, table, config)
         report = run_test(
-            destination, config, preset, send_span=with_span, on_step=None if as_json else tell_step
+            destination, config, send_span=with_span, on_step=None if as_json else tell_step
         )
         added.test = asdict(report)
         if not report.passed:

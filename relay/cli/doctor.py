@@ -60,10 +60,10 @@ def doctor(
             click.echo(printable(f"{MARKS[finding.state]:<7} {finding.name:<10} {finding.found}"))
     reports: dict[str, Report] = {}
     if table:
-        preset = preset_of(table)
+        preset_of(table)  # refuses one that is unknown, by the name of its flag
         destination, _warnings = read_or_refuse(NAME_OF_FLAGS, table, config)
         reports[destination.endpoint] = run_test(
-            destination, config, preset, send_span=with_span, on_step=on_step
+            destination, config, send_span=with_span, on_step=on_step
         )
         if not as_json:
             tell_verdict(reports[destination.endpoint])

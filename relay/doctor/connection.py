@@ -43,7 +43,6 @@ async def test_connection(
     destination: DestinationConfig,
     *,
     headers: Mapping[str, str],
-    preset: Preset | None = None,
     send_span: bool = False,
     own_addresses: Sequence[ListenAddress] = (),
     own_id: str = "",
@@ -60,7 +59,7 @@ async def test_connection(
     try:
         if points_at(destination, own_addresses):
             raise loops.own_listener(destination.shown_endpoint)
-        test = _Test(destination, headers, preset, own_addresses, own_id, record)
+        test = _Test(destination, headers, own_addresses, own_id, record)
         encoding = await test.run(send_span=send_span)
     except StepFailed as failed:
         record.add(failed.step, "failed", failed.found)
@@ -87,7 +86,6 @@ async def test_configured(
     return await test_connection(
         destination,
         headers=headers,
-        preset=find(destination.preset) if destination.preset else None,
         send_span=send_span,
         own_addresses=own_addresses,
         own_id=own_id,
@@ -108,17 +106,16 @@ class _Test:
         self,
         destination: DestinationConfig,
         headers: Mapping[str, str],
-        preset: Preset | None,
         own_addresses: Sequence[ListenAddress],
         own_id: str,
         record: Recorder,
     ) -> None:
         self._destination = destination
         self._headers = headers
-        self._preset = preset
+        self._preset = find(destination.preset) if destination.preset else None
         self._record = record
         self._is_auto = destination.encoding == "auto"
-        self._first = _first_encoding(destination, preset)
+        self._first = _first_encoding(destination, self._preset)
         is_away = destination.compression == "auto" and not destination.is_loopback
         self._gzips = destination.compression == "gzip" or is_away
         watch = StepWatch(destination, own_addresses, record)

@@ -128,13 +128,11 @@ def only_protobuf(status: str) -> Callable[[bytes], bytes | None]:
 def check(endpoint: str, *, preset: str | None = None, **more: Any) -> Report:
     """One connection test, with a canary for a token."""
     keys = {"timeout_seconds": 2.0, **more.pop("keys", {})}
-    destination = DestinationConfig(name="up", endpoint=endpoint, **keys)
+    destination = DestinationConfig(name="up", endpoint=endpoint, preset=preset, **keys)
     headers = more.pop("headers", {"Authorization": f"Bearer {CANARY}"})
 
     async def run() -> Report:
-        return await connection.test_connection(
-            destination, headers=headers, preset=PRESETS[preset] if preset else None, **more
-        )
+        return await connection.test_connection(destination, headers=headers, **more)
 
     return anyio.run(run)
 
