@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from relay.config.load import load
@@ -32,6 +33,15 @@ def a_preset(**changed: object) -> Preset:
 
 def test_presets_are_those_that_users_have() -> None:
     assert list(PRESETS) == NAMES
+
+
+@pytest.mark.parametrize("wrong", [{"endpont": "https://x/"}, {"refusals": [{"status": "no"}]}])
+def test_file_of_a_preset_with_a_wrong_key_or_value_is_refused(wrong: dict[str, object]) -> None:
+    right = {"name": "x", "title": "X", "endpoint": "https://x/", "page": "p"}
+    assert msgspec.convert(right, Preset).name == "x"
+
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({**right, **wrong}, Preset)
 
 
 def test_preset_is_found_by_its_name() -> None:
