@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.quarantine import SalvageState
+from relay.model.records import OwedRange, Position
 from relay.salvage.scan import Anchor
 
 
@@ -21,6 +22,11 @@ class Loss:
     rows: int
     spans: int
     is_exact: bool
+
+    @property
+    def range(self) -> OwedRange:
+        """All of its rows."""
+        return OwedRange(Position(self.first), Position(self.last + 1))
 
 
 def runs_of(ranges: Ranges, last_row: int) -> list[tuple[int, int]]:
@@ -86,17 +92,22 @@ def named(found: Sequence[tuple[int, int]], most: int = 50) -> str:
     return ", ".join(texts) + (f" and {len(found) - most} more stretches" * (len(found) > most))
 
 
+def bound(*, is_exact: bool, is_guess: bool) -> str:
+    """What stands before the number of spans lost. `is_guess`: it is not known who was owed."""
+    return "at most " if is_guess else "" if is_exact else "at least "
+
+
 def sentence(file: str, state: SalvageState) -> str:
     """What became of `file`: for the log, status and its report."""
     text = f"read back {state.rows:,} rows ({state.spans:,} spans) of {file}"
     if state.letters:
         text += f" and {state.letters:,} dead letters"
     if state.lost:
-        least = "" if state.is_exact else "at most " if state.is_guess else "at least "
+        about = bound(is_exact=state.is_exact, is_guess=state.is_guess)
         is_one = state.lost_rows == 1
         text += (
             f"; row{'' if is_one else 's'} {named(state.lost)} {'is' if is_one else 'are'} lost"
-            f" ({least}{state.lost_spans:,} span{'' if state.lost_spans == 1 else 's'})"
+            f" ({about}{state.lost_spans:,} span{'' if state.lost_spans == 1 else 's'})"
         )
     elif state.is_exact:
         text += "; nothing that was owed is lost"

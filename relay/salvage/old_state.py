@@ -12,11 +12,12 @@ import msgspec
 from relay.buffer import owed_ranges
 from relay.buffer.sqlite.load import MAX_ROW
 from relay.salvage import pages
-from relay.salvage.pages import Leaf, PageFiles, Value
+from relay.salvage.pages import PageFiles, Value
 
 _ROOT_PAGES = 64  # tables and indexes have their roots among these, since they were made first
 _MOST_PAGES = 4096  # below them, however a damaged page points
 _MOST_DEPTH = 8
+_OF_ROWS = (14, 2)  # columns of the tables that have the ids of rows: rows, traces
 
 
 class OldState(NamedTuple):
@@ -61,16 +62,9 @@ def _records_under(files: PageFiles, root: int) -> Iterator[list[Value]]:
                 pages.INDEX_LEAF,
                 pages.INDEX_INNER,
             ):
-                yield from _small(files, leaf, content)
-
-
-def _small(files: PageFiles, leaf: Leaf, content: bytes) -> Iterator[list[Value]]:
-    for cell in pages.cells(leaf.page, content):
-        try:
-            if 2 <= len(pages.column_kinds(cell.inline)) <= 3:
-                yield pages.record(next(files.payloads(cell), b""))
-        except ValueError:
-            continue
+                for cell in pages.cells(page, content):
+                    if 2 <= cell.columns <= 3:
+                        yield next(files.records(cell), [])
 
 
 def _hint(values: list[Value]) -> int:
@@ -103,12 +97,6 @@ def _last_id(files: PageFiles, page: int) -> int:
         page = below[-1]
     if pages.page_kind(page, content) != pages.TABLE_LEAF:
         return 0
-    return max((_row_of(cell) for cell in pages.cells(page, content)), default=0)
-
-
-def _row_of(cell: pages.Cell) -> int:
-    try:
-        columns = len(pages.column_kinds(cell.inline))
-    except ValueError:
-        return 0
-    return cell.rowid if columns in (14, 2) else 0  # rows, traces
+    return max(
+        (cell.rowid for cell in pages.cells(page, content) if cell.columns in _OF_ROWS), default=0
+    )

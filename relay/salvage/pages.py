@@ -10,20 +10,19 @@ Format: https://www.sqlite.org/fileformat2.html. Our files have pages of 4 KiB, 
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from relay.buffer.sqlite.schema import PAGE_BYTES
 from relay.buffer.sqlite.wal import (
     FRAME_BYTES,
     FRAME_HEAD_BYTES,
     HEAD_BYTES,
-    Frame,
-    frames_in,
     generation_frames,
     last_commit,
-    read_frame,
+    read_at,
+    read_frames,
 )
 
 MAX_PAYLOAD_BYTES = 128 * 1024 * 1024
@@ -50,9 +49,17 @@ class Cell(NamedTuple):
     inline: bytes
     overflow: int  # first of the other pages; 0: there is none
 
+    @property
+    def columns(self) -> int:
+        """How many values the record has; 0 when its head cannot be read."""
+        try:
+            return len(column_kinds(self.inline))
+        except ValueError:
+            return 0
 
-class PageFiles:
-    """The two files, open until `close`; either may be absent. Raises OSError from every method.
+
+class PageFiles(AbstractContextManager["PageFiles"]):
+    """The two files, open inside `with`; either may be absent. Raises OSError from every method.
 
     `live` is what SQLite sees, page by page: the frames up to the last commit before the first
     frame whose checksum is wrong. `committed` goes on behind that frame, where there is damage.
@@ -64,30 +71,16 @@ class PageFiles:
         self.page_count = _size(self._database) // PAGE_BYTES
         # A last page that was cut short is a page, too: what is on its first half is whole.
         self.page_count += bool(_size(self._database) % PAGE_BYTES)
-        self.frames = list(self._read_frames())
-        valid = self._valid_frames()
-        self.live = self._newest(valid)
+        self.frames = read_frames(self._wal) if self._wal >= 0 else []
+        self.live = self._newest(self._valid_frames())
         salt = _pread(self._wal, HEAD_BYTES, 0)[16:24]
         generation = generation_frames(self.frames, salt)
         self.committed = self._newest(last_commit(self.frames, generation))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close both; safe twice."""
+    def __exit__(self, *error: object) -> None:
         for descriptor in (self._database, self._wal):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._database = self._wal = -1
 
     # -- pages --------------------------------------------------------------------------------
 
@@ -157,6 +150,15 @@ class PageFiles:
                 seen.add(payload)
                 yield payload
 
+    def records(self, cell: Cell) -> Iterator[list[Value]]:
+        """The values of each of its `payloads` that is a record."""
+        for payload in self.payloads(cell):
+            try:
+                values = record(payload)
+            except ValueError:
+                continue
+            yield values
+
     def _follow(self, cell: Cell, view: dict[int, int]) -> bytes | None:
         pieces, missing, page = [cell.inline], cell.size - len(cell.inline), cell.overflow
         while missing > 0:
@@ -170,10 +172,6 @@ class PageFiles:
         return b"".join(pieces)
 
     # -- the WAL ------------------------------------------------------------------------------
-
-    def _read_frames(self) -> Iterator[Frame]:
-        for at in range(frames_in(_size(self._wal))):
-            yield read_frame(_pread(self._wal, FRAME_HEAD_BYTES, HEAD_BYTES + at * FRAME_BYTES))
 
     def _newest(self, count: int) -> dict[int, int]:
         return {frame.page: at for at, frame in enumerate(self.frames[:count])}
@@ -220,17 +218,7 @@ def _size(descriptor: int) -> int:
 
 
 def _pread(descriptor: int, size: int, at: int) -> bytes:
-    """What can be read: on a bad sector zeros, page by page, so that the rest is still found."""
-    if descriptor < 0:
-        return b""
-    try:
-        return os.pread(descriptor, size, at)
-    except OSError:
-        if size <= PAGE_BYTES:
-            return bytes(size)
-        return b"".join(
-            _pread(descriptor, PAGE_BYTES, at + offset) for offset in range(0, size, PAGE_BYTES)
-        )
+    return read_at(descriptor, size, at) if descriptor >= 0 else b""
 
 
 def _sum(order: str, content: bytes, sums: tuple[int, int]) -> tuple[int, int]:
@@ -264,15 +252,10 @@ def page_kind(page: int, content: bytes) -> int:
 
 def cells(page: int, content: bytes) -> Iterator[Cell]:
     """The records that a page of a tree holds; what is not readable of it is left out."""
-    start = 100 if page == 1 else 0
-    kind = content[start]
+    kind = page_kind(page, content)
     if kind not in (TABLE_LEAF, INDEX_LEAF, INDEX_INNER):
         return
-    first = start + (12 if kind == INDEX_INNER else 8)
-    count = min(int.from_bytes(content[start + 3 : start + 5], "big"), (PAGE_BYTES - first) // 2)
-    for pointer in struct.unpack_from(f">{count}H", content, first):
-        if pointer < first:
-            continue
+    for pointer in _pointers(page, content):
         try:
             cell = _cell(content, pointer + (4 if kind == INDEX_INNER else 0), kind)
         except IndexError:
@@ -283,16 +266,20 @@ def cells(page: int, content: bytes) -> Iterator[Cell]:
 
 def children(page: int, content: bytes) -> list[int]:
     """The pages below an inner page, in order."""
-    start = 100 if page == 1 else 0
-    if content[start] not in (TABLE_INNER, INDEX_INNER):
+    if page_kind(page, content) not in (TABLE_INNER, INDEX_INNER):
         return []
-    first = start + 12
+    last = 108 if page == 1 else 8
+    places = (*_pointers(page, content), last)
+    return [int.from_bytes(content[place : place + 4], "big") for place in places]
+
+
+def _pointers(page: int, content: bytes) -> list[int]:
+    """Where the cells of a page of a tree begin."""
+    start = 100 if page == 1 else 0
+    first = start + (12 if content[start] in (TABLE_INNER, INDEX_INNER) else 8)
     count = min(int.from_bytes(content[start + 3 : start + 5], "big"), (PAGE_BYTES - first) // 2)
-    found = [
-        int.from_bytes(content[pointer : pointer + 4], "big")
-        for pointer in struct.unpack_from(f">{count}H", content, first)
-    ]
-    return [*found, int.from_bytes(content[start + 8 : start + 12], "big")]
+    found = struct.unpack_from(f">{count}H", content, first)
+    return [pointer for pointer in found if pointer >= first]
 
 
 def _cell(content: bytes, at: int, kind: int) -> Cell | None:

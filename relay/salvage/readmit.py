@@ -5,14 +5,22 @@ in the middle neither loses nor doubles anything.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.partial_rows import share, spans_of
+from relay.buffer.sqlite.partial_rows import part_of
 from relay.buffer.sqlite.quarantine import SalvageState, encode_state
-from relay.buffer.sqlite.rows import ROW_OVERHEAD_BYTES, Group, RowColumns, read_parts, read_row
+from relay.buffer.sqlite.rows import (
+    ROW_OVERHEAD_BYTES,
+    Group,
+    RowColumns,
+    checksum,
+    read_parts,
+    read_row,
+)
 from relay.buffer.sqlite.schema import fetch_value
 from relay.buffer.sqlite.transactions import Readmitted, Transaction
 from relay.buffer.sqlite.types import Totals
@@ -46,62 +54,56 @@ def found_row(columns: RowColumns) -> Found:
     return Found(columns, stored, _trace_ids(columns, stored))
 
 
+@dataclass
 class Readmission(Transaction[SalvageState]):
-    """Append `rows` with new ids, owed as `ranges` (in old ids) says, and `letters`."""
+    """Append `rows` with new ids, owed as `ranges` (in old ids) says, and `letters`.
 
-    def __init__(
-        self,
-        file: str,
-        before: bytes,
-        after: SalvageState,
-        *,
-        rows: Sequence[Found] = (),
-        ranges: Mapping[str, Ranges] | None = None,
-        letters: Sequence[StoredDeadLetter] = (),
-        lost: Sequence[DeadLetter] = (),
-    ) -> None:
-        self._need_bytes = sum(
-            len(row.columns.body) + len(row.columns.parts) + ROW_OVERHEAD_BYTES * 2 for row in rows
-        ) + sum(len(each.letter.body) + ROW_OVERHEAD_BYTES for each in letters)
-        self._file = file
-        self._before = before
-        self._after = after
-        self._rows = rows
-        self._ranges = dict(ranges or {})
-        self._letters = letters
-        self._lost = lost
-        self._readmitted: list[Readmitted] = []
+    `before` is how far the file `name` was read back by then, as it stands on disk.
+    """
+
+    name: str
+    before: bytes
+    after: SalvageState
+    rows: Sequence[Found] = ()
+    ranges: Mapping[str, Ranges] = field(default_factory=dict)
+    letters: Sequence[StoredDeadLetter] = ()
+    lost: Sequence[DeadLetter] = ()
+    _readmitted: list[Readmitted] = field(default_factory=list)
 
     @property
     def need_bytes(self) -> int:
         """About what the rows and letters take."""
-        return self._need_bytes
+        return sum(
+            len(row.columns.body) + len(row.columns.parts) + ROW_OVERHEAD_BYTES * 2
+            for row in self.rows
+        ) + sum(len(each.letter.body) + ROW_OVERHEAD_BYTES for each in self.letters)
 
     def run(self, file: LogFile, *, now_ns: int) -> SalvageState:
         """Raises Overtaken when the file on disk does not stand where this job began."""
-        stored = fetch_value(
-            file.connection, "SELECT state FROM salvages WHERE file = ?", (self._file,)
-        )
-        if stored != self._before:
+        query = "SELECT state FROM salvages WHERE file = ?"
+        if fetch_value(file.connection, query, (self.name,)) != self.before:
             raise Overtaken
         self._readmitted = []
-        totals, row_id = file.totals, file.last_row
         for run in self._runs():
-            group, totals = _group(run, row_id, totals)
-            row_id += len(group.rows)
-            whole, parts = self._owing(run[0].columns, group)
+            row = run[0].columns
+            group = _group(run, file.last_row, file.totals)
+            whole, sums = self._owing(row)
+            parts = {
+                name: (_shifted(self.ranges[name], row.id, group.rows[0].id), part)
+                for name, part in sums.items()
+            }
             file.readmit(group, whole, now_ns=now_ns)
             for name, (ranges, _) in parts.items():
                 file.owe(name, ranges)
             self._readmitted.append(Readmitted(group, whole, parts))
-        for each in self._letters:
+        for each in self.letters:
             file.letters.add([each.letter], now_ns=each.set_aside_ns)
-        file.letters.add(self._lost, now_ns=now_ns)
+        file.letters.add(self.lost, now_ns=now_ns)
         file.connection.execute(
             "UPDATE salvages SET done = ?, state = ? WHERE file = ?",
-            (int(self._after.is_done), encode_state(self._after), self._file),
+            (int(self.after.is_done), encode_state(self.after), self.name),
         )
-        return self._after
+        return self.after
 
     def readmitted(self) -> list[Readmitted]:
         """The rows that came again."""
@@ -111,80 +113,52 @@ class Readmission(Transaction[SalvageState]):
         """Rows that follow each other and are owed alike; one owed in part stands alone."""
         runs: list[list[Found]] = []
         last: frozenset[str] | None = None
-        for row in self._rows:
-            whole, parts = self._names(row.columns)
+        for row in self.rows:
+            whole, parts = self._owing(row.columns)
             if parts or whole != last or not runs:
                 runs.append([])
             runs[-1].append(row)
             last = None if parts else whole
         return runs
 
-    def _names(self, row: RowColumns) -> tuple[frozenset[str], dict[str, Ranges]]:
-        item = owed_ranges.row_range(row.id)
-        whole, parts = set(), {}
-        for name, ranges in self._ranges.items():
-            if not owed_ranges.overlaps(ranges, item):
-                continue
-            left = owed_ranges.subtract((item,), ranges)
-            ours = owed_ranges.subtract((item,), left)
-            stretches = [spans_of(each, row.id, row.spans) for each in ours]
-            if sum(stop - first for first, stop in stretches) >= row.spans:
-                whole.add(name)
-            else:
-                parts[name] = ours
-        return frozenset(whole), parts
-
-    def _owing(
-        self, row: RowColumns, group: Group
-    ) -> tuple[frozenset[str], dict[str, tuple[Ranges, Totals]]]:
-        """By the first row of `group`, in its new ids."""
-        whole, parts = self._names(row)
-        new_id = group.rows[0].id
-        shifted: dict[str, tuple[Ranges, Totals]] = {}
-        for name, ranges in parts.items():
-            stretches = [spans_of(each, row.id, row.spans) for each in ranges]
-            sums = Totals(1, 0, 0)
-            for first, stop in stretches:
-                sums += Totals(0, stop - first, share(row.raw_bytes, row.spans, first, stop))
-            shifted[name] = (
-                tuple(
-                    OwedRange(
-                        Position(new_id, first),
-                        Position(new_id + 1) if stop >= row.spans else Position(new_id, stop),
-                    )
-                    for first, stop in stretches
-                    if first < stop
-                ),
-                sums,
-            )
-        return whole, shifted
+    def _owing(self, row: RowColumns) -> tuple[frozenset[str], dict[str, Totals]]:
+        """Who is owed all of a row, and who how much of it."""
+        owed = {
+            name: part_of(ranges, row.id, row.spans, row.raw_bytes)
+            for name, ranges in self.ranges.items()
+        }
+        whole = frozenset(
+            name for name, part in owed.items() if part.rows and part.spans >= row.spans
+        )
+        return whole, {name: part for name, part in owed.items() if part.rows and name not in whole}
 
 
-def _group(rows: Sequence[Found], after_row: int, totals: Totals) -> tuple[Group, Totals]:
+def _shifted(ranges: Ranges, row: int, new_row: int) -> Ranges:
+    """What lies in `row` of `ranges`, as places in `new_row`."""
+    return tuple(
+        OwedRange(
+            Position(new_row, start.span),
+            end and Position(end.row + new_row - row, end.span),
+        )
+        for start, end in owed_ranges.intersection((owed_ranges.row_range(row),), ranges)
+    )
+
+
+def _group(rows: Sequence[Found], after_row: int, totals: Totals) -> Group:
     """The same rows under new ids, with the sums of the new file."""
-    group = Group()
-    for columns, stored, trace_ids in rows:
-        row_id = after_row + len(group.rows) + 1
-        moved = columns.moved(
-            row_id,
-            rows_before=totals.rows,
-            spans_before=totals.spans,
-            bytes_before=totals.raw_bytes,
+    group = Group(totals=totals)
+    for row_id, (columns, stored, trace_ids) in enumerate(rows, after_row + 1):
+        sums = group.totals
+        moved = columns._replace(
+            id=row_id,
+            rows_before=sums.rows,
+            spans_before=sums.spans,
+            bytes_before=sums.raw_bytes,
         )
-        again = StoredRow(
-            row_id,
-            stored.received_ns,
-            stored.encoding,
-            stored.flags,
-            stored.spans,
-            stored.body,
-            hops=stored.hops,
-            signal=stored.signal,
-        )
-        group.add(moved, trace_ids, again)
-        totals = totals + Totals(1, columns.spans, columns.raw_bytes)
-    group.totals = totals
-    return group, totals
+        moved = moved._replace(checksum=checksum(moved))
+        group.add(moved, trace_ids, replace(stored, row=row_id))
+        group.totals = sums + Totals(1, columns.spans, columns.raw_bytes)
+    return group
 
 
 def _trace_ids(columns: RowColumns, stored: StoredRow) -> bytes:

@@ -34,8 +34,8 @@ from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferError_, BufferFull
 from relay.model.reasons import Reason
-from relay.model.records import DeadLetter, Encoding, OwedRange, Position
-from relay.salvage.losses import Loss, losses, named, runs_of, sentence
+from relay.model.records import DeadLetter, Encoding
+from relay.salvage.losses import Loss, bound, losses, named, runs_of, sentence
 from relay.salvage.old_state import read_old_state
 from relay.salvage.pages import PageFiles
 from relay.salvage.readmit import (
@@ -68,10 +68,10 @@ class QuarantinedFile:
 
     file: str
     state: str
-    rows: int  # read back so far
-    spans: int
-    words: str
-    may_be_removed: bool
+    rows: int = 0  # read back so far
+    spans: int = 0
+    words: str = ""
+    may_be_removed: bool = False
 
 
 @dataclass(slots=True)
@@ -110,7 +110,6 @@ class Salvage:
     def __init__(self, buffer: Buffer, counters: Counters) -> None:
         self._buffer = buffer
         self._counters = counters
-        self._doing: dict[str, QuarantinedFile] = {}
         self.quarantined: tuple[QuarantinedFile, ...] = ()  # for status
         self.is_busy = True  # until everything that there is has been looked at
 
@@ -169,10 +168,11 @@ class Salvage:
                 state = msgspec.structs.replace(
                     state, last_row=old.last_row, total_rows=0, total_spans=0
                 )
-            work = _Reading(self._buffer, files, name, stored, self._with_owners(state))
+            state = self._with_owners(state)
+            work = _Reading(self._buffer, files, name, stored, state, self._publish)
             log.warning("read_back_begins", file=name, rows_before=state.rows)
-            await work.rows(self._publish)
-            await work.letters(self._publish)
+            await work.rows()
+            await work.letters()
             lost = await work.finish()
         self._counters.dead_letters[Reason.DAMAGED_ON_DISK] += lost
         await anyio.to_thread.run_sync(_write_report, path, work.state)
@@ -191,9 +191,8 @@ class Salvage:
     # -- what status tells --------------------------------------------------------------------
 
     def _publish(self, doing: QuarantinedFile | None) -> None:
-        self._doing = {doing.file: doing} if doing is not None else {}
         self.quarantined = tuple(
-            self._doing.get(path.name) or described(path)
+            doing if doing is not None and doing.file == path.name else described(path)
             for path in quarantined_files(self._buffer.directory)
         )
 
@@ -208,16 +207,23 @@ def described(path: Path) -> QuarantinedFile:
     except (OSError, ValueError, KeyError, TypeError):
         is_newer = path.name.startswith("relay.db.schema-")
         words = "was written by a newer version, which takes it up again" if is_newer else ""
-        return QuarantinedFile(path.name, "waits", 0, 0, words, False)
+        return QuarantinedFile(path.name, "waits", words=words)
 
 
 class _Reading:
     """One file while it is read back."""
 
     def __init__(
-        self, buffer: Buffer, files: PageFiles, name: str, stored: bytes, state: SalvageState
+        self,
+        buffer: Buffer,
+        files: PageFiles,
+        name: str,
+        stored: bytes,
+        state: SalvageState,
+        tell: Callable[[QuarantinedFile], None],
     ) -> None:
         self._buffer = buffer
+        self._tell = tell
         self._name = name
         self._stored = stored
         self._ranges = state.ranges()
@@ -227,8 +233,9 @@ class _Reading:
     def _missing(self) -> Ranges:
         return owed_ranges.union(item for ranges in self._ranges.values() for item in ranges)
 
-    async def rows(self, tell: Callable[[QuarantinedFile], None]) -> None:
+    async def rows(self) -> None:
         """Every row that is whole and owed."""
+        self._show()
         self._scan.last_row = self.state.last_row
         self._scan.wanted = Wanted(self._missing())
         rows = self._scan.rows()
@@ -242,11 +249,6 @@ class _Reading:
                 await anyio.sleep(min(time.monotonic() - started, _STEP_SECONDS))
             if batch.rows:
                 await self._take(batch)
-            tell(
-                QuarantinedFile(
-                    self._name, "being read back", self.state.rows, self.state.spans, "", False
-                )
-            )
 
     async def _take(self, batch: _Batch) -> None:
         gone = owed_ranges.union(owed_ranges.row_range(row) for row in batch.ids)
@@ -271,8 +273,13 @@ class _Reading:
                 # Couriers make room, or somebody does.
                 await anyio.sleep(_RETRY_SECONDS)
         self.state, self._stored = after, encode_state(after)
+        self._show()
 
-    async def letters(self, tell: Callable[[QuarantinedFile], None]) -> None:
+    def _show(self) -> None:
+        state = self.state
+        self._tell(QuarantinedFile(self._name, "being read back", state.rows, state.spans))
+
+    async def letters(self) -> None:
         """Every dead letter that is whole."""
         letters = self._scan.letters(self.state.letters_after)
         while True:
@@ -285,7 +292,6 @@ class _Reading:
                 letters_after=batch[-1].letter_id,
             )
             await self._work(after, letters=batch)
-            tell(QuarantinedFile(self._name, "being read back", after.rows, after.spans, "", False))
 
     async def finish(self) -> int:
         """Name what was not found, as dead letters; returns how many."""
@@ -316,20 +322,18 @@ class _Reading:
             self._letter(name, loss, traces)
             for loss in found
             for name, ranges in self._ranges.items()
-            if name != NOBODY and owed_ranges.overlaps(ranges, _range_of(loss))
+            if name != NOBODY and owed_ranges.overlaps(ranges, loss.range)
         ]
         return found, letters[:_MOST_LETTERS]
 
     def _letter(self, name: str, loss: Loss, traces: dict[int, bytes]) -> DeadLetter:
         ids = b"".join(traces.get(row, b"") for row in range(loss.first, loss.last + 1))
-        least = "" if loss.is_exact else "at least "
-        if self.state.is_guess:
-            least = "at most "
+        about = bound(is_exact=loss.is_exact, is_guess=self.state.is_guess)
         return DeadLetter(
             destination=name,
             reason=Reason.DAMAGED_ON_DISK,
             words=f"row {named([(loss.first, loss.last)])} of {self._name} could not be read back:"
-            f" the bytes that held {least}{loss.spans} spans are damaged",
+            f" the bytes that held {about}{loss.spans} spans are damaged",
             spans=0,
             affected=loss.spans,
             encoding=Encoding.JSON,
@@ -337,10 +341,6 @@ class _Reading:
             row=loss.first,
             trace_ids=ids[:_MOST_TRACE_BYTES],
         )
-
-
-def _range_of(loss: Loss) -> OwedRange:
-    return OwedRange(Position(loss.first), Position(loss.last + 1))
 
 
 def _some_letters(letters: Iterator[StoredDeadLetter | None]) -> Sequence[StoredDeadLetter]:

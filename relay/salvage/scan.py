@@ -8,7 +8,6 @@ each page searched for what the head of a row looks like, where the page's own h
 import bisect
 import enum
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,8 +134,8 @@ class Scan:
                 yield Pause.STEP
 
     def _whole(self, cell: Cell) -> RowColumns | None:
-        for payload in self._files.payloads(cell):
-            row = _row(cell.rowid, payload)
+        for values in self._files.records(cell):
+            row = _row(cell.rowid, values)
             if row is not None:
                 first_row = row.id - row.rows_before
                 self.first_row = min(self.first_row or first_row, first_row)
@@ -165,11 +164,7 @@ class Scan:
                     yield self._letter(cell)
 
     def _letter(self, cell: Cell) -> StoredDeadLetter | None:
-        for payload in self._files.payloads(cell):
-            try:
-                values = pages.record(payload)
-            except ValueError:
-                continue
+        for values in self._files.records(cell):
             letter = stored_letter((cell.rowid, *values[1:]))
             if not letter.is_damaged:
                 return letter
@@ -206,12 +201,8 @@ class Scan:
         found: dict[int, bytes] = {}
         for leaf, content in self._files.leaves(is_live=True):
             for cell in _cells_of(leaf, content, _TRACES_COLUMNS):
-                if cell.rowid not in rows:
-                    continue
-                try:
-                    ids = pages.record(next(self._files.payloads(cell), b""))[1]
-                except (ValueError, IndexError):
-                    continue
+                values = next(self._files.records(cell), []) if cell.rowid in rows else []
+                ids = values[1] if values else None
                 if isinstance(ids, bytes) and ids and len(ids) % 16 == 0:
                     found[cell.rowid] = ids
         return found
@@ -226,12 +217,7 @@ def _anchor(row: RowColumns) -> Anchor:
 def _cells_of(leaf: Leaf, content: bytes, columns: int) -> Iterator[Cell]:
     if pages.page_kind(leaf.page, content) != pages.TABLE_LEAF:
         return
-    for cell in pages.cells(leaf.page, content):
-        try:
-            if len(pages.column_kinds(cell.inline)) == columns:
-                yield cell
-        except ValueError:
-            continue
+    yield from (cell for cell in pages.cells(leaf.page, content) if cell.columns == columns)
 
 
 def _row_cells(leaf: Leaf, content: bytes) -> Iterator[Cell]:
@@ -257,17 +243,13 @@ def _cells_with_head(content: bytes, head: int) -> Iterator[Cell]:
             yield cell
 
 
-def _row(row: int, payload: bytes) -> RowColumns | None:
+def _row(row: int, values: list[Any]) -> RowColumns | None:
     """The row, if every byte of it is as it was written."""
-    try:
-        values: list[Any] = list(pages.record(payload))
-        if len(values) != _ROW_COLUMNS or values[0] is not None:
-            return None
-        if not all(isinstance(number, int) for number in values[1:12]):
-            return None
-        if not all(isinstance(piece, bytes) for piece in values[12:]):
-            return None
-        columns = RowColumns(row, *values[1:])
-        return columns if checksum(columns) == columns.checksum else None
-    except (ValueError, struct.error):
-        return None
+    is_row = (
+        len(values) == _ROW_COLUMNS
+        and values[0] is None
+        and all(isinstance(number, int) for number in values[1:12])
+        and all(isinstance(piece, bytes) for piece in values[12:])
+    )
+    columns = RowColumns(row, *values[1:]) if is_row else None
+    return columns if columns is not None and checksum(columns) == columns.checksum else None

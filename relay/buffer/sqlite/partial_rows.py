@@ -57,12 +57,20 @@ def sums_of(ranges: Ranges, rows: Iterable[GoneRow], *, left: Ranges) -> Totals:
         here = at
         while here < len(ranges) and ranges[here].start < end:
             here += 1
-        stretches = list(_stretches(ranges[at:here], row, spans))
-        if stretches and not (kept < len(left) and left[kept].start < end):
-            total.rows += 1
-        for first, stop in stretches:
-            total.spans += stop - first
-            total.raw_bytes += share(raw_bytes, spans, first, stop)
+        part = part_of(ranges[at:here], row, spans, raw_bytes)
+        if kept < len(left) and left[kept].start < end:
+            part.rows = 0
+        total += part
+    return total
+
+
+def part_of(ranges: Ranges, row: int, spans: int, raw_bytes: int) -> Totals:
+    """What of `row`, which has so many spans and bytes, lies in `ranges`."""
+    total = Totals()
+    for first, stop in stretches(ranges, row, spans):
+        total.rows = 1
+        total.spans += stop - first
+        total.raw_bytes += share(raw_bytes, spans, first, stop)
     return total
 
 
@@ -77,7 +85,7 @@ def share(raw_bytes: int, spans: int, first: int, stop: int) -> int:
     return raw_bytes * stop // spans - raw_bytes * first // spans
 
 
-def _stretches(ranges: Ranges, row: int, spans: int) -> Iterator[tuple[int, int]]:
+def stretches(ranges: Ranges, row: int, spans: int) -> Iterator[tuple[int, int]]:
     """The stretches of spans of `row`, which has so many, that lie in `ranges`."""
     if not spans:  # it has nothing but its place
         if owed_ranges.overlaps(ranges, owed_ranges.row_range(row)):
@@ -105,11 +113,15 @@ async def cut(row: StoredRow, first: int, stop: int) -> StoredRow:
     if first <= 0 and stop >= row.spans:
         return row
     if len(row.body) > _THREAD_FROM_BYTES:
-        body = await anyio.to_thread.run_sync(
-            slice_spans, row.body, row.encoding, first, stop - first
-        )
-    else:
-        body = slice_spans(row.body, row.encoding, first, stop - first)
+        return await anyio.to_thread.run_sync(cut_here, row, first, stop)
+    return cut_here(row, first, stop)
+
+
+def cut_here(row: StoredRow, first: int, stop: int) -> StoredRow:
+    """`cut` without threads."""
+    if first <= 0 and stop >= row.spans:
+        return row
+    body = slice_spans(row.body, row.encoding, first, stop - first)
     return replace(row, body=body, spans=stop - first, first_span=row.first_span + first)
 
 

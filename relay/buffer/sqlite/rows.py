@@ -106,18 +106,6 @@ class RowColumns(NamedTuple):
     parts: bytes
     body: bytes
 
-    def moved(
-        self, row: int, *, rows_before: int, spans_before: int, bytes_before: int
-    ) -> "RowColumns":
-        """The same under another id, behind other rows; its checksum is made anew."""
-        other = self._replace(
-            id=row,
-            rows_before=rows_before,
-            spans_before=spans_before,
-            bytes_before=bytes_before,
-        )
-        return other._replace(checksum=checksum(other))
-
 
 _encode_parts = msgspec.msgpack.Encoder().encode
 _decode_parts = msgspec.msgpack.Decoder(list[Part]).decode

@@ -26,15 +26,14 @@ class Frame(NamedTuple):
     salt: bytes
 
 
-def read_frame(head: bytes) -> Frame:
-    """The first FRAME_HEAD_BYTES of a frame."""
-    page, commit_pages = struct.unpack_from(">II", head)
-    return Frame(page, commit_pages, head[8:16])
-
-
-def frames_in(size: int) -> int:
-    """How many frames a WAL of so many bytes holds."""
-    return max(0, size - HEAD_BYTES) // FRAME_BYTES
+def read_frames(descriptor: int) -> list[Frame]:
+    """The heads of all frames of an open WAL. Raises OSError."""
+    frames = []
+    for at in range(max(0, os.fstat(descriptor).st_size - HEAD_BYTES) // FRAME_BYTES):
+        head = read_at(descriptor, FRAME_HEAD_BYTES, HEAD_BYTES + at * FRAME_BYTES)
+        page, commit_pages = struct.unpack_from(">II", head)
+        frames.append(Frame(page, commit_pages, head[8:16]))
+    return frames
 
 
 def generation_frames(frames: Sequence[Frame], wal_salt: bytes) -> int:
@@ -68,18 +67,19 @@ def frames_of_generation(wal: Path) -> int:
     SQLite should find. Takes 1 ms a thousand frames. Raises OSError.
     """
     with suppress(FileNotFoundError), wal.open("rb") as file:
-        salt = _pread(file.fileno(), HEAD_BYTES, 0)[16:24]
-        frames = [
-            read_frame(_pread(file.fileno(), FRAME_HEAD_BYTES, HEAD_BYTES + at * FRAME_BYTES))
-            for at in range(frames_in(os.fstat(file.fileno()).st_size))
-        ]
+        salt = read_at(file.fileno(), HEAD_BYTES, 0)[16:24]
+        frames = read_frames(file.fileno())
         return last_commit(frames, generation_frames(frames, salt))
     return 0
 
 
-def _pread(descriptor: int, size: int, at: int) -> bytes:
-    """What can be read; on a bad sector zeros, which is the head of no frame."""
+def read_at(descriptor: int, size: int, at: int) -> bytes:
+    """What can be read: on a bad sector zeros, page by page, so that the rest is still found."""
     try:
         return os.pread(descriptor, size, at)
     except OSError:
-        return bytes(size)
+        if size <= PAGE_BYTES:
+            return bytes(size)
+        return b"".join(
+            read_at(descriptor, PAGE_BYTES, at + offset) for offset in range(0, size, PAGE_BYTES)
+        )

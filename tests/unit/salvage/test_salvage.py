@@ -183,6 +183,18 @@ async def test_a_file_without_destinations_waits_for_the_first_one(tmp_path: Pat
         assert await take_all(buffer.consumer("first")) == [body(1), body(2)]
 
 
+async def test_rows_that_come_again_are_as_old_as_before(tmp_path: Path) -> None:
+    """By the clock of the host's uptime: without its time a row would be as old as the host."""
+    await fill(tmp_path, 3)
+    set_aside_by_hand(tmp_path)
+    async with opened(tmp_path) as buffer:
+        await read_back(buffer)
+        taken = await take(buffer.consumer("a"))
+
+        assert len(taken.rows) == 3
+        assert max(map(buffer.age_ns, taken.rows)) < 600e9
+
+
 async def test_a_crash_in_the_middle_neither_loses_nor_doubles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
