@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import open_from
 from relay.buffer.sqlite.dead_letter_table import stored_letter
-from relay.buffer.sqlite.load import number
-from relay.buffer.sqlite.partial_rows import share, spans_of
+from relay.buffer.sqlite.partial_rows import part_of
 from relay.buffer.sqlite.quarantine import quarantined_files, wal_of
 from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
@@ -106,11 +105,12 @@ def _check_wal(file: BufferFile, found: Findings) -> None:
         return  # a WAL that is being written cannot be told from one that is torn
     expected = frames_of_generation(wal)
     with PageFiles(file.path, wal) as files:
-        if len(files.live) and expected and max(files.live.values()) + 1 < expected:
-            valid = max(files.live.values()) + 1
-            found.structure.append(f"WAL: only {valid} of {expected} frames are whole")
-        elif expected and not files.live:
-            found.structure.append(f"WAL: none of {expected} frames is whole")
+        valid = max(files.live.values(), default=-1) + 1
+    if valid < expected:
+        words = (
+            f"only {valid} of {expected} frames are" if valid else f"none of {expected} frames is"
+        )
+        found.structure.append(f"WAL: {words} whole")
 
 
 def _check_rows(
@@ -164,33 +164,20 @@ def _note_gap(
 
 
 def _add_owed(owner: OwedDestination, found: DestinationFinding, row: RowColumns) -> None:
-    if owner.ranges is None:
-        stretches = [(0, row.spans)]
-    else:
-        item = owed_ranges.row_range(row.id)
-        ours = owed_ranges.subtract((item,), owed_ranges.subtract((item,), owner.ranges))
-        stretches = [spans_of(each, row.id, row.spans) for each in ours]
-    found.rows += bool(stretches)
-    for first, stop in stretches:
-        found.spans += stop - first
-        found.raw_bytes += share(row.raw_bytes, row.spans, first, stop)
+    ranges = open_from(row.id) if owner.ranges is None else owner.ranges
+    part = part_of(ranges, row.id, row.spans, row.raw_bytes)
+    found.rows += part.rows
+    found.spans += part.spans
+    found.raw_bytes += part.raw_bytes
 
 
 def _check_letters(file: BufferFile, found: Findings) -> None:
-    after = 0
     try:
-        while letters := fetch(
-            file.connection,
-            "SELECT * FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
-            (after, _LETTERS),
-        ):
-            for values in letters:
+        for letters in file.chunks("dead_letters", limit=_LETTERS):
+            for letter in map(stored_letter, letters):
                 found.dead_letters += 1
-                if stored_letter(values).is_damaged:
-                    found.damaged_dead_letters.append(number(values[0]))
-            if not number(letters[-1][0]) > after:
-                return
-            after = letters[-1][0]
+                if letter.is_damaged:
+                    found.damaged_dead_letters.append(letter.letter_id)
     except BROKEN as error:
         found.structure.append(f"dead_letters: {error}")
 

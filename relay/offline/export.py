@@ -1,20 +1,18 @@
 """What is kept, as OTLP JSON: a line for each row, of all of it or of what was asked for."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import msgspec
 
-from relay.buffer.owed_ranges import row_range, subtract
-from relay.buffer.sqlite.partial_rows import spans_of
+from relay.buffer.sqlite.partial_rows import cut_here, stretches
 from relay.buffer.sqlite.types import DamagedRow
+from relay.buffer.values import packed_index
 from relay.model.errors import RelayError
 from relay.model.records import Encoding, StoredRow
 from relay.offline.file import BufferFile, OwedDestination
 from relay.otlp import transcode
 from relay.otlp.ids import trace_ids_of
 from relay.otlp.signals import TRACES
-from relay.otlp.split import slice_spans
 from relay.otlp.trace_spans import resource_spans_of_trace
 
 
@@ -55,25 +53,14 @@ def _rows(
         if owner is None or owner.ranges is None or isinstance(read, DamagedRow):
             yield read
             continue
-        item = row_range(columns.id)
-        for part in subtract((item,), subtract((item,), owner.ranges)):
-            first, stop = spans_of(part, columns.id, read.spans)
-            yield _cut(read, first, stop)
-
-
-def _cut(row: StoredRow, first: int, stop: int) -> StoredRow:
-    """Those spans of the row. Raises TranscodeError."""
-    if first <= 0 and stop >= row.spans:
-        return row
-    body = slice_spans(row.body, row.encoding, first, stop - first)
-    return replace(row, spans=stop - first, body=body, first_span=first)
+        for first, stop in stretches(owner.ranges, columns.id, read.spans):
+            yield cut_here(read, first, stop)
 
 
 def _line_of(row: StoredRow, trace_id: bytes) -> bytes:
     """The line of a row, or of a trace's spans in it; empty when there are none."""
     if trace_id:
-        ids = trace_ids_of(row.body, row.encoding)
-        if trace_id not in (ids[at : at + 16] for at in range(0, len(ids), 16)):
+        if packed_index(trace_ids_of(row.body, row.encoding), trace_id) is None:
             return b""
         return msgspec.json.encode({"resourceSpans": resource_spans_of_trace(row, trace_id)})
     fragment = row.body if row.encoding is Encoding.JSON else transcode.to_json(row.body)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -20,7 +21,7 @@ from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.quarantine import wal_of
 from relay.buffer.sqlite.rows import RowColumns, read_row
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
-from relay.buffer.sqlite.trace_queries import trace_rows
+from relay.buffer.sqlite.trace_queries import FIRST_STEP, trace_rows
 from relay.buffer.sqlite.types import DamagedRow
 from relay.model.errors import BufferUnavailable
 from relay.model.records import OwedRange, Position, StoredRow
@@ -29,7 +30,8 @@ from relay.salvage.pages import PageFiles
 from relay.salvage.scan import Scan, Wanted
 
 _CHUNK_ROWS = 16
-_TRACE_ROWS = 20_000
+_NEWEST = 2**63 - 1
+_ONE_ROW = "SELECT * FROM rows WHERE id = ?"
 # What a reader gets where the file was hit, or cut short, or a bad sector lies under it.
 BROKEN = (*CORRUPT_ERRORS, apsw.IOError, apsw.SQLError)
 
@@ -41,6 +43,7 @@ class OwedDestination:
     name: str
     is_paused: bool
     ranges: Ranges | None
+    stored: bytes  # `ranges` as they stand there
 
     def owes(self, row: int) -> bool:
         """Whether any of `row` is owed."""
@@ -71,37 +74,45 @@ class BufferFile:
                 ranges: Ranges | None = owed_ranges.decode(stored)
             except (ValueError, TypeError):
                 ranges = None
-            found.append(OwedDestination(str(name), paused == 1, ranges))
+            found.append(OwedDestination(str(name), paused == 1, ranges, stored))
         return found
 
+    def chunks(
+        self, table: str, *, key: str = "id", after: int = 0, last: int = _NEWEST, limit: int
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows of a table by their `key`, up to `limit` at a time, each time read anew.
+
+        Raises one of BROKEN.
+        """
+        while found := fetch(
+            self.connection,
+            f"SELECT * FROM {table} WHERE {key} > ? AND {key} <= ?"  # noqa: S608 - ours
+            f" ORDER BY {key} LIMIT ?",
+            (after, last, limit),
+        ):
+            yield found
+            if not found[-1][0] > after:
+                raise apsw.CorruptError("ids are out of order")
+            after = found[-1][0]
+
     def rows(self) -> Iterator[tuple[RowColumns, StoredRow | DamagedRow]]:
-        """Every row in order, read anew a few at a time; where a page is damaged, by pages."""
+        """Every row in order; where a page is damaged, by pages."""
         last = 0
         try:
-            while found := fetch(
-                self.connection,
-                "SELECT * FROM rows WHERE id > ? ORDER BY id LIMIT ?",
-                (last, _CHUNK_ROWS),
-            ):
-                for values in found:
-                    columns = RowColumns(*values)
-                    yield columns, read_row(columns)
-                if found[-1][0] <= last:
-                    raise apsw.CorruptError("ids are out of order")
-                last = found[-1][0]
+            for found in self.chunks("rows", limit=_CHUNK_ROWS):
+                yield from map(_read, found)
+                last = max(last, found[-1][0])
         except BROKEN:
             yield from self._rows_by_pages(last)
 
     def rows_of_trace(self, trace_id: bytes) -> Iterator[tuple[RowColumns, StoredRow | DamagedRow]]:
         """Rows that hold spans of the trace, by table `traces`. Raises one of CORRUPT_ERRORS."""
         after: int | None = 0
-        step = _TRACE_ROWS
+        step = FIRST_STEP
         while after is not None:
             rows, after, step = trace_rows(self.connection, trace_id, after, step)
             for row in rows:
-                for values in fetch(self.connection, "SELECT * FROM rows WHERE id = ?", (row,)):
-                    columns = RowColumns(*values)
-                    yield columns, read_row(columns)
+                yield from map(_read, fetch(self.connection, _ONE_ROW, (row,)))
 
     def _rows_by_pages(self, after: int) -> Iterator[tuple[RowColumns, StoredRow | DamagedRow]]:
         seen: set[int] = set()
@@ -112,6 +123,11 @@ class BufferFile:
                 if isinstance(row, RowColumns) and row.id not in seen:
                     seen.add(row.id)
                     yield row, read_row(row)
+
+
+def _read(values: tuple[Any, ...]) -> tuple[RowColumns, StoredRow | DamagedRow]:
+    columns = RowColumns(*values)
+    return columns, read_row(columns)
 
 
 class NoBuffer(BufferUnavailable):

@@ -7,25 +7,23 @@ when the copy began. Rows that went meanwhile had been delivered to all: the cop
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import apsw
 
 from relay.buffer import owed_ranges
-from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite import schema
+from relay.buffer.sqlite import counters_table, load, schema
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.rows import RowColumns, read_row
 from relay.buffer.sqlite.schema import DISK_ERRORS, fetch, fetch_value, sync_directory
-from relay.buffer.sqlite.types import DamagedRow
+from relay.buffer.sqlite.types import DamagedRow, Totals
 from relay.model.errors import BufferUnavailable
 from relay.model.records import OwedRange, Position
-from relay.offline.file import BufferFile, open_buffer
+from relay.offline.file import BufferFile, OwedDestination, open_buffer
 
 _ROWS = 64  # at most 512 KiB each, and usually some kilobytes
 _OTHERS = 500
@@ -106,44 +104,26 @@ class _Standing:
 
     last_row: int
     first_row: int
-    destinations: list[tuple[str, int, bytes]]
-    totals: tuple[Any, ...]
-    tallies: list[tuple[str, int]]
+    destinations: list[OwedDestination]
+    totals: Totals
+    counters: dict[str, int]
 
 
 def _begin(file: BufferFile) -> _Standing:
     connection = file.connection
     connection.execute("BEGIN")
     try:
-        destinations = fetch(connection, "SELECT name, paused, ranges FROM destinations")
-        places = [
-            place.row - 1
-            for _, _, stored in destinations
-            for item in _ranges(stored)
-            for place in item
-            if place is not None
-        ]
-        sequence = fetch_value(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
-        newest = fetch_value(connection, "SELECT max(id) FROM rows")
+        destinations = file.destinations()
+        newest = number(fetch_value(connection, "SELECT max(id) FROM rows"))
         return _Standing(
-            max([number(sequence), number(newest), *places]),
+            max(newest, load.last_row(connection, (each.ranges or () for each in destinations))),
             number(fetch_value(connection, "SELECT min(id) FROM rows")),
-            [(str(name), int(paused == 1), bytes(stored)) for name, paused, stored in destinations],
-            fetch(connection, "SELECT rows, spans, raw_bytes FROM totals")[0],
-            [(str(name), number(value)) for name, value in fetch(connection, _TALLIES)],
+            destinations,
+            load.kept_totals(connection)[0],
+            counters_table.read(connection),
         )
     finally:
         connection.execute("COMMIT")
-
-
-_TALLIES = "SELECT name, value FROM tallies"
-
-
-def _ranges(stored: object) -> Ranges:
-    try:
-        return owed_ranges.decode(stored) if isinstance(stored, bytes) else ()
-    except ValueError:
-        return ()
 
 
 def _copy_rows(
@@ -154,11 +134,7 @@ def _copy_rows(
     damaged: list[int] = []
     missing: list[tuple[int, int]] = []
     total = standing.last_row - standing.first_row + 1
-    while found := fetch(
-        file.connection,
-        "SELECT * FROM rows WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
-        (after, standing.last_row, _ROWS),
-    ):
+    for found in file.chunks("rows", after=after, last=standing.last_row, limit=_ROWS):
         traces = fetch(
             file.connection,
             "SELECT row, ids FROM traces WHERE row > ? AND row <= ?",
@@ -184,21 +160,10 @@ def _copy_rows(
 
 def _copy_table(file: BufferFile, writer: apsw.Connection, table: str) -> None:
     key = "row" if table == "history" else "id"
-    for found in _chunks(file, table, key):
+    for found in file.chunks(table, key=key, limit=_OTHERS):
         marks = ",".join("?" * len(found[0]))
         with writer:
             writer.executemany(f"INSERT INTO {table} VALUES ({marks})", found)  # noqa: S608 - ours
-
-
-def _chunks(file: BufferFile, table: str, key: str) -> Iterator[list[tuple[Any, ...]]]:
-    after = 0
-    while found := fetch(
-        file.connection,
-        f"SELECT * FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT ?",  # noqa: S608 - ours
-        (after, _OTHERS),
-    ):
-        yield found
-        after = found[-1][0]
 
 
 def _copy_rest(
@@ -210,25 +175,19 @@ def _copy_rest(
 ) -> None:
     # Gone while it was copied is delivered to all; gone before is owed to none anyway.
     holes = [OwedRange(Position(first), Position(end)) for first, end in missing]
-    newest = fetch(
-        writer,
-        "SELECT rows_before + 1, spans_before + spans, bytes_before + raw_bytes FROM rows"
-        " ORDER BY id DESC LIMIT 1",
-    )
-    sums = (
-        [max(number(a), number(b)) for a, b in zip(standing.totals, newest[0], strict=True)]
-        if (newest)
-        else [number(each) for each in standing.totals]
-    )
+    _, newest = load.newest(writer, standing.totals)
+    sums = [max(*pair) for pair in zip(astuple(standing.totals), astuple(newest), strict=True)]
     kept_bytes = number(fetch_value(writer, "SELECT sum(raw_bytes) FROM rows"))
     gone = (sums[0] - rows, sums[1] - spans, sums[2] - kept_bytes)
     with writer:
-        for name, paused, stored in standing.destinations:
-            ranges = _ranges(stored)
-            if ranges:
-                stored = owed_ranges.encode(owed_ranges.subtract(ranges, holes))  # noqa: PLW2901
-            writer.execute("INSERT INTO destinations VALUES (?,?,?)", (name, paused, stored))
-        writer.executemany("INSERT INTO tallies VALUES (?,?)", standing.tallies)
+        for each in standing.destinations:
+            stored = each.stored
+            if each.ranges:
+                stored = owed_ranges.encode(owed_ranges.subtract(each.ranges, holes))
+            writer.execute(
+                "INSERT INTO destinations VALUES (?,?,?)", (each.name, each.is_paused, stored)
+            )
+        writer.executemany("INSERT INTO tallies VALUES (?,?)", standing.counters.items())
         writer.execute(
             "INSERT OR REPLACE INTO totals VALUES (1,?,?,?,?,?,?)",
             (*sums, *(max(each, 0) for each in gone)),
