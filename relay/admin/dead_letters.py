@@ -98,8 +98,7 @@ def routes(letters: DeadLetters, authorized: Callable[[Endpoint], Endpoint]) -> 
 
     async def show(request: Request) -> Response:
         found = await letters.show(number(request.path_params["letter_id"], "the id"))
-        size = len(found.letter.body)
-        return document(await in_thread(size, partial(letter_document, found)))
+        return document(await in_thread([found], partial(letter_document, found)))
 
     async def replay(request: Request) -> Response:
         query = request.query_params

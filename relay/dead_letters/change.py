@@ -8,12 +8,11 @@ Replayed rows are new for `max_age` and `keep_delivered` (a person wants them se
 `where` still tells when their spans were first received.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import anyio
 import structlog
@@ -25,20 +24,13 @@ from relay.buffer.values import (
     DeadLetterReplay,
     StoredDeadLetter,
 )
-from relay.dead_letters.look import Looking, in_thread
-from relay.dead_letters.requests import (
-    LeftOut,
-    Stayed,
-    Stays,
-    Wish,
-    receivers_of,
-    request_of,
-)
+from relay.dead_letters.look import NOT_THERE, Looking, in_thread
+from relay.dead_letters.requests import LeftOut, Wish, left_out, request_of
 from relay.model.errors import RelayError
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Request
 from relay.model.units import format_duration
-from relay.process.prepare import Prepare
+from relay.process.prepare import PrepareSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -49,12 +41,6 @@ _NOT_ERASED = {
     "pages": "pages kept coming free",
     "reader": "the buffer was being read all the time",
 }
-
-
-class WayIn(Protocol):
-    """The pipeline; a reload replaces what it prepares with."""
-
-    prepare: Prepare
 
 
 class ReplayRefused(RelayError):
@@ -121,14 +107,14 @@ class DeadLetters(Looking):
     def __init__(
         self,
         buffer: Log,
-        way_in: WayIn,
+        settings: Callable[[], PrepareSettings],
         known: Callable[[], Collection[str]],
         state_dir: Path,
     ) -> None:
-        """`known` are the names of the destinations in the configuration."""
+        """`settings` are those of the way in now, `known` the destinations in the configuration."""
         super().__init__(buffer.dead_letters)
         self._buffer = buffer
-        self._way_in = way_in
+        self._settings = settings
         self._known = known
         self._state_dir = state_dir
         self._changing = anyio.Lock()
@@ -145,29 +131,27 @@ class DeadLetters(Looking):
         """
         async with self._changing:
             wish = self._wish(to, derives=derives)
-            wanted = await self._bounded(wanted)
-            chosen, edge, missing = await self._choose(wanted, after)
-            letters = await self._store.bodies([entry.letter_id for entry in chosen])
-            size = sum(len(each.letter.body) for each in letters)
-            made = await in_thread(size, partial(_requests_of, letters, wish))
-            stayed = Stayed()
-            for letter_id in missing:
-                stayed.add(letter_id, "there is no such dead letter")
-            sizes = {entry.letter_id: entry.stored_bytes for entry in chosen}
+            step = await self._step(wanted, after)
+            letters = await self._store.bodies(step.ids)
+            stayed: dict[str, list[int]] = defaultdict(list)
+            if step.missing:
+                stayed[NOT_THERE] += step.missing
+            sizes = {entry.letter_id: entry.stored_bytes for entry in step.entries}
             again = []
-            for stored, request in made:
-                if isinstance(request, Stays):
-                    stayed.add(stored.letter_id, request.why)
-                else:
-                    receivers = receivers_of(stored, wish)
-                    size = sizes[stored.letter_id]
-                    again.append(DeadLetterReplay(stored.letter_id, request, receivers, size))
+            for stored, request in await in_thread(letters, partial(_requests_of, letters, wish)):
+                letter_id = stored.letter_id
+                if isinstance(request, str):
+                    stayed[request].append(letter_id)
+                    continue
+                name = wish.to or stored.letter.destination
+                receivers = frozenset({name}) if name else None
+                again.append(DeadLetterReplay(letter_id, request, receivers, sizes[letter_id]))
             sent: set[int] = set()
             if again:
                 sent = set(await self._buffer.dead_letters.replay(again, keeps=keeps))
-            gone = {entry.letter_id for entry in chosen} - sent - _ids(made, Stays)
-            for letter_id in sorted(gone):
-                stayed.add(letter_id, "it was gone before it could be sent")
+            gone = set(step.ids).difference(sent, *stayed.values())
+            if gone:
+                stayed["it was gone before it could be sent"] += sorted(gone)
         gone_letters = [stored.letter for stored in letters if stored.letter_id in sent]
         receivers_spans: Counter[str] = Counter()
         for letter in gone_letters:
@@ -181,10 +165,10 @@ class DeadLetters(Looking):
             bytes=sum(len(letter.body) for letter in gone_letters),
             spans_by_destination=receivers_spans,
             partial=_partial(gone_letters),
-            seen=len(chosen) + len(missing),
-            stayed=stayed.by_reason(),
-            until=wanted.until,
-            next=edge,
+            seen=len(step.entries) + len(step.missing),
+            stayed=left_out(stayed),
+            until=step.until,
+            next=step.next,
         )
 
     def _wish(self, to: str, *, derives: bool) -> Wish:
@@ -194,18 +178,16 @@ class DeadLetters(Looking):
                 f"there is no destination {to!r}",
                 hint=f"known destinations: {', '.join(sorted(known)) or 'none'}",
             )
-        return Wish(to, derives, known, self._way_in.prepare.settings)
+        return Wish(to, derives, known, self._settings())
 
     async def discard(self, wanted: DeadLetterFilter, *, after: int, erases: bool) -> Discarded:
         """Drop a step of them; with `erases`, `finish_erasing` is to follow the last step."""
         async with self._changing:
-            wanted = await self._bounded(wanted)
-            chosen, edge, missing = await self._choose(wanted, after)
+            step = await self._step(wanted, after)
             removed: set[int] = set()
-            if chosen:
-                ids = [entry.letter_id for entry in chosen]
-                removed = set(await self._buffer.dead_letters.discard(ids, erases=erases))
-            gone = [entry for entry in chosen if entry.letter_id in removed]
+            if step.entries:
+                removed = set(await self._buffer.dead_letters.discard(step.ids, erases=erases))
+            gone = [entry for entry in step.entries if entry.letter_id in removed]
             if erases:
                 self._remember(gone)
         if gone:
@@ -214,10 +196,10 @@ class DeadLetters(Looking):
             letters=len(gone),
             spans=sum(entry.letter.affected for entry in gone),
             bytes=sum(entry.stored_bytes for entry in gone),
-            missing=missing,
-            seen=len(chosen) + len(missing),
-            until=wanted.until,
-            next=edge,
+            missing=step.missing,
+            seen=len(step.entries) + len(step.missing),
+            until=step.until,
+            next=step.next,
         )
 
     def _remember(self, gone: list[DeadLetterEntry]) -> None:
@@ -249,12 +231,8 @@ class DeadLetters(Looking):
 
 def _requests_of(
     letters: list[StoredDeadLetter], wish: Wish
-) -> list[tuple[StoredDeadLetter, Request | Stays]]:
+) -> list[tuple[StoredDeadLetter, Request | str]]:
     return [(stored, request_of(stored, wish)) for stored in letters]
-
-
-def _ids(made: list[tuple[StoredDeadLetter, Request | Stays]], kind: type) -> set[int]:
-    return {stored.letter_id for stored, request in made if isinstance(request, kind)}
 
 
 def _partial(letters: list[DeadLetter]) -> Partial:

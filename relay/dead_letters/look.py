@@ -3,8 +3,9 @@
 What asks the disk is given: the reader of a running buffer, or a file that nobody writes.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from relay.buffer.api import DeadLetterReader
 from relay.buffer.values import DeadLetterEntry, DeadLetterFilter, StoredDeadLetter
 from relay.dead_letters.groups import Group, Groups
 from relay.dead_letters.otlp_lines import json_line
-from relay.dead_letters.requests import LeftOut, Stayed
+from relay.dead_letters.requests import LeftOut, left_out
 from relay.model.errors import RelayError
 from relay.model.reasons import Reason
 from relay.otlp.transcode import TranscodeError
@@ -22,6 +23,7 @@ from relay.otlp.transcode import TranscodeError
 STEP_BYTES = 1024 * 1024
 STEP_LETTERS = 500
 THREAD_FROM_BYTES = 32 * 1024
+NOT_THERE = "there is no such dead letter"
 INGEST = "ingest"  # the destination of what was refused on the way in, as people write it
 
 
@@ -60,6 +62,21 @@ class Exported:
     left_out: Sequence[LeftOut]
     until: int | None
     next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The letters of one step; `missing` are ids asked for of which there is no letter."""
+
+    entries: Sequence[DeadLetterEntry]
+    missing: Sequence[int]
+    until: int | None
+    next: int | None
+
+    @property
+    def ids(self) -> list[int]:
+        """Of the letters."""
+        return [entry.letter_id for entry in self.entries]
 
 
 class Looking:
@@ -111,33 +128,22 @@ class Looking:
 
     async def export(self, wanted: DeadLetterFilter, *, after: int) -> Exported:
         """A step of those that are meant, an OTLP JSON line each; `left_out` tells which not."""
-        wanted = await self._bounded(wanted)
-        chosen, edge, missing = await self._choose(wanted, after)
-        letters = await self._store.bodies([entry.letter_id for entry in chosen])
-        size = sum(len(each.letter.body) for each in letters)
-        lines, left_out = await in_thread(size, partial(_lines_of, letters))
-        for letter_id in missing:
-            left_out.add(letter_id, "there is no such dead letter")
-        return Exported(lines, len(chosen), left_out.by_reason(), wanted.until, edge)
+        step = await self._step(wanted, after)
+        letters = await self._store.bodies(step.ids)
+        lines, why = await in_thread(letters, partial(_lines_of, letters))
+        if step.missing:
+            why[NOT_THERE] += step.missing
+        return Exported(lines, len(step.entries), left_out(why), step.until, step.next)
 
     async def _bounded(self, wanted: DeadLetterFilter) -> DeadLetterFilter:
         """`wanted`, but nothing that comes from now on: what is sent again may come back."""
         if wanted.until is not None:
             return wanted
-        newest = await self._store.newest_id()
-        return DeadLetterFilter(
-            wanted.destination,
-            wanted.reason,
-            wanted.since_ns,
-            wanted.trace,
-            wanted.ids,
-            newest,
-        )
+        return replace(wanted, until=await self._store.newest_id())
 
-    async def _choose(
-        self, wanted: DeadLetterFilter, after: int
-    ) -> tuple[list[DeadLetterEntry], int | None, list[int]]:
-        """A step of those that are meant, where to go on, and ids that there are not."""
+    async def _step(self, wanted: DeadLetterFilter, after: int) -> Step:
+        """The next of those that are meant, up to what one step may take."""
+        wanted = await self._bounded(wanted)
         while True:
             page = await self._store.oldest_first(wanted, after)
             missing: list[int] = []
@@ -148,27 +154,29 @@ class Looking:
             for entry in page.entries:
                 size += entry.raw_bytes
                 if chosen and (size > STEP_BYTES or len(chosen) == STEP_LETTERS):
-                    return chosen, chosen[-1].letter_id, missing
+                    return Step(chosen, missing, wanted.until, chosen[-1].letter_id)
                 chosen.append(entry)
             if chosen or page.edge is None:
-                return chosen, page.edge, missing
+                return Step(chosen, missing, wanted.until, page.edge)
             after = page.edge
 
 
-async def in_thread(size: int, work: Callable[[], Any]) -> Any:
-    """What `work` returns; in a thread where `size` bytes would hold up the loop."""
+async def in_thread(letters: Sequence[StoredDeadLetter], work: Callable[[], Any]) -> Any:
+    """What `work` on `letters` returns; in a thread where so many bytes would hold up the loop."""
+    size = sum(len(each.letter.body) for each in letters)
     return await anyio.to_thread.run_sync(work) if size > THREAD_FROM_BYTES else work()
 
 
-def _lines_of(letters: list[StoredDeadLetter]) -> tuple[list[str], Stayed]:
+def _lines_of(letters: list[StoredDeadLetter]) -> tuple[list[str], dict[str, list[int]]]:
+    """A line for each letter, and the ids of those that have none, by why."""
     lines: list[str] = []
-    left_out = Stayed()
+    why: dict[str, list[int]] = defaultdict(list)
     for stored in letters:
         if stored.is_damaged or stored.letter.reason == Reason.DAMAGED_ON_DISK:
-            left_out.add(stored.letter_id, "its bytes were damaged on disk")
+            why["its bytes were damaged on disk"].append(stored.letter_id)
             continue
         try:
             lines.append(json_line(stored.letter))
         except TranscodeError as error:
-            left_out.add(stored.letter_id, error.message)
-    return lines, left_out
+            why[error.message].append(stored.letter_id)
+    return lines, why

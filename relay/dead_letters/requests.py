@@ -4,9 +4,8 @@ The body goes the way that it went when it first came: check cuts it into rows, 
 holds its ids to the rule. What an upstream refused was enriched then; what ingest refused was not.
 """
 
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -15,9 +14,7 @@ from relay.model.errors import Refusal
 from relay.model.reasons import Reason
 from relay.model.records import Encoding, Request, Sender
 from relay.otlp.signals import TRACES
-from relay.process.check.ids import (
-    REASON_WORDS,
-)
+from relay.process.check.ids import REASON_WORDS
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Prepare, PrepareSettings
 
@@ -40,32 +37,6 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Stays:
-    """A letter is not sent again: why, and what would help."""
-
-    why: str
-
-
-@dataclass(slots=True)
-class Stayed:
-    """Letters that were not sent again, by why; of many the first ids only."""
-
-    times: Counter[str] = field(default_factory=Counter)
-    ids: dict[str, list[int]] = field(default_factory=dict)
-
-    def add(self, letter_id: int, why: str) -> None:
-        """One more."""
-        self.times[why] += 1
-        named = self.ids.setdefault(why, [])
-        if len(named) < _MOST_NAMED:
-            named.append(letter_id)
-
-    def by_reason(self) -> list["LeftOut"]:
-        """How many for each reason."""
-        return [LeftOut(why, times, self.ids[why]) for why, times in self.times.items()]
-
-
-@dataclass(frozen=True, slots=True)
 class LeftOut:
     """Letters that were passed over for one reason; of many the first ids only."""
 
@@ -74,16 +45,21 @@ class LeftOut:
     ids: list[int]
 
 
-def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | Stays:
-    """The request that `stored` becomes under `wish`."""
+def left_out(ids_by_reason: Mapping[str, list[int]]) -> list[LeftOut]:
+    """How many for each reason, and which."""
+    return [LeftOut(why, len(ids), ids[:_MOST_NAMED]) for why, ids in ids_by_reason.items()]
+
+
+def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | str:
+    """The request that `stored` becomes under `wish`, or why it cannot and what would help."""
     letter = stored.letter
     if stored.is_damaged or letter.reason == Reason.DAMAGED_ON_DISK:
-        return Stays(
+        return (
             "its bytes were damaged on disk, and wrong bytes are never sent; "
             "`dead-letter show ID --json` shows what is left of them"
         )
     if not wish.to and letter.destination and letter.destination not in wish.known:
-        return Stays(f"{letter.destination} is not in the configuration; name another with --to")
+        return f"{letter.destination} is not in the configuration; name another with --to"
     is_of_ingest = not letter.destination
     # Those of an upstream were prepared when they came: nothing is added a second time.
     settings = PrepareSettings(malformed_ids="reject")
@@ -97,19 +73,13 @@ def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | Stays:
     try:
         prepared = Prepare(settings)(body, letter.encoding, SENDER)
     except AllSpansRejected as refusal:
-        return Stays(_words(refusal.rejected[0].reason))
+        return _words(refusal.rejected[0].reason)
     except Refusal as refusal:
-        return Stays(f"its spans cannot be read: {refusal.message}")
+        return f"its spans cannot be read: {refusal.message}"
     if prepared.rejected:
         # Of a letter of an upstream every span was valid when it came, of ingest there is but one.
-        return Stays(_words(prepared.rejected[0].reason))
+        return _words(prepared.rejected[0].reason)
     return Request(prepared.pieces, SENDER, letter.received_ns)
-
-
-def receivers_of(stored: StoredDeadLetter, wish: Wish) -> frozenset[str] | None:
-    """To whom it is owed then; None is to every destination."""
-    name = wish.to or stored.letter.destination
-    return frozenset({name}) if name else None
 
 
 def _words(reason: str) -> str:

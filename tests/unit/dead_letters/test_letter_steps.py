@@ -18,7 +18,7 @@ from relay.dead_letters.requests import LeftOut
 from relay.model.errors import BufferFull
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp.transcode import to_protobuf
-from relay.process.prepare import Prepare, PrepareSettings
+from relay.process.prepare import PrepareSettings
 from tests.support.builders import nested, request, span, text_attribute, to_body
 from tests.unit.buffer.making import deliver_all, eventually, noise, opened, piece, take_all
 from tests.unit.buffer.making import request as kept
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.anyio
 ALL = DeadLetterFilter()
 
 
-class WayIn:
-    prepare = Prepare(PrepareSettings(detected={"host.name": "here"}, configured={"env": "test"}))
+def prepare_settings() -> PrepareSettings:
+    return PrepareSettings(detected={"host.name": "here"}, configured={"env": "test"})
 
 
 @asynccontextmanager
@@ -38,7 +38,7 @@ async def letters_of(
     """A buffer with a destination `a` and a dead letter of it for each body."""
     async with opened(tmp_path, **settings) as buffer:
         await add(buffer, *bodies, encoding=encoding)
-        yield buffer, DeadLetters(buffer, WayIn(), lambda: ["a", "b"], tmp_path)
+        yield buffer, DeadLetters(buffer, prepare_settings, lambda: ["a", "b"], tmp_path)
 
 
 def put(buffer: Buffer, letter: DeadLetter) -> None:
