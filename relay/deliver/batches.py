@@ -6,7 +6,7 @@ special doubles are looked into.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import anyio.to_thread
@@ -68,12 +68,9 @@ def make_batch(
     gzips: bool,
 ) -> Batch:
     """`build` without threads."""
-    fragments = [_fragment(row, encoding, settings) for row in rows]
+    fragment = body = joined((_fragment(row, encoding, settings) for row in rows), encoding)
     if encoding is Encoding.JSON:
-        fragment = b",".join(part for part in fragments if part)
         body = TRACES.json_request % fragment
-    else:
-        fragment = body = b"".join(fragments)
     content, content_encoding = body, ""
     if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
         content, content_encoding = gzip_level_1(body), "gzip"
@@ -86,6 +83,12 @@ def make_batch(
         spans=sum(row.spans for row in rows),
         rows=len(rows),
     )
+
+
+def joined(fragments: Iterable[bytes], encoding: Encoding) -> bytes:
+    """The fragment that holds all of these, which are in `encoding`."""
+    joint = b"," if encoding is Encoding.JSON else b""
+    return joint.join(part for part in fragments if part)
 
 
 def gzips_for(settings: DestinationConfig) -> bool:

@@ -14,11 +14,7 @@ The loop of one destination::
            other encoding └─ 400, 413, 422 ──▶ isolate the culprits ─┘
 
 Rows are given back before every pause and taken anew after it: what changed meanwhile (a reload,
-more rows, rows that had to give way) counts, and a destination that waits holds no memory.
-
-After three failures of the same head the next probe is another row, then the head once more, and so
-on: where another row passes, it is the head, and it is searched (`isolate`) whatever the status
-was. What answers 500 or nothing so is parked, and tried alone between two batches (`parked`).
+more rows, rows that were evicted) counts, and a destination that waits holds no memory.
 
 Being cancelled is not a failure: the rows are given back and nothing is counted. No exception
 leaves `run`: one of ours is an outcome too, and one that comes twice at the same place stops this
@@ -81,10 +77,10 @@ class Courier:
             monotonic=monotonic,
             age_ns=age_ns,
         )
-        self._parked = Parked(self._sender, consumer, random)
-        self._parallel = Parallel(self._sender, consumer, make_upstream)
+        self._parked = Parked(self._sender, random)
+        self._parallel = Parallel(self._sender, make_upstream)
         self._rest = Rest(self._sender, self._parallel, sleep, pace_seconds)
-        self._isolation = Isolation(self._sender, consumer, self._parked, self._parallel)
+        self._isolation = Isolation(self._sender, self._parked, self._parallel)
         self._random = random
         self._ended: anyio.Event | None = None
         self._died_at: object = None

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from relay.config import DestinationConfig
-from relay.deliver.batches import THREAD_FROM_BYTES, Batch
+from relay.deliver.batches import THREAD_FROM_BYTES, Batch, joined
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
 from relay.model.units import format_duration
@@ -67,7 +67,7 @@ async def _of_rows(
     if batch is not None:
         encoding, body = batch.encoding, batch.fragment
     else:
-        encoding, body = rows[0].encoding, _joined(rows)
+        encoding, body = rows[0].encoding, _fragment(rows)
     spans = sum(row.spans for row in rows)
     return DeadLetter(
         destination=name,
@@ -104,15 +104,14 @@ def _short(filename: str) -> str:
     return parts[-1] if parts else filename
 
 
-def _joined(rows: Sequence[StoredRow]) -> bytes:
-    """The fragment of rows of one encoding."""
-    joint = b"," if rows[0].encoding is Encoding.JSON else b""
-    return joint.join(row.body for row in rows if row.body)
+def _fragment(rows: Sequence[StoredRow]) -> bytes:
+    """Of rows of one encoding."""
+    return joined((row.body for row in rows), rows[0].encoding)
 
 
 async def trace_ids_of_rows(rows: Sequence[StoredRow]) -> bytes:
     """The distinct trace ids of rows of one encoding, packed; empty for what cannot be read."""
-    return await _trace_ids(_joined(rows), rows[0].encoding)
+    return await _trace_ids(_fragment(rows), rows[0].encoding)
 
 
 async def _trace_ids(body: bytes, encoding: Encoding) -> bytes:

@@ -12,7 +12,6 @@ import anyio.lowlevel
 import structlog
 from anyio.abc import TaskGroup
 
-from relay.buffer.api import Consumer
 from relay.config import DestinationConfig
 from relay.deliver.learnt import Learnt, raw_bytes
 from relay.deliver.sender import Exchanges, Sender
@@ -26,13 +25,10 @@ class Parallel:
     """The extra requests of one destination. `make_upstream` makes the connections."""
 
     def __init__(
-        self,
-        sender: Sender,
-        consumer: Consumer,
-        make_upstream: Callable[[DestinationConfig], Exchanges] | None,
+        self, sender: Sender, make_upstream: Callable[[DestinationConfig], Exchanges] | None
     ) -> None:
         self._sender = sender
-        self._consumer = consumer
+        self._consumer = sender.consumer
         self._make_upstream = make_upstream
         self._tasks: TaskGroup | None = None
         self._open = 0
@@ -99,10 +95,12 @@ class Parallel:
             return False
         is_settled = False
         try:
-            max_age = learnt.settings.max_age_seconds
-            is_young = max_age is None or self._sender.age_ns(taken.rows[0]) <= max_age * 1e9
             # Not over a connection that was made for settings of before.
-            if is_young and not learnt.limits.is_too_large(taken) and learnt is self._sender.learnt:
+            if (
+                learnt is self._sender.learnt
+                and not self._sender.is_old(taken.rows[0])
+                and not learnt.limits.is_too_large(taken)
+            ):
                 attempt = await self._sender.send(taken, upstream=upstream)
                 if isinstance(attempt.outcome, outcomes.Delivered):
                     await self._sender.settle(attempt)

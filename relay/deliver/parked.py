@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import structlog
 
-from relay.buffer.api import Consumer
 from relay.deliver import make_dead_letter, pauses
 from relay.deliver.sender import Attempt, Sender
 from relay.model.records import ParkedSpan, Position
@@ -31,9 +30,9 @@ SHARE = 10
 class Parked:
     """What is parked of one destination. Times are seconds, monotonic."""
 
-    def __init__(self, sender: Sender, consumer: Consumer, random: Callable[[], float]) -> None:
+    def __init__(self, sender: Sender, random: Callable[[], float]) -> None:
         self._sender = sender
-        self._consumer = consumer
+        self._consumer = sender.consumer
         self._random = random
         self.spans: dict[Position, ParkedSpan] = {}
         self._due: dict[Position, float] = {}

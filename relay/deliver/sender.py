@@ -5,6 +5,7 @@ search for what is at fault, the requests beside the first and the tries of what
 also knows whether one may go on, and is what `stop` cuts off.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -165,19 +166,14 @@ class Sender:
         rest is given back, to be taken once more at once.
         """
         max_age_seconds = self.learnt.settings.max_age_seconds
-        if max_age_seconds is None:
-            return True
-        max_age_ns = int(max_age_seconds * 1e9)
-        old = 0
-        while old < len(taken.rows) and self.age_ns(taken.rows[old]) > max_age_ns:
-            old += 1
-        if not old:
+        old = list(itertools.takewhile(self.is_old, taken.rows))
+        if max_age_seconds is None or not old:
             return True
         self._is_aging = True
-        if old == len(taken.rows):
+        if len(old) == len(taken.rows):
             await self._give_up_old(taken, max_age_seconds)
             return False
-        gone, rest = await self.consumer.split(taken, sum(row.spans for row in taken.rows[:old]))
+        gone, rest = await self.consumer.split(taken, sum(row.spans for row in old))
         self.consumer.give_back(rest)
         try:
             await self._give_up_old(gone, max_age_seconds)
@@ -185,6 +181,11 @@ class Sender:
             self.consumer.give_back(gone)
             raise
         return False
+
+    def is_old(self, row: StoredRow) -> bool:
+        """Whether `row` was received too long ago to be sent."""
+        max_age_seconds = self.learnt.settings.max_age_seconds
+        return max_age_seconds is not None and self.age_ns(row) > max_age_seconds * 1e9
 
     async def _fit(self, taken: Taken) -> Taken:
         """`taken`, which is a single row, or where that is too much by itself, its first part."""

@@ -13,7 +13,7 @@ from relay.buffer.sqlite.trace_lookup import TracesAtRest
 from relay.config import Config
 from relay.model.records import DestinationStatus
 from relay.offline.file import open_buffer
-from relay.traces.where import TraceReport, destinations, read_all
+from relay.traces.where import TraceReport, report_of
 
 NOT_RUNNING: Final = "the relay is not running"
 
@@ -28,13 +28,8 @@ def find_at_rest(config: Config, text: str) -> TraceReport:
 
 
 async def _find(index: TracesAtRest, config: Config, text: str) -> TraceReport:
-    ids, places = await read_all(text, index.find)
-    reach = await index.reaches_back()
-    if not places:
-        return TraceReport(text, reach)
     statuses = [
         DestinationStatus(each.name, each.endpoint, encoding=each.encoding, reason=NOT_RUNNING)
         for each in config.destinations
     ]
-    named = destinations(statuses, await index.destinations(), places)
-    return TraceReport(text, reach, ids, places, (), named)
+    return await report_of(text, index, statuses, await index.destinations())

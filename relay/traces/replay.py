@@ -11,7 +11,7 @@ from typing import Literal
 import structlog
 
 from relay.buffer.api import Log, ReplayIndex
-from relay.buffer.values import KeptRows, OwedAgain
+from relay.buffer.values import KeptRows
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable, ControlRefused, UnknownDestination
 from relay.model.units import iso
@@ -63,10 +63,7 @@ class Replay:
         async with self._one_at_a_time:
             self._must_be_configured(name)
             found = await self._index.since(since_ns)
-            return self._told(
-                name, found, await self._owe(name, found, is_dry_run=is_dry_run),
-                is_dry_run=is_dry_run, since_ns=since_ns,
-            )  # fmt: skip
+            return await self._owe(name, found, is_dry_run=is_dry_run, since_ns=since_ns)
 
     async def trace(self, name: str, text: str, *, is_dry_run: bool) -> Replayed:
         """Owe `name` again the spans of one trace that are kept, and nothing else.
@@ -81,10 +78,7 @@ class Replay:
                 found = await self._index.of_trace(reading.trace_id)
                 if found.rows or found.gone_rows:
                     break
-            return self._told(
-                name, found, await self._owe(name, found, is_dry_run=is_dry_run),
-                is_dry_run=is_dry_run, trace_id=trace_id,
-            )  # fmt: skip
+            return await self._owe(name, found, is_dry_run=is_dry_run, trace_id=trace_id)
 
     async def begin(self, name: str, start: Start) -> None:
         """Make the backlog of a new destination begin at `start`; nothing for one that is known.
@@ -116,23 +110,19 @@ class Replay:
                 hint="add it again, then replay",
             )
 
-    async def _owe(self, name: str, found: KeptRows, *, is_dry_run: bool) -> OwedAgain:
-        """Owe what of it is not owed already, on disk when this returns."""
-        owed = await self._index.owe(name, found, is_dry_run=is_dry_run)
-        if owed is None:
-            raise ControlRefused(f"{name} was removed meanwhile")
-        return owed
-
-    def _told(
+    async def _owe(
         self,
         name: str,
         found: KeptRows,
-        owed: OwedAgain,
         *,
         is_dry_run: bool,
         since_ns: int = 0,
         trace_id: str | None = None,
     ) -> Replayed:
+        """Owe what of it is not owed already, on disk when this returns."""
+        owed = await self._index.owe(name, found, is_dry_run=is_dry_run)
+        if owed is None:
+            raise ControlRefused(f"{name} was removed meanwhile")
         status = next(each for each in self._fleet.statuses() if each.name == name)
         replayed = Replayed(
             destination=name,

@@ -5,8 +5,8 @@ dashes: each reading is tried, and the report says which were right.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import anyio
@@ -82,24 +82,35 @@ class Traces:
         # What was just settled is told with its dead letter, which is only on disk.
         with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
             await self._buffer.flush()
-        index = self._index
-        ids, places = await read_all(text, index.find)
-        reach = await index.reaches_back()
-        if not places:
-            return TraceReport(text, reach)
-        rows: list[StoredRow] = []
-        if with_spans:
-            kept = sorted({place.row for place in places if place.row and place.is_kept})
-            rows = await self._buffer.read_rows(kept[:MOST_ROWS_SHOWN])
-        named = destinations(self._fleet.statuses(), self._buffer.consumers(), places)
-        return TraceReport(text, reach, ids, places, rows, named)
+        report = await report_of(
+            text, self._index, self._fleet.statuses(), self._buffer.consumers()
+        )
+        kept = sorted({place.row for place in report.places if place.row and place.is_kept})
+        if not with_spans or not kept:
+            return report
+        rows = await self._buffer.read_rows(kept[:MOST_ROWS_SHOWN])
+        return replace(report, rows=rows)
 
     async def recent(self, limit: int) -> list[RecentTrace]:
         """What was received last, newest first."""
         return await self._index.recent(limit)
 
 
-def destinations(
+async def report_of(
+    text: str,
+    index: TraceIndex,
+    statuses: Iterable[DestinationStatus],
+    known: Iterable[str],
+) -> TraceReport:
+    """What `index` tells of a trace, without its spans; `known` are the destinations on disk."""
+    ids, places = await _read_all(text, index)
+    reach = await index.reaches_back()
+    if not places:
+        return TraceReport(text, reach)
+    return TraceReport(text, reach, ids, places, (), _destinations(statuses, known, places))
+
+
+def _destinations(
     statuses: Iterable[DestinationStatus], known: Iterable[str], places: list[TracePlace]
 ) -> list[NamedDestination]:
     """Those configured, those `known` to the disk, and those that only dead letters name."""
@@ -116,14 +127,12 @@ def destinations(
     ]
 
 
-async def read_all(
-    text: str, find: Callable[[bytes, str], Awaitable[list[TracePlace]]]
-) -> tuple[list[Reading], list[TracePlace]]:
+async def _read_all(text: str, index: TraceIndex) -> tuple[list[Reading], list[TracePlace]]:
     """Which readings of `text` were right, and all that was found by them."""
     ids: list[Reading] = []
     places: list[TracePlace] = []
     for reading in readings(text):
-        found = await find(reading.trace_id, "" if places else text.strip())
+        found = await index.find(reading.trace_id, "" if places else text.strip())
         # A letter may be found by the text and by the id that it was mapped to.
         seen = {place.letter_id for place in places if place.letter_id}
         new = [place for place in found if place.letter_id not in seen]

@@ -22,7 +22,6 @@ to pass, and a span must be refused for them several times. So do answers that a
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from relay.buffer.api import Consumer
 from relay.deliver.learnt import raw_bytes
 from relay.deliver.parked import Parked
 from relay.deliver.sender import Attempt, Sender
@@ -78,14 +77,13 @@ class Bisection:
         self,
         head: Attempt,
         sender: Sender,
-        consumer: Consumer,
         *,
-        parked: Parked | None = None,
-        suspected: AbstractSet[Position] = frozenset(),
+        parked: Parked | None,
+        suspected: AbstractSet[Position],
     ) -> None:
         self._head = head
         self._sender = sender
-        self._consumer = consumer
+        self._consumer = sender.consumer
         self._parked = parked
         self._suspected = suspected
         self._limits = head.learnt.limits

@@ -10,7 +10,6 @@ found then is parked, and nothing is given up for it.
 
 from dataclasses import replace
 
-from relay.buffer.api import Consumer
 from relay.deliver.isolate.bisect import Bisection, Verdict
 from relay.deliver.learnt import Learnt, raw_bytes
 from relay.deliver.parallel import Parallel
@@ -26,11 +25,9 @@ FAILURES_OF_ONE_HEAD = 3
 class Isolation:
     """Remembers how the head of one backlog fared, and isolates what is at fault in it."""
 
-    def __init__(
-        self, sender: Sender, consumer: Consumer, parked: Parked, parallel: Parallel
-    ) -> None:
+    def __init__(self, sender: Sender, parked: Parked, parallel: Parallel) -> None:
         self._sender = sender
-        self._consumer = consumer
+        self._consumer = sender.consumer
         self._parked = parked
         self._parallel = parallel
         self.failures = 0  # of the head, in a row
@@ -76,14 +73,14 @@ class Isolation:
         Returns what the destination's state is to follow, None for nothing.
         """
         refused = self._refused
-        if refused is None or refused.refusal is None:
+        if refused is None:
             raise RuntimeError("nothing was refused that another row could stand for")
         head = replace(refused, taken=taken, learnt=self._sender.learnt)
         is_first = self._may_be_cut(refused, taken)
         verdict = await self._bisection(head).run(needs_proof=not is_first, asks_first=is_first)
         if is_first:
             self._note_unproven(verdict, head)
-        return self._conclude(verdict, head, refused.refusal)
+        return self._conclude(verdict, head)
 
     def _may_be_cut(self, refused: Attempt, taken: Taken) -> bool:
         """Whether parts of `taken` may be sent though no other row has passed: once.
@@ -135,7 +132,7 @@ class Isolation:
         if is_open and not is_lone:
             verdict = await self._search_alternative(head) or verdict
         self._note_unproven(verdict, head)
-        return self._conclude(verdict, head, refusal)
+        return self._conclude(verdict, head)
 
     async def _search_alternative(self, head: Attempt) -> Verdict | None:
         """The same rows in the encoding that refused them, too, if one did."""
@@ -162,13 +159,8 @@ class Isolation:
         suspected: frozenset[Position] = frozenset()
         if self._suspected is not None and self._suspected[:2] == (head.learnt, breaks):
             suspected = self._suspected[2]
-        return Bisection(
-            head,
-            self._sender,
-            self._consumer,
-            parked=self._parked if breaks else None,
-            suspected=suspected,
-        )
+        parked = self._parked if breaks else None
+        return Bisection(head, self._sender, parked=parked, suspected=suspected)
 
     def _note_unproven(self, verdict: Verdict, head: Attempt) -> None:
         if not verdict.is_solved and not verdict.is_broken_off:
@@ -186,9 +178,8 @@ class Isolation:
             and passes == learnt.evidence.passes.total()
         )
 
-    def _conclude(
-        self, verdict: Verdict, head: Attempt, refusal: outcomes.Blocked
-    ) -> outcomes.Outcome | None:
+    def _conclude(self, verdict: Verdict, head: Attempt) -> outcomes.Outcome | None:
+        refusal = head.outcome
         breaks = isinstance(refusal, outcomes.Breaks)
         self._suspected = (head.learnt, breaks, verdict.suspects) if verdict.suspects else None
         if verdict.is_solved:
