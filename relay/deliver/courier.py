@@ -58,7 +58,7 @@ class Courier:
         settings: DestinationConfig,
         consumer: Consumer,
         upstream: Exchanges,
-        resolve_headers: Callable[[], dict[str, str]],
+        resolve_headers: Callable[[DestinationConfig], dict[str, str]],
         *,
         make_upstream: Callable[[DestinationConfig], Exchanges] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
@@ -109,13 +109,9 @@ class Courier:
         self._sender.is_paused = False
         self.wake()
 
-    def update(
-        self,
-        settings: DestinationConfig,
-        resolve_headers: Callable[[], dict[str, str]] | None = None,
-    ) -> None:
+    def update(self, settings: DestinationConfig) -> None:
         """Use these from the next request on, and try at once."""
-        self._sender.update(settings, resolve_headers)
+        self._sender.update(settings)
         self._died_at = None
         self.wake()
 

@@ -49,7 +49,7 @@ class Fleet:
                     destination,
                     consumer,
                     Upstream(destination, hops=self._own_id),
-                    functools.partial(resolve_headers, destination, self._environ),
+                    functools.partial(resolve_headers, environ=self._environ),
                     make_upstream=functools.partial(Upstream, hops=self._own_id),
                     age_ns=self._age_ns,
                 )
@@ -67,10 +67,7 @@ class Fleet:
         for name in names:
             self._consumer_of(name).detach()
         for name, courier in self._couriers.items():
-            courier.update(
-                wanted[name],
-                functools.partial(resolve_headers, wanted[name], self._environ),
-            )
+            courier.update(wanted[name])
         self._start_new(wanted.values())
         async with anyio.create_task_group() as stopping:
             for courier in gone:

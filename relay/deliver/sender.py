@@ -76,7 +76,7 @@ class Sender:
         settings: DestinationConfig,
         consumer: Consumer,
         upstream: Exchanges,
-        resolve_headers: Callable[[], dict[str, str]],
+        resolve_headers: Callable[[DestinationConfig], dict[str, str]],
         *,
         now_ns: Callable[[], int],
         monotonic: Callable[[], float],
@@ -106,14 +106,8 @@ class Sender:
         """Whether nobody wants something else to be done than what is being done."""
         return not (self.is_stopping or self.is_paused or self.is_nudged)
 
-    def update(
-        self,
-        settings: DestinationConfig,
-        resolve_headers: Callable[[], dict[str, str]] | None,
-    ) -> None:
+    def update(self, settings: DestinationConfig) -> None:
         """Use these from the next request on. What was learnt under the old ones is left behind."""
-        if resolve_headers is not None:
-            self._resolve_headers = resolve_headers
         self.upstream.update(settings)
         self.learnt = Learnt(settings)
         self.status.update(settings)
@@ -286,7 +280,7 @@ class Sender:
         Raises ConfigError.
         """
         if self._headers is None:
-            self._headers = self._resolve_headers()
+            self._headers = self._resolve_headers(self.learnt.settings)
             self.status.header_names = tuple(self._headers)
         return self._headers
 

@@ -181,13 +181,13 @@ def _refuse_other_version(path: Path, connection: apsw.Connection) -> None:
     if connection.pragma("application_id") != ours or version != schema.SCHEMA_VERSION:
         raise BufferUnavailable(
             f"{path} is not of this version (schema {version}, not {schema.SCHEMA_VERSION})",
-            hint="start the relay: it takes the file up, then ask again",
+            hint="start the relay, which takes the file up, then retry",
         )
 
 
 def unreadable(path: Path) -> BufferUnavailable:
     """What is said where the file belongs to another user."""
-    return BufferUnavailable(f"{path} is not readable for you", hint=hint_for(path))
+    return BufferUnavailable(f"{path} may not be read by you", hint=hint_for(path))
 
 
 def is_held(state_dir: Path) -> bool:

@@ -50,14 +50,14 @@ def snapshot(state_dir: Path, target: Path, progress: Progress) -> Snapshot:
     written, and when what was written is not sound; then there is no `target`.
     """
     if target.exists():
-        raise BufferUnavailable(f"{target} exists", hint="name a file that does not")
+        raise BufferUnavailable(f"{target} already exists", hint="choose another name")
     part = target.with_name(target.name + ".part")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise BufferUnavailable(
-            f"{part} cannot be made: {error.strerror}",
-            hint="remove it if a snapshot was broken off, or choose another folder",
+            f"{part} cannot be created: {error.strerror}",
+            hint="remove it if it is left from an interrupted snapshot, or choose another folder",
         ) from error
     try:
         with open_buffer(state_dir, is_of_this_version=True) as file:

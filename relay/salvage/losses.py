@@ -1,4 +1,4 @@
-"""Ids that were not found in, what was lost out: which rows, and how many spans at least. Pure.
+"""Tells what was lost with the ids that were not found: which rows, and how many spans. Pure.
 
 Ids follow each other without a gap, and each row holds the sums over all rows before it. So what
 lies between two whole rows is known to the span, and what was never there is not called lost.

@@ -1,4 +1,4 @@
-"""A database file and its WAL in, the records on their pages out: without SQLite, and read-only.
+"""Reads the records on the pages of a database file and its WAL: without SQLite, and read-only.
 
 SQLite gives up a table where a page of its tree is damaged, and everything behind it. Here every
 page is looked at by itself, so what the damage did not touch is found whatever is around it. What

@@ -79,7 +79,7 @@ class Readmission(Transaction[SalvageState]):
         ) + sum(len(each.letter.body) + ROW_OVERHEAD_BYTES for each in self.letters)
 
     def run(self, file: LogFile, *, now_ns: int) -> SalvageState:
-        """Raises Overtaken when the file on disk does not stand where this job began."""
+        """Raises Overtaken when the file on disk does not stand where this transaction began."""
         query = "SELECT state FROM salvages WHERE file = ?"
         if fetch_value(file.connection, query, (self.name,)) != self.before:
             raise Overtaken
@@ -106,7 +106,7 @@ class Readmission(Transaction[SalvageState]):
         return self.after
 
     def readmitted(self) -> list[Readmitted]:
-        """The rows that came again."""
+        """What was appended."""
         return self._readmitted
 
     def _runs(self) -> list[list[Found]]:

@@ -1,4 +1,4 @@
-"""Kept rows to one destination again: by time or by trace, and where a new one begins.
+"""Replays kept rows to one destination, by time or by trace; and where a new one begins.
 
 The others are not touched: only the ranges of that one destination grow. They are on disk before
 anybody is answered, so from then on no row of them goes, and a crash loses nothing.

@@ -154,10 +154,14 @@ class Destination:
     pauses: Pauses
 
 
+def no_headers(_: DestinationConfig) -> dict[str, str]:
+    return {}
+
+
 @contextlib.asynccontextmanager
 async def delivering(
     collector: MockCollector,
-    resolve: Callable[[], dict[str, str]] = dict,
+    resolve: Callable[[DestinationConfig], dict[str, str]] = no_headers,
     *rows: StoredRow,
     **changes: Any,
 ) -> AsyncIterator[Destination]:
@@ -180,7 +184,7 @@ async def test_spans_arrive_in_the_encoding_asked_for_with_their_auth(
     with MockCollector(required_headers={"Authorization": "Bearer x"}) as collector:
         async with delivering(
             collector,
-            lambda: {"Authorization": "Bearer x"},
+            lambda _: {"Authorization": "Bearer x"},
             span_row(1, 2),
             span_row(2, 3),
             encoding=encoding,
@@ -199,7 +203,7 @@ async def test_spans_arrive_in_the_encoding_asked_for_with_their_auth(
 
 async def test_spans_arrive_once_after_an_upstream_that_was_away() -> None:
     with MockCollector(script="503*2:retry-after=7,429,ok") as collector:
-        async with delivering(collector, dict, span_row(1)) as at:
+        async with delivering(collector, no_headers, span_row(1)) as at:
             await at.backlog.until(lambda: at.backlog.settled == [1])
 
         assert at.pauses.seconds[:2] == [7, 7]
@@ -209,7 +213,7 @@ async def test_spans_arrive_once_after_an_upstream_that_was_away() -> None:
 
 async def test_spans_arrive_after_the_upstream_was_stopped_and_started_again() -> None:
     with MockCollector(port=free_port()) as collector:
-        async with delivering(collector, dict, span_row(1)) as at:
+        async with delivering(collector, no_headers, span_row(1)) as at:
             await at.backlog.until(lambda: at.backlog.settled == [1])
             collector.stop()
             at.pauses.are_short = False
@@ -232,7 +236,7 @@ async def test_destination_with_a_wrong_token_loses_nothing_and_delivers_once_it
 ) -> None:
     token = tmp_path / "token"
 
-    def resolve() -> dict[str, str]:
+    def resolve(_: DestinationConfig) -> dict[str, str]:
         if not token.exists():
             raise SecretUnset("secret ${file:token} is not set")
         return {"Authorization": token.read_text()}
@@ -260,7 +264,7 @@ async def test_destination_with_a_wrong_token_loses_nothing_and_delivers_once_it
 
 async def test_partial_success_sets_the_batch_aside_with_the_words() -> None:
     with MockCollector(script="partial=2:too old") as collector:
-        async with delivering(collector, dict, span_row(1, 5)) as at:
+        async with delivering(collector, no_headers, span_row(1, 5)) as at:
             await at.backlog.until(lambda: at.backlog.settled == [1])
 
     (letter,) = at.backlog.dead
@@ -271,8 +275,8 @@ async def test_partial_success_sets_the_batch_aside_with_the_words() -> None:
 async def test_destination_that_hangs_does_not_touch_another() -> None:
     with MockCollector(script="hang*") as hanging, MockCollector() as well:
         async with (
-            delivering(hanging, dict, span_row(1)) as one,
-            delivering(well, dict) as other,
+            delivering(hanging, no_headers, span_row(1)) as one,
+            delivering(well, no_headers) as other,
         ):
             await hanging.journal.wait_for_requests_async(1)
             for number in range(1, 21):
@@ -289,7 +293,7 @@ async def test_destination_that_hangs_does_not_touch_another() -> None:
 
 async def test_connection_that_is_cut_before_an_answer_does_not_lose_a_span() -> None:
     with MockCollector(script="ok,cut,ok,cut-answer,ok") as collector:
-        async with delivering(collector, dict) as at:
+        async with delivering(collector, no_headers) as at:
             for number in range(1, 4):
                 at.backlog.add(span_row(number))
                 await at.backlog.until(lambda n=number: n in at.backlog.settled)  # type: ignore[misc]

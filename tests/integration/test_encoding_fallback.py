@@ -44,7 +44,9 @@ async def delivering(
     collector: MockCollector, backlog: Backlog, headers: Mapping[str, str], **changes: Any
 ) -> AsyncIterator[Courier]:
     settings = DestinationConfig(name="mock", endpoint=collector.endpoint, **changes)
-    courier = Courier(settings, backlog, Upstream(settings), lambda: dict(headers), pace_seconds=0)
+    courier = Courier(
+        settings, backlog, Upstream(settings), lambda _: dict(headers), pace_seconds=0
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         yield courier

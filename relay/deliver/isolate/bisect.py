@@ -15,7 +15,7 @@ time, stay owed as `suspects`: the next search goes on from there. A single one 
 given up when it is refused once more after a pause (`learnt.Evidence`).
 
 Statuses that speak of other things than content (401, 404, …) count only while another row is seen
-to pass, and a span must be refused for them several times. So do answers that are no refusals
+to pass, and a span must be refused for them several times. So do responses that are no refusals
 (`outcomes.Breaks`): what is found to break the upstream so is parked.
 """
 
@@ -33,8 +33,8 @@ from relay.upstream import outcomes
 REFUSALS_FOR_OTHER_STATUSES = 3
 # One span larger than this may be too large whatever else passes or not.
 LARGE_SPAN_BYTES = 1024 * 1024
-# Requests of one search that may end without an answer: each may take the whole timeout. It goes on
-# from the part it had come to, after the head has failed once more.
+# Requests of one search that may end without a response: each may take the whole timeout. It
+# goes on from the part it had come to, after the head has failed once more.
 MOST_UNANSWERED = 12
 
 

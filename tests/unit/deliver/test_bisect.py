@@ -173,7 +173,7 @@ async def case(
             terms,
             backlog,
             upstream,
-            dict,
+            lambda _: {},
             make_upstream=lambda _: upstream,
             now_ns=lambda: clock.now_ns,
             monotonic=lambda: clock.now_ns / 1e9,

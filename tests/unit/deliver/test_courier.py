@@ -101,7 +101,7 @@ async def world(
         settings,
         backlog,
         upstream,
-        lambda: dict(headers),
+        lambda _: dict(headers),
         now_ns=lambda: clock.now_ns,
         sleep=clock.sleep,
         random=lambda: 0.5,
@@ -153,7 +153,7 @@ async def test_courier_is_blocked_by_an_unset_secret_before_there_is_anything_to
 ) -> None:
     secrets: list[str] = []
 
-    def resolve() -> dict[str, str]:
+    def resolve(_: DestinationConfig) -> dict[str, str]:
         if not secrets:
             raise SecretUnset("secret ${env:TOKEN} is not set")
         return {"Authorization": secrets[0]}
@@ -322,7 +322,7 @@ async def test_courier_status_shows_the_endpoint_without_its_secrets(
     settings: Settings, backlog: Any
 ) -> None:
     courier = Courier(
-        settings("https://u:p@h/t?key=s"), backlog, ScriptedUpstream(), dict, pace_seconds=0
+        settings("https://u:p@h/t?key=s"), backlog, ScriptedUpstream(), lambda _: {}, pace_seconds=0
     )
 
     assert courier.status.endpoint == "https://***@h/t?***"
@@ -344,11 +344,15 @@ async def test_courier_wake_during_a_request_is_not_lost(
 
     upstream, clock = Refusing(), Clock()
     backlog.add(row(1))
-    courier = Courier(settings(), backlog, upstream, dict, sleep=clock.sleep, pace_seconds=0)
+    headers: dict[str, str] = {}
+    courier = Courier(
+        settings(), backlog, upstream, lambda _: dict(headers), sleep=clock.sleep, pace_seconds=0
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         await anyio.wait_all_tasks_blocked()
-        courier.update(settings(), lambda: {"a": "new"})
+        headers["a"] = "new"
+        courier.update(settings())
         gate.set()
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
@@ -362,7 +366,7 @@ async def test_courier_reads_secrets_once_while_all_is_well(
 ) -> None:
     reads: list[int] = []
 
-    def resolve() -> dict[str, str]:
+    def resolve(_: DestinationConfig) -> dict[str, str]:
         reads.append(1)
         return {}
 
@@ -384,7 +388,7 @@ async def test_courier_is_blocked_by_an_unset_secret_until_it_is_set(
     backlog.add(row(1))
     secrets: list[str] = []
 
-    def resolve() -> dict[str, str]:
+    def resolve(_: DestinationConfig) -> dict[str, str]:
         if not secrets:
             raise SecretUnset("secret ${file:token} is not set")
         return {"Authorization": secrets[0]}
@@ -412,7 +416,9 @@ async def test_courier_update_takes_effect_with_the_next_request(
     backlog.add(row(1))
     async with world(settings(), backlog, Wait("away"), Delivered(200)) as at:
         changed = settings("https://u:hunter2@other.example/?k=hunter2", compression="none")
-        at.courier.update(changed, lambda: {"x": "1"})
+        at.headers.clear()
+        at.headers["x"] = "1"
+        at.courier.update(changed)
         await at.settle_down()
 
         assert at.upstream.settings == [changed]
@@ -552,7 +558,7 @@ async def test_courier_stop_before_its_task_began_keeps_it_from_sending(
     settings: Settings, row: Row, backlog: Any
 ) -> None:
     backlog.add(row(1))
-    courier = Courier(settings(), backlog, ScriptedUpstream(), dict, pace_seconds=0)
+    courier = Courier(settings(), backlog, ScriptedUpstream(), lambda _: {}, pace_seconds=0)
     await courier.stop()
     with anyio.fail_after(5):
         await courier.run()

@@ -46,7 +46,7 @@ async def gated(
                 await gate.wait()
             return refused(415) if batch.encoding is JSON else Delivered(200)
 
-    courier = Courier(settings(), backlog, ProtobufOnly(), dict, pace_seconds=0)
+    courier = Courier(settings(), backlog, ProtobufOnly(), lambda _: {}, pace_seconds=0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         await anyio.wait_all_tasks_blocked()

@@ -68,7 +68,7 @@ async def test_only_time_that_passed_makes_a_row_too_old(
         clocks.now_ns += jump_ns
         clocks.pass_seconds(passed_seconds)
         courier = Courier(
-            settings, backlog, upstream, dict, now_ns=clocks.wall, age_ns=buffer.age_ns
+            settings, backlog, upstream, lambda _: {}, now_ns=clocks.wall, age_ns=buffer.age_ns
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(courier.run)
@@ -102,7 +102,7 @@ async def test_lanes_go_on_when_the_wall_clock_jumps(tmp_path: Path, jump_ns: in
             settings,
             backlog,
             upstream,
-            dict,
+            lambda _: {},
             make_upstream=lambda _: upstream,
             now_ns=clocks.wall,
             age_ns=buffer.age_ns,

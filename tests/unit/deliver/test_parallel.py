@@ -44,7 +44,9 @@ async def two_at_once(
 ) -> AsyncIterator[tuple[Courier, ScriptedUpstream, ScriptedUpstream]]:
     """A courier with a request beside its own, both to upstreams that hang."""
     own, beside = ScriptedUpstream(anyio.Event()), ScriptedUpstream(anyio.Event())
-    courier = Courier(settings, consumer, own, dict, make_upstream=lambda _: beside, pace_seconds=0)
+    courier = Courier(
+        settings, consumer, own, lambda _: {}, make_upstream=lambda _: beside, pace_seconds=0
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         await anyio.wait_all_tasks_blocked()

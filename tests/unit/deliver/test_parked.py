@@ -559,7 +559,7 @@ async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
                 settings,
                 backlog,
                 upstream,
-                dict,
+                lambda _: {},
                 now_ns=lambda: clock.now_ns,
                 monotonic=lambda: clock.now_ns / 1e9,
                 sleep=sleep,
