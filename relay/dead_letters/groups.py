@@ -42,15 +42,11 @@ class Groups:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str, int, str], Group] = {}
-        self.letters = 0
-        self.spans = 0
 
     def add(self, entries: Iterable[DeadLetterEntry]) -> None:
         """Count these, too."""
         for entry in entries:
             letter = entry.letter
-            self.letters += 1
-            self.spans += letter.affected
             words = _PARTICULAR.sub("#", letter.words) if letter.destination else ""
             key = (letter.destination, letter.reason, letter.status, words)
             if key not in self._groups and len(self._groups) >= MOST_GROUPS:

@@ -107,13 +107,9 @@ class Looking:
             page = await self._store.oldest_first(wanted, edge)
             groups.add(page.entries)
             edge = page.edge
-        return Counted(
-            groups.letters,
-            groups.spans,
-            groups.newest_first(),
-            await self._dropped(),
-            wanted.until,
-        )
+        found = groups.newest_first()
+        letters, spans = sum(each.letters for each in found), sum(each.spans for each in found)
+        return Counted(letters, spans, found, await self._dropped(), wanted.until)
 
     async def _dropped(self) -> dict[str, int]:
         """Letters given up for space or age, ever, by destination."""

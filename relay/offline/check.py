@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.buffer.owed_ranges import open_from
+from relay.buffer.owed_ranges import intersection, open_from, row_range, subtract, union
 from relay.buffer.sqlite.dead_letter_table import stored_letter
 from relay.buffer.sqlite.partial_rows import part_of
 from relay.buffer.sqlite.quarantine import quarantined_files, wal_of
@@ -15,7 +15,9 @@ from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION, fetch
 from relay.buffer.sqlite.types import DamagedRow
 from relay.buffer.sqlite.wal import frames_of_generation
+from relay.model.records import OwedRange, Position
 from relay.offline.file import BROKEN, BufferFile, OwedDestination, open_buffer
+from relay.salvage.losses import runs_of
 from relay.salvage.pages import PageFiles
 from relay.salvage.salvage import QuarantinedFile, described
 
@@ -132,35 +134,27 @@ def _check_rows(
         found.rows += 1
         found.spans += columns.spans
         found.raw_bytes += columns.raw_bytes
-        _note_gap(before, columns, owners, found)
+        if before is not None:
+            found.missing_rows += _missing(before, columns, owners, found.damaged_rows)
         before = columns
         for owner, each in zip(owners, found.destinations, strict=True):
             _add_owed(owner, each, columns)
     progress(looked, looked)
 
 
-def _note_gap(
-    before: RowColumns | None,
-    row: RowColumns,
-    owners: list[OwedDestination],
-    found: Findings,
-) -> None:
-    """Rows between two whole ones that somebody is owed: the sums before each say if there were."""
-    if before is None or row.rows_before == before.rows_before + 1 or row.id <= before.id:
-        return
-    missing = [
-        each
-        for each in range(before.id + 1, min(row.id, before.id + 1_000_000))
-        if any(owner.ranges is not None and owner.owes(each) for owner in owners)
-    ]
-    damaged = set(found.damaged_rows)
-    for each in missing:
-        if each in damaged:
-            continue
-        if found.missing_rows and found.missing_rows[-1][1] == each - 1:
-            found.missing_rows[-1] = (found.missing_rows[-1][0], each)
-        else:
-            found.missing_rows.append((each, each))
+def _missing(
+    before: RowColumns, row: RowColumns, owners: list[OwedDestination], damaged: list[int]
+) -> list[tuple[int, int]]:
+    """First and last ids that were there between two whole rows, owed and not damaged.
+
+    The sums before each of the two say whether there were any.
+    """
+    if row.rows_before == before.rows_before + 1 or row.id <= before.id:
+        return []
+    gap = (OwedRange(Position(before.id + 1), Position(row.id)),)
+    owed = union(item for owner in owners for item in intersection(gap, owner.ranges or ()))
+    seen = (row_range(each) for each in damaged if before.id < each < row.id)
+    return [(first, end - 1) for first, end in runs_of(subtract(owed, seen), row.id - 1)]
 
 
 def _add_owed(owner: OwedDestination, found: DestinationFinding, row: RowColumns) -> None:
