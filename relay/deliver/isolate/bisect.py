@@ -97,7 +97,7 @@ class Bisection:
         self._suspects: list[Attempt] = []
         self._convicted: list[Attempt] = []  # refused once, after something had passed
         self._to_confirm: list[Attempt] = []  # and since then something has passed again
-        self._whole: set[int] = set()  # id() of held parts that cannot be cut
+        self._whole: set[tuple[OwedRange, ...]] = set()  # what cannot be cut
         self._has_evidence = False
 
     async def run(self, *, needs_proof: bool = False, asks_first: bool = False) -> Verdict:
@@ -348,7 +348,7 @@ class Bisection:
     # Parts
 
     def _is_unit(self, part: Taken) -> bool:
-        return part.spans < 2 or id(part) in self._whole
+        return part.spans < 2 or part.ranges in self._whole
 
     async def _halve(self, part: Taken) -> tuple[Taken, Taken] | None:
         return None if self._is_unit(part) else await self._cut(part, part.spans // 2)
@@ -357,7 +357,7 @@ class Bisection:
         try:
             left, right = await self._consumer.split(part, spans)
         except TranscodeError:
-            self._whole.add(id(part))
+            self._whole.add(part.ranges)
             return None
         self._drop(part)
         self._held += (left, right)

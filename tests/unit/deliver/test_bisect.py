@@ -22,7 +22,8 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
-from relay.model.records import DeadLetter, DestinationState, Encoding
+from relay.model.records import DeadLetter, DestinationState, Encoding, Taken
+from relay.otlp.transcode import TranscodeError
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.builders import request as otlp
 from tests.support.builders import span, to_body
@@ -250,6 +251,25 @@ async def test_search_for_k_culprits_costs_k_log_n_requests(tmp_path: Path, coun
         assert await at.dead() == Counter(culprits)
         assert at.upstream.took == all_of(rows) - Counter(culprits)
         assert len(at.upstream.sent) <= count * (2 * math.log2(spans) + 1) + 8
+
+
+async def test_rows_that_cannot_be_cut_condemn_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = Backlog.split
+
+    async def split_between_rows(self: Backlog, taken: Taken, spans: int) -> tuple[Taken, Taken]:
+        if len(taken.rows) == 1:
+            raise TranscodeError("a row that cannot be read")
+        return await split(self, taken, spans)
+
+    monkeypatch.setattr(Backlog, "split", split_between_rows)
+    rows = numbered(600, 3)
+    bad = [names for number, names in enumerate(rows) if number % 5 in (0, 3)]
+    async with case(tmp_path, rows, refuses(*(names[0] for names in bad))) as at:
+        await at.done()
+
+        assert await at.dead() == all_of(bad)
 
 
 @st.composite
