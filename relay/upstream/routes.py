@@ -96,7 +96,7 @@ class Route:
     @property
     def secrets(self) -> list[str]:
         """Users and passwords of its URLs, and what they become."""
-        found = [self.authorization] if self.authorization else []
+        found = [each for each in (self.authorization, self.proxy_authorization) if each]
         for url in (self.settings.endpoint, self.settings.proxy):
             parts = split_url(url)
             found += [unquote(part) for part in (parts.password, parts.username) if part]

@@ -8,7 +8,8 @@ import pytest
 
 from relay.config import DestinationConfig
 from relay.model.errors import ConfigError
-from relay.upstream.routes import fingerprint, proxy_url
+from relay.upstream.response import Response
+from relay.upstream.routes import Route, fingerprint, proxy_url
 from relay.upstream.tls import tls_context
 
 Settings = Callable[..., DestinationConfig]
@@ -104,3 +105,16 @@ def test_fingerprint_changes_with_endpoint_proxy_and_renewed_certificates_only(
     assert fingerprint(settings(ca_file=str(authority), proxy="none")) != before
     os.utime(authority, ns=(1, 1))
     assert fingerprint(settings(ca_file=str(authority))) != before
+
+
+@pytest.mark.parametrize("proxy", ["auto", "http://relayman:passw0rd-7@proxy.example:3128"])
+def test_words_of_a_proxy_show_no_credentials_of_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://relayman:passw0rd-7@proxy.example:3128")
+    route = Route.of(settings(AWAY, proxy=proxy))
+    words = f"relayman has no passw0rd-7 ({route.proxy_authorization})"
+
+    shown = Response(407, secrets=tuple(route.secrets)).shown(words)
+
+    assert shown == "*** has no *** (***)"
