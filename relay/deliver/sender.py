@@ -45,7 +45,8 @@ class Exchanges(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request that was tried, or could not be made. `outcome` None: cut off by a stop.
+    """One request that was tried, or could not be made. `outcome` None: a stop or new settings came
+    first.
 
     `learnt` is what it was sent under, and what it teaches. `alternative` is the other encoding,
     where that was refused, too, for what may be the content.
@@ -256,6 +257,8 @@ class Sender:
                 batch = await batches.build(
                     taken.rows, learnt.settings, encoding, gzips=learnt.gzips
                 )
+                if learnt is not self.learnt:
+                    return attempt  # not with the headers of before to another endpoint
                 attempt = replace(attempt, batch=batch)
                 status.requests += 1
                 outcome = await (upstream or self.upstream).send(batch, headers)

@@ -10,6 +10,7 @@ import pytest
 import structlog.testing
 
 from relay.config import DestinationConfig
+from relay.deliver import batches
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.model.errors import SecretUnset
@@ -424,6 +425,27 @@ async def test_courier_update_takes_effect_with_the_next_request(
         assert at.upstream.settings == [changed]
         assert at.upstream.headers[-1] == {"x": "1"}
         assert at.courier.status.endpoint == "https://***@other.example/?***"
+
+
+async def test_courier_sends_no_header_of_before_to_the_endpoint_of_an_update(
+    settings: Settings, row: Row, backlog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, build = anyio.Event(), batches.build
+
+    async def build_slowly(*args: Any, **keys: Any) -> Batch:
+        await gate.wait()
+        return await build(*args, **keys)
+
+    monkeypatch.setattr(batches, "build", build_slowly)
+    backlog.add(row(1))
+    async with world(settings(), backlog) as at:
+        changed = settings("http://127.0.0.1:2/v1/traces")
+        at.courier.update(changed, lambda: {"Authorization": "Bearer new"})
+        gate.set()
+        await at.settle_down()
+
+        assert at.upstream.headers == [{"Authorization": "Bearer new"}]
+        assert (backlog.settled, backlog.in_flight) == ([1], 0)
 
 
 async def test_courier_pause_finishes_the_request_in_flight_and_resume_goes_on(
