@@ -6,14 +6,15 @@ Response objects would cost more than everything that is done here.
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 import structlog
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from relay.config import IngestConfig
 from relay.ingest.head import (
     Gate,
     HeaderList,
@@ -63,22 +64,6 @@ _OTHER_SIGNALS: Final = {
 }
 
 
-class IngestSettings(Protocol):
-    """What ingest needs of the configuration; sizes in bytes."""
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Largest body, as sent and unzipped."""
-
-    @property
-    def max_in_flight_bytes(self) -> int:
-        """Most bytes that may have arrived of requests not yet answered, unzipped ones too."""
-
-    @property
-    def cors_origins(self) -> Sequence[str]:
-        """Web origins whose pages may send; empty: CORS is off."""
-
-
 class SenderGone(Exception):
     """The connection ended before the body was whole: there is nobody to response."""
 
@@ -102,7 +87,7 @@ class Ingest:
 
     def __init__(
         self,
-        settings: IngestSettings,
+        settings: IngestConfig,
         accept: Accept,
         counters: Counters,
         own_id: str,
@@ -137,7 +122,7 @@ class Ingest:
         """Bytes that have arrived of requests not yet answered, unzipped ones included."""
         return self._in_flight_bytes
 
-    def reload(self, settings: IngestSettings, *, tokens: Iterable[str]) -> None:
+    def reload(self, settings: IngestConfig, *, tokens: Iterable[str]) -> None:
         """From the next request on, use these settings and these tokens."""
         self._max_body_bytes = settings.max_body_bytes
         self._max_in_flight_bytes = settings.max_in_flight_bytes

@@ -96,7 +96,8 @@ class Gate:
         if _HOPS in headers:
             refuse_loop(headers, self._own_id)
         encoding = encoding_of(headers)
-        is_test = b"x-test-connection" in headers and is_connection_test(headers)
+        test = headers.get(b"x-test-connection")  # as OpenRouter sends it
+        is_test = test is not None and test.strip().lower() == b"true"
         if encoding is None and not is_test:
             raise wrong_type()
         coding = coding_of(headers) if b"content-encoding" in headers else ""
@@ -249,10 +250,7 @@ def coding_of(headers: Headers) -> str:
 
     Raises Refusal 415 for codings we do not know and for more than one.
     """
-    value = headers.get(b"content-encoding")
-    if value is None:
-        return ""
-    coding = _CODINGS.get(value.strip().lower())
+    coding = _CODINGS.get(headers.get(b"content-encoding", b"").strip().lower())
     if coding is None:
         raise HttpRefusal(
             "unsupported Content-Encoding: use gzip, deflate, zstd or none, one at a time",
@@ -278,12 +276,6 @@ def too_long(cap_bytes: int) -> Refusal:
         status=413,
         grpc_code=8,
     )
-
-
-def is_connection_test(headers: Headers) -> bool:
-    """Whether the sender only tests the connection, as OpenRouter does."""
-    value = headers.get(b"x-test-connection")
-    return value is not None and value.strip().lower() == b"true"
 
 
 def wrong_type() -> Refusal:

@@ -1,4 +1,4 @@
-"""Compressed bodies in, plain ones out, and back: gzip, deflate and zstd, with every limit.
+"""Compression both ways: bodies of senders, within every limit, of upstreams and of the disk.
 
 The cap counts bytes that come out, since half a kilobyte can say anything, and output is made in
 steps, so that a bomb stops at the cap. CPU has its own two bounds. A part (gzip member or zstd
@@ -9,7 +9,7 @@ that yield nothing cost time, too, so the compressed form must not be far longer
 import io
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 from relay.model.errors import Refusal
@@ -62,8 +62,8 @@ class Inflater:
     """Takes a body chunk by chunk as it arrives and gives it back whole, decompressed.
 
     `coding` is a Content-Encoding, any case; "" and "identity" pass bytes on, under the same cap.
-    A gzip body may have several members, a zstd body several frames. Feed every chunk, then call
-    `finish` once. A body of no bytes is an error for every coding but identity.
+    A gzip body may have several members, a zstd body several frames. Go through the `steps` of
+    every chunk, then call `finish` once. No bytes are an error for every coding but identity.
     """
 
     def __init__(self, coding: str, cap_bytes: int) -> None:
@@ -83,15 +83,11 @@ class Inflater:
         self.inflated_bytes = 0
         """How many bytes have come out so far."""
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body. Raises Refusal: 413 over the cap, 400 for wrong data."""
-        for _ in self.steps(chunk):
-            pass
-
     def steps(self, chunk: bytes) -> Iterator[None]:
-        """As `feed`, but stop whenever a further quarter of a MiB has come out.
+        """Take the next bytes of the body; stop whenever a further quarter of a MiB has come out.
 
-        Sixty kilobytes can hold sixty-four MiB, which take 0.2 s: an event loop has more to do.
+        Raises Refusal: 413 over the cap, 400 for wrong data. Sixty kilobytes can hold sixty-four
+        MiB, which take 0.2 s: an event loop has more to do.
         """
         if self._coding == "identity":
             self._keep(chunk)
@@ -164,14 +160,6 @@ class Inflater:
             data = getattr(decoder, "unconsumed_tail", b"")
             if decoder.eof or (len(piece) < _STEP_BYTES and not data):
                 return
-
-
-def inflate(body: bytes | Iterable[bytes], coding: str, cap_bytes: int) -> bytes:
-    """Give a body, or its chunks, decompressed: see `Inflater`, whose Refusals it raises."""
-    inflater = Inflater(coding, cap_bytes)
-    for chunk in (body,) if isinstance(body, bytes) else body:
-        inflater.feed(chunk)
-    return inflater.finish()
 
 
 def gzip_level_1(body: bytes) -> bytes:

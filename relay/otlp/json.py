@@ -1,4 +1,4 @@
-"""A request in OTLP/JSON in, its structs in normal form and fragments for the disk out.
+"""Requests in OTLP/JSON: decoded into structs in normal form, encoded as fragments.
 
 Two ways lead to the same structs. The fast way decodes typed, makes numbers normal and vouches
 for nothing else; whatever it does not know (an unknown key, null, two members in one value, a
@@ -243,7 +243,4 @@ def _settle(
 def _known(resource: Raw, index: int, cache: ResourceCache) -> KnownResource:
     text = bytes(resource)
     known = cache.get(text)
-    if known is None:
-        known = know_json(text, f"resourceSpans[{index}].resource")
-        cache.put(text, known)
-    return known
+    return known or cache.put(text, know_json(text, f"resourceSpans[{index}].resource"))

@@ -194,11 +194,6 @@ def holders(request: ExportTraceServiceRequest) -> Iterator[Holder]:
                 yield from span.links
 
 
-def decode(body: bytes, cache: ResourceCache) -> ProtobufTraces:
-    """Decode a request: `parse`, then `settle`. Raises Refusal (400)."""
-    return settle(parse(body), body, cache)
-
-
 def parse(body: bytes) -> ExportTraceServiceRequest:
     """The message as it was sent. Raises Refusal (400), and MemoryError as Python does."""
     try:
@@ -237,10 +232,7 @@ def _describe(words: str) -> str:
 def _known(entry: trace_pb2.ResourceSpans, cache: ResourceCache) -> KnownResource:
     encoded = entry.resource.SerializeToString() if entry.HasField("resource") else _NO_RESOURCE
     known = cache.get(encoded)
-    if known is None:
-        known = know_protobuf(entry.resource, encoded)
-        cache.put(encoded, known)
-    return known
+    return known or cache.put(encoded, know_protobuf(entry.resource, encoded))
 
 
 def has_special_double(message: ExportTraceServiceRequest) -> bool:

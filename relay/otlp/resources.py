@@ -1,4 +1,4 @@
-"""A resource as it was sent in, what is known of it out; remembered by its text, within bounds.
+"""What is known of a resource, remembered by its text as sent, within bounds.
 
 A sender's resource is the same in every request: it is decoded, checked and enriched once. One
 that is new each time (OpenRouter's) only passes through.
@@ -58,15 +58,16 @@ class ResourceCache:
     def __len__(self) -> int:
         return len(self._known)
 
-    def put(self, text: bytes, known: KnownResource) -> None:
-        """Remember it, and forget the oldest ones where a bound is passed."""
+    def put(self, text: bytes, known: KnownResource) -> KnownResource:
+        """Remember `known`, which is given back; forget the oldest where a bound is passed."""
         if len(text) > self.max_text_bytes or text in self._known:
-            return
+            return known
         self._known[text] = known
         self.size_bytes += _cost(text, known)
         while len(self._known) > self.max_entries or self.size_bytes > self.max_bytes:
             oldest = next(iter(self._known))
             self.size_bytes -= _cost(oldest, self._known.pop(oldest))
+        return known
 
 
 def _cost(text: bytes, known: KnownResource) -> int:

@@ -16,14 +16,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from relay.model.records import Encoding, Response
-from relay.otlp.words import clean, decode_text, strip_tags
+from relay.otlp.words import clean, cut, decode_text, strip_tags
 
 MAX_MESSAGE_BYTES = 1024
 """A sender reads at most 4 MiB of a response; our own words take no more than this of it."""
 
 _MAX_READ_BYTES = 65536
 _MAX_WORDS = 1000
-_ELLIPSIS = "…".encode()
 
 
 def encode_response(response: Response, encoding: Encoding) -> bytes:
@@ -33,19 +32,10 @@ def encode_response(response: Response, encoding: Encoding) -> bytes:
     """
     if response.status == 200 and not response.rejected_spans and not response.message:
         return b"{}" if encoding is Encoding.JSON else b""
-    message = _cut(response.message)
+    message = cut(response.message, MAX_MESSAGE_BYTES)
     if response.status == 200:
         return _encode_partial(response.rejected_spans, message, encoding)
     return _encode_status(response.grpc_code, message, encoding)
-
-
-def _cut(message: str) -> str:
-    # A lone surrogate cannot be encoded; our messages name paths and should hold none.
-    raw = message.encode("utf-8", "replace")
-    if len(raw) > MAX_MESSAGE_BYTES:
-        raw = raw[: MAX_MESSAGE_BYTES - len(_ELLIPSIS)]
-        return raw.decode("utf-8", "ignore") + _ELLIPSIS.decode()
-    return raw.decode()
 
 
 def _encode_partial(rejected_spans: int, message: str, encoding: Encoding) -> bytes:

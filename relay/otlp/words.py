@@ -1,4 +1,4 @@
-"""Text that an upstream sent in, words that may be shown out: clean, short, secrets masked."""
+"""Words for people: clean, short, and with secrets masked."""
 
 import html
 import json
@@ -21,6 +21,15 @@ def clean(text: str, limit: int) -> str:
     line = " ".join(text.split())
     line = "".join(character for character in line if character.isprintable())
     return line if len(line) <= limit else line[: max(0, limit - 1)] + _ELLIPSIS[:limit]
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """The text, or its beginning with an ellipsis, within that many bytes of UTF-8."""
+    # A lone surrogate cannot be encoded; our messages name paths and should hold none.
+    encoded = text.encode(errors="replace")
+    if len(encoded) > most_bytes:
+        return encoded[: most_bytes - len(_ELLIPSIS.encode())].decode(errors="ignore") + _ELLIPSIS
+    return encoded.decode()
 
 
 def decode_text(body: bytes) -> str:

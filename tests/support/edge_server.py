@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from relay.config import IngestConfig
 from relay.ingest.endpoint import Ingest
 from relay.model.counters import Counters
 from relay.model.records import Encoding, Response, Sender
@@ -134,11 +136,7 @@ def running_listener(
                 portal.call(listener.stop, 0.2)
 
 
-@dataclass(frozen=True)
-class Settings:
-    max_body_bytes: int = 64 * 1024
-    max_in_flight_bytes: int = 256 * 1024
-    cors_origins: tuple[str, ...] = ()
+Settings = partial(IngestConfig, max_body_bytes=64 * 1024, max_in_flight_bytes=256 * 1024)
 
 
 @dataclass
@@ -199,7 +197,7 @@ EdgeMaker = Callable[..., Edge]
 @contextlib.contextmanager
 def running_edge(
     *,
-    settings: Settings | None = None,
+    settings: IngestConfig | None = None,
     tokens: tuple[str, ...] = (),
     limits: Limits | None = None,
     use_uvloop: bool = False,

@@ -1,4 +1,4 @@
-"""Rejected spans and counted warnings in, one English sentence for the sender out.
+"""What a sender is told of rejected spans and of warnings.
 
 Paths and counts only, never a byte of the body: texts of a sender may be broken or secret.
 """
@@ -6,10 +6,10 @@ Paths and counts only, never a byte of the body: texts of a sender may be broken
 from collections.abc import Mapping
 from typing import Final
 
+from relay.otlp.responses import MAX_MESSAGE_BYTES
+from relay.otlp.words import cut
 from relay.process.check.ids import REASON_WORDS
 from relay.process.check.rejections import Rejections
-
-MOST_BYTES: Final = 1024
 
 LOGS_HINT: Final = ". This looks like a logs body sent to /v1/traces: logs belong to /v1/logs"
 
@@ -45,7 +45,7 @@ def describe(kept: int, rejected: Rejections, warnings: Mapping[str, int]) -> st
         for code, words in WARNING_WORDS.items()
         if warnings.get(code)
     ]
-    return cut("; ".join(parts))
+    return cut("; ".join(parts), MAX_MESSAGE_BYTES)
 
 
 def describe_rejected(rejected: Rejections, kept: int = 0) -> str:
@@ -57,12 +57,4 @@ def describe_rejected(rejected: Rejections, kept: int = 0) -> str:
         reasons.append(f"{REASON_WORDS[reason]} in {number} ({', '.join(paths)}{more})")
     total = len(rejected) + kept
     noun = "span" if total == 1 else "spans"
-    return cut(f"{total} {noun} rejected: {', '.join(reasons)}", MOST_BYTES - 100)
-
-
-def cut(text: str, most_bytes: int = MOST_BYTES) -> str:
-    """The text, or its beginning with an ellipsis, within that many bytes of UTF-8."""
-    encoded = text.encode()
-    if len(encoded) <= most_bytes:
-        return text
-    return encoded[: most_bytes - 3].decode(errors="ignore") + "…"
+    return cut(f"{total} {noun} rejected: {', '.join(reasons)}", MAX_MESSAGE_BYTES - 100)

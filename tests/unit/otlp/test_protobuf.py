@@ -7,7 +7,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding
-from relay.otlp.protobuf import decode
+from relay.otlp.protobuf import ProtobufTraces, parse, settle
 from relay.otlp.resources import ResourceCache
 from tests.support import builders
 from tests.support.examples import examples
@@ -15,6 +15,10 @@ from tests.support.examples import examples
 LIMIT = 2**40
 # Field 1000 as bytes: nobody knows it.
 UNKNOWN = b"\xc2\x3e\x03new"
+
+
+def decode(body: bytes, cache: ResourceCache) -> ProtobufTraces:
+    return settle(parse(body), body, cache)
 
 
 def body_of(made: builders.Json) -> bytes:
