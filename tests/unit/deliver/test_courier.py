@@ -440,7 +440,9 @@ async def test_courier_sends_no_header_of_before_to_the_endpoint_of_an_update(
     backlog.add(row(1))
     async with world(settings(), backlog) as at:
         changed = settings("http://127.0.0.1:2/v1/traces")
-        at.courier.update(changed, lambda: {"Authorization": "Bearer new"})
+        at.headers.clear()
+        at.headers["Authorization"] = "Bearer new"
+        at.courier.update(changed)
         gate.set()
         await at.settle_down()
 
