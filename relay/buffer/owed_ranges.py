@@ -14,7 +14,6 @@ from relay.model.records import OwedRange, Position
 
 Ranges = tuple[OwedRange, ...]
 
-START = Position(1, 0)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[int, int, int | None, int]]).decode
 
@@ -134,13 +133,13 @@ def row_gaps(ranges: Ranges, end_row: int) -> list[tuple[int, int]]:
     """Half-open intervals of whole rows below `end_row` that no range touches, lowest first."""
     gaps: list[tuple[int, int]] = []
     first = 0
-    for item in ranges:
-        if item.start.row > first:
-            gaps.append((first, min(item.start.row, end_row)))
-        if item.end is None:
-            return [gap for gap in gaps if gap[0] < gap[1]]
-        first = item.end.row + (1 if item.end.span else 0)
-    gaps.append((first, end_row))
+    for start, end in ranges:
+        gaps.append((first, min(start.row, end_row)))
+        if end is None:
+            break
+        first = end.row + bool(end.span)
+    else:
+        gaps.append((first, end_row))
     return [gap for gap in gaps if gap[0] < gap[1]]
 
 

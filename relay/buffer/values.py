@@ -37,7 +37,6 @@ class BufferStatistics:
     is_full: bool = False
     limit: str = ""  # while full: which limit, and what to do about it
     last_error: str = ""
-    last_commit_seconds: float = 0.0
     stalled_seconds: float = 0.0  # how long the disk has kept the writer by now
     is_stalled: bool = False  # so long that new requests are refused
     owed_rows: int = 0  # that some destination has not had, each once; seconds old

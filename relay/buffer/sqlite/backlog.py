@@ -52,9 +52,9 @@ class Backlog:
         self.is_removed = False
         self._ledger = ledger
         self._reader = reader
-        self._owed = ranges
-        self._in_flight: Ranges = ()
-        self._parked = Parked()
+        self.ranges = ranges  # owed, in flight included: what the disk is to hold
+        self.in_flight: Ranges = ()  # taken and neither settled nor given back
+        self.parked = Parked()
         self._sums = sums
         self._in_flight_spans = 0
         self._flying: dict[int, StoredRow] = {}
@@ -62,20 +62,6 @@ class Backlog:
         self._health: Callable[[], Health] | None = None
         self._changed = asyncio.Event()
         self._taking = asyncio.Lock()
-
-    @property
-    def ranges(self) -> Ranges:
-        """What is owed, in flight included: what the disk is to hold."""
-        return self._owed
-
-    @property
-    def in_flight(self) -> Ranges:
-        """What is taken and neither settled nor given back."""
-        return self._in_flight
-
-    def parked_of(self, trace_id: bytes) -> tuple[Ranges, Ranges]:
-        """What is parked: ranges that may hold spans of the trace, ranges that hold none."""
-        return self._parked.of_trace(trace_id)
 
     # -- what couriers call -------------------------------------------------------------------
 
@@ -146,19 +132,19 @@ class Backlog:
     def give_back(self, taken: Taken) -> None:
         """Not delivered: owed again, at its old place, parked no more."""
         if self._land(taken):
-            self._parked.keep(self._owed, without=taken.ranges)
+            self.parked.keep(self.ranges, without=taken.ranges)
             self._wake()
 
     def park(self, taken: Taken, trace_ids: bytes) -> None:
         """Not delivered: owed still, and handed out by `take_parked` alone."""
         if self._land(taken):
-            self._parked.add(owed_ranges.intersection(taken.ranges, self._owed), trace_ids)
+            self.parked.add(owed_ranges.intersection(taken.ranges, self.ranges), trace_ids)
 
     async def take_parked(self, place: Position) -> Taken | None:
         """What is parked at `place`, now in flight; None when that is owed no more."""
         async with self._taking:
-            item = self._parked.at(place)
-            if item is None or owed_ranges.overlaps(self._in_flight, item):
+            item = self.parked.at(place)
+            if item is None or owed_ranges.overlaps(self.in_flight, item):
                 return None
             batch = BatchBuilder(max_bytes=0, max_spans=0, one_encoding=False)
             await self._gather(batch, item)
@@ -166,12 +152,12 @@ class Backlog:
 
     def unpark(self) -> None:
         """Hand out in its turn what was parked."""
-        self._parked.clear()
+        self.parked.clear()
         self._wake()
 
     def statistics(self) -> BacklogStatistics:
         """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog."""
-        free = owed_ranges.clip(self._owed, self._ledger.last_row)
+        free = owed_ranges.clip(self.ranges, self._ledger.last_row)
         oldest_ns = 0
         if free:
             head = free[0].start.row
@@ -203,7 +189,7 @@ class Backlog:
         return report() if report is not None else None
 
     async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
-        """Keep the flag; returns when it is on disk. Raises BufferUnavailable."""
+        """Keep the flag; returns when it is on disk."""
         self.is_paused = is_paused
         self.changed()
         await self._ledger.flush()
@@ -213,7 +199,7 @@ class Backlog:
         if not self.is_removed:
             self._ledger.pending.remove(self.name)
         self.is_removed, self._health = True, None
-        self._owed, self._in_flight = (), ()
+        self.ranges, self.in_flight = (), ()
         self._forget()
         self._sums, self._in_flight_spans = Totals(), 0
         await self._ledger.flush()
@@ -231,7 +217,7 @@ class Backlog:
         """Have what is owed now, and what was settled of it, written with the next commit."""
         self._ledger.pending.update(
             self.name,
-            self._owed,
+            self.ranges,
             is_paused=self.is_paused,
             settled=settled,
             at_ns=at_ns,
@@ -242,7 +228,7 @@ class Backlog:
 
     def rows_added(self, sums: Totals) -> None:
         """Rows were committed; an open range owes them."""
-        if self._owed and self._owed[-1].end is None:
+        if self.ranges and self.ranges[-1].end is None:
             self._wake()
             self._sums += sums
 
@@ -251,13 +237,13 @@ class Backlog:
 
         What of it is in flight may still be delivered, which then changes nothing here.
         """
-        gone = owed_ranges.intersection(self._owed, ranges)
+        gone = owed_ranges.intersection(self.ranges, ranges)
         if not gone:
             return
-        self._owed = owed_ranges.subtract(self._owed, gone)
-        self._parked.keep(self._owed)
-        self._parts.forget_settled(self._owed)
-        self._sums -= sums_of(gone, rows, left=self._owed)
+        self.ranges = owed_ranges.subtract(self.ranges, gone)
+        self.parked.keep(self.ranges)
+        self._parts.forget_settled(self.ranges)
+        self._sums -= sums_of(gone, rows, left=self.ranges)
         self._mend_sums()
         self.changed()
 
@@ -265,7 +251,7 @@ class Backlog:
         """Owe `ranges` again, or for the first time; `sums` is what of them was not owed yet."""
         if self.is_removed:
             return
-        self._owed = owed_ranges.union((*self._owed, *ranges))
+        self.ranges = owed_ranges.union((*self.ranges, *ranges))
         self._sums += sums
         self.changed()
         self._wake()
@@ -279,11 +265,11 @@ class Backlog:
         if self.is_removed:
             return ()
         held = owed_ranges.subtract(
-            owed_ranges.clip(owed_ranges.union(ranges), self._ledger.last_row), self._owed
+            owed_ranges.clip(owed_ranges.union(ranges), self._ledger.last_row), self.ranges
         )
         if held:
-            self._owed = owed_ranges.union((*self._owed, *held))
-            self._in_flight = owed_ranges.union((*self._in_flight, *held))
+            self.ranges = owed_ranges.union((*self.ranges, *held))
+            self.in_flight = owed_ranges.union((*self.in_flight, *held))
             self.changed()
         return held
 
@@ -292,10 +278,10 @@ class Backlog:
 
         False when it is not owed any more: the destination was removed, or the file replaced.
         """
-        if self.is_removed or owed_ranges.subtract(held, self._in_flight):
+        if self.is_removed or owed_ranges.subtract(held, self.in_flight):
             return False
-        self._in_flight = owed_ranges.subtract(self._in_flight, held)
-        self._owed = owed_ranges.subtract(self._owed, owed_ranges.subtract(held, there))
+        self.in_flight = owed_ranges.subtract(self.in_flight, held)
+        self.ranges = owed_ranges.subtract(self.ranges, owed_ranges.subtract(held, there))
         self._sums += sums
         self._mend_sums()
         self.changed()
@@ -307,19 +293,19 @@ class Backlog:
 
         To be called instead of `rows_added`, before anything can have taken them.
         """
-        self._owed = owed_ranges.subtract(self._owed, ranges)
+        self.ranges = owed_ranges.subtract(self.ranges, ranges)
         self.changed()
 
     def readmitted(self, item: OwedRange, sums: Totals) -> None:
         """Rows were committed that are owed to this destination by name, and not to every one."""
-        if self._owed and self._owed[-1].end is None:
+        if self.ranges and self.ranges[-1].end is None:
             self.rows_added(sums)
         else:
             self.owe((item,), sums)
 
     def restart_after(self, last_row: int) -> None:
         """The file was replaced: what it owed lies in the old one; rows to come are owed."""
-        self._owed, self._in_flight = owed_ranges.open_from(last_row + 1), ()
+        self.ranges, self.in_flight = owed_ranges.open_from(last_row + 1), ()
         self._forget()
         self._sums, self._in_flight_spans = Totals(), 0
         self.changed()
@@ -329,14 +315,14 @@ class Backlog:
     def _free(self) -> Ranges:
         if self.is_removed:
             return ()
-        held = (*self._in_flight, *self._parked.ranges)
-        return owed_ranges.clip(owed_ranges.subtract(self._owed, held), self._ledger.last_row)
+        held = (*self.in_flight, *self.parked.ranges)
+        return owed_ranges.clip(owed_ranges.subtract(self.ranges, held), self._ledger.last_row)
 
     def _forget(self) -> None:
         """What was known of rows that are not owed any more."""
         self._flying.clear()
         self._parts.wholes.clear()
-        self._parked.clear()
+        self.parked.clear()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -363,7 +349,7 @@ class Backlog:
     def _claim(self, batch: BatchBuilder) -> Taken | None:
         """Put what was read in flight, settle what was damaged or is not there any more."""
         # While rows were read, the backlog may have been removed or the file replaced.
-        still_owed = owed_ranges.subtract(self._owed, self._in_flight)
+        still_owed = owed_ranges.subtract(self.ranges, self.in_flight)
         covered = owed_ranges.union(batch.covered)
         if self.is_removed or owed_ranges.subtract(covered, still_owed):
             return None
@@ -375,7 +361,7 @@ class Backlog:
         if bad:
             self._settle_damaged(owed_ranges.intersection(covered, bad), batch.damaged)
         taken = Taken(tuple(batch.rows), ranges)
-        self._in_flight = owed_ranges.union((*self._in_flight, *ranges))
+        self.in_flight = owed_ranges.union((*self.in_flight, *ranges))
         self._in_flight_spans += taken.spans
         self._flying.update((row.row, row) for row in batch.rows)
         return taken
@@ -401,9 +387,9 @@ class Backlog:
 
     def _land(self, taken: Taken) -> bool:
         """Take it out of flight; False when it is not in flight (settled before, or removed)."""
-        if not taken.ranges or owed_ranges.subtract(taken.ranges, self._in_flight):
+        if not taken.ranges or owed_ranges.subtract(taken.ranges, self.in_flight):
             return False
-        self._in_flight = owed_ranges.subtract(self._in_flight, taken.ranges)
+        self.in_flight = owed_ranges.subtract(self.in_flight, taken.ranges)
         self._in_flight_spans -= taken.spans
         for row in taken.rows:
             self._flying.pop(row.row, None)
@@ -419,19 +405,19 @@ class Backlog:
         at_ns: int,
     ) -> None:
         # What was evicted while it was in flight has left the sums already.
-        gone = owed_ranges.intersection(ranges, self._owed)
-        self._owed = owed_ranges.subtract(self._owed, ranges)
-        self._parked.keep(self._owed)
+        gone = owed_ranges.intersection(ranges, self.ranges)
+        self.ranges = owed_ranges.subtract(self.ranges, ranges)
+        self.parked.keep(self.ranges)
         if gone == ranges and not self._parts.wholes:
             self._sums -= Totals(
                 len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)
             )
         else:
-            self._sums -= self._parts.sums(gone, rows, left=self._owed)
-            self._parts.forget_settled(self._owed)
+            self._sums -= self._parts.sums(gone, rows, left=self.ranges)
+            self._parts.forget_settled(self.ranges)
         self._mend_sums()
         self.changed(ranges, dead_letters, status=status, at_ns=at_ns)
 
     def _mend_sums(self) -> None:
-        if not owed_ranges.clip(self._owed, self._ledger.last_row):
+        if not owed_ranges.clip(self.ranges, self._ledger.last_row):
             self._sums = Totals()

@@ -59,15 +59,7 @@ class Buffer:
         self._ledger = Ledger(settings, counters, clock_ns)
         self._reader = Reader(self._state_dir.database, self._ledger, vfs=vfs)
         self._backlogs = Backlogs(self._ledger, self._reader)
-        self._writer = Writer(
-            self._state_dir,
-            settings,
-            counters,
-            self._ledger,
-            self._backlogs,
-            vfs=vfs,
-            ages=self._ages,
-        )
+        self._writer = Writer(self._state_dir, self._ledger, self._backlogs, self._ages, vfs=vfs)
         self.file_changed = self._backlogs.file_changed
         self.dead_letters = DeadLetters(self._reader.ask, self._ledger)
         self.traces = Traces(self._reader.ask, self._ledger, self._backlogs)
@@ -138,7 +130,7 @@ class Buffer:
         self._ledger.commands.put(Reload(settings))
 
     async def flush(self) -> None:
-        """Return when everything that was settled is on disk. Raises BufferUnavailable."""
+        """Return when everything that was settled is on disk."""
         await self._ledger.flush()
 
     # -- the way in and out -------------------------------------------------------------------
@@ -202,7 +194,7 @@ class Buffer:
         )
 
     async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:
-        """Those of `rows` that are kept and whole, in order. Raises BufferUnavailable."""
+        """Those of `rows` that are kept and whole, in order."""
         found = [await self._reader.read_row(row) for row in sorted(set(rows))]
         return [row for row in found if row is not None]
 

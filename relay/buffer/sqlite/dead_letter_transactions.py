@@ -51,25 +51,16 @@ class DeadLetters(DeadLetterReader):
     async def replay(
         self, letters: Sequence[DeadLetterReplay], *, keeps: bool = False
     ) -> list[int]:
-        """Put requests in the place of letters, which stay if it `keeps` them: all or nothing.
-
-        Returns the ids of those that were there. Raises BufferFull, BufferUnavailable.
-        """
+        """Put requests in the place of letters: see `api.DeadLetterStore`, as the next two."""
         replay = Replay(letters, self._ledger.settings, keeps=keeps)
         return await self._ledger.transact(replay)
 
     async def discard(self, letter_ids: Sequence[int], *, erases: bool = False) -> list[int]:
-        """Drop some for good, and with `erases` overwrite them; the ids of those that were there.
-
-        Raises BufferUnavailable.
-        """
+        """Drop some for good, with `erases` overwrite them; the ids of those that were there."""
         return await self._ledger.transact(Discard(letter_ids, erases))
 
     async def finish_erasing(self) -> Literal["", "pages", "reader"]:
-        """Return every free page and cut the write-ahead log: nothing erased is in them then.
-
-        Returns what was in the way for a minute; empty when it is done. Raises BufferUnavailable.
-        """
+        """Return every free page and cut the write-ahead log; what was in the way for a minute."""
         transact = self._ledger.transact
         hindrance: Literal["pages", "reader"] = "pages"
         with anyio.move_on_after(_ERASE_SECONDS):

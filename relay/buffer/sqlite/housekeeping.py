@@ -42,13 +42,12 @@ class Housekeeping:
     def __init__(
         self,
         state_dir: StateDirectory,
-        settings: BufferSettings,
         ages: RowAges,
         ledger: Ledger,
         backlogs: Backlogs,
     ) -> None:
         self._state_dir = state_dir
-        self._settings = settings
+        settings = self._settings = ledger.settings
         self._ages = ages
         self._ledger = ledger
         self._backlogs = backlogs
@@ -66,7 +65,6 @@ class Housekeeping:
         self._oldest: tuple[int, int] = (0, 0)
         self._oldest_is_known = False
         self._has_more = False
-        self._last_commit_seconds = 0.0
         self.space = Space(state_dir, settings)
 
     def look(self, file: LogFile) -> None:
@@ -116,7 +114,6 @@ class Housekeeping:
             reserve_bytes=self.space.reserve.bytes,
             dead_letters=file.letters.counts,
             dead_letters_dropped=file.letters.dropped,
-            last_commit_seconds=self._last_commit_seconds,
             owed_rows=outlook.owed.rows,
             owed_spans=outlook.owed.spans,
             owed_disk_bytes=outlook.owed_bytes,
@@ -133,9 +130,8 @@ class Housekeeping:
             self._oldest_is_known = bool(found)
         return self._oldest
 
-    def committed(self, file: LogFile, need_bytes: int, *, seconds: float, has_acks: bool) -> None:
-        """A transaction of about so many bytes was committed, in so much time."""
-        self._last_commit_seconds = seconds
+    def committed(self, file: LogFile, need_bytes: int, *, has_acks: bool) -> None:
+        """A transaction of about so many bytes was committed."""
         self._note_written(need_bytes, has_acks=has_acks)
         self.publish(file)
 

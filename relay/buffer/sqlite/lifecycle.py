@@ -35,7 +35,6 @@ class Lifecycle:
     def __init__(
         self,
         state_dir: StateDirectory,
-        settings: BufferSettings,
         ledger: Ledger,
         backlogs: Backlogs,
         house: Housekeeping,
@@ -43,7 +42,7 @@ class Lifecycle:
         vfs: str | None,
     ) -> None:
         self._state_dir = state_dir
-        self._settings = settings
+        self._settings = ledger.settings
         self._ledger = ledger
         self._acks = ledger.pending
         self._backlogs = backlogs
@@ -56,7 +55,6 @@ class Lifecycle:
         self._quarantines = 0
         self._next_check = 0.0  # monotonic
         self.file: LogFile | None = None
-        self.generation = 0  # counts the files that were replaced
         self.is_full = False
         self.limit = ""  # which one, in words, while it is full
         self.last_error = ""
@@ -163,7 +161,7 @@ class Lifecycle:
 
     def replace_reported(self, message: Corrupt) -> None:
         """A reader met damage: replace the file, unless that was done already."""
-        if message.generation == self.generation and self.file is not None:
+        if message.generation == self._ledger.generation and self.file is not None:
             with suppress(BufferUnavailable), self.trouble():
                 if not message.row or self.file.has_lost(message.row):
                     self._replace(message.words)
@@ -193,7 +191,6 @@ class Lifecycle:
         self._inherited, self._known_destinations = Inherited(), None
         if self._state_dir.quarantines != self._quarantines:
             self._quarantines = self._state_dir.quarantines
-            self.generation += 1
             self._acks.forget_places()
             self._ledger.generation += 1
             self._ledger.post(self._backlogs.on_replaced, file.last_row)

@@ -105,7 +105,7 @@ class PendingAcks:
                 ack.ranges = owed_ranges.subtract(ack.ranges, gone)
 
     def heard(self, name: str) -> None:
-        """The event loop knows of the oldest that `gave_way` told of `name`."""
+        """The event loop knows of the oldest that `evicted` told of `name`."""
         with self._lock:
             told = self._evicted[name]
             told.pop(0)

@@ -42,7 +42,7 @@ class Replays:
         self._backlogs = backlogs
 
     async def since(self, since_ns: int) -> KeptRows:
-        """Rows received at `since_ns` or later. Raises BufferUnavailable."""
+        """Rows received at `since_ns` or later."""
         return await _since(self._reader.ask, since_ns)
 
     async def of_trace(self, trace_id: bytes) -> KeptRows:
@@ -64,10 +64,7 @@ class Replays:
         )
 
     async def owe(self, name: str, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
-        """Owe to `name` what of it is not owed already; it is on disk when this returns.
-
-        None: the destination is unknown, or was removed meanwhile. Raises BufferUnavailable.
-        """
+        """Owe to `name` what of it is not owed already; it is on disk when this returns."""
         backlog = self._backlogs.known().get(name)
         if backlog is None:
             return None
@@ -79,10 +76,7 @@ class Replays:
         return await self._release(backlog, held, before) if held else OwedAgain(0, 0, 0)
 
     async def begin(self, name: str, since_ns: int) -> None:
-        """Make the backlog of `name` begin with what was received at `since_ns` or later.
-
-        Nothing for one that is known. Raises BufferUnavailable.
-        """
+        """Make the backlog of `name`, if it is new, begin with what was received since then."""
         if name in self._backlogs.known():
             return
         found = await self.since(since_ns)

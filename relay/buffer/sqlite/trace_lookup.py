@@ -52,24 +52,38 @@ class TraceReader:
         self._ask = ask
 
     async def find(self, trace_id: bytes, text: str = "") -> list[TracePlace]:
-        """Where the trace (16 bytes) is, oldest first; at most 1,000 rows and their dead letters.
+        """Where the trace is, oldest first; at most 1,000 rows and their dead letters.
 
-        Scans all known ids, 0.1-0.5 s a million. `text` is the id as a sender may have written it,
-        for what was refused because of it. Raises BufferUnavailable when the disk cannot be read.
+        Scans all known ids, 0.1-0.5 s a million.
         """
         standings = await self._standings(trace_id)
         return places(await _finding(self._ask, trace_id, text), standings)
 
     async def recent(self, limit: int = 50) -> list[RecentTrace]:
-        """The newest distinct traces, newest first. Raises BufferUnavailable."""
-        return await recent(self._ask, before_row=self._end_row(), limit=limit)
+        """The newest distinct traces, newest first."""
+        seen: dict[bytes, RecentTrace] = {}
+        before_row = self._end_row()
+        while len(seen) < limit:
+            question = partial(reader.recent_parts, before_row=before_row, limit=_RECENT_ROWS)
+            found = await self._ask(question)
+            for row, part, trace_ids in found:
+                for at in range(0, len(trace_ids), 16):
+                    trace_id = trace_ids[at : at + 16]
+                    if trace_id not in seen:
+                        seen[trace_id] = RecentTrace(
+                            trace_id, row, part.received_ns, part.services, part.address
+                        )
+                before_row = min(before_row, row)
+            if not found:
+                break
+        return list(seen.values())[:limit]
 
     async def reaches_back(self) -> ReachesBack:
-        """How far back it is known what there was. Raises BufferUnavailable."""
+        """How far back it is known what there was."""
         return await self._ask(trace_queries.reaches_back)
 
     async def count_kept(self, trace_ids: frozenset[bytes]) -> int:
-        """How many kept rows hold spans of any of these traces. Raises BufferUnavailable."""
+        """How many kept rows hold spans of any of these traces."""
         count = 0
         row: int | None = 0 if trace_ids else None
         while row is not None:
@@ -177,7 +191,7 @@ class Standing:
 
 
 def _standing(name: str, backlog: Backlog, acks: PendingAcks, trace_id: bytes) -> Standing:
-    own, of_others = backlog.parked_of(trace_id)
+    own, of_others = backlog.parked.of_trace(trace_id)
     settled = [
         DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
         for item in acks.deliveries(name)
@@ -271,21 +285,3 @@ def _letter_place(stored: StoredDeadLetter) -> TracePlace:
         letter_id=stored.letter_id,
         set_aside_ns=stored.set_aside_ns,
     )
-
-
-async def recent(ask: Ask, *, before_row: int, limit: int) -> list[RecentTrace]:
-    """The newest distinct traces, newest first."""
-    seen: dict[bytes, RecentTrace] = {}
-    while len(seen) < limit:
-        found = await ask(partial(reader.recent_parts, before_row=before_row, limit=_RECENT_ROWS))
-        if not found:
-            break
-        for row, part, trace_ids in found:
-            for at in range(0, len(trace_ids), 16):
-                trace_id = trace_ids[at : at + 16]
-                if trace_id not in seen:
-                    seen[trace_id] = RecentTrace(
-                        trace_id, row, part.received_ns, part.services, part.address
-                    )
-            before_row = min(before_row, row)
-    return list(seen.values())[:limit]

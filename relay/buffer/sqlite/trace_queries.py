@@ -62,8 +62,8 @@ class TraceFinding:
     letters: list[StoredDeadLetter] = field(default_factory=list)  # without bodies
 
 
-class TraceRows(NamedTuple):
-    """Rows of a trace among the next many."""
+class TraceStep(NamedTuple):
+    """Rows of a trace among the next many, and how to go on."""
 
     rows: list[int]
     after_row: int | None  # where to go on; None: that was the end
@@ -72,7 +72,7 @@ class TraceRows(NamedTuple):
 
 def trace_rows(
     connection: apsw.Connection, trace_id: bytes, after_row: int, step: int
-) -> TraceRows:
+) -> TraceStep:
     """Rows holding the trace among the `step` after `after_row`, kept ones and others."""
     started = time.monotonic()
     count, last = fetch(
@@ -82,14 +82,14 @@ def trace_rows(
         (after_row, step),
     )[0]
     if not count:
-        return TraceRows([], None, step)
+        return TraceStep([], None, step)
     hits = fetch(
         connection,
         "SELECT row, ids FROM traces WHERE row > ? AND row <= ? AND instr(ids, ?) > 0",
         (after_row, last, trace_id),
     )
     rows = [row for row, ids in hits if packed_index(ids, trace_id) is not None]
-    return TraceRows(rows, last if count == step else None, _next_step(step, started))
+    return TraceStep(rows, last if count == step else None, _next_step(step, started))
 
 
 def _next_step(step: int, started: float) -> int:

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Readmitted:
-    """Rows that came again (`LogFile.readmit`), owed to `owed_to` alone.
+    """Rows that were readmitted (`LogFile.readmit`), owed to `owed_to` alone.
 
     `parts` are owed some of them only (`LogFile.owe`): which, and what of it was not owed before.
     """
@@ -48,10 +48,3 @@ class Transaction(Generic[Result]):
     def readmitted(self) -> list[Readmitted]:
         """What the last `run` readmitted: the consumers are told before whoever asked goes on."""
         return []
-
-
-def perform(transaction: Transaction[Result], file: LogFile, *, now_ns: int) -> Result:
-    """Run it, and commit it unless it is upkeep."""
-    if transaction.is_upkeep:
-        return transaction.run(file, now_ns=now_ns)
-    return file.work(lambda it: transaction.run(it, now_ns=now_ns))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import apsw
 import structlog
@@ -34,9 +35,7 @@ from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.rows import Group, build_group
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES
 from relay.buffer.sqlite.space.row_age import RowAges
-from relay.buffer.sqlite.transactions import perform
 from relay.buffer.sqlite.types import Loaded
-from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable, RelayError
 from relay.model.records import DeadLetter
 
@@ -60,16 +59,14 @@ class Writer:
     def __init__(
         self,
         state_dir: StateDirectory,
-        settings: BufferSettings,
-        counters: Counters,
         ledger: Ledger,
         backlogs: Backlogs,
+        ages: RowAges,
         *,
         vfs: str | None,
-        ages: RowAges,
     ) -> None:
-        self._settings = settings
-        self._counters = counters
+        self._settings = ledger.settings
+        self._counters = ledger.counters
         self._ledger = ledger
         self._acks = ledger.pending
         self._backlogs = backlogs
@@ -80,8 +77,8 @@ class Writer:
         self._in_hand: list[Waiter] = []
         self._stopping = False
         self._odd_values = 0
-        self._house = Housekeeping(state_dir, settings, ages, ledger, backlogs)
-        self.lifecycle = Lifecycle(state_dir, settings, ledger, backlogs, self._house, vfs=vfs)
+        self._house = Housekeeping(state_dir, ages, ledger, backlogs)
+        self.lifecycle = Lifecycle(state_dir, ledger, backlogs, self._house, vfs=vfs)
         self._thread = threading.Thread(target=self._run, name="buffer-writer", daemon=True)
         self.busy_since: float | None = None  # monotonic; while the disk has something to do
 
@@ -142,11 +139,8 @@ class Writer:
         # In hand is what a turn had taken when it ended early; who was answered is not hurt.
         waiters = self._in_hand
         while (command := self._next(0.0)) is not None:
-            if (
-                isinstance(command, Append | Flush | Corrupt | Transact)
-                and command.waiter is not None
-            ):
-                waiters.append(command.waiter)
+            if (waiter := getattr(command, "waiter", None)) is not None:
+                waiters.append(waiter)
         self._ledger.refuse(waiters, BufferUnavailable("the buffer is closed"))
 
     def _next(self, timeout: float | None) -> Command | None:
@@ -193,7 +187,7 @@ class Writer:
             else:
                 self._stopping = True
             command = self._next(0.0)
-        # Who waited too long was told so, and comes again.
+        # Who waited too long was told so, and retries.
         appends = [append for append in appends if not was_refused(append.waiter)]
         if appends:
             self._append(appends)
@@ -266,7 +260,7 @@ class Writer:
         self._counters.commits += 1
         self._counters.commit_seconds_sum += seconds
         self._counters.recent_commit_seconds.append(seconds)
-        self._house.committed(file, group.need_bytes, seconds=seconds, has_acks=bool(acks))
+        self._house.committed(file, group.need_bytes, has_acks=bool(acks))
         return group
 
     def _make_room(self, need_bytes: int) -> bool:
@@ -292,7 +286,8 @@ class Writer:
                     raise self.lifecycle.full()
                 with self.lifecycle.writable() as file:
                     started = time.monotonic()
-                    result = perform(transaction, file, now_ns=self._clock_ns())
+                    run = partial(transaction.run, now_ns=self._clock_ns())
+                    result = run(file) if transaction.is_upkeep else file.work(run)
                     seconds = time.monotonic() - started
         except Exception as error:
             if not isinstance(error, RelayError):

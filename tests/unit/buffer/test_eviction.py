@@ -437,7 +437,7 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
         everything = OwedRange(Position(1), Position(2 * holes + 1))
         odd = tuple(owed_ranges.row_range(row) for row in range(1, 2 * holes + 1, 2))
         had = owed_ranges.subtract((everything,), odd)
-        dead._owed = owed_ranges.subtract(dead.ranges, had)
+        dead.ranges = owed_ranges.subtract(dead.ranges, had)
         dead._sums = Totals(holes, holes, 300 * holes)
         dead.changed(had, at_ns=NOW_NS, status=200)
         await buffer.flush()

@@ -484,7 +484,7 @@ async def test_requests_go_into_the_new_file_when_theirs_was_replaced_to_make_ro
             return True
 
         def fits(_connection: object, _need_bytes: int) -> bool:
-            return writer.lifecycle.generation > 0
+            return buffer._ledger.generation > 0
 
         monkeypatch.setattr(writer, "_make_room", replace)
         monkeypatch.setattr(writer._house.space, "fits", fits)
