@@ -120,12 +120,8 @@ class Daemon:
         self._stop_asked = anyio.Event()
         own_id = secrets.token_hex(8)
         self._offload = Offload()
-        self._pipeline = Pipeline(
-            Prepare(prepare_settings(config, environ)),
-            buffer,
-            counters,
-            offload=self._offload,
-        )
+        prepare = Prepare(prepare_settings(config, environ))
+        self._pipeline = Pipeline(prepare, buffer, counters, offload=self._offload)
         self._ingest = Ingest(
             config.ingest,
             self._pipeline.accept,
@@ -141,10 +137,9 @@ class Daemon:
         self._salvage = Salvage(buffer, counters)
         parts = Parts(buffer, self._fleet, self._pipeline, self._ingest, self._replay, self._tls)
         self._control = Control(config, config_path, environ, own_id, parts)
-        listening = [address_of(sock) for sock in self._ingest_sockets]
         self._status = Status(
             started_ns,
-            listening,
+            [address_of(sock) for sock in self._ingest_sockets],
             counters,
             buffer,
             self._fleet,

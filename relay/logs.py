@@ -1,4 +1,4 @@
-"""Events in, log lines out: structlog set up once.
+"""Sets up structlog, once, so that every event becomes a line of the log.
 
 Readable on a terminal, fields of the journal where standard error ends there, JSON otherwise.
 
@@ -9,6 +9,7 @@ and events carry header *names*. `mask_secret_values` is the net under that rule
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 import structlog
@@ -47,7 +48,9 @@ def set_up(
     if journal is not None:
         render: list[Any] = [_say_error, structlog.processors.format_exc_info, _as_event]
         handler: logging.Handler = _JournalHandler(journal)
-        factory: Any = lambda *_: _JournalLogger(journal)  # noqa: E731 - a factory in two forms
+        # structlog calls the method of the level at the end of its chain.
+        writer = SimpleNamespace(**dict.fromkeys((*LEVELS, "critical"), journal.write))
+        factory: Any = lambda *_: writer  # noqa: E731 - a factory in two forms
     else:
         shared.insert(
             1, structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json)
@@ -104,16 +107,6 @@ def _as_event(
 ) -> tuple[tuple[Mapping[str, Any]], dict[str, Any]]:
     """Hand the event to the logger as it is: the arguments of its call."""
     return (event,), {}
-
-
-class _JournalLogger:
-    """What structlog calls at the end of its chain, whatever the level is."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.msg = journal.write
-
-    def __getattr__(self, _method: str) -> Any:
-        return self.msg
 
 
 class _JournalHandler(logging.Handler):

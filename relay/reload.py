@@ -104,7 +104,7 @@ class Control:
         backlog = self._parts.buffer.consumers().get(name)
         if backlog is None:
             raise UnknownDestination.named(name)
-        configured = next((d for d in self.config.destinations if d.name == name), None)
+        configured = self.config.destination(name)
         statistics = backlog.statistics()
         return KnownDestination(
             name,
@@ -161,7 +161,7 @@ class Control:
         """
         async with self._changing:
             config = self._read_again()
-            standing = next((d for d in config.destinations if d.name == name), None)
+            standing = config.destination(name)
             if standing is not None:
                 raise ControlRefused(
                     f"{name} is still in {standing.source or 'the environment'}",
@@ -179,10 +179,10 @@ class Control:
         return found
 
     def _configured(self, name: str) -> DestinationConfig:
-        for destination in self.config.destinations:
-            if destination.name == name:
-                return destination
-        raise UnknownDestination.named(name)
+        found = self.config.destination(name)
+        if found is None:
+            raise UnknownDestination.named(name)
+        return found
 
     def _read_again(self) -> Config:
         """The configuration as it is now. Raises ConfigError, which is logged."""

@@ -7,11 +7,10 @@ no CORS, no cookies.
 
 - `app`: routes, the Host rule, the token.
 - `control`: reload, pause, resume, remove, test.
-- `trace_routes`: where a trace is, and which came last.
-- `replay`: kept spans to one destination again.
+- `trace_routes`: where a trace is, which came last; replays kept spans to one destination.
 - `dead_letters`: list, replay, discard, export.
 - `status_document`, `trace_document`, `dead_letter_documents`: values as JSON has them.
 - `metrics`: the text of `/metrics`.
-- `answers`: JSON responses and their headers.
+- `api`: what all of these routes share: queries, JSON responses and their headers.
 - `token`: the token's file.
 """

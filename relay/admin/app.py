@@ -1,7 +1,10 @@
 """The admin listener's application: its routes, the rule about hosts, and the token."""
 
 import hmac
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -10,12 +13,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.admin import control, dead_letters, replay, trace_routes
-from relay.admin.answers import SECURITY_HEADERS, document, failure
+from relay.admin import control, dead_letters, trace_routes
+from relay.admin.api import SECURITY_HEADERS, Api, BadQuery, document, failure
 from relay.admin.metrics import render
 from relay.admin.status_document import Status
-from relay.dead_letters.change import DeadLetters
-from relay.model.errors import BufferError_
+from relay.dead_letters.change import DeadLetters, ReplayRefused
+from relay.dead_letters.look import UnknownDeadLetter
+from relay.model.errors import BufferError_, ConfigError, ControlRefused, UnknownDestination
 from relay.reload import Control
 from relay.traces.replay import Replay
 from relay.traces.where import Traces
@@ -25,7 +29,7 @@ HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Who knows the answer to what is asked, and does what is asked for."""
+    """The parts of the daemon that the routes are over."""
 
     status: Status
     control: Control
@@ -35,7 +39,7 @@ class Features:
 
 
 class HostRule:
-    """Answers 421 unless the Host header names this host, so that no foreign page gets in."""
+    """Responds with 421 unless the Host header names this host, so that no foreign page gets in."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -58,31 +62,44 @@ def is_own_host(header: bytes) -> bool:
     return name in HOSTS
 
 
+# An error of ours tells the reason; what the configuration gets wrong names keys and files, never
+# values.
+STATUSES: Mapping[type[Exception], int] = {
+    BadQuery: 400,
+    UnknownDestination: 404,
+    UnknownDeadLetter: 404,
+    ControlRefused: 409,
+    ConfigError: 409,
+    ReplayRefused: 409,
+    BufferError_: 503,
+}
+
+
 class Admin:
     """The routes of the admin listener; those under `/api/` are behind `token`."""
 
     def __init__(self, features: Features, token: str) -> None:
         self._status = features.status
         self._token = token.encode()
+        api: list[Api] = [
+            ("GET", "/api/status", self._status_document),
+            *control.routes(features.control),
+            *trace_routes.routes(features.traces, features.replay),
+            *dead_letters.routes(features.dead_letters),
+            ("GET", "/api/{rest:path}", _nothing_here),
+        ]
         self.app = Starlette(
             routes=[
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
-                Route("/api/status", self._authorized(self._status_document)),
-                *control.routes(features.control, self._authorized),
-                *trace_routes.routes(features.traces, self._authorized),
-                *replay.routes(features.replay, self._authorized),
-                *dead_letters.routes(features.dead_letters, self._authorized),
-                Route("/api/{rest:path}", self._authorized(_nothing_here)),
+                *(Route(path, self._guarded(of), methods=[method]) for method, path, of in api),
             ],
             middleware=[Middleware(HostRule)],
             exception_handlers={
                 404: _nothing_here,
                 405: _wrong_method,
-                BufferError_: _buffer_trouble,
-                **control.EXCEPTION_HANDLERS,
-                **dead_letters.EXCEPTION_HANDLERS,
+                **{error: partial(_failed, status) for error, status in STATUSES.items()},
             },
         )
         self.app.router.redirect_slashes = False
@@ -98,11 +115,12 @@ class Admin:
 
     async def _metrics(self, _request: Request) -> Response:
         body, content_type = render(self._status.document())
-        headers = {**SECURITY_HEADERS, "Content-Type": content_type}
-        return Response(body, headers=headers)
+        return Response(body, headers={**SECURITY_HEADERS, "Content-Type": content_type})
 
-    def _authorized(self, endpoint: control.Endpoint) -> control.Endpoint:
-        async def guarded(request: Request) -> Response:
+    def _guarded(
+        self, found_for: Callable[[Request], Awaitable[Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(
                 given.strip().encode(), self._token
@@ -112,12 +130,13 @@ class Admin:
                     "send `Authorization: Bearer` with the token from the file admin-token",
                     {"WWW-Authenticate": "Bearer"},
                 )
-            return await endpoint(request)
+            found = await found_for(request)
+            return found if isinstance(found, Response) else document(found)
 
-        return guarded
+        return endpoint
 
-    async def _status_document(self, _request: Request) -> Response:
-        return document(self._status.document())
+    async def _status_document(self, _request: Request) -> dict[str, Any]:
+        return self._status.document()
 
 
 async def _nothing_here(request: Request, _error: Exception | None = None) -> Response:
@@ -129,5 +148,5 @@ async def _wrong_method(request: Request, error: Exception) -> Response:
     return failure(405, f"{request.url.path} accepts {allow} only", {"Allow": allow})
 
 
-async def _buffer_trouble(_request: Request, error: Exception) -> Response:
-    return failure(503, str(error))
+async def _failed(status: int, _request: Request, error: Exception) -> Response:
+    return failure(status, str(error))

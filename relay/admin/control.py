@@ -16,72 +16,62 @@ of this API would send any secret that the daemon may read anywhere.
 404: no such destination. 409: refused, with the reason; nothing was changed.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from relay.admin.answers import document, failure
-from relay.model.errors import ConfigError, ControlRefused, UnknownDestination
-from relay.reload import Control
+from relay.admin.api import MOST, Api, BadQuery, digits, flag
+from relay.doctor.report import Report
+from relay.reload import Control, KnownDestination, TakenUp
 from relay.traces.replay import Start
 
 STARTS: Mapping[str, Start] = {"beginning": "beginning", "end": "end"}
 WAITING = ("keep", "drop")
-MOST_NS: Final = 2**63 - 1
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def routes(control: Control, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
-    """The routes over `control`, each behind `authorized`."""
+def routes(control: Control) -> list[Api]:
+    """The routes over `control`."""
 
-    async def reload(request: Request) -> Response:
+    async def reload(request: Request) -> TakenUp:
         starts: dict[str, Start] = {}
         for entry in request.query_params.getlist("start"):
             name, _, text = entry.partition(":")
             start = start_of(text)
             if start is None or not name:
-                return failure(400, "start must be NAME:beginning, NAME:end or NAME:NANOSECONDS")
+                raise BadQuery("start must be NAME:beginning, NAME:end or NAME:NANOSECONDS")
             starts[name] = start
-        return document(await control.reload(starts))
+        return await control.reload(starts)
 
-    async def destination(request: Request) -> Response:
-        return document(control.destination(request.path_params["name"]))
+    async def show(request: Request) -> KnownDestination:
+        return control.destination(request.path_params["name"])
 
-    async def remove(request: Request) -> Response:
+    async def remove(request: Request) -> dict[str, Any]:
         waiting = request.query_params.get("waiting", "")
         if waiting not in WAITING:
-            return failure(400, "say waiting=keep or waiting=drop")
-        name = request.path_params["name"]
-        found = await control.remove(name, drop=waiting == "drop")
-        what = "dropped" if waiting == "drop" else "kept"
-        return document({**asdict(found), "waiting": what})
+            raise BadQuery("say waiting=keep or waiting=drop")
+        found = await control.remove(request.path_params["name"], drop=waiting == "drop")
+        return {**asdict(found), "waiting": "dropped" if waiting == "drop" else "kept"}
 
-    async def pause(request: Request) -> Response:
-        return document(await control.set_paused(request.path_params["name"], is_paused=True))
+    async def pause(request: Request) -> KnownDestination:
+        return await control.set_paused(request.path_params["name"], is_paused=True)
 
-    async def resume(request: Request) -> Response:
-        return document(await control.set_paused(request.path_params["name"], is_paused=False))
+    async def resume(request: Request) -> KnownDestination:
+        return await control.set_paused(request.path_params["name"], is_paused=False)
 
-    async def test(request: Request) -> Response:
-        send_span = request.query_params.get("span", "false")
-        if send_span not in ("true", "false"):
-            return failure(400, "span must be true or false")
-        name = request.path_params["name"]
-        return document(await control.test(name, send_span=send_span == "true"))
+    async def test(request: Request) -> Report:
+        send_span = flag(request.query_params, "span")
+        return await control.test(request.path_params["name"], send_span=send_span)
 
     one = "/api/destinations/{name}"
     return [
-        Route("/api/reload", authorized(reload), methods=["POST"]),
-        Route(one, authorized(destination), methods=["GET"]),
-        Route(one, authorized(remove), methods=["DELETE"]),
-        Route(f"{one}/pause", authorized(pause), methods=["POST"]),
-        Route(f"{one}/resume", authorized(resume), methods=["POST"]),
-        Route(f"{one}/test", authorized(test), methods=["POST"]),
+        ("POST", "/api/reload", reload),
+        ("GET", one, show),
+        ("DELETE", one, remove),
+        ("POST", f"{one}/pause", pause),
+        ("POST", f"{one}/resume", resume),
+        ("POST", f"{one}/test", test),
     ]
 
 
@@ -92,23 +82,5 @@ def start_of(text: str) -> Start | None:
 
 def nanoseconds(text: str) -> int | None:
     """A time as a number of nanoseconds since 1970; None for what is none."""
-    if not (text.isascii() and text.isdigit()) or len(text) > len(str(MOST_NS)):
-        return None
-    return min(int(text), MOST_NS)
-
-
-async def unknown(_request: Request, error: Exception) -> Response:
-    """The answer to UnknownDestination."""
-    return failure(404, str(error))
-
-
-async def refused(_request: Request, error: Exception) -> Response:
-    """The answer to a refusal: the configuration's faults name keys and files, never values."""
-    return failure(409, str(error))
-
-
-EXCEPTION_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Any]] = {
-    UnknownDestination: unknown,
-    ControlRefused: refused,
-    ConfigError: refused,
-}
+    found = digits(text)
+    return None if found is None else min(found, MOST)

@@ -45,8 +45,8 @@ def entry_document(entry: DeadLetterEntry) -> dict[str, Any]:
     }
 
 
-def _letter(letter: DeadLetter) -> dict[str, Any]:
-    trace_ids = letter.trace_ids.hex()
+def summary(letter: DeadLetter) -> dict[str, Any]:
+    """What became of its spans, and why; for `where`, too."""
     return {
         "destination": letter.destination or INGEST,
         "reason": letter.reason,
@@ -55,8 +55,15 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
         "path": letter.path,
         "spans": letter.spans,
         "affected": letter.affected,
-        "encoding": letter.encoding.name.lower(),
         "received_at": iso(letter.received_ns),
+    }
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    trace_ids = letter.trace_ids.hex()
+    return {
+        **summary(letter),
+        "encoding": letter.encoding.name.lower(),
         "trace_ids": [trace_ids[at : at + 32] for at in range(0, len(trace_ids), 32)],
     }
 

@@ -6,7 +6,7 @@
     GET    /api/dead-letters/groups?…                     how many by destination, reason and words
     GET    /api/dead-letters/export?…&after=ID            a page of OTLP JSON lines, oldest first
     GET    /api/dead-letters/ID                           one, with its spans
-    POST   /api/dead-letters/replay?…&after=ID            send a step of them again
+    POST   /api/dead-letters/replay?…&after=ID            replay a step of them
                &to=NAME&derive_ids=true&keep=true
     DELETE /api/dead-letters?…&after=ID&erase=true        drop a step of them
     POST   /api/dead-letters/finish-erasing               after it nothing of that is left
@@ -18,40 +18,28 @@ pages gives back as `after` (or `before`) what the last page said as `next`, unt
 400: the filter cannot be understood. 404: no such letter. 409: refused, and nothing was changed.
 """
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from relay.admin.answers import document, failure
-from relay.admin.control import Endpoint
+from relay.admin.api import MOST, Api, BadQuery, flag, number
 from relay.admin.dead_letter_documents import groups_document, letter_document, list_document
 from relay.buffer.values import DeadLetterFilter
-from relay.dead_letters.change import DeadLetters, ReplayRefused
-from relay.dead_letters.look import UnknownDeadLetter, in_thread
-from relay.model.errors import RelayError
+from relay.dead_letters.change import DeadLetters, Discarded, Erased, Replayed
+from relay.dead_letters.look import Exported, in_thread
 
 ALL = "/api/dead-letters"
 MOST_LISTED = 1000
 MOST_IDS = 500
-_NEWEST = 2**63 - 1
-
-
-class BadFilter(RelayError):
-    """A filter of dead letters cannot be understood."""
-
-    code = "bad_filter"
 
 
 def filter_of(query: QueryParams) -> DeadLetterFilter:
-    """The filter in a request's query. Raises BadFilter."""
+    """The filter in a request's query. Raises BadQuery."""
     ids = tuple(number(text, "id") for text in query.getlist("id"))
     if len(ids) > MOST_IDS:
-        raise BadFilter(f"at most {MOST_IDS} ids at once")
+        raise BadQuery(f"at most {MOST_IDS} ids at once")
     return DeadLetterFilter(
         destination=query.get("destination", ""),
         reason=query.get("reason", ""),
@@ -62,96 +50,57 @@ def filter_of(query: QueryParams) -> DeadLetterFilter:
     )
 
 
-def number(text: str, name: str) -> int:
-    """A whole number that SQLite can hold. Raises BadFilter."""
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _NEWEST):
-        raise BadFilter(f"{name} must be a whole number")
-    return int(text)
+def after(query: QueryParams) -> int:
+    """Where a page begins. Raises BadQuery."""
+    return number(query.get("after", "0"), "after")
 
 
-def flag(query: QueryParams, name: str) -> bool:
-    """A parameter that is true or false. Raises BadFilter."""
-    text = query.get(name, "false")
-    if text not in ("true", "false"):
-        raise BadFilter(f"{name} must be true or false")
-    return text == "true"
+def routes(letters: DeadLetters) -> list[Api]:
+    """The routes over `letters`."""
 
-
-def routes(letters: DeadLetters, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
-    """The routes over `letters`, each behind `authorized`."""
-
-    async def listed(request: Request) -> Response:
+    async def listed(request: Request) -> dict[str, Any]:
         query = request.query_params
         limit = number(query.get("limit", "100"), "limit")
         if not 1 <= limit <= MOST_LISTED:
-            raise BadFilter(f"limit must be a number from 1 to {MOST_LISTED}")
-        before = number(query.get("before", str(_NEWEST)), "before")
-        found = await letters.entries(filter_of(query), before=before, limit=limit)
-        return document(list_document(found))
+            raise BadQuery(f"limit must be a number from 1 to {MOST_LISTED}")
+        before = number(query.get("before", str(MOST)), "before")
+        return list_document(await letters.entries(filter_of(query), before=before, limit=limit))
 
-    async def groups(request: Request) -> Response:
-        return document(groups_document(await letters.groups(filter_of(request.query_params))))
+    async def groups(request: Request) -> dict[str, Any]:
+        return groups_document(await letters.groups(filter_of(request.query_params)))
 
-    async def export(request: Request) -> Response:
+    async def export(request: Request) -> Exported:
         query = request.query_params
-        return document(await letters.export(filter_of(query), after=after(query)))
+        return await letters.export(filter_of(query), after=after(query))
 
-    async def show(request: Request) -> Response:
+    async def show(request: Request) -> Any:
         found = await letters.show(number(request.path_params["letter_id"], "the id"))
-        return document(await in_thread([found], partial(letter_document, found)))
+        return await in_thread([found], partial(letter_document, found))
 
-    async def replay(request: Request) -> Response:
+    async def replay(request: Request) -> Replayed:
         query = request.query_params
-        found = await letters.replay(
+        return await letters.replay(
             filter_of(query),
             after=after(query),
             to=query.get("to", ""),
             derives=flag(query, "derive_ids"),
             keeps=flag(query, "keep"),
         )
-        return document(found)
 
-    async def discard(request: Request) -> Response:
+    async def discard(request: Request) -> Discarded:
         query = request.query_params
         erases = flag(query, "erase")
-        return document(await letters.discard(filter_of(query), after=after(query), erases=erases))
+        return await letters.discard(filter_of(query), after=after(query), erases=erases)
 
-    async def finish_erasing(_request: Request) -> Response:
-        return document(await letters.finish_erasing())
+    async def finish_erasing(_request: Request) -> Erased:
+        return await letters.finish_erasing()
 
     return [
-        Route(ALL, authorized(listed), methods=["GET"]),
-        Route(ALL, authorized(discard), methods=["DELETE"]),
-        Route(f"{ALL}/replay", authorized(replay), methods=["POST"]),
-        Route(f"{ALL}/finish-erasing", authorized(finish_erasing), methods=["POST"]),
-        Route(f"{ALL}/groups", authorized(groups), methods=["GET"]),
-        Route(f"{ALL}/export", authorized(export), methods=["GET"]),
-        Route(f"{ALL}/{{letter_id}}", authorized(show), methods=["GET"]),
+        ("GET", ALL, listed),
+        ("DELETE", ALL, discard),
+        ("POST", f"{ALL}/replay", replay),
+        ("POST", f"{ALL}/finish-erasing", finish_erasing),
+        ("GET", f"{ALL}/groups", groups),
+        ("GET", f"{ALL}/export", export),
+        ("GET", f"{ALL}/{{letter_id}}", show),
     ]
-
-
-def after(query: QueryParams) -> int:
-    """Where a page begins. Raises BadFilter."""
-    return number(query.get("after", "0"), "after")
-
-
-async def unknown(_request: Request, error: Exception) -> Response:
-    """The answer to UnknownDeadLetter."""
-    return failure(404, str(error))
-
-
-async def misunderstood(_request: Request, error: Exception) -> Response:
-    """The answer to BadFilter."""
-    return failure(400, str(error))
-
-
-async def refused(_request: Request, error: Exception) -> Response:
-    """The answer to ReplayRefused."""
-    return failure(409, str(error))
-
-
-EXCEPTION_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Any]] = {
-    UnknownDeadLetter: unknown,
-    BadFilter: misunderstood,
-    ReplayRefused: refused,
-}

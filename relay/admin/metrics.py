@@ -3,8 +3,8 @@
 One source for both, so that the page, `otlp-relay status` and the metrics cannot disagree.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,6 +12,88 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector, CollectorRegistry
 
 STATES = ("idle", "delivering", "waiting", "blocked", "paused")
+COUNTER, GAUGE = CounterMetricFamily, GaugeMetricFamily
+Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]
+
+# Each metric by name: where its value stands in the status document, and its help.
+COUNTERS: Final = {
+    "requests": ("ingest.requests", "Requests by response status."),
+    "received_spans": ("ingest.received_spans", "Spans decoded."),
+    "received_bytes": ("ingest.received_bytes", "Bytes of bodies, uncompressed."),
+    "kept_spans": ("ingest.kept_spans", "Spans committed and acknowledged."),
+    "rejected_spans": ("ingest.rejected_spans", "Spans refused, by reason."),
+    "warnings": ("ingest.warnings", "Flaws for which nothing is rejected, by code."),
+    "connections_closed": (
+        "ingest.connections_closed",
+        "Connections closed for exceeding a limit.",
+    ),
+    "helper_jobs": ("helper.jobs", "Large bodies given to the process that decodes them."),
+    "helper_restarts": ("helper.restarts", "Restarts of the process that decodes large bodies."),
+    "helper_failures": ("helper.failures", "Large bodies that could not be decoded, by reason."),
+    "evicted_spans": ("buffer.evicted_spans", "Undelivered spans evicted for space."),
+    "dead_letters_dropped": (
+        "buffer.dead_letters_dropped",
+        "Dead letters evicted for space or age.",
+    ),
+    "commits": ("buffer.commits", "Transactions, each synced."),
+    "commit_seconds": ("buffer.commit_seconds_sum", "Seconds spent in commits."),
+}
+GAUGES: Final = {
+    "ready": ("ready", "1 while spans can be kept."),
+    "uptime_seconds": ("uptime_seconds", "Seconds since the start."),
+    "helper_resident_bytes": (
+        "helper.resident_bytes",
+        "Resident memory of the process that decodes large bodies.",
+    ),
+    "helper_waiting": ("helper.waiting", "Large bodies waiting to be decoded, or being decoded."),
+    "buffer_bytes": ("buffer.bytes_on_disk", "Bytes on disk: database, WAL and reserve."),
+    "buffer_max_bytes": ("buffer.max_bytes", "The limit that is set, max_size."),
+    "buffer_reserve_bytes": ("buffer.reserve_bytes", "Bytes reserved for a full disk."),
+    "buffer_owed_bytes": (
+        "buffer.owed_bytes_on_disk",
+        "Bytes on disk of rows that are owed to some destination.",
+    ),
+    "buffer_full_in_seconds": (
+        "buffer.full_in_seconds",
+        "Seconds until it is full at the present rate; absent while it is not filling.",
+    ),
+    "buffer_full": ("buffer.is_full", "1 while the buffer is full and accepts nothing."),
+    "buffer_rows": ("buffer.rows", "Rows kept."),
+    "buffer_spans": ("buffer.spans", "Spans kept."),
+    "buffer_writable": ("buffer.is_writable", "1 while the buffer accepts spans."),
+    "dead_letters": ("buffer.dead_letters", "Dead letters kept."),
+    "dead_letters_by_destination": (
+        "buffer.dead_letters_by_destination",
+        "Dead letters kept, by destination; ingest: spans refused on the way in.",
+    ),
+}
+# Where the value is a number a label value, and the label is not `destination`.
+LABELS: Final = {
+    "requests": "status",
+    "rejected_spans": "reason",
+    "warnings": "code",
+    "connections_closed": "limit",
+    "helper_failures": "reason",
+}
+# Of each destination, likewise.
+DESTINATION_COUNTERS: Final = {
+    "delivered_spans": ("delivered_spans", "Spans that the upstream accepted."),
+    "refused_spans": ("refused_spans", "Spans that the upstream refused in a partial success."),
+    "upstream_requests": ("requests", "Requests sent to the upstream."),
+}
+DESTINATION_GAUGES: Final = {
+    "waiting_spans": ("waiting_spans", "Spans owed and not delivered yet."),
+    "waiting_bytes": ("waiting_bytes", "Bytes of the waiting spans, uncompressed."),
+    "in_flight_spans": ("in_flight_spans", "Spans in requests in flight."),
+    "stepped_around_spans": (
+        "stepped_around_spans",
+        "Waiting spans that are parked: the upstream fails at them, others go first.",
+    ),
+    "oldest_undelivered_age_seconds": (
+        "oldest_waiting_seconds",
+        "Seconds that the oldest owed span has waited.",
+    ),
+}
 
 
 class _Document(Collector):
@@ -19,11 +101,43 @@ class _Document(Collector):
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        yield from of_daemon(self._status)
-        yield from of_ingest(self._status["ingest"])
-        yield from of_helper(self._status["helper"])
-        yield from of_buffer(self._status["buffer"])
-        yield from of_destinations(self._status["destinations"])
+        status, destinations = self._status, self._status["destinations"]
+        yield metric(
+            GAUGE, "build_info", "Version of the relay.", {status["version"]: 1}, "version"
+        )
+        for kind, table in ((COUNTER, COUNTERS), (GAUGE, GAUGES)):
+            for name, (place, text) in table.items():
+                value = status
+                for key in place.split("."):
+                    value = value[key]
+                if value is not None:
+                    yield metric(kind, name, text, value, LABELS.get(name, "destination"))
+        for kind, table in ((COUNTER, DESTINATION_COUNTERS), (GAUGE, DESTINATION_GAUGES)):
+            for name, (key, text) in table.items():
+                yield metric(kind, name, text, {d["name"]: d[key] for d in destinations})
+        yield metric(
+            GAUGE,
+            "blocked",
+            "1 while the upstream refuses and somebody should look.",
+            {d["name"]: d["state"] == "blocked" for d in destinations},
+        )
+        buffer = status["buffer"]
+        yield metric(
+            GAUGE,
+            "commit_seconds_recent",
+            "Seconds that the last 512 commits took.",
+            {"0.5": buffer["commit_seconds_p50"], "0.99": buffer["commit_seconds_p99"]},
+            "quantile",
+        )
+        states = GaugeMetricFamily(
+            "otlp_relay_destination_state",
+            "1 for the state that a destination is in.",
+            labels=["destination", "state"],
+        )
+        for each in destinations:
+            for state in STATES:
+                states.add_metric([each["name"], state], each["state"] == state)
+        yield states
 
 
 def render(status: dict[str, Any]) -> tuple[bytes, str]:
@@ -33,173 +147,17 @@ def render(status: dict[str, Any]) -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
-def counter(name: str, text: str, values: dict[str, float], label: str | None = None) -> Metric:
-    """A counter, with one sample a label value, or a single one without a label."""
-    family = CounterMetricFamily(f"otlp_relay_{name}", text, labels=[label] if label else [])
-    for value, number in values.items():
-        family.add_metric([value] if label else [], number)
+def metric(
+    kind: Kind,
+    name: str,
+    text: str,
+    value: float | Mapping[str, float],
+    label: str = "destination",
+) -> Metric:
+    """A single sample, or one a value of `label` where `value` is by that."""
+    if not isinstance(value, Mapping):
+        return kind(f"otlp_relay_{name}", text, value=value)
+    family = kind(f"otlp_relay_{name}", text, labels=[label])
+    for of, number in value.items():
+        family.add_metric([of], number)
     return family
-
-
-def gauge(name: str, text: str, values: dict[str, float], label: str | None = None) -> Metric:
-    """A gauge, likewise."""
-    family = GaugeMetricFamily(f"otlp_relay_{name}", text, labels=[label] if label else [])
-    for value, number in values.items():
-        family.add_metric([value] if label else [], number)
-    return family
-
-
-def of_daemon(status: dict[str, Any]) -> Iterator[Metric]:
-    """What the process says of itself."""
-    build = GaugeMetricFamily("otlp_relay_build_info", "Version of the relay.", labels=["version"])
-    build.add_metric([status["version"]], 1)
-    yield build
-    yield gauge("ready", "1 while spans can be kept.", {"": float(status["ready"])})
-    yield gauge("uptime_seconds", "Seconds since the start.", {"": status["uptime_seconds"]})
-
-
-def of_ingest(ingest: dict[str, Any]) -> Iterator[Metric]:
-    """What came in, and what was refused."""
-    yield counter("requests", "Requests by response status.", ingest["requests"], "status")
-    yield counter("received_spans", "Spans decoded.", {"": ingest["received_spans"]})
-    yield counter(
-        "received_bytes", "Bytes of bodies, uncompressed.", {"": ingest["received_bytes"]}
-    )
-    yield counter("kept_spans", "Spans committed and acknowledged.", {"": ingest["kept_spans"]})
-    yield counter("rejected_spans", "Spans refused, by reason.", ingest["rejected_spans"], "reason")
-    yield counter(
-        "warnings", "Flaws for which nothing is rejected, by code.", ingest["warnings"], "code"
-    )
-    yield counter(
-        "connections_closed",
-        "Connections closed for exceeding a limit.",
-        ingest["connections_closed"],
-        "limit",
-    )
-
-
-def of_helper(helper: dict[str, Any]) -> Iterator[Metric]:
-    """The process that decodes large bodies."""
-    yield gauge(
-        "helper_resident_bytes",
-        "Resident memory of the process that decodes large bodies.",
-        {"": helper["resident_bytes"]},
-    )
-    yield gauge(
-        "helper_waiting",
-        "Large bodies waiting to be decoded, or being decoded.",
-        {"": helper["waiting"]},
-    )
-    yield counter(
-        "helper_jobs", "Large bodies given to the process that decodes them.", {"": helper["jobs"]}
-    )
-    yield counter(
-        "helper_restarts",
-        "Restarts of the process that decodes large bodies.",
-        {"": helper["restarts"]},
-    )
-    yield counter(
-        "helper_failures",
-        "Large bodies that could not be decoded, by reason.",
-        helper["failures"],
-        "reason",
-    )
-
-
-def of_buffer(buffer: dict[str, Any]) -> Iterator[Metric]:
-    """What lies on disk, and how long a commit takes."""
-    yield gauge(
-        "buffer_bytes", "Bytes on disk: database, WAL and reserve.", {"": buffer["bytes_on_disk"]}
-    )
-    yield gauge("buffer_max_bytes", "The limit that is set, max_size.", {"": buffer["max_bytes"]})
-    yield gauge(
-        "buffer_reserve_bytes", "Bytes reserved for a full disk.", {"": buffer["reserve_bytes"]}
-    )
-    yield gauge(
-        "buffer_owed_bytes",
-        "Bytes on disk of rows that are owed to some destination.",
-        {"": buffer["owed_bytes_on_disk"]},
-    )
-    if buffer["full_in_seconds"] is not None:
-        yield gauge(
-            "buffer_full_in_seconds",
-            "Seconds until it is full at the present rate; absent while it is not filling.",
-            {"": buffer["full_in_seconds"]},
-        )
-    yield counter(
-        "evicted_spans",
-        "Undelivered spans evicted for space.",
-        buffer["evicted_spans"],
-        "destination",
-    )
-    yield gauge(
-        "buffer_full",
-        "1 while the buffer is full and accepts nothing.",
-        {"": float(buffer["is_full"])},
-    )
-    yield gauge("buffer_rows", "Rows kept.", {"": buffer["rows"]})
-    yield gauge("buffer_spans", "Spans kept.", {"": buffer["spans"]})
-    yield gauge(
-        "buffer_writable", "1 while the buffer accepts spans.", {"": float(buffer["is_writable"])}
-    )
-    yield gauge("dead_letters", "Dead letters kept.", {"": buffer["dead_letters"]})
-    yield gauge(
-        "dead_letters_by_destination",
-        "Dead letters kept, by destination; ingest: spans refused on the way in.",
-        buffer["dead_letters_by_destination"],
-        "destination",
-    )
-    yield counter(
-        "dead_letters_dropped",
-        "Dead letters evicted for space or age.",
-        {"": buffer["dead_letters_dropped"]},
-    )
-    yield counter("commits", "Transactions, each synced.", {"": buffer["commits"]})
-    yield counter("commit_seconds", "Seconds spent in commits.", {"": buffer["commit_seconds_sum"]})
-    yield gauge(
-        "commit_seconds_recent",
-        "Seconds that the last 512 commits took.",
-        {"0.5": buffer["commit_seconds_p50"], "0.99": buffer["commit_seconds_p99"]},
-        "quantile",
-    )
-
-
-def of_destinations(destinations: list[dict[str, Any]]) -> Iterator[Metric]:
-    """What each destination has had, and what waits for it."""
-    for name, text, key in (
-        ("delivered_spans", "Spans that the upstream accepted.", "delivered_spans"),
-        ("refused_spans", "Spans that the upstream refused in a partial success.", "refused_spans"),
-        ("upstream_requests", "Requests sent to the upstream.", "requests"),
-    ):
-        yield counter(name, text, {d["name"]: d[key] for d in destinations}, "destination")
-    for name, text, key in (
-        ("waiting_spans", "Spans owed and not delivered yet.", "waiting_spans"),
-        ("waiting_bytes", "Bytes of the waiting spans, uncompressed.", "waiting_bytes"),
-        ("in_flight_spans", "Spans in requests in flight.", "in_flight_spans"),
-        (
-            "stepped_around_spans",
-            "Waiting spans that are parked: the upstream fails at them, others go first.",
-            "stepped_around_spans",
-        ),
-        (
-            "oldest_undelivered_age_seconds",
-            "Seconds that the oldest owed span has waited.",
-            "oldest_waiting_seconds",
-        ),
-    ):
-        yield gauge(name, text, {d["name"]: d[key] for d in destinations}, "destination")
-    yield gauge(
-        "blocked",
-        "1 while the upstream refuses and somebody should look.",
-        {d["name"]: float(d["state"] == "blocked") for d in destinations},
-        "destination",
-    )
-    states = GaugeMetricFamily(
-        "otlp_relay_destination_state",
-        "1 for the state that a destination is in.",
-        labels=["destination", "state"],
-    )
-    for destination in destinations:
-        for state in STATES:
-            states.add_metric([destination["name"], state], float(destination["state"] == state))
-    yield states

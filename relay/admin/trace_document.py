@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from relay.admin.dead_letter_documents import summary
 from relay.buffer.values import ReachesBack, RecentTrace, TracePlace, holds_trace
 from relay.model.records import DestinationStatus
 from relay.model.units import iso
@@ -30,7 +31,15 @@ def trace_document(report: TraceReport) -> dict[str, Any]:
         "trace_id": ids[0].trace_id.hex(),
         "ids": [{"trace_id": each.trace_id.hex(), "how": each.how} for each in ids],
         "received": [_received(place) for place in pieces],
-        "dead_letters": [_dead(place) for place in letters],
+        "dead_letters": [
+            {
+                "id": place.letter_id,
+                **summary(place.dead_letter),
+                "set_aside_at": iso(place.set_aside_ns),
+            }
+            for place in letters
+            if place.dead_letter
+        ],
         "destinations": [_destination(each, ids, pieces, letters) for each in report.destinations],
         **_reach(report.reach),
         "is_cut": len({place.row for place in pieces}) >= MOST_ROWS,
@@ -76,24 +85,6 @@ def _received(place: TracePlace) -> dict[str, Any]:
             }
             for each in place.deliveries
         ],
-    }
-
-
-def _dead(place: TracePlace) -> dict[str, Any]:
-    letter = place.dead_letter
-    if letter is None:
-        raise ValueError("no dead letter")
-    return {
-        "id": place.letter_id,
-        "destination": letter.destination or "ingest",
-        "reason": letter.reason,
-        "words": letter.words,
-        "path": letter.path,
-        "status": letter.status,
-        "spans": letter.spans,
-        "affected": letter.affected,
-        "received_at": iso(letter.received_ns),
-        "set_aside_at": iso(place.set_aside_ns),
     }
 
 

@@ -1,49 +1,72 @@
-"""Routes of the admin API that tell where a trace is, and which came last.
+"""Routes of the admin API that tell where a trace is, and replay kept spans.
 
 ::
 
-    GET /api/traces?limit=50            the newest distinct traces
-    GET /api/traces/ID?spans=false      where one is; ID as it was sent, or as it is since
+    GET  /api/traces?limit=50            the newest distinct traces
+    GET  /api/traces/ID?spans=false      where one is; ID as it was sent, or as it is since
+    POST /api/destinations/NAME/replay?since=NANOSECONDS    what was received then or later
+    POST /api/destinations/NAME/replay?trace=ID             the spans of one trace
+         &dry_run=true                                      only tell what it would be
 
-404 with how far back what is known reaches, when nothing is known of it.
+404: no such destination, or nothing is known of the trace (then with how far back what is known
+reaches). 409: the replay is refused, with the reason; nothing was changed.
 """
 
-from collections.abc import Callable
-from typing import Final
+from dataclasses import asdict
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from relay.admin.answers import document, failure
-from relay.admin.control import Endpoint
+from relay.admin.api import Api, BadQuery, document, flag
+from relay.admin.control import nanoseconds
 from relay.admin.trace_document import recent_trace, trace_document
+from relay.model.units import iso
+from relay.traces.replay import Replay, Replayed
 from relay.traces.where import Traces
 
 # What is kept of an id that was refused is cut there.
 MOST_CHARACTERS: Final = 128
 
 
-def routes(traces: Traces, authorized: Callable[[Endpoint], Endpoint]) -> list[Route]:
-    """The routes over `traces`, each behind `authorized`."""
+def routes(traces: Traces, replay: Replay) -> list[Api]:
+    """The routes over `traces` and `replay`."""
 
-    async def recent(request: Request) -> Response:
+    async def recent(request: Request) -> dict[str, Any]:
         text = request.query_params.get("limit", "50")
         if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1000):
-            return failure(400, "limit must be a number from 1 to 1000")
-        return document({"traces": [recent_trace(each) for each in await traces.recent(int(text))]})
+            raise BadQuery("limit must be a number from 1 to 1000")
+        return {"traces": [recent_trace(each) for each in await traces.recent(int(text))]}
 
     async def one(request: Request) -> Response:
         text = request.path_params["trace_id"].strip()[:MOST_CHARACTERS]
-        with_spans = request.query_params.get("spans", "true")
-        if with_spans not in ("true", "false"):
-            return failure(400, "spans must be true or false")
+        with_spans = flag(request.query_params, "spans", "true")
         if not text:
-            return failure(400, "name a trace id")
-        report = await traces.find(text, with_spans=with_spans == "true")
+            raise BadQuery("name a trace id")
+        report = await traces.find(text, with_spans=with_spans)
         return document(trace_document(report), 200 if report.is_known else 404)
 
+    async def replay_kept(request: Request) -> dict[str, Any]:
+        name = request.path_params["name"]
+        query = request.query_params
+        is_dry_run = flag(query, "dry_run")
+        trace = query.get("trace", "").strip()[:MOST_CHARACTERS]
+        since_ns = nanoseconds(query.get("since", ""))
+        if ("since" in query) == ("trace" in query) or (since_ns is None and not trace):
+            raise BadQuery("say since=NANOSECONDS, a time since 1970, or trace=ID")
+        if since_ns is not None:
+            return replay_document(await replay.since(name, since_ns, is_dry_run=is_dry_run))
+        return replay_document(await replay.trace(name, trace, is_dry_run=is_dry_run))
+
     return [
-        Route("/api/traces", authorized(recent)),
-        Route("/api/traces/{trace_id:path}", authorized(one)),
+        ("GET", "/api/traces", recent),
+        ("GET", "/api/traces/{trace_id:path}", one),
+        ("POST", "/api/destinations/{name}/replay", replay_kept),
     ]
+
+
+def replay_document(done: Replayed) -> dict[str, Any]:
+    """As JSON says it: times as RFC 3339."""
+    found = asdict(done)
+    times = {name: iso(found.pop(f"{name}_ns")) for name in ("kept_since", "since")}
+    return found | times

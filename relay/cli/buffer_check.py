@@ -1,19 +1,22 @@
 """`otlp-relay buffer check`: read every row, and say what is damaged and what becomes of it."""
 
-import json
 import sys
 from dataclasses import asdict
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from relay.cli.buffer import errors_exit, progress_bar
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.status import PIPE_WIDTH
+from relay.cli.output import console, print_table, progress_bar, say_json
 from relay.model.units import about_bytes
 from relay.offline import check as checking
 from relay.salvage.losses import named
+
+COLUMNS = {
+    "DESTINATION": lambda it: it.name,
+    "OWED SPANS": lambda it: f"{it.spans:,}",
+    "ROWS": lambda it: f"{it.rows:,}",
+    "SIZE": lambda it: about_bytes(it.raw_bytes),
+}
 
 
 @click.command()
@@ -26,40 +29,31 @@ def check(config_path: str | None, as_json: bool) -> None:
     when everything is sound, 1 when damage was found or the file cannot be read.
     """
     config = load_or_exit(config_path)
-    with errors_exit(), progress_bar("rows") as progress:
+    with progress_bar("rows") as progress:
         found = checking.check(config.state_dir, progress)
     if as_json:
-        click.echo(json.dumps({**asdict(found), "sound": found.is_sound}, indent=2))
+        say_json({**asdict(found), "sound": found.is_sound})
     else:
-        show(found)
+        tell(found)
     sys.exit(0 if found.is_sound else 1)
 
 
-def show(found: checking.Findings) -> None:
+def tell(found: checking.Findings) -> None:
     """The findings as text."""
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    console = Console(highlight=False, soft_wrap=True, width=width)
+    out = console()
     beside = "a daemon is using it" if found.is_running else "no daemon is using it"
-    console.print(f"{found.file}: {beside}", markup=False)
-    console.print(
+    out.print(f"{found.file}: {beside}", markup=False)
+    out.print(
         f"{found.rows:,} rows are sound: {found.spans:,} spans, {about_bytes(found.raw_bytes)}"
         f" before compression; {found.dead_letters:,} dead letters"
     )
     if found.destinations:
-        table = Table(box=None, pad_edge=False)
-        for title in ("DESTINATION", "OWED SPANS", "ROWS", "SIZE"):
-            table.add_column(title)
-        for each in found.destinations:
-            size = about_bytes(each.raw_bytes)
-            table.add_row(each.name, f"{each.spans:,}", f"{each.rows:,}", size)
-        console.print(table)
+        print_table(COLUMNS, found.destinations)
     for aside in found.set_aside:
-        console.print(f"quarantined: {aside.words or f'{aside.file} {aside.state}'}", markup=False)
+        out.print(f"quarantined: {aside.words or f'{aside.file} {aside.state}'}", markup=False)
     for line in damage(found):
-        console.print(line, style="red", markup=False)
-    console.print(
-        "sound" if found.is_sound else "DAMAGED", style="green" if found.is_sound else "red"
-    )
+        out.print(line, style="red", markup=False)
+    out.print("sound" if found.is_sound else "DAMAGED", style="green" if found.is_sound else "red")
 
 
 def damage(found: checking.Findings) -> list[str]:

@@ -1,13 +1,11 @@
 """`otlp-relay buffer snapshot`: a consistent copy of the buffer while the daemon goes on."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from relay.cli.buffer import errors_exit, progress_bar
 from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import progress_bar, say, say_json
 from relay.model.errors import RelayError
 from relay.model.units import about_bytes
 from relay.offline import snapshot as copying
@@ -28,16 +26,15 @@ def snapshot(target: Path, config_path: str | None, as_json: bool) -> None:
     made is delivered again, also what has been delivered since.
     """
     config = load_or_exit(config_path)
-    with errors_exit(), progress_bar("rows") as progress:
+    with progress_bar("rows") as progress:
         try:
             found = copying.snapshot(config.state_dir, target.absolute(), progress)
         except OSError as error:
             raise RelayError(f"cannot write {target}: {error.strerror or error}") from None
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        say_json(found)
         return
-    click.echo(
-        f"{target}: {found.rows:,} rows, {found.spans:,} spans, {about_bytes(found.size_bytes)}"
-    )
+    size = about_bytes(found.size_bytes)
+    say(f"{target}: {found.rows:,} rows, {found.spans:,} spans, {size}")
     for row in found.damaged_rows:
-        click.echo(f"otlp-relay: row {row} is damaged, in the buffer and in the copy", err=True)
+        say(f"otlp-relay: row {row} is damaged, in the buffer and in the copy", err=True)

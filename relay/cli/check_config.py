@@ -1,13 +1,13 @@
 """`otlp-relay check-config`: what the configuration says, or all that is wrong with it."""
 
-import json
 import os
 import sys
 from typing import Any
 
 import click
 
-from relay.cli.options import config_option, json_option, printable
+from relay.cli.options import config_option, json_option
+from relay.cli.output import say, say_json
 from relay.config import Config
 from relay.config.load import load
 from relay.config.tables import one_line, problems_of
@@ -32,15 +32,14 @@ def check_config(config_path: str | None, as_json: bool) -> None:
     except ConfigError as error:
         problems = problems_of(error)
         if as_json:
-            _print_json({"ok": False, "problems": [_problem(problem) for problem in problems]})
-        for problem in () if as_json else problems:
-            click.echo(printable(one_line(problem)), err=True)
+            say_json({"ok": False, "problems": [_problem(problem) for problem in problems]})
+        else:
+            say(*map(one_line, problems), err=True)
         sys.exit(EXIT_NOT_DONE)
     if as_json:
-        _print_json({"ok": True, "problems": [], **_summary(config)})
+        say_json({"ok": True, "problems": [], **_summary(config)})
     else:
-        for line in _lines(config):
-            click.echo(printable(line))
+        say(*_lines(config))
 
 
 def _problem(problem: ConfigError) -> dict[str, str | None]:
@@ -110,7 +109,3 @@ def _lines(config: Config) -> list[str]:
         if destination.blocked_reason:
             lines.append(f"                 blocked: {destination.blocked_reason}")
     return [*lines, *(f"warning: {warning}" for warning in config.warnings), "ok"]
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, indent=2))

@@ -5,9 +5,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from relay.admin import token as admin_token
-from relay.config import ListenAddress
+from relay.config import Config, ListenAddress
 from relay.model.errors import RelayError
 from relay.model.run_as_hint import hint_for
 
@@ -96,3 +97,14 @@ class DaemonClient:
                 f"you cannot read the admin token in {self.state_dir}",
                 hint=hint_for(self.state_dir),
             ) from None
+
+
+def admin_client(config: Config, timeout_seconds: float = 5.0) -> DaemonClient:
+    """A client for the first admin address of the configuration."""
+    address = config.admin.listen[0].reachable
+    return DaemonClient(address, config.state_dir, timeout_seconds)
+
+
+def destination_path(name: str) -> str:
+    """A destination's path in the admin API."""
+    return f"/api/destinations/{quote(name, safe='')}"

@@ -1,35 +1,66 @@
 """`otlp-relay dead-letter …`: the group of commands; `list` and `show`, the others elsewhere."""
 
-import json
-import sys
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from relay.buffer.values import DeadLetterFilter
-from relay.cli.dead_letter_options import (
-    STEP_SECONDS,
-    LetterId,
-    filter_options,
-    letters_text,
-    selection_of,
-    spans_text,
-)
-from relay.cli.destination_names import fail
+from relay.cli.dead_letter_options import STEP_SECONDS, LetterId, filter_options, letters_text
 from relay.cli.lazy import LazyGroup
-from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.source import NEWEST, Sources
-from relay.cli.status import PIPE_WIDTH
-from relay.model.errors import RelayError
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import (
+    console,
+    counted,
+    print_table,
+    printable,
+    say,
+    say_result,
+)
+from relay.cli.source import NEWEST, Source
 from relay.model.units import about_bytes
 
 # In text; `--json` has them all.
 _MOST_SPANS: Final = 20
 _MOST_TRACES: Final = 5
 _PAGE: Final = 1000
+
+
+def words_of(found: dict[str, Any]) -> Text:
+    """What was said; of a span refused on the way in, what stood where."""
+    if found["destination"] != "ingest":
+        return Text(printable(found["words"]))
+    return Text(printable(f"trace id {found['words'] or '(none)'} at {found['path']}"))
+
+
+def traces_of(letter: dict[str, Any]) -> str:
+    """Its first trace, and how many more there are."""
+    ids = letter["trace_ids"]
+    more = f" +{len(ids) - 1}" if len(ids) > 1 else ""
+    return f"{ids[0]}{more}" if ids else "-"
+
+
+_KIND: Final = {
+    "DESTINATION": lambda it: it["destination"],
+    "REASON": lambda it: it["reason"],
+    "STATUS": lambda it: str(it["status"] or "-"),
+}
+LETTER_COLUMNS: Final = {
+    "ID": lambda it: str(it["id"]),
+    "DEAD SINCE": lambda it: it["set_aside_at"] or "-",
+    **_KIND,
+    "SPANS": lambda it: f"{it['affected']:,}",
+    "TRACE": traces_of,
+    "WORDS": words_of,
+}
+GROUP_COLUMNS: Final = {
+    **_KIND,
+    "LETTERS": lambda it: f"{it['letters']:,}",
+    "SPANS": lambda it: f"{it['spans']:,}",
+    "FIRST": lambda it: it["first_at"] or "-",
+    "LAST": lambda it: it["last_at"] or "-",
+    "WORDS": words_of,
+}
 
 
 @click.group(
@@ -58,73 +89,34 @@ def dead_letter() -> None:
 )
 @json_option
 def list_letters(
-    *,
-    config_path: str | None,
-    destination: str | None,
-    reason: str | None,
-    since_seconds: float | None,
-    trace: str | None,
-    each: bool,
-    limit: int,
-    as_json: bool,
+    *, wanted: DeadLetterFilter, config_path: str | None, each: bool, limit: int, as_json: bool
 ) -> None:
     """List dead letters, by default one line for all with the same words.
 
     Words that differ only in numbers or ids count as the same; the newest are shown verbatim,
     secrets masked. FIRST and LAST tell when the first and the last of them became a dead letter.
     """
-    wanted = selection_of(
-        destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
-    )
-    sources = Sources(load_or_exit(config_path), STEP_SECONDS)
-    try:
-        found = entries(sources, wanted, limit) if each else groups(sources, wanted, limit)
-    except RelayError as error:
-        fail(error)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    console = Console(
-        highlight=False,
-        soft_wrap=True,
-        width=None if sys.stdout.isatty() else PIPE_WIDTH,
-    )
-    if each:
-        console.print(table_of_letters(found["letters"]) if found["letters"] else "no dead letters")
-        if found["has_more"]:
-            console.print(f"there are more than {limit:,}: raise --limit to see them")
-    else:
-        tell_groups(console, found)
-    if found["dropped"]:
-        dropped = ", ".join(f"{n:,} of {name}" for name, n in sorted(found["dropped"].items()))
-        console.print(f"evicted for space or age so far: {dropped}", style="yellow")
+    source = Source(load_or_exit(config_path), STEP_SECONDS)
+    found = entries(source, wanted, limit) if each else groups(source, wanted, limit)
+    say_result(found, tell_letters if each else tell_groups, as_json=as_json)
 
 
-def entries(sources: Sources, wanted: DeadLetterFilter, limit: int) -> dict[str, Any]:
+def entries(source: Source, wanted: DeadLetterFilter, limit: int) -> dict[str, Any]:
     """Up to `limit` letters, the newest first."""
     letters: list[dict[str, Any]] = []
     before = NEWEST
     while True:
-        size = min(limit - len(letters), _PAGE)
-        found = page_of(sources, wanted, before, size)
+        found = source.letters(wanted, before=before, limit=min(limit - len(letters), _PAGE))
         letters += found["letters"]
-        if found["next"] is None or len(letters) >= limit:
-            return {
-                "letters": letters,
-                "has_more": found["next"] is not None,
-                "dropped": found["dropped"],
-            }
         before = found["next"]
+        if before is None or len(letters) >= limit:
+            has_more = before is not None
+            return {"letters": letters, "has_more": has_more, "dropped": found["dropped"]}
 
 
-def page_of(sources: Sources, wanted: DeadLetterFilter, before: int, limit: int) -> dict[str, Any]:
-    """A page of letters, the newest first."""
-    return sources.ask(lambda source: source.letters(wanted, before=before, limit=limit))
-
-
-def groups(sources: Sources, wanted: DeadLetterFilter, limit: int) -> dict[str, Any]:
+def groups(source: Source, wanted: DeadLetterFilter, limit: int) -> dict[str, Any]:
     """Up to `limit` groups, the one with the newest letter first."""
-    found = sources.ask(lambda source: source.letter_groups(wanted))
+    found = source.letter_groups(wanted)
     return {
         "letters": found["letters"],
         "spans": found["spans"],
@@ -134,57 +126,34 @@ def groups(sources: Sources, wanted: DeadLetterFilter, limit: int) -> dict[str, 
     }
 
 
-def tell_groups(console: Console, found: dict[str, Any]) -> None:
-    """The groups as a table, with a sum."""
-    if not found["groups"]:
-        console.print("no dead letters")
-        return
-    table = Table(box=None, pad_edge=False)
-    for title in ("DESTINATION", "REASON", "STATUS", "LETTERS", "SPANS", "FIRST", "LAST", "WORDS"):
-        table.add_column(title, overflow="fold")
-    for group in found["groups"]:
-        table.add_row(
-            group["destination"],
-            group["reason"],
-            str(group["status"] or "-"),
-            f"{group['letters']:,}",
-            f"{group['spans']:,}",
-            group["first_at"] or "-",
-            group["last_at"] or "-",
-            Text(words_of(group)),
-        )
-    console.print(table)
-    console.print(f"{letters_text(found['letters'])}, {spans_text(found['spans'])}")
+def tell_letters(found: dict[str, Any]) -> None:
+    """The letters as a table."""
+    if found["letters"]:
+        print_table(LETTER_COLUMNS, found["letters"])
+    else:
+        say("no dead letters")
     if found["has_more"]:
-        console.print("there are more groups: raise --limit to see them")
+        say(f"there are more than {len(found['letters']):,}: raise --limit to see them")
+    tell_dropped(found)
 
 
-def table_of_letters(letters: list[dict[str, Any]]) -> Table:
-    """A line a letter."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("ID", "DEAD SINCE", "DESTINATION", "REASON", "STATUS", "SPANS", "TRACE", "WORDS"):
-        table.add_column(title, overflow="fold")
-    for letter in letters:
-        traces = letter["trace_ids"]
-        more = f" +{len(traces) - 1}" if len(traces) > 1 else ""
-        table.add_row(
-            str(letter["id"]),
-            letter["set_aside_at"] or "-",
-            letter["destination"],
-            letter["reason"],
-            str(letter["status"] or "-"),
-            f"{letter['affected']:,}",
-            f"{traces[0]}{more}" if traces else "-",
-            Text(words_of(letter)),
-        )
-    return table
+def tell_groups(found: dict[str, Any]) -> None:
+    """The groups as a table, with a sum."""
+    if found["groups"]:
+        print_table(GROUP_COLUMNS, found["groups"])
+        say(f"{letters_text(found['letters'])}, {counted(found['spans'], 'span')}")
+    else:
+        say("no dead letters")
+    if found["has_more"]:
+        say("there are more groups: raise --limit to see them")
+    tell_dropped(found)
 
 
-def words_of(found: dict[str, Any]) -> str:
-    """What was said; of a span refused on the way in, what stood where."""
-    if found["destination"] != "ingest":
-        return printable(found["words"])
-    return printable(f"trace id {found['words'] or '(none)'} at {found['path']}")
+def tell_dropped(found: dict[str, Any]) -> None:
+    """How many were evicted ever, and of whom."""
+    if found["dropped"]:
+        dropped = ", ".join(f"{n:,} of {name}" for name, n in sorted(found["dropped"].items()))
+        console().print(f"evicted for space or age so far: {dropped}", style="yellow")
 
 
 @dead_letter.command()
@@ -193,16 +162,8 @@ def words_of(found: dict[str, Any]) -> str:
 @json_option
 def show(letter_id: int, config_path: str | None, as_json: bool) -> None:
     """Show everything about a dead letter; with --json its spans as OTLP JSON, too."""
-    sources = Sources(load_or_exit(config_path), STEP_SECONDS)
-    try:
-        found = sources.ask(lambda source: source.letter(letter_id))
-    except RelayError as error:
-        fail(error)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    for line in lines_of(found):
-        click.echo(printable(line))
+    found = Source(load_or_exit(config_path), STEP_SECONDS).letter(letter_id)
+    say_result(found, lambda it: say(*lines_of(it)), as_json=as_json)
 
 
 def lines_of(found: dict[str, Any]) -> list[str]:

@@ -1,77 +1,39 @@
-"""`otlp-relay dead-letter replay | discard`: sends dead letters again, or drops them for good."""
+"""`otlp-relay dead-letter replay | discard`: sends dead letters again, or deletes them for good."""
 
-import json
 import sys
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import click
 
 from relay.buffer.values import DeadLetterFilter
-from relay.cli.client import DaemonClient
+from relay.cli.client import DaemonClient, admin_client
 from relay.cli.dead_letter_options import (
     STEP_SECONDS,
-    LetterId,
+    Ask,
+    all_option,
     count,
     filter_options,
+    ids_argument,
     letters_text,
     merge,
     must_choose,
-    progress,
-    selection_of,
-    spans_text,
-    stayed_documents,
     steps,
     tell_stayed,
 )
 from relay.cli.destination_ask import is_terminal
-from relay.cli.destination_names import fail
-from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.source import LETTERS, DaemonSource, path_of, query_of
-from relay.cli.target import admin_client
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import counted, say, say_result
+from relay.cli.source import LETTERS, path_of
 from relay.model.errors import RelayError
-
-ids_argument = click.argument("ids", nargs=-1, type=LetterId, metavar="[ID]...")
-
-
-@dataclass(slots=True)
-class Replayed:
-    """What the steps of a replay have done so far."""
-
-    letters: int = 0
-    spans: int = 0
-    by_destination: Counter[str] = field(default_factory=Counter)
-    partial: Counter[str] = field(default_factory=Counter)
-    stayed: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
-    error: str = ""
-
-    def add(self, step: dict[str, Any]) -> None:
-        """One more step."""
-        self.letters += step["letters"]
-        self.spans += step["spans"]
-        self.by_destination.update(step["spans_by_destination"])
-        self.partial.update(step["partial"])
-        merge(self.stayed, step["stayed"])
-
-    def document(self) -> dict[str, Any]:
-        """As JSON says it."""
-        return {
-            "letters": self.letters,
-            "spans": self.spans,
-            "spans_by_destination": dict(self.by_destination),
-            "partial": {"letters": 0, "spans": 0, "refused": 0} | dict(self.partial),
-            "stayed": stayed_documents(self.stayed),
-            "error": self.error or None,
-        }
 
 
 @click.command()
 @ids_argument
 @config_option
 @filter_options
-@click.option("--all", "takes_all", is_flag=True, help="Every dead letter.")
+@all_option
 @click.option("--to", metavar="NAME", help="Send them to this destination instead of their own.")
 @click.option(
     "--derive-ids",
@@ -82,12 +44,8 @@ class Replayed:
 @json_option
 def replay(
     *,
-    ids: tuple[int, ...],
+    wanted: DeadLetterFilter,
     config_path: str | None,
-    destination: str | None,
-    reason: str | None,
-    since_seconds: float | None,
-    trace: str | None,
     takes_all: bool,
     to: str | None,
     derive_ids: bool,
@@ -100,57 +58,63 @@ def replay(
     letter is removed unless --keep is given; if its spans are refused again, they become a new
     one. Exits 1 when any could not be replayed; the reason is printed.
     """
-    wanted = selection_of(
-        ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
-    )
     must_choose(wanted, takes_all=takes_all)
     client = admin_client(load_or_exit(config_path), STEP_SECONDS)
-    more = [("derive_ids", "true")] * derive_ids + [("keep", "true")] * keep
-    if to is not None:
-        more.append(("to", to))
-    done = Replayed()
+
+    def step(each: DeadLetterFilter, after: int) -> dict[str, Any]:
+        more = {"after": after, "to": to, "derive_ids": derive_ids, "keep": keep}
+        return client.ask("POST", path_of(f"{LETTERS}/replay", each, **more))
+
+    done: dict[str, Any] = {
+        "letters": 0,
+        "spans": 0,
+        "spans_by_destination": Counter(),
+        "partial": Counter(letters=0, spans=0, refused=0),
+        "stayed": [],
+        "error": None,
+    }
     try:
-        total = count(DaemonSource(client).letter_groups, wanted)[0] if sys.stderr.isatty() else 0
-        with progress("replaying", total) as advance:
-            for found in steps(changing(client, "POST", f"{LETTERS}/replay", more), wanted):
-                done.add(found)
-                advance(found["seen"])
+        for found in steps("replaying", wanted, groups_of(client), step):
+            done["letters"] += found["letters"]
+            done["spans"] += found["spans"]
+            done["spans_by_destination"].update(found["spans_by_destination"])
+            done["partial"].update(found["partial"])
+            merge(done["stayed"], found["stayed"])
     except RelayError as error:
-        done.error = str(error)
-    if as_json:
-        click.echo(json.dumps(done.document(), indent=2))
-    else:
-        tell_replayed(done)
-    sys.exit(1 if done.stayed or done.error else 0)
+        done["error"] = str(error)
+    say_result(done, tell_replayed, as_json=as_json)
+    sys.exit(1 if done["stayed"] or done["error"] else 0)
 
 
-def tell_replayed(done: Replayed) -> None:
+def tell_replayed(done: dict[str, Any]) -> None:
     """What was sent again on standard output, what was not on standard error."""
-    if done.letters:
+    if done["letters"]:
         to = ", ".join(
-            f"{spans_text(spans)} to {name}" for name, spans in sorted(done.by_destination.items())
+            f"{counted(spans, 'span')} to {name}"
+            for name, spans in sorted(done["spans_by_destination"].items())
         )
-        click.echo(printable(f"replayed {letters_text(done.letters)}: {to}"))
-    elif not done.stayed and not done.error:
-        click.echo("no dead letter matches")
-    if done.partial["letters"]:
-        click.echo(
-            f"for {letters_text(done.partial['letters'])} the upstream did not say which "
-            f"{done.partial['refused']:,} of {spans_text(done.partial['spans'])} it refused: "
+        say(f"replayed {letters_text(done['letters'])}: {to}")
+    elif not done["stayed"] and not done["error"]:
+        say("no dead letter matches")
+    unclear = done["partial"]
+    if unclear["letters"]:
+        say(
+            f"for {letters_text(unclear['letters'])} the upstream did not say which "
+            f"{unclear['refused']:,} of {counted(unclear['spans'], 'span')} it refused: "
             "all are sent again, so it may get some of them twice",
             err=True,
         )
-    tell_stayed(done.stayed, "not sent:")
-    if done.error:
-        left = "; what is reported above is done, the rest stays" if done.letters else ""
-        click.echo(printable(f"otlp-relay: {done.error}{left}"), err=True)
+    tell_stayed(done["stayed"], "not sent:")
+    if done["error"]:
+        left = "; what is reported above is done, the rest stays" if done["letters"] else ""
+        say(f"otlp-relay: {done['error']}{left}", err=True)
 
 
 @click.command()
 @ids_argument
 @config_option
 @filter_options
-@click.option("--all", "takes_all", is_flag=True, help="Every dead letter.")
+@all_option
 @click.option(
     "--erase",
     is_flag=True,
@@ -160,12 +124,8 @@ def tell_replayed(done: Replayed) -> None:
 @json_option
 def discard(
     *,
-    ids: tuple[int, ...],
+    wanted: DeadLetterFilter,
     config_path: str | None,
-    destination: str | None,
-    reason: str | None,
-    since_seconds: float | None,
-    trace: str | None,
     takes_all: bool,
     erase: bool,
     yes: bool,
@@ -176,9 +136,6 @@ def discard(
     Asks first; without a terminal, --yes is required. Exits 1 when one that was named does not
     exist, or when --erase could not be finished.
     """
-    wanted = selection_of(
-        ids, destination=destination, reason=reason, since_seconds=since_seconds, trace=trace
-    )
     is_erasing_only = erase and wanted == DeadLetterFilter() and not takes_all
     if not is_erasing_only:
         must_choose(wanted, takes_all=takes_all)
@@ -190,18 +147,16 @@ def discard(
         if not is_erasing_only and may_go(client, wanted, is_sure=yes):
             drop(client, wanted, done, erase=erase)
         elif not is_erasing_only:
-            click.echo("nothing was discarded", err=True)
+            say("nothing was discarded", err=True)
             sys.exit(1)
         if erase:
             done["erased"] = client.ask("POST", f"{LETTERS}/finish-erasing")
-    except RelayError as error:
+    except RelayError:
         if done["letters"]:
-            click.echo(f"discarded {letters_text(done['letters'])} before this:", err=True)
-        fail(error)
-    if as_json:
-        click.echo(json.dumps(done, indent=2))
-    else:
-        tell_discarded(done, is_erasing_only=is_erasing_only)
+            say(f"discarded {letters_text(done['letters'])} before this:", err=True)
+        raise
+    tell = partial(tell_discarded, is_erasing_only=is_erasing_only)
+    say_result(done, tell, as_json=as_json)
     is_done = not done["missing"] and (not erase or done["erased"]["is_done"])
     sys.exit(0 if is_done else 1)
 
@@ -210,10 +165,10 @@ def may_go(client: DaemonClient, wanted: DeadLetterFilter, *, is_sure: bool) -> 
     """Whether they may be dropped: asked, unless that is sure."""
     if is_sure:
         return True
-    letters, spans = count(DaemonSource(client).letter_groups, wanted)
+    letters, spans = count(groups_of(client), wanted)
     if not letters:
         return True
-    question = f"discard {letters_text(letters)} ({spans_text(spans)}) for good?"
+    question = f"discard {letters_text(letters)} ({counted(spans, 'span')}) for good?"
     return click.confirm(question, err=True)
 
 
@@ -221,45 +176,36 @@ def drop(
     client: DaemonClient, wanted: DeadLetterFilter, done: dict[str, Any], *, erase: bool
 ) -> None:
     """Drop them step by step, and count in `done`."""
-    more = [("erase", "true")] if erase else []
-    total = count(DaemonSource(client).letter_groups, wanted)[0] if sys.stderr.isatty() else 0
-    with progress("erasing" if erase else "discarding", total) as advance:
-        for found in steps(changing(client, "DELETE", LETTERS, more), wanted):
-            done["letters"] += found["letters"]
-            done["spans"] += found["spans"]
-            done["missing"] += found["missing"]
-            advance(found["seen"])
+
+    def step(each: DeadLetterFilter, after: int) -> dict[str, Any]:
+        return client.ask("DELETE", path_of(LETTERS, each, after=after, erase=erase))
+
+    title = "erasing" if erase else "discarding"
+    for found in steps(title, wanted, groups_of(client), step):
+        for key in ("letters", "spans", "missing"):
+            done[key] += found[key]
 
 
-def changing(
-    client: DaemonClient, method: str, path: str, more: list[tuple[str, str]]
-) -> Callable[[DeadLetterFilter, int], dict[str, Any]]:
-    """A step of a change, for `steps`."""
-
-    def step(wanted: DeadLetterFilter, after: int) -> dict[str, Any]:
-        query = [*query_of(wanted), *more, ("after", str(after))]
-        return client.ask(method, path_of(path, query))
-
-    return step
+def groups_of(client: DaemonClient) -> Ask:
+    """Counts letters, for `steps`. By the daemon alone, since only it can change them."""
+    return lambda wanted: client.ask("GET", path_of(f"{LETTERS}/groups", wanted))
 
 
 def tell_discarded(done: dict[str, Any], *, is_erasing_only: bool) -> None:
     """What was dropped, and what of it may still be somewhere."""
     if not is_erasing_only:
-        click.echo(f"discarded {letters_text(done['letters'])}, {spans_text(done['spans'])}")
+        say(f"discarded {letters_text(done['letters'])}, {counted(done['spans'], 'span')}")
     for letter_id in done["missing"]:
-        click.echo(f"there is no dead letter {letter_id}", err=True)
+        say(f"there is no dead letter {letter_id}", err=True)
     erased = done["erased"]
     if erased is None:
         return
     if erased["is_done"]:
-        click.echo("erased: none of their bytes is left in the buffer's files")
+        say("erased: none of their bytes is left in the buffer's files")
     else:
-        click.echo(
-            f"not erased yet: {erased['why']}; `dead-letter discard --erase` retries", err=True
-        )
+        say(f"not erased yet: {erased['why']}; `dead-letter discard --erase` retries", err=True)
     if erased["rows_kept"]:
-        click.echo(
+        say(
             f"but {erased['rows_kept']:,} rows of the log hold spans of the same traces: delivered "
             f"ones stay for keep_delivered ({erased['keep_delivered']}), owed ones until they are "
             "delivered",
@@ -267,4 +213,4 @@ def tell_discarded(done: dict[str, Any], *, is_erasing_only: bool) -> None:
         )
     if erased["files_set_aside"]:
         names = ", ".join(erased["files_set_aside"])
-        click.echo(printable(f"quarantined files may hold copies: {names}"), err=True)
+        say(f"quarantined files may hold copies: {names}", err=True)

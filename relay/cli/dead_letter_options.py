@@ -1,69 +1,76 @@
 """What all `dead-letter` commands share: flags that choose letters, steps, progress, words."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from relay.buffer.values import DeadLetterFilter
-from relay.cli.options import printable
-from relay.cli.send_test_trace import Duration
+from relay.cli.moments import DURATION
+from relay.cli.output import counted, progress_bar, say
 from relay.cli.source import NEWEST
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 LetterId = click.IntRange(min=1, max=NEWEST)
+ids_argument = click.argument("ids", nargs=-1, type=LetterId, metavar="[ID]...")
+all_option = click.option("--all", "takes_all", is_flag=True, help="Every dead letter.")
 
 # A step takes milliseconds, but waits for its turn; erasing may take a minute.
 STEP_SECONDS = 90.0
 _IDS_A_REQUEST = 200
+_MOST_IDS_NAMED = 20
+
+Ask = Callable[[DeadLetterFilter], dict[str, Any]]
 
 
-def filter_options(command: Command) -> Command:
-    """`--destination`, `--reason`, `--since` and `--trace`."""
-    for option in reversed(
-        (
-            click.option(
-                "--destination",
-                metavar="NAME",
-                help='Those of this destination; "ingest": spans refused on the way in.',
-            ),
-            click.option(
-                "--reason", metavar="CODE", help="Those with this reason, such as upstream_refused."
-            ),
-            click.option(
-                "--since",
-                "since_seconds",
-                type=Duration(),
-                metavar="DURATION",
-                help="Those that became dead letters within this time, such as 1h.",
-            ),
-            click.option(
-                "--trace",
-                metavar="ID",
-                help="Those of this trace; of spans refused on the way in also by an invalid id.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+def filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--destination`, `--reason`, `--since` and `--trace`, and ids where the command has them:
+    given as `wanted: DeadLetterFilter`. Nothing chosen is all of them.
+    """
 
+    @click.option(
+        "--destination",
+        default="",
+        metavar="NAME",
+        help='Those of this destination; "ingest": spans refused on the way in.',
+    )
+    @click.option(
+        "--reason",
+        default="",
+        metavar="CODE",
+        help="Those with this reason, such as upstream_refused.",
+    )
+    @click.option(
+        "--since",
+        "since_seconds",
+        type=DURATION,
+        metavar="DURATION",
+        help="Those that became dead letters within this time, such as 1h.",
+    )
+    @click.option(
+        "--trace",
+        default="",
+        metavar="ID",
+        help="Those of this trace; of spans refused on the way in also by an invalid id.",
+    )
+    @functools.wraps(command)
+    def chosen(
+        *,
+        destination: str,
+        reason: str,
+        since_seconds: float | None,
+        trace: str,
+        ids: tuple[int, ...] = (),
+        **more: Any,
+    ) -> None:
+        since_ns = 0 if since_seconds is None else time.time_ns() - int(since_seconds * 1e9)
+        unique = tuple(dict.fromkeys(ids))
+        command(wanted=DeadLetterFilter(destination, reason, since_ns, trace, unique), **more)
 
-def selection_of(
-    ids: tuple[int, ...] = (),
-    *,
-    destination: str | None,
-    reason: str | None,
-    since_seconds: float | None,
-    trace: str | None,
-) -> DeadLetterFilter:
-    """The flags as they came from click; nothing chosen is all of them."""
-    since_ns = 0 if since_seconds is None else time.time_ns() - int(since_seconds * 1e9)
-    unique = tuple(dict.fromkeys(ids))
-    return DeadLetterFilter(destination or "", reason or "", since_ns, trace or "", unique)
+    return chosen
 
 
 def must_choose(wanted: DeadLetterFilter, *, takes_all: bool) -> None:
@@ -87,75 +94,54 @@ def passes_of(wanted: DeadLetterFilter) -> list[DeadLetterFilter]:
     ]
 
 
-def count(
-    groups: Callable[[DeadLetterFilter], dict[str, Any]], wanted: DeadLetterFilter
-) -> tuple[int, int]:
-    """How many letters and spans are meant; raises what `groups` raises."""
-    letters = spans = 0
-    for each in passes_of(wanted):
-        found = groups(each)
-        letters, spans = letters + found["letters"], spans + found["spans"]
-    return letters, spans
+def count(groups: Ask, wanted: DeadLetterFilter) -> tuple[int, int]:
+    """How many letters and spans are meant. Raises what `groups` raises."""
+    found = [groups(each) for each in passes_of(wanted)]
+    return sum(each["letters"] for each in found), sum(each["spans"] for each in found)
 
 
 def steps(
-    step: Callable[[DeadLetterFilter, int], dict[str, Any]], wanted: DeadLetterFilter
+    title: str,
+    wanted: DeadLetterFilter,
+    groups: Ask,
+    step: Callable[[DeadLetterFilter, int], dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    """What each step finds, until all that are meant were looked at.
+    """What each step finds, until all that are meant were looked at; with a bar on a terminal.
 
     `step` takes the letters of a pass and the id after which to go on; when it raises, the steps
-    before are done.
+    before are done. `groups` counts them for the bar.
     """
-    for each in passes_of(wanted):
-        bounded, after = each, 0
-        while after is not None:
-            found = step(bounded, after)
-            yield found
-            after, bounded = found["next"], replace(each, until=found["until"])
+    total = count(groups, wanted)[0] if sys.stderr.isatty() else 0
+    done = 0
+    with progress_bar(title, total) as show:
+        for each in passes_of(wanted):
+            bounded, after = each, 0
+            while after is not None:
+                found = step(bounded, after)
+                yield found
+                after, bounded = found["next"], replace(each, until=found["until"])
+                done += found["seen"] if "seen" in found else found["letters"]
+                show(done, total)
 
 
-def merge(into: dict[str, tuple[int, list[int]]], stayed: list[dict[str, Any]]) -> None:
-    """Add a step's letters that were left out, by why."""
+def merge(into: list[dict[str, Any]], stayed: list[dict[str, Any]]) -> None:
+    """Add a step's letters that were left out to those of the steps before, by why."""
+    known = {each["why"]: each for each in into}
     for each in stayed:
-        times, ids = into.get(each["why"], (0, []))
-        into[each["why"]] = (times + each["letters"], (ids + each["ids"])[:20])
+        same = known.setdefault(each["why"], {"why": each["why"], "letters": 0, "ids": []})
+        same["letters"] += each["letters"]
+        same["ids"] = (same["ids"] + each["ids"])[:_MOST_IDS_NAMED]
+    into[:] = [known[why] for why in sorted(known)]
 
 
-def stayed_documents(stayed: dict[str, tuple[int, list[int]]]) -> list[dict[str, Any]]:
-    """The merged ones as JSON says it."""
-    return [
-        {"why": why, "letters": times, "ids": ids} for why, (times, ids) in sorted(stayed.items())
-    ]
-
-
-def tell_stayed(stayed: dict[str, tuple[int, list[int]]], verb: str) -> None:
+def tell_stayed(stayed: list[dict[str, Any]], verb: str) -> None:
     """A line on standard error for each reason."""
-    for why, (times, ids) in sorted(stayed.items()):
-        named = ", ".join(map(str, ids)) + (", …" if times > len(ids) else "")
-        click.echo(printable(f"{verb} {letters_text(times)} ({named}): {why}"), err=True)
+    for each in stayed:
+        named = ", ".join(map(str, each["ids"]))
+        more = ", …" if each["letters"] > len(each["ids"]) else ""
+        say(f"{verb} {letters_text(each['letters'])} ({named}{more}): {each['why']}", err=True)
 
 
 def letters_text(times: int) -> str:
     """So many letters."""
-    return f"{times:,} dead letter{'' if times == 1 else 's'}"
-
-
-def spans_text(times: int) -> str:
-    """So many spans."""
-    return f"{times:,} span{'' if times == 1 else 's'}"
-
-
-@contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives what to call with how many more are done: a bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _more: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda more: bar.advance(task, more)
+    return counted(times, "dead letter")

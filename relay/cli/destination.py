@@ -1,22 +1,18 @@
 """`otlp-relay destination …`: the group of commands; `list` and `show`, the others elsewhere."""
 
-import json
-import sys
 import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from relay.cli.client import DaemonRefused, DaemonUnreachable
-from relay.cli.destination_names import configured, exit_unknown
+from relay.cli.client import DaemonRefused, DaemonUnreachable, admin_client
+from relay.cli.destination_names import configured
 from relay.cli.lazy import LazyGroup
-from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.status import PIPE_WIDTH, STYLES
-from relay.cli.target import admin_client
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import print_table, printable, say, say_json
+from relay.cli.status import STYLES
 from relay.config import Config, DestinationConfig, saved
 from relay.config.fields import DESTINATION_KEYS
 from relay.config.presets import Preset, find
@@ -25,6 +21,15 @@ from relay.model.units import FOREVER, format_duration, format_size
 
 # Words before a credential (RFC 9110, 11.4): they tell the scheme and are no secret.
 _SCHEMES: Final = frozenset({"bearer", "basic", "token", "apikey", "api-key", "lstoken"})
+
+COLUMNS: Final = {
+    "NAME": lambda it: it["name"],
+    "ENDPOINT": lambda it: Text(it["endpoint"] or "(unknown)"),
+    "ENCODING": lambda it: it["encoding"],
+    "HEADERS": lambda it: Text(", ".join(it["header_names"]) or "-"),
+    "STATE": lambda it: Text(it["state"] or "-", style=STYLES.get(it["state"], "")),
+    "SAVED IN": lambda it: Text(printable(it["source"])),
+}
 
 
 @click.group(
@@ -51,13 +56,13 @@ def list_destinations(config_path: str | None, as_json: bool) -> None:
     states = states_of(config)
     found = [summary(each, config, states) for each in config.destinations]
     if as_json:
-        click.echo(json.dumps({"daemon": states is not None, "destinations": found}, indent=2))
+        say_json({"daemon": states is not None, "destinations": found})
     elif not found:
-        click.echo("no destination is configured; `otlp-relay destination add NAME` adds one")
+        say("no destination is configured; `otlp-relay destination add NAME` adds one")
     else:
-        show_table(found)
+        print_table(COLUMNS, found)
         if states is None:
-            click.echo("no daemon responds: states are unknown")
+            say("no daemon responds: states are unknown")
 
 
 @destination.command()
@@ -67,32 +72,32 @@ def list_destinations(config_path: str | None, as_json: bool) -> None:
 def show(name: str, config_path: str | None, as_json: bool) -> None:
     """Show every key of a destination; secrets as references or ***."""
     config = load_or_exit(config_path)
-    chosen = configured(name, config) or exit_unknown(name, config)
+    chosen = configured(name, config)
     document = {
         **summary(chosen, config, states_of(config)),
         "keys": keys_of(chosen, config),
         "blocked_reason": chosen.blocked_reason or None,
     }
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        say_json(document)
         return
     by = "a command" if document["is_saved_by_command"] else "a person"
-    click.echo(f"{name}, in {printable(document['source'])}, written by {by}")
+    say(f"{name}, in {document['source']}, written by {by}")
     for key, value in document["keys"].items():
         if key == "headers":
             for header, template in value.items():
-                click.echo(printable(f"  header {header}: {template}"))
+                say(f"  header {header}: {template}")
         elif value is not None:
             text = str(value).lower() if isinstance(value, bool) else value
-            click.echo(printable(f"  {key:<16} {text}"))
+            say(f"  {key:<16} {text}")
     if document["state"]:
-        click.echo(printable(f"  now {document['state']} {document['reason']}".rstrip()))
+        say(f"  now {document['state']} {document['reason']}".rstrip())
     if document["blocked_reason"]:
-        click.echo(printable(f"  cannot send from here: {document['blocked_reason']}"))
+        say(f"  cannot send from here: {document['blocked_reason']}")
 
 
 def states_of(config: Config) -> dict[str, Any] | None:
-    """What the daemon says of each destination, by name; None if none answers."""
+    """What the daemon says of each destination, by name; None if none responds."""
     try:
         found = admin_client(config).ask("GET", "/api/status")
     except (DaemonUnreachable, DaemonRefused):
@@ -117,24 +122,6 @@ def summary(
         "reason": now["reason"] if now else each.blocked_reason,
         "waiting_spans": now.get("waiting_spans"),
     }
-
-
-def show_table(found: list[dict[str, Any]]) -> None:
-    """A line a destination."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("NAME", "ENDPOINT", "ENCODING", "HEADERS", "STATE", "SAVED IN"):
-        table.add_column(title, overflow="fold")
-    for each in found:
-        table.add_row(
-            each["name"],
-            Text(each["endpoint"] or "(unknown)"),
-            each["encoding"],
-            Text(", ".join(each["header_names"]) or "-"),
-            Text(each["state"] or "-", style=STYLES.get(each["state"] or "", "")),
-            Text(printable(each["source"])),
-        )
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    Console(highlight=False, soft_wrap=True, width=width).print(table)
 
 
 def keys_of(each: DestinationConfig, config: Config) -> dict[str, Any]:

@@ -1,23 +1,28 @@
 """`otlp-relay destination add`: tests the connection, and saves the destination if that passes."""
 
-import json
 import re
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import click
 
-from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon
+from relay.cli.client import (
+    DaemonRefused,
+    DaemonUnreachable,
+    NoDaemon,
+    admin_client,
+    destination_path,
+)
 from relay.cli.connection import run_test, tell_step
 from relay.cli.destination_ask import fill_gaps, preset_of
 from relay.cli.destination_flags import destination_options, read_table_of, table_of
-from relay.cli.moments import From
-from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.target import admin_client
+from relay.cli.moments import START
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import printable, say, say_result
 from relay.config import Config, DestinationConfig, saved
 from relay.config.destinations import NAME, NAME_RULE
 from relay.config.presets import Preset
@@ -26,7 +31,7 @@ from relay.config.tables import one_line, problems_of
 from relay.doctor.report import Report
 from relay.model.errors import ConfigError, RelayError
 
-# The daemon lets a request in flight end before it answers.
+# The daemon lets a request in flight end before it responds.
 RELOAD_SECONDS: Final = 30.0
 EXIT_NOT_DONE: Final = 1
 NEXT_START: Final = "no daemon is running: it takes effect at the next start"
@@ -45,7 +50,7 @@ class Added:
     daemon: str = "not told"
     warnings: list[str] = field(default_factory=list)
     hint: str = ""
-    test: dict[str, Any] | None = None
+    test: Report | None = None
 
 
 @click.command()
@@ -57,7 +62,7 @@ class Added:
 @click.option(
     "--from",
     "start",
-    type=From(),
+    type=START,
     help="Which of the spans already kept it gets: `beginning` all, `end` or `now` none, a "
     "duration (1h) or a time (2026-11-26T03:00) those received since. By default the first "
     "destination gets all and a later one none. Needs the running daemon.",
@@ -92,10 +97,9 @@ def add(
         preset = preset_of(table)
         fill_gaps(table, preset)
         destination, added.warnings = read_or_refuse(name, table, config)
-        report = run_test(
-            destination, config, send_span=with_span, on_step=None if as_json else tell_step
-        )
-        added.test = asdict(report)
+        on_step = None if as_json else tell_step
+        report = run_test(destination, config, send_span=with_span, on_step=on_step)
+        added.test = report
         if not report.passed:
             added.error = "the test failed"
         if report.passed or save_anyway:
@@ -108,7 +112,9 @@ def add(
             added.daemon = tell_daemon(name, config, start)
     except RelayError as error:
         added.error = str(error)
-    finish(added, as_json=as_json)
+    say_result(added, _tell, as_json=as_json)
+    if added.error:
+        sys.exit(EXIT_NOT_DONE)
 
 
 def free_place(name: str, config: Config, *, may_replace: bool) -> Path:
@@ -119,7 +125,7 @@ def free_place(name: str, config: Config, *, may_replace: bool) -> Path:
             "there is nowhere to save it", hint="give a configuration with --config"
         )
     path = saved.path_of(folder, name)
-    taken = next((d for d in config.destinations if d.name == name), None)
+    taken = config.destination(name)
     if taken is not None and taken.source != path:
         raise saved.NotSaved(
             f"the name is taken by [destinations.{name}] in {taken.source or 'the environment'}",
@@ -135,7 +141,7 @@ def refuse_owed(name: str, config: Config) -> None:
     Raises ConfigError for one that is owed something already, DaemonUnreachable without a daemon.
     """
     try:
-        found = admin_client(config).ask("GET", f"/api/destinations/{quote(name, safe='')}")
+        found = admin_client(config).ask("GET", destination_path(name))
     except DaemonRefused:
         return  # nobody knows it yet
     except DaemonUnreachable as error:
@@ -190,7 +196,7 @@ def hint_of(table: dict[str, Any], preset: Preset | None) -> str:
 def tell_daemon(name: str, config: Config, start: str | None = None) -> str:
     """Have a running daemon take the files up; what became of that, in a sentence.
 
-    Raises DaemonRefused with its reason, and DaemonUnreachable when one runs that does not answer.
+    Raises DaemonRefused with its reason, and DaemonUnreachable when one runs that does not respond.
     """
     query = f"?start={quote(name, safe='')}:{start}" if start else ""
     client = admin_client(config, RELOAD_SECONDS)
@@ -214,29 +220,19 @@ def tell_daemon(name: str, config: Config, start: str | None = None) -> str:
     return "the running daemon has loaded it"
 
 
-def finish(added: Added, *, as_json: bool) -> None:
-    """Print what became of it; ends the process with 1 when not all was done."""
-    if as_json:
-        click.echo(json.dumps(asdict(added), indent=2))
-    else:
-        _tell(added)
-    if added.error:
-        sys.exit(EXIT_NOT_DONE)
-
-
 def _tell(added: Added) -> None:
-    test = added.test or {}
+    test = added.test
     for warning in added.warnings:
-        click.echo(printable(f"warning: {warning}"), err=True)
-    if test and not test["passed"]:
-        click.echo(printable(f"{test['wrong']}\n  {test['remedy']}"), err=True)
+        say(f"warning: {warning}", err=True)
+    if test and not test.passed:
+        say(f"{test.wrong}\n  {test.remedy}", err=True)
     if added.saved:
-        tested = "" if test["passed"] else ", though the test did not pass"
-        click.echo(printable(f"saved in {added.saved}{tested}"))
+        tested = "" if test and test.passed else ", though the test did not pass"
+        say(f"saved in {added.saved}{tested}")
     if added.error:
         saved_or_not = "" if added.saved else "nothing was saved: "
-        click.echo(printable(f"otlp-relay: {saved_or_not}{added.error}"), err=True)
+        say(f"otlp-relay: {saved_or_not}{added.error}", err=True)
     else:
-        click.echo(printable(added.daemon))
+        say(added.daemon)
     if added.hint:
-        click.echo(printable(f"hint: {added.hint}"))
+        say(f"hint: {added.hint}")

@@ -1,4 +1,4 @@
-"""A table and a preset in; the table with what the preset leaves to the user, asked for, out.
+"""Asks for what a new destination still needs, such as the secrets of its preset.
 
 On a terminal each gap is a question; secrets are not echoed. Elsewhere nothing is ever asked: the
 flags that are missing are named at once. An answer with ${…} in it is a template as in a file;
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from relay.cli.output import say
 from relay.config.presets import HeaderField, Preset, find
 from relay.config.secrets import escape
 from relay.model.errors import ConfigError
@@ -88,7 +89,7 @@ def _ask_endpoint(table: dict[str, Any], preset: Preset | None) -> None:
         labels = {url: label for label, url in preset.endpoints.items()}
         for number, url in enumerate(choices, start=1):
             label = f"  ({labels[url]})" if url in labels else ""
-            click.echo(f"  {number}  {url}{label}", err=True)
+            say(f"  {number}  {url}{label}", err=True)
         answer = _prompt("Endpoint, a number or another URL", default="1").strip()
         is_number = answer.isdecimal() and 1 <= int(answer) <= len(choices)
         chosen = choices[int(answer) - 1] if is_number else answer
@@ -103,7 +104,7 @@ def _ask_endpoint(table: dict[str, Any], preset: Preset | None) -> None:
 def _ask_headers(table: dict[str, Any], preset: Preset | None) -> None:
     for field in _missing(table, preset) if preset else ():
         if field.found_at:
-            click.echo(f"  {field.name}: {field.found_at}", err=True)
+            say(f"  {field.name}: {field.found_at}", err=True)
         text = f"{field.name}: {field.asks}"
         more: dict[str, Any] = {} if field.is_required else {"default": "", "show_default": False}
         answer = _prompt(text, hide_input=field.is_secret, **more).strip()

@@ -1,22 +1,26 @@
-"""`otlp-relay destination pause | resume | remove`: a name in; what the daemon made of it out."""
+"""`otlp-relay destination pause | resume | remove`, by the daemon where one runs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from relay.cli.client import DaemonClient, DaemonRefused, NoDaemon
+from relay.cli.client import (
+    DaemonClient,
+    DaemonRefused,
+    NoDaemon,
+    admin_client,
+    destination_path,
+)
 from relay.cli.destination_ask import is_terminal
-from relay.cli.destination_names import configured, exit_unknown, fail
-from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.target import admin_client
+from relay.cli.destination_names import exit_unknown
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import say, say_result
 from relay.config import Config, saved
-from relay.model.errors import ConfigError, RelayError
+from relay.model.errors import ConfigError
 
-# The daemon lets a request in flight end before it answers.
+# The daemon lets a request in flight end before it responds.
 CHANGE_SECONDS = 30.0
 
 
@@ -54,59 +58,46 @@ def remove(name: str, config_path: str | None, waiting: str | None, as_json: boo
     """
     config = load_or_exit(config_path)
     client = admin_client(config, CHANGE_SECONDS)
-    try:
-        path = file_to_delete(name, config)
-        known = what_waits(name, client)
-        if path is None and not (known and known["is_known"]):
-            exit_unknown(name, config)
-        if known is None and waiting == "drop":
-            raise ConfigError(
-                "--drop-waiting needs a running daemon, which holds what waits",
-                hint="start it, or use --keep-waiting",
-            )
-        choice = waiting or choose(name, known)
-        if path is not None:
-            saved.delete(path)
-        done: dict[str, Any] = {"name": name, "deleted": path and str(path), "daemon": None}
-        if known is not None:
-            done["daemon"] = settle(name, choice, known, client)
-    except RelayError as error:
-        fail(error)
-    if as_json:
-        click.echo(json.dumps(done, indent=2))
-    else:
-        tell_removed(done)
-
-
-def place(name: str) -> str:
-    """A destination's path in the admin API."""
-    return f"/api/destinations/{quote(name, safe='')}"
+    path = file_to_delete(name, config)
+    known = what_waits(name, client)
+    if path is None and not (known and known["is_known"]):
+        exit_unknown(name, config)
+    if known is None and waiting == "drop":
+        raise ConfigError(
+            "--drop-waiting needs a running daemon, which holds what waits",
+            hint="start it, or use --keep-waiting",
+        )
+    choice = waiting or choose(name, known)
+    if path is not None:
+        saved.delete(path)
+    done: dict[str, Any] = {"name": name, "deleted": path and str(path), "daemon": None}
+    if known is not None:
+        done["daemon"] = settle(name, choice, known, client)
+    say_result(done, tell_removed, as_json=as_json)
 
 
 def change(name: str, verb: str, config_path: str | None, *, as_json: bool) -> None:
     """Pause or resume by the daemon, which keeps it."""
     config = load_or_exit(config_path)
     try:
-        found = admin_client(config).ask("POST", f"{place(name)}/{verb}")
+        found = admin_client(config).ask("POST", f"{destination_path(name)}/{verb}")
     except NoDaemon as error:
-        fail(
-            NoDaemon(
-                f"no daemon is running, and only a daemon can do this: {error.message}",
-                hint="start it, or write `paused = true` into the destination's file",
-            )
-        )
-    except RelayError as error:
-        fail(error)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        state = "is paused" if found["is_paused"] else "is resumed"
-        click.echo(f"{name} {state}; {found['waiting_spans']:,} spans wait for it")
+        raise NoDaemon(
+            f"no daemon is running, and only a daemon can do this: {error.message}",
+            hint="start it, or write `paused = true` into the destination's file",
+        ) from None
+    say_result(found, tell_changed, as_json=as_json)
+
+
+def tell_changed(found: Mapping[str, Any]) -> None:
+    """What it is now, and what waits."""
+    state = "is paused" if found["is_paused"] else "is resumed"
+    say(f"{found['name']} {state}; {found['waiting_spans']:,} spans wait for it")
 
 
 def file_to_delete(name: str, config: Config) -> Path | None:
     """The saved file; None if nothing of that name is configured. Raises NotSaved for others'."""
-    chosen = configured(name, config)
+    chosen = config.destination(name)
     if chosen is None:
         return None
     if chosen.source is None:
@@ -127,7 +118,7 @@ def what_waits(name: str, client: DaemonClient) -> dict[str, Any] | None:
     Raises DaemonUnreachable when one runs that cannot be asked.
     """
     try:
-        return {"is_known": True, **client.ask("GET", place(name))}
+        return {"is_known": True, **client.ask("GET", destination_path(name))}
     except DaemonRefused:
         return {"is_known": False, "waiting_spans": 0}
     except NoDaemon:
@@ -156,7 +147,7 @@ def settle(
     """Tell the daemon. Raises DaemonRefused with its reason: the file is deleted by then."""
     try:
         if known["is_known"]:
-            return client.ask("DELETE", f"{place(name)}?waiting={choice}")
+            return client.ask("DELETE", f"{destination_path(name)}?waiting={choice}")
         client.ask("POST", "/api/reload")
     except DaemonRefused as error:
         raise DaemonRefused(
@@ -170,13 +161,13 @@ def tell_removed(done: Mapping[str, Any]) -> None:
     """What was done, in sentences."""
     name, told = done["name"], done["daemon"]
     if done["deleted"]:
-        click.echo(printable(f"removed {done['deleted']}"))
+        say(f"removed {done['deleted']}")
     if told is None:
-        click.echo("no daemon is running: what waits for it stays in the buffer under its name")
+        say("no daemon is running: what waits for it stays in the buffer under its name")
     elif told["waiting"] == "dropped":
-        click.echo(f"{told['waiting_spans']:,} spans that waited for {name} were dropped")
+        say(f"{told['waiting_spans']:,} spans that waited for {name} were dropped")
     else:
-        click.echo(
+        say(
             f"{told['waiting_spans']:,} spans are kept for a later destination named {name}, and "
             f"those to come; `otlp-relay destination remove {name} --drop-waiting` drops them"
         )

@@ -1,4 +1,4 @@
-"""Flags of the command line in; the table of a destination, as a file would have it, out.
+"""Makes the flags of a command the table of a destination, as a file would have it.
 
 Each key of a destination is a flag. Values mean what they mean in a file: ${env:NAME}, ${file:PATH}
 and ${credential:NAME} are references, $$ is a dollar. Only paths start elsewhere: at the folder

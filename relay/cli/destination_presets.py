@@ -9,17 +9,28 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from relay.cli.options import json_option
+from relay.cli.output import PIPE_WIDTH, print_table
 from relay.config.presets import PRESETS, HeaderField, Preset, Refusal, find
 from relay.config.presets.example import command_of, probe_of, settings_of, toml_of
 from relay.model.errors import ConfigError
 
-# In a pipe nothing is folded: a line there is a preset.
-PIPE_WIDTH = 10_000
 INDENT = " " * 14
+
+
+def header_names(preset: Preset) -> str:
+    """What is to be given; in parentheses what is optional."""
+    given = [each for each in preset.headers if not each.is_fixed]
+    return ", ".join(h.name if h.is_required else f"({h.name})" for h in given) or "-"
+
+
+COLUMNS = {
+    "NAME": lambda it: it.name,
+    "WHAT IT IS": lambda it: it.title,
+    "HEADERS": header_names,
+    "ENCODING": lambda it: it.encoding,
+}
 
 
 @click.command()
@@ -41,8 +52,7 @@ def presets(name: str | None, as_json: bool) -> None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
         click.echo("\n".join(lines_of(chosen, width)))
     else:
-        folding = None if sys.stdout.isatty() else PIPE_WIDTH
-        Console(highlight=False, markup=False, width=folding).print(table_of(PRESETS.values()))
+        print_table(COLUMNS, PRESETS.values())
 
 
 def as_document(preset: Preset) -> dict[str, Any]:
@@ -53,21 +63,6 @@ def as_document(preset: Preset) -> dict[str, Any]:
         "examples": preset.examples,
         "placeholders": list(preset.placeholders),
     }
-
-
-def table_of(shown: Iterable[Preset]) -> Table:
-    """A line a preset."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("NAME", "WHAT IT IS", "HEADERS", "ENCODING"):
-        table.add_column(title, overflow="fold", no_wrap=title == "NAME")
-    for preset in shown:
-        headers = [
-            each.name if each.is_required else f"({each.name})"
-            for each in preset.headers
-            if not each.is_fixed
-        ]
-        table.add_row(preset.name, preset.title, ", ".join(headers) or "-", preset.encoding)
-    return table
 
 
 def lines_of(preset: Preset, width: int = PIPE_WIDTH) -> list[str]:

@@ -1,14 +1,13 @@
 """`otlp-relay destination test NAME`: the connection test of a configured destination."""
 
-import json
 import sys
-from dataclasses import asdict
 
 import click
 
 from relay.cli.connection import run_configured, tell_step, tell_verdict
-from relay.cli.destination_names import configured, exit_unknown
+from relay.cli.destination_names import configured
 from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import say_result
 
 
 @click.command()
@@ -22,11 +21,8 @@ def test(name: str, config_path: str | None, as_json: bool, with_span: bool) -> 
     Exits 0 when it passes, 1 when not; what is wrong and what to do is said in a sentence each.
     """
     config = load_or_exit(config_path)
-    destination = configured(name, config) or exit_unknown(name, config)
     on_step = None if as_json else tell_step
-    report = run_configured(destination, config, send_span=with_span, on_step=on_step)
-    if as_json:
-        click.echo(json.dumps(asdict(report), indent=2))
-    else:
-        tell_verdict(report)
+    chosen = configured(name, config)
+    report = run_configured(chosen, config, send_span=with_span, on_step=on_step)
+    say_result(report, tell_verdict, as_json=as_json)
     sys.exit(0 if report.passed else 1)

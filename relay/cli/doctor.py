@@ -1,22 +1,28 @@
 """`otlp-relay doctor`: is this relay in order, and does each destination take spans?"""
 
-import http.client
-import json
 import os
+import socket
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
-from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon
-from relay.cli.connection import MARKS, run_configured, run_test, tell_step, tell_verdict
+from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon, admin_client
+from relay.cli.connection import (
+    MARKS,
+    OnStep,
+    run_configured,
+    run_test,
+    tell_step,
+    tell_verdict,
+)
 from relay.cli.destination_add import read_or_refuse
 from relay.cli.destination_ask import preset_of
 from relay.cli.destination_flags import destination_options, table_of
-from relay.cli.destination_names import configured, exit_unknown
-from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.target import admin_client, ingest_address
+from relay.cli.destination_names import configured
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import say, say_json
 from relay.config import Config
 from relay.doctor.report import Report
 from relay.model.run_as_hint import hint_for
@@ -57,7 +63,7 @@ def doctor(
     findings = [] if table or name else look_at_relay(config)
     if not as_json:
         for finding in findings:
-            click.echo(printable(f"{MARKS[finding.state]:<7} {finding.name:<10} {finding.found}"))
+            say(f"{MARKS[finding.state]:<7} {finding.name:<10} {finding.found}")
     reports: dict[str, Report] = {}
     if table:
         preset_of(table)  # refuses one that is unknown, by the name of its flag
@@ -71,14 +77,9 @@ def doctor(
         test_named(name, config, reports, with_span=with_span, on_step=on_step)
     passed = all(r.passed for r in reports.values()) and all(f.state != "failed" for f in findings)
     if as_json:
-        document = {
-            "passed": passed,
-            "relay": [asdict(finding) for finding in findings],
-            "destinations": {name: asdict(report) for name, report in reports.items()},
-        }
-        click.echo(json.dumps(document, indent=2))
+        say_json({"passed": passed, "relay": findings, "destinations": reports})
     elif not reports:
-        click.echo("no destination is configured; `otlp-relay destination add NAME` adds one")
+        say("no destination is configured; `otlp-relay destination add NAME` adds one")
     sys.exit(0 if passed else 1)
 
 
@@ -88,15 +89,13 @@ def test_named(
     reports: dict[str, Report],
     *,
     with_span: bool,
-    on_step: Any,
+    on_step: OnStep,
 ) -> None:
     """Test the destination of that name, or all of them in turn."""
-    chosen = config.destinations
-    if name is not None:
-        chosen = (configured(name, config) or exit_unknown(name, config),)
+    chosen = config.destinations if name is None else (configured(name, config),)
     for destination in chosen:
         if on_step:
-            click.echo(printable(f"\n{destination.name}: {destination.shown_endpoint}"))
+            say(f"\n{destination.name}: {destination.shown_endpoint}")
         report = run_configured(destination, config, send_span=with_span, on_step=on_step)
         reports[destination.name] = report
         if on_step:
@@ -150,16 +149,13 @@ def look_at_daemon(config: Config) -> Finding:
 
 def look_at_ingest(config: Config, *, is_running: bool) -> Finding:
     """Whether the ingest port is the daemon's, or free for it."""
-    where = ingest_address(config)
-    connection = http.client.HTTPConnection(*where, timeout=PORT_SECONDS)
+    where = config.ingest.listen[0].reachable
     try:
-        connection.connect()
+        socket.create_connection(where, timeout=PORT_SECONDS).close()
     except OSError as error:
         if is_running:
-            return Finding("ingest", "failed", f"{where} does not answer: {error}")
+            return Finding("ingest", "failed", f"{where} does not respond: {error}")
         return Finding("ingest", "ok", f"{where} is free")
-    finally:
-        connection.close()
     if is_running:
         return Finding("ingest", "ok", f"{where} accepts connections")
     return Finding(

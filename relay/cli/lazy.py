@@ -1,4 +1,4 @@
-"""Names of commands and where they live go in; a click group that imports each at first use."""
+"""A click group that imports each of its commands at first use, and tells their errors."""
 
 import importlib
 from collections.abc import Mapping
@@ -6,13 +6,19 @@ from typing import Any, cast
 
 import click
 
+from relay.cli.output import fail
+from relay.model.errors import RelayError
+
 
 class LazyGroup(click.Group):
-    """Finds commands in `lazy`, a name to `module:attribute`, beside those added to it."""
+    """Finds commands in `lazy`, a name to `module:attribute`, beside those added to it.
 
-    def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **more: Any) -> None:
+    A RelayError that leaves a command is told on standard error, and the exit code is 1.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str], **more: Any) -> None:
         super().__init__(*args, **more)
-        self._lazy = dict(lazy or {})
+        self._lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order they were given."""
@@ -24,3 +30,10 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module, _, attribute = self._lazy[cmd_name].partition(":")
         return cast("click.Command", getattr(importlib.import_module(module), attribute))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except RelayError as error:
+            fail(error)

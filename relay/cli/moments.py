@@ -1,9 +1,9 @@
-"""Times as people type them, `1h` ago or `2026-11-26T03:00`, in; nanoseconds since 1970 out."""
+"""Times and durations as people type them: `1h` ago, `2026-11-26T03:00`, `10s`."""
 
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, Generic, TypeVar, cast
 
 import click
 
@@ -12,6 +12,24 @@ from relay.model.units import parse_duration
 
 RULE: Final = 'a duration such as "1h" or "90m" ago, or a time such as "2026-11-26T03:00"'
 WORDS: Final = {"beginning": "beginning", "end": "end", "now": "end"}
+Value = TypeVar("Value")
+
+
+class Typed(click.ParamType[Value, str | Value], Generic[Value]):
+    """The type of an option whose text `parse` reads; what it raises is wrong usage."""
+
+    def __init__(self, name: str, parse: Callable[[str], Value]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Value:
+        """What was typed, read; a value that was read already as it is."""
+        try:
+            return self._parse(value) if isinstance(value, str) else cast("Value", value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
 
 
 def parse_moment(text: str, *, now_ns: Callable[[], int] = time.time_ns) -> int:
@@ -34,33 +52,19 @@ def parse_moment(text: str, *, now_ns: Callable[[], int] = time.time_ns) -> int:
     return moment
 
 
-class Moment(click.ParamType[int, str | int]):
-    """A time: nanoseconds since 1970."""
-
-    name = "time"
-
-    def convert(
-        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Nanoseconds since 1970."""
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_moment(value)
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
+def _parse_start(text: str) -> str:
+    """`beginning`, `end` or nanoseconds since 1970, as the admin API takes them."""
+    if text in WORDS:
+        return WORDS[text]
+    try:
+        return str(parse_moment(text))
+    except ConfigError:
+        raise ConfigError(f"must be beginning, end, now, {RULE}, not {text!r}") from None
 
 
-class From(click.ParamType[str, str]):
-    """Where a new destination begins, as the admin API takes it."""
-
-    name = "beginning|end|now|TIME"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """`beginning`, `end` or nanoseconds since 1970."""
-        if value in WORDS:
-            return WORDS[value]
-        try:
-            return str(parse_moment(value))
-        except ConfigError:
-            self.fail(f"must be beginning, end, now, {RULE}, not {value!r}", param, ctx)
+DURATION = Typed("duration", parse_duration)
+"""Seconds."""
+MOMENT = Typed("time", parse_moment)
+"""Nanoseconds since 1970."""
+START = Typed("beginning|end|now|TIME", _parse_start)
+"""Where a new destination begins."""

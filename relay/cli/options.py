@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from relay.cli.output import say
 from relay.config import Config
 from relay.config.load import load
 from relay.config.tables import one_line, problems_of
@@ -51,9 +52,4 @@ def load_or_exit(config_path: str | None) -> Config:
 def report(error: ConfigError) -> None:
     """A line on standard error for each problem, with what would be right."""
     for problem in problems_of(error):
-        click.echo(f"otlp-relay: {printable(one_line(problem))}", err=True)
-
-
-def printable(line: str) -> str:
-    """Paths and variables may hold bytes that are no UTF-8; they are shown as escapes."""
-    return line.encode("utf-8", "backslashreplace").decode()
+        say(f"otlp-relay: {one_line(problem)}", err=True)

@@ -1,25 +1,21 @@
-"""`otlp-relay replay`: what is kept, to one destination again; the others are not touched."""
+"""`otlp-relay replay`: sends what is kept to one destination again, and to no other."""
 
-import json
 import sys
 import time
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from relay.cli.client import DaemonClient
-from relay.cli.moments import Moment
-from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.target import admin_client
-from relay.model.errors import RelayError
+from relay.cli.client import DaemonClient, admin_client, destination_path
+from relay.cli.moments import MOMENT
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import counted, progress_bar, say, say_json
 from relay.model.units import about_bytes, about_duration
 
-# It looks at every row that is kept before it answers.
-ANSWER_SECONDS = 120.0
+# It looks at every row that is kept before it responds.
+RESPONSE_SECONDS = 120.0
 POLL_SECONDS = 0.2
 
 
@@ -29,7 +25,7 @@ POLL_SECONDS = 0.2
 @click.option(
     "--since",
     "since_ns",
-    type=Moment(),
+    type=MOMENT,
     help="What was received since: a duration ago (1h) or a time (2026-11-26T03:00).",
 )
 @click.option("--trace", "trace_id", metavar="ID", help="The spans of one trace, and no others.")
@@ -55,26 +51,16 @@ def replay(
         raise click.UsageError("say either --since or --trace")
     if trace_id is not None and not trace_id.strip():
         raise click.UsageError("--trace needs an id")
-    config = load_or_exit(config_path)
-    query: dict[str, str] = {"dry_run": "true" if dry_run else "false"}
-    if since_ns is not None:
-        query["since"] = str(since_ns)
-    else:
-        query["trace"] = str(trace_id)
-    client = admin_client(config, ANSWER_SECONDS)
-    try:
-        path = f"/api/destinations/{quote(name, safe='')}/replay?{urlencode(query)}"
-        found = client.ask("POST", path)
-        if not as_json:
-            for line in lines_of(found):
-                click.echo(printable(line))
-        if wait and found["spans"] and not dry_run:
-            follow(client, name, found["spans"])
-    except RelayError as error:
-        click.echo(f"otlp-relay: {error}", err=True)
-        sys.exit(1)
+    client = admin_client(load_or_exit(config_path), RESPONSE_SECONDS)
+    query = {"dry_run": "true" if dry_run else "false"}
+    query |= {"trace": trace_id} if trace_id is not None else {"since": str(since_ns)}
+    found = client.ask("POST", f"{destination_path(name)}/replay?{urlencode(query)}")
+    if not as_json:
+        say(*lines_of(found))
+    if wait and found["spans"] and not dry_run:
+        follow(client, name, found["spans"])
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        say_json(found)
     sys.exit(0 if found["found_rows"] else 1)
 
 
@@ -84,10 +70,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     what = f"of trace {found['trace_id']}" if found["trace_id"] else f"since {found['since']}"
     would = "would be sent" if found["is_dry_run"] else "will be sent"
     if spans:
-        size = f"{found['rows']:,} row{'' if found['rows'] == 1 else 's'}"
-        size += f", {about_bytes(found['bytes'])} before compression"
-        count = f"{spans:,} span{'' if spans == 1 else 's'}"
-        lines = [f"{count} {what} {would} to {name} again: {size}"]
+        size = f"{counted(found['rows'], 'row')}, {about_bytes(found['bytes'])} before compression"
+        lines = [f"{counted(spans, 'span')} {what} {would} to {name} again: {size}"]
     elif found["found_rows"]:
         lines = [f"nothing to do: what is kept {what} is already waiting for {name}"]
     else:
@@ -129,19 +113,7 @@ def moment(iso: str) -> float:
 
 def follow(client: DaemonClient, name: str, spans: int) -> None:
     """Until nothing waits any more; a bar on a terminal, on standard error."""
-    console = Console(stderr=True)
-    path = f"/api/destinations/{quote(name, safe='')}"
-    columns = (
-        TextColumn("waiting for {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=spans)
-        while True:
-            waiting = int(client.ask("GET", path)["waiting_spans"])
-            progress.update(task, total=max(spans, waiting), completed=max(spans - waiting, 0))
-            if not waiting:
-                return
+    with progress_bar(f"waiting for {name}", spans) as show:
+        while waiting := int(client.ask("GET", destination_path(name))["waiting_spans"]):
+            show(max(spans - waiting, 0), max(spans, waiting))
             time.sleep(POLL_SECONDS)

@@ -10,37 +10,20 @@ from typing import Any
 
 import click
 
-from relay.cli.client import DaemonClient
+from relay.cli.client import DaemonClient, admin_client
+from relay.cli.moments import DURATION
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.target import admin_client, ingest_address
+from relay.cli.output import say
 from relay.cli.traces import SERVICE, make_trace
 from relay.config import Config
 from relay.model.errors import RelayError
-from relay.model.units import parse_duration
 
 POLL_SECONDS = 0.05
 
 
-class Duration(click.ParamType[float, str | float]):
-    """A duration such as 10s or 2m."""
-
-    name = "duration"
-
-    def convert(
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        try:
-            return float(parse_duration(value))
-        except (RelayError, ValueError) as error:
-            self.fail(str(error), param, ctx)
-
-
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What the relay answered to the trace."""
+    """The relay's response to the trace."""
 
     trace_id: str
     url: str
@@ -55,7 +38,7 @@ class Posted:
 @click.option(
     "--wait",
     "wait_seconds",
-    type=Duration(),
+    type=DURATION,
     default="10s",
     show_default=True,
     help="How long to follow the trace until every destination has it.",
@@ -66,27 +49,23 @@ def send_test_trace(config_path: str | None, as_json: bool, wait_seconds: float)
     Exits 0 when every destination that is not paused has it, 1 otherwise.
     """
     config = load_or_exit(config_path)
-    try:
-        posted = post(config)
-        if posted.status != 200:
-            report_refusal(posted, as_json)
-            for warning in config.warnings if posted.status in (401, 403) else ():
-                click.echo(f"otlp-relay: {warning}", err=True)
-            sys.exit(1)
-        found = follow(admin_client(config), posted, wait_seconds)
-    except RelayError as error:
-        click.echo(f"otlp-relay: {error}", err=True)
+    posted = post(config)
+    if posted.status != 200:
+        report_refusal(posted, as_json)
+        for warning in config.warnings if posted.status in (401, 403) else ():
+            say(f"otlp-relay: {warning}", err=True)
         sys.exit(1)
+    found = follow(admin_client(config), posted, wait_seconds)
     if as_json:
-        click.echo(json.dumps({"posted": posted.url, "trace": found}))
+        say(json.dumps({"posted": posted.url, "trace": found}))
     else:
         tell(posted, found)
     sys.exit(0 if has_arrived(found) else 1)
 
 
 def post(config: Config) -> Posted:
-    """Post the trace to the first ingest address; raises RelayError when nobody answers."""
-    address = ingest_address(config)
+    """Post the trace to the first ingest address; raises RelayError when nobody responds."""
+    address = config.ingest.listen[0].reachable
     url = f"http://{address}/v1/traces"
     trace_id = secrets.token_hex(16)
     headers = {"Content-Type": "application/json", "User-Agent": "otlp-relay send-test-trace"}
@@ -138,28 +117,28 @@ def report_refusal(posted: Posted, as_json: bool) -> None:
     """The relay itself refused: its own words."""
     if as_json:
         document = {"posted": posted.url, "status": posted.status, "answer": posted.body}
-        click.echo(json.dumps(document))
+        say(json.dumps(document))
     else:
-        click.echo(f"{posted.url} responded with {posted.status}: {posted.body}", err=True)
+        say(f"{posted.url} responded with {posted.status}: {posted.body}", err=True)
 
 
 def tell(posted: Posted, found: dict[str, Any]) -> None:
     """The trace's way, a line a step."""
-    click.echo(f"trace {posted.trace_id}")
-    click.echo(f"  posted     to {posted.url}: {posted.status} in {posted.milliseconds:.1f} ms")
+    say(f"trace {posted.trace_id}")
+    say(f"  posted     to {posted.url}: {posted.status} in {posted.milliseconds:.1f} ms")
     for part in found["received"]:
-        click.echo(
+        say(
             f"  received   {part['received_at']} from {part['sender'] or 'unknown'}, "
             f"{part['encoding']}, {part['spans']} spans of {', '.join(part['services'])}"
         )
-        click.echo(f"  kept       row {part['row']}, on disk and synced before the 200")
+        say(f"  kept       row {part['row']}, on disk and synced before the 200")
     added = attributes_added(found)
     if added:
-        click.echo("  added      " + "\n             ".join(f"{k} = {v}" for k, v in added.items()))
+        say("  added      " + "\n             ".join(f"{k} = {v}" for k, v in added.items()))
     for destination in found["destinations"]:
-        click.echo(f"  {line_of(destination)}")
+        say(f"  {line_of(destination)}")
     if not found["destinations"]:
-        click.echo("  waiting    no destination is configured: the spans are kept")
+        say("  waiting    no destination is configured: the spans are kept")
 
 
 def attributes_added(found: dict[str, Any]) -> dict[str, str]:

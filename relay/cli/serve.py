@@ -8,6 +8,7 @@ import structlog
 
 from relay import logs
 from relay.cli.options import config_option, report
+from relay.cli.output import say
 from relay.config.tables import one_line, problems_of
 from relay.model.errors import BufferError_, BufferLocked, BufferUnusable, ConfigError, RelayError
 from relay.systemd import journal
@@ -68,4 +69,4 @@ def tell(error: RelayError, *, is_journal: bool) -> None:
     elif isinstance(error, ConfigError):
         report(error)
     else:
-        click.echo(f"otlp-relay: {error}", err=True)
+        say(f"otlp-relay: {error}", err=True)

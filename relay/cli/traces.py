@@ -8,45 +8,32 @@ SERVICE = "otlp-relay-test"
 NAME = "otlp-relay test trace"
 
 
-def make_trace(trace_id: str, *, now_ns: int | None = None) -> dict[str, Any]:
+def make_trace(trace_id: str) -> dict[str, Any]:
     """An ExportTraceServiceRequest in OTLP/JSON: a parent and a child under `trace_id`."""
-    end = now_ns if now_ns is not None else time.time_ns()
-    parent_id, child_id = secrets.token_hex(8), secrets.token_hex(8)
-    return {
-        "resourceSpans": [
-            {
-                "resource": {"attributes": [text("service.name", SERVICE)]},
-                "scopeSpans": [
-                    {
-                        "scope": {"name": "otlp-relay"},
-                        "spans": [
-                            span(trace_id, parent_id, "", NAME, end - 50_000_000, end),
-                            span(
-                                trace_id, child_id, parent_id, "child", end - 40_000_000, end - 1000
-                            ),
-                        ],
-                    }
-                ],
-            }
-        ]
-    }
-
-
-def span(
-    trace_id: str, span_id: str, parent: str, name: str, start: int, end: int
-) -> dict[str, Any]:
-    """One span in OTLP/JSON, of kind internal and status ok; times in nanoseconds."""
-    return {
+    end = time.time_ns()
+    shared = {
         "traceId": trace_id,
-        "spanId": span_id,
-        "parentSpanId": parent,
-        "name": name,
-        "kind": 1,
-        "startTimeUnixNano": str(start),
-        "endTimeUnixNano": str(end),
+        "kind": 1,  # internal
         "attributes": [text("otlp_relay.test", "true")],
-        "status": {"code": 1},
+        "status": {"code": 1},  # ok
     }
+    parent = {
+        "spanId": secrets.token_hex(8),
+        "parentSpanId": "",
+        "name": NAME,
+        "startTimeUnixNano": str(end - 50_000_000),
+        "endTimeUnixNano": str(end),
+    }
+    child = {
+        "spanId": secrets.token_hex(8),
+        "parentSpanId": parent["spanId"],
+        "name": "child",
+        "startTimeUnixNano": str(end - 40_000_000),
+        "endTimeUnixNano": str(end - 1000),
+    }
+    scope = {"scope": {"name": "otlp-relay"}, "spans": [shared | parent, shared | child]}
+    resource = {"attributes": [text("service.name", SERVICE)]}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [scope]}]}
 
 
 def text(key: str, value: str) -> dict[str, Any]:

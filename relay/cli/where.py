@@ -1,19 +1,18 @@
 """`otlp-relay where`: what became of a trace, from its arrival to every destination."""
 
-import json
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from relay.cli.options import config_option, json_option, load_or_exit, printable
-from relay.cli.source import Sources
-from relay.model.errors import RelayError
+from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.output import counted, say, say_json
+from relay.cli.source import Source
 from relay.model.units import about_duration
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
-ANSWER_SECONDS = 30.0
+RESPONSE_SECONDS = 30.0
 HOW = {
     "id": "",
     "derived": "the id derived from {text}, which is not a trace id",
@@ -35,20 +34,12 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
     text = trace_id.strip()
     if not text:
         raise click.UsageError("name a trace id")
-    config = load_or_exit(config_path)
-    try:
-        sources = Sources(config, ANSWER_SECONDS)
-        is_known, found = sources.ask(lambda source: source.trace(text))
-    except RelayError as error:
-        click.echo(f"otlp-relay: {error}", err=True)
-        sys.exit(1)
+    is_known, found = Source(load_or_exit(config_path), RESPONSE_SECONDS).trace(text)
     if as_json:
         found.pop("resourceSpans", None)
-        click.echo(json.dumps(found, indent=2))
+        say_json(found)
     else:
-        lines = lines_of(found, text) if is_known else unknown_lines(found, text)
-        for line in lines:
-            click.echo(printable(line))
+        say(*(lines_of(found, text) if is_known else unknown_lines(found, text)))
     sys.exit(0 if is_known else 1)
 
 
@@ -119,10 +110,9 @@ def received_line(piece: dict[str, Any]) -> str:
     """When, from whom, and how much."""
     services = ", ".join(piece["services"]) or "a service without a name"
     agent = f", User-Agent {piece['user_agent']}" if piece["user_agent"] else ""
-    several = "" if piece["spans"] == 1 else "s"
     return (
         f"  received   {piece['received_at']} from {services} at {piece['sender'] or 'unknown'}"
-        f"{agent}: a request of {piece['spans']:,} span{several}, {piece['encoding']}"
+        f"{agent}: a request of {counted(piece['spans'], 'span')}, {piece['encoding']}"
     )
 
 
@@ -222,9 +212,8 @@ def parked_line(destination: dict[str, Any]) -> str:
     """What is done about spans that the upstream fails at each time."""
     around = destination["stepped_around"]
     tries = f" ({around['tries']:,} tr{'y' if around['tries'] == 1 else 'ies'} so far)"
-    several = "" if around["spans"] == 1 else "s"
     return (
-        f"             {around['spans']:,} span{several} parked so that others pass: retried "
+        f"             {counted(around['spans'], 'span')} parked so that others pass: retried "
         f"alone{tries if around['tries'] else ''}, next at {around['next_try_at']}; "
         f"at once with `otlp-relay destination resume {destination['name']}`"
     )

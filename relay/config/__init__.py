@@ -221,6 +221,10 @@ class Config(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     """What works and yet somebody should look at."""
 
+    def destination(self, name: str) -> DestinationConfig | None:
+        """The destination of that name, if there is one."""
+        return next((each for each in self.destinations if each.name == name), None)
+
     @property
     def destination_problems(self) -> dict[str, str]:
         """Why destinations cannot send now, by name."""

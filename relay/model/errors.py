@@ -11,7 +11,7 @@
     │   └── AllSpansRejected, HttpRefusal   (process.check, ingest)
     ├── UnknownDestination   what is asked about a destination that there is not
     ├── ControlRefused       an operator's wish that cannot be granted; nothing was changed
-    ├── NotSaved, UnknownDeadLetter, ReplayRefused, BadFilter, Overtaken
+    ├── NotSaved, UnknownDeadLetter, ReplayRefused, BadQuery, Overtaken
     │                        of config.saved, dead_letters, admin, salvage: where they are raised
     ├── DaemonUnreachable, NoDaemon, DaemonRefused   what a command hears of the daemon (cli)
     └── BufferError_
