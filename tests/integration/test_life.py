@@ -42,7 +42,9 @@ def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def test_sigterm_lets_the_request_in_flight_be_answered_and_exits_0(tmp_path: Path) -> None:
+def test_sigterm_lets_the_request_in_flight_be_answered_and_exits_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = """
 import anyio
 kept = pipeline.Pipeline.accept
@@ -52,7 +54,7 @@ async def accept(self, body, encoding, sender):
     return await kept(self, body, encoding, sender)
 pipeline.Pipeline.accept = accept
 """
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     with MockCollector() as upstream:
         config = {"mock": {"endpoint": upstream.endpoint}}
         with Relay(tmp_path, config, command=patched(tmp_path, slow)) as relay:
