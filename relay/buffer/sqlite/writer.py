@@ -261,6 +261,10 @@ class Writer:
         self._counters.commit_seconds_sum += seconds
         self._counters.recent_commit_seconds.append(seconds)
         self._house.committed(file, group.need_bytes, has_acks=bool(acks))
+        if any(ack.is_removed for ack in acks.values()):
+            # Before whoever removed it is answered: else a crash might bring it back.
+            with suppress(BufferUnavailable), self.lifecycle.trouble():
+                file.keep_ledger()
         return group
 
     def _make_room(self, need_bytes: int) -> bool:

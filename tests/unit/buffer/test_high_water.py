@@ -22,6 +22,7 @@ from relay.buffer.sqlite.high_water import (
     HighWaterFile,
     LedgerCopy,
 )
+from relay.buffer.sqlite.housekeeping import Housekeeping
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import open_file
 from relay.buffer.sqlite.pending_acks import PendingAck
@@ -383,6 +384,19 @@ def test_a_sidecar_that_cannot_be_written_is_no_ledger_any_more(
             assert (found.row, found.ledger) == (1, None)
         assert file.destinations["b"].ranges == ALL
     assert ledger_of(tmp_path) == {"a": rows(1, 3), "b": ALL}  # there is room again
+
+
+@pytest.mark.anyio
+async def test_a_destination_has_gone_from_the_sidecar_when_its_removal_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Housekeeping, "step", lambda *_, **__: False)  # it comes after the answer
+    async with opened(tmp_path) as buffer:
+        b = buffer.consumer("b")
+        await buffer.consumer("a").set_paused(False)
+        await b.remove()
+
+        assert ledger_of(tmp_path) == {"a": ALL}
 
 
 def test_a_destination_that_was_removed_on_a_full_disk_goes_when_there_is_room(
