@@ -131,9 +131,16 @@ class TracesAtRest(TraceReader):
 
 def _standings_on_disk(connection: apsw.Connection) -> list["Standing"]:
     return [
-        Standing(str(name), owed_ranges.decode(ranges), (), [])
-        for name, ranges in fetch(connection, "SELECT name, ranges FROM destinations ORDER BY name")
+        Standing(str(name), _owed(stored), (), [])
+        for name, stored in fetch(connection, "SELECT name, ranges FROM destinations ORDER BY name")
     ]
+
+
+def _owed(stored: bytes) -> owed_ranges.Ranges:
+    try:
+        return owed_ranges.decode(stored)
+    except (ValueError, TypeError):
+        return owed_ranges.open_from(1)  # as a relay takes it that starts on this file
 
 
 async def _finding(ask: Ask, trace_id: bytes, text: str) -> TraceFinding:
