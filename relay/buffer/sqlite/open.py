@@ -166,10 +166,11 @@ def _open_once(
 
 def _floor_of_earlier_files(state_dir: StateDirectory) -> int:
     """Ids of quarantined files must not come again: microseconds outrun any rate of rows."""
-    has_earlier = any(state_dir.path.glob("relay.db.*")) and not (
-        state_dir.database.exists() and state_dir.database.stat().st_size
-    )
-    return time.time_ns() // 1000 if has_earlier else 1
+    if state_dir.database.exists() and state_dir.database.stat().st_size:
+        return 1
+    written_ns = [path.stat().st_mtime_ns for path in state_dir.path.glob("relay.db.*")]
+    # Since they were written the clock may have been set back.
+    return max(time.time_ns(), *written_ns) // 1000 if written_ns else 1
 
 
 def _torn_wal(state_dir: StateDirectory, vfs: str | None, told: HighWater | None) -> Path | None:

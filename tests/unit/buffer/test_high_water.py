@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -467,6 +468,17 @@ def test_a_replay_whose_wal_was_lost_is_still_owed(tmp_path: Path) -> None:
         assert file.last_row > 2
         first = owed_ranges.clip(file.destinations["a"].ranges, 2)
         assert owed_ranges.overlaps(first, rows(1, 1)[0])
+
+
+def test_ids_never_come_again_although_the_clock_was_set_back(tmp_path: Path) -> None:
+    later = time.time_ns() // 10**9 + 86_400
+    with log_file(tmp_path) as file:
+        append(file, b"one")
+    hit(tmp_path)
+    (tmp_path / FILE_NAME).unlink()
+    os.utime(tmp_path / "relay.db", (later, later))  # until when its ids were given by the time
+    with log_file(tmp_path) as file:
+        assert file.last_row + 1 >= later * 10**6
 
 
 def test_what_is_being_read_back_is_carried_through_one_more_damage(tmp_path: Path) -> None:
