@@ -65,7 +65,7 @@ def serve(config_path: str | None, environ: MutableMapping[str, str]) -> int:
     """Run until SIGTERM, SIGINT or the death of a part; the exit code.
 
     What the service manager put into `environ` for this process alone is taken out of it. Raises
-    ConfigError and BufferError_ when it cannot start.
+    ConfigError and BufferFailure when it cannot start.
     """
     notifier = Notifier.take(environ)
     try:
@@ -111,7 +111,7 @@ class Daemon:
         notifier: Notifier,
         sockets: tuple[list[socket.socket], list[socket.socket]],
     ) -> None:
-        """Open the buffer, too; raises BufferError_. `sockets`: those of ingest, those of admin."""
+        """Open the buffer, too; raises BufferFailure. `sockets`: those of ingest, those of admin."""
         self._config = config
         self._counters = counters = Counters()
         self._buffer = buffer = Buffer(config.state_dir, BufferSettings.of(config.buffer), counters)

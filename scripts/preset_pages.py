@@ -7,7 +7,7 @@ if a page is not what the data say. A page is never changed by hand: change rela
 import sys
 from pathlib import Path
 
-from relay.config.presets import PRESETS, HeaderField, Preset, Refusal
+from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset
 from relay.config.presets.example import command_of, probe_of, settings_of, toml_of, variable_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "destinations"
@@ -140,7 +140,7 @@ def _read_back(preset: Preset) -> str:
     return f"With `--span`, the test then looks for its trace at `{preset.query_endpoint}`."
 
 
-def _refusals(refusals: tuple[Refusal, ...]) -> str:
+def _refusals(refusals: tuple[KnownRefusal, ...]) -> str:
     rows = [
         _row(
             str(each.status),

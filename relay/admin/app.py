@@ -19,7 +19,7 @@ from relay.admin.metrics import render
 from relay.admin.status_document import Status
 from relay.dead_letters.change import DeadLetters, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
-from relay.model.errors import BufferError_, ConfigError, ControlRefused, UnknownDestination
+from relay.model.errors import BufferFailure, ConfigError, ControlRefused, UnknownDestination
 from relay.reload import Control
 from relay.traces.replay import Replay
 from relay.traces.where import Traces
@@ -71,7 +71,7 @@ STATUSES: Mapping[type[Exception], int] = {
     ControlRefused: 409,
     ConfigError: 409,
     ReplayRefused: 409,
-    BufferError_: 503,
+    BufferFailure: 503,
 }
 
 

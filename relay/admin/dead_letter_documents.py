@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from relay.buffer.values import DeadLetterEntry, StoredDeadLetter
-from relay.dead_letters.groups import Group
+from relay.dead_letters.groups import DeadLetterGroup
 from relay.dead_letters.look import INGEST, Counted, Listed
 from relay.dead_letters.otlp_lines import json_fragment
 from relay.model.records import DeadLetter
@@ -90,7 +90,7 @@ def letter_document(stored: StoredDeadLetter) -> dict[str, Any]:
     return document
 
 
-def group_document(group: Group) -> dict[str, Any]:
+def group_document(group: DeadLetterGroup) -> dict[str, Any]:
     """A group; words and path are those of its newest letter, verbatim."""
     letter = group.newest.letter
     return {

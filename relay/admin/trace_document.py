@@ -8,7 +8,7 @@ from relay.buffer.values import ReachesBack, RecentTrace, TracePlace, holds_trac
 from relay.model.records import DestinationStatus
 from relay.model.units import iso
 from relay.otlp.trace_spans import resource_spans_of_trace
-from relay.traces.where import NamedDestination, Reading, TraceReport
+from relay.traces.where import IdReading, NamedDestination, TraceReport
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
 STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
@@ -90,7 +90,7 @@ def _received(place: TracePlace) -> dict[str, Any]:
 
 def _destination(
     destination: NamedDestination,
-    ids: Sequence[Reading],
+    ids: Sequence[IdReading],
     pieces: Sequence[TracePlace],
     letters: Sequence[TracePlace],
 ) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _destination(
     }
 
 
-def _stepped_around(status: DestinationStatus, ids: Sequence[Reading]) -> dict[str, Any] | None:
+def _stepped_around(status: DestinationStatus, ids: Sequence[IdReading]) -> dict[str, Any] | None:
     """Spans of the trace that the upstream cannot bear: others go first, they are tried alone."""
     own = [
         each

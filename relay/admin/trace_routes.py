@@ -22,7 +22,7 @@ from relay.admin.api import Api, BadQuery, document, flag
 from relay.admin.control import nanoseconds
 from relay.admin.trace_document import recent_trace, trace_document
 from relay.model.units import iso
-from relay.traces.replay import Replay, Replayed
+from relay.traces.replay import Replay, ReplayedRows
 from relay.traces.where import Traces
 
 # What is kept of an id that was refused is cut there.
@@ -65,7 +65,7 @@ def routes(traces: Traces, replay: Replay) -> list[Api]:
     ]
 
 
-def replay_document(done: Replayed) -> dict[str, Any]:
+def replay_document(done: ReplayedRows) -> dict[str, Any]:
     """As JSON says it: times as RFC 3339."""
     found = asdict(done)
     times = {name: iso(found.pop(f"{name}_ns")) for name in ("kept_since", "since")}

@@ -38,7 +38,7 @@ def check(config_path: str | None, as_json: bool) -> None:
     sys.exit(0 if found.is_sound else 1)
 
 
-def tell(found: checking.Findings) -> None:
+def tell(found: checking.CheckReport) -> None:
     """The findings as text."""
     out = console()
     beside = "a daemon is using it" if found.is_running else "no daemon is using it"
@@ -56,7 +56,7 @@ def tell(found: checking.Findings) -> None:
     out.print("sound" if found.is_sound else "DAMAGED", style="green" if found.is_sound else "red")
 
 
-def damage(found: checking.Findings) -> list[str]:
+def damage(found: checking.CheckReport) -> list[str]:
     """A line for each kind of damage, with what becomes of it."""
     lines = []
     if found.damaged_rows:

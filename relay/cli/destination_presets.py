@@ -12,7 +12,7 @@ import msgspec
 
 from relay.cli.options import json_option
 from relay.cli.output import PIPE_WIDTH, print_table
-from relay.config.presets import PRESETS, HeaderField, Preset, Refusal, find
+from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find
 from relay.config.presets.example import command_of, probe_of, settings_of, toml_of
 from relay.model.errors import ConfigError
 
@@ -112,7 +112,7 @@ def _variants(preset: Preset) -> list[str]:
     return [f"{url}  ({label})" for label, url in preset.endpoints.items()]
 
 
-def _refusal(refusal: Refusal) -> list[str]:
+def _refusal(refusal: KnownRefusal) -> list[str]:
     words = f' "{refusal.words}"' if refusal.words else ""
     return [f"{refusal.status}{words}: {refusal.meaning}", f"    {refusal.remedy}"]
 

@@ -10,7 +10,7 @@ from relay import logs
 from relay.cli.options import config_option, report
 from relay.cli.output import say
 from relay.config.tables import one_line, problems_of
-from relay.model.errors import BufferError_, BufferLocked, BufferUnusable, ConfigError, RelayError
+from relay.model.errors import BufferFailure, BufferLocked, BufferUnusable, ConfigError, RelayError
 from relay.systemd import journal
 
 EXIT_CONFIG = 2  # not to be restarted: the unit has RestartPreventExitStatus=2
@@ -52,7 +52,7 @@ def serve(config_path: str | None, log_level: str, log_format: str) -> None:
     except ConfigError as error:
         tell(error, is_journal=is_journal)
         code = EXIT_CONFIG
-    except BufferError_ as error:
+    except BufferFailure as error:
         tell(error, is_journal=is_journal)
         is_setting = isinstance(error, BufferLocked | BufferUnusable)
         code = EXIT_CONFIG if is_setting else EXIT_PART_DIED

@@ -12,7 +12,7 @@ _PARTICULAR = re.compile(r"[0-9a-fA-F-]*[0-9][0-9a-fA-F-]*")
 
 
 @dataclass(slots=True)
-class Group:
+class DeadLetterGroup:
     """Letters that say the same."""
 
     newest: DeadLetterEntry
@@ -41,7 +41,7 @@ class Groups:
     """
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, str, int, str], Group] = {}
+        self._groups: dict[tuple[str, str, int, str], DeadLetterGroup] = {}
 
     def add(self, entries: Iterable[DeadLetterEntry]) -> None:
         """Count these, too."""
@@ -54,9 +54,9 @@ class Groups:
             group = self._groups.get(key)
             if group is None:
                 at_ns = entry.set_aside_ns
-                group = self._groups[key] = Group(entry, at_ns, at_ns)
+                group = self._groups[key] = DeadLetterGroup(entry, at_ns, at_ns)
             group.add(entry)
 
-    def newest_first(self) -> list[Group]:
+    def newest_first(self) -> list[DeadLetterGroup]:
         """The groups, the one with the newest letter first."""
         return sorted(self._groups.values(), key=lambda it: it.newest.letter_id, reverse=True)

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from relay.buffer.api import DeadLetterReader
 from relay.buffer.values import DeadLetterEntry, DeadLetterFilter, StoredDeadLetter
-from relay.dead_letters.groups import Group, Groups
+from relay.dead_letters.groups import DeadLetterGroup, Groups
 from relay.dead_letters.otlp_lines import json_line
 from relay.dead_letters.requests import LeftOut, left_out
 from relay.model.errors import RelayError
@@ -48,7 +48,7 @@ class Counted:
 
     letters: int
     spans: int
-    groups: Sequence[Group]
+    groups: Sequence[DeadLetterGroup]
     dropped: Mapping[str, int]
     until: int | None
 
@@ -65,7 +65,7 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReadingStep:
     """The letters of one step; `missing` are ids asked for of which there is no letter."""
 
     entries: Sequence[DeadLetterEntry]
@@ -137,7 +137,7 @@ class Looking:
             return wanted
         return replace(wanted, until=await self._store.newest_id())
 
-    async def _step(self, wanted: DeadLetterFilter, after: int) -> Step:
+    async def _step(self, wanted: DeadLetterFilter, after: int) -> ReadingStep:
         """The next of those that are meant, up to what one step may take."""
         wanted = await self._bounded(wanted)
         while True:
@@ -150,10 +150,10 @@ class Looking:
             for entry in page.entries:
                 size += entry.raw_bytes
                 if chosen and (size > STEP_BYTES or len(chosen) == STEP_LETTERS):
-                    return Step(chosen, missing, wanted.until, chosen[-1].letter_id)
+                    return ReadingStep(chosen, missing, wanted.until, chosen[-1].letter_id)
                 chosen.append(entry)
             if chosen or page.edge is None:
-                return Step(chosen, missing, wanted.until, page.edge)
+                return ReadingStep(chosen, missing, wanted.until, page.edge)
             after = page.edge
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 
-from relay.buffer.sqlite.dead_letter_queries import DeadLetterReader
+from relay.buffer.sqlite.dead_letter_queries import SqliteDeadLetterReader
 from relay.buffer.sqlite.reader import ask_directly
 from relay.dead_letters.look import Looking
 from relay.offline.file import open_buffer
@@ -25,4 +25,4 @@ def look_at_rest(state_dir: Path, question: Callable[[Looking], Awaitable[Found]
     and what the question raises.
     """
     with open_buffer(state_dir, is_of_this_version=True) as file:
-        return anyio.run(question, Looking(DeadLetterReader(ask_directly(file.connection))))
+        return anyio.run(question, Looking(SqliteDeadLetterReader(ask_directly(file.connection))))

@@ -36,7 +36,7 @@ from relay.deliver.isolate.policy import FAILURES_OF_ONE_HEAD, Isolation
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
 from relay.deliver.rest import PACE_SECONDS, Rest
-from relay.deliver.sender import Exchanges, Sender, own_fault
+from relay.deliver.sender import BatchSender, Exchanges, own_fault
 from relay.deliver.status import IN_TROUBLE
 from relay.model.records import DestinationState, DestinationStatus, Health, StoredRow, Taken
 from relay.upstream import outcomes
@@ -68,7 +68,7 @@ class Courier:
         random: Callable[[], float] = random_module.random,
         pace_seconds: float = PACE_SECONDS,
     ) -> None:
-        self._sender = Sender(
+        self._sender = BatchSender(
             settings,
             consumer,
             upstream,

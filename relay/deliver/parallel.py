@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from relay.config import DestinationConfig
 from relay.deliver.learnt import Learnt, raw_bytes
-from relay.deliver.sender import Exchanges, Sender
+from relay.deliver.sender import BatchSender, Exchanges
 from relay.model.records import Taken
 from relay.upstream import outcomes
 
@@ -25,7 +25,7 @@ class Parallel:
     """The extra requests of one destination. `make_upstream` makes the connections."""
 
     def __init__(
-        self, sender: Sender, make_upstream: Callable[[DestinationConfig], Exchanges] | None
+        self, sender: BatchSender, make_upstream: Callable[[DestinationConfig], Exchanges] | None
     ) -> None:
         self._sender = sender
         self._consumer = sender.consumer

@@ -15,7 +15,7 @@ from dataclasses import replace
 import structlog
 
 from relay.deliver import make_dead_letter, pauses
-from relay.deliver.sender import Attempt, Sender
+from relay.deliver.sender import Attempt, BatchSender
 from relay.model.records import ParkedSpan, Position
 from relay.upstream import outcomes
 
@@ -30,7 +30,7 @@ SHARE = 10
 class Parked:
     """What is parked of one destination. Times are seconds, monotonic."""
 
-    def __init__(self, sender: Sender, random: Callable[[], float]) -> None:
+    def __init__(self, sender: BatchSender, random: Callable[[], float]) -> None:
         self._sender = sender
         self._consumer = sender.consumer
         self._random = random

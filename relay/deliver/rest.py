@@ -7,7 +7,7 @@ import anyio
 
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
-from relay.deliver.sender import Attempt, Sender
+from relay.deliver.sender import Attempt, BatchSender
 from relay.upstream import outcomes
 
 # In a steady flow small batches start at most a hundred times a second: an exchange costs about as
@@ -21,7 +21,7 @@ class Rest:
 
     def __init__(
         self,
-        sender: Sender,
+        sender: BatchSender,
         parallel: Parallel,
         sleep: Callable[[float], Awaitable[None]],
         pace_seconds: float,

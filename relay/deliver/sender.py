@@ -1,6 +1,6 @@
 """One batch on its way: taken from a consumer, sent to an upstream, settled by what became of it.
 
-Everybody who sends does it through the one `Sender` of a destination: the courier's loop, the
+Everybody who sends does it through the one `BatchSender` of a destination: the courier's loop, the
 search for what is at fault, the requests beside the first and the tries of what is parked. So it
 also knows whether one may go on, and is what `stop` cuts off.
 """
@@ -18,7 +18,7 @@ from relay.buffer.api import Consumer
 from relay.config import DestinationConfig
 from relay.deliver import batches, make_dead_letter
 from relay.deliver.learnt import Learnt
-from relay.deliver.status import Status
+from relay.deliver.status import CourierStatus
 from relay.model.errors import ConfigError
 from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError
@@ -65,7 +65,7 @@ class Attempt:
         return self.outcome if isinstance(self.outcome, outcomes.Blocked) else None
 
 
-class Sender:
+class BatchSender:
     """Sends what one consumer hands out, and settles it.
 
     `is_nudged`: something has changed since the loop last looked. `age_ns` tells how long ago a row
@@ -85,7 +85,7 @@ class Sender:
     ) -> None:
         self.consumer = consumer
         self.upstream = upstream
-        self.status = Status(settings, now_ns)
+        self.status = CourierStatus(settings, now_ns)
         self.learnt = Learnt(settings)
         self.now_ns = now_ns
         self.monotonic = monotonic

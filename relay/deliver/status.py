@@ -20,7 +20,7 @@ HEALTHY = (DestinationState.IDLE, DestinationState.DELIVERING)
 IN_TROUBLE = (DestinationState.WAITING, DestinationState.BLOCKED)
 
 
-class Status(DestinationStatus):
+class CourierStatus(DestinationStatus):
     """A destination's status, kept by its courier."""
 
     def __init__(self, settings: DestinationConfig, now_ns: Callable[[], int]) -> None:

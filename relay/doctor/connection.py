@@ -22,7 +22,7 @@ from relay.doctor.advice import Question
 from relay.doctor.payload import ProbeSpan, body_of
 from relay.doctor.read_back import read_back
 from relay.doctor.report import EncodingName, Recorder, Report, Step, StepFailed, StepName
-from relay.doctor.responses import Refused, Taken, Verdict
+from relay.doctor.responses import Accepted, Refused, Verdict
 from relay.doctor.watch import CONNECT_SECONDS, StepWatch
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding
@@ -145,11 +145,11 @@ class _Test:
         await self._read_back(span)
         return encoding
 
-    async def _settle_encoding(self, span: ProbeSpan | None) -> tuple[Encoding, Response, Taken]:
+    async def _settle_encoding(self, span: ProbeSpan | None) -> tuple[Encoding, Response, Accepted]:
         """The encoding that passes, with its response. Raises StepFailed if none does."""
         first = self._first
         response, verdict = await self._ask(first, span)
-        if isinstance(verdict, Taken):
+        if isinstance(verdict, Accepted):
             return first, response, verdict
         if not verdict.may_be_the_encoding:
             raise await self._failed(verdict, response, first)
@@ -158,7 +158,7 @@ class _Test:
             other_response, other_verdict = await self._ask(other, span)
         except StepFailed:
             other_response, other_verdict = response, verdict
-        if isinstance(other_verdict, Taken):
+        if isinstance(other_verdict, Accepted):
             if self._is_auto:
                 return other, other_response, other_verdict
             self._note_before("encoding", response)
@@ -179,7 +179,7 @@ class _Test:
             return
         self._gzips = False
         response, verdict = await self._ask(encoding, span)
-        if isinstance(verdict, Taken):
+        if isinstance(verdict, Accepted):
             self._note_before("encoding", response)
             raise StepFailed(
                 "encoding",
@@ -246,7 +246,7 @@ class _Test:
             return failed
         # Whoever asks for credentials or minds the body there is an endpoint, too.
         is_there = (
-            isinstance(found, Taken) or found.may_be_the_encoding or found.failed.step == "auth"
+            isinstance(found, Accepted) or found.may_be_the_encoding or found.failed.step == "auth"
         )
         if is_there and there.status < 500:
             remedy = f"did you mean {verdict.meant}? There it answers {there.status}"
@@ -271,15 +271,15 @@ class _Test:
         for name in _OF_ONE_RESPONSE[: min(steps, 3)]:
             self._record.ok(name, found[name])
 
-    async def _send_span(self, encoding: Encoding, span: ProbeSpan) -> Taken:
+    async def _send_span(self, encoding: Encoding, span: ProbeSpan) -> Accepted:
         response, verdict = await self._ask(encoding, span)
-        if isinstance(verdict, Taken):
+        if isinstance(verdict, Accepted):
             return verdict
         failed = verdict.failed
         wrong = f"an empty request was accepted, the test span was not: {failed.wrong}"
         raise StepFailed("request", wrong, failed.remedy, response.said)
 
-    def _note_request(self, verdict: Taken, span: ProbeSpan | None) -> None:
+    def _note_request(self, verdict: Accepted, span: ProbeSpan | None) -> None:
         if verdict.is_empty_refused:
             self._record.add("request", "skipped", f"{verdict.found}; --span sends a test span")
             return

@@ -43,7 +43,7 @@ _GRPC = "application/grpc"
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """The request was taken; `warning` is what should be looked at all the same.
 
     `is_empty_refused`: not so, but only for want of a span, and all else was accepted by that.
@@ -66,7 +66,7 @@ class Refused:
     may_be_the_encoding: bool = False
 
 
-Verdict = Taken | Refused
+Verdict = Accepted | Refused
 
 
 def judge(response: Response, asked: Question) -> Verdict:
@@ -168,7 +168,7 @@ def _of_success(response: Response, asked: Question) -> Verdict:
                 "endpoint",
                 asked,
             )
-        return Taken(
+        return Accepted(
             f"{what} was accepted: {response.status}", "its response is in a format of its own"
         )
     partial = response.partial
@@ -179,7 +179,7 @@ def _of_success(response: Response, asked: Question) -> Verdict:
             "do what it asks for, in its settings or in the headers",
         )
     warning = f"it warns: “{response.words}”" if partial is not None and response.words else ""
-    return Taken(f"{what} was accepted: {response.status}", warning)
+    return Accepted(f"{what} was accepted: {response.status}", warning)
 
 
 def _no_otlp(wrong: str, asked: Question) -> Refused:
@@ -218,7 +218,9 @@ def is_otlp_success(response: Response) -> bool:
 def _of_the_body(response: Response, asked: Question) -> Verdict:
     """400, 415 and 422: a header that is missing, an empty request, or the encoding."""
     if not asked.has_span and response.status != 415 and _EMPTY.search(response.heard):
-        return Taken(f"it refuses requests without spans ({response.said})", is_empty_refused=True)
+        return Accepted(
+            f"it refuses requests without spans ({response.said})", is_empty_refused=True
+        )
     missing = advice.on_missing_header(response, asked)
     if missing is not None:
         return Refused(missing)

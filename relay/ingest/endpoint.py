@@ -27,15 +27,15 @@ from relay.ingest.head import (
 )
 from relay.ingest.refusals import RefusalLog
 from relay.model.counters import Counters
-from relay.model.errors import BufferError_, Refusal
-from relay.model.records import SUCCESS, Encoding, Response, Sender
+from relay.model.errors import BufferFailure, Refusal
+from relay.model.records import SUCCESS, Encoding, Sender, SenderResponse
 from relay.otlp.compression import Inflater
 from relay.otlp.responses import encode_response
 from relay.otlp.signals import TRACES
 
 log = structlog.stdlib.get_logger(__name__)
 
-Accept = Callable[[bytes, Encoding, Sender], Awaitable[Response]]
+Accept = Callable[[bytes, Encoding, Sender], Awaitable[SenderResponse]]
 
 PATH: Final = TRACES.path
 _METHODS: Final = ("POST", "PUT")
@@ -81,7 +81,7 @@ class Ingest:
     """The way in over HTTP: itself the ASGI app for the listener; `app` are its routes.
 
     `accept` is told each whole body, unzipped; it answers, or raises Refusal (its status) or
-    BufferError_ (503). `own_id` is what this relay adds to `otlp-relay-hops`. A request that is
+    BufferFailure (503). `own_id` is what this relay adds to `otlp-relay-hops`. A request that is
     cancelled while it is being read or accepted is answered 503.
     """
 
@@ -164,7 +164,7 @@ class Ingest:
 
     async def _take(
         self, scope: Scope, receive: Receive, arrived: _Arrived
-    ) -> tuple[Response, Encoding]:
+    ) -> tuple[SenderResponse, Encoding]:
         """Judge the request by its head, read it and hand it on. Raises Refusal."""
         if scope["method"] not in _METHODS:
             raise _wrong_method()
@@ -237,7 +237,7 @@ class Ingest:
 
     async def _refuse_path(
         self, scope: Scope, _receive: Receive, _arrived: _Arrived
-    ) -> tuple[Response, Encoding]:
+    ) -> tuple[SenderResponse, Encoding]:
         path = scope["path"]
         if path == "/" and scope["method"] not in _METHODS:
             raise _wrong_method()
@@ -260,7 +260,7 @@ class Ingest:
         return True
 
 
-Take = Callable[[Scope, Receive, _Arrived], Awaitable[tuple[Response, Encoding]]]
+Take = Callable[[Scope, Receive, _Arrived], Awaitable[tuple[SenderResponse, Encoding]]]
 
 
 class _Endpoint:
@@ -276,7 +276,9 @@ class _Endpoint:
         await self._ingest.respond(self._take, scope, receive, send)
 
 
-async def _send(send: Send, response: Response, encoding: Encoding, extra: HeaderList) -> None:
+async def _send(
+    send: Send, response: SenderResponse, encoding: Encoding, extra: HeaderList
+) -> None:
     body = encode_response(response, encoding)
     headers = [
         (b"content-type", encoding.media_type.encode()),
@@ -289,8 +291,8 @@ async def _send(send: Send, response: Response, encoding: Encoding, extra: Heade
     await send({"type": "http.response.body", "body": body})
 
 
-def _stopping() -> Response:
-    return Response(503, "the relay is stopping; retry", grpc_code=14)
+def _stopping() -> SenderResponse:
+    return SenderResponse(503, "the relay is stopping; retry", grpc_code=14)
 
 
 def _wrong_method() -> Refusal:
@@ -299,19 +301,19 @@ def _wrong_method() -> Refusal:
     )
 
 
-def _response_to(error: BaseException) -> tuple[Response, HeaderList]:
+def _response_to(error: BaseException) -> tuple[SenderResponse, HeaderList]:
     """What the sender is told when nothing of the request was kept, and the headers it needs."""
     if isinstance(error, Refusal):
-        response = Response(error.status, error.message, grpc_code=error.grpc_code)
+        response = SenderResponse(error.status, error.message, grpc_code=error.grpc_code)
         return response, error.headers if isinstance(error, HttpRefusal) else ()
-    if isinstance(error, BufferError_):
-        return Response(503, error.message, grpc_code=14), ()
+    if isinstance(error, BufferFailure):
+        return SenderResponse(503, error.message, grpc_code=14), ()
     if isinstance(error, asyncio.CancelledError):
         # Only the listener cancels, when it can wait no longer: uvicorn would write a 500,
         # which is final for the sender, where this one comes again.
         return _stopping(), _CLOSE
     _log_bug(error)
-    return Response(500, "internal error; see the relay's log", grpc_code=13), ()
+    return SenderResponse(500, "internal error; see the relay's log", grpc_code=13), ()
 
 
 def _log_bug(error: BaseException) -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from relay.ingest.offload.offload import Offload
 from relay.model.counters import Counters
-from relay.model.records import SUCCESS, Encoding, Request, Response, Sender
+from relay.model.records import SUCCESS, Encoding, Request, Sender, SenderResponse
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.check.weight import NEVER_HEAVY_BYTES, TooHeavy, is_heavy
 from relay.process.prepare import Prepare, Prepared
@@ -22,11 +22,11 @@ log = structlog.stdlib.get_logger(__name__)
 QUICK_BYTES = 128 * 1024
 
 
-class Log(Protocol):
+class Appender(Protocol):
     """What the way in needs of the buffer."""
 
     async def append(self, request: Request) -> None:
-        """Return once `request` is committed and synced; raise BufferError_ otherwise."""
+        """Return once `request` is committed and synced; raise BufferFailure otherwise."""
 
 
 class Pipeline:
@@ -38,7 +38,7 @@ class Pipeline:
     def __init__(
         self,
         prepare: Prepare,
-        log: Log,
+        log: Appender,
         counters: Counters,
         *,
         offload: Offload | None = None,
@@ -51,7 +51,7 @@ class Pipeline:
         self._clock_ns = clock_ns
         self._turn = asyncio.Lock()
 
-    async def accept(self, body: bytes, encoding: Encoding, sender: Sender) -> Response:
+    async def accept(self, body: bytes, encoding: Encoding, sender: Sender) -> SenderResponse:
         """Keep what is valid of `body` and say so.
 
         Raises Refusal when nothing can be taken (400, or 413 when it takes more to decode it than
@@ -96,7 +96,7 @@ class Pipeline:
         log.debug("request_flawed", rejected=rejected_spans, message=prepared.message)
         counters.received_spans += rejected_spans
         counters.rejected_spans.update(prepared.rejected_by_reason)
-        return Response(message=prepared.message, rejected_spans=rejected_spans)
+        return SenderResponse(message=prepared.message, rejected_spans=rejected_spans)
 
     async def _prepare(self, body: bytes, encoding: Encoding, sender: Sender) -> Prepared:
         """Prepare here, or in the offload process what would take too long here."""

@@ -14,7 +14,7 @@
     ├── NotSaved, UnknownDeadLetter, ReplayRefused, BadQuery, Overtaken
     │                        of config.saved, dead_letters, admin, salvage: where they are raised
     ├── DaemonUnreachable, NoDaemon, DaemonRefused   what a command hears of the daemon (cli)
-    └── BufferError_
+    └── BufferFailure
         ├── BufferFull       no space by `max_size` or `min_free`: 503, the sender retries
         ├── BufferUnavailable   the disk failed or the buffer is closing: 503
         │   ├── NoBuffer        there is no buffer in the state directory (offline)
@@ -108,19 +108,19 @@ class ControlRefused(RelayError):
     code = "control_refused"
 
 
-class BufferError_(RelayError):  # noqa: N801 - BufferError is a builtin
+class BufferFailure(RelayError):
     """The buffer on disk could not do what was asked."""
 
     code = "buffer_error"
 
 
-class BufferFull(BufferError_):
+class BufferFull(BufferFailure):
     """The buffer is full; nothing was kept of this request."""
 
     code = "buffer_full"
 
 
-class BufferUnavailable(BufferError_):
+class BufferUnavailable(BufferFailure):
     """The buffer cannot write now; nothing was kept of this request."""
 
     code = "buffer_unavailable"
@@ -138,7 +138,7 @@ class BufferDiskError(BufferUnavailable):
     code = "buffer_disk_error"
 
 
-class BufferLocked(BufferError_):
+class BufferLocked(BufferFailure):
     """Another otlp-relay holds this state directory."""
 
     code = "buffer_locked"

@@ -102,7 +102,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class SenderResponse:
     """What the sender is told; `otlp.responses` puts it into the sender's encoding.
 
     200 with neither `rejected_spans` nor `message` is full success. 200 with a message and
@@ -115,7 +115,7 @@ class Response:
     grpc_code: int = 0
 
 
-SUCCESS: Final = Response()
+SUCCESS: Final = SenderResponse()
 """Everything was kept and there is nothing to say."""
 
 

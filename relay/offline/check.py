@@ -42,7 +42,7 @@ class DestinationFinding:
 
 
 @dataclass(slots=True)
-class Findings:
+class CheckReport:
     """All that `check` found."""
 
     file: str
@@ -70,14 +70,14 @@ class Findings:
         )
 
 
-def check(state_dir: Path, progress: Progress) -> Findings:
+def check(state_dir: Path, progress: Progress) -> CheckReport:
     """Read every row and dead letter of the buffer in `state_dir`.
 
     `progress` gets rows looked at and about how many there are. Raises BufferUnavailable when
     there is nothing to read or it may not be read.
     """
     with open_buffer(state_dir) as file:
-        found = Findings(str(file.path), file.is_running)
+        found = CheckReport(str(file.path), file.is_running)
         found.set_aside = [described(path) for path in quarantined_files(state_dir)]
         _check_wal(file, found)
         owners: list[OwedDestination] = []
@@ -101,7 +101,7 @@ def check(state_dir: Path, progress: Progress) -> Findings:
         return found
 
 
-def _check_wal(file: BufferFile, found: Findings) -> None:
+def _check_wal(file: BufferFile, found: CheckReport) -> None:
     wal = wal_of(file.path)
     if file.is_running or not wal.exists() or not wal.stat().st_size:
         return  # a WAL that is being written cannot be told from one that is torn
@@ -116,7 +116,7 @@ def _check_wal(file: BufferFile, found: Findings) -> None:
 
 
 def _check_rows(
-    file: BufferFile, owners: list[OwedDestination], found: Findings, progress: Progress
+    file: BufferFile, owners: list[OwedDestination], found: CheckReport, progress: Progress
 ) -> None:
     try:
         total = file.row_count()
@@ -165,7 +165,7 @@ def _add_owed(owner: OwedDestination, found: DestinationFinding, row: RowColumns
     found.raw_bytes += part.raw_bytes
 
 
-def _check_letters(file: BufferFile, found: Findings) -> None:
+def _check_letters(file: BufferFile, found: CheckReport) -> None:
     try:
         for letters in file.chunks("dead_letters", limit=_LETTERS):
             for letter in map(stored_letter, letters):
@@ -176,7 +176,7 @@ def _check_letters(file: BufferFile, found: Findings) -> None:
         found.structure.append(f"dead_letters: {error}")
 
 
-def _check_tables(file: BufferFile, found: Findings) -> None:
+def _check_tables(file: BufferFile, found: CheckReport) -> None:
     """SQLite's own check; of all pages at once only where no daemon waits for its WAL meanwhile."""
     tables = _SMALL_TABLES if file.is_running else ("",)
     for table in tables:

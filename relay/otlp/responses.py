@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from relay.model.records import Encoding, Response
+from relay.model.records import Encoding, SenderResponse
 from relay.otlp.words import clean, cut, decode_text, strip_tags
 
 MAX_MESSAGE_BYTES = 1024
@@ -25,7 +25,7 @@ _MAX_READ_BYTES = 65536
 _MAX_WORDS = 1000
 
 
-def encode_response(response: Response, encoding: Encoding) -> bytes:
+def encode_response(response: SenderResponse, encoding: Encoding) -> bytes:
     """Give the body that says `response`: OTLP/HTTP's success, partial success or Status.
 
     A message of more than 1 KB is cut at a character's border and ends in an ellipsis.

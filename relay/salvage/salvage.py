@@ -32,7 +32,7 @@ from relay.buffer.sqlite.rows import RowColumns
 from relay.buffer.sqlite.schema import SCHEMA_VERSION
 from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
-from relay.model.errors import BufferError_, BufferFull
+from relay.model.errors import BufferFailure, BufferFull
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding
 from relay.salvage.losses import Loss, bound, losses, named, runs_of, sentence
@@ -121,7 +121,7 @@ class Salvage:
             self.is_busy = True
             try:
                 await self.read_back()
-            except (BufferError_, OSError) as error:
+            except (BufferFailure, OSError) as error:
                 log.warning("read_back_waits", reason=str(error))
                 with anyio.move_on_after(delay):
                     await self._buffer.file_changed.wait()
@@ -136,7 +136,7 @@ class Salvage:
     async def read_back(self) -> None:
         """Return when everything that was quarantined is read back as far as it can be.
 
-        Raises BufferError_ when the buffer, and OSError when a file cannot be read now.
+        Raises BufferFailure when the buffer, and OSError when a file cannot be read now.
         """
         while True:
             try:

@@ -24,7 +24,7 @@ Start = Literal["beginning", "end"] | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
+class ReplayedRows:
     """What was found, and what of it is sent again. Times in nanoseconds, 0 for none.
 
     `found_rows` hold some of what was asked for; `spans`, `rows` and `bytes` were not owed
@@ -55,7 +55,7 @@ class Replay:
         self._fleet = fleet
         self._one_at_a_time = asyncio.Lock()
 
-    async def since(self, name: str, since_ns: int, *, is_dry_run: bool) -> Replayed:
+    async def since(self, name: str, since_ns: int, *, is_dry_run: bool) -> ReplayedRows:
         """Owe `name` again what was received at `since_ns` or later and is kept.
 
         Raises UnknownDestination, ControlRefused, BufferUnavailable.
@@ -65,7 +65,7 @@ class Replay:
             found = await self._index.since(since_ns)
             return await self._owe(name, found, is_dry_run=is_dry_run, since_ns=since_ns)
 
-    async def trace(self, name: str, text: str, *, is_dry_run: bool) -> Replayed:
+    async def trace(self, name: str, text: str, *, is_dry_run: bool) -> ReplayedRows:
         """Owe `name` again the spans of one trace that are kept, and nothing else.
 
         Raises UnknownDestination, ControlRefused, BufferUnavailable.
@@ -118,13 +118,13 @@ class Replay:
         is_dry_run: bool,
         since_ns: int = 0,
         trace_id: str | None = None,
-    ) -> Replayed:
+    ) -> ReplayedRows:
         """Owe what of it is not owed already, on disk when this returns."""
         owed = await self._index.owe(name, found, is_dry_run=is_dry_run)
         if owed is None:
             raise ControlRefused(f"{name} was removed meanwhile")
         status = next(each for each in self._fleet.statuses() if each.name == name)
-        replayed = Replayed(
+        replayed = ReplayedRows(
             destination=name,
             is_dry_run=is_dry_run,
             found_rows=found.rows,

@@ -24,7 +24,7 @@ MOST_ROWS_SHOWN = 20
 FLUSH_SECONDS = 2.0
 
 
-class Reading(NamedTuple):
+class IdReading(NamedTuple):
     """An id that was typed, as it may be meant.
 
     `how`: "id" (it is one), "derived" (the sender's text was none and was mapped to it) or
@@ -52,7 +52,7 @@ class TraceReport:
 
     text: str
     reach: ReachesBack
-    ids: Sequence[Reading] = ()
+    ids: Sequence[IdReading] = ()
     places: Sequence[TracePlace] = ()
     rows: Sequence[StoredRow] = ()
     destinations: Sequence[NamedDestination] = ()
@@ -127,9 +127,9 @@ def _destinations(
     ]
 
 
-async def _read_all(text: str, index: TraceIndex) -> tuple[list[Reading], list[TracePlace]]:
+async def _read_all(text: str, index: TraceIndex) -> tuple[list[IdReading], list[TracePlace]]:
     """Which readings of `text` were right, and all that was found by them."""
-    ids: list[Reading] = []
+    ids: list[IdReading] = []
     places: list[TracePlace] = []
     for reading in readings(text):
         found = await index.find(reading.trace_id, "" if places else text.strip())
@@ -142,18 +142,18 @@ async def _read_all(text: str, index: TraceIndex) -> tuple[list[Reading], list[T
     return ids, places
 
 
-def readings(text: str) -> list[Reading]:
+def readings(text: str) -> list[IdReading]:
     """What `text` may mean, the likeliest first; none for no text."""
     text = text.strip()
     digits = text.replace("-", "")
-    found: list[Reading] = []
+    found: list[IdReading] = []
     if len(digits) == 2 * TRACE_ID_BYTES and (trace_id := _from_hex(digits)):
-        found.append(Reading(trace_id, "id"))
+        found.append(IdReading(trace_id, "id"))
     if (text and len(text) != 2 * TRACE_ID_BYTES) or not found:
-        found.append(Reading(derive(text.encode(), TRACE_ID_BYTES), "derived"))
+        found.append(IdReading(derive(text.encode(), TRACE_ID_BYTES), "derived"))
         # Protobuf has bytes where others have text: shown as hex they are another id.
         if raw := _from_hex(text):
-            found.append(Reading(derive(raw, TRACE_ID_BYTES), "derived_from_bytes"))
+            found.append(IdReading(derive(raw, TRACE_ID_BYTES), "derived_from_bytes"))
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.model.errors import BufferFull, BufferUnavailable, Refusal
-from relay.model.records import Encoding, Response
+from relay.model.records import Encoding, SenderResponse
 from tests.support.edge_server import OWN_ID, Edge, Reply, Settings, chunked, post, running_edge
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
@@ -64,7 +64,7 @@ def test_ingest_answers_the_empty_success_when_all_is_kept(edge: Edge) -> None:
 
 
 def test_ingest_passes_partial_success_on_in_the_senders_encoding(edge: Edge) -> None:
-    edge.acceptor.answer = Response(message="why", rejected_spans=3)
+    edge.acceptor.answer = SenderResponse(message="why", rejected_spans=3)
 
     as_json = edge.ask(post())
     as_protobuf = edge.ask(post(b"", content_type=PROTOBUF))
@@ -77,7 +77,7 @@ def test_ingest_passes_partial_success_on_in_the_senders_encoding(edge: Edge) ->
 
 
 def test_ingest_passes_a_warning_on_without_a_count(edge: Edge) -> None:
-    edge.acceptor.answer = Response(message="odd")
+    edge.acceptor.answer = SenderResponse(message="odd")
 
     reply = edge.ask(post())
 

@@ -24,7 +24,7 @@ from relay.ingest.offload.wire import Channel, Job
 from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import Refusal
-from relay.model.records import BodyFlag, Encoding, Request, Response, Sender
+from relay.model.records import BodyFlag, Encoding, Request, Sender, SenderResponse
 from relay.otlp.protobuf import ProtobufTraces
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
 from tests.support import builders
@@ -97,7 +97,7 @@ async def outcome(helper: Offload | None, body: bytes, encoding: Encoding, sende
     """All that can be seen of a request: what is kept, answered and counted."""
     kept, counters = Kept(), Counters()
     way = Pipeline(Prepare(USUAL), kept, counters, offload=helper, clock_ns=lambda: 7)
-    answer: Response | tuple[Any, ...]
+    answer: SenderResponse | tuple[Any, ...]
     try:
         answer = await way.accept(body, encoding, sender)
     except Refusal as refusal:

@@ -18,7 +18,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from relay.config import IngestConfig
 from relay.ingest.endpoint import Ingest
 from relay.model.counters import Counters
-from relay.model.records import Encoding, Response, Sender
+from relay.model.records import Encoding, Sender, SenderResponse
 from relay.server.connection import Limits
 from relay.server.listener import Listener
 from relay.server.sockets import bind
@@ -143,12 +143,12 @@ Settings = partial(IngestConfig, max_body_bytes=64 * 1024, max_in_flight_bytes=2
 class Acceptor:
     """Stands for the pipeline: keeps what it is given; `answer` is returned, or raised."""
 
-    answer: Response | BaseException = field(default_factory=Response)
+    answer: SenderResponse | BaseException = field(default_factory=SenderResponse)
     received: list[tuple[bytes, Encoding, Sender]] = field(default_factory=list)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _gate: anyio.Event | None = None
 
-    async def __call__(self, body: bytes, encoding: Encoding, sender: Sender) -> Response:
+    async def __call__(self, body: bytes, encoding: Encoding, sender: Sender) -> SenderResponse:
         self.received.append((body, encoding, sender))
         self.entered.release()
         if self._gate is not None:

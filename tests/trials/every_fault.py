@@ -23,7 +23,7 @@ from relay.buffer.sqlite import writer as writer_module
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
-from relay.model.errors import BufferError_
+from relay.model.errors import BufferFailure
 from relay.model.records import DeadLetter, Encoding, Piece, Request, Sender
 from tests.support.faulty_vfs import Fault, FaultyVFS
 from tests.trials.rows import Fate, Row, judge
@@ -87,7 +87,7 @@ async def open_buffer(
         try:
             buffer.open()
             return buffer
-        except BufferError_:
+        except BufferFailure:
             if time.monotonic() > deadline:
                 raise
             await anyio.sleep(0.01)
@@ -100,7 +100,7 @@ async def append(buffer: Buffer, numbers: Iterator[int], size: int, claims: Clai
         number = next(numbers)
         try:
             await buffer.append(request_of(number, size))
-        except BufferError_:
+        except BufferFailure:
             claims.refused += 1
             if time.monotonic() > deadline:
                 claims.problems.append(f"it does not recover: {buffer.statistics().last_error}")
@@ -114,7 +114,7 @@ async def append(buffer: Buffer, numbers: Iterator[int], size: int, claims: Clai
 async def deliver(backlog: Backlog, claims: Claims, *, kills: bool = False) -> None:
     try:
         taken = await backlog.take(max_bytes=8192, max_spans=5)
-    except BufferError_:
+    except BufferFailure:
         return
     if taken is None:
         return

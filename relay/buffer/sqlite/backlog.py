@@ -15,7 +15,7 @@ from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.batch_builder import BatchBuilder
 from relay.buffer.sqlite.ledger import Ledger
-from relay.buffer.sqlite.parked import Parked
+from relay.buffer.sqlite.parked import ParkedRanges
 from relay.buffer.sqlite.partial_rows import PartialRows, sums_of
 from relay.buffer.sqlite.reader import Reader
 from relay.buffer.sqlite.types import DamagedRow, GoneRow, Totals
@@ -54,7 +54,7 @@ class Backlog:
         self._reader = reader
         self.ranges = ranges  # owed, in flight included: what the disk is to hold
         self.in_flight: Ranges = ()  # taken and neither settled nor given back
-        self.parked = Parked()
+        self.parked = ParkedRanges()
         self._sums = sums
         self._in_flight_spans = 0
         self._flying: dict[int, StoredRow] = {}

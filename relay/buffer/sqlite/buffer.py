@@ -18,7 +18,7 @@ from relay.buffer.sqlite.append_timeout import AppendTimeout
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.commands import Append, Reload, Stop
-from relay.buffer.sqlite.dead_letter_transactions import DeadLetters
+from relay.buffer.sqlite.dead_letter_transactions import SqliteDeadLetters
 from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.disk_errors import advice_for
 from relay.buffer.sqlite.ledger import Ledger
@@ -26,7 +26,7 @@ from relay.buffer.sqlite.reader import Reader, quarantined
 from relay.buffer.sqlite.replay_query import Replays
 from relay.buffer.sqlite.schema import DISK_ERRORS
 from relay.buffer.sqlite.space.row_age import RowAges
-from relay.buffer.sqlite.trace_lookup import Traces
+from relay.buffer.sqlite.trace_lookup import SqliteTraceIndex
 from relay.buffer.sqlite.transactions import Result, Transaction
 from relay.buffer.sqlite.uptime import uptime_ns
 from relay.buffer.sqlite.writer import Writer
@@ -61,8 +61,8 @@ class Buffer:
         self._backlogs = Backlogs(self._ledger, self._reader)
         self._writer = Writer(self._state_dir, self._ledger, self._backlogs, self._ages, vfs=vfs)
         self.file_changed = self._backlogs.file_changed
-        self.dead_letters = DeadLetters(self._reader.ask, self._ledger)
-        self.traces = Traces(self._reader.ask, self._ledger, self._backlogs)
+        self.dead_letters = SqliteDeadLetters(self._reader.ask, self._ledger)
+        self.traces = SqliteTraceIndex(self._reader.ask, self._ledger, self._backlogs)
         self.replays = Replays(self._reader, self._ledger, self._backlogs)
 
     # -- life ---------------------------------------------------------------------------------

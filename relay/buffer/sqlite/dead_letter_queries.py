@@ -38,7 +38,7 @@ _UP = "SELECT id FROM dead_letters WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
 _DOWN = "SELECT id FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?"
 
 
-class DeadLetterReader:
+class SqliteDeadLetterReader:
     """Looks at dead letters (`api.DeadLetterReader`)."""
 
     def __init__(self, ask: Ask) -> None:

@@ -21,7 +21,7 @@ import anyio
 import anyio.lowlevel
 
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.dead_letter_queries import DeadLetterReader
+from relay.buffer.sqlite.dead_letter_queries import SqliteDeadLetterReader
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.reader import Ask
@@ -41,7 +41,7 @@ _STEPS_SECONDS = 20.0  # of them; then pages come free faster than steps return 
 _RETRY_SECONDS = 0.02
 
 
-class DeadLetters(DeadLetterReader):
+class SqliteDeadLetters(SqliteDeadLetterReader):
     """Dead letters of a running buffer (`api.DeadLetterStore`)."""
 
     def __init__(self, ask: Ask, ledger: Ledger) -> None:
@@ -52,7 +52,7 @@ class DeadLetters(DeadLetterReader):
         self, letters: Sequence[DeadLetterReplay], *, keeps: bool = False
     ) -> list[int]:
         """Put requests in the place of letters: see `api.DeadLetterStore`, as the next two."""
-        replay = Replay(letters, self._ledger.settings, keeps=keeps)
+        replay = ReplayDeadLetters(letters, self._ledger.settings, keeps=keeps)
         return await self._ledger.transact(replay)
 
     async def discard(self, letter_ids: Sequence[int], *, erases: bool = False) -> list[int]:
@@ -75,7 +75,7 @@ class DeadLetters(DeadLetterReader):
 
 
 @dataclass
-class Replay(Transaction[list[int]]):
+class ReplayDeadLetters(Transaction[list[int]]):
     """Rows of some letters, in the place of the letters unless these are kept."""
 
     letters: Sequence[DeadLetterReplay]

@@ -17,7 +17,7 @@ from relay.buffer.sqlite.row_cache import RowCache
 from relay.buffer.sqlite.transactions import Result, Transaction
 from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
-from relay.model.errors import BufferError_, BufferUnavailable
+from relay.model.errors import BufferFailure, BufferUnavailable
 from relay.model.records import DeadLetter
 
 
@@ -140,7 +140,7 @@ def _refuse(waiters: list[Waiter], error: Exception) -> None:
     for waiter in waiters:
         if not waiter.done():
             # Each its own: a shared one would gather all their tracebacks.
-            if isinstance(error, BufferError_):
+            if isinstance(error, BufferFailure):
                 error = type(error)(error.message, hint=error.hint)
             waiter.set_exception(error)
 

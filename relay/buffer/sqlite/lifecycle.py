@@ -19,7 +19,7 @@ from relay.buffer.sqlite.disk_errors import limit_for, words_for
 from relay.buffer.sqlite.housekeeping import Housekeeping
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.open import Inherited, open_file
+from relay.buffer.sqlite.open import InheritedState, open_file
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES, is_damage
 from relay.buffer.sqlite.types import Loaded, Persisted, Totals
 from relay.model.errors import BufferFull, BufferUnavailable
@@ -51,7 +51,7 @@ class Lifecycle:
         self._known_totals = Totals()
         self._known_row = 0
         self._known_destinations: dict[str, Persisted] | None = None
-        self._inherited = Inherited()  # what a file that was given up leaves to the next
+        self._inherited = InheritedState()  # what a file that was given up leaves to the next
         self._quarantines = 0
         self._next_check = 0.0  # monotonic
         self.file: LogFile | None = None
@@ -76,7 +76,7 @@ class Lifecycle:
             # In a page that opening itself does not read.
             log.error("buffer_file_unusable", error=str(error))  # noqa: TRY400 - it is the file
             file.close(checkpoint=False)
-            left = Inherited(is_unusable=True)
+            left = InheritedState(is_unusable=True)
             file, loaded = open_file(self._state_dir, self._settings, vfs=self._vfs, inherited=left)
             self._quarantines = self._state_dir.quarantines
             self._adopt(file, is_first=True)
@@ -188,7 +188,7 @@ class Lifecycle:
     def _adopt(self, file: LogFile, *, is_first: bool = False) -> None:
         """Use `file`: the one we had, or a new one after that was quarantined."""
         self.file = file
-        self._inherited, self._known_destinations = Inherited(), None
+        self._inherited, self._known_destinations = InheritedState(), None
         if self._state_dir.quarantines != self._quarantines:
             self._quarantines = self._state_dir.quarantines
             self._acks.forget_places()

@@ -46,7 +46,7 @@ _ID_JUMP = 1 << 20
 
 
 @dataclass(slots=True)
-class Inherited:
+class InheritedState:
     """What quarantined files leave to the one that takes their place."""
 
     destinations: dict[str, bool] = field(default_factory=dict)  # name -> paused
@@ -103,7 +103,7 @@ def open_file(
     settings: BufferSettings,
     *,
     vfs: str | None,
-    inherited: Inherited | None = None,
+    inherited: InheritedState | None = None,
 ) -> tuple[LogFile, Loaded]:
     """Open `relay.db`, make it, or quarantine what cannot be used and make a new one.
 
@@ -111,7 +111,7 @@ def open_file(
     Raises one of schema.DISK_ERRORS.
     """
     is_first = inherited is None
-    left = inherited or Inherited()
+    left = inherited or InheritedState()
     left.ask(state_dir)
     if left.is_unusable or state_dir.orphaned_wal() or state_dir.is_no_file():
         left.add(state_dir.quarantine(f"corrupt-{time_label()}"))
@@ -134,7 +134,7 @@ def _open_once(
     state_dir: StateDirectory,
     settings: BufferSettings,
     vfs: str | None,
-    left: Inherited,
+    left: InheritedState,
     *,
     is_first: bool,
 ) -> tuple[LogFile, Loaded]:
@@ -210,7 +210,7 @@ def _is_behind(connection: apsw.Connection, told: HighWater | None) -> bool:
 def _heed(
     file: LogFile,
     state_dir: StateDirectory,
-    left: Inherited,
+    left: InheritedState,
     torn: Path | None,
     *,
     is_new: bool,
@@ -259,7 +259,7 @@ def _lost_tail(file: LogFile, told: HighWater, *, is_new: bool) -> tuple[OwedRan
     return hole, lost
 
 
-def _owe_torn(file: LogFile, torn: Path, left: Inherited, seen_row: int) -> None:
+def _owe_torn(file: LogFile, torn: Path, left: InheritedState, seen_row: int) -> None:
     """What stands behind the damage in the WAL is owed to everybody who was owed what came.
 
     `seen_row` is the last that SQLite sees.
@@ -278,7 +278,7 @@ def _owe_torn(file: LogFile, torn: Path, left: Inherited, seen_row: int) -> None
     left.never_owed = OwedRange(Position(seen_row + 1), Position(file.last_row + 1))
 
 
-def _restore(file: LogFile, state_dir: StateDirectory, left: Inherited) -> None:
+def _restore(file: LogFile, state_dir: StateDirectory, left: InheritedState) -> None:
     """In one transaction: names, pauses, counts, and what is to be read back."""
     noted = {name for (name,) in fetch(file.connection, "SELECT file FROM salvages")}
     sidecar = state_dir.high_water.read()
@@ -303,7 +303,7 @@ def _write(
     file: LogFile,
     missing: Mapping[str, bool],
     salvages: Mapping[str, SalvageState],
-    left: Inherited,
+    left: InheritedState,
 ) -> None:
     for name, each in left.owed.items():
         found = file.destinations.get(name)

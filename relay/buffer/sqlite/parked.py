@@ -12,7 +12,7 @@ from relay.buffer.values import holds_trace
 from relay.model.records import OwedRange, Position
 
 
-class Parked:
+class ParkedRanges:
     """Disjoint ranges; each keeps the packed ids of its traces, empty where they are not known."""
 
     def __init__(self) -> None:

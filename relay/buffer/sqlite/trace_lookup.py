@@ -100,7 +100,7 @@ class TraceReader:
         return _NO_ROW_YET
 
 
-class Traces(TraceReader):
+class SqliteTraceIndex(TraceReader):
     """Traces of a running buffer (`api.TraceIndex`)."""
 
     def __init__(self, ask: Ask, ledger: Ledger, backlogs: Backlogs) -> None:

@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-from relay.config.presets.preset import TOKEN, HeaderField, Preset, Refusal
+from relay.config.presets.preset import TOKEN, HeaderField, KnownRefusal, Preset
 from relay.model.errors import ConfigError
 
-__all__ = ["PRESETS", "TOKEN", "HeaderField", "Preset", "Refusal", "find"]
+__all__ = ["PRESETS", "TOKEN", "HeaderField", "KnownRefusal", "Preset", "find"]
 
 
 def _read(file: Path) -> Preset:

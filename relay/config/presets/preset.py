@@ -42,7 +42,7 @@ class HeaderField(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return self.template.replace(TOKEN, token)
 
 
-class Refusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class KnownRefusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a backend says when it refuses, what that means and what to do."""
 
     status: int
@@ -77,7 +77,7 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Older spans are refused by the backend."""
     success_statuses: tuple[int, ...] = (200,)
     """What it is known to answer; any 2xx counts as taken."""
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[KnownRefusal, ...] = ()
     """The first that fits counts: those with words stand before those without."""
     refuses_empty: bool = False
     """A request without spans is refused: a connection test has to send one."""
@@ -114,6 +114,6 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Every URL, the first choice first, none twice."""
         return tuple(dict.fromkeys([self.endpoint, *self.endpoints.values()]))
 
-    def explain(self, status: int, words: str) -> Refusal | None:
+    def explain(self, status: int, words: str) -> KnownRefusal | None:
         """What a response of this backend means; None if nothing is known of it."""
         return next((each for each in self.refusals if each.fits(status, words)), None)

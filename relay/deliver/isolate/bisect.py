@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 from relay.deliver.learnt import raw_bytes
 from relay.deliver.parked import Parked
-from relay.deliver.sender import Attempt, Sender
+from relay.deliver.sender import Attempt, BatchSender
 from relay.model.records import Encoding, OwedRange, Position, Taken
 from relay.otlp.transcode import TranscodeError
 from relay.upstream import outcomes
@@ -76,7 +76,7 @@ class Bisection:
     def __init__(
         self,
         head: Attempt,
-        sender: Sender,
+        sender: BatchSender,
         *,
         parked: Parked | None,
         suspected: AbstractSet[Position],

@@ -14,7 +14,7 @@ from relay.deliver.isolate.bisect import Bisection, Verdict
 from relay.deliver.learnt import Learnt, raw_bytes
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
-from relay.deliver.sender import Attempt, Sender
+from relay.deliver.sender import Attempt, BatchSender
 from relay.model.records import DestinationState, OwedRange, Position, Taken
 from relay.upstream import outcomes
 
@@ -25,7 +25,7 @@ FAILURES_OF_ONE_HEAD = 3
 class Isolation:
     """Remembers how the head of one backlog fared, and isolates what is at fault in it."""
 
-    def __init__(self, sender: Sender, parked: Parked, parallel: Parallel) -> None:
+    def __init__(self, sender: BatchSender, parked: Parked, parallel: Parallel) -> None:
         self._sender = sender
         self._consumer = sender.consumer
         self._parked = parked

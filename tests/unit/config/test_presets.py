@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from relay.config.load import load
-from relay.config.presets import PRESETS, HeaderField, Preset, Refusal, find
+from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find
 from relay.config.presets.example import command_of, headers_of, settings_of, toml_of, variable_of
 from relay.model.errors import ConfigError
 from scripts.preset_pages import FOLDER, pages, wrong_pages
@@ -194,8 +194,8 @@ def test_endpoint_template_takes_values() -> None:
 
 
 def test_first_refusal_that_fits_counts() -> None:
-    first = Refusal(status=400, words="Dataset", meaning="m", remedy="r")
-    second = Refusal(status=400, meaning="n", remedy="s")
+    first = KnownRefusal(status=400, words="Dataset", meaning="m", remedy="r")
+    second = KnownRefusal(status=400, meaning="n", remedy="s")
     preset = a_preset(refusals=(first, second))
 
     assert preset.explain(400, "no dataset here") is first

@@ -10,7 +10,12 @@ import pytest
 from relay.buffer.sqlite import dead_letter_queries as letter_reading
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.dead_letter_queries import bodies, newest_first, newest_id, oldest_first
-from relay.buffer.sqlite.dead_letter_transactions import CutLog, Discard, Replay, ReturnPages
+from relay.buffer.sqlite.dead_letter_transactions import (
+    CutLog,
+    Discard,
+    ReplayDeadLetters,
+    ReturnPages,
+)
 from relay.buffer.sqlite.rows import zstd_1
 from relay.buffer.values import DeadLetterEntry, DeadLetterFilter, DeadLetterReplay
 from relay.model.records import DeadLetter, Encoding
@@ -166,7 +171,7 @@ async def test_replayed_letter_is_owed_to_its_own_destination_and_a_letter_no_mo
         (number,) = await set_aside(buffer, letter(destination="one"))
         made = request(piece(b"again", traces=(9,)), received_ns=NOW_NS)
         sent = await buffer._ledger.transact(
-            Replay([DeadLetterReplay(number, made, frozenset({"one"}), 10)], SETTINGS)
+            ReplayDeadLetters([DeadLetterReplay(number, made, frozenset({"one"}), 10)], SETTINGS)
         )
         taken = await take(one)
 
@@ -187,7 +192,7 @@ async def test_replay_to_nobody_in_particular_is_owed_to_all(tmp_path: Path) -> 
         one, two = buffer.consumer("one"), buffer.consumer("two")
         (number,) = await set_aside(buffer, letter())
         await buffer._ledger.transact(
-            Replay([DeadLetterReplay(number, request(piece(b"x")), None, 10)], SETTINGS)
+            ReplayDeadLetters([DeadLetterReplay(number, request(piece(b"x")), None, 10)], SETTINGS)
         )
 
         assert await take_all(one) == await take_all(two) == [b"x"]
@@ -197,7 +202,7 @@ async def test_letters_that_have_gone_or_have_no_receiver_are_not_sent(tmp_path:
     async with opened(tmp_path) as buffer:
         one = buffer.consumer("one")
         (number,) = await set_aside(buffer, letter())
-        job = Replay(
+        job = ReplayDeadLetters(
             [
                 DeadLetterReplay(99, request(piece(b"gone")), frozenset({"one"}), 10),
                 DeadLetterReplay(number, request(piece(b"nobody's")), frozenset({"removed"}), 10),
@@ -214,7 +219,9 @@ async def test_replay_that_keeps_leaves_the_letter(tmp_path: Path) -> None:
         one = buffer.consumer("one")
         (number,) = await set_aside(buffer, letter())
         again = DeadLetterReplay(number, request(piece(b"x")), frozenset({"one"}), 10)
-        assert await buffer._ledger.transact(Replay([again], SETTINGS, keeps=True)) == [number]
+        assert await buffer._ledger.transact(ReplayDeadLetters([again], SETTINGS, keeps=True)) == [
+            number
+        ]
 
         assert await take_all(one) == [b"x"]
         assert len(await buffer.dead_letters.newest()) == 1
@@ -230,7 +237,7 @@ async def test_replay_is_all_or_nothing_on_disk(tmp_path: Path) -> None:
         query = "SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM rows)"
         for number in ids:
             again = DeadLetterReplay(number, request(piece()), frozenset({"one"}), 10)
-            await buffer._ledger.transact(Replay([again], SETTINGS))
+            await buffer._ledger.transact(ReplayDeadLetters([again], SETTINGS))
             seen.add(watching.execute(query).fetchall()[0])
         watching.close()
 

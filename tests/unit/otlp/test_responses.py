@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from relay.model.records import Encoding, Response
+from relay.model.records import Encoding, SenderResponse
 from relay.otlp.responses import UpstreamPartial, encode_response, read_success, read_words
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
@@ -20,37 +20,37 @@ JSON_TYPE, PROTOBUF_TYPE = "application/json", "application/x-protobuf"
 @pytest.mark.parametrize(
     ("answer", "as_json", "as_protobuf"),
     [
-        (Response(), b"{}", b""),
+        (SenderResponse(), b"{}", b""),
         (
-            Response(message="odd"),
+            SenderResponse(message="odd"),
             b'{"partialSuccess":{"errorMessage":"odd"}}',
             b"\x0a\x05\x12\x03odd",
         ),
         (
-            Response(rejected_spans=300, message="bad"),
+            SenderResponse(rejected_spans=300, message="bad"),
             b'{"partialSuccess":{"rejectedSpans":"300","errorMessage":"bad"}}',
             b"\x0a\x08\x08\xac\x02\x12\x03bad",
         ),
         (
-            Response(rejected_spans=3),
+            SenderResponse(rejected_spans=3),
             b'{"partialSuccess":{"rejectedSpans":"3"}}',
             b"\x0a\x02\x08\x03",
         ),
         (
-            Response(status=400, grpc_code=3, message="unexpected EOF"),
+            SenderResponse(status=400, grpc_code=3, message="unexpected EOF"),
             b'{"code":3,"message":"unexpected EOF"}',
             b"\x08\x03\x12\x0eunexpected EOF",
         ),
         (
-            Response(status=503, grpc_code=14, message="full"),
+            SenderResponse(status=503, grpc_code=14, message="full"),
             b'{"code":14,"message":"full"}',
             b"\x08\x0e\x12\x04full",
         ),
-        (Response(status=500, message="why"), b'{"message":"why"}', b"\x12\x03why"),
+        (SenderResponse(status=500, message="why"), b'{"message":"why"}', b"\x12\x03why"),
     ],
 )
 def test_encode_response_writes_exactly_these_bytes(
-    answer: Response, as_json: bytes, as_protobuf: bytes
+    answer: SenderResponse, as_json: bytes, as_protobuf: bytes
 ) -> None:
     assert encode_response(answer, JSON) == as_json
     assert encode_response(answer, PROTOBUF) == as_protobuf
@@ -60,7 +60,7 @@ def test_encode_response_writes_exactly_these_bytes(
 def test_encode_response_writes_a_status_that_the_official_class_reads(
     text: str, code: int
 ) -> None:
-    body = encode_response(Response(status=400, grpc_code=code, message=text), PROTOBUF)
+    body = encode_response(SenderResponse(status=400, grpc_code=code, message=text), PROTOBUF)
 
     assert Status.FromString(body) == Status(code=code, message=text)
 
@@ -69,7 +69,7 @@ def test_encode_response_writes_a_status_that_the_official_class_reads(
 def test_encode_response_writes_a_response_that_the_official_class_reads(
     text: str, rejected: int
 ) -> None:
-    answer = Response(message=text, rejected_spans=rejected)
+    answer = SenderResponse(message=text, rejected_spans=rejected)
     partial = ExportTraceServiceResponse.FromString(
         encode_response(answer, PROTOBUF)
     ).partial_success
@@ -87,7 +87,7 @@ def test_encode_response_cuts_the_message_at_a_character_border(
     encoding: Encoding, shift: int, status: int
 ) -> None:
     text = "x" * shift + "😀" * 400
-    body = encode_response(Response(status=status, message=text, grpc_code=3), encoding)
+    body = encode_response(SenderResponse(status=status, message=text, grpc_code=3), encoding)
     start = body.index(b"\xf0\x9f\x98\x80") - shift
     message = body[start:].removesuffix(b'"}').removesuffix(b'"}}').removesuffix(b'"').decode()
 
@@ -99,14 +99,16 @@ def test_encode_response_cuts_the_message_at_a_character_border(
 def test_encode_response_keeps_a_message_of_just_1024_bytes() -> None:
     text = "x" * 1024
 
-    assert json.loads(encode_response(Response(message=text), JSON)) == {
+    assert json.loads(encode_response(SenderResponse(message=text), JSON)) == {
         "partialSuccess": {"errorMessage": text}
     }
 
 
 def test_encode_response_survives_a_message_that_utf8_cannot_hold() -> None:
     for encoding in Encoding:
-        assert b"cut ?" in encode_response(Response(status=400, message="cut \ud83d"), encoding)
+        assert b"cut ?" in encode_response(
+            SenderResponse(status=400, message="cut \ud83d"), encoding
+        )
 
 
 # --- an upstream's success ----------------------------------------------------------------------

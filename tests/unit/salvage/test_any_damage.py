@@ -18,7 +18,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.types import Persisted
 from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
-from relay.model.errors import BufferError_
+from relay.model.errors import BufferFailure
 from relay.salvage import pages
 from relay.salvage.pages import Leaf, PageFiles
 from relay.salvage.salvage import Salvage
@@ -238,7 +238,7 @@ async def deliver(buffer: Buffer, name: str, outcome: Outcome) -> None:
         await backlog.wait()
         try:
             taken = await backlog.take(max_bytes=40_000, max_spans=50, one_encoding=False)
-        except BufferError_:
+        except BufferFailure:
             await anyio.sleep(0.01)
             continue
         if taken is not None:
@@ -251,7 +251,7 @@ async def until_taken(buffer: Buffer) -> None:
         while True:
             try:
                 await buffer.append(request(piece(NEW)))
-            except BufferError_:
+            except BufferFailure:
                 await anyio.sleep(0.02)
             else:
                 return
@@ -261,7 +261,7 @@ async def letters_of(buffer: Buffer) -> list[StoredDeadLetter]:
     while True:
         try:
             return await buffer.dead_letters.newest(10_000)
-        except BufferError_:
+        except BufferFailure:
             await anyio.sleep(0.02)
 
 
