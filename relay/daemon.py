@@ -111,7 +111,7 @@ class Daemon:
         notifier: Notifier,
         sockets: tuple[list[socket.socket], list[socket.socket]],
     ) -> None:
-        """Open the buffer, too; raises BufferFailure. `sockets`: those of ingest, those of admin."""
+        """Open the buffer, too; raises BufferFailure. `sockets` are those of ingest, of admin."""
         self._config = config
         self._counters = counters = Counters()
         self._buffer = buffer = Buffer(config.state_dir, BufferSettings.of(config.buffer), counters)
