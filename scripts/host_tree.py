@@ -57,11 +57,11 @@ PACKAGED_HEAD = """\
 PACKAGED_LINES = {
     '#state_dir = "/var/lib/otlp-relay"\n': 'state_dir = "/var/lib/otlp-relay"\n',
     """\
-# A destination each file NAME.toml; beside this file by default.
+# One destination in each file NAME.toml; beside this file by default.
 #destinations_dir = "destinations.d"
 """: """\
-# A destination each file NAME.toml: `otlp-relay destination add` saves them here. Beside this file,
-# which is the default elsewhere, the service must not write.
+# One destination in each file NAME.toml: `otlp-relay destination add` saves them here. Beside this
+# file, which is the default elsewhere, the service must not write.
 destinations_dir = "/var/lib/otlp-relay/destinations.d"
 """,
 }
