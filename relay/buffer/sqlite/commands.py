@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.transactions import Transaction
 from relay.model.records import Request
@@ -30,12 +31,12 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """A reader met a damaged page in the file of `generation`, or did not find row `row`."""
+    """A reader met a damaged page in the file of `generation`, or did not find the rows `gaps`."""
 
     generation: int
     words: str
     waiter: Waiter
-    row: int = 0  # not 0: only if that row ought to be there
+    gaps: Ranges = ()  # any: it is damage only if rows of these ought to be there
 
 
 @dataclass(frozen=True, slots=True)

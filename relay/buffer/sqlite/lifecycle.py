@@ -163,7 +163,9 @@ class Lifecycle:
         """A reader met damage: replace the file, unless that was done already."""
         if message.generation == self._ledger.generation and self.file is not None:
             with suppress(BufferUnavailable), self.trouble():
-                if not message.row or self.file.has_lost(message.row):
+                # What was owed again a moment ago is not on disk yet.
+                waiting = [state[0] for state in self._acks.states().values() if state is not None]
+                if not message.gaps or self.file.has_lost(message.gaps, waiting):
                     self._replace(message.words)
         self._ledger.resolve([message.waiter])
 

@@ -4,7 +4,7 @@ What is held in memory here (last row, sums, persisted ranges) is changed only a
 came back, so a transaction that failed leaves no trace in either place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -23,7 +23,7 @@ from relay.buffer.sqlite.pending_acks import Delivery, PendingAck
 from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.sqlite.types import Loaded, LoadedDestination, Persisted, Totals
-from relay.model.records import Position
+from relay.model.records import OwedRange, Position
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -31,7 +31,6 @@ _INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"
 _SELECT_SUMS = "SELECT id, spans, raw_bytes, rows_before, spans_before, bytes_before FROM rows"
 _NO_ROWS = Totals()
-_MOST_GAPS = 64
 Result = TypeVar("Result")
 
 
@@ -48,7 +47,7 @@ class LogFile:
         self.gone = Totals()  # of them, no longer kept
         self.destinations: dict[str, Persisted] = {}
         self._last_delivery: dict[str, Delivery] = {}
-        self._proper_gaps: set[int] = set()  # ids in owed ranges that rightly have no row
+        self._proper_gaps: Ranges = ()  # ids that rightly have no row; none ever comes back
         self._load()
         self.letters = DeadLetterTable(connection, settings)
 
@@ -66,27 +65,38 @@ class LogFile:
         every = [each.ranges for each in self.destinations.values()]
         self.last_row = max(newest, load.last_row(self.connection, every))
 
-    def has_lost(self, row: int) -> bool:
-        """Whether `row` ought to be here and is not found: the table's ids are out of order, or
-        rows are missing that were not deleted. Walks over all ids, about a second a million.
+    def has_lost(self, gaps: Ranges, waiting: Iterable[Ranges] = ()) -> bool:
+        """Whether any row of `gaps`, which a reader did not find, ought to be here: the table's
+        ids are out of order, rows are missing that were not deleted, or one of these is there.
+        `waiting` is owed beside what is on disk. Walks over all ids, about a second a million.
         """
-        item = owed_ranges.row_range(row)
-        if not any(owed_ranges.overlaps(each.ranges, item) for each in self.destinations.values()):
+        unknown = owed_ranges.subtract(gaps, self._proper_gaps)
+        owed = (*(each.ranges for each in self.destinations.values()), *waiting)
+        if not any(owed_ranges.intersection(unknown, ranges) for ranges in owed):
             return False
-        if row in self._proper_gaps or len(self._proper_gaps) > _MOST_GAPS:
-            return False
-        if self._is_sound():
-            self._proper_gaps.add(row)
-            return False
-        return True
+        proper = self._gaps_of_sound_table()
+        if proper is None or owed_ranges.subtract(unknown, proper):
+            return True
+        self._proper_gaps = proper
+        return False
 
-    def _is_sound(self) -> bool:
+    def _gaps_of_sound_table(self) -> Ranges | None:
+        """All ids without a row; None when rows are missing or out of order.
+
+        A row that a reader did not find may be met here, which is damage as well: pages that this
+        connection has in memory may be sound while those on disk, which the reader sees, are not;
+        and a walk goes from leaf to leaf, a look-up by the keys above them.
+        """
         count, last = 0, 0
+        gaps: list[OwedRange] = []
         for (row,) in self.connection.execute("SELECT id FROM rows ORDER BY id"):
             if not last < row <= self.last_row:
-                return False
+                return None
+            if row > last + 1:
+                gaps.append(OwedRange(Position(last + 1), Position(row)))
             count, last = count + 1, row
-        return count >= self.kept.rows
+        gaps.append(OwedRange(Position(last + 1), Position(self.last_row + 1)))
+        return owed_ranges.union(gaps) if count >= self.kept.rows else None
 
     def loaded(self) -> Loaded:
         """What couriers need to know of the file as it was opened."""

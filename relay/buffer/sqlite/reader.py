@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import apsw
 
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.commands import Corrupt
 from relay.buffer.sqlite.ledger import Ledger
@@ -22,7 +24,7 @@ from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row, sig
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.errors import BufferUnavailable
-from relay.model.records import Encoding, StoredRow
+from relay.model.records import Encoding, OwedRange, Position, StoredRow
 
 Result = TypeVar("Result")
 Question = Callable[[apsw.Connection], Result]
@@ -94,13 +96,13 @@ class Reader:
         """Ask without waiting; `told` is called in the event loop, in the order of questions."""
         self._queue.put((question, told))
 
-    async def _report(self, generation: int, words: str, row: int = 0) -> None:
+    async def _report(self, generation: int, words: str, gaps: Ranges = ()) -> None:
         """Return when the writer has looked, and replaced the file where it must.
 
         Raises BufferUnavailable when it has ended, which would never answer.
         """
         seen = self._ledger.new_waiter()
-        self._ledger.commands.put(Corrupt(generation, words, seen, row))
+        self._ledger.commands.put(Corrupt(generation, words, seen, gaps))
         await seen
 
     async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
@@ -118,15 +120,18 @@ class Reader:
     async def _read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
         generation = self._ledger.generation
         question = partial(read_rows, first_row=first_row, last_row=last_row, budget=budget)
+        proper: Ranges = ()
+        chunk: Chunk | None = None
         try:
-            try:
-                chunk = await self.ask(question)
-            except RowMissing as missing:
-                await self._report(generation, str(missing), missing.row)
-                if generation != self._ledger.generation:
-                    return None
-                # It has gone in an orderly way, or there never was one.
-                chunk = await self.ask(partial(question, may_skip=True))
+            while chunk is None:
+                try:
+                    chunk = await self.ask(partial(question, may_skip=proper))
+                except RowMissing as missing:
+                    await self._report(generation, str(missing), missing.gaps)
+                    if generation != self._ledger.generation:
+                        return None
+                    # These have gone in an orderly way, or there never were any: no others may.
+                    proper = owed_ranges.union((*proper, *missing.gaps))
         except BufferUnavailable:
             if generation != self._ledger.generation:
                 return None
@@ -203,11 +208,11 @@ def _resolve(future: asyncio.Future[Any], result: object, error: BaseException |
 
 
 class RowMissing(Exception):
-    """A row is not where it is looked for; the writer knows whether it ought to be."""
+    """Rows are not where they are looked for; the writer knows whether they ought to be."""
 
-    def __init__(self, row: int) -> None:
-        self.row = row
-        super().__init__(f"row {row} is not in the table any more")
+    def __init__(self, gaps: Ranges) -> None:
+        self.gaps = gaps
+        super().__init__(f"row {gaps[0].start.row} is not in the table any more")
 
 
 class RecentPart(NamedTuple):
@@ -224,12 +229,13 @@ def read_rows(
     last_row: int,
     budget: Budget,
     *,
-    may_skip: bool = False,
+    may_skip: Ranges = (),
 ) -> Chunk:
     """Rows of `first_row`…`last_row` (both included) that fit into `budget`, some at a time.
 
-    Raises RowMissing where one of them is not there, unless it `may_skip` such places: damage can
-    take rows out of a table without a word of SQLite.
+    Raises RowMissing where some of them are not there, unless it `may_skip` those: damage can
+    take rows out of a table without a word of SQLite. Raises CorruptError where they are in no
+    order.
     """
     meta = fetch(
         connection,
@@ -237,8 +243,10 @@ def read_rows(
         " ORDER BY id LIMIT ?",
         (first_row, last_row, _META_ROWS),
     )
-    if not may_skip:
-        _find_gap([row for row, *_ in meta], first_row, last_row)
+    read_to = meta[-1][0] if len(meta) == _META_ROWS else last_row
+    missing = owed_ranges.subtract(_gaps([row for row, *_ in meta], first_row, read_to), may_skip)
+    if missing:
+        raise RowMissing(missing)
     budget = replace(budget)  # the event loop's own may be asked again
     for chosen, (row_id, signal, encoding, *numbers) in enumerate(meta):
         # What is damaged need not even be a number; its checksum is read with its body.
@@ -246,15 +254,19 @@ def read_rows(
         kind = Encoding(encoding) if is_encoding(encoding) else None
         if not budget.takes(signal_of(signal), kind, row_bytes, row_spans):
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
-    next_row = meta[-1][0] + 1 if len(meta) == _META_ROWS else last_row + 1
-    return Chunk(_bodies(connection, meta), next_row, is_full=False)
+    return Chunk(_bodies(connection, meta), read_to + 1, is_full=False)
 
 
-def _find_gap(ids: list[int], first_row: int, last_row: int) -> None:
-    expected = list(range(first_row, min(last_row + 1, first_row + _META_ROWS)))
-    if ids != expected:
-        wrong = (at for at, row in enumerate(ids) if at >= len(expected) or row != expected[at])
-        raise RowMissing(first_row + next(wrong, len(ids)))
+def _gaps(ids: list[int], first_row: int, last_row: int) -> Ranges:
+    gaps: list[OwedRange] = []
+    expected = first_row
+    for row in (*ids, last_row + 1):
+        if row < expected:
+            raise apsw.CorruptError(f"row {row} is out of order")
+        if row > expected:
+            gaps.append(OwedRange(Position(expected), Position(row)))
+        expected = row + 1
+    return tuple(gaps)
 
 
 def is_encoding(value: object) -> bool:
@@ -272,6 +284,13 @@ def _bodies(
         "SELECT * FROM rows WHERE id >= ? AND id <= ? ORDER BY id",
         (meta[0][0], meta[-1][0]),
     )
+    if [columns[0] for columns in found] != [row for row, *_ in meta]:
+        # Two statements may see two states of the file.
+        there = {columns[0] for columns in found}
+        gone = (owed_ranges.row_range(row) for row, *_ in meta if row not in there)
+        if missing := owed_ranges.union(gone):
+            raise RowMissing(missing)
+        raise apsw.CorruptError("rows are out of order")
     return [_with_trace_ids(connection, read_row(RowColumns(*columns))) for columns in found]
 
 
