@@ -21,6 +21,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,11 +133,17 @@ class FaultyVFS(apsw.VFS):
             super().xDelete(filename, syncdir)
 
     def copy_disk(self, source: Path, target: Path) -> None:
-        """What is on the disk at this moment, as power loss would leave it, to another folder."""
+        """What is on the disk at this moment, as power loss would leave it, to another folder.
+
+        What goes through SQLite stands still meanwhile. The sidecar does not: a file that is
+        about to take its place may do so now, and the copy is of the moment before that was made.
+        """
         target.mkdir()
         with self.lock:
             for path in source.iterdir():
-                if path.is_file() and not path.name.endswith("-shm"):
+                if not path.is_file() or path.name.endswith("-shm"):
+                    continue
+                with suppress(*((FileNotFoundError,) if path.suffix == ".new" else ())):
                     on_disk = source / DISK / str(path.stat().st_ino)
                     shutil.copyfile(on_disk if on_disk.exists() else path, target / path.name)
 

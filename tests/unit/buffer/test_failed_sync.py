@@ -1,6 +1,8 @@
 """An fsync that fails, on a disk that then forgets: Linux takes such pages for written."""
 
+import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,25 @@ async def test_making_the_file_is_taken_up_again_wherever_it_was_interrupted(
     await buffer.close()
 
     assert b"kept" in bodies
+
+
+@pytest.mark.parametrize("name", ["last-row.new", "relay.db-wal"])
+def test_a_copy_of_the_disk_lets_the_new_sidecar_alone_take_its_place_meanwhile(
+    tmp_path: Path, disk: FaultyVFS, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = tmp_path / "state"
+    source.mkdir()
+    for each in ("relay.db", "last-row", name):
+        (source / each).write_bytes(each.encode())
+    copyfile = shutil.copyfile
+
+    def late(path: Path, target: Path) -> None:
+        if path.name == name:
+            path.unlink()
+        copyfile(path, target)
+
+    monkeypatch.setattr(shutil, "copyfile", late)
+    with nullcontext() if name == "last-row.new" else pytest.raises(FileNotFoundError):
+        disk.copy_disk(source, tmp_path / "crashed")
+        copied = {path.name: path.read_bytes() for path in (tmp_path / "crashed").iterdir()}
+        assert copied == {"relay.db": b"relay.db", "last-row": b"last-row"}
