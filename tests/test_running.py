@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
+
 pytest_plugins = ["pytester"]
 OURS = """
 from tests.conftest import (
@@ -15,6 +17,8 @@ TAKING_TURNS = """
 import time
 from pathlib import Path
 import pytest
+
+from tests.support.ports import free_port
 
 @pytest.fixture(autouse=True)
 def span(request):
@@ -92,3 +96,9 @@ def test_file_that_is_skipped_fails_in_ci(
 
     assert result.ret != 0
     result.stdout.fnmatch_lines(["*skipped, which is a failure in CI*no disk*"])
+
+
+def test_no_port_is_given_to_two_who_ask_one_after_the_other() -> None:
+    asked = [free_port() for _ in range(1000)]
+
+    assert len(set(asked)) == len(asked)

@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+from collections.abc import Iterator
 
 # Below those that Linux gives to outgoing connections (32768 to 60999): a sender that comes again
 # and again while its relay is away would take the relay's own port in the end.
@@ -17,13 +18,25 @@ def _mine() -> range:
     return range(_FIRST + number % count, _LAST, count)
 
 
-def free_port() -> int:
-    """A port that was free just now, and that no outgoing connection is given."""
+def _in_turn() -> Iterator[int]:
+    """Every port of the share before any comes a second time."""
     while True:
-        port = _random.choice(_mine())
+        yield from _random.sample(_mine(), len(_mine()))
+
+
+_ports = _in_turn()
+
+
+def free_port() -> int:
+    """A port that was free just now, and that no outgoing connection is given.
+
+    Two calls never give the same: whoever asks for two has not bound the first one yet.
+    """
+    for port in _ports:
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         return port
+    raise AssertionError("the ports come round and round")
