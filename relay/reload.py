@@ -111,8 +111,8 @@ class Control:
             is_configured=configured is not None,
             source=str(configured.source or "") if configured else "",
             is_paused=statistics.is_paused,
-            waiting_spans=statistics.owed_spans,
-            in_flight_spans=statistics.in_flight_spans,
+            waiting_spans=statistics.owed_items,
+            in_flight_spans=statistics.in_flight_items,
         )
 
     async def reload(self, starts: Mapping[str, Start] | None = None) -> TakenUp:

@@ -53,7 +53,7 @@ def summary(letter: DeadLetter) -> dict[str, Any]:
         "status": letter.status,
         "words": letter.words,
         "path": letter.path,
-        "spans": letter.spans,
+        "spans": letter.items,
         "affected": letter.affected,
         "received_at": iso(letter.received_ns),
     }

@@ -69,7 +69,7 @@ class Status:
             "buffer": _buffer(self.counters, buffer, [backlog for _, backlog in destinations])
             | {"set_aside": [asdict(each) for each in self.salvage.quarantined]},
             "destinations": [
-                _destination(status, backlog, now_ns, buffer.evicted_spans.get(status.name, 0))
+                _destination(status, backlog, now_ns, buffer.evicted_items.get(status.name, 0))
                 for status, backlog in destinations
             ],
         }
@@ -93,20 +93,20 @@ def _buffer(
 ) -> dict[str, Any]:
     # What is owed to anybody is looked at every few seconds: what came since, each knows at once.
     owed_rows = max((backlog.owed_rows for backlog in backlogs), default=0)
-    owed_spans = max((backlog.owed_spans for backlog in backlogs), default=0)
+    owed_spans = max((backlog.owed_items for backlog in backlogs), default=0)
     return {
         "rows": buffer.rows,
-        "spans": buffer.spans,
+        "spans": buffer.items,
         "first_row": buffer.first_row,
         "last_row": buffer.last_row,
         "bytes_on_disk": buffer.disk_bytes,
         "max_bytes": buffer.max_size_bytes,
         "reserve_bytes": buffer.reserve_bytes,
         "owed_rows": max(buffer.owed_rows, owed_rows),
-        "owed_spans": max(buffer.owed_spans, owed_spans),
+        "owed_spans": max(buffer.owed_items, owed_spans),
         "owed_bytes_on_disk": buffer.owed_disk_bytes,
         "full_in_seconds": buffer.full_in_seconds,
-        "evicted_spans": dict(buffer.evicted_spans),
+        "evicted_spans": dict(buffer.evicted_items),
         "file_system_free_bytes": buffer.file_system_free_bytes,
         "oldest_received_at": iso(buffer.oldest_received_ns),
         "dead_letters": sum(each.count for each in buffer.dead_letters.values()),
@@ -142,15 +142,15 @@ def _destination(
         "last_success_at": iso(status.last_success_ns),
         "last_status": status.last_status,
         "requests": status.requests,
-        "delivered_spans": status.delivered_spans,
-        "refused_spans": status.refused_spans,
-        "in_flight_spans": backlog.in_flight_spans,
-        "waiting_spans": backlog.owed_spans,
+        "delivered_spans": status.delivered_items,
+        "refused_spans": status.refused_items,
+        "in_flight_spans": backlog.in_flight_items,
+        "waiting_spans": backlog.owed_items,
         "waiting_rows": backlog.owed_rows,
         "waiting_bytes": backlog.owed_bytes,
         "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
         "evicted_spans": evicted_spans,
-        "stepped_around_spans": sum(each.spans for each in status.parked),
+        "stepped_around_spans": sum(each.items for each in status.parked),
         "warnings": [*status.warnings, *parked_sentences(status.parked, now_ns)],
     }
 
@@ -162,7 +162,7 @@ def parked_sentences(parked: Sequence[ParkedSpan], now_ns: int) -> list[str]:
         alike.setdefault(each.said, []).append(each)
     sentences = []
     for said, those in alike.items():
-        spans = sum(each.spans for each in those)
+        spans = sum(each.items for each in those)
         which, it_is = ("span", "it is") if spans == 1 else ("spans", "each is")
         seconds = max(min(each.next_try_ns for each in those) - now_ns, 0) / 1e9
         following = f"next in {about_duration(seconds)}" if seconds else "next at once"

@@ -74,7 +74,7 @@ def _received(place: TracePlace) -> dict[str, Any]:
         "user_agent": place.user_agent,
         "services": list(place.services),
         "encoding": place.encoding.name.lower(),
-        "spans": place.spans,
+        "spans": place.items,
         "is_kept": place.is_kept,
         "destinations": [
             {
@@ -146,7 +146,7 @@ def _stepped_around(status: DestinationStatus, ids: Sequence[IdReading]) -> dict
     if not own:
         return None
     return {
-        "spans": sum(each.spans for each in own),
+        "spans": sum(each.items for each in own),
         "said": own[0].said,
         "tries": max(each.tries for each in own),
         "next_try_at": iso(min(each.next_try_ns for each in own)),

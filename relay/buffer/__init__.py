@@ -21,7 +21,7 @@ each is owed, as ranges; `deliveries`, when what was settled with which status (
 `dead_letters`; `totals`, sums over rows that have gone; `tallies`, counts that outlive a restart.
 
 The body of a row is a fragment that concatenates: comma-joined `resourceSpans` entries in JSON,
-encoded `resource_spans` fields in protobuf. A batch for an upstream is a join of bodies.
+encoded `resource_items` fields in protobuf. A batch for an upstream is a join of bodies.
 
 Where to look: `buffer` is the log, `backlog` the consumer of one destination, `owed_ranges` the
 arithmetic of ranges. Both stand on `ledger`, what the event loop knows without asking the disk;

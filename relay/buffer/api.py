@@ -62,7 +62,7 @@ class Consumer(Protocol):
         ...
 
     async def take(
-        self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
+        self, *, max_bytes: int, max_items: int, one_encoding: bool = True
     ) -> Taken | None:
         """The next owed rows in order, now in flight; None when there are none.
 
@@ -79,7 +79,7 @@ class Consumer(Protocol):
         """
         ...
 
-    async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
+    async def split(self, taken: Taken, items: int) -> tuple[Taken, Taken]:
         """`taken` in two parts that stay in flight, the first of about so many spans.
 
         Cut between rows, inside the row where there is only one. Raises ValueError when it is a

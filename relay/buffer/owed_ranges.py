@@ -137,7 +137,7 @@ def row_gaps(ranges: Ranges, end_row: int) -> list[tuple[int, int]]:
         gaps.append((first, min(start.row, end_row)))
         if end is None:
             break
-        first = end.row + bool(end.span)
+        first = end.row + bool(end.item)
     else:
         gaps.append((first, end_row))
     return [gap for gap in gaps if gap[0] < gap[1]]

@@ -20,7 +20,7 @@ class BufferStatistics:
     """The buffer at this moment. Sizes are bytes on disk, times nanoseconds since the epoch."""
 
     rows: int = 0
-    spans: int = 0
+    items: int = 0
     raw_bytes: int = 0  # before compression
     first_row: int = 0  # 0 when nothing is kept
     last_row: int = 0  # the newest row ever written, also when it has gone
@@ -40,10 +40,10 @@ class BufferStatistics:
     stalled_seconds: float = 0.0  # how long the disk has kept the writer by now
     is_stalled: bool = False  # so long that new requests are refused
     owed_rows: int = 0  # that some destination has not had, each once; seconds old
-    owed_spans: int = 0
+    owed_items: int = 0
     owed_disk_bytes: int = 0  # their share of the pages in use, about
     full_in_seconds: float | None = None  # at the present rate; None: it is not filling
-    evicted_spans: dict[str, int] = field(default_factory=dict)  # by destination, since ever
+    evicted_items: dict[str, int] = field(default_factory=dict)  # by destination, since ever
 
     @property
     def disk_bytes(self) -> int:
@@ -56,11 +56,11 @@ class BacklogStatistics:
     """What one destination is owed. What is in flight is owed too, until it is settled."""
 
     name: str
-    owed_spans: int
+    owed_items: int
     owed_rows: int
     owed_bytes: int  # before compression
     oldest_owed_ns: int  # received time of the oldest row owed; 0 when nothing is
-    in_flight_spans: int
+    in_flight_items: int
     is_paused: bool
     is_attached: bool  # False: known from disk, no courier of this process asked for it
 
@@ -101,7 +101,7 @@ class TraceDelivery:
 class TracePlace:
     """One request (or piece of a large one) that holds spans of a trace.
 
-    `spans` counts the whole piece, of this trace and others. Without a `row` the place is a dead
+    `items` counts the whole piece, of this trace and others. Without a `row` the place is a dead
     letter: `dead_letter` says which. `is_kept` is false where the data has gone and only the
     history tells of it.
     """
@@ -112,7 +112,7 @@ class TracePlace:
     user_agent: str
     services: tuple[str, ...]
     encoding: Encoding
-    spans: int
+    items: int
     deliveries: tuple[TraceDelivery, ...] = ()
     is_kept: bool = True
     dead_letter: DeadLetter | None = None
@@ -191,7 +191,7 @@ class DeadLetterReplay:
 class KeptRows:
     """What is kept of what was asked for.
 
-    `gone_rows` and `gone_spans`: what history tells of the same time that is not kept any more;
+    `gone_rows` and `gone_items`: what history tells of the same time that is not kept any more;
     `kept_since_ns`: received time of the oldest row of all that is kept, 0 when nothing is.
     """
 
@@ -199,7 +199,7 @@ class KeptRows:
     looked_to: int = 0  # rows above this came later
     kept_since_ns: int = 0
     gone_rows: int = 0
-    gone_spans: int = 0
+    gone_items: int = 0
     rows: int = 0  # that hold some of it
 
 
@@ -207,7 +207,7 @@ class OwedAgain(NamedTuple):
     """What was not owed before and is now."""
 
     rows: int
-    spans: int
+    items: int
     raw_bytes: int
 
 

@@ -155,13 +155,13 @@ class DeadLetters(Looking):
         gone_letters = [stored.letter for stored in letters if stored.letter_id in sent]
         receivers_spans: Counter[str] = Counter()
         for letter in gone_letters:
-            receivers_spans[wish.to or letter.destination or ALL] += letter.spans
+            receivers_spans[wish.to or letter.destination or ALL] += letter.items
         if gone_letters:
             names = ", ".join(sorted(receivers_spans))
             log.info("dead_letters_replayed", letters=len(gone_letters), to=names)
         return Replayed(
             letters=len(gone_letters),
-            spans=sum(letter.spans for letter in gone_letters),
+            spans=sum(letter.items for letter in gone_letters),
             bytes=sum(len(letter.body) for letter in gone_letters),
             spans_by_destination=receivers_spans,
             partial=_partial(gone_letters),
@@ -240,6 +240,6 @@ def _partial(letters: list[DeadLetter]) -> Partial:
     found = [letter for letter in letters if letter.reason == Reason.UPSTREAM_PARTIAL]
     return Partial(
         letters=len(found),
-        spans=sum(letter.spans for letter in found),
+        spans=sum(letter.items for letter in found),
         refused=sum(letter.affected for letter in found),
     )

@@ -30,7 +30,7 @@ class Batch(Body):
     """One request's body. `fragment` is it without the envelope, as dead letters keep it."""
 
     fragment: bytes
-    spans: int
+    items: int
     rows: int
 
 
@@ -80,7 +80,7 @@ def make_batch(
         content_encoding=content_encoding,
         hops=longest_way(row.hops for row in rows) if any(row.hops for row in rows) else "",
         fragment=fragment,
-        spans=sum(row.spans for row in rows),
+        items=sum(row.items for row in rows),
         rows=len(rows),
     )
 

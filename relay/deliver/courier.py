@@ -164,7 +164,7 @@ class Courier:
         if settings.reload_reason:
             await self._stand_still(DestinationState.BLOCKED, settings.reload_reason)
             return
-        if self._parked.spans and sender.status.state not in IN_TROUBLE:
+        if self._parked.items and sender.status.state not in IN_TROUBLE:
             await self._parked.retry()
             if not sender.may_go_on:
                 return

@@ -80,9 +80,9 @@ class BatchLimits:
 
     def __init__(self, settings: DestinationConfig) -> None:
         self._max_bytes = settings.max_batch_bytes
-        self._max_spans = settings.max_batch_spans
-        self._slow_spans = 0  # 0: no such limit, here and below
-        self._part_spans = 0
+        self._max_items = settings.max_batch_spans
+        self._slow_items = 0  # 0: no such limit, here and below
+        self._part_items = 0
         self._limit_bytes = 0
         self._refused_bytes = 0
         self._passed_bytes = 0
@@ -94,17 +94,17 @@ class BatchLimits:
         return min(self._max_bytes, self._limit_bytes or self._max_bytes)
 
     @property
-    def max_spans(self) -> int:
-        """Spans for the next request; a row is not cut for it (see `spans_to_send`)."""
-        limits = (self._max_spans, self._slow_spans, self._part_spans)
+    def max_items(self) -> int:
+        """Spans for the next request; a row is not cut for it (see `items_to_send`)."""
+        limits = (self._max_items, self._slow_items, self._part_items)
         return min(limit for limit in limits if limit)
 
-    def spans_to_send(self, taken: Taken) -> int:
+    def items_to_send(self, taken: Taken) -> int:
         """How many of its spans `taken`, a single row, may send at once; at least one."""
-        allowed = min(self._max_spans, self._part_spans or self._max_spans, taken.spans)
+        allowed = min(self._max_items, self._part_items or self._max_items, taken.items)
         size = raw_bytes(taken)
         if size > self.max_bytes:
-            allowed = min(allowed, taken.spans * self.max_bytes // size)
+            allowed = min(allowed, taken.items * self.max_bytes // size)
         return max(allowed, 1)
 
     def is_too_large(self, taken: Taken) -> bool:
@@ -113,8 +113,8 @@ class BatchLimits:
 
     def passed(self, taken: Taken) -> None:
         """`taken` was delivered."""
-        self._slow_spans = self._doubled(self._slow_spans)
-        self._part_spans = self._doubled(self._part_spans)
+        self._slow_items = self._doubled(self._slow_items)
+        self._part_items = self._doubled(self._part_items)
         if not self._refused_bytes:
             return
         size = raw_bytes(taken)
@@ -131,12 +131,12 @@ class BatchLimits:
 
     def too_slow(self, taken: Taken) -> None:
         """`taken` timed out or broke the upstream: less next time."""
-        self._slow_spans = max(1, taken.spans // 2)
+        self._slow_items = max(1, taken.items // 2)
 
     def too_large(self, taken: Taken) -> None:
         """`taken` was refused for its size."""
         size = raw_bytes(taken)
-        if taken.spans < 2:
+        if taken.items < 2:
             return  # one large span says nothing of what the others may be together
         if self._passed_bytes >= size:
             self._passed_bytes = 0
@@ -144,12 +144,12 @@ class BatchLimits:
         self._limit_bytes = max(size // 2, self._passed_bytes, 1)
         self._passes = 0
 
-    def narrow(self, spans: int) -> None:
+    def narrow(self, items: int) -> None:
         """A search was broken off when it had come down to so many spans."""
-        self._part_spans = max(spans, 1)
+        self._part_items = max(items, 1)
 
     def _doubled(self, limit: int) -> int:
-        return 0 if limit * 2 >= self._max_spans else limit * 2
+        return 0 if limit * 2 >= self._max_items else limit * 2
 
 
 class Evidence:

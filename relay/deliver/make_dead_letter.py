@@ -22,7 +22,7 @@ async def of_partial_success(
     name: str, taken: Taken, batch: Batch, outcome: outcomes.Delivered, refused: int
 ) -> DeadLetter:
     """The batch of which the upstream refused so many spans and did not say which."""
-    words = f"{refused} of {batch.spans} refused, not known which"
+    words = f"{refused} of {batch.items} refused, not known which"
     if outcome.message:
         words += f": {outcome.message}"
     made = await _of_rows(name, Reason.UPSTREAM_PARTIAL, words, taken.rows, batch)
@@ -68,15 +68,15 @@ async def _of_rows(
         encoding, body = batch.encoding, batch.fragment
     else:
         encoding, body = rows[0].encoding, _fragment(rows)
-    spans = sum(row.spans for row in rows)
+    items = sum(row.items for row in rows)
     return DeadLetter(
         destination=name,
         reason=reason,
         words=words,
-        spans=spans,
+        items=items,
         encoding=encoding,
         body=body,
-        affected=spans,
+        affected=items,
         trace_ids=await _trace_ids(body, encoding),
         row=rows[0].row,
         received_ns=rows[0].received_ns,

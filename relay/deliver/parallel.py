@@ -49,7 +49,7 @@ class Parallel:
             return
         is_full = (
             raw_bytes(taken) * 2 >= learnt.limits.max_bytes
-            or taken.spans * 2 >= learnt.limits.max_spans
+            or taken.items * 2 >= learnt.limits.max_items
         )
         if not is_full or not self._consumer.has_more:
             return
@@ -88,7 +88,7 @@ class Parallel:
             return False
         taken = await self._consumer.take(
             max_bytes=learnt.limits.max_bytes,
-            max_spans=learnt.limits.max_spans,
+            max_items=learnt.limits.max_items,
             one_encoding=learnt.settings.encoding == "auto",
         )
         if taken is None:

@@ -34,7 +34,7 @@ class Parked:
         self._sender = sender
         self._consumer = sender.consumer
         self._random = random
-        self.spans: dict[Position, ParkedSpan] = {}
+        self.items: dict[Position, ParkedSpan] = {}
         self._due: dict[Position, float] = {}
         self._rest_until = 0.0
         self._hurries = 0
@@ -42,7 +42,7 @@ class Parked:
     @property
     def is_full(self) -> bool:
         """Whether nothing more is parked: it stays at the head, and others wait."""
-        return len(self.spans) >= MOST
+        return len(self.items) >= MOST
 
     async def park(self, attempt: Attempt) -> None:
         """Park `attempt`, which breaks the upstream; given back where there are too many."""
@@ -56,11 +56,11 @@ class Parked:
         self._consumer.park(taken, trace_ids)
         place = taken.ranges[0].start
         said = refusal.said or refusal.reason
-        self._plan(ParkedSpan(place, taken.spans, said, trace_ids))
+        self._plan(ParkedSpan(place, taken.items, said, trace_ids))
         log.warning(
             "span_stepped_around",
             destination=self._consumer.name,
-            spans=taken.spans,
+            spans=taken.items,
             trace=trace_ids[:16].hex(),
             reason=f"{said}, each time while others pass; it stays owed and is tried again alone",
         )
@@ -94,9 +94,9 @@ class Parked:
             if isinstance(attempt.outcome, outcomes.Delivered):
                 await self._sender.settle(attempt)
                 is_landed = True
-                self._say_got_through(self.spans[place])
+                self._say_got_through(self.items[place])
             elif isinstance(attempt.outcome, outcomes.Wait):
-                known = self.spans[place]
+                known = self.items[place]
                 self._consumer.park(taken, known.trace_ids)
                 is_landed = is_parked = True
                 least = attempt.outcome.retry_after_seconds or 0.0
@@ -111,21 +111,21 @@ class Parked:
 
     def hurry(self) -> None:
         """Try all of them at once: what was in the way may be gone."""
-        if not self.spans:
+        if not self.items:
             return
         self._rest_until = 0.0
         self._hurries += 1
         now, now_ns = self._sender.monotonic(), self._sender.now_ns()
         self._due = dict.fromkeys(self._due, now)
-        self.spans = {
-            place: replace(each, next_try_ns=now_ns) for place, each in self.spans.items()
+        self.items = {
+            place: replace(each, next_try_ns=now_ns) for place, each in self.items.items()
         }
         self._show()
 
     def end(self) -> None:
         """Hand all of them out in their turn again: nobody is there who would try them."""
-        if self.spans:
-            self.spans.clear()
+        if self.items:
+            self.items.clear()
             self._due.clear()
             self._consumer.unpark()
             self._show()
@@ -134,23 +134,23 @@ class Parked:
         pause = max(pauses.parked_seconds(parked.tries + 1, self._random), least_seconds)
         self._due[parked.place] = self._sender.monotonic() + pause
         next_try_ns = self._sender.now_ns() + int(pause * 1e9)
-        self.spans[parked.place] = replace(parked, next_try_ns=next_try_ns)
+        self.items[parked.place] = replace(parked, next_try_ns=next_try_ns)
         self._show()
 
     def _forget(self, place: Position) -> None:
-        self.spans.pop(place, None)
+        self.items.pop(place, None)
         self._due.pop(place, None)
         self._show()
 
     def _show(self) -> None:
-        shown = tuple(each for _place, each in sorted(self.spans.items()))
+        shown = tuple(each for _place, each in sorted(self.items.items()))
         self._sender.status.parked = shown
 
     def _say_got_through(self, parked: ParkedSpan) -> None:
         log.info(
             "span_got_through",
             destination=self._consumer.name,
-            spans=parked.spans,
+            spans=parked.items,
             trace=parked.trace_ids[:16].hex(),
             tries=parked.tries + 1,
         )

@@ -139,7 +139,7 @@ class BatchSender:
             settings, limits = self.learnt.settings, self.learnt.limits
             taken = await self.consumer.take(
                 max_bytes=settings.max_batch_bytes if self._is_aging else limits.max_bytes,
-                max_spans=settings.max_batch_spans if self._is_aging else limits.max_spans,
+                max_items=settings.max_batch_spans if self._is_aging else limits.max_items,
                 one_encoding=settings.encoding == "auto",
             )
             self._is_aging = False
@@ -147,7 +147,7 @@ class BatchSender:
                 return None
             try:
                 if settings.max_age_seconds is None or await self.is_young(taken):
-                    is_one_row = len(taken.rows) == 1 < taken.spans
+                    is_one_row = len(taken.rows) == 1 < taken.items
                     return await self._fit(taken) if is_one_row else taken
             except BaseException:
                 self.consumer.give_back(taken)
@@ -168,7 +168,7 @@ class BatchSender:
         if len(old) == len(taken.rows):
             await self._give_up_old(taken, max_age_seconds)
             return False
-        gone, rest = await self.consumer.split(taken, sum(row.spans for row in old))
+        gone, rest = await self.consumer.split(taken, sum(row.items for row in old))
         self.consumer.give_back(rest)
         try:
             await self._give_up_old(gone, max_age_seconds)
@@ -184,11 +184,11 @@ class BatchSender:
 
     async def _fit(self, taken: Taken) -> Taken:
         """`taken`, which is a single row, or where that is too much by itself, its first part."""
-        spans = self.learnt.limits.spans_to_send(taken)
-        if spans >= taken.spans:
+        items = self.learnt.limits.items_to_send(taken)
+        if items >= taken.items:
             return taken
         try:
-            part, rest = await self.consumer.split(taken, spans)
+            part, rest = await self.consumer.split(taken, items)
         except TranscodeError:
             return taken
         self.consumer.give_back(rest)
@@ -249,7 +249,7 @@ class BatchSender:
         attempt = Attempt(taken, encoding, learnt)
         if self._is_cut_off:
             return attempt
-        status.in_flight_spans += taken.spans
+        status.in_flight_items += taken.items
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
@@ -265,7 +265,7 @@ class BatchSender:
             except ConfigError as error:
                 outcome = self._cannot_send(error)
             except Exception as error:
-                log.exception("batch_failed", destination=status.name, spans=taken.spans)
+                log.exception("batch_failed", destination=status.name, spans=taken.items)
                 outcome = outcomes.Faulty(
                     own_fault(error),
                     words=make_dead_letter.words_of(error),
@@ -273,7 +273,7 @@ class BatchSender:
                 )
             finally:
                 self._scopes.discard(scope)
-                status.in_flight_spans -= taken.spans
+                status.in_flight_items -= taken.items
             return replace(attempt, outcome=outcome)
         return attempt
 
@@ -301,7 +301,7 @@ class BatchSender:
         if not isinstance(outcome, outcomes.Delivered) or batch is None:
             raise TypeError("only what was delivered can be settled")
         name = self.status.name
-        refused = min(outcome.rejected, batch.spans)
+        refused = min(outcome.rejected, batch.items)
         at_ns = self.now_ns()
         if refused:
             made = await make_dead_letter.of_partial_success(name, taken, batch, outcome, refused)
@@ -309,11 +309,11 @@ class BatchSender:
         else:
             self.consumer.settle(taken, status=outcome.status, at_ns=at_ns)
         attempt.learnt.passed(taken, attempt.encoding, self.monotonic())
-        self.status.delivered(outcome, refused, batch.spans)
+        self.status.delivered(outcome, refused, batch.items)
         log.debug(
             "batch_delivered",
             destination=name,
-            spans=batch.spans,
+            spans=batch.items,
             rows=batch.rows,
             bytes=len(batch.content),
             encoding=batch.encoding.name.lower(),

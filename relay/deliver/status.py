@@ -51,10 +51,10 @@ class CourierStatus(DestinationStatus):
     def _show_warnings(self) -> None:
         self.warnings = [*self._learnt_notes, *self._upstream_words]
 
-    def delivered(self, outcome: outcomes.Delivered, refused: int, spans: int) -> None:
-        """`spans` were delivered but for `refused` of them."""
-        self.delivered_spans += spans - refused
-        self.refused_spans += refused
+    def delivered(self, outcome: outcomes.Delivered, refused: int, items: int) -> None:
+        """`items` were delivered but for `refused` of them."""
+        self.delivered_items += items - refused
+        self.refused_items += refused
         self.last_success_ns = self._now_ns()
         self.last_status = outcome.status
         message = outcome.message
@@ -64,7 +64,7 @@ class CourierStatus(DestinationStatus):
                 "spans_refused",
                 destination=self.name,
                 refused=refused,
-                spans=spans,
+                spans=items,
                 words=message,
             )
             self._last_refusal = message
@@ -75,12 +75,12 @@ class CourierStatus(DestinationStatus):
 
     def gave_up(self, dead_letter: DeadLetter) -> None:
         """Spans became a dead letter."""
-        self.refused_spans += dead_letter.spans
+        self.refused_items += dead_letter.items
         log.warning(
             "spans_set_aside",
             destination=self.name,
             reason=dead_letter.reason,
-            spans=dead_letter.spans,
+            spans=dead_letter.items,
             status=dead_letter.status,
             words=dead_letter.words,
         )

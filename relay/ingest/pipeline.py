@@ -77,14 +77,14 @@ class Pipeline:
         del body  # what is kept of it is in the pieces
         if prepared.warnings:
             counters.warnings.update(prepared.warnings)
-        if prepared.spans:
+        if prepared.items:
             pieces = prepared.pieces
             await self._log.append(Request(pieces, sender, self._clock_ns(), prepared.rejected))
-            counters.received_spans += prepared.spans
-            counters.kept_spans += prepared.spans
+            counters.received_spans += prepared.items
+            counters.kept_spans += prepared.items
             log.debug(
                 "request_kept",
-                spans=prepared.spans,
+                spans=prepared.items,
                 encoding=encoding.name.lower(),
                 bytes=body_bytes,
                 services=", ".join(pieces[0].services),
@@ -96,7 +96,7 @@ class Pipeline:
         log.debug("request_flawed", rejected=rejected_spans, message=prepared.message)
         counters.received_spans += rejected_spans
         counters.rejected_spans.update(prepared.rejected_by_reason)
-        return SenderResponse(message=prepared.message, rejected_spans=rejected_spans)
+        return SenderResponse(message=prepared.message, rejected_items=rejected_spans)
 
     async def _prepare(self, body: bytes, encoding: Encoding, sender: Sender) -> Prepared:
         """Prepare here, or in the offload process what would take too long here."""

@@ -68,7 +68,7 @@ class Piece:
 
     encoding: Encoding
     body: bytes
-    spans: int
+    items: int
     trace_ids: bytes
     services: tuple[str, ...] = ()
     flags: BodyFlag = BodyFlag.NONE
@@ -105,13 +105,13 @@ class Request:
 class SenderResponse:
     """What the sender is told; `otlp.responses` puts it into the sender's encoding.
 
-    200 with neither `rejected_spans` nor `message` is full success. 200 with a message and
+    200 with neither `rejected_items` nor `message` is full success. 200 with a message and
     nothing rejected is a warning. Everything else carries a google.rpc.Status.
     """
 
     status: int = 200
     message: str = ""
-    rejected_spans: int = 0
+    rejected_items: int = 0
     grpc_code: int = 0
 
 
@@ -129,10 +129,10 @@ def longest_way(ways: Iterable[str]) -> str:
 
 
 class Position(NamedTuple):
-    """A place in the log: span number `span` (from 0) of row `row`. Rows start at 1."""
+    """A place in the log: span number `item` (from 0) of row `row`. Rows start at 1."""
 
     row: int
-    span: int = 0
+    item: int = 0
 
 
 class OwedRange(NamedTuple):
@@ -146,7 +146,7 @@ class OwedRange(NamedTuple):
 class StoredRow:
     """A row as read back: its checksum was right. `body` is unzipped, a fragment as in `Piece`.
 
-    Where only a part of a row is owed, that part: `spans` spans from number `first_span` on.
+    Where only a part of a row is owed, that part: `spans` spans from number `first_item` on.
     `hops` is the longest way through relays that any of its requests came. `monotonic_ns` is its
     received time by the clock of the host's uptime, which says something during that uptime only.
     """
@@ -155,9 +155,9 @@ class StoredRow:
     received_ns: int
     encoding: Encoding
     flags: BodyFlag
-    spans: int
+    items: int
     body: bytes
-    first_span: int = 0
+    first_item: int = 0
     hops: str = ""
     monotonic_ns: int = 0
     signal: Signal = Signal.TRACES
@@ -168,14 +168,14 @@ class DeadLetter:
     """Items that are not delivered, with the reason. `destination` empty: refused on the way in.
 
     `reason` is a stable code (`trace_id_zero`, `upstream_partial`, `damaged_on_disk`, …); `words`
-    is what was said, verbatim but masked; `status` the HTTP status or 0; `spans` how many spans
+    is what was said, verbatim but masked; `status` the HTTP status or 0; `items` how many spans
     `body` holds, `affected` how many of them it is about (a partial success says N of M).
     """
 
     destination: str
     reason: str
     words: str
-    spans: int
+    items: int
     encoding: Encoding
     body: bytes
     status: int = 0
@@ -193,10 +193,10 @@ class Taken:
 
     rows: tuple[StoredRow, ...]
     ranges: tuple[OwedRange, ...]
-    spans: int = field(init=False)  # in all rows
+    items: int = field(init=False)  # in all rows
 
     def __post_init__(self) -> None:
-        self.spans = sum(row.spans for row in self.rows)
+        self.items = sum(row.items for row in self.rows)
 
     @property
     def signal(self) -> Signal:
@@ -238,7 +238,7 @@ class ParkedSpan:
     """
 
     place: Position
-    spans: int
+    items: int
     said: str
     trace_ids: bytes
     tries: int = 0
@@ -261,9 +261,9 @@ class DestinationStatus:
     last_success_ns: int = 0
     last_status: int = 0
     requests: int = 0
-    delivered_spans: int = 0
-    refused_spans: int = 0
-    in_flight_spans: int = 0
+    delivered_items: int = 0
+    refused_items: int = 0
+    in_flight_items: int = 0
     consecutive_failures: int = 0
     warnings: list[str] = field(default_factory=list)
     parked: tuple[ParkedSpan, ...] = ()

@@ -132,7 +132,7 @@ def _check_rows(
             found.damaged_rows.append(columns.id)
             continue
         found.rows += 1
-        found.spans += columns.spans
+        found.spans += columns.items
         found.raw_bytes += columns.raw_bytes
         if before is not None:
             found.missing_rows += _missing(before, columns, owners, found.damaged_rows)
@@ -159,9 +159,9 @@ def _missing(
 
 def _add_owed(owner: OwedDestination, found: DestinationFinding, row: RowColumns) -> None:
     ranges = open_from(row.id) if owner.ranges is None else owner.ranges
-    part = part_of(ranges, row.id, row.spans, row.raw_bytes)
+    part = part_of(ranges, row.id, row.items, row.raw_bytes)
     found.rows += part.rows
-    found.spans += part.spans
+    found.spans += part.items
     found.raw_bytes += part.raw_bytes
 
 

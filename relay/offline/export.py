@@ -53,7 +53,7 @@ def _rows(
         if owner is None or owner.ranges is None or isinstance(read, DamagedRow):
             yield read
             continue
-        for first, stop in stretches(owner.ranges, columns.id, read.spans):
+        for first, stop in stretches(owner.ranges, columns.id, read.items):
             yield cut_here(read, first, stop)
 
 

@@ -148,7 +148,7 @@ def _copy_rows(
             if columns.id > after + 1:
                 missing.append((after + 1, columns.id))
             after = columns.id
-            spans += number(columns.spans)
+            spans += number(columns.items)
             if isinstance(read_row(columns), DamagedRow):
                 damaged.append(columns.id)
         rows += len(found)

@@ -126,7 +126,7 @@ class JsonTraces:
         return Piece(
             encoding=Encoding.JSON,
             body=body,
-            spans=len(spans),
+            items=len(spans),
             trace_ids=bytes.fromhex("".join(distinct)),
             services=tuple(services),
             flags=self.findings.flags,

@@ -20,11 +20,11 @@ Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = str | int
 
 
-class _Message(Struct, omit_defaults=True, forbid_unknown_fields=True):
+class Message(Struct, omit_defaults=True, forbid_unknown_fields=True):
     pass
 
 
-class AnyValue(_Message, gc=False):
+class AnyValue(Message, gc=False):
     """One member is set, or none (an empty value, which is valid).
 
     `stringValue` stands last on purpose: encoded, a second member beside it shows as
@@ -41,48 +41,48 @@ class AnyValue(_Message, gc=False):
     stringValue: str | UnsetType = UNSET
 
 
-class ArrayValue(_Message):
+class ArrayValue(Message):
     values: list[AnyValue] = []
 
 
-class KeyValue(_Message, gc=False):
+class KeyValue(Message, gc=False):
     key: str = ""
     value: AnyValue | UnsetType = UNSET
     keyStrindex: Int32 = 0
 
 
-class KeyValueList(_Message):
+class KeyValueList(Message):
     values: list[KeyValue] = []
 
 
-class EntityRef(_Message):
+class EntityRef(Message):
     schemaUrl: str = ""
     type: str = ""
     idKeys: list[str] = []
     descriptionKeys: list[str] = []
 
 
-class Resource(_Message):
+class Resource(Message):
     attributes: list[KeyValue] = []
     droppedAttributesCount: UInt32 = 0
     entityRefs: list[EntityRef] = []
 
 
-class InstrumentationScope(_Message):
+class InstrumentationScope(Message):
     name: str = ""
     version: str = ""
     attributes: list[KeyValue] = []
     droppedAttributesCount: UInt32 = 0
 
 
-class Event(_Message):
+class Event(Message):
     timeUnixNano: Int64 = "0"
     name: str = ""
     attributes: list[KeyValue] = []
     droppedAttributesCount: UInt32 = 0
 
 
-class Link(_Message):
+class Link(Message):
     traceId: str = ""
     spanId: str = ""
     traceState: str = ""
@@ -91,12 +91,12 @@ class Link(_Message):
     flags: UInt32 = 0
 
 
-class Status(_Message):
+class Status(Message):
     message: str = ""
     code: Int32 = 0
 
 
-class Span(_Message):
+class Span(Message):
     traceId: str = ""
     spanId: str = ""
     traceState: str = ""
@@ -115,13 +115,13 @@ class Span(_Message):
     status: Status | UnsetType = UNSET
 
 
-class ScopeSpans(_Message):
+class ScopeSpans(Message):
     scope: InstrumentationScope | UnsetType = UNSET
     spans: list[Span] = []
     schemaUrl: str = ""
 
 
-class ResourceSpans(_Message):
+class ResourceSpans(Message):
     """`resource` stays text here: it is decoded once per distinct text (`resources`)."""
 
     resource: Raw = Raw(b"{}")
@@ -129,7 +129,7 @@ class ResourceSpans(_Message):
     schemaUrl: str = ""
 
 
-class ExportTraceServiceRequest(_Message):
+class ExportTraceServiceRequest(Message):
     resourceSpans: list[ResourceSpans] = []
 
 

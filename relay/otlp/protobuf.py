@@ -99,7 +99,7 @@ class ProtobufTraces:
         return Piece(
             encoding=Encoding.PROTOBUF,
             body=body,
-            spans=len(spans),
+            items=len(spans),
             trace_ids=b"".join(distinct),
             services=tuple(services),
             flags=self.findings.flags,

@@ -30,11 +30,11 @@ def encode_response(response: SenderResponse, encoding: Encoding) -> bytes:
 
     A message of more than 1 KB is cut at a character's border and ends in an ellipsis.
     """
-    if response.status == 200 and not response.rejected_spans and not response.message:
+    if response.status == 200 and not response.rejected_items and not response.message:
         return b"{}" if encoding is Encoding.JSON else b""
     message = cut(response.message, MAX_MESSAGE_BYTES)
     if response.status == 200:
-        return _encode_partial(response.rejected_spans, message, encoding)
+        return _encode_partial(response.rejected_items, message, encoding)
     return _encode_status(response.grpc_code, message, encoding)
 
 

@@ -37,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 _HIDDEN = re.compile(rb'\{"intValue":"@([0-9]+)"\}')
 
 
-def slice_spans(fragment: bytes, encoding: Encoding, first: int, count: int) -> bytes:
+def slice_items(fragment: bytes, encoding: Encoding, first: int, count: int) -> bytes:
     """The `count` spans of `fragment` from number `first` (from 0) on, as a fragment.
 
     Fewer where it holds fewer. Raises TranscodeError, and nothing else, when the fragment is not

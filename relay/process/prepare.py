@@ -40,7 +40,7 @@ class PrepareSettings(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Prepared(NamedTuple):
-    """A request of which `spans` can be kept.
+    """A request of which `items` can be kept.
 
     `rejected` become dead letters: all rejected spans, or the first of very many.
     `rejected_by_reason` counts all of them, `warnings` times by code. `message` is for the
@@ -48,7 +48,7 @@ class Prepared(NamedTuple):
     """
 
     pieces: tuple[Piece, ...]
-    spans: int
+    items: int
     rejected: tuple[RejectedItem, ...] = ()
     rejected_by_reason: Mapping[str, int] = _NONE
     warnings: Mapping[str, int] = _NONE

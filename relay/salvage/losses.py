@@ -35,7 +35,7 @@ def runs_of(ranges: Ranges, last_row: int) -> list[tuple[int, int]]:
     for start, end in ranges:
         stop = last_row + 1
         if end is not None:
-            stop = min(stop, end.row + bool(end.span))
+            stop = min(stop, end.row + bool(end.item))
         if runs and start.row <= runs[-1][1]:
             runs[-1] = (runs[-1][0], max(stop, runs[-1][1]))
         elif start.row < stop:

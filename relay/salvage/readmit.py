@@ -124,11 +124,11 @@ class Readmission(Transaction[SalvageState]):
     def _owing(self, row: RowColumns) -> tuple[frozenset[str], dict[str, Totals]]:
         """Who is owed all of a row, and who how much of it."""
         owed = {
-            name: part_of(ranges, row.id, row.spans, row.raw_bytes)
+            name: part_of(ranges, row.id, row.items, row.raw_bytes)
             for name, ranges in self.ranges.items()
         }
         whole = frozenset(
-            name for name, part in owed.items() if part.rows and part.spans >= row.spans
+            name for name, part in owed.items() if part.rows and part.items >= row.items
         )
         return whole, {name: part for name, part in owed.items() if part.rows and name not in whole}
 
@@ -137,8 +137,8 @@ def _shifted(ranges: Ranges, row: int, new_row: int) -> Ranges:
     """What lies in `row` of `ranges`, as places in `new_row`."""
     return tuple(
         OwedRange(
-            Position(new_row, start.span),
-            end and Position(end.row + new_row - row, end.span),
+            Position(new_row, start.item),
+            end and Position(end.row + new_row - row, end.item),
         )
         for start, end in owed_ranges.intersection((owed_ranges.row_range(row),), ranges)
     )
@@ -152,12 +152,12 @@ def _group(rows: Sequence[Found], after_row: int, totals: Totals) -> Group:
         moved = columns._replace(
             id=row_id,
             rows_before=sums.rows,
-            spans_before=sums.spans,
+            items_before=sums.items,
             bytes_before=sums.raw_bytes,
         )
         moved = moved._replace(checksum=checksum(moved))
         group.add(moved, trace_ids, replace(stored, row=row_id))
-        group.totals = sums + Totals(1, columns.spans, columns.raw_bytes)
+        group.totals = sums + Totals(1, columns.items, columns.raw_bytes)
     return group
 
 

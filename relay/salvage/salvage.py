@@ -257,7 +257,7 @@ class _Reading:
             self.state,
             owed={name: owed_ranges.encode(ranges) for name, ranges in left.items()},
             rows=self.state.rows + len(batch.rows),
-            spans=self.state.spans + sum(row.stored.spans for row in batch.rows),
+            spans=self.state.spans + sum(row.stored.items for row in batch.rows),
         )
         await self._work(after, rows=batch.rows, ranges=self._ranges)
         self._ranges = left
@@ -334,7 +334,7 @@ class _Reading:
             reason=Reason.DAMAGED_ON_DISK,
             words=f"row {named([(loss.first, loss.last)])} of {self._name} could not be read back:"
             f" the bytes that held {about}{loss.spans} spans are damaged",
-            spans=0,
+            items=0,
             affected=loss.spans,
             encoding=Encoding.JSON,
             body=b"",

@@ -40,7 +40,7 @@ class Wanted:
     def __init__(self, ranges: Ranges) -> None:
         self._firsts = [item.start.row for item in ranges]
         self._ends = [
-            (item.end.row + bool(item.end.span)) if item.end is not None else _ABOVE_ALL
+            (item.end.row + bool(item.end.item)) if item.end is not None else _ABOVE_ALL
             for item in ranges
         ]
 
@@ -210,7 +210,7 @@ class Scan:
 
 def _anchor(row: RowColumns) -> Anchor:
     return Anchor(
-        row.id, row.rows_before, row.spans_before, row.rows_before + 1, row.spans_before + row.spans
+        row.id, row.rows_before, row.items_before, row.rows_before + 1, row.items_before + row.items
     )
 
 

@@ -88,11 +88,11 @@ async def numbers_owed(state_dir: Path, destination: str, *, is_whole: bool = Tr
         backlog = buffer.consumer(destination)
         found: set[int] = set()
         while (
-            taken := await backlog.take(max_bytes=1 << 20, max_spans=8192, one_encoding=True)
+            taken := await backlog.take(max_bytes=1 << 20, max_items=8192, one_encoding=True)
         ) is not None:
             for row in taken.rows:
                 numbers = re.findall(rb'\{"n":(\d+),"fill":"[0-9a-f]{400}"\}', row.body)
-                assert len(numbers) == row.spans
+                assert len(numbers) == row.items
                 found.update(int(number) for number in numbers)
         assert not is_whole or buffer.statistics().dead_letters == {}
         return found

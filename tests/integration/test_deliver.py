@@ -66,7 +66,7 @@ class Backlog:
             await self.changed.wait()
 
     async def take(
-        self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
+        self, *, max_bytes: int, max_items: int, one_encoding: bool = True
     ) -> Taken | None:
         rows, self.owed = tuple(self.owed), []
         ranges = tuple(OwedRange(Position(r.row), Position(r.row + 1)) for r in rows)
@@ -269,7 +269,7 @@ async def test_partial_success_sets_the_batch_aside_with_the_words() -> None:
 
     (letter,) = at.backlog.dead
     assert letter.words == "2 of 5 refused, not known which: too old"
-    assert (letter.spans, letter.affected) == (5, 2)
+    assert (letter.items, letter.affected) == (5, 2)
 
 
 async def test_destination_that_hangs_does_not_touch_another() -> None:

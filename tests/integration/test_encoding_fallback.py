@@ -69,7 +69,7 @@ async def test_spans_in_json_arrive_as_protobuf_where_json_is_refused(
         assert answers(collector) == [("json", status), ("protobuf", 200), ("protobuf", 200)]
         assert sorted(s.name for s in collector.journal.spans()) == ["span-1", "span-1", "span-2"]
         assert warnings == [f"refuses JSON ({status}): sent as protobuf"]
-        assert courier.status.delivered_spans == 3
+        assert courier.status.delivered_items == 3
 
 
 @pytest.mark.anyio

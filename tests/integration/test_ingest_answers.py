@@ -64,7 +64,7 @@ def test_ingest_answers_the_empty_success_when_all_is_kept(edge: Edge) -> None:
 
 
 def test_ingest_passes_partial_success_on_in_the_senders_encoding(edge: Edge) -> None:
-    edge.acceptor.answer = SenderResponse(message="why", rejected_spans=3)
+    edge.acceptor.answer = SenderResponse(message="why", rejected_items=3)
 
     as_json = edge.ask(post())
     as_protobuf = edge.ask(post(b"", content_type=PROTOBUF))

@@ -144,7 +144,7 @@ async def test_helper_keeps_flags_services_and_cuts_like_the_loop() -> None:
     async with running() as helper:
         prepared = await ask(helper, builders.to_body(builders.request(*spans, service="till")))
 
-    assert prepared.spans == sum(piece.spans for piece in prepared.pieces) == 20_000
+    assert prepared.items == sum(piece.items for piece in prepared.pieces) == 20_000
     assert len(prepared.pieces) > 1
     assert {piece.services for piece in prepared.pieces} == {("till",)}
     assert {piece.flags for piece in prepared.pieces} == {BodyFlag.SPECIAL_DOUBLES}
@@ -165,7 +165,7 @@ async def test_helper_takes_up_what_a_reload_has_changed() -> None:
     assert b'"blue"' in before.pieces[0].body
     assert b'"box"' not in after.pieces[0].body
     assert b'"red"' in after.pieces[0].body
-    assert derived.spans == 1
+    assert derived.items == 1
 
 
 # --- which bodies go there ------------------------------------------------------------------------
@@ -229,7 +229,7 @@ async def test_job_is_tried_once_more_when_the_process_is_killed() -> None:
         group.start_soon(kill_in_the_middle, helper)
         prepared = await ask(helper, body)
 
-        assert prepared.spans == 1
+        assert prepared.items == 1
         assert helper.statistics().failures == {"died": 1}
         assert helper.statistics().restarts == 1
 
@@ -245,7 +245,7 @@ async def test_body_that_kills_two_processes_is_413_and_the_next_one_passes() ->
         after = await ask(helper, SMALL)
 
     assert (refusal.value.status, refusal.value.grpc_code) == (413, 8)
-    assert after.spans == 1
+    assert after.items == 1
 
 
 async def test_body_that_takes_too_long_is_413_and_the_next_one_passes() -> None:
@@ -258,7 +258,7 @@ async def test_body_that_takes_too_long_is_413_and_the_next_one_passes() -> None
 
         assert refusal.value.status == 413
         assert seconds < 3
-        assert (await ask(helper, SMALL)).spans == 1
+        assert (await ask(helper, SMALL)).items == 1
 
 
 @pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
@@ -274,7 +274,7 @@ async def test_body_that_needs_too_much_memory_is_413_and_the_next_one_passes(
 
         assert refusal.value.status == 413
         assert helper.statistics().failures == {"too_much": 1}
-        assert (await ask(helper, SMALL)).spans == 1
+        assert (await ask(helper, SMALL)).items == 1
 
 
 async def test_body_of_more_objects_than_any_real_one_is_413_at_once() -> None:
@@ -318,7 +318,7 @@ async def test_idle_process_that_is_killed_is_replaced_before_it_is_needed() -> 
         os.kill(before, signal.SIGKILL)
         await until(lambda: helper.statistics().pid not in (0, before))
 
-        assert (await ask(helper, SMALL)).spans == 1
+        assert (await ask(helper, SMALL)).items == 1
         assert helper.statistics().failures == {}
 
 
@@ -415,7 +415,7 @@ async def test_sender_that_has_gone_costs_the_next_one_nothing() -> None:
         with anyio.move_on_after(0.05):
             await ask(helper, many_values(200_000))
 
-        assert (await ask(helper, SMALL)).spans == 1
+        assert (await ask(helper, SMALL)).items == 1
         assert helper.statistics().waiting == 0
         assert helper.statistics().waiting_bytes == 0
 
@@ -475,7 +475,7 @@ def test_signals_of_a_stop_do_not_end_it(process: OffloadProcess) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(process.pid, number)
 
-    assert process.ask(job(), SMALL).spans == 1
+    assert process.ask(job(), SMALL).items == 1
 
 
 def test_process_is_asked_in_vain_once_it_is_dead(process: OffloadProcess) -> None:

@@ -26,7 +26,7 @@ def way(body: bytes, came_in: Encoding, goes_out: Encoding, limit_bytes: int) ->
     """The body of the request to an upstream, for a request body as it came in."""
     checked = Prepare(PrepareSettings(malformed_ids="reject")).check(body, came_in)
     rows = [
-        StoredRow(number, 0, piece.encoding, piece.flags, piece.spans, piece.body)
+        StoredRow(number, 0, piece.encoding, piece.flags, piece.items, piece.body)
         for number, piece in enumerate(checked.traces.pieces(limit_bytes), 1)
     ]
     return make_batch(rows, goes_out, SETTINGS, gzips=False).content

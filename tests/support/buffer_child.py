@@ -32,7 +32,7 @@ def request(number: int) -> Request:
 async def deliver(backlog: Backlog) -> None:
     while True:
         await backlog.wait()
-        taken = await backlog.take(max_bytes=4096, max_spans=50, one_encoding=True)
+        taken = await backlog.take(max_bytes=4096, max_items=50, one_encoding=True)
         if taken is None:
             continue
         for row in taken.rows:

@@ -113,7 +113,7 @@ async def append(buffer: Buffer, numbers: Iterator[int], size: int, claims: Clai
 
 async def deliver(backlog: Backlog, claims: Claims, *, kills: bool = False) -> None:
     try:
-        taken = await backlog.take(max_bytes=8192, max_spans=5)
+        taken = await backlog.take(max_bytes=8192, max_items=5)
     except BufferFailure:
         return
     if taken is None:
@@ -161,11 +161,11 @@ def set_aside(directory: Path) -> list[str]:
 async def read_all(backlog: Backlog) -> list[str]:
     """Every id that is owed; each body must be whole."""
     held, found = [], []
-    while (taken := await backlog.take(max_bytes=1 << 20, max_spans=8192)) is not None:
+    while (taken := await backlog.take(max_bytes=1 << 20, max_items=8192)) is not None:
         held.append(taken)
         for row in taken.rows:
             ids = ids_in(row.body)
-            if len(ids) != row.spans:
+            if len(ids) != row.items:
                 raise AssertionError(f"row {row.row} is not what was written")
             found += ids
     for taken in held:
@@ -175,7 +175,7 @@ async def read_all(backlog: Backlog) -> list[str]:
 
 async def compare_sums(backlog: Backlog, claims: Claims) -> None:
     found = await read_all(backlog)
-    told = backlog.statistics().owed_spans
+    told = backlog.statistics().owed_items
     if told != len(found):
         claims.problems.append(f"{backlog.name}: says it is owed {told}, and is {len(found)}")
 

@@ -56,7 +56,7 @@ class Backlog:
         self.in_flight: Ranges = ()  # taken and neither settled nor given back
         self.parked = ParkedRanges()
         self._sums = sums
-        self._in_flight_spans = 0
+        self._in_flight_items = 0
         self._flying: dict[int, StoredRow] = {}
         self._parts = PartialRows()
         self._health: Callable[[], Health] | None = None
@@ -76,13 +76,13 @@ class Backlog:
             await self._changed.wait()
 
     async def take(
-        self, *, max_bytes: int, max_spans: int, one_encoding: bool = True
+        self, *, max_bytes: int, max_items: int, one_encoding: bool = True
     ) -> Taken | None:
         """The next owed rows in order, now in flight; None when there are none (see `api`)."""
         async with self._taking:
             while free := self._free():
                 batch = BatchBuilder(
-                    max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding
+                    max_bytes=max_bytes, max_items=max_items, one_encoding=one_encoding
                 )
                 for item in free:
                     if await self._gather(batch, item):
@@ -101,9 +101,9 @@ class Backlog:
                 if not free:
                     break
                 start, end = free[-1]
-                newest = (end.row if end.span else end.row - 1) if end is not None else start.row
+                newest = (end.row if end.item else end.row - 1) if end is not None else start.row
                 item = OwedRange(max(start, Position(newest)), end)
-                batch = BatchBuilder(max_bytes=0, max_spans=0, one_encoding=False)
+                batch = BatchBuilder(max_bytes=0, max_items=0, one_encoding=False)
                 await self._gather(batch, item)
                 if batch.damaged or (batch.rows and encoding in (None, batch.rows[0].encoding)):
                     taken = self._claim(batch)
@@ -112,11 +112,11 @@ class Backlog:
                 before = OwedRange(item.start, None)
             return None
 
-    async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
+    async def split(self, taken: Taken, items: int) -> tuple[Taken, Taken]:
         """`taken` in two parts that stay in flight; raises as `api.Consumer` says."""
         if len(taken.rows) == 1:
             self._parts.note(taken.rows[0])
-        return await partial_rows.halve(taken, spans)
+        return await partial_rows.halve(taken, items)
 
     def settle(self, taken: Taken, *, status: int, at_ns: int) -> None:
         """Delivered, answered with `status`: no longer owed. Never blocks."""
@@ -146,7 +146,7 @@ class Backlog:
             item = self.parked.at(place)
             if item is None or owed_ranges.overlaps(self.in_flight, item):
                 return None
-            batch = BatchBuilder(max_bytes=0, max_spans=0, one_encoding=False)
+            batch = BatchBuilder(max_bytes=0, max_items=0, one_encoding=False)
             await self._gather(batch, item)
             return self._claim(batch)
 
@@ -166,11 +166,11 @@ class Backlog:
             oldest_ns = found or 0
         return BacklogStatistics(
             self.name,
-            max(self._sums.spans, 0),
+            max(self._sums.items, 0),
             max(self._sums.rows, 0),
             max(self._sums.raw_bytes, 0),
             oldest_ns,
-            self._in_flight_spans,
+            self._in_flight_items,
             self.is_paused,
             self._health is not None,
         )
@@ -201,7 +201,7 @@ class Backlog:
         self.is_removed, self._health = True, None
         self.ranges, self.in_flight = (), ()
         self._forget()
-        self._sums, self._in_flight_spans = Totals(), 0
+        self._sums, self._in_flight_items = Totals(), 0
         await self._ledger.flush()
 
     # -- what the log calls -------------------------------------------------------------------
@@ -307,7 +307,7 @@ class Backlog:
         """The file was replaced: what it owed lies in the old one; rows to come are owed."""
         self.ranges, self.in_flight = owed_ranges.open_from(last_row + 1), ()
         self._forget()
-        self._sums, self._in_flight_spans = Totals(), 0
+        self._sums, self._in_flight_items = Totals(), 0
         self.changed()
 
     # -- inside -------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ class Backlog:
     async def _gather(self, batch: BatchBuilder, item: OwedRange) -> bool:
         """Fill `batch` from one range; returns whether it is full."""
         end = item.end or Position(self._ledger.last_row + 1)
-        last_row = end.row if end.span else end.row - 1
+        last_row = end.row if end.item else end.row - 1
         position = item.start
         while position < end:
             chunk = await self._reader.read_chunk(position.row, last_row, batch.budget())
@@ -362,7 +362,7 @@ class Backlog:
             self._settle_damaged(owed_ranges.intersection(covered, bad), batch.damaged)
         taken = Taken(tuple(batch.rows), ranges)
         self.in_flight = owed_ranges.union((*self.in_flight, *ranges))
-        self._in_flight_spans += taken.spans
+        self._in_flight_items += taken.items
         self._flying.update((row.row, row) for row in batch.rows)
         return taken
 
@@ -372,8 +372,8 @@ class Backlog:
                 destination=self.name,
                 reason=row.reason,
                 words=row.words,
-                spans=row.spans,
-                affected=row.spans,
+                items=row.items,
+                affected=row.items,
                 encoding=row.encoding,
                 body=row.body,
                 row=row.row,
@@ -390,7 +390,7 @@ class Backlog:
         if not taken.ranges or owed_ranges.subtract(taken.ranges, self.in_flight):
             return False
         self.in_flight = owed_ranges.subtract(self.in_flight, taken.ranges)
-        self._in_flight_spans -= taken.spans
+        self._in_flight_items -= taken.items
         for row in taken.rows:
             self._flying.pop(row.row, None)
         return True
@@ -410,7 +410,7 @@ class Backlog:
         self.parked.keep(self.ranges)
         if gone == ranges and not self._parts.wholes:
             self._sums -= Totals(
-                len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows)
+                len(rows), sum(row.items for row in rows), sum(len(row.body) for row in rows)
             )
         else:
             self._sums -= self._parts.sums(gone, rows, left=self.ranges)

@@ -66,7 +66,7 @@ class Backlogs:
         at_beginning = start == "beginning" or (start == "auto" and not self.known())
         kept = self._ledger.published
         first = 1 if at_beginning else self._ledger.last_row + 1
-        sums = Totals(kept.rows, kept.spans, kept.raw_bytes) if at_beginning else Totals()
+        sums = Totals(kept.rows, kept.items, kept.raw_bytes) if at_beginning else Totals()
         backlog = self._backlogs[name] = Backlog(
             self._ledger, self._reader, name, owed_ranges.open_from(first), sums=sums
         )

@@ -11,9 +11,9 @@ from relay.otlp.transcode import TranscodeError
 class BatchBuilder:
     """A batch while it grows."""
 
-    def __init__(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
+    def __init__(self, *, max_bytes: int, max_items: int, one_encoding: bool) -> None:
         self.max_bytes = max_bytes
-        self.max_spans = max_spans
+        self.max_items = max_items
         self.one_encoding = one_encoding
         self.rows: list[StoredRow] = []
         self.damaged: list[DamagedRow] = []
@@ -25,7 +25,7 @@ class BatchBuilder:
         last = rows[-1] if rows else None
         return Budget(
             self.max_bytes - sum(len(row.body) for row in rows),
-            self.max_spans - sum(row.spans for row in rows),
+            self.max_items - sum(row.items for row in rows),
             last.signal if last is not None else None,
             last.encoding if last is not None else None,
             one_encoding=self.one_encoding,
@@ -39,12 +39,12 @@ class BatchBuilder:
             if row.row not in edges:
                 self._put(row)
                 continue
-            first, stop = partial_rows.spans_of(item, row.row, row.spans)
-            if stop - first != row.spans:
+            first, stop = partial_rows.items_of(item, row.row, row.items)
+            if stop - first != row.items:
                 known.note(row)
             if isinstance(row, DamagedRow):
                 self.damaged.append(row)
-            elif first < stop or not row.spans:
+            elif first < stop or not row.items:
                 await self._cut(row, first, stop)
 
     async def _cut(self, row: StoredRow, first: int, stop: int) -> None:
@@ -59,7 +59,7 @@ class BatchBuilder:
                     row.received_ns,
                     row.encoding,
                     row.flags,
-                    row.spans,
+                    row.items,
                     row.body,
                     words,
                     Reason.RELAY_ERROR,

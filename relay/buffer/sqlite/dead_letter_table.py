@@ -39,7 +39,7 @@ def _checksum(letter: DeadLetter, set_aside_ns: int, words: str, body: bytes) ->
         set_aside_ns,
         letter.received_ns,
         letter.status,
-        letter.spans,
+        letter.items,
         letter.affected,
         letter.encoding,
         letter.row,
@@ -102,7 +102,7 @@ class DeadLetterTable:
                     letter.destination,
                     letter.reason,
                     letter.status,
-                    letter.spans,
+                    letter.items,
                     letter.affected,
                     int(letter.encoding),
                     letter.row,
@@ -264,7 +264,7 @@ def stored_letter(row: tuple[object, ...]) -> StoredDeadLetter:
 
 def entry_of(columns: Sequence[object]) -> DeadLetterEntry:
     """`ENTRY_COLUMNS` as a value, without the body. Whatever stands there, it raises nothing."""
-    (letter_id, set_aside_ns, received_ns, destination, reason, status, spans, affected) = columns[
+    (letter_id, set_aside_ns, received_ns, destination, reason, status, items, affected) = columns[
         :8
     ]
     encoding, row, raw_bytes, stored_bytes, path, trace_ids, words = columns[8:]
@@ -272,7 +272,7 @@ def entry_of(columns: Sequence[object]) -> DeadLetterEntry:
         destination=str(destination),
         reason=str(reason),
         words=str(words),
-        spans=whole_number(spans),
+        items=whole_number(items),
         encoding=Encoding.PROTOBUF if encoding == Encoding.PROTOBUF else Encoding.JSON,
         body=b"",
         status=whole_number(status),

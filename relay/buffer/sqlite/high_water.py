@@ -127,12 +127,12 @@ def read(directory: Path) -> HighWater | None:
         checksum, *numbers = line.split(" ")
         if int(checksum, 16) != zlib.crc32(" ".join(numbers).encode()):
             return None
-        row, rows, spans, raw_bytes, destinations, names = map(int, numbers)
+        row, rows, items, raw_bytes, destinations, names = map(int, numbers)
     except (OSError, ValueError):
         return None
     stored = _sealed(content)
     ledger = _decode(stored) if stored else None
-    return HighWater(row, Totals(rows, spans, raw_bytes), destinations, names, ledger)
+    return HighWater(row, Totals(rows, items, raw_bytes), destinations, names, ledger)
 
 
 def _sealed(content: bytes) -> bytes:
@@ -196,7 +196,7 @@ class HighWaterFile:
             # With a zero, which a version that keeps no ledger reads and never writes: so its line
             # differs from ours even where it says the same.
             self._known, self._end = known, f"{len(known)} 0{_names(known)}"
-        text = f"{row} {totals.rows} {totals.spans} {totals.raw_bytes} {self._end}"
+        text = f"{row} {totals.rows} {totals.items} {totals.raw_bytes} {self._end}"
         if text == self._written:
             return
         self._line = (

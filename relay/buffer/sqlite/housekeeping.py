@@ -105,7 +105,7 @@ class Housekeeping:
         totals, gone, outlook = file.totals, file.gone, self._lookout.found
         self._ledger.published = BufferStatistics(
             rows=totals.rows - gone.rows,
-            spans=totals.spans - gone.spans,
+            items=totals.items - gone.items,
             raw_bytes=totals.raw_bytes - gone.raw_bytes,
             first_row=first_row,
             last_row=file.last_row,
@@ -115,10 +115,10 @@ class Housekeeping:
             dead_letters=file.letters.counts,
             dead_letters_dropped=file.letters.dropped,
             owed_rows=outlook.owed.rows,
-            owed_spans=outlook.owed.spans,
+            owed_items=outlook.owed.items,
             owed_disk_bytes=outlook.owed_bytes,
             full_in_seconds=outlook.full_in_seconds,
-            evicted_spans=self.eviction.spans,
+            evicted_items=self.eviction.items,
         )
         self._state_dir.high_water.write(file.last_row, totals, file.destinations)
 

@@ -55,7 +55,7 @@ def newest(connection: apsw.Connection, kept: Totals) -> tuple[int, Totals]:
             more = last - row.id
             return last, Totals(
                 row.rows_before + 1 + more,
-                row.spans_before + row.spans + more,
+                row.items_before + row.items + more,
                 row.bytes_before + row.raw_bytes,
             )
         before = row.id

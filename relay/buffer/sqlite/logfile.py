@@ -123,7 +123,7 @@ class LogFile:
                 if end.rows > begin.rows:
                     result += end - begin
                     result.rows -= int(item.start.row == last_row)
-                last_row = item.end.row if item.end.span else item.end.row - 1
+                last_row = item.end.row if item.end.item else item.end.row - 1
         return result
 
     def _before(self, start: Position) -> Totals:
@@ -134,10 +134,10 @@ class LogFile:
         if not found:
             return self.totals
         # Before its checksum was read a value may be anything.
-        row, row_spans, row_bytes, *before = map(load.number, found[0])
-        first = min(start.span, row_spans) if row == start.row else 0
+        row, row_items, row_bytes, *before = map(load.number, found[0])
+        first = min(start.item, row_items) if row == start.row else 0
         return Totals(*before) + (
-            Totals(0, first, share(row_bytes, row_spans, 0, first)) if first else _NO_ROWS
+            Totals(0, first, share(row_bytes, row_items, 0, first)) if first else _NO_ROWS
         )
 
     def _up_to(self, end: Position) -> Totals:
@@ -145,15 +145,15 @@ class LogFile:
 
         The next row would not do: rows between may have gone, which nobody is owed.
         """
-        last_row = end.row if end.span else end.row - 1
+        last_row = end.row if end.item else end.row - 1
         found = fetch(
             self.connection, f"{_SELECT_SUMS} WHERE id <= ? ORDER BY id DESC LIMIT 1", (last_row,)
         )
         if not found:
             return Totals()
-        row, row_spans, row_bytes, *before = map(load.number, found[0])
-        spans = min(end.span, row_spans) if end.span and row == end.row else row_spans
-        return Totals(*before) + Totals(1, spans, share(row_bytes, row_spans, 0, spans))
+        row, row_items, row_bytes, *before = map(load.number, found[0])
+        items = min(end.item, row_items) if end.item and row == end.row else row_items
+        return Totals(*before) + Totals(1, items, share(row_bytes, row_items, 0, items))
 
     def oldest_ns(self, ranges: Ranges) -> int:
         """Received time of the first row of `ranges`; 0 when there is none."""
@@ -225,10 +225,10 @@ class LogFile:
             "INSERT OR REPLACE INTO totals VALUES (1,?,?,?,?,?,?)",
             (
                 self.totals.rows,
-                self.totals.spans,
+                self.totals.items,
                 self.totals.raw_bytes,
                 self.gone.rows,
-                self.gone.spans,
+                self.gone.items,
                 self.gone.raw_bytes,
             ),
         )

@@ -251,7 +251,7 @@ def _lost_tail(file: LogFile, told: HighWater, *, is_new: bool) -> tuple[OwedRan
     log.error(
         "buffer_rows_lost",
         rows=lost.rows,
-        spans=lost.spans,
+        spans=lost.items,
         first_row=hole.start.row,
         last_row=row,
         reason=LOST_TAIL,
@@ -342,10 +342,10 @@ def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
         DeadLetter(
             destination=name,
             reason=Reason.DAMAGED_ON_DISK,
-            words=f"rows {rows} ({lost.spans} spans) are not in the buffer any more: {LOST_TAIL};"
+            words=f"rows {rows} ({lost.items} spans) are not in the buffer any more: {LOST_TAIL};"
             " what of them had been delivered is not known",
-            spans=0,
-            affected=lost.spans,
+            items=0,
+            affected=lost.items,
             encoding=Encoding.JSON,
             body=b"",
             row=first,

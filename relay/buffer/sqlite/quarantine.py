@@ -93,6 +93,6 @@ def state_of(
         {name: owed_ranges.encode(ranges) for name, ranges in owed.items()},
         last_row=last_row,
         total_rows=totals.rows if totals else 0,
-        total_spans=totals.spans if totals else 0,
+        total_spans=totals.items if totals else 0,
         is_guess=is_guess or not owed,
     )

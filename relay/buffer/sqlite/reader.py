@@ -250,9 +250,9 @@ def read_rows(
     budget = replace(budget)  # the event loop's own may be asked again
     for chosen, (row_id, signal, encoding, *numbers) in enumerate(meta):
         # What is damaged need not even be a number; its checksum is read with its body.
-        row_spans, row_bytes = (each if isinstance(each, int) else 0 for each in numbers)
+        row_items, row_bytes = (each if isinstance(each, int) else 0 for each in numbers)
         kind = Encoding(encoding) if is_encoding(encoding) else None
-        if not budget.takes(signal_of(signal), kind, row_bytes, row_spans):
+        if not budget.takes(signal_of(signal), kind, row_bytes, row_items):
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
     return Chunk(_bodies(connection, meta), read_to + 1, is_full=False)
 

@@ -16,7 +16,7 @@ from relay.buffer.sqlite import trace_lookup
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.ledger import Ledger
-from relay.buffer.sqlite.partial_rows import share, spans_of
+from relay.buffer.sqlite.partial_rows import items_of, share
 from relay.buffer.sqlite.reader import Ask, Reader
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.types import Totals
@@ -103,7 +103,7 @@ class Replays:
 
 
 def _told(sums: Totals) -> OwedAgain:
-    return OwedAgain(sums.rows, sums.spans, sums.raw_bytes)
+    return OwedAgain(sums.rows, sums.items, sums.raw_bytes)
 
 
 async def _since(ask: Ask, since_ns: int) -> KeptRows:
@@ -124,8 +124,8 @@ async def _since(ask: Ask, since_ns: int) -> KeptRows:
             looked_to = found[-1][0]
         if len(found) < _STEP_ROWS:
             break
-    gone_rows, gone_spans = await _gone(ask, since_ns)
-    return KeptRows(tuple(runs), looked_to, oldest_ns, gone_rows, gone_spans, count)
+    gone_rows, gone_items = await _gone(ask, since_ns)
+    return KeptRows(tuple(runs), looked_to, oldest_ns, gone_rows, gone_items, count)
 
 
 def _times(connection: apsw.Connection, after_row: int) -> list[tuple[int, int]]:
@@ -140,31 +140,31 @@ def _times(connection: apsw.Connection, after_row: int) -> list[tuple[int, int]]
 
 
 async def _gone(ask: Ask, since_ns: int) -> tuple[int, int]:
-    rows, spans, after = 0, 0, 0
+    rows, items, after = 0, 0, 0
     while True:
-        count, last, more_rows, more_spans = await ask(
+        count, last, more_rows, more_items = await ask(
             partial(_remembered, after_row=after, since_ns=since_ns)
         )
-        rows, spans = rows + more_rows, spans + more_spans
+        rows, items = rows + more_rows, items + more_items
         if count < _HISTORY_ROWS:
-            return rows, spans
+            return rows, items
         after = last
 
 
 def _remembered(
     connection: apsw.Connection, after_row: int, since_ns: int
 ) -> tuple[int, int, int, int]:
-    count, last, rows, spans = fetch(
+    count, last, rows, items = fetch(
         connection,
         "SELECT count(*), max(row), sum(received_ns >= ?), sum((received_ns >= ?) * spans) FROM"
         " (SELECT row, received_ns, spans FROM history WHERE row > ? ORDER BY row LIMIT ?)",
         (since_ns, since_ns, after_row, _HISTORY_ROWS),
     )[0]
-    return int(count), int(last or 0), int(rows or 0), int(spans or 0)
+    return int(count), int(last or 0), int(rows or 0), int(items or 0)
 
 
 def _stretch(row: StoredRow, first: int, stop: int) -> OwedRange:
-    end = Position(row.row + 1) if stop >= row.spans else Position(row.row, stop)
+    end = Position(row.row + 1) if stop >= row.items else Position(row.row, stop)
     return OwedRange(Position(row.row, first), end)
 
 
@@ -187,11 +187,11 @@ async def measure(ask: Ask, ranges: Ranges, *, also_owed: Ranges) -> Measured:
         if item.end is None:
             raise ValueError("an open range has no sums")
         after = item.start.row - 1
-        last = item.end.row if item.end.span else item.end.row - 1
+        last = item.end.row if item.end.item else item.end.row - 1
         while after < last:
             found = await ask(partial(_sizes, after_row=after, last_row=last))
-            for row, spans, raw_bytes in found:
-                first, stop = spans_of(item, row, spans)
+            for row, items, raw_bytes in found:
+                first, stop = items_of(item, row, items)
                 start = max(item.start, Position(row))
                 end = min(item.end, Position(row + 1))
                 there.append(OwedRange(start, end))
@@ -199,7 +199,7 @@ async def measure(ask: Ask, ranges: Ranges, *, also_owed: Ranges) -> Measured:
                     also_owed, owed_ranges.row_range(row)
                 )
                 counted = row
-                part_bytes = share(raw_bytes, spans, first, stop)
+                part_bytes = share(raw_bytes, items, first, stop)
                 sums += Totals(int(is_new), stop - first, part_bytes)
             after = found[-1][0] if len(found) == _STEP_ROWS else last
     return Measured(owed_ranges.union(there), sums)
@@ -209,8 +209,8 @@ def _sizes(
     connection: apsw.Connection, after_row: int, last_row: int
 ) -> list[tuple[int, int, int]]:
     return [
-        (int(row), int(spans), int(raw_bytes))
-        for row, spans, raw_bytes in fetch(
+        (int(row), int(items), int(raw_bytes))
+        for row, items, raw_bytes in fetch(
             connection,
             "SELECT id, spans, raw_bytes FROM rows WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
             (after_row, last_row, _STEP_ROWS),

@@ -40,7 +40,7 @@ class RowCache:
             return None
         rows: list[StoredRow | DamagedRow] = []
         while row is not None and row.row <= last_row:
-            if not budget.takes(row.signal, row.encoding, len(row.body), row.spans):
+            if not budget.takes(row.signal, row.encoding, len(row.body), row.items):
                 return Chunk(rows, row.row, is_full=True)
             rows.append(row)
             row = self._rows.get(row.row + 1)

@@ -78,7 +78,7 @@ class Part(NamedTuple):
     """One request (or piece of one) inside a row. The order of the fields is on disk."""
 
     offset: int  # of its first byte in the unzipped body
-    spans: int
+    items: int
     received_ns: int
     trace_ids: int  # how many of the row's packed ids are its own
     address: str
@@ -97,10 +97,10 @@ class RowColumns(NamedTuple):
     signal: int
     encoding: int
     flags: int
-    spans: int
+    items: int
     raw_bytes: int
     rows_before: int
-    spans_before: int
+    items_before: int
     bytes_before: int
     checksum: int
     parts: bytes
@@ -127,7 +127,7 @@ class _Draft:
     encoding: Encoding
     received_ns: int
     raw_bytes: int = 0
-    spans: int = 0
+    items: int = 0
     flags: BodyFlag = BodyFlag.NONE
     bodies: list[bytes] = field(default_factory=list)
     trace_ids: list[bytes] = field(default_factory=list)
@@ -141,7 +141,7 @@ class _Draft:
         self.parts.append(
             Part(
                 self.raw_bytes,
-                piece.spans,
+                piece.items,
                 request.received_ns,
                 len(piece.trace_ids) // 16,
                 sender.address,
@@ -157,7 +157,7 @@ class _Draft:
         self.bodies.append(piece.body)
         self.trace_ids.append(piece.trace_ids)
         self.raw_bytes += len(piece.body)
-        self.spans += piece.spans
+        self.items += piece.items
         if piece.flags:
             self.flags |= piece.flags
 
@@ -170,7 +170,7 @@ class _Draft:
             received_ns,
             self.encoding,
             self.flags,
-            self.spans,
+            self.items,
             body,
             hops=self.hops,
             monotonic_ns=monotonic_ns,
@@ -196,7 +196,7 @@ class Group:
         self.traces.append((columns.id, trace_ids))
         self.stored.append(stored)
         self.sums.rows += 1
-        self.sums.spans += stored.spans
+        self.sums.items += stored.items
         self.sums.raw_bytes += len(stored.body)
         self.need_bytes += (
             len(columns.body) + len(columns.parts) + len(trace_ids) + ROW_OVERHEAD_BYTES
@@ -239,7 +239,7 @@ def build_group(
     """
     requests = list(requests)
     group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
-    rows, spans, raw_bytes = totals.rows, totals.spans, totals.raw_bytes
+    rows, items, raw_bytes = totals.rows, totals.items, totals.raw_bytes
     monotonic_ns = uptime()
     row_id = after_row
     for draft in _drafts(requests, settings.row_bytes):
@@ -253,18 +253,18 @@ def build_group(
             int(draft.signal),
             int(draft.encoding),
             int(draft.flags),
-            draft.spans,
+            draft.items,
             len(stored.body),
             rows,
-            spans,
+            items,
             raw_bytes,
             0,
             _encode_parts(draft.parts),
             zstd_1(stored.body),
         )
         group.add(columns._replace(checksum=checksum(columns)), b"".join(draft.trace_ids), stored)
-        rows, spans, raw_bytes = rows + 1, spans + draft.spans, raw_bytes + len(stored.body)
-    group.totals = Totals(rows, spans, raw_bytes)
+        rows, items, raw_bytes = rows + 1, items + draft.items, raw_bytes + len(stored.body)
+    group.totals = Totals(rows, items, raw_bytes)
     group.need_bytes += sum(len(letter.body) + ROW_OVERHEAD_BYTES for letter in group.letters)
     return group
 
@@ -276,7 +276,7 @@ def rejected_letters(request: Request) -> list[DeadLetter]:
             destination="",
             reason=span.reason,
             words=span.trace_id,
-            spans=1,
+            items=1,
             affected=1,
             encoding=span.encoding,
             body=span.body,
@@ -311,7 +311,7 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
             columns.received_ns,
             Encoding(columns.encoding),
             BodyFlag(columns.flags),
-            columns.spans,
+            columns.items,
             body,
             hops=hops,
             monotonic_ns=columns.monotonic_ns,
@@ -340,7 +340,7 @@ def _damaged(columns: RowColumns, words: str) -> DamagedRow:
         _number(columns.received_ns),
         encoding,
         BodyFlag(flags & (BodyFlag.SPECIAL_DOUBLES | BodyFlag.DEEP)),
-        min(_number(columns.spans), 10_000_000),
+        min(_number(columns.items), 10_000_000),
         body,
         words,
         signal=signal_of(columns.signal) or Signal.TRACES,

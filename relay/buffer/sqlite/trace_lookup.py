@@ -223,7 +223,7 @@ def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePla
             place.part.user_agent,
             place.part.services,
             place.encoding,
-            place.part.spans,
+            place.part.items,
             tuple(
                 _delivery(
                     place,
@@ -244,8 +244,8 @@ def _delivery(
     place: PartPlace, standing: Standing, entries: list[DeliveredEntry], *, has_letter: bool
 ) -> TraceDelivery:
     # Whole rows are settled by (row + 1, 0): the end of this part must not reach past its row.
-    start = Position(place.row, place.first_span)
-    whole = OwedRange(start, Position(place.row, place.first_span + max(place.part.spans, 1)))
+    start = Position(place.row, place.first_item)
+    whole = OwedRange(start, Position(place.row, place.first_item + max(place.part.items, 1)))
     # What has gone waits for nobody, though a range from the beginning covers its place.
     if place.is_kept and owed_ranges.overlaps(standing.ranges, whole):
         is_in_flight = owed_ranges.overlaps(standing.in_flight, whole)

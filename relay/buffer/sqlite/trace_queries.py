@@ -38,7 +38,7 @@ class PartPlace(NamedTuple):
     row: int
     encoding: Encoding
     part: Part
-    first_span: int  # its place in the row
+    first_item: int  # its place in the row
     is_kept: bool = True  # False: only what history tells
 
 
@@ -112,13 +112,13 @@ def trace_places(
             " WHERE row = ?1",
             (row,),
         ):
-            first_span = 0
+            first_item = 0
             for part, own_ids in split_parts(parts, ids):
                 if packed_index(own_ids, trace_id) is not None and is_encoding(encoding):
                     places.append(
-                        PartPlace(row, Encoding(encoding), part, first_span, bool(is_kept))
+                        PartPlace(row, Encoding(encoding), part, first_item, bool(is_kept))
                     )
-                first_span += part.spans
+                first_item += part.items
     return places
 
 

@@ -19,7 +19,7 @@ class DamagedRow:
     received_ns: int
     encoding: Encoding
     flags: BodyFlag
-    spans: int
+    items: int
     body: bytes
     words: str
     reason: str = Reason.DAMAGED_ON_DISK  # code of the dead letter it becomes
@@ -35,24 +35,24 @@ class Budget:
     """
 
     raw_bytes: int
-    spans: int
+    items: int
     signal: Signal | None
     encoding: Encoding | None
     one_encoding: bool
     is_first: bool  # nothing taken yet
 
     def takes(
-        self, signal: Signal | None, encoding: Encoding | None, raw_bytes: int, spans: int
+        self, signal: Signal | None, encoding: Encoding | None, raw_bytes: int, items: int
     ) -> bool:
         """Whether a row like that is taken, too; then it counts. None: what is damaged."""
         is_other_signal = self.signal is not None and signal is not self.signal
         is_other_encoding = self.encoding is not None and encoding is not self.encoding
         if is_other_signal or (self.one_encoding and is_other_encoding):
             return False
-        if not self.is_first and (raw_bytes > self.raw_bytes or spans > self.spans):
+        if not self.is_first and (raw_bytes > self.raw_bytes or items > self.items):
             return False
         self.signal, self.encoding = self.signal or signal, self.encoding or encoding
-        self.raw_bytes, self.spans = self.raw_bytes - raw_bytes, self.spans - spans
+        self.raw_bytes, self.items = self.raw_bytes - raw_bytes, self.items - items
         self.is_first = False
         return True
 
@@ -73,17 +73,17 @@ class Totals:
     """Sums over rows: how many, their spans, their bytes before compression."""
 
     rows: int = 0
-    spans: int = 0
+    items: int = 0
     raw_bytes: int = 0
 
     def __sub__(self, other: "Totals") -> "Totals":
         return Totals(
-            self.rows - other.rows, self.spans - other.spans, self.raw_bytes - other.raw_bytes
+            self.rows - other.rows, self.items - other.items, self.raw_bytes - other.raw_bytes
         )
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
-            self.rows + other.rows, self.spans + other.spans, self.raw_bytes + other.raw_bytes
+            self.rows + other.rows, self.items + other.items, self.raw_bytes + other.raw_bytes
         )
 
 
@@ -99,7 +99,7 @@ class GoneRow(NamedTuple):
     """A row that was deleted or is known in part: what all of its spans and bytes were."""
 
     row: int
-    spans: int
+    items: int
     raw_bytes: int
 
 

@@ -44,14 +44,14 @@ class Verdict:
 
     `is_solved`: all of the batch was delivered, given up or parked. `has_evidence`: something
     passed. `is_broken_off` by `outcome` (None: somebody wants something else to be done), when it
-    had come down to `part_spans` spans. `suspects` lack only the last proof.
+    had come down to `part_items` spans. `suspects` lack only the last proof.
     """
 
     is_solved: bool
     has_evidence: bool
     is_broken_off: bool
     outcome: outcomes.Outcome | None
-    part_spans: int
+    part_items: int
     suspects: frozenset[Position]
 
 
@@ -122,7 +122,7 @@ class Bisection:
             has_evidence=self._has_evidence,
             is_broken_off=end is not None,
             outcome=end.outcome if end is not None else None,
-            part_spans=end.part.spans if end is not None and end.part is not None else 0,
+            part_items=end.part.items if end is not None and end.part is not None else 0,
             suspects=frozenset(map(_place, (*self._convicted, *self._to_confirm))),
         )
 
@@ -133,7 +133,7 @@ class Bisection:
         passed = await self._try_another()
         if passed is None and len(head.taken.rows) > 1:
             last = head.taken.rows[-1]
-            cut = await self._cut(head.taken, head.taken.spans - last.spans)
+            cut = await self._cut(head.taken, head.taken.items - last.items)
             if cut is not None:
                 rest, probe = cut
                 head = replace(head, taken=rest)
@@ -222,7 +222,7 @@ class Bisection:
     def _stands_alone(attempt: Attempt) -> bool:
         """Whether the refusal is clear without any evidence."""
         refusal = attempt.refusal
-        if attempt.taken.spans > 1:
+        if attempt.taken.items > 1:
             return False
         if isinstance(refusal, outcomes.Faulty):
             return refusal.is_certain
@@ -333,10 +333,10 @@ class Bisection:
         is_auto = self._head.learnt.settings.encoding == "auto"
         came_in = self._head.taken.rows[0].encoding
         other = await self._consumer.take_newest(came_in if is_auto else None)
-        if other is None or self._parked is None or other.spans < 2:
+        if other is None or self._parked is None or other.items < 2:
             return other
         try:
-            rest, last = await self._consumer.split(other, other.spans - 1)
+            rest, last = await self._consumer.split(other, other.items - 1)
         except TranscodeError:
             return other
         except BaseException:
@@ -348,14 +348,14 @@ class Bisection:
     # Parts
 
     def _is_unit(self, part: Taken) -> bool:
-        return part.spans < 2 or part.ranges in self._whole
+        return part.items < 2 or part.ranges in self._whole
 
     async def _halve(self, part: Taken) -> tuple[Taken, Taken] | None:
-        return None if self._is_unit(part) else await self._cut(part, part.spans // 2)
+        return None if self._is_unit(part) else await self._cut(part, part.items // 2)
 
-    async def _cut(self, part: Taken, spans: int) -> tuple[Taken, Taken] | None:
+    async def _cut(self, part: Taken, items: int) -> tuple[Taken, Taken] | None:
         try:
-            left, right = await self._consumer.split(part, spans)
+            left, right = await self._consumer.split(part, items)
         except TranscodeError:
             self._whole.add(part.ranges)
             return None

@@ -88,7 +88,7 @@ class Isolation:
         Where each row holds a span that breaks the upstream, only parts can pass.
         """
         breaks = isinstance(refused.refusal, outcomes.Breaks)
-        return breaks and taken.spans > 1 and not self._was_searched(taken, self._sender.learnt)
+        return breaks and taken.items > 1 and not self._was_searched(taken, self._sender.learnt)
 
     def _may_be_the_head(self, refusal: outcomes.Blocked | None) -> bool:
         """Whether `refusal`, which led to the state of now, may come from the head alone."""
@@ -122,11 +122,11 @@ class Isolation:
             raise RuntimeError("only what was refused can be searched")
         if refusal.status == outcomes.TOO_LARGE:
             learnt.limits.too_large(taken)
-        needs_proof = taken.spans > 1 and self._was_searched(taken, learnt)
+        needs_proof = taken.items > 1 and self._was_searched(taken, learnt)
         if needs_proof and self._unproven is not None and self._unproven[1] == taken.ranges:
             self._consumer.give_back(taken)
             return refusal
-        is_lone = taken.spans < 2 and not self._consumer.has_more
+        is_lone = taken.items < 2 and not self._consumer.has_more
         verdict = await self._bisection(head).run(needs_proof=needs_proof)
         is_open = not (verdict.is_solved or verdict.is_broken_off or verdict.has_evidence)
         if is_open and not is_lone:
@@ -139,7 +139,7 @@ class Isolation:
         if head.alternative is None or head.refusal is None:
             return None
         taken = await self._consumer.take(
-            max_bytes=raw_bytes(head.taken), max_spans=head.taken.spans, one_encoding=True
+            max_bytes=raw_bytes(head.taken), max_items=head.taken.items, one_encoding=True
         )
         if taken is None:
             return None
@@ -186,6 +186,6 @@ class Isolation:
             return outcomes.Delivered(200)
         if not verdict.is_broken_off:
             return refusal.wait if isinstance(refusal, outcomes.Breaks) else refusal
-        if isinstance(verdict.outcome, outcomes.Wait) and verdict.part_spans:
-            head.learnt.limits.narrow(verdict.part_spans)
+        if isinstance(verdict.outcome, outcomes.Wait) and verdict.part_items:
+            head.learnt.limits.narrow(verdict.part_items)
         return verdict.outcome

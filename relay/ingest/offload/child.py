@@ -124,12 +124,12 @@ class _Worker:
         if answer_bytes > ANSWER_BYTES:
             return Done(TOO_MUCH.format(what="space"), status=413, grpc_code=8)
         for piece in prepared.pieces:
-            made = PieceMade(piece.spans, piece.trace_ids, piece.services, int(piece.flags))
+            made = PieceMade(piece.items, piece.trace_ids, piece.services, int(piece.flags))
             self._channel.send(made, piece.body)
         self._send_rejected(prepared.rejected)
         return Done(
             prepared.message,
-            prepared.spans,
+            prepared.items,
             dict(prepared.rejected_by_reason),
             dict(prepared.warnings),
         )

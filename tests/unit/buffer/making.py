@@ -129,10 +129,10 @@ async def take(
     backlog: Backlog,
     *,
     max_bytes: int = 1 << 22,
-    max_spans: int = 8192,
+    max_items: int = 8192,
     one_encoding: bool = True,
 ) -> Taken:
-    taken = await backlog.take(max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding)
+    taken = await backlog.take(max_bytes=max_bytes, max_items=max_items, one_encoding=one_encoding)
     assert taken is not None
     return taken
 
@@ -140,7 +140,7 @@ async def take(
 async def take_all(backlog: Backlog) -> list[bytes]:
     """Bodies of everything owed; it is given back."""
     held: list[Taken] = []
-    while (taken := await backlog.take(max_bytes=1 << 22, max_spans=8192)) is not None:
+    while (taken := await backlog.take(max_bytes=1 << 22, max_items=8192)) is not None:
         held.append(taken)
     for taken in held:
         backlog.give_back(taken)
@@ -150,9 +150,9 @@ async def take_all(backlog: Backlog) -> list[bytes]:
 async def deliver_all(backlog: Backlog, *, status: int = 200, at_ns: int = NOW_NS) -> int:
     """Settle everything that is owed; returns the spans."""
     spans = 0
-    while (taken := await backlog.take(max_bytes=1 << 22, max_spans=8192)) is not None:
+    while (taken := await backlog.take(max_bytes=1 << 22, max_items=8192)) is not None:
         backlog.settle(taken, status=status, at_ns=at_ns)
-        spans += taken.spans
+        spans += taken.items
     return spans
 
 

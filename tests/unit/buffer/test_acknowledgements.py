@@ -26,7 +26,7 @@ async def test_settled_rows_are_not_owed_after_a_restart(tmp_path: Path) -> None
         backlog = buffer.consumer("a")
         for number in (1, 2, 3):
             await buffer.append(request(piece(b"%d" % number)))
-        taken = await take(backlog, max_spans=2)
+        taken = await take(backlog, max_items=2)
         backlog.settle(taken, status=200, at_ns=NOW_NS)
     async with opened(tmp_path) as buffer:
         assert await take_all(buffer.consumer("a")) == [b"3"]
@@ -45,14 +45,14 @@ async def test_rows_given_back_come_again_at_their_place(tmp_path: Path) -> None
         backlog = buffer.consumer("a")
         for number in (1, 2, 3):
             await buffer.append(request(piece(b"%d" % number)))
-        first = await take(backlog, max_spans=1)
-        second = await take(backlog, max_spans=1)
+        first = await take(backlog, max_items=1)
+        second = await take(backlog, max_items=1)
         backlog.give_back(first)
 
-        assert (await take(backlog, max_spans=1)).rows == first.rows
-        assert (await take(backlog, max_spans=1)).rows[0].body == b"3"
+        assert (await take(backlog, max_items=1)).rows == first.rows
+        assert (await take(backlog, max_items=1)).rows[0].body == b"3"
         backlog.settle(second, status=200, at_ns=NOW_NS)
-        assert backlog.statistics().owed_spans == 2
+        assert backlog.statistics().owed_items == 2
 
 
 async def test_settling_twice_or_after_giving_back_changes_nothing(tmp_path: Path) -> None:
@@ -60,12 +60,12 @@ async def test_settling_twice_or_after_giving_back_changes_nothing(tmp_path: Pat
         backlog = buffer.consumer("a")
         for number in (1, 2):
             await buffer.append(request(piece(b"%d" % number)))
-        taken = await take(backlog, max_spans=1)
+        taken = await take(backlog, max_items=1)
         backlog.give_back(taken)
         backlog.settle(taken, status=200, at_ns=NOW_NS)
 
         assert await take_all(backlog) == [b"1", b"2"]
-        assert backlog.statistics().owed_spans == 2
+        assert backlog.statistics().owed_items == 2
 
 
 async def test_ranges_are_on_disk_without_another_append(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ async def test_ranges_are_on_disk_without_another_append(tmp_path: Path) -> None
         await buffer.flush()
         crash_copy(tmp_path / "one", copy)
     async with opened(copy) as buffer:
-        assert buffer.consumer("a").statistics().owed_spans == 0
+        assert buffer.consumer("a").statistics().owed_items == 0
 
 
 async def test_first_destination_begins_at_the_beginning_and_later_ones_at_the_end(
@@ -93,7 +93,7 @@ async def test_first_destination_begins_at_the_beginning_and_later_ones_at_the_e
         assert await take_all(first) == [b"1", b"2"]
         assert await take_all(later) == [b"2"]
         assert await take_all(whole) == [b"1", b"2"]
-        assert [each.statistics().owed_spans for each in (first, later, whole)] == [2, 1, 2]
+        assert [each.statistics().owed_items for each in (first, later, whole)] == [2, 1, 2]
 
 
 async def test_new_destination_owes_what_came_after_it_even_after_a_crash(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ async def test_removed_destination_is_owed_nothing_any_more(tmp_path: Path) -> N
         await removed.remove()
         removed.settle(taken, status=200, at_ns=NOW_NS)
 
-        assert await removed.take(max_bytes=1, max_spans=1) is None
-        assert keeper.statistics().owed_spans == 1
+        assert await removed.take(max_bytes=1, max_items=1) is None
+        assert keeper.statistics().owed_items == 1
     async with opened(tmp_path) as buffer:
         assert sorted(buffer.consumers()) == ["keeper"]
 
@@ -154,17 +154,17 @@ async def test_statistics_of_a_long_backlog_are_right_after_a_restart(tmp_path: 
             for number in range(300):
                 body = piece(b"x" * 10, spans=2)
                 tasks.start_soon(buffer.append, request(body, received_ns=NOW_NS + number))
-        taken = await take(backlog, max_spans=100)
+        taken = await take(backlog, max_items=100)
         backlog.settle(taken, status=200, at_ns=NOW_NS)
         before = backlog.statistics()
     async with opened(tmp_path) as buffer:
         after = buffer.consumer("a").statistics()
         kept = buffer.statistics()
 
-    assert (after.owed_spans, after.owed_rows, after.owed_bytes) == (500, 250, 2500)
-    assert (before.owed_spans, before.owed_rows, before.owed_bytes) == (500, 250, 2500)
+    assert (after.owed_items, after.owed_rows, after.owed_bytes) == (500, 250, 2500)
+    assert (before.owed_items, before.owed_rows, before.owed_bytes) == (500, 250, 2500)
     assert after.oldest_owed_ns == NOW_NS + 50
-    assert (kept.rows, kept.spans, kept.first_row, kept.last_row) == (300, 600, 1, 300)
+    assert (kept.rows, kept.items, kept.first_row, kept.last_row) == (300, 600, 1, 300)
 
 
 async def test_dead_letters_of_an_upstream_are_written_with_the_ranges(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ async def test_dead_letters_of_an_upstream_are_written_with_the_ranges(tmp_path:
         backlog.settle_with(await take(backlog), [letter], status=200, at_ns=NOW_NS)
     async with opened(tmp_path) as buffer:
         assert [stored.letter for stored in await buffer.dead_letters.newest()] == [letter]
-        assert buffer.consumer("a").statistics().owed_spans == 0
+        assert buffer.consumer("a").statistics().owed_items == 0
 
 
 async def test_find_trace_tells_where_each_request_is_for_each_destination(
@@ -199,7 +199,7 @@ async def test_find_trace_tells_where_each_request_is_for_each_destination(
         ("a", "delivered"),
         ("b", "waiting"),
     ]
-    assert (place.row, place.spans, place.user_agent, place.services) == (1, 4, "x", ("shop",))
+    assert (place.row, place.items, place.user_agent, place.services) == (1, 4, "x", ("shop",))
     assert [(one.state, one.at_ns, one.status) for one in place.deliveries] == [
         ("delivered", NOW_NS + 5, 200),
         ("set_aside", NOW_NS + 6, 400),
@@ -229,7 +229,7 @@ async def test_dead_letter_that_cannot_be_stored_does_not_hold_up_the_ranges(
         await buffer.flush()
         assert [stored.letter.words for stored in await buffer.dead_letters.newest()] == ["good"]
     async with opened(tmp_path) as buffer:
-        assert buffer.consumer("a").statistics().owed_spans == 0
+        assert buffer.consumer("a").statistics().owed_items == 0
 
 
 async def test_recent_traces_are_distinct_and_newest_first(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ async def test_append_gives_the_body_to_the_destination(tmp_path: Path) -> None:
         await buffer.append(request(piece(b'{"n":1}', spans=3)))
         taken = await take(backlog)
 
-    assert [(row.body, row.spans, row.received_ns) for row in taken.rows] == [
+    assert [(row.body, row.items, row.received_ns) for row in taken.rows] == [
         (b'{"n":1}', 3, NOW_NS)
     ]
 
@@ -83,7 +83,7 @@ async def test_take_stops_where_the_encoding_changes(tmp_path: Path, tail_bytes:
             await buffer.append(request(piece(encoding=Encoding(encoding))))
         runs = [await take(backlog) for _ in range(3)]
 
-        assert await backlog.take(max_bytes=1, max_spans=1) is None
+        assert await backlog.take(max_bytes=1, max_items=1) is None
     assert [len(taken.rows) for taken in runs] == [2, 1, 1]
 
 
@@ -128,8 +128,8 @@ async def test_take_holds_its_limits_but_gives_one_row_at_least(
         for _ in range(5):
             await buffer.append(request(piece(b"x" * 100, spans=10)))
         by_bytes = await take(backlog, max_bytes=250)
-        by_spans = await take(backlog, max_spans=15)
-        too_small = await take(backlog, max_bytes=1, max_spans=1)
+        by_spans = await take(backlog, max_items=15)
+        too_small = await take(backlog, max_bytes=1, max_items=1)
 
     assert [len(taken.rows) for taken in (by_bytes, by_spans, too_small)] == [2, 1, 1]
     assert [taken.rows[0].row for taken in (by_bytes, by_spans, too_small)] == [1, 3, 4]
@@ -212,7 +212,7 @@ async def test_one_request_that_cannot_be_stored_does_not_hurt_its_neighbours(
         async with anyio.create_task_group() as tasks:
             for one in (piece(), impossible, piece()):
                 tasks.start_soon(append, one)
-        owed = backlog.statistics().owed_spans
+        owed = backlog.statistics().owed_items
 
     assert sorted(outcomes) == ["kept", "kept", "refused"]
     assert owed == 2

@@ -106,7 +106,7 @@ async def test_jump_stops_no_delivery_and_ages_no_row(tmp_path: Path, jump_ns: i
         assert ages[1] == pytest.approx(0, abs=2)
         backlog.settle(taken, status=200, at_ns=clocks.now_ns)
         await buffer.flush()
-        assert backlog.statistics().owed_spans == 0
+        assert backlog.statistics().owed_items == 0
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime, tail_bytes=0) as buffer:
         assert await take_all(buffer.consumer("a")) == []
         (row,) = await buffer.read_rows([1])

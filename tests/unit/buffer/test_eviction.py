@@ -85,8 +85,8 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
         good, dead = buffer.consumer("good"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         kept = await fill(buffer, [good])
-        evicted = buffer.statistics().evicted_spans["dead"]
-        await eventually(lambda: dead.statistics().owed_spans == SPANS * 400 - evicted)
+        evicted = buffer.statistics().evicted_items["dead"]
+        await eventually(lambda: dead.statistics().owed_items == SPANS * 400 - evicted)
         bodies = await take_all(dead)
         before = dead.statistics()
 
@@ -98,9 +98,9 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
         assert bodies[0] == noise(20_000, 400 - len(bodies))
     async with faring(tmp_path, clocks, health) as buffer:
         after = buffer.consumer("dead").statistics()
-        assert after.owed_spans == before.owed_spans
+        assert after.owed_items == before.owed_items
         assert after.owed_bytes == before.owed_bytes
-        assert buffer.statistics().evicted_spans == {"dead": evicted}
+        assert buffer.statistics().evicted_items == {"dead": evicted}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_who_may_hold_on_loses_nothing(
 
         assert 75 < kept < 400
         assert dead.statistics().owed_rows == kept
-        assert buffer.statistics().evicted_spans == {}
+        assert buffer.statistics().evicted_items == {}
         assert "max_size (4MiB)" in buffer.statistics().limit
 
 
@@ -178,7 +178,7 @@ async def test_delivered_rows_go_before_any_that_are_owed(tmp_path: Path) -> Non
 
         assert buffer.statistics().first_row > 1
         assert dead.statistics().owed_rows == 60
-        assert buffer.statistics().evicted_spans == {}
+        assert buffer.statistics().evicted_items == {}
 
 
 async def test_what_a_healthy_destination_has_not_had_never_goes(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ async def test_what_a_healthy_destination_has_not_had_never_goes(tmp_path: Path)
         assert kept < 400
         assert slow.statistics().owed_rows == dead.statistics().owed_rows == kept
 
-        slow.settle(await take(slow, max_spans=SPANS * 20), status=200, at_ns=NOW_NS)
+        slow.settle(await take(slow, max_items=SPANS * 20), status=200, at_ns=NOW_NS)
         await eventually(lambda: not buffer.statistics().is_full)
-        assert 0 < buffer.statistics().evicted_spans["dead"] <= SPANS * 20
+        assert 0 < buffer.statistics().evicted_items["dead"] <= SPANS * 20
         assert len(await take_all(slow)) == kept - 20
 
 
@@ -206,10 +206,10 @@ async def test_drop_oldest_drops_what_is_younger_than_its_hold(
     async with faring(tmp_path, clocks, health, when_full="drop-oldest") as buffer:
         dead = buffer.consumer("dead")
         kept = await fill(buffer, [buffer.consumer(name) for name in others], times=200)
-        evicted = buffer.statistics().evicted_spans["dead"]
+        evicted = buffer.statistics().evicted_items["dead"]
 
         assert kept == 200
-        await eventually(lambda: dead.statistics().owed_spans == SPANS * 200 - evicted)
+        await eventually(lambda: dead.statistics().owed_items == SPANS * 200 - evicted)
         assert (await take_all(dead))[-1] == noise(20_000, 199)
 
 
@@ -248,7 +248,7 @@ async def test_destination_gone_from_the_config_gives_way_after_its_hold(tmp_pat
         clocks.pass_seconds(30)
 
         await eventually(lambda: not buffer.statistics().is_full)
-        assert buffer.statistics().evicted_spans["gone"] > 0
+        assert buffer.statistics().evicted_items["gone"] > 0
 
 
 async def test_time_of_failing_is_summed_up_over_restarts(tmp_path: Path) -> None:
@@ -259,8 +259,8 @@ async def test_time_of_failing_is_summed_up_over_restarts(tmp_path: Path) -> Non
         async with faring(tmp_path, clocks, health) as buffer:
             good, dead = buffer.consumer("good"), buffer.consumer("dead")
             await fill(buffer, [good], times=80)
-            assert buffer.statistics().evicted_spans == {}
-            assert dead.statistics().owed_spans > 0
+            assert buffer.statistics().evicted_items == {}
+            assert dead.statistics().owed_items > 0
             clocks.pass_seconds(30)
         clocks.pass_seconds(10_000)  # the relay is off: nobody could have delivered
         # It begins anew, and looks well until its first request has failed.
@@ -268,13 +268,13 @@ async def test_time_of_failing_is_summed_up_over_restarts(tmp_path: Path) -> Non
     async with faring(tmp_path, clocks, health) as buffer:
         good = buffer.consumer("good")
         await fill(buffer, [good], times=80)
-        assert buffer.statistics().evicted_spans == {}
+        assert buffer.statistics().evicted_items == {}
         health["dead"] = Health(clocks.now_ns, 100 * SECOND, 0)
         clocks.pass_seconds(15)
 
         await eventually(lambda: not buffer.statistics().is_full)
         await fill(buffer, [good], times=80)
-        assert buffer.statistics().evicted_spans["dead"] > 0
+        assert buffer.statistics().evicted_items["dead"] > 0
 
 
 def test_only_a_success_ends_the_time_of_failing() -> None:
@@ -330,9 +330,9 @@ async def test_row_owed_in_part_counts_by_its_spans(tmp_path: Path) -> None:
         dead.settle(had, status=200, at_ns=NOW_NS)
         dead.give_back(rest)
         await fill(buffer, [good])
-        evicted = buffer.statistics().evicted_spans["dead"]
+        evicted = buffer.statistics().evicted_items["dead"]
 
-        await eventually(lambda: (dead.statistics().owed_spans + evicted) == SPANS * 400 + 6)
+        await eventually(lambda: (dead.statistics().owed_items + evicted) == SPANS * 400 + 6)
         assert dead.statistics().owed_rows == len(await take_all(dead))
 
 
@@ -345,13 +345,13 @@ async def test_what_is_in_flight_may_still_be_delivered(tmp_path: Path) -> None:
         await buffer.append(request(piece(b"first", spans=SPANS)))
         in_flight = await take(dead)
         await fill(buffer, [good], times=200)
-        evicted = buffer.statistics().evicted_spans["dead"]
+        evicted = buffer.statistics().evicted_items["dead"]
         assert evicted > 0
-        await eventually(lambda: dead.statistics().owed_spans == SPANS * 201 - evicted)
+        await eventually(lambda: dead.statistics().owed_items == SPANS * 201 - evicted)
         dead.settle(in_flight, status=200, at_ns=NOW_NS)
 
-        assert dead.statistics().owed_spans == SPANS * 201 - evicted
-        assert dead.statistics().in_flight_spans == 0
+        assert dead.statistics().owed_items == SPANS * 201 - evicted
+        assert dead.statistics().in_flight_items == 0
         assert len(await take_all(dead)) * SPANS == SPANS * 201 - evicted
         assert await deliver_all(dead) == SPANS * 201 - evicted
         assert dead.statistics().owed_bytes == 0
@@ -361,12 +361,12 @@ async def test_what_was_settled_before_the_news_came_leaves_the_sums_once(tmp_pa
     async with opened(tmp_path, row_bytes=1) as buffer:
         backlog = buffer.consumer("a")
         await buffer.append(request(*[piece(b"12345", spans=SPANS) for _ in range(4)]))
-        backlog.settle(await take(backlog, max_spans=SPANS), status=200, at_ns=NOW_NS)
+        backlog.settle(await take(backlog, max_items=SPANS), status=200, at_ns=NOW_NS)
         gone = (OwedRange(Position(1), Position(3)),)
         backlog.evict(gone, [GoneRow(1, SPANS, 5), GoneRow(2, SPANS, 5)])
         left = backlog.statistics()
 
-        assert (left.owed_rows, left.owed_spans, left.owed_bytes) == (2, 2 * SPANS, 10)
+        assert (left.owed_rows, left.owed_items, left.owed_bytes) == (2, 2 * SPANS, 10)
         assert len(await take_all(backlog)) == 2
 
 
@@ -381,7 +381,7 @@ async def test_what_gave_way_is_written_down_for_where(tmp_path: Path) -> None:
         await buffer.append(request(piece(b"x")))
         await deliver_all(good)
         precious = buffer.consumer("precious")
-        first = await take(precious, max_spans=1)
+        first = await take(precious, max_items=1)
         await deliver_all(precious)
         precious.give_back(first)
         clocks.pass_seconds(30)
@@ -391,10 +391,10 @@ async def test_what_gave_way_is_written_down_for_where(tmp_path: Path) -> None:
             await deliver_all(good)
             await deliver_all(precious) if number else None
             if number == 0:
-                first = await take(precious, max_spans=1)
+                first = await take(precious, max_items=1)
                 await deliver_all(precious)
                 precious.give_back(first)
-                held = await take(precious, max_spans=1)
+                held = await take(precious, max_items=1)
         await buffer.flush()
         found = [each for each in deliveries(tmp_path) if each[3] == EVICTED_STATUS]
         precious.give_back(held)
@@ -448,10 +448,10 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
             await buffer.append(request(piece(noise(3000, number))))
             await deliver_all(good)
         seconds = time.process_time() - started
-        evicted = buffer.statistics().evicted_spans["dead"]
+        evicted = buffer.statistics().evicted_items["dead"]
 
         assert evicted > 0
-        await eventually(lambda: dead.statistics().owed_spans == holes + 100 - evicted)
+        await eventually(lambda: dead.statistics().owed_items == holes + 100 - evicted)
         assert len(await take_all(dead)) == dead.statistics().owed_rows
     return seconds
 
@@ -504,12 +504,12 @@ def test_sums_of_many_rows_are_those_of_each(
     expected = Totals()
     for row in rows:
         whole = owed_ranges.row_range(row.row)
-        parts = [p.span for p in held(ranges) if p.row == row.row and p.span < row.spans]
-        is_there = bool(parts) or (not row.spans and owed_ranges.overlaps(ranges, whole))
+        parts = [p.item for p in held(ranges) if p.row == row.row and p.item < row.items]
+        is_there = bool(parts) or (not row.items and owed_ranges.overlaps(ranges, whole))
         expected.rows += int(is_there and not owed_ranges.overlaps(left, whole))
-        expected.spans += len(parts)
-        expected.raw_bytes += sum(share(row.raw_bytes, row.spans, p, p + 1) for p in parts)
-        expected.raw_bytes += row.raw_bytes if is_there and not row.spans else 0
+        expected.items += len(parts)
+        expected.raw_bytes += sum(share(row.raw_bytes, row.items, p, p + 1) for p in parts)
+        expected.raw_bytes += row.raw_bytes if is_there and not row.items else 0
 
     assert sums_of(ranges, rows, left=left) == expected
 
@@ -544,7 +544,7 @@ async def test_who_fares_badly_by_its_couriers_report_may_lose_rows(tmp_path: Pa
         assert await fill(buffer, [good], times=250) == 250, (
             "the one that fails kept the buffer full"
         )
-        assert buffer.statistics().evicted_spans["dead"] > 0
+        assert buffer.statistics().evicted_items["dead"] > 0
 
         dead.detach()
         assert list(buffer._backlogs.health()) == ["good"]

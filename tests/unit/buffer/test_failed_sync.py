@@ -54,7 +54,7 @@ async def test_rows_of_the_very_first_commit_are_counted_when_its_sync_failed(
         await eventually(lambda: buffer.statistics().is_writable)
 
         assert await take_all(backlog) == [b"refused"]
-        assert backlog.statistics().owed_spans == 1
+        assert backlog.statistics().owed_items == 1
 
 
 @pytest.mark.parametrize("n", range(1, 9))

@@ -69,7 +69,7 @@ async def test_row_that_has_gone_is_still_told_of_with_sender_and_delivery(tmp_p
         (later,) = await buffer.traces.find(trace_id(1))
 
         assert await buffer.read_rows([1]) == []
-    assert (place.user_agent, place.services, place.spans) == ("sdk/1", ("shop",), 1)
+    assert (place.user_agent, place.services, place.items) == ("sdk/1", ("shop",), 1)
     assert place.received_ns == NOW_NS
     assert place.deliveries == (TraceDelivery("a", "delivered", NOW_NS + 7, 200),)
     assert not place.is_kept
@@ -206,7 +206,7 @@ async def test_what_was_sent_again_is_told_by_its_newest_delivery(tmp_path: Path
 def history_sums(taken: Taken) -> Totals:
     """Sums of what was taken, for `owe`."""
     rows = taken.rows
-    return Totals(len(rows), sum(r.spans for r in rows), sum(len(r.body) for r in rows))
+    return Totals(len(rows), sum(r.items for r in rows), sum(len(r.body) for r in rows))
 
 
 async def test_deliveries_of_long_ago_become_one_a_minute(
@@ -321,7 +321,7 @@ async def test_deliveries_that_do_not_touch_stay_apart(
         backlog = buffer.consumer("a")
         for number in range(1, 5):
             await buffer.append(request(piece(traces=(number,))))
-        taken = [await take(backlog, max_spans=1) for _ in range(4)]
+        taken = [await take(backlog, max_items=1) for _ in range(4)]
         for index, status in ((1, 400), (0, 200), (2, 200), (3, 200)):
             at_ns = NOW_NS + 2 * 10**9 * (1 + (3 if index == 3 else 0))
             backlog.settle(taken[index], status=status, at_ns=at_ns)

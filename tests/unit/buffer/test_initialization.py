@@ -155,7 +155,7 @@ def test_buffer_opened_outside_of_a_loop_serves_inside_of_one(tmp_path: Path) ->
             await buffer.close()
 
         anyio.run(serve)
-        assert backlog.statistics().owed_spans == expected
+        assert backlog.statistics().owed_items == expected
 
 
 async def test_reader_cannot_write(tmp_path: Path) -> None:

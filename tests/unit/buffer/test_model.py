@@ -391,9 +391,9 @@ class BufferModel(RuleBasedStateMachine):
     def hold(self, name: str, taken: Taken) -> None:
         numbers = self.numbers_of(taken)
         assert set(numbers) <= self.free(name)
-        assert len(numbers) == len(set(numbers)) == taken.spans
+        assert len(numbers) == len(set(numbers)) == taken.items
         # A row may be there in two parts: what is between them was settled or is in flight.
-        places = [(row.row, row.first_span) for row in taken.rows]
+        places = [(row.row, row.first_item) for row in taken.rows]
         assert places == sorted(set(places))
         self.held.append(Held(name, taken, numbers))
 
@@ -402,26 +402,26 @@ class BufferModel(RuleBasedStateMachine):
         numbers: list[int] = []
         for row in taken.rows:
             found = ids_in(row.body, row.encoding)
-            assert len(found) == row.spans
+            assert len(found) == row.items
             known = self.rows.get(row.row)
             if known is not None:
-                assert found == known[row.first_span : row.first_span + row.spans]
+                assert found == known[row.first_item : row.first_item + row.items]
             numbers += found
         return numbers
 
     @rule(
         pick=picks,
         max_bytes=st.integers(1, 6000),
-        max_spans=st.integers(1, 12),
+        max_items=st.integers(1, 12),
         one_encoding=st.booleans(),
     )
-    def take(self, pick: int, max_bytes: int, max_spans: int, one_encoding: bool) -> None:
+    def take(self, pick: int, max_bytes: int, max_items: int, one_encoding: bool) -> None:
         name = self.one_of(self.owed, pick)
         if name is None:
             return
         backlog = self.backlogs[name]
         taken = self.run(
-            backlog.take(max_bytes=max_bytes, max_spans=max_spans, one_encoding=one_encoding)
+            backlog.take(max_bytes=max_bytes, max_items=max_items, one_encoding=one_encoding)
         )
         if taken is None:
             assert not self.free(name)
@@ -433,7 +433,7 @@ class BufferModel(RuleBasedStateMachine):
             assert len({row.encoding for row in taken.rows}) == 1
         if len(taken.rows) > 1:
             assert sum(len(row.body) for row in taken.rows) <= max_bytes
-            assert taken.spans <= max_spans
+            assert taken.items <= max_items
 
     def place_of(self, number: int) -> tuple[int, int]:
         for row, numbers in self.rows.items():
@@ -458,7 +458,7 @@ class BufferModel(RuleBasedStateMachine):
 
     @rule(pick=picks, spans=st.integers(1, 8))
     def split(self, pick: int, spans: int) -> None:
-        large = [held for held in self.held if held.taken.spans > 1]
+        large = [held for held in self.held if held.taken.items > 1]
         if not large:
             return
         held = large[pick % len(large)]
@@ -525,20 +525,20 @@ class BufferModel(RuleBasedStateMachine):
 
     @rule(
         pick=picks,
-        max_spans=st.integers(1, 12),
+        max_items=st.integers(1, 12),
         batches=st.integers(1, 6),
         letters=st.integers(0, 1),
         is_cut=st.booleans(),
     )
-    def deliver(self, pick: int, max_spans: int, batches: int, letters: int, is_cut: bool) -> None:
+    def deliver(self, pick: int, max_items: int, batches: int, letters: int, is_cut: bool) -> None:
         """Take and settle at once, as a courier that nothing stands in the way of."""
         for _ in range(batches):
             held = len(self.held)
-            self.take(pick=pick, max_bytes=4000, max_spans=max_spans, one_encoding=True)
+            self.take(pick=pick, max_bytes=4000, max_items=max_items, one_encoding=True)
             if len(self.held) == held:
                 return
-            if is_cut and self.held[-1].taken.spans > 1:
-                parts = self.cut(self.held.pop(), max_spans // 2)
+            if is_cut and self.held[-1].taken.items > 1:
+                parts = self.cut(self.held.pop(), max_items // 2)
                 self.held += parts
             self.land(pick=len(self.held) - 1, is_delivered=True, letters=letters)
 
@@ -554,7 +554,7 @@ class BufferModel(RuleBasedStateMachine):
         chosen = done[pick % len(done) :][:count]
         rows = self.run(self.buffer.read_rows(chosen))
         assert len(rows) == len(chosen), "a delivered row went before its time"
-        sums = Totals(len(rows), sum(row.spans for row in rows), sum(len(row.body) for row in rows))
+        sums = Totals(len(rows), sum(row.items for row in rows), sum(len(row.body) for row in rows))
         self.backlogs[name].owe(tuple(map(whole, chosen)), sums)
         again = {number for row in chosen for number in self.rows[row]}
         owed.spans |= again
@@ -571,7 +571,7 @@ class BufferModel(RuleBasedStateMachine):
             return
         chosen = rows[pick % len(rows)]
         (row,) = self.run(self.buffer.read_rows([chosen]))
-        self.backlogs[name].evict((whole(chosen),), [GoneRow(chosen, row.spans, len(row.body))])
+        self.backlogs[name].evict((whole(chosen),), [GoneRow(chosen, row.items, len(row.body))])
         gone = set(self.rows[chosen])
         self.forget_deferred(name, gone)
         owed.behind |= gone
@@ -585,7 +585,7 @@ class BufferModel(RuleBasedStateMachine):
         held: list[Taken] = []
         backlog = self.backlogs[name]
         while (
-            taken := self.run(backlog.take(max_bytes=1 << 22, max_spans=8192, one_encoding=False))
+            taken := self.run(backlog.take(max_bytes=1 << 22, max_items=8192, one_encoding=False))
         ) is not None:
             held.append(taken)
         found = [number for taken in held for number in self.numbers_of(taken)]
@@ -639,18 +639,18 @@ class BufferModel(RuleBasedStateMachine):
         for name, owed in self.owed.items():
             found = self.backlogs[name].statistics()
             if owed.has_gaps:
-                assert found.owed_spans >= len(owed.spans)
+                assert found.owed_items >= len(owed.spans)
                 continue
-            assert found.owed_spans == len(owed.spans)
+            assert found.owed_items == len(owed.spans)
             flying = sum(len(held.spans) for held in self.held if held.name == name)
-            assert found.in_flight_spans == flying
+            assert found.in_flight_items == flying
             known = {number for numbers in self.rows.values() for number in numbers}
             if owed.spans <= known:
                 rows = sum(not owed.spans.isdisjoint(numbers) for numbers in self.rows.values())
                 assert found.owed_rows == rows
             assert bool(found.owed_bytes) == bool(owed.spans)
         if not self.is_expiring and hasattr(self, "buffer"):
-            assert self.buffer.statistics().spans == self.kept_spans
+            assert self.buffer.statistics().items == self.kept_spans
 
     def look_at_everything(self) -> None:
         for name in self.owed:
@@ -658,7 +658,7 @@ class BufferModel(RuleBasedStateMachine):
         self.read_dead_letters()
         self.crash()
         for pick, _ in enumerate(self.owed):
-            self.deliver(pick, max_spans=8192, batches=100_000, letters=0, is_cut=False)
+            self.deliver(pick, max_items=8192, batches=100_000, letters=0, is_cut=False)
         assert not any(owed.spans for owed in self.owed.values())
         self.statistics_agree_with_the_model()
 

@@ -27,7 +27,7 @@ async def keep(buffer: Buffer) -> None:
 
 async def defer_third(backlog: Backlog, trace_ids: bytes = trace_id(BAD)) -> Position:
     """Settle the row but for its third span, which is deferred; its place."""
-    row = await take(backlog, max_spans=1)
+    row = await take(backlog, max_items=1)
     left, right = await backlog.split(row, 2)
     third, last = await backlog.split(right, 1)
     for part in (left, last):
@@ -50,15 +50,15 @@ async def test_deferred_is_owed_and_handed_out_to_nobody_who_takes(tmp_path: Pat
             await backlog.wait()
         assert scope.cancelled_caught
         found = backlog.statistics()
-        assert (found.owed_spans, found.owed_rows, found.oldest_owed_ns) == (2, 2, NOW_NS)
+        assert (found.owed_items, found.owed_rows, found.oldest_owed_ns) == (2, 2, NOW_NS)
 
         taken = await backlog.take_parked(place)
         assert taken is not None
-        assert (taken.spans, taken.rows[0].first_span) == (1, 2)
+        assert (taken.items, taken.rows[0].first_item) == (1, 2)
         assert await backlog.take_parked(place) is None
-        assert backlog.statistics().in_flight_spans == 2
+        assert backlog.statistics().in_flight_items == 2
         backlog.settle(taken, status=200, at_ns=NOW_NS)
-        assert backlog.statistics().owed_spans == 1
+        assert backlog.statistics().owed_items == 1
         assert await backlog.take_parked(place) is None
 
 
@@ -77,10 +77,10 @@ async def test_deferred_no_more_it_has_its_old_place(tmp_path: Path, how: str) -
         if how == "unparked":
             backlog.unpark()
         if how != "restarted":
-            assert (await take(backlog)).rows[0].first_span == 2
+            assert (await take(backlog)).rows[0].first_item == 2
     if how == "restarted":
         async with opened(tmp_path) as buffer:
-            assert (await take(buffer.consumer("a"))).rows[0].first_span == 2
+            assert (await take(buffer.consumer("a"))).rows[0].first_item == 2
 
 
 async def test_deferred_gives_way_with_its_row_and_goes_with_its_destination(
@@ -94,7 +94,7 @@ async def test_deferred_gives_way_with_its_row_and_goes_with_its_destination(
         a.evict(gone, [GoneRow(1, 4, 1000)])
         await b.remove()
 
-        assert a.statistics().owed_spans == 1
+        assert a.statistics().owed_items == 1
         assert await a.take_parked(places[0]) is None
         assert await b.take_parked(places[1]) is None
 
@@ -110,7 +110,7 @@ async def test_what_gave_way_while_it_was_tried_is_not_deferred_again(tmp_path: 
         backlog.park(taken, b"")
 
         assert await backlog.take_parked(place) is None
-        assert backlog.statistics().owed_spans == 1
+        assert backlog.statistics().owed_items == 1
 
 
 @pytest.mark.parametrize("how", ["settled", "evicted"])
@@ -128,7 +128,7 @@ async def test_what_is_owed_anew_is_not_deferred(tmp_path: Path, how: str) -> No
             backlog.evict(row, [GoneRow(1, 4, 1000)])
         backlog.owe(row, Totals(1, 4, 1000))
 
-        assert (await take(backlog)).rows[0].spans == 4
+        assert (await take(backlog)).rows[0].items == 4
 
 
 @pytest.mark.parametrize("trace_ids", [trace_id(BAD), b""], ids=["known", "unknown"])

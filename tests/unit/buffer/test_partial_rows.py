@@ -55,7 +55,7 @@ async def keep(buffer: Buffer, *rows: Sequence[str]) -> int:
 
 def sums(backlog: Backlog) -> tuple[int, int, int, int]:
     found = backlog.statistics()
-    return found.owed_rows, found.owed_spans, found.owed_bytes, found.in_flight_spans
+    return found.owed_rows, found.owed_items, found.owed_bytes, found.in_flight_items
 
 
 async def test_split_cuts_at_the_row_border_nearest_below(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ async def test_split_cuts_at_the_row_border_nearest_below(tmp_path: Path) -> Non
         left, right = await backlog.split(taken, 4)
 
         assert (names(left.rows), names(right.rows)) == (["a", "b"], ["c", "d", "e", "f"])
-        assert backlog.statistics().in_flight_spans == 6
+        assert backlog.statistics().in_flight_items == 6
         first, rest = await backlog.split(right, 1)
         assert (names(first.rows), names(rest.rows)) == (["c", "d", "e"], ["f"])
         backlog.settle(first, status=200, at_ns=NOW_NS)
@@ -99,7 +99,7 @@ async def test_split_inside_a_row_leaves_the_rest_owed_over_a_restart(tmp_path: 
 
         taken = await take(backlog)
         assert names(taken.rows) == ["a", "b", "e"]
-        assert [(row.first_span, row.spans) for row in taken.rows] == [(0, 2), (4, 1)]
+        assert [(row.first_item, row.items) for row in taken.rows] == [(0, 2), (4, 1)]
         backlog.settle(taken, status=200, at_ns=NOW_NS)
         assert (sums(backlog), backlog.has_more) == ((0, 0, 0, 0), False)
 
@@ -108,7 +108,7 @@ async def test_row_counts_until_its_last_span_is_settled(tmp_path: Path) -> None
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         await keep(buffer, "abc", "d")
-        taken = await take(backlog, max_spans=3)
+        taken = await take(backlog, max_items=3)
         left, right = await backlog.split(taken, 1)
 
         backlog.settle(right, status=200, at_ns=NOW_NS)
@@ -178,11 +178,11 @@ async def test_newest_row_is_taken_alone_and_of_the_encoding_asked_for(tmp_path:
         newest = await backlog.take_newest(Encoding.JSON)
         assert newest is not None
         assert names(newest.rows) == ["b"]
-        head = await take(backlog, max_spans=1)
+        head = await take(backlog, max_items=1)
         assert names(head.rows) == ["a"]
         assert await backlog.take_newest(Encoding.JSON) is None
         backlog.give_back(head)
-        assert names((await take(backlog, max_spans=1)).rows) == ["a"]
+        assert names((await take(backlog, max_items=1)).rows) == ["a"]
 
 
 async def test_newest_row_owed_in_part_is_that_part(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_rows_that_gave_way_in_flight_leave_the_sums_once(tmp_path: Path) 
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         size = await keep(buffer, "ab", "cd", "e")
-        taken = await take(backlog, max_spans=4)
+        taken = await take(backlog, max_items=4)
         backlog.evict((owed_ranges.row_range(1),), [GoneRow(1, 2, len(fragment("a", "b")))])
         assert sums(backlog) == (2, 3, size - len(fragment("a", "b")), 4)
 
@@ -280,4 +280,4 @@ def test_sums_of_parts_add_up_however_rows_are_cut(
 def test_taken_counts_the_spans_of_parts() -> None:
     part = StoredRow(1, 0, Encoding.JSON, BodyFlag.NONE, 2, b"", 3)
 
-    assert Taken((part,), (stretch(1, 3, 5),)).spans == 2
+    assert Taken((part,), (stretch(1, 3, 5),)).items == 2

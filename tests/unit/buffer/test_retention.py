@@ -78,8 +78,8 @@ async def test_rows_owed_to_anybody_stay_whatever_their_age(tmp_path: Path) -> N
         for number in range(6):
             await buffer.append(request(piece(b"%d" % number)))
         await deliver_all(fast)
-        first = await take(slow, max_spans=2)
-        second = await take(slow, max_spans=2)
+        first = await take(slow, max_items=2)
+        second = await take(slow, max_items=2)
         slow.settle(second, status=200, at_ns=NOW_NS)
         await eventually(lambda: buffer.statistics().rows == 4)
         slow.give_back(first)
@@ -94,14 +94,14 @@ async def test_destination_from_the_beginning_walks_over_rows_that_have_gone(
         fast = buffer.consumer("fast")
         for number in range(4):
             await buffer.append(request(piece(b"%d" % number)))
-        fast.settle(await take(fast, max_spans=2), status=200, at_ns=NOW_NS)
+        fast.settle(await take(fast, max_items=2), status=200, at_ns=NOW_NS)
         await eventually(lambda: buffer.statistics().rows == 2)
         whole = buffer.consumer("whole", start="beginning")
-        assert whole.statistics().owed_spans == 2
+        assert whole.statistics().owed_items == 2
         assert await take_all(whole) == [b"2", b"3"]
         await deliver_all(whole)
 
-        assert whole.statistics().owed_spans == 0
+        assert whole.statistics().owed_items == 0
 
 
 async def test_space_of_rows_that_went_is_given_back_to_the_file_system(tmp_path: Path) -> None:

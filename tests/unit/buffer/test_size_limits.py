@@ -58,7 +58,7 @@ async def test_append_works_again_when_something_was_delivered(tmp_path: Path) -
         await eventually(lambda: not buffer.statistics().is_full)
         await buffer.append(request(piece(noise(20_000))))
 
-        assert backlog.statistics().owed_spans == 1
+        assert backlog.statistics().owed_items == 1
 
 
 async def test_delivered_rows_give_way_to_new_ones(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_request_over_the_transaction_size_is_committed_whole(tmp_path: Pa
                 large = request(piece(noise(700, seed)), piece(noise(700, seed + 100)))
                 tasks.start_soon(buffer.append, large)
 
-        assert backlog.statistics().owed_spans == 20
+        assert backlog.statistics().owed_items == 20
 
 
 async def test_dead_letters_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:

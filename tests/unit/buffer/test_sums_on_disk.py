@@ -14,7 +14,7 @@ async def test_rows_that_went_between_owed_ones_are_not_counted_as_owed(tmp_path
         backlog = buffer.consumer("a")
         for spans in (1, 2, 4):
             await buffer.append(request(piece(spans=spans)))
-        held = [await take(backlog, max_spans=1) for _ in range(3)]
+        held = [await take(backlog, max_items=1) for _ in range(3)]
         backlog.settle(held[1], status=200, at_ns=1)
         await buffer.flush()
         await eventually(lambda: buffer.statistics().rows == 2)
@@ -22,4 +22,4 @@ async def test_rows_that_went_between_owed_ones_are_not_counted_as_owed(tmp_path
     async with opened(tmp_path, row_bytes=1) as buffer:
         found = buffer.consumer("a").statistics()
 
-    assert (found.owed_rows, found.owed_spans) == (2, 5)
+    assert (found.owed_rows, found.owed_items) == (2, 5)

@@ -132,7 +132,7 @@ async def test_rows_owed_to_several_count_once(tmp_path: Path) -> None:
         await deliver_all(one)
         clocks.pass_seconds(10)
         await buffer.flush()
-        await eventually(lambda: buffer.statistics().owed_spans == 12)
+        await eventually(lambda: buffer.statistics().owed_items == 12)
 
         assert buffer.statistics().owed_rows == 4
 

@@ -152,7 +152,7 @@ async def test_letter_of_a_damaged_row_knows_the_traces_of_that_row(tmp_path: Pa
     connection.close()
     async with opened(tmp_path, tail_bytes=0) as buffer:
         backlog = buffer.consumer("a")
-        assert await backlog.take(max_bytes=1 << 20, max_spans=10) is None
+        assert await backlog.take(max_bytes=1 << 20, max_items=10) is None
         await buffer.flush()
         (found,) = await buffer.dead_letters.newest()
 

@@ -77,14 +77,14 @@ class MemoryBacklog:
             self.waiting = False
         self._news = anyio.Event()
 
-    async def take(self, *, max_bytes: int, max_spans: int, one_encoding: bool) -> Taken | None:
+    async def take(self, *, max_bytes: int, max_items: int, one_encoding: bool) -> Taken | None:
         if self.take_errors:
             raise self.take_errors.pop(0)
         rows: list[StoredRow] = []
         for row in self.owed:
             if rows and one_encoding and row.encoding is not rows[0].encoding:
                 break
-            if rows and sum(r.spans for r in rows) + row.spans > max_spans:
+            if rows and sum(r.items for r in rows) + row.items > max_items:
                 break
             if rows and sum(len(r.body) for r in rows) + len(row.body) > max_bytes:
                 break
@@ -113,7 +113,7 @@ class MemoryBacklog:
             raise TranscodeError("a row of this double cannot be cut")
         count = 1
         while count < len(taken.rows) - 1 and (
-            sum(row.spans for row in taken.rows[: count + 1]) <= spans
+            sum(row.items for row in taken.rows[: count + 1]) <= spans
         ):
             count += 1
         return taken_of(*taken.rows[:count]), taken_of(*taken.rows[count:])

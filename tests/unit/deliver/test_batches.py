@@ -49,7 +49,7 @@ async def test_batch_joins_json_rows_in_order_untouched(settings: Settings, row:
     assert batch.content == b'{"resourceSpans":[%b,%b,%b]}' % (entry("a"), entry("b"), entry("c"))
     assert batch.fragment == b"%b,%b,%b" % (entry("a"), entry("b"), entry("c"))
     assert (batch.encoding, batch.content_encoding) == (Encoding.JSON, "")
-    assert (batch.spans, batch.rows) == (5, 2)
+    assert (batch.items, batch.rows) == (5, 2)
 
 
 async def test_batch_joins_protobuf_rows_into_one_message(settings: Settings, row: Row) -> None:

@@ -127,7 +127,7 @@ class Case:
     async def done(self) -> None:
         """Nothing is owed any more."""
         with anyio.fail_after(30):
-            while self.backlog.statistics().owed_spans:  # noqa: ASYNC110 - it has no event
+            while self.backlog.statistics().owed_items:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.002)
 
     async def letters(self) -> list[DeadLetter]:
@@ -144,7 +144,7 @@ def names_of(letter: DeadLetter) -> list[str]:
     else:
         content = letter.body
     batch = Batch(
-        encoding=letter.encoding, content=content, fragment=letter.body, spans=letter.spans, rows=1
+        encoding=letter.encoding, content=content, fragment=letter.body, items=letter.items, rows=1
     )
     return names_in(batch)
 
@@ -233,11 +233,11 @@ async def test_search_sets_aside_the_culprit_only(
             answer,
             "span-41 is bad",
         )
-        assert (letter.spans, letter.affected, len(letter.trace_ids)) == (1, 1, 16)
+        assert (letter.items, letter.affected, len(letter.trace_ids)) == (1, 1, 16)
         assert at.upstream.took + Counter(["span-41"]) == all_of(rows)
         assert at.clock.sleeps == []
         assert at.courier.status.state is DestinationState.IDLE
-        assert at.courier.status.refused_spans == 1
+        assert at.courier.status.refused_items == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 20])
@@ -303,7 +303,7 @@ async def test_search_finds_any_culprits_among_any_rows(
         # What is owed last may need a row after it as evidence.
         await keep(at.buffer, ["good"], {})
         with anyio.fail_after(20):
-            while at.backlog.statistics().owed_spans:
+            while at.backlog.statistics().owed_items:
                 if at.courier.status.state is DestinationState.BLOCKED:
                     await keep(at.buffer, ["good"], {})
                 await anyio.sleep(0.002)
@@ -362,7 +362,7 @@ async def test_upstream_that_refuses_everything_keeps_everything_and_is_probed_s
 
         assert at.courier.status.state is DestinationState.BLOCKED
         assert at.courier.status.reason == BAD_REQUEST.reason
-        assert at.backlog.statistics().owed_spans == 2000
+        assert at.backlog.statistics().owed_items == 2000
         assert await at.letters() == []
         # One search, then about two requests a probe.
         assert len(at.upstream.sent) < 60 * 3 + 30
@@ -374,7 +374,7 @@ async def test_lone_span_that_is_refused_is_kept_without_evidence(tmp_path: Path
             await at.clock.is_spent.wait()
 
         assert await at.letters() == []
-        assert at.backlog.statistics().owed_spans == 1
+        assert at.backlog.statistics().owed_items == 1
         assert at.courier.status.state is DestinationState.BLOCKED
 
 
@@ -564,7 +564,7 @@ async def test_what_is_older_than_max_age_is_set_aside_unsent(tmp_path: Path) ->
 
         letters = await at.letters()
         assert {(letter.reason, letter.status) for letter in letters} == {("too_old", 0)}
-        assert sum(letter.spans for letter in letters) == 40
+        assert sum(letter.items for letter in letters) == 40
         assert "max_age" in letters[0].words
         assert at.upstream.took == all_of(rows[4:])
         assert all(not names & set(all_of(rows[:4])) for names in at.upstream.sent)

@@ -127,9 +127,9 @@ async def test_courier_delivers_and_idles_until_there_is_more(
 
         assert backlog.settled == [1, 2]
         status = at.courier.status
-        assert (status.delivered_spans, status.requests, status.last_status) == (7, 2, 200)
+        assert (status.delivered_items, status.requests, status.last_status) == (7, 2, 200)
         assert status.last_success_ns == START_NS
-        assert status.in_flight_spans == 0
+        assert status.in_flight_items == 0
         assert status.header_names == ("Authorization",)
 
 
@@ -141,7 +141,7 @@ async def test_courier_sends_with_the_next_request_what_gathered_during_the_last
     async with world(settings(), backlog, gate, Delivered(200)) as at:
         backlog.add(row(2), row(3), row(4))
         assert at.state == "delivering"
-        assert at.courier.status.in_flight_spans == 1
+        assert at.courier.status.in_flight_items == 1
         gate.set()
         await at.settle_down()
 
@@ -222,7 +222,7 @@ async def test_courier_keeps_to_the_batch_limits(
 ) -> None:
     backlog.add(*(row(n, b"x" * 10, spans=2) for n in range(1, 6)))
     async with world(settings(max_batch_spans=4, max_batch_bytes=1000), backlog) as at:
-        assert [batch.spans for batch in at.upstream.sent] == [4, 4, 2]
+        assert [batch.items for batch in at.upstream.sent] == [4, 4, 2]
 
 
 async def test_courier_backs_off_with_doubling_pauses_and_keeps_the_rows_owed(
@@ -506,11 +506,11 @@ async def test_courier_sets_aside_what_a_partial_success_refused(
         assert backlog.settled == [7, 8]
         assert (letter.destination, letter.reason) == ("axiom", "upstream_partial")
         assert letter.words == "2 of 5 refused, not known which: name too long"
-        assert (letter.spans, letter.affected, letter.status) == (5, 2, 200)
+        assert (letter.items, letter.affected, letter.status) == (5, 2, 200)
         assert (letter.body, letter.encoding) == (b"one,two", Encoding.JSON)
         assert (letter.row, letter.received_ns) == (7, 1007)
-        assert at.courier.status.delivered_spans == 3
-        assert at.courier.status.refused_spans == 2
+        assert at.courier.status.delivered_items == 3
+        assert at.courier.status.refused_items == 2
 
 
 async def test_courier_believes_no_more_refused_spans_than_it_sent(
@@ -519,7 +519,7 @@ async def test_courier_believes_no_more_refused_spans_than_it_sent(
     backlog.add(row(1, spans=2))
     async with world(settings(), backlog, Delivered(200, 99)) as at:
         assert backlog.dead[0].words == "2 of 2 refused, not known which"
-        assert at.courier.status.delivered_spans == 0
+        assert at.courier.status.delivered_items == 0
 
 
 async def test_courier_keeps_a_warning_of_the_upstream_once(

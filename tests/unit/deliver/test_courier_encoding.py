@@ -73,7 +73,7 @@ async def test_courier_sends_in_the_other_encoding_at_once_and_remembers_it(
             assert (backlog.settled, backlog.in_flight, backlog.given_back) == ([1, 2], 0, 0)
             assert at.clock.sleeps == []
             assert at.courier.status.warnings == [f"refuses JSON ({status}): sent as protobuf"]
-            assert (at.courier.status.requests, at.courier.status.delivered_spans) == (3, 2)
+            assert (at.courier.status.requests, at.courier.status.delivered_items) == (3, 2)
             assert (at.courier.status.consecutive_failures, at.courier.status.reason) == (0, "")
     assert [entry["event"] for entry in logs].count("encoding_changed") == 1
     assert not [entry for entry in logs if entry["event"] == "destination_blocked"]

@@ -35,7 +35,7 @@ class Upstream:
         if self._missing <= 0:
             self._are_there.set()
         await self._are_there.wait()
-        self.spans += batch.spans
+        self.spans += batch.items
         return Delivered(200)
 
     async def aclose(self) -> None:
@@ -44,7 +44,7 @@ class Upstream:
 
 async def until_nothing_is_owed(backlog: Backlog) -> None:
     with anyio.fail_after(10):
-        while backlog.statistics().owed_spans:  # noqa: ASYNC110 - it has no event
+        while backlog.statistics().owed_items:  # noqa: ASYNC110 - it has no event
             await anyio.sleep(0.01)
 
 

@@ -67,7 +67,7 @@ async def test_stop_gives_back_what_hangs_in_every_request(
             await courier.stop()
 
         assert (backlog.in_flight, len(backlog.owed), backlog.settled) == (0, 3, [])
-        assert courier.status.consecutive_failures == courier.status.in_flight_spans == 0
+        assert courier.status.consecutive_failures == courier.status.in_flight_items == 0
         assert own.is_closed
         assert beside.is_closed
 

@@ -56,7 +56,7 @@ async def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def owes(at: Case, spans: int) -> Callable[[], bool]:
-    return lambda: at.backlog.statistics().owed_spans == spans
+    return lambda: at.backlog.statistics().owed_items == spans
 
 
 def steps_around(at: Case, spans: int) -> Callable[[], bool]:
@@ -98,7 +98,7 @@ async def test_culprit_is_stepped_around_and_delivered_once_it_is_taken(
 
         assert at.upstream.took == all_of(rows) - Counter([bad])
         (around,) = at.courier.status.parked
-        assert (around.spans, len(around.trace_ids)) == (1, 16)
+        assert (around.items, len(around.trace_ids)) == (1, 16)
         assert around.said == OUTCOMES[said].said or OUTCOMES[said].reason
         assert around.next_try_ns > NOW_NS
         await until(lambda: at.courier.status.state is DestinationState.IDLE)
@@ -574,11 +574,11 @@ async def test_cancelled_at_any_await_it_leaves_nothing_in_flight_and_all_owed(
                 tasks.cancel_scope.cancel()
             assert backlog.in_flight == ()
             owed = sum(map(len, kept)) - sum(upstream.took.values())
-            assert backlog.statistics().owed_spans == owed
+            assert backlog.statistics().owed_items == owed
             # Nobody is there to try it: it is handed out again.
-            taken = await backlog.take(max_bytes=1 << 30, max_spans=8192, one_encoding=False)
+            taken = await backlog.take(max_bytes=1 << 30, max_items=8192, one_encoding=False)
             assert taken is not None
-            assert taken.spans == owed
+            assert taken.items == owed
             backlog.give_back(taken)
             # Large enough to be cut in a thread.
             kept.append([f"more-{steps}", f"most-{steps}"])

@@ -41,7 +41,7 @@ async def test_valid_request_is_kept_enriched_and_answered_with_plain_success() 
     assert answer == SUCCESS
     (request,) = log.requests
     assert request.received_ns == 7
-    assert request.pieces[0].spans == 1
+    assert request.pieces[0].items == 1
     assert request.pieces[0].services == ("fixture",)
     assert b'"host.name"' in request.pieces[0].body
     assert counters.kept_spans == counters.received_spans == 1
@@ -53,9 +53,9 @@ async def test_rejected_spans_travel_with_the_kept_ones_and_are_counted_by_reaso
     answer = await pipeline(log, counters).accept(body, Encoding.JSON, SENDER)
 
     assert answer.status == 200
-    assert answer.rejected_spans == 8
+    assert answer.rejected_items == 8
     assert len(log.requests[0].rejected) == 8
-    assert log.requests[0].pieces[0].spans == 2
+    assert log.requests[0].pieces[0].items == 2
     assert sum(counters.rejected_spans.values()) == 8
     assert counters.received_spans == 10
 
@@ -95,5 +95,5 @@ async def test_warning_reaches_the_sender_with_nothing_rejected() -> None:
     answer = await pipeline(FakeLog()).accept(body, Encoding.JSON, SENDER)
 
     assert answer.status == 200
-    assert answer.rejected_spans == 0
+    assert answer.rejected_items == 0
     assert "snake_case" in answer.message or "resource_spans" in answer.message

@@ -18,7 +18,7 @@ async def fill(state_dir: Path, *, settled: int) -> None:
         for _ in range(12):
             await buffer.append(request(piece()))
         if settled:
-            taken = await take(backlog, max_spans=settled)
+            taken = await take(backlog, max_items=settled)
             backlog.settle(taken, status=200, at_ns=NOW_NS)
 
 

@@ -54,7 +54,7 @@ async def test_everything_that_is_kept_is_in_it(tmp_path: Path) -> None:
         await buffer.append(request(rejected=(rejected_span(),)))
         for body in bodies:
             await buffer.append(request(piece(body)))
-        taken = await take(a, max_spans=5)
+        taken = await take(a, max_items=5)
         a.settle(taken, status=200, at_ns=NOW_NS)
         await buffer.flush()
         copy = await copied(tmp_path / "one", tmp_path / "two")

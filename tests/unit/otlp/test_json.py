@@ -309,7 +309,7 @@ def test_piece_tells_what_it_holds() -> None:
     (piece,) = decoded(made).pieces(LIMIT)
 
     assert piece.encoding is Encoding.JSON
-    assert piece.spans == 5
+    assert piece.items == 5
     assert piece.trace_ids == bytes.fromhex(builders.TRACE_ID + other)
     assert piece.services == ("shop", "cart")
 
@@ -328,9 +328,9 @@ def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit
 
     texts = iter([len(messages.encode(span)) for span in traces.spans])
     for piece in pieces:
-        rest = len(piece.body) - sum(next(texts) for _ in range(piece.spans))
-        assert len(piece.body) <= max(limit, 2 * rest) or piece.spans == 1
-    assert sum(piece.spans for piece in pieces) == len(traces.spans)
+        rest = len(piece.body) - sum(next(texts) for _ in range(piece.items))
+        assert len(piece.body) <= max(limit, 2 * rest) or piece.items == 1
+    assert sum(piece.items for piece in pieces) == len(traces.spans)
     fragments = [{"resourceSpans": json.loads(b"[%b]" % piece.body)} for piece in pieces]
     spans = [span for fragment in fragments for span in builders.spans_of(fragment)]
     assert spans == builders.spans_of(made)

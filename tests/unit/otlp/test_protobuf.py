@@ -52,7 +52,7 @@ def test_unknown_fields_survive_whole_and_cut() -> None:
     assert ExportTraceServiceRequest.FromString(whole[0].body) == message
     assert whole[0].body.count(UNKNOWN) == 24
     assert len(cut) > 1
-    assert all(piece.body.count(UNKNOWN) == piece.spans + 4 for piece in cut)
+    assert all(piece.body.count(UNKNOWN) == piece.items + 4 for piece in cut)
 
 
 FRAMES = 24  # four tags with their lengths around a span: estimated, never too small
@@ -66,8 +66,8 @@ def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit
 
     sizes = iter([span.ByteSize() for span in traces.spans])
     for piece in pieces:
-        around = len(piece.body) - sum(next(sizes) for _ in range(piece.spans))
-        assert len(piece.body) <= max(limit, 2 * (around + FRAMES)) or piece.spans == 1
+        around = len(piece.body) - sum(next(sizes) for _ in range(piece.items))
+        assert len(piece.body) <= max(limit, 2 * (around + FRAMES)) or piece.items == 1
     placed = [
         (entry.resource, entry.schema_url, scope.scope, scope.schema_url, span)
         for piece in pieces
@@ -99,7 +99,7 @@ def test_piece_tells_what_it_holds() -> None:
     (piece,) = decode(body_of(made), ResourceCache()).pieces(LIMIT)
 
     assert piece.encoding is Encoding.PROTOBUF
-    assert piece.spans == 4
+    assert piece.items == 4
     assert piece.trace_ids == bytes.fromhex(builders.TRACE_ID + other)
     assert piece.services == ("shop", "cart")
 

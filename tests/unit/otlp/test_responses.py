@@ -27,12 +27,12 @@ JSON_TYPE, PROTOBUF_TYPE = "application/json", "application/x-protobuf"
             b"\x0a\x05\x12\x03odd",
         ),
         (
-            SenderResponse(rejected_spans=300, message="bad"),
+            SenderResponse(rejected_items=300, message="bad"),
             b'{"partialSuccess":{"rejectedSpans":"300","errorMessage":"bad"}}',
             b"\x0a\x08\x08\xac\x02\x12\x03bad",
         ),
         (
-            SenderResponse(rejected_spans=3),
+            SenderResponse(rejected_items=3),
             b'{"partialSuccess":{"rejectedSpans":"3"}}',
             b"\x0a\x02\x08\x03",
         ),
@@ -69,7 +69,7 @@ def test_encode_response_writes_a_status_that_the_official_class_reads(
 def test_encode_response_writes_a_response_that_the_official_class_reads(
     text: str, rejected: int
 ) -> None:
-    answer = SenderResponse(message=text, rejected_spans=rejected)
+    answer = SenderResponse(message=text, rejected_items=rejected)
     partial = ExportTraceServiceResponse.FromString(
         encode_response(answer, PROTOBUF)
     ).partial_success

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.records import Encoding
 from relay.otlp.ids import trace_ids_of
-from relay.otlp.split import slice_spans
+from relay.otlp.split import slice_items
 from relay.otlp.transcode import TranscodeError
 from tests.support.builders import protobuf_twin, request, requests, span, to_body
 
@@ -56,7 +56,7 @@ def test_stretch_of_json_is_those_spans_with_all_around_them(
 ) -> None:
     fragment = fragment_of(made)
 
-    cut = slice_spans(fragment, JSON, first, count)
+    cut = slice_items(fragment, JSON, first, count)
 
     assert flat_json(cut) == flat_json(fragment)[first : first + count]
 
@@ -67,7 +67,7 @@ def test_stretch_of_protobuf_is_those_spans_with_all_around_them(
 ) -> None:
     fragment = protobuf_twin(made).SerializeToString()
 
-    cut = slice_spans(fragment, PROTOBUF, first, count)
+    cut = slice_items(fragment, PROTOBUF, first, count)
 
     assert flat_protobuf(cut) == flat_protobuf(fragment)[first : first + count]
 
@@ -77,14 +77,14 @@ def test_two_stretches_together_are_the_whole(made: Any, border: int, encoding: 
     if encoding is JSON:
         fragment, flat = fragment_of(made), flat_json
         left, right = (
-            slice_spans(fragment, JSON, 0, border),
-            slice_spans(fragment, JSON, border, 99),
+            slice_items(fragment, JSON, 0, border),
+            slice_items(fragment, JSON, border, 99),
         )
         assert flat(left) + flat(right) == flat(fragment)
     else:
         fragment = protobuf_twin(made).SerializeToString()
-        left = slice_spans(fragment, PROTOBUF, 0, border)
-        right = slice_spans(fragment, PROTOBUF, border, 99)
+        left = slice_items(fragment, PROTOBUF, 0, border)
+        right = slice_items(fragment, PROTOBUF, border, 99)
         assert flat_protobuf(left + right) == flat_protobuf(fragment)
 
 
@@ -92,9 +92,9 @@ def test_stretch_leaves_out_what_holds_no_span_of_it() -> None:
     one, two = request(span(name="a")), request(span(name="b"), service="other")
     both = {"resourceSpans": one["resourceSpans"] + two["resourceSpans"]}
 
-    assert slice_spans(fragment_of(both), JSON, 1, 1) == fragment_of(two)
+    assert slice_items(fragment_of(both), JSON, 1, 1) == fragment_of(two)
     twin = protobuf_twin(both).SerializeToString()
-    assert slice_spans(twin, PROTOBUF, 1, 1) == protobuf_twin(two).SerializeToString()
+    assert slice_items(twin, PROTOBUF, 1, 1) == protobuf_twin(two).SerializeToString()
 
 
 def test_stretch_of_protobuf_keeps_unknown_fields_at_every_level() -> None:
@@ -107,7 +107,7 @@ def test_stretch_of_protobuf_keeps_unknown_fields_at_every_level() -> None:
     scope = field(b"\x12", made(b"a") + made(b"b") + UNKNOWN)
     fragment = field(b"\x0a", scope + UNKNOWN)
 
-    cut = slice_spans(fragment, PROTOBUF, 1, 1)
+    cut = slice_items(fragment, PROTOBUF, 1, 1)
 
     assert cut.count(UNKNOWN) == 3
     assert (b"a" + UNKNOWN in cut, b"b" + UNKNOWN in cut) == (False, True)
@@ -130,9 +130,9 @@ def test_stretch_of_deep_json_is_the_same_text(levels: int) -> None:
     first, deep, last = to_body(span()), deep_span(levels), to_body(span(name="last"))
     fragment = around(first, deep, last)
 
-    assert slice_spans(fragment, JSON, 1, 1) == around(deep)
-    assert slice_spans(fragment, JSON, 1, 2) == around(deep, last)
-    assert slice_spans(fragment, JSON, 0, 1) == around(first)
+    assert slice_items(fragment, JSON, 1, 1) == around(deep)
+    assert slice_items(fragment, JSON, 1, 2) == around(deep, last)
+    assert slice_items(fragment, JSON, 0, 1) == around(first)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_stretch_of_what_is_not_ours_is_a_transcode_error(
     fragment: bytes, encoding: Encoding
 ) -> None:
     with pytest.raises(TranscodeError):
-        slice_spans(fragment, encoding, 0, 1)
+        slice_items(fragment, encoding, 0, 1)
     assert trace_ids_of(fragment, encoding) == b""
 
 

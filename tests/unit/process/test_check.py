@@ -435,5 +435,5 @@ def test_fuzzed_body_is_kept_or_refused_and_nothing_else(
     except Refusal:
         return
 
-    assert sum(piece.spans for piece in checked.traces.pieces(300)) == checked.spans
+    assert sum(piece.items for piece in checked.traces.pieces(300)) == checked.spans
     checked.message()

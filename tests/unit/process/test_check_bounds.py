@@ -131,7 +131,7 @@ def test_large_resource_over_many_spans_does_not_become_many_times_the_body(
     body = encoded(made, encoding)
     pieces = STRICT.check(body, encoding).traces.pieces(512 * KIB)
 
-    assert sum(piece.spans for piece in pieces) == 2000
+    assert sum(piece.items for piece in pieces) == 2000
     assert sum(len(piece.body) for piece in pieces) < 2 * len(body)
 
 

@@ -60,7 +60,7 @@ async def make(state_dir: Path, *, as_after_a_crash: bool) -> Path:
             await buffer.append(request(piece(body(number), traces=(number,))))
             if number == ROWS // 2:
                 for _ in range(SETTLED // 10):
-                    taken = await take(a, max_spans=10)
+                    taken = await take(a, max_items=10)
                     a.settle(taken, status=200, at_ns=NOW_NS)
         await buffer.flush()
         if not as_after_a_crash:
@@ -237,7 +237,7 @@ async def deliver(buffer: Buffer, name: str, outcome: Outcome) -> None:
     while True:
         await backlog.wait()
         try:
-            taken = await backlog.take(max_bytes=40_000, max_spans=50, one_encoding=False)
+            taken = await backlog.take(max_bytes=40_000, max_items=50, one_encoding=False)
         except BufferFailure:
             await anyio.sleep(0.01)
             continue

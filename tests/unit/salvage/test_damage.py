@@ -72,7 +72,7 @@ async def test_damaged_row_becomes_a_dead_letter_and_the_others_go_on(
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         taken = await take(backlog, one_encoding=False)
-        later = await backlog.take(max_bytes=1 << 20, max_spans=100, one_encoding=False)
+        later = await backlog.take(max_bytes=1 << 20, max_items=100, one_encoding=False)
         await buffer.flush()
         letters = await buffer.dead_letters.newest()
 
@@ -87,12 +87,12 @@ async def test_damaged_row_is_settled_even_when_it_stands_alone(tmp_path: Path) 
     change(tmp_path, "UPDATE rows SET checksum = checksum + 1")
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
-        assert await backlog.take(max_bytes=1 << 20, max_spans=100) is None
-        assert backlog.statistics().owed_spans == 0
+        assert await backlog.take(max_bytes=1 << 20, max_items=100) is None
+        assert backlog.statistics().owed_items == 0
         await buffer.flush()
         letters = await buffer.dead_letters.newest()
     async with opened(tmp_path) as buffer:
-        assert await buffer.consumer("a").take(max_bytes=1, max_spans=1) is None
+        assert await buffer.consumer("a").take(max_bytes=1, max_items=1) is None
 
     assert {stored.letter.body for stored in letters} == {b'{"n":%d}' % n for n in (1, 2, 3)}
 
@@ -187,7 +187,7 @@ async def test_file_found_corrupt_while_reading_is_replaced_and_ids_go_on(
         path.write_bytes(content)
         while buffer._ledger.generation == 0:
             with suppress(BufferUnavailable):  # between the old file and the new one
-                await backlog.take(max_bytes=1 << 16, max_spans=10_000)
+                await backlog.take(max_bytes=1 << 16, max_items=10_000)
         await buffer.append(request(piece(b"after")))
         taken = await take(backlog)
 
@@ -284,7 +284,7 @@ async def test_dead_letter_of_a_damaged_row_names_its_traces(tmp_path: Path) -> 
         await buffer.append(request(piece(b"one", traces=(7, 8))))
     change(tmp_path, "UPDATE rows SET body = x'00'")
     async with opened(tmp_path) as buffer:
-        assert await buffer.consumer("a").take(max_bytes=1000, max_spans=10) is None
+        assert await buffer.consumer("a").take(max_bytes=1000, max_items=10) is None
         await buffer.flush()
         (stored,) = await buffer.dead_letters.newest()
         places = await buffer.traces.find((8).to_bytes(16, "big"))
@@ -301,7 +301,7 @@ async def test_rows_that_were_deleted_in_order_are_no_damage(tmp_path: Path) -> 
         a = buffer.consumer("a")
         for number in range(1, 8):
             await buffer.append(request(piece(b"%d" % number)))
-        held = [await take(a, max_spans=1) for _ in range(7)]
+        held = [await take(a, max_items=1) for _ in range(7)]
         for taken in held[1:5]:
             a.settle(taken, status=200, at_ns=NOW_NS)
         await buffer.flush()
@@ -391,7 +391,7 @@ async def test_what_was_settled_while_the_disk_failed_is_written_when_it_is_back
             await buffer.append(request(piece(b"%d" % number)))
         disk.error = apsw.IOError
         for number in (1, 2):
-            taken = await take(backlog, max_spans=1)
+            taken = await take(backlog, max_items=1)
             letter = DeadLetter("a", "upstream_partial", f"no {number}", 1, Encoding.JSON, b"{}")
             backlog.settle_with(taken, [letter], status=200, at_ns=NOW_NS + number * 10**10)
             with pytest.raises(BufferUnavailable):

@@ -61,7 +61,7 @@ async def deliver(buffer: Buffer, name: str) -> list[bytes]:
     bodies: list[bytes] = []
     with anyio.fail_after(20):
         while backlog.has_more:
-            taken = await backlog.take(max_bytes=1000, max_spans=1)
+            taken = await backlog.take(max_bytes=1000, max_items=1)
             if taken is not None:
                 bodies += [row.body for row in taken.rows]
                 backlog.settle(taken, status=200, at_ns=NOW_NS)

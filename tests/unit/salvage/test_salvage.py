@@ -50,7 +50,7 @@ async def fill(state_dir: Path, rows: int, *, settled: int = 0) -> None:
         for number in range(1, rows + 1):
             await buffer.append(request(piece(body(number))))
         while settled:
-            taken = await take(a, max_spans=min(settled, 10))
+            taken = await take(a, max_items=min(settled, 10))
             a.settle(taken, status=200, at_ns=NOW_NS)
             settled -= len(taken.rows)
 
@@ -137,11 +137,11 @@ async def test_a_row_that_was_owed_in_part_is_owed_in_part(tmp_path: Path) -> No
         await read_back(buffer)
 
         taken = await take(a)
-        assert taken.spans == 4
-        assert taken.rows[0].first_span == 2
+        assert taken.items == 4
+        assert taken.rows[0].first_item == 2
         assert taken.ranges[0].start == Position(taken.rows[0].row, 2)
         a.settle(taken, status=200, at_ns=NOW_NS)
-        assert a.statistics().owed_spans == 0
+        assert a.statistics().owed_items == 0
         assert a.statistics().owed_rows == 0
 
 

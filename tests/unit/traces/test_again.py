@@ -71,16 +71,16 @@ async def test_what_is_owed_again_is_handed_out_and_the_sums_are_exact(tmp_path:
         for number in range(4):
             await buffer.append(request(piece(b"%d" % number * (number + 1), spans=number + 1)))
         await deliver_all(b)
-        a.settle(await take(a, max_spans=3), status=200, at_ns=NOW_NS)  # the first two
+        a.settle(await take(a, max_items=3), status=200, at_ns=NOW_NS)  # the first two
         measured = await send_again(buffer, a, (OwedRange(Position(1), Position(5)),))
 
-        assert (measured.sums.rows, measured.sums.spans, measured.sums.raw_bytes) == (2, 3, 3)
-        assert a.statistics().owed_spans == 10
+        assert (measured.sums.rows, measured.sums.items, measured.sums.raw_bytes) == (2, 3, 3)
+        assert a.statistics().owed_items == 10
         assert a.statistics().owed_rows == 4
         assert await take_all(a) == [b"0", b"11", b"222", b"3333"]
         assert await take_all(b) == []
         await deliver_all(a)
-        assert (a.statistics().owed_spans, a.statistics().owed_rows) == (0, 0)
+        assert (a.statistics().owed_items, a.statistics().owed_rows) == (0, 0)
 
 
 async def test_nothing_that_is_held_is_handed_out_or_deleted(tmp_path: Path) -> None:
@@ -106,13 +106,13 @@ async def test_rows_that_went_before_they_were_held_are_not_counted(tmp_path: Pa
         fast, slow = buffer.consumer("fast"), buffer.consumer("slow")
         for number in range(4):
             await buffer.append(request(piece(b"%d" % number)))
-        slow.settle(await take(slow, max_spans=2), status=200, at_ns=NOW_NS)
+        slow.settle(await take(slow, max_items=2), status=200, at_ns=NOW_NS)
         await deliver_all(fast)
         await eventually(lambda: buffer.statistics().rows == 2)
         measured = await send_again(buffer, fast, (OwedRange(Position(1), Position(5)),))
 
         assert measured.there == (OwedRange(Position(3), Position(5)),)
-        assert fast.statistics().owed_spans == 2
+        assert fast.statistics().owed_items == 2
         assert fast.ranges == (OwedRange(Position(3), None),)
         assert await take_all(fast) == [b"2", b"3"]
 
@@ -132,7 +132,7 @@ async def test_a_crash_after_the_flush_leaves_it_owed(tmp_path: Path) -> None:
     async with opened(crashed) as buffer:
         backlog = buffer.consumer("a")
 
-        assert backlog.statistics().owed_spans == 1
+        assert backlog.statistics().owed_items == 1
         assert await take_all(backlog) == [b"one"]
 
 
@@ -153,10 +153,10 @@ async def test_of_a_trace_only_its_own_spans_come_again(tmp_path: Path, encoding
             OwedRange(Position(1, 4), Position(2)),
             OwedRange(Position(3), Position(4)),
         )
-        assert (measured.sums.rows, measured.sums.spans) == (2, 4)
-        assert backlog.statistics().owed_spans == 4
+        assert (measured.sums.rows, measured.sums.items) == (2, 4)
+        assert backlog.statistics().owed_items == 4
         names = []
-        while (taken := await backlog.take(max_bytes=1 << 20, max_spans=100)) is not None:
+        while (taken := await backlog.take(max_bytes=1 << 20, max_items=100)) is not None:
             for row in taken.rows:
                 if encoding is Encoding.JSON:
                     for entry in json.loads(b"[" + row.body + b"]"):
@@ -165,7 +165,7 @@ async def test_of_a_trace_only_its_own_spans_come_again(tmp_path: Path, encoding
         if encoding is Encoding.JSON:
             assert names == ["1", "2", "4", "0"]
         statistics = backlog.statistics()
-        assert (statistics.owed_spans, statistics.owed_rows, statistics.owed_bytes) == (0, 0, 0)
+        assert (statistics.owed_items, statistics.owed_rows, statistics.owed_bytes) == (0, 0, 0)
 
 
 async def test_trace_that_has_gone_is_said_so(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ async def test_trace_that_has_gone_is_said_so(tmp_path: Path) -> None:
         by_time = await buffer.replays.since(NOW_NS)
 
     assert (found.ranges, found.rows, found.gone_rows) == ((), 0, 1)
-    assert (by_time.rows, by_time.gone_rows, by_time.gone_spans) == (0, 1, 3)
+    assert (by_time.rows, by_time.gone_rows, by_time.gone_items) == (0, 1, 3)
 
 
 async def test_removed_destination_is_not_owed_what_was_held(tmp_path: Path) -> None:
@@ -205,4 +205,4 @@ async def test_new_destination_that_holds_lets_no_row_go_that_it_wants(tmp_path:
         await buffer.append(request(piece(b"new")))
 
         assert await take_all(backlog) == [b"1", b"2", b"new"]
-        assert backlog.statistics().owed_spans == 3
+        assert backlog.statistics().owed_items == 3

@@ -39,19 +39,19 @@ class Eviction:
         self._backlogs = backlogs
         self._unlogged: dict[str, int] = {}
         self._next_log = 0.0  # monotonic
-        self.spans: dict[str, int] = {}  # by destination, those of earlier processes included
+        self.items: dict[str, int] = {}  # by destination, those of earlier processes included
 
     def load(self, counters: dict[str, int]) -> None:
         """Take up the counts on disk, where they are higher than those known."""
         for name, value in counters.items():
             if name.startswith(EVICTED):
                 destination = name.removeprefix(EVICTED)
-                known = max(value, self.spans.get(destination, 0))
-                self.spans = {**self.spans, destination: known}
+                known = max(value, self.items.get(destination, 0))
+                self.items = {**self.items, destination: known}
 
     def counters(self) -> dict[str, int]:
         """The counts as they are to stand on disk."""
-        return {EVICTED + name: value for name, value in self.spans.items()}
+        return {EVICTED + name: value for name, value in self.items.items()}
 
     def step(self, file: LogFile, settings: BufferSettings, retention: Retention) -> int:
         """Delete some rows that may go undelivered; returns how many (0: there are none)."""
@@ -68,26 +68,26 @@ class Eviction:
     def _evict(self, file: LogFile, names: frozenset[str], chosen: Chosen) -> None:
         gone = tuple(OwedRange(Position(first), Position(end + 1)) for first, end in chosen.runs)
         lost: dict[str, Ranges] = {}
-        spans: dict[str, int] = {}
+        items: dict[str, int] = {}
         for name in names & file.destinations.keys():
             had = file.destinations[name].ranges
             ranges = owed_ranges.intersection(gone, had)
             if ranges:
                 left = owed_ranges.subtract(had, ranges)
                 lost[name] = ranges
-                spans[name] = sums_of(ranges, chosen.rows, left=left).spans
+                items[name] = sums_of(ranges, chosen.rows, left=left).items
         self._ledger.evictions_begun += 1
         try:
             file.work(
-                partial(_write, chosen=chosen, lost=lost, spans=spans, at_ns=self._ledger.now_ns())
+                partial(_write, chosen=chosen, lost=lost, items=items, at_ns=self._ledger.now_ns())
             )
         except BaseException:
             self._ledger.evictions_begun -= 1
             raise
         for name, ranges in lost.items():
             self._ledger.pending.evicted(name, ranges)
-            self.spans = {**self.spans, name: self.spans.get(name, 0) + spans[name]}
-            self._unlogged[name] = self._unlogged.get(name, 0) + spans[name]
+            self.items = {**self.items, name: self.items.get(name, 0) + items[name]}
+            self._unlogged[name] = self._unlogged.get(name, 0) + items[name]
         self._ledger.post(self._backlogs.on_evicted, Evicted(chosen.rows, lost))
         self.say()
 
@@ -98,23 +98,23 @@ class Eviction:
             return
         self._next_log = now + _LOG_SECONDS
         unlogged, self._unlogged = self._unlogged, {}
-        for name, spans in unlogged.items():
+        for name, items in unlogged.items():
             log.warning(
                 "spans_evicted",
                 destination=name,
-                spans=spans,
-                since_ever=self.spans.get(name, 0),
+                spans=items,
+                since_ever=self.items.get(name, 0),
                 reason="space was short, and they could not be delivered",
             )
 
 
 def _write(
-    file: LogFile, *, chosen: Chosen, lost: dict[str, Ranges], spans: dict[str, int], at_ns: int
+    file: LogFile, *, chosen: Chosen, lost: dict[str, Ranges], items: dict[str, int], at_ns: int
 ) -> None:
     for name, ranges in lost.items():
         state = file.destinations[name]
         left = owed_ranges.subtract(state.ranges, ranges)
         file.write_destination(name, replace(state, ranges=left))
-        file.add_counter(EVICTED + name, spans[name])
+        file.add_counter(EVICTED + name, items[name])
         file.settle(name, ranges, at_ns=at_ns, status=EVICTED_STATUS)
     remove(file, chosen)

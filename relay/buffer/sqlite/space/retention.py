@@ -61,7 +61,7 @@ class Chosen:
         """Over its rows."""
         return Totals(
             len(self.rows),
-            sum(row.spans for row in self.rows),
+            sum(row.items for row in self.rows),
             sum(row.raw_bytes for row in self.rows),
         )
 
@@ -109,14 +109,14 @@ class Retention:
         """The oldest rows of `gaps`, as many as one step takes; with `is_old` until one is not."""
         chosen = Chosen()
         for gap, found in _walk(file, gaps, _CANDIDATES):
-            row, received_ns, monotonic_ns, stored_bytes, spans, raw_bytes = found
+            row, received_ns, monotonic_ns, stored_bytes, items, raw_bytes = found
             if is_old is not None and not is_old(row, received_ns, monotonic_ns):
                 break
             size = chosen.stored_bytes + stored_bytes
             is_enough = size > min(self._step_bytes, self._most_bytes)
             if chosen.rows and (is_enough or len(chosen.rows) >= _CANDIDATES):
                 break
-            chosen.add(GoneRow(row, spans, raw_bytes), stored_bytes, gap)
+            chosen.add(GoneRow(row, items, raw_bytes), stored_bytes, gap)
         return chosen
 
     @contextmanager
@@ -178,7 +178,7 @@ def remove(file: LogFile, chosen: Chosen) -> None:
     file.connection.execute(
         "UPDATE totals SET rows = ?, spans = ?, raw_bytes = ?,"
         " gone_rows = ?, gone_spans = ?, gone_raw_bytes = ?",
-        (totals.rows, totals.spans, totals.raw_bytes, gone.rows, gone.spans, gone.raw_bytes),
+        (totals.rows, totals.items, totals.raw_bytes, gone.rows, gone.items, gone.raw_bytes),
     )
     file.gone = gone
 

@@ -1,0 +1,135 @@
+"""Typed structs of OTLP/JSON's metrics, field for field as metrics.proto; see `messages`.
+
+Members of a oneof and fields with presence are UNSET when absent: their zero is a value and is
+written out. Doubles are numbers, or "NaN", "Infinity", "-Infinity".
+"""
+
+from msgspec import UNSET, Raw, UnsetType
+
+from relay.otlp.messages import InstrumentationScope, Int32, Int64, KeyValue, Message, UInt32
+
+Double = float | str
+
+
+class Exemplar(Message):
+    filteredAttributes: list[KeyValue] = []
+    timeUnixNano: Int64 = "0"
+    asDouble: Double | UnsetType = UNSET
+    asInt: Int64 | UnsetType = UNSET
+    spanId: str = ""
+    traceId: str = ""
+
+
+class NumberDataPoint(Message):
+    attributes: list[KeyValue] = []
+    startTimeUnixNano: Int64 = "0"
+    timeUnixNano: Int64 = "0"
+    asDouble: Double | UnsetType = UNSET
+    asInt: Int64 | UnsetType = UNSET
+    exemplars: list[Exemplar] = []
+    flags: UInt32 = 0
+
+
+class HistogramDataPoint(Message):
+    attributes: list[KeyValue] = []
+    startTimeUnixNano: Int64 = "0"
+    timeUnixNano: Int64 = "0"
+    count: Int64 = "0"
+    sum: Double | UnsetType = UNSET
+    bucketCounts: list[Int64] = []
+    explicitBounds: list[Double] = []
+    exemplars: list[Exemplar] = []
+    flags: UInt32 = 0
+    min: Double | UnsetType = UNSET
+    max: Double | UnsetType = UNSET
+
+
+class Buckets(Message):
+    offset: Int32 = 0
+    bucketCounts: list[Int64] = []
+
+
+class ExponentialHistogramDataPoint(Message):
+    attributes: list[KeyValue] = []
+    startTimeUnixNano: Int64 = "0"
+    timeUnixNano: Int64 = "0"
+    count: Int64 = "0"
+    sum: Double | UnsetType = UNSET
+    scale: Int32 = 0
+    zeroCount: Int64 = "0"
+    positive: Buckets | UnsetType = UNSET
+    negative: Buckets | UnsetType = UNSET
+    flags: UInt32 = 0
+    exemplars: list[Exemplar] = []
+    min: Double | UnsetType = UNSET
+    max: Double | UnsetType = UNSET
+    zeroThreshold: Double = 0.0
+
+
+class ValueAtQuantile(Message):
+    quantile: Double = 0.0
+    value: Double = 0.0
+
+
+class SummaryDataPoint(Message):
+    attributes: list[KeyValue] = []
+    startTimeUnixNano: Int64 = "0"
+    timeUnixNano: Int64 = "0"
+    count: Int64 = "0"
+    sum: Double = 0.0
+    quantileValues: list[ValueAtQuantile] = []
+    flags: UInt32 = 0
+
+
+class Gauge(Message):
+    dataPoints: list[NumberDataPoint] = []
+
+
+class Sum(Message):
+    dataPoints: list[NumberDataPoint] = []
+    aggregationTemporality: Int32 = 0
+    isMonotonic: bool = False
+
+
+class Histogram(Message):
+    dataPoints: list[HistogramDataPoint] = []
+    aggregationTemporality: Int32 = 0
+
+
+class ExponentialHistogram(Message):
+    dataPoints: list[ExponentialHistogramDataPoint] = []
+    aggregationTemporality: Int32 = 0
+
+
+class Summary(Message):
+    dataPoints: list[SummaryDataPoint] = []
+
+
+class Metric(Message):
+    name: str = ""
+    description: str = ""
+    unit: str = ""
+    gauge: Gauge | UnsetType = UNSET
+    sum: Sum | UnsetType = UNSET
+    histogram: Histogram | UnsetType = UNSET
+    exponentialHistogram: ExponentialHistogram | UnsetType = UNSET
+    summary: Summary | UnsetType = UNSET
+    metadata: list[KeyValue] = []
+
+
+class ScopeMetrics(Message):
+    scope: InstrumentationScope | UnsetType = UNSET
+    metrics: list[Metric] = []
+    schemaUrl: str = ""
+
+
+class ResourceMetrics(Message):
+    """`resource` stays text here: it is decoded once per distinct text (`resources`)."""
+
+    resource: Raw = Raw(b"{}")
+    scopeMetrics: list[ScopeMetrics] = []
+    schemaUrl: str = ""
+
+
+class ExportMetricsServiceRequest(Message):
+    resourceMetrics: list[ResourceMetrics] = []
