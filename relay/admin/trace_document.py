@@ -7,7 +7,7 @@ from relay.admin.dead_letter_documents import summary
 from relay.buffer.values import ReachesBack, RecentTrace, TracePlace, holds_trace
 from relay.model.records import DestinationStatus
 from relay.model.units import iso
-from relay.otlp.trace_spans import resource_spans_of_trace
+from relay.otlp.trace_items import entries_of_trace
 from relay.traces.where import IdReading, NamedDestination, TraceReport
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
@@ -47,7 +47,7 @@ def trace_document(report: TraceReport) -> dict[str, Any]:
             entry
             for row in report.rows
             for each in ids
-            for entry in resource_spans_of_trace(row, each.trace_id)
+            for entry in entries_of_trace(row, each.trace_id)
         ],
     }
 

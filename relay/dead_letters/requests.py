@@ -13,7 +13,7 @@ from relay.buffer.values import StoredDeadLetter
 from relay.model.errors import Refusal
 from relay.model.reasons import Reason
 from relay.model.records import Encoding, Request, Sender
-from relay.otlp.signals import TRACES
+from relay.otlp.signals import WIRE
 from relay.process.check.ids import REASON_WORDS
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Prepare, PrepareSettings
@@ -69,7 +69,7 @@ def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | str:
             settings = replace(settings, malformed_ids="derive")
     body = letter.body
     if letter.encoding is Encoding.JSON:
-        body = TRACES.json_request % body
+        body = WIRE[letter.signal].json_request % body
     try:
         prepared = Prepare(settings)(body, letter.encoding, SENDER)
     except AllSpansRejected as refusal:

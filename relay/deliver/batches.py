@@ -15,7 +15,7 @@ from relay.config import DestinationConfig
 from relay.model.records import BodyFlag, Encoding, StoredRow, longest_way
 from relay.otlp import doubles, transcode
 from relay.otlp.compression import gzip_level_1
-from relay.otlp.signals import TRACES
+from relay.otlp.signals import WIRE
 from relay.upstream.exchange import Body
 
 # Work on more than this goes to a thread: the hop costs about 0.1 ms, gzip at level 1 or a
@@ -70,7 +70,7 @@ def make_batch(
     """`build` without threads."""
     fragment = body = joined((_fragment(row, encoding, settings) for row in rows), encoding)
     if encoding is Encoding.JSON:
-        body = TRACES.json_request % fragment
+        body = WIRE[rows[0].signal].json_request % fragment
     content, content_encoding = body, ""
     if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
         content, content_encoding = gzip_level_1(body), "gzip"
@@ -108,7 +108,7 @@ def _fragment(row: StoredRow, encoding: Encoding, settings: DestinationConfig) -
     body = row.body
     if row.encoding is not encoding:
         into = transcode.to_json if encoding is Encoding.JSON else transcode.to_protobuf
-        body = into(body)
+        body = into(body, row.signal)
     if settings.special_doubles != "keep" and row.flags & BodyFlag.SPECIAL_DOUBLES:
-        body = doubles.rewrite_special_doubles(body, encoding, settings.special_doubles)
+        body = doubles.rewrite_special_doubles(body, encoding, settings.special_doubles, row.signal)
     return body

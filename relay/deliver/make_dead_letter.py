@@ -10,7 +10,7 @@ import anyio.to_thread
 from relay.config import DestinationConfig
 from relay.deliver.batches import THREAD_FROM_BYTES, Batch, joined
 from relay.model.reasons import Reason
-from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
+from relay.model.records import DeadLetter, Encoding, Signal, StoredRow, Taken
 from relay.model.units import format_duration
 from relay.otlp.ids import trace_ids_of
 from relay.upstream import outcomes
@@ -77,7 +77,7 @@ async def _of_rows(
         encoding=encoding,
         body=body,
         affected=items,
-        trace_ids=await _trace_ids(body, encoding),
+        trace_ids=await _trace_ids(body, encoding, rows[0].signal),
         row=rows[0].row,
         received_ns=rows[0].received_ns,
         signal=rows[0].signal,
@@ -111,10 +111,10 @@ def _fragment(rows: Sequence[StoredRow]) -> bytes:
 
 async def trace_ids_of_rows(rows: Sequence[StoredRow]) -> bytes:
     """The distinct trace ids of rows of one encoding, packed; empty for what cannot be read."""
-    return await _trace_ids(_fragment(rows), rows[0].encoding)
+    return await _trace_ids(_fragment(rows), rows[0].encoding, rows[0].signal)
 
 
-async def _trace_ids(body: bytes, encoding: Encoding) -> bytes:
+async def _trace_ids(body: bytes, encoding: Encoding, signal: Signal) -> bytes:
     if len(body) > THREAD_FROM_BYTES:
-        return await anyio.to_thread.run_sync(trace_ids_of, body, encoding)
-    return trace_ids_of(body, encoding)
+        return await anyio.to_thread.run_sync(trace_ids_of, body, encoding, signal)
+    return trace_ids_of(body, encoding, signal)

@@ -10,16 +10,15 @@ from relay.buffer.values import packed_index
 from relay.model.errors import RelayError
 from relay.model.records import Encoding, StoredRow
 from relay.offline.file import BufferFile, OwedDestination
-from relay.otlp import transcode
 from relay.otlp.ids import trace_ids_of
-from relay.otlp.signals import TRACES
-from relay.otlp.trace_spans import resource_spans_of_trace
+from relay.otlp.signals import WIRE
+from relay.otlp.trace_items import entries_of_trace, json_fragment
 
 
 def lines(
     file: BufferFile, *, destination: str | None = None, oldest_ns: int = 0, trace_id: bytes = b""
 ) -> Iterator[bytes | DamagedRow]:
-    """`{"resourceSpans": […]}` of each row, as any OTLP/HTTP endpoint takes it; or a damaged row.
+    """A request with each row alone, as any OTLP/HTTP endpoint takes it; or a damaged row.
 
     Of what `destination` is still owed, of what came at `oldest_ns` or later, of the spans of
     `trace_id` (16 bytes). Raises RelayError for an unknown destination, and what SQLite raises.
@@ -58,10 +57,11 @@ def _rows(
 
 
 def _line_of(row: StoredRow, trace_id: bytes) -> bytes:
-    """The line of a row, or of a trace's spans in it; empty when there are none."""
+    """The line of a row, or of a trace's items in it; empty when there are none."""
+    wire = WIRE[row.signal]
     if trace_id:
-        if packed_index(trace_ids_of(row.body, row.encoding), trace_id) is None:
+        if packed_index(trace_ids_of(row.body, row.encoding, row.signal), trace_id) is None:
             return b""
-        return msgspec.json.encode({"resourceSpans": resource_spans_of_trace(row, trace_id)})
-    fragment = row.body if row.encoding is Encoding.JSON else transcode.to_json(row.body)
-    return TRACES.json_request % fragment
+        key = wire.lists[Encoding.JSON].entries
+        return msgspec.json.encode({key: entries_of_trace(row, trace_id)})
+    return wire.json_request % json_fragment(row)

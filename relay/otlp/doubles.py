@@ -3,34 +3,35 @@
 They are legal OTLP, but some backends accept them and then fail to show the trace. A destination
 that asks for it gets them as text, or not at all. Only rows that hold some are given here.
 
-An attribute is dropped from its holder, whose `droppedAttributesCount` grows. Inside an array or
-a list of keys and values there is no such count: there an empty value stands in its place, so
-that positions and keys stay.
+An attribute is dropped from its holder, whose `droppedAttributesCount` grows where it has one.
+Inside an array or a list of keys and values, and where a value is a log's body, an empty value
+stands in its place, so that positions and keys stay. What a metric measured is never touched.
 """
 
 import re
-from collections.abc import Iterator
 from math import isfinite
 from typing import Literal
 
 import msgspec
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.message import DecodeError, Message
+from msgspec import Struct
 from opentelemetry.proto.common.v1 import common_pb2
 
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 from relay.otlp import messages
 from relay.otlp.folding import replace_below
-from relay.otlp.protobuf import holders
-from relay.otlp.protobuf_writer import UNSET_RESOURCE
+from relay.otlp.signals import WIRE
 from relay.otlp.transcode import TranscodeError, decode_entries, describe_error, name_special
 
 DoublesMode = Literal["string", "drop"]
 
 _MAX_COUNT = 2**32 - 1
+_KEY_VALUE = common_pb2.KeyValue.DESCRIPTOR
 
 
-def rewrite_special_doubles(fragment: bytes, encoding: Encoding, mode: DoublesMode) -> bytes:
+def rewrite_special_doubles(
+    fragment: bytes, encoding: Encoding, mode: DoublesMode, signal: Signal
+) -> bytes:
     """Give the fragment with every NaN and ±Infinity as a string of its name, or dropped.
 
     In protobuf unknown fields survive; in JSON values of any depth do. Raises TranscodeError,
@@ -38,10 +39,12 @@ def rewrite_special_doubles(fragment: bytes, encoding: Encoding, mode: DoublesMo
     """
     try:
         if encoding is Encoding.PROTOBUF:
-            return _rewrite_protobuf(fragment, mode)
+            request = WIRE[signal].request.FromString(fragment)
+            _rewrite_message(request, mode)
+            return request.SerializeToString()
         if mode == "string":
             return _JSON_MEMBER.sub(rb'"stringValue":"\1"', fragment)
-        return _drop_from_json(fragment)
+        return _drop_from_json(fragment, signal)
     except (ValueError, RecursionError, msgspec.MsgspecError, DecodeError) as error:
         raise TranscodeError(describe_error(encoding.name, error)) from None
 
@@ -56,70 +59,75 @@ _NAMES = ("NaN", "Infinity", "-Infinity")
 _MARK = b'{"arrayValue":{},"stringValue":"%d"}'
 _MARKED = re.compile(rb'\{"arrayValue":\{\},"stringValue":"(\d+)"\}')
 
-_JsonHolder = (
-    messages.Resource
-    | messages.InstrumentationScope
-    | messages.Span
-    | messages.Event
-    | messages.Link
-)
 
-
-def _drop_from_json(fragment: bytes) -> bytes:
+def _drop_from_json(fragment: bytes, signal: Signal) -> bytes:
     nested: list[bytes] = []
 
     def set_aside(value: bytes) -> bytes:
         nested.append(_JSON_VALUE.sub(b"{}", value))
         return _MARK % (len(nested) - 1)
 
-    entries = decode_entries(b"[%b]" % replace_below(fragment, 0, set_aside))
+    entries = decode_entries(replace_below(fragment, 0, set_aside), signal)
     for entry in entries:
-        if entry.resource is not UNSET_RESOURCE:
+        if entry.resource is not messages.NO_RESOURCE:
             resource = messages.decode_resource(entry.resource)
-            _drop_attributes(resource)
+            _drop_from(resource)
             entry.resource = msgspec.Raw(messages.encode(resource))
-        for scope_spans in entry.scopeSpans:
-            for holder in _json_holders(scope_spans):
-                _drop_attributes(holder)
+        _drop_from(entry)
     return _MARKED.sub(lambda mark: nested[int(mark[1])], messages.encode(entries)[1:-1])
 
 
-def _json_holders(scope_spans: messages.ScopeSpans) -> Iterator[_JsonHolder]:
-    if isinstance(scope_spans.scope, messages.InstrumentationScope):
-        yield scope_spans.scope
-    for span in scope_spans.spans:
-        yield span
-        yield from span.events
-        yield from span.links
-
-
-def _drop_attributes(holder: _JsonHolder) -> None:
-    kept = [item for item in holder.attributes if not _is_special(item.value)]
-    dropped = len(holder.attributes) - len(kept)
-    if dropped:
-        holder.attributes = kept
-        holder.droppedAttributesCount = min(holder.droppedAttributesCount + dropped, _MAX_COUNT)
+def _drop_from(record: Struct) -> None:
+    """Drop what is special from the attributes of a struct and of all that it holds."""
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        match value:
+            case [messages.KeyValue(), *_]:
+                kept = [item for item in value if not _is_special(item.value)]
+                setattr(record, name, kept)
+                _count(record, "droppedAttributesCount", len(value) - len(kept))
+            case [Struct(), *_]:
+                for each in value:
+                    _drop_from(each)
+            case messages.AnyValue() if _is_special(value):
+                setattr(record, name, messages.AnyValue())
+            case Struct():
+                _drop_from(value)
+            case _:
+                pass
 
 
 def _is_special(value: messages.AnyValue | msgspec.UnsetType) -> bool:
     return isinstance(value, messages.AnyValue) and value.doubleValue in _NAMES
 
 
+def _count(holder: Struct | Message, name: str, dropped: int) -> None:
+    """Points and exemplars have no such count."""
+    if dropped and hasattr(holder, name):
+        setattr(holder, name, min(getattr(holder, name) + dropped, _MAX_COUNT))
+
+
 # --- protobuf ------------------------------------------------------------------------------------
 
 
-def _rewrite_protobuf(fragment: bytes, mode: DoublesMode) -> bytes:
-    request = ExportTraceServiceRequest.FromString(fragment)
-    for holder in holders(request):
-        for index in reversed(range(len(holder.attributes))):
-            value = holder.attributes[index].value
-            if mode == "drop" and not isfinite(value.double_value):
-                del holder.attributes[index]
-                count = holder.dropped_attributes_count
-                holder.dropped_attributes_count = min(count + 1, _MAX_COUNT)
+def _rewrite_message(message: Message, mode: DoublesMode) -> None:
+    """Rewrite what is special in the attributes of a message and of all that it holds."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        items = value if field.is_repeated else [value]
+        if field.message_type is _KEY_VALUE:
+            before = len(items)
+            for index in reversed(range(before)):
+                if mode == "drop" and not isfinite(items[index].value.double_value):
+                    del items[index]
+            _count(message, "dropped_attributes_count", before - len(items))
+            items = [item.value for item in items]
+        for item in items:
+            if isinstance(item, common_pb2.AnyValue):
+                _rewrite_value(item, mode)
             else:
-                _rewrite_value(value, mode)
-    return request.SerializeToString()
+                _rewrite_message(item, mode)
 
 
 def _rewrite_value(value: common_pb2.AnyValue, mode: DoublesMode) -> None:

@@ -1,67 +1,69 @@
-"""The trace ids of a kept fragment: to find a trace's spans in it."""
+"""The trace ids of a kept fragment: to find a trace's spans and log records in it."""
 
 import msgspec
 from google.protobuf.message import DecodeError
-from msgspec import Struct
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from msgspec import Raw, Struct
 
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
-from relay.otlp.protobuf import all_spans
+from relay.otlp.signals import WIRE, SignalWire
 
 TRACE_ID_BYTES = 16
 
 
-class _Span(Struct, rename="camel"):
+class _Record(Struct, rename="camel"):
     trace_id: str = ""
 
 
-class _Scope(Struct):
-    spans: list[_Span] = []
+_decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_decode_records = msgspec.json.Decoder(list[_Record]).decode
 
 
-class _Entry(Struct, rename="camel"):
-    scope_spans: list[_Scope] = []
-
-
-_decode_entries = msgspec.json.Decoder(list[_Entry]).decode
-
-
-def trace_ids_of(fragment: bytes, encoding: Encoding) -> bytes:
+def trace_ids_of(fragment: bytes, encoding: Encoding, signal: Signal) -> bytes:
     """The distinct trace ids in `fragment`, 16 bytes each, packed, in the order they come.
 
     Ids of another length are left out. Empty for what cannot be read; raises nothing.
     """
-    found = _ids(fragment, encoding)
+    found = _ids(fragment, encoding, signal)
     return b"".join(dict.fromkeys(each for each in found if len(each) == TRACE_ID_BYTES))
 
 
-def _ids(fragment: bytes, encoding: Encoding) -> list[bytes]:
-    """The trace id of each span, in the order in which they stand.
+def _ids(fragment: bytes, encoding: Encoding, signal: Signal) -> list[bytes]:
+    """The trace id of each span or log record, in the order in which they stand.
 
-    One that is none is empty, and so is the list for what cannot be read.
+    One that is none is empty, and so is the list for what cannot be read, or for metrics.
     """
+    if signal is Signal.METRICS:
+        return []
+    read = _protobuf_ids if encoding is Encoding.PROTOBUF else _json_ids
     try:
-        return _protobuf_ids(fragment) if encoding is Encoding.PROTOBUF else _json_ids(fragment)
+        return read(fragment, WIRE[signal])
     except (ValueError, RecursionError, DecodeError, msgspec.MsgspecError):
         return []
 
 
-def _protobuf_ids(fragment: bytes) -> list[bytes]:
-    return [span.trace_id for span in all_spans(ExportTraceServiceRequest.FromString(fragment))]
+def _protobuf_ids(fragment: bytes, wire: SignalWire) -> list[bytes]:
+    lists = wire.lists[Encoding.PROTOBUF]
+    return [
+        record.trace_id
+        for entry in getattr(wire.request.FromString(fragment), lists.entries)
+        for scope in getattr(entry, lists.scopes)
+        for record in getattr(scope, lists.records)
+    ]
 
 
-def _json_ids(fragment: bytes) -> list[bytes]:
+def _json_ids(fragment: bytes, wire: SignalWire) -> list[bytes]:
+    lists = wire.lists[Encoding.JSON]
     try:
-        entries = _decode_entries(b"[%b]" % fragment)
+        entries = _decode_objects(b"[%b]" % fragment)
     except RecursionError:
         flat = replace_below(fragment, MAX_PROTOBUF_LEVELS, lambda _value: b"{}")
-        entries = _decode_entries(b"[%b]" % flat)
+        entries = _decode_objects(b"[%b]" % flat)
     return [
-        _from_hex(span.trace_id)
+        _from_hex(record.trace_id)
         for entry in entries
-        for scope in entry.scope_spans
-        for span in scope.spans
+        for scope in _decode_objects(entry.get(lists.scopes, b"[]"))
+        for record in _decode_records(scope.get(lists.records, b"[]"))
     ]
 
 
@@ -73,14 +75,14 @@ def _from_hex(text: str) -> bytes:
 
 
 def stretches_of_trace(
-    fragment: bytes, encoding: Encoding, trace_id: bytes
+    fragment: bytes, encoding: Encoding, signal: Signal, trace_id: bytes
 ) -> list[tuple[int, int]]:
-    """Where spans of the trace stand: first and end of each run, counted as `split` does.
+    """Where items of the trace stand: first and end of each run, counted as `split` does.
 
     Empty where there is none, or for what cannot be read; raises nothing.
     """
     runs: list[tuple[int, int]] = []
-    for number, each in enumerate(_ids(fragment, encoding)):
+    for number, each in enumerate(_ids(fragment, encoding, signal)):
         if each != trace_id:
             continue
         if runs and runs[-1][1] == number:

@@ -121,10 +121,14 @@ class ScopeSpans(Message):
     schemaUrl: str = ""
 
 
+NO_RESOURCE = Raw(b"{}")
+"""The default of every entry, told from a resource that was sent by identity."""
+
+
 class ResourceSpans(Message):
     """`resource` stays text here: it is decoded once per distinct text (`resources`)."""
 
-    resource: Raw = Raw(b"{}")
+    resource: Raw = NO_RESOURCE
     scopeSpans: list[ScopeSpans] = []
     schemaUrl: str = ""
 

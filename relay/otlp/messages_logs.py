@@ -3,6 +3,7 @@
 from msgspec import UNSET, Raw, UnsetType
 
 from relay.otlp.messages import (
+    NO_RESOURCE,
     AnyValue,
     InstrumentationScope,
     Int32,
@@ -36,7 +37,7 @@ class ScopeLogs(Message):
 class ResourceLogs(Message):
     """`resource` stays text here: it is decoded once per distinct text (`resources`)."""
 
-    resource: Raw = Raw(b"{}")
+    resource: Raw = NO_RESOURCE
     scopeLogs: list[ScopeLogs] = []
     schemaUrl: str = ""
 

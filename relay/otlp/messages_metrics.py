@@ -6,7 +6,15 @@ written out. Doubles are numbers, or "NaN", "Infinity", "-Infinity".
 
 from msgspec import UNSET, Raw, UnsetType
 
-from relay.otlp.messages import InstrumentationScope, Int32, Int64, KeyValue, Message, UInt32
+from relay.otlp.messages import (
+    NO_RESOURCE,
+    InstrumentationScope,
+    Int32,
+    Int64,
+    KeyValue,
+    Message,
+    UInt32,
+)
 
 Double = float | str
 
@@ -126,7 +134,7 @@ class ScopeMetrics(Message):
 class ResourceMetrics(Message):
     """`resource` stays text here: it is decoded once per distinct text (`resources`)."""
 
-    resource: Raw = Raw(b"{}")
+    resource: Raw = NO_RESOURCE
     scopeMetrics: list[ScopeMetrics] = []
     schemaUrl: str = ""
 

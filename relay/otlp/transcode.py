@@ -1,4 +1,4 @@
-"""Fragment in one encoding in, the same spans as a fragment in the other encoding out.
+"""Fragment in one encoding in, the same items as a fragment in the other encoding out.
 
     to_protobuf   JSON text ─msgspec─▶ structs ─protobuf_writer─▶ bytes
     to_json       bytes ─official classes─▶ messages ─▶ structs ─msgspec─▶ JSON text
@@ -8,25 +8,31 @@ set, and for empty values. What cannot be kept: unknown fields of protobuf have 
 NaN loses its sign and payload there, and JSON deeper than 30 levels is folded (decision D5).
 """
 
+import functools
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from math import isfinite, isnan
-from typing import ClassVar
+from typing import Any, ClassVar, Final, get_args, get_type_hints
 
 import msgspec
-from google.protobuf.message import DecodeError
-from msgspec import UNSET, Raw, UnsetType
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from msgspec import UNSET, Raw, Struct, UnsetType
 from opentelemetry.proto.common.v1 import common_pb2
-from opentelemetry.proto.resource.v1 import resource_pb2
-from opentelemetry.proto.trace.v1 import trace_pb2
 
 from relay.model.errors import RelayError
+from relay.model.records import Signal
 from relay.otlp import messages
 from relay.otlp.folding import fold_for_protobuf
-from relay.otlp.protobuf_writer import UNSET_RESOURCE, write_entries
+from relay.otlp.protobuf_writer import write_entries
+from relay.otlp.signals import WIRE
 
-decode_entries = msgspec.json.Decoder(list[messages.ResourceSpans]).decode
+Read = Callable[[Any], Any]
+
+_DECODERS: Final[dict[Signal, Callable[[bytes], list[Any]]]] = {
+    wire.signal: msgspec.json.Decoder(list[wire.entry]).decode  # type: ignore[name-defined]
+    for wire in WIRE.values()
+}
 
 
 class TranscodeError(RelayError, ValueError):
@@ -35,31 +41,40 @@ class TranscodeError(RelayError, ValueError):
     code: ClassVar[str] = "transcode_error"
 
 
-def to_protobuf(fragment: bytes) -> bytes:
-    """Turn comma-joined `resourceSpans` entries in normal form into encoded `resource_spans`.
+def decode_entries(fragment: bytes, signal: Signal) -> list[Any]:
+    """The entries of a JSON fragment as structs. Raises what msgspec raises, and RecursionError."""
+    return _DECODERS[signal](b"[%b]" % fragment)
+
+
+def to_protobuf(fragment: bytes, signal: Signal) -> bytes:
+    """Turn comma-joined entries in normal form into encoded fields of a request.
 
     What would lie deeper than 30 levels becomes a string of its JSON text (decision D5). Raises
     TranscodeError, and nothing else, when the fragment is not what this relay writes.
     """
     try:
         try:
-            return write_entries(decode_entries(b"[%b]" % fragment))
+            return write_entries(decode_entries(fragment, signal), WIRE[signal])
         except RecursionError:
-            return write_entries(decode_entries(b"[%b]" % fold_for_protobuf(fragment)))
+            return write_entries(decode_entries(fold_for_protobuf(fragment), signal), WIRE[signal])
     except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise TranscodeError(describe_error("JSON", error)) from None
 
 
-def to_json(fragment: bytes) -> bytes:
-    """Turn encoded `resource_spans` fields into comma-joined `resourceSpans` entries, in normal
-    form: lower-case hexadecimal ids of whatever length, 64-bit numbers as strings, defaults left
-    out. Raises TranscodeError, and nothing else, when the fragment is not readable protobuf.
+def to_json(fragment: bytes, signal: Signal) -> bytes:
+    """Turn encoded fields of a request into comma-joined entries, in normal form: lower-case
+    hexadecimal ids of whatever length, 64-bit numbers as strings, defaults left out.
+
+    Raises TranscodeError, and nothing else, when the fragment is not readable protobuf.
     """
+    wire = WIRE[signal]
     try:
-        request = ExportTraceServiceRequest.FromString(fragment)
+        request = wire.request.FromString(fragment)
     except DecodeError as error:
         raise TranscodeError(describe_error("protobuf", error)) from None
-    return messages.encode([_read_resource_spans(entry) for entry in request.resource_spans])[1:-1]
+    entries = wire.request.DESCRIPTOR.fields[0]
+    read = _message(wire.entry, entries.message_type)
+    return messages.encode([read(entry) for entry in getattr(request, entries.name)])[1:-1]
 
 
 def describe_error(encoding: str, error: Exception) -> str:
@@ -69,102 +84,48 @@ def describe_error(encoding: str, error: Exception) -> str:
     return f"the kept {encoding} cannot be read{where} ({type(error).__name__})"
 
 
-_NO_TIME = str(messages.Event().timeUnixNano)
+@functools.cache
+def _message(record: type[Struct], descriptor: Descriptor) -> Read:
+    """What reads a message that `descriptor` tells of into such a struct."""
+    kinds = get_type_hints(record)
+    fields = {
+        field: (field.camelcase_name, _field(kinds[field.camelcase_name], field))
+        for field in descriptor.fields
+    }
+
+    def read(message: Message) -> Struct:
+        # Only fields that are set: zero where there is no presence is the struct's default.
+        values = {}
+        for field, value in message.ListFields():
+            name, convert = fields[field]
+            values[name] = convert(value)
+        return record(**values)
+
+    return read
 
 
-def _time(number: int) -> str:
-    # The default is left out of the text only if it is the very same object.
-    return str(number) if number else _NO_TIME
+def _field(kind: Any, field: FieldDescriptor) -> Read:
+    while get_args(kind):  # of a list its items, of a union what is not UNSET
+        kind = get_args(kind)[0]
+    if kind is messages.KeyValue:
+        return _read_attributes
+    read = _item(kind, field)
+    return (lambda values: list(map(read, values))) if field.is_repeated else read
 
 
-def _read_resource_spans(entry: trace_pb2.ResourceSpans) -> messages.ResourceSpans:
-    return messages.ResourceSpans(
-        resource=_read_resource(entry.resource) if entry.HasField("resource") else UNSET_RESOURCE,
-        scopeSpans=[_read_scope_spans(scope) for scope in entry.scope_spans],
-        schemaUrl=entry.schema_url,
-    )
+def _item(kind: Any, field: FieldDescriptor) -> Read:
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if kind is messages.AnyValue:
+            return _read_value
+        if kind is Raw:
+            read_resource = _message(messages.Resource, field.message_type)
+            return lambda resource: Raw(messages.encode(read_resource(resource)))
+        return _message(kind, field.message_type)
+    return _SCALARS.get(field.type, _as_it_is)
 
 
-def _read_resource(resource: resource_pb2.Resource) -> Raw:
-    return Raw(
-        messages.encode(
-            messages.Resource(
-                attributes=_read_attributes(resource.attributes),
-                droppedAttributesCount=resource.dropped_attributes_count,
-                entityRefs=[
-                    messages.EntityRef(
-                        schemaUrl=ref.schema_url,
-                        type=ref.type,
-                        idKeys=list(ref.id_keys),
-                        descriptionKeys=list(ref.description_keys),
-                    )
-                    for ref in resource.entity_refs
-                ],
-            )
-        )
-    )
-
-
-def _read_scope_spans(scope_spans: trace_pb2.ScopeSpans) -> messages.ScopeSpans:
-    scope: messages.InstrumentationScope | UnsetType = UNSET
-    if scope_spans.HasField("scope"):
-        found = scope_spans.scope
-        scope = messages.InstrumentationScope(
-            name=found.name,
-            version=found.version,
-            attributes=_read_attributes(found.attributes),
-            droppedAttributesCount=found.dropped_attributes_count,
-        )
-    return messages.ScopeSpans(
-        scope=scope,
-        spans=list(map(_read_span, scope_spans.spans)),
-        schemaUrl=scope_spans.schema_url,
-    )
-
-
-def _read_span(span: trace_pb2.Span) -> messages.Span:
-    status: messages.Status | UnsetType = UNSET
-    if span.HasField("status"):
-        found = span.status
-        status = messages.Status(found.message, found.code)
-    return messages.Span(
-        traceId=span.trace_id.hex(),
-        spanId=span.span_id.hex(),
-        traceState=span.trace_state,
-        parentSpanId=span.parent_span_id.hex(),
-        flags=span.flags,
-        name=span.name,
-        kind=span.kind,
-        startTimeUnixNano=_time(span.start_time_unix_nano),
-        endTimeUnixNano=_time(span.end_time_unix_nano),
-        attributes=_read_attributes(span.attributes),
-        droppedAttributesCount=span.dropped_attributes_count,
-        events=list(map(_read_event, span.events)),
-        droppedEventsCount=span.dropped_events_count,
-        links=list(map(_read_link, span.links)),
-        droppedLinksCount=span.dropped_links_count,
-        status=status,
-    )
-
-
-def _read_event(event: trace_pb2.Span.Event) -> messages.Event:
-    return messages.Event(
-        timeUnixNano=_time(event.time_unix_nano),
-        name=event.name,
-        attributes=_read_attributes(event.attributes),
-        droppedAttributesCount=event.dropped_attributes_count,
-    )
-
-
-def _read_link(link: trace_pb2.Span.Link) -> messages.Link:
-    return messages.Link(
-        traceId=link.trace_id.hex(),
-        spanId=link.span_id.hex(),
-        traceState=link.trace_state,
-        attributes=_read_attributes(link.attributes),
-        droppedAttributesCount=link.dropped_attributes_count,
-        flags=link.flags,
-    )
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _read_attributes(items: Iterable[common_pb2.KeyValue]) -> list[messages.KeyValue]:
@@ -221,3 +182,12 @@ def name_special(value: float) -> float | str:
     if isfinite(value):
         return value
     return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+_SCALARS: Final[dict[int, Read]] = {
+    FieldDescriptor.TYPE_BYTES: bytes.hex,  # the ids: bytes as values are in AnyValue only
+    FieldDescriptor.TYPE_FIXED64: str,
+    FieldDescriptor.TYPE_SFIXED64: str,
+    FieldDescriptor.TYPE_UINT64: str,
+    FieldDescriptor.TYPE_DOUBLE: name_special,
+}

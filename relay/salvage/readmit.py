@@ -166,13 +166,13 @@ def _trace_ids(columns: RowColumns, stored: StoredRow) -> bytes:
     try:
         parts = read_parts(columns.parts)
     except ValueError:
-        return trace_ids_of(stored.body, stored.encoding)
+        return trace_ids_of(stored.body, stored.encoding, stored.signal)
     comma = int(stored.encoding is Encoding.JSON)
     packed = []
     for number, part in enumerate(parts):
         is_last = number + 1 == len(parts)
         end = len(stored.body) if is_last else parts[number + 1].offset - comma
-        ids = trace_ids_of(stored.body[part.offset : end], stored.encoding)
+        ids = trace_ids_of(stored.body[part.offset : end], stored.encoding, stored.signal)
         size = 16 * part.trace_ids  # `parts` says how many are whose: that must stay right
         packed.append(ids[:size].ljust(size, b"\0"))
     return b"".join(packed)

@@ -4,6 +4,7 @@ import json
 import random
 from typing import Any
 
+from relay.model.records import Signal
 from relay.otlp import messages, transcode
 
 SEED = 4318
@@ -123,4 +124,6 @@ class Bodies:
 def to_protobuf(body: bytes) -> bytes:
     """The same request in the other encoding."""
     request = messages.decode_request(body)
-    return transcode.to_protobuf(b",".join(messages.encode(r) for r in request.resourceSpans))
+    return transcode.to_protobuf(
+        b",".join(messages.encode(r) for r in request.resourceSpans), Signal.TRACES
+    )

@@ -121,7 +121,7 @@ def cut_here(row: StoredRow, first: int, stop: int) -> StoredRow:
     """`cut` without threads."""
     if first <= 0 and stop >= row.items:
         return row
-    body = slice_items(row.body, row.encoding, first, stop - first)
+    body = slice_items(row.body, row.encoding, first, stop - first, row.signal)
     return replace(row, body=body, items=stop - first, first_item=row.first_item + first)
 
 

@@ -53,7 +53,7 @@ class Replays:
             row = await self._reader.read_row(number)
             if row is not None:
                 runs = await anyio.to_thread.run_sync(
-                    stretches_of_trace, row.body, row.encoding, trace_id
+                    stretches_of_trace, row.body, row.encoding, row.signal, trace_id
                 )
                 ranges += [_stretch(row, first, stop) for first, stop in runs]
         return KeptRows(

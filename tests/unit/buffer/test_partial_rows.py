@@ -14,7 +14,7 @@ from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.partial_rows import PartialRows, share
 from relay.buffer.sqlite.types import GoneRow, Totals
-from relay.model.records import BodyFlag, Encoding, OwedRange, Position, StoredRow, Taken
+from relay.model.records import BodyFlag, Encoding, OwedRange, Position, Signal, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError, to_protobuf
 from tests.support.builders import request as otlp
 from tests.support.builders import span, to_body
@@ -138,15 +138,15 @@ async def test_split_cuts_protobuf_and_large_rows_too(tmp_path: Path) -> None:
         backlog = buffer.consumer("a")
         large = fragment("a" * 40_000, "b" * 40_000)
         await buffer.append(request(piece(large, spans=2)))
-        small = to_protobuf(fragment("x", "y"))
+        small = to_protobuf(fragment("x", "y"), Signal.TRACES)
         await buffer.append(request(piece(small, spans=2, encoding=Encoding.PROTOBUF)))
 
         halves = await backlog.split(await take(backlog), 1)
         assert [len(names(half.rows)[0]) for half in halves] == [40_000, 40_000]
         halves = await backlog.split(await take(backlog), 1)
         assert [half.rows[0].body for half in halves] == [
-            to_protobuf(fragment("x")),
-            to_protobuf(fragment("y")),
+            to_protobuf(fragment("x"), Signal.TRACES),
+            to_protobuf(fragment("y"), Signal.TRACES),
         ]
 
 
@@ -168,7 +168,7 @@ async def test_newest_row_is_taken_alone_and_of_the_encoding_asked_for(tmp_path:
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         await keep(buffer, "a", "b")
-        proto = to_protobuf(fragment("c"))
+        proto = to_protobuf(fragment("c"), Signal.TRACES)
         await buffer.append(request(piece(proto, encoding=Encoding.PROTOBUF)))
 
         newest = await backlog.take_newest()

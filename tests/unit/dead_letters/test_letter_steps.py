@@ -16,7 +16,7 @@ from relay.dead_letters.change import DeadLetters, Replayed, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
 from relay.dead_letters.requests import LeftOut
 from relay.model.errors import BufferFull
-from relay.model.records import DeadLetter, Encoding
+from relay.model.records import DeadLetter, Encoding, Signal
 from relay.otlp.transcode import to_protobuf
 from relay.process.prepare import PrepareSettings
 from tests.support.builders import nested, request, span, text_attribute, to_body
@@ -128,7 +128,7 @@ async def test_what_is_owed_again_is_byte_for_byte_what_was_set_aside(
     special = {"key": "nan", "value": {"doubleValue": "NaN"}}
     body = fragment(attributes=[deep, special], links=[{"traceId": "a" * 32, "spanId": "b" * 16}])
     if encoding is Encoding.PROTOBUF:
-        body = to_protobuf(body)
+        body = to_protobuf(body, Signal.TRACES)
     async with letters_of(tmp_path, body, encoding=encoding) as (buffer, letters):
         assert (await replay(letters)).letters == 1
         assert await take_all(buffer.consumer("a")) == [body]

@@ -11,7 +11,7 @@ import structlog.testing
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
-from relay.model.records import Encoding, StoredRow
+from relay.model.records import Encoding, Signal, StoredRow
 from relay.otlp.transcode import to_protobuf
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.unit.deliver.test_courier import ScriptedUpstream, world
@@ -69,7 +69,7 @@ async def test_courier_sends_in_the_other_encoding_at_once_and_remembers_it(
             await at.settle_down()
 
             assert encodings(at.upstream) == [JSON, PROTOBUF, PROTOBUF]
-            assert at.upstream.sent[1].content == to_protobuf(SPAN)
+            assert at.upstream.sent[1].content == to_protobuf(SPAN, Signal.TRACES)
             assert (backlog.settled, backlog.in_flight, backlog.given_back) == ([1, 2], 0, 0)
             assert at.clock.sleeps == []
             assert at.courier.status.warnings == [f"refuses JSON ({status}): sent as protobuf"]
@@ -85,10 +85,10 @@ async def test_courier_remembers_for_each_encoding_that_came_in(
     """Upstreams that refuse protobuf are rare, and rows in JSON tell nothing of them."""
     backlog.add(row(1, SPAN))
     async with world(settings(), backlog, refused(415), Delivered(200)) as at:
-        backlog.add(row(2, to_protobuf(SPAN), encoding=PROTOBUF))
+        backlog.add(row(2, to_protobuf(SPAN, Signal.TRACES), encoding=PROTOBUF))
         await at.settle_down()
         at.upstream.script = [refused(415), Delivered(200)]
-        backlog.add(row(3, to_protobuf(SPAN), encoding=PROTOBUF))
+        backlog.add(row(3, to_protobuf(SPAN, Signal.TRACES), encoding=PROTOBUF))
         await at.settle_down()
 
         assert encodings(at.upstream) == [JSON, PROTOBUF, PROTOBUF, PROTOBUF, JSON]
@@ -223,7 +223,7 @@ async def test_courier_sets_aside_the_form_that_was_taken_in_part(
     backlog.add(row(1, SPAN))
     async with world(settings(), backlog, refused(415), Delivered(200, 1, "too long")):
         (letter,) = backlog.dead
-        assert (letter.encoding, letter.body) == (PROTOBUF, to_protobuf(SPAN))
+        assert (letter.encoding, letter.body) == (PROTOBUF, to_protobuf(SPAN, Signal.TRACES))
 
 
 async def test_courier_is_blocked_by_the_refusal_when_the_rows_cannot_be_transcoded(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 from relay.otlp.doubles import rewrite_special_doubles
 from relay.otlp.transcode import TranscodeError, to_json, to_protobuf
 
@@ -34,8 +34,15 @@ def entry_with(attributes: list[Any], count: int = 0) -> dict[str, Any]:
 def rewrite(entry: dict[str, Any], encoding: Encoding, mode: Mode) -> Any:
     text = json.dumps(entry, separators=(",", ":")).encode()
     if encoding is Encoding.JSON:
-        return json.loads(rewrite_special_doubles(text, encoding, mode))
-    return json.loads(to_json(rewrite_special_doubles(to_protobuf(text), encoding, mode)))
+        return json.loads(rewrite_special_doubles(text, encoding, mode, Signal.TRACES))
+    return json.loads(
+        to_json(
+            rewrite_special_doubles(
+                to_protobuf(text, Signal.TRACES), encoding, mode, Signal.TRACES
+            ),
+            Signal.TRACES,
+        )
+    )
 
 
 ENCODINGS = pytest.mark.parametrize("encoding", list(Encoding))
@@ -115,24 +122,30 @@ def test_rewriting_json_reaches_any_depth(mode: Mode) -> None:
     value = '{"arrayValue":{"values":[' * 2000 + '{"doubleValue":"NaN"}' + "]}}" * 2000
     text = f'{{"scopeSpans":[{{"spans":[{{"attributes":[{{"key":"k","value":{value}}}]}}]}}]}}'
     wanted = '{"stringValue":"NaN"}' if mode == "string" else "{}"
-    found = rewrite_special_doubles(text.encode(), Encoding.JSON, mode)
+    found = rewrite_special_doubles(text.encode(), Encoding.JSON, mode, Signal.TRACES)
 
     assert found.decode() == text.replace('{"doubleValue":"NaN"}', wanted)
 
 
 @pytest.mark.parametrize("mode", ["string", "drop"])
 def test_rewriting_protobuf_keeps_unknown_fields(mode: Mode) -> None:
-    packed = to_protobuf(json.dumps(entry_with([attribute("k", {"doubleValue": "NaN"})])).encode())
+    packed = to_protobuf(
+        json.dumps(entry_with([attribute("k", {"doubleValue": "NaN"})])).encode(), Signal.TRACES
+    )
     unknown = b"\x9a\x06\x01?"
 
-    assert rewrite_special_doubles(packed + unknown, Encoding.PROTOBUF, mode).endswith(unknown)
+    assert rewrite_special_doubles(
+        packed + unknown, Encoding.PROTOBUF, mode, Signal.TRACES
+    ).endswith(unknown)
 
 
 def test_rewriting_protobuf_adds_no_message_that_was_not_set() -> None:
-    packed = to_protobuf(b'{"scopeSpans":[{"spans":[{"attributes":[{"key":"k"}]}]}]}')
+    packed = to_protobuf(
+        b'{"scopeSpans":[{"spans":[{"attributes":[{"key":"k"}]}]}]}', Signal.TRACES
+    )
 
     for mode in ("string", "drop"):
-        assert rewrite_special_doubles(packed, Encoding.PROTOBUF, mode) == packed
+        assert rewrite_special_doubles(packed, Encoding.PROTOBUF, mode, Signal.TRACES) == packed
 
 
 @given(st.lists(st.floats(), max_size=6), st.sampled_from(["string", "drop"]))
@@ -145,9 +158,11 @@ def test_both_encodings_come_to_the_same(numbers: list[float], mode: Mode) -> No
         inside.values.add().double_value = number
     packed = request.SerializeToString()
 
-    by_json = rewrite_special_doubles(to_json(packed), Encoding.JSON, mode)
-    by_protobuf = rewrite_special_doubles(packed, Encoding.PROTOBUF, mode)
-    assert to_protobuf(by_json) == by_protobuf
+    by_json = rewrite_special_doubles(
+        to_json(packed, Signal.TRACES), Encoding.JSON, mode, Signal.TRACES
+    )
+    by_protobuf = rewrite_special_doubles(packed, Encoding.PROTOBUF, mode, Signal.TRACES)
+    assert to_protobuf(by_json, Signal.TRACES) == by_protobuf
     dropped = sum(not math.isfinite(number) for number in numbers) if mode == "drop" else 0
     found = ExportTraceServiceRequest.FromString(by_protobuf).resource_spans[0].scope_spans[0]
     assert found.spans[0].dropped_attributes_count == dropped
@@ -159,4 +174,4 @@ def test_drop_mode_raises_transcode_error_for_what_is_not_ours(
     encoding: Encoding, fragment: bytes
 ) -> None:
     with pytest.raises(TranscodeError):
-        rewrite_special_doubles(fragment, encoding, "drop")
+        rewrite_special_doubles(fragment, encoding, "drop", Signal.TRACES)

@@ -6,6 +6,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from relay.otlp import messages
 from relay.otlp.messages import AnyValue, ArrayValue, KeyValue
 from relay.otlp.protobuf_writer import write_entries
+from relay.otlp.signals import TRACES
 
 
 def entry_with(value: AnyValue) -> messages.ResourceSpans:
@@ -14,7 +15,7 @@ def entry_with(value: AnyValue) -> messages.ResourceSpans:
 
 
 def written(value: AnyValue) -> object:
-    request = ExportTraceServiceRequest.FromString(write_entries([entry_with(value)]))
+    request = ExportTraceServiceRequest.FromString(write_entries([entry_with(value)], TRACES))
     attribute = request.resource_spans[0].scope_spans[0].spans[0].attributes[0].value
     member = attribute.WhichOneof("value")
     return getattr(attribute, member) if member else None
@@ -29,17 +30,17 @@ def test_writer_takes_integers_as_text_and_as_numbers(number: int) -> None:
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
 def test_writer_raises_value_error_for_integers_of_more_than_64_bits(number: int) -> None:
     with pytest.raises(ValueError, match="64 bits"):
-        write_entries([entry_with(AnyValue(intValue=number))])
+        write_entries([entry_with(AnyValue(intValue=number))], TRACES)
 
 
 def test_writer_raises_recursion_error_for_the_thirty_first_level() -> None:
     value = AnyValue()
     for _ in range(30):
         value = AnyValue(arrayValue=ArrayValue([value]))
-    assert write_entries([entry_with(value)])
+    assert write_entries([entry_with(value)], TRACES)
 
     with pytest.raises(RecursionError):
-        write_entries([entry_with(AnyValue(arrayValue=ArrayValue([value])))])
+        write_entries([entry_with(AnyValue(arrayValue=ArrayValue([value])))], TRACES)
 
 
 def test_writer_keeps_an_empty_value_apart_from_none() -> None:
@@ -47,4 +48,7 @@ def test_writer_keeps_an_empty_value_apart_from_none() -> None:
     unset = messages.Span(attributes=[KeyValue(key="k")])
     entry = messages.ResourceSpans(scopeSpans=[messages.ScopeSpans(spans=[unset])])
 
-    assert len(write_entries([entry])) == len(write_entries([entry_with(AnyValue())])) - 2
+    assert (
+        len(write_entries([entry], TRACES))
+        == len(write_entries([entry_with(AnyValue())], TRACES)) - 2
+    )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 from relay.otlp.ids import trace_ids_of
 from relay.otlp.split import slice_items
 from relay.otlp.transcode import TranscodeError
@@ -56,7 +56,7 @@ def test_stretch_of_json_is_those_spans_with_all_around_them(
 ) -> None:
     fragment = fragment_of(made)
 
-    cut = slice_items(fragment, JSON, first, count)
+    cut = slice_items(fragment, JSON, first, count, Signal.TRACES)
 
     assert flat_json(cut) == flat_json(fragment)[first : first + count]
 
@@ -67,7 +67,7 @@ def test_stretch_of_protobuf_is_those_spans_with_all_around_them(
 ) -> None:
     fragment = protobuf_twin(made).SerializeToString()
 
-    cut = slice_items(fragment, PROTOBUF, first, count)
+    cut = slice_items(fragment, PROTOBUF, first, count, Signal.TRACES)
 
     assert flat_protobuf(cut) == flat_protobuf(fragment)[first : first + count]
 
@@ -77,14 +77,14 @@ def test_two_stretches_together_are_the_whole(made: Any, border: int, encoding: 
     if encoding is JSON:
         fragment, flat = fragment_of(made), flat_json
         left, right = (
-            slice_items(fragment, JSON, 0, border),
-            slice_items(fragment, JSON, border, 99),
+            slice_items(fragment, JSON, 0, border, Signal.TRACES),
+            slice_items(fragment, JSON, border, 99, Signal.TRACES),
         )
         assert flat(left) + flat(right) == flat(fragment)
     else:
         fragment = protobuf_twin(made).SerializeToString()
-        left = slice_items(fragment, PROTOBUF, 0, border)
-        right = slice_items(fragment, PROTOBUF, border, 99)
+        left = slice_items(fragment, PROTOBUF, 0, border, Signal.TRACES)
+        right = slice_items(fragment, PROTOBUF, border, 99, Signal.TRACES)
         assert flat_protobuf(left + right) == flat_protobuf(fragment)
 
 
@@ -92,9 +92,11 @@ def test_stretch_leaves_out_what_holds_no_span_of_it() -> None:
     one, two = request(span(name="a")), request(span(name="b"), service="other")
     both = {"resourceSpans": one["resourceSpans"] + two["resourceSpans"]}
 
-    assert slice_items(fragment_of(both), JSON, 1, 1) == fragment_of(two)
+    assert slice_items(fragment_of(both), JSON, 1, 1, Signal.TRACES) == fragment_of(two)
     twin = protobuf_twin(both).SerializeToString()
-    assert slice_items(twin, PROTOBUF, 1, 1) == protobuf_twin(two).SerializeToString()
+    assert (
+        slice_items(twin, PROTOBUF, 1, 1, Signal.TRACES) == protobuf_twin(two).SerializeToString()
+    )
 
 
 def test_stretch_of_protobuf_keeps_unknown_fields_at_every_level() -> None:
@@ -107,7 +109,7 @@ def test_stretch_of_protobuf_keeps_unknown_fields_at_every_level() -> None:
     scope = field(b"\x12", made(b"a") + made(b"b") + UNKNOWN)
     fragment = field(b"\x0a", scope + UNKNOWN)
 
-    cut = slice_items(fragment, PROTOBUF, 1, 1)
+    cut = slice_items(fragment, PROTOBUF, 1, 1, Signal.TRACES)
 
     assert cut.count(UNKNOWN) == 3
     assert (b"a" + UNKNOWN in cut, b"b" + UNKNOWN in cut) == (False, True)
@@ -130,9 +132,9 @@ def test_stretch_of_deep_json_is_the_same_text(levels: int) -> None:
     first, deep, last = to_body(span()), deep_span(levels), to_body(span(name="last"))
     fragment = around(first, deep, last)
 
-    assert slice_items(fragment, JSON, 1, 1) == around(deep)
-    assert slice_items(fragment, JSON, 1, 2) == around(deep, last)
-    assert slice_items(fragment, JSON, 0, 1) == around(first)
+    assert slice_items(fragment, JSON, 1, 1, Signal.TRACES) == around(deep)
+    assert slice_items(fragment, JSON, 1, 2, Signal.TRACES) == around(deep, last)
+    assert slice_items(fragment, JSON, 0, 1, Signal.TRACES) == around(first)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +145,8 @@ def test_stretch_of_what_is_not_ours_is_a_transcode_error(
     fragment: bytes, encoding: Encoding
 ) -> None:
     with pytest.raises(TranscodeError):
-        slice_items(fragment, encoding, 0, 1)
-    assert trace_ids_of(fragment, encoding) == b""
+        slice_items(fragment, encoding, 0, 1, Signal.TRACES)
+    assert trace_ids_of(fragment, encoding, Signal.TRACES) == b""
 
 
 def test_trace_ids_are_distinct_and_in_the_order_they_come() -> None:
@@ -152,11 +154,11 @@ def test_trace_ids_are_distinct_and_in_the_order_they_come() -> None:
     made = request(*(span(traceId=one) for one in ids))
     wanted = bytes.fromhex(ids[0] + ids[1])
 
-    assert trace_ids_of(fragment_of(made), JSON) == wanted
-    assert trace_ids_of(protobuf_twin(made).SerializeToString(), PROTOBUF) == wanted
+    assert trace_ids_of(fragment_of(made), JSON, Signal.TRACES) == wanted
+    assert trace_ids_of(protobuf_twin(made).SerializeToString(), PROTOBUF, Signal.TRACES) == wanted
 
 
 def test_trace_ids_of_another_length_are_left_out_and_depth_is_no_obstacle() -> None:
     odd = [to_body(span(traceId=one)) for one in ("abc", "z" * 32)]
 
-    assert trace_ids_of(around(*odd, deep_span(400)), JSON) == b"\xcd" * 16
+    assert trace_ids_of(around(*odd, deep_span(400)), JSON, Signal.TRACES) == b"\xcd" * 16

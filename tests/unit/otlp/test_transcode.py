@@ -4,6 +4,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -16,141 +17,31 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import (
     AnyValue,
     ArrayValue,
-    EntityRef,
-    InstrumentationScope,
     KeyValue,
-    KeyValueList,
 )
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from relay.model.errors import RelayError
-from relay.otlp import messages
+from relay.model.records import Encoding, Signal
+from relay.otlp import messages, messages_logs, messages_metrics
+from relay.otlp.signals import LOGS, METRICS, TRACES, WIRE
 from relay.otlp.transcode import TranscodeError, to_json, to_protobuf
 from tests.support.examples import examples
+from tests.support.otlp_messages import messages_of
 
-TEXTS = st.text(max_size=12) | st.just("x" * 150) | st.just('"\\/\b\f\n\r\t\x00\x1f\x7f\u2028é😀')
-U32 = st.sampled_from([0, 1, 127, 128, 257, 2**31, 2**32 - 1]) | st.integers(0, 2**32 - 1)
-I32 = st.sampled_from([0, 1, -1, 99, 2**31 - 1, -(2**31)])
-U64 = st.sampled_from([0, 1, 2**53 + 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
-I64 = st.sampled_from([0, -1, 127, 128, 2047, 2048, 2**63 - 1, -(2**63)]) | st.integers(
-    -(2**63), 2**63 - 1
-)
-DOUBLES = st.floats() | st.sampled_from([0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, 1e300])
-IDS = st.binary(max_size=20) | st.binary(min_size=16, max_size=16)
-
-
-def any_values() -> st.SearchStrategy[AnyValue]:
-    leaves = st.one_of(
-        st.builds(AnyValue),
-        st.builds(AnyValue, string_value=TEXTS),
-        st.builds(AnyValue, bool_value=st.booleans()),
-        st.builds(AnyValue, int_value=I64),
-        # One NaN only: which of them it is has no form in JSON.
-        st.builds(AnyValue, double_value=DOUBLES.map(lambda x: math.nan if math.isnan(x) else x)),
-        st.builds(AnyValue, bytes_value=st.binary(max_size=20)),
-        st.builds(AnyValue, string_value_strindex=I32),
-    )
-    return st.recursive(
-        leaves,
-        lambda inner: st.one_of(
-            st.builds(
-                lambda items: AnyValue(array_value=ArrayValue(values=items)),
-                st.lists(inner, max_size=3),
-            ),
-            st.builds(
-                lambda items: AnyValue(kvlist_value=KeyValueList(values=items)),
-                st.lists(key_values(inner), max_size=3),
-            ),
-        ),
-        max_leaves=8,
-    )
-
-
-def key_values(values: st.SearchStrategy[AnyValue]) -> st.SearchStrategy[KeyValue]:
-    return st.builds(KeyValue, key=TEXTS, value=st.none() | values, key_strindex=I32)
-
-
-ATTRIBUTES = st.lists(key_values(any_values()), max_size=3)
-ENTITY_REFS = st.lists(
-    st.builds(
-        EntityRef,
-        schema_url=TEXTS,
-        type=TEXTS,
-        id_keys=st.lists(TEXTS, max_size=2),
-        description_keys=st.lists(TEXTS, max_size=2),
-    ),
-    max_size=2,
-)
-EVENTS = st.builds(
-    Span.Event,
-    time_unix_nano=U64,
-    name=TEXTS,
-    attributes=ATTRIBUTES,
-    dropped_attributes_count=U32,
-)
-LINKS = st.builds(
-    Span.Link,
-    trace_id=IDS,
-    span_id=IDS,
-    trace_state=TEXTS,
-    attributes=ATTRIBUTES,
-    dropped_attributes_count=U32,
-    flags=U32,
-)
-SPANS = st.builds(
-    Span,
-    trace_id=IDS,
-    span_id=IDS,
-    trace_state=TEXTS,
-    parent_span_id=IDS,
-    flags=U32,
-    name=TEXTS,
-    kind=I32,
-    start_time_unix_nano=U64,
-    end_time_unix_nano=U64,
-    attributes=ATTRIBUTES,
-    dropped_attributes_count=U32,
-    events=st.lists(EVENTS, max_size=2),
-    dropped_events_count=U32,
-    links=st.lists(LINKS, max_size=2),
-    dropped_links_count=U32,
-    status=st.none() | st.builds(Status, message=TEXTS, code=I32),
-)
-SCOPES = st.builds(
-    InstrumentationScope,
-    name=TEXTS,
-    version=TEXTS,
-    attributes=ATTRIBUTES,
-    dropped_attributes_count=U32,
-)
-SCOPE_SPANS = st.builds(
-    ScopeSpans,
-    scope=st.none() | SCOPES,
-    spans=st.lists(SPANS, max_size=2),
-    schema_url=TEXTS,
-)
-RESOURCES = st.builds(
-    Resource, attributes=ATTRIBUTES, dropped_attributes_count=U32, entity_refs=ENTITY_REFS
-)
-REQUESTS = st.builds(
-    ExportTraceServiceRequest,
-    resource_spans=st.lists(
-        st.builds(
-            ResourceSpans,
-            resource=st.none() | RESOURCES,
-            scope_spans=st.lists(SCOPE_SPANS, max_size=2),
-            schema_url=TEXTS,
-        ),
-        max_size=2,
-    ),
-)
+REQUESTS = {wire.signal: messages_of(wire.request.DESCRIPTOR) for wire in (TRACES, LOGS, METRICS)}
+SIGNALS = pytest.mark.parametrize("signal", Signal)
 
 
 # --- an independent writer: by reflection over the schema, knowing only the rules of OTLP/JSON ---
 
 HEX_FIELDS = {"trace_id", "span_id", "parent_span_id"}
-STRING_NUMBERS = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_FIXED64}
+STRING_NUMBERS = {
+    FieldDescriptor.TYPE_INT64,
+    FieldDescriptor.TYPE_FIXED64,
+    FieldDescriptor.TYPE_SFIXED64,
+    FieldDescriptor.TYPE_UINT64,
+}
 
 
 def plain(field: FieldDescriptor, value: Any) -> Any:
@@ -193,34 +84,42 @@ def same(left: Any, right: Any) -> bool:
 # --- the ordinary case --------------------------------------------------------------------------
 
 
-@settings(max_examples=examples(400))
-@given(REQUESTS)
+@SIGNALS
+@settings(max_examples=examples(300))
+@given(data=st.data())
 def test_to_json_writes_what_an_independent_writer_makes_of_the_message(
-    request: ExportTraceServiceRequest,
+    data: st.DataObject, signal: Signal
 ) -> None:
-    expected = tree(request).get("resourceSpans", [])
+    request = data.draw(REQUESTS[signal])
+    expected = tree(request).get(WIRE[signal].lists[Encoding.JSON].entries, [])
 
-    assert same(entries_of(to_json(request.SerializeToString())), expected)
+    assert same(entries_of(to_json(request.SerializeToString(), signal)), expected)
 
 
-@settings(max_examples=examples(400))
-@given(REQUESTS)
-def test_to_protobuf_restores_the_message_byte_for_byte(request: ExportTraceServiceRequest) -> None:
-    packed = request.SerializeToString(deterministic=True)
-    restored = to_protobuf(to_json(packed))
+@SIGNALS
+@settings(max_examples=examples(300))
+@given(data=st.data())
+def test_to_protobuf_restores_the_message_byte_for_byte(
+    data: st.DataObject, signal: Signal
+) -> None:
+    packed = data.draw(REQUESTS[signal]).SerializeToString(deterministic=True)
+    restored = to_protobuf(to_json(packed, signal), signal)
 
     assert restored == packed
-    assert to_json(restored) == to_json(packed)
+    assert to_json(restored, signal) == to_json(packed, signal)
 
 
+@SIGNALS
 @settings(max_examples=examples(200))
-@given(REQUESTS)
-def test_to_json_gives_the_normal_form_of_the_structs(request: ExportTraceServiceRequest) -> None:
+@given(data=st.data())
+def test_to_json_gives_the_normal_form_of_the_structs(data: st.DataObject, signal: Signal) -> None:
     """What check writes from its structs is the same text: one normal form, not two."""
-    text = to_json(request.SerializeToString())
-    decoded = messages.decode_request(b'{"resourceSpans":[%b]}' % text)
+    wire = WIRE[signal]
+    text = to_json(data.draw(REQUESTS[signal]).SerializeToString(), signal)
+    decoded = msgspec.json.decode(wire.json_request % text, type=wire.json_request_struct)
 
-    assert messages.encode(decoded.resourceSpans)[1:-1] == text
+    entries = getattr(decoded, wire.lists[Encoding.JSON].entries)
+    assert messages.encode(entries)[1:-1] == text
 
 
 def test_fragments_concatenate_in_both_encodings() -> None:
@@ -228,10 +127,12 @@ def test_fragments_concatenate_in_both_encodings() -> None:
     two = ResourceSpans(schema_url="two").SerializeToString()
     first, second = (b"\x0a%c%b" % (len(entry), entry) for entry in (one, two))
 
-    assert to_json(first + second) == b",".join([to_json(first), to_json(second)])
-    assert to_protobuf(to_json(first + second)) == first + second
-    assert to_json(b"") == b""
-    assert to_protobuf(b"") == b""
+    assert to_json(first + second, Signal.TRACES) == b",".join(
+        [to_json(first, Signal.TRACES), to_json(second, Signal.TRACES)]
+    )
+    assert to_protobuf(to_json(first + second, Signal.TRACES), Signal.TRACES) == first + second
+    assert to_json(b"", Signal.TRACES) == b""
+    assert to_protobuf(b"", Signal.TRACES) == b""
 
 
 def test_to_protobuf_takes_numbers_upper_case_ids_and_defaults_written_out() -> None:
@@ -240,7 +141,7 @@ def test_to_protobuf_takes_numbers_upper_case_ids_and_defaults_written_out() -> 
         b'"endTimeUnixNano":"0","kind":0,"name":"","attributes":[{"key":"","value":{"intValue":5}},'
         b'{"key":"d","value":{"doubleValue":3}},{"key":"s","value":{"doubleValue":"-1.5"}}]}'
     )
-    packed = to_protobuf(b'{"resource":{},"scopeSpans":[{"spans":[%b]}]}' % span)
+    packed = to_protobuf(b'{"resource":{},"scopeSpans":[{"spans":[%b]}]}' % span, Signal.TRACES)
     found = ExportTraceServiceRequest.FromString(packed).resource_spans[0]
 
     assert found.HasField("resource")
@@ -260,7 +161,7 @@ def test_to_protobuf_remembers_keys_without_mixing_them_up() -> None:
     items = [KeyValue(key=key, value=AnyValue(string_value=key)) for key in keys * 2]
     packed = pack(Span(attributes=items))
 
-    assert to_protobuf(to_json(packed)) == packed
+    assert to_protobuf(to_json(packed, Signal.TRACES), Signal.TRACES) == packed
 
 
 @pytest.mark.parametrize("length", [*range(110, 140), 2046, 2047, 2048, 16383, 16384, 70_000])
@@ -270,14 +171,14 @@ def test_to_protobuf_writes_lengths_of_one_two_and_three_bytes(length: int) -> N
     items = [KeyValue(key="k", value=value), KeyValue(key="k" * length, value=array)]
     packed = pack(Span(attributes=items, name="n" * length))
 
-    assert to_protobuf(to_json(packed)) == packed
+    assert to_protobuf(to_json(packed, Signal.TRACES), Signal.TRACES) == packed
 
 
 def test_to_json_drops_unknown_fields_only() -> None:
     span = Span(name="known").SerializeToString() + b"\x9a\x06\x01?"
     packed = b"\x0a%c\x12%c\x12%c%b" % (len(span) + 4, len(span) + 2, len(span), span)
 
-    assert to_json(packed) == b'{"scopeSpans":[{"spans":[{"name":"known"}]}]}'
+    assert to_json(packed, Signal.TRACES) == b'{"scopeSpans":[{"spans":[{"name":"known"}]}]}'
 
 
 # --- limits: depth ------------------------------------------------------------------------------
@@ -316,24 +217,24 @@ def unfold(entry: Mapping[str, Any]) -> list[Any]:
 def test_thirty_levels_pass_unfolded_everywhere(kind: str) -> None:
     fragment = fragment_with(nested(30, kind))
 
-    assert to_json(to_protobuf(fragment)) == fragment
+    assert to_json(to_protobuf(fragment, Signal.TRACES), Signal.TRACES) == fragment
 
 
 @pytest.mark.parametrize("kind", ["arrayValue", "kvlistValue"])
 @pytest.mark.parametrize("levels", [31, 32, 60, 200, 5000])
 def test_deeper_levels_fold_into_their_json_text(kind: str, levels: int) -> None:
     tricky = '{"stringValue":"\\"arrayValue\\":{ \\\\"}'
-    packed = to_protobuf(fragment_with(nested(levels, kind, tricky)))
+    packed = to_protobuf(fragment_with(nested(levels, kind, tricky)), Signal.TRACES)
 
     inside = json.dumps(nested(levels - 30, kind, tricky))
     expected = fragment_with(nested(30, kind, f'{{"stringValue":{inside}}}'))
-    assert to_json(packed) == expected
+    assert to_json(packed, Signal.TRACES) == expected
 
 
 def test_folding_leaves_what_stands_beside_the_deep_value() -> None:
     siblings = '{"intValue":"1"},%s,{"stringValue":"after"}' % nested(31, "arrayValue")  # noqa: UP031
     value = f'{{"arrayValue":{{"values":[{siblings}]}}}}'
-    entry = entries_of(to_json(to_protobuf(fragment_with(value))))[0]
+    entry = entries_of(to_json(to_protobuf(fragment_with(value), Signal.TRACES), Signal.TRACES))[0]
 
     for found in unfold(entry):
         values = found["arrayValue"]["values"]
@@ -346,7 +247,7 @@ def test_deepest_protobuf_that_parses_becomes_json() -> None:
         value = inner
         for _ in range(levels):
             value = AnyValue(array_value=ArrayValue(values=[value]))
-        text = to_json(pack(Span(attributes=[KeyValue(key="k", value=value)])))
+        text = to_json(pack(Span(attributes=[KeyValue(key="k", value=value)])), Signal.TRACES)
         assert text.count(b'"arrayValue"') == levels
 
 
@@ -384,7 +285,7 @@ def test_deepest_protobuf_that_parses_becomes_json() -> None:
 )
 def test_to_protobuf_raises_transcode_error_for_what_is_not_ours(fragment: bytes) -> None:
     with pytest.raises(TranscodeError) as caught:
-        to_protobuf(fragment)
+        to_protobuf(fragment, Signal.TRACES)
 
     assert isinstance(caught.value, RelayError)
     assert isinstance(caught.value, ValueError)
@@ -397,40 +298,39 @@ def test_to_protobuf_raises_transcode_error_for_what_is_not_ours(fragment: bytes
 @pytest.mark.parametrize("fragment", [b"\x0a\x05", b"not protobuf", b"\x0a\x03\x1a\x01\xff"])
 def test_to_json_raises_transcode_error_for_what_is_no_protobuf(fragment: bytes) -> None:
     with pytest.raises(TranscodeError, match="protobuf"):
-        to_json(fragment)
+        to_json(fragment, Signal.TRACES)
 
 
 def test_transcode_error_names_the_path_where_json_is_wrong() -> None:
     with pytest.raises(TranscodeError, match=r"\[0\]\.scopeSpans\[0\]\.spans\[1\]\.kind"):
-        to_protobuf(b'{"scopeSpans":[{"spans":[{},{"kind":"server"}]}]}')
+        to_protobuf(b'{"scopeSpans":[{"spans":[{},{"kind":"server"}]}]}', Signal.TRACES)
 
 
 @given(st.binary(max_size=80))
 def test_neither_direction_raises_another_error_for_noise(noise: bytes) -> None:
-    for transcode in (to_json, to_protobuf):
+    for transcode, signal in product((to_json, to_protobuf), Signal):
         try:
-            transcode(noise)
+            transcode(noise, signal)
         except TranscodeError:
             continue
 
 
 def test_schema_has_no_field_that_the_structs_do_not_have() -> None:
     """A newer opentelemetry-proto with another field fails here, instead of losing it silently."""
-    pairs: dict[type[Message], type[msgspec.Struct]] = {
-        AnyValue: messages.AnyValue,
-        ArrayValue: messages.ArrayValue,
-        KeyValue: messages.KeyValue,
-        KeyValueList: messages.KeyValueList,
-        EntityRef: messages.EntityRef,
-        Resource: messages.Resource,
-        InstrumentationScope: messages.InstrumentationScope,
-        Span.Event: messages.Event,
-        Span.Link: messages.Link,
-        Status: messages.Status,
-        Span: messages.Span,
-        ScopeSpans: messages.ScopeSpans,
-        ResourceSpans: messages.ResourceSpans,
+    known: dict[str, type[msgspec.Struct]] = {
+        name: struct
+        for module in (messages, messages_logs, messages_metrics)
+        for name, struct in vars(module).items()
+        if isinstance(struct, type) and issubclass(struct, messages.Message)
     }
-    for official, ours in pairs.items():
-        expected = {field.json_name for field in official.DESCRIPTOR.fields}
-        assert set(ours.__struct_fields__) == expected
+    seen: set[str] = set()
+    waiting = [wire.request.DESCRIPTOR for wire in WIRE.values()]
+    while waiting:
+        official = waiting.pop()
+        if official.name in seen:
+            continue
+        seen.add(official.name)
+        expected = {field.json_name for field in official.fields}
+        assert set(known[official.name].__struct_fields__) == expected, official.full_name
+        waiting += [field.message_type for field in official.fields if field.message_type]
+    assert seen == known.keys() - {"Message"}
