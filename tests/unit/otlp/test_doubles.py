@@ -175,3 +175,57 @@ def test_drop_mode_raises_transcode_error_for_what_is_not_ours(
 ) -> None:
     with pytest.raises(TranscodeError):
         rewrite_special_doubles(fragment, encoding, "drop", Signal.TRACES)
+
+
+def _changed(fragment: bytes, mode: Mode, signal: Signal) -> tuple[bytes, bytes]:
+    """As JSON and as protobuf turned into JSON again."""
+    by_json = rewrite_special_doubles(fragment, Encoding.JSON, mode, signal)
+    packed = to_protobuf(fragment, signal)
+    by_protobuf = rewrite_special_doubles(packed, Encoding.PROTOBUF, mode, signal)
+    return by_json, to_json(by_protobuf, signal)
+
+
+NAN = {"doubleValue": "NaN"}
+
+
+def test_what_a_metric_measured_is_never_rewritten() -> None:
+    exemplar = {"filteredAttributes": [attribute("e", NAN)], "asDouble": "NaN"}
+    gauge = {"attributes": [attribute("k", NAN)], "asDouble": "-Infinity", "exemplars": [exemplar]}
+    histogram = {"sum": "Infinity", "explicitBounds": ["NaN"], "min": "NaN", "max": "NaN"}
+    entry = {
+        "scopeMetrics": [
+            {
+                "metrics": [
+                    {"gauge": {"dataPoints": [gauge]}, "metadata": [attribute("m", NAN)]},
+                    {"histogram": {"dataPoints": [histogram]}},
+                ]
+            }
+        ]
+    }
+    fragment = json.dumps(entry, separators=(",", ":")).encode()
+
+    for text in _changed(fragment, "drop", Signal.METRICS):
+        first, second = json.loads(text)["scopeMetrics"][0]["metrics"]
+        (point,) = first["gauge"]["dataPoints"]
+        assert "attributes" not in point
+        assert "metadata" not in first
+        assert point["asDouble"] == "-Infinity"
+        assert point["exemplars"] == [{"asDouble": "NaN"}]
+        assert second["histogram"]["dataPoints"] == [histogram]
+    for text in _changed(fragment, "string", Signal.METRICS):
+        point = json.loads(text)["scopeMetrics"][0]["metrics"][0]["gauge"]["dataPoints"][0]
+        assert point["attributes"] == [attribute("k", {"stringValue": "NaN"})]
+        assert point["exemplars"][0]["asDouble"] == "NaN"
+
+
+def test_body_of_a_log_record_is_a_value_like_any_other() -> None:
+    record = {"body": NAN, "attributes": [attribute("k", NAN)]}
+    entry = {"scopeLogs": [{"logRecords": [record]}]}
+    fragment = json.dumps(entry, separators=(",", ":")).encode()
+
+    for text in _changed(fragment, "drop", Signal.LOGS):
+        (left,) = json.loads(text)["scopeLogs"][0]["logRecords"]
+        assert left == {"body": {}, "droppedAttributesCount": 1}
+    for text in _changed(fragment, "string", Signal.LOGS):
+        (left,) = json.loads(text)["scopeLogs"][0]["logRecords"]
+        assert left["body"] == {"stringValue": "NaN"}

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from relay.model.records import Encoding, Signal
-from relay.otlp.ids import trace_ids_of
+from relay.otlp.ids import stretches_of_trace, trace_ids_of
+from relay.otlp.signals import METRICS, WIRE, SignalWire
 from relay.otlp.split import slice_items
-from relay.otlp.transcode import TranscodeError
+from relay.otlp.transcode import TranscodeError, to_json, to_protobuf
 from tests.support.builders import protobuf_twin, request, requests, span, to_body
+from tests.support.otlp_messages import messages_of
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 # Field 100 of any message, length-delimited: unknown to every schema here.
@@ -162,3 +164,71 @@ def test_trace_ids_of_another_length_are_left_out_and_depth_is_no_obstacle() -> 
     odd = [to_body(span(traceId=one)) for one in ("abc", "z" * 32)]
 
     assert trace_ids_of(around(*odd, deep_span(400)), JSON, Signal.TRACES) == b"\xcd" * 16
+
+
+def items_of(request: Any, wire: SignalWire) -> list[tuple[bytes, ...]]:
+    """Each item with the envelopes around it, as an independent reader finds them."""
+    lists = wire.lists[PROTOBUF]
+    found = []
+    for entry in getattr(request, lists.entries):
+        for scope in getattr(entry, lists.scopes):
+            for record in getattr(scope, lists.records):
+                around = (emptied(entry, lists.scopes), emptied(scope, lists.records))
+                if wire is not METRICS:
+                    found.append((*around, packed(record)))
+                elif kind := record.WhichOneof("data"):
+                    bare = type(record).FromString(packed(record))
+                    getattr(bare, kind).ClearField("data_points")
+                    found += [
+                        (*around, packed(bare), packed(point))
+                        for point in getattr(record, kind).data_points
+                    ]
+    return found
+
+
+def packed(message: Any) -> bytes:
+    made: bytes = message.SerializeToString(deterministic=True)
+    return made
+
+
+def emptied(message: Any, name: str) -> bytes:
+    copy = type(message).FromString(message.SerializeToString())
+    copy.ClearField(name)
+    return packed(copy)
+
+
+@pytest.mark.parametrize("encoding", [JSON, PROTOBUF])
+@pytest.mark.parametrize("wire", WIRE.values(), ids=lambda wire: wire.path)
+@given(data=st.data(), first=st.integers(0, 6), count=st.integers(0, 6))
+def test_stretch_of_any_signal_is_those_items_with_all_around_them(
+    data: st.DataObject, wire: SignalWire, encoding: Encoding, first: int, count: int
+) -> None:
+    request = data.draw(messages_of(wire.request.DESCRIPTOR))
+    whole = slice_items(request.SerializeToString(), PROTOBUF, 0, 99, wire.signal)
+    fragment = whole if encoding is PROTOBUF else to_json(whole, wire.signal)
+
+    cut = slice_items(fragment, encoding, first, count, wire.signal)
+
+    as_protobuf = cut if encoding is PROTOBUF else to_protobuf(cut, wire.signal)
+    stretch = items_of(wire.request.FromString(as_protobuf), wire)
+    assert stretch == items_of(request, wire)[first : first + count]
+    assert not as_protobuf or stretch  # nothing is left around no item
+
+
+def test_trace_ids_of_logs_are_those_of_their_records() -> None:
+    records = [{"traceId": "ab" * 16}, {"body": {"stringValue": "x"}}, {"traceId": "cd" * 16}]
+    fragment = to_body({"scopeLogs": [{"logRecords": records}]})
+    wanted = b"\xab" * 16 + b"\xcd" * 16
+
+    assert trace_ids_of(fragment, JSON, Signal.LOGS) == wanted
+    assert trace_ids_of(to_protobuf(fragment, Signal.LOGS), PROTOBUF, Signal.LOGS) == wanted
+    assert stretches_of_trace(fragment, JSON, Signal.LOGS, b"\xcd" * 16) == [(2, 3)]
+
+
+def test_metrics_belong_to_no_trace() -> None:
+    point = {"asInt": "1", "exemplars": [{"traceId": "ab" * 16, "asInt": "1"}]}
+    metric = {"name": "m", "gauge": {"dataPoints": [point]}}
+    fragment = to_body({"scopeMetrics": [{"metrics": [metric]}]})
+
+    assert trace_ids_of(fragment, JSON, Signal.METRICS) == b""
+    assert stretches_of_trace(fragment, JSON, Signal.METRICS, b"\xab" * 16) == []
