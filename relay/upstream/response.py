@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import httpcore2
 import structlog
 
-from relay.otlp import responses
+from relay.otlp import upstream_response
 from relay.otlp.words import clean, mask
 from relay.upstream.routes import without_query
 
@@ -74,7 +74,7 @@ class Response:
     @cached_property
     def heard(self) -> str:
         """The upstream's words unmasked, to be compared and not shown."""
-        return self._read(lambda: responses.read_words(self.body, self._full_type), "")
+        return self._read(lambda: upstream_response.read_words(self.body, self._full_type), "")
 
     @cached_property
     def words(self) -> str:
@@ -82,11 +82,11 @@ class Response:
         return self.shown(self.heard)
 
     @cached_property
-    def partial(self) -> responses.UpstreamPartial | None:
+    def partial(self) -> upstream_response.UpstreamPartial | None:
         """What a 2xx says it refused or warns of; its message is unmasked."""
         if self.body in (b"", b"{}"):
             return None
-        return self._read(lambda: responses.read_success(self.body, self._full_type), None)
+        return self._read(lambda: upstream_response.read_success(self.body, self._full_type), None)
 
     @property
     def location(self) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from relay.config import DestinationConfig
 from relay.model.records import Encoding
-from relay.otlp import responses
+from relay.otlp import upstream_response
 from relay.upstream.exchange import Body, Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from relay.upstream.response import MAX_RESPONSE_BYTES
@@ -255,13 +255,13 @@ async def test_upstream_stops_unzipping_at_64_kib(
     raw_server: Running, settings: Settings, make_answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int] = []
-    real = responses.read_words
+    real = upstream_response.read_words
 
     def read_words(body: bytes, content_type: str) -> str:
         lengths.append(len(body))
         return real(body, content_type)
 
-    monkeypatch.setattr(responses, "read_words", read_words)
+    monkeypatch.setattr(upstream_response, "read_words", read_words)
     bomb = gzip.compress(b" " * 50_000_000)
     reply = make_answer(400, bomb, headers=["content-encoding: gzip"])
     async with raw_server(reply) as server:
