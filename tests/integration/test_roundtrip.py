@@ -29,6 +29,8 @@ def way(body: bytes, came_in: Encoding, goes_out: Encoding, limit_bytes: int) ->
         StoredRow(number, 0, piece.encoding, piece.flags, piece.items, piece.body)
         for number, piece in enumerate(checked.traces.pieces(limit_bytes), 1)
     ]
+    if not rows:  # nothing was kept, so there is nothing to send
+        return b"{}" if goes_out is Encoding.JSON else b""
     return make_batch(rows, goes_out, SETTINGS, gzips=False).content
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from google.protobuf import json_format
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.records import Encoding, SenderResponse
 from relay.otlp.responses import encode_response
+from relay.otlp.signals import WIRE, SignalWire
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 
@@ -106,3 +108,15 @@ def test_encode_response_survives_a_message_that_utf8_cannot_hold() -> None:
         assert b"cut ?" in encode_response(
             SenderResponse(status=400, message="cut \ud83d"), encoding
         )
+
+
+@pytest.mark.parametrize("wire", WIRE.values(), ids=lambda wire: wire.path)
+def test_each_signal_counts_rejected_items_under_its_own_name(wire: SignalWire) -> None:
+    response = SenderResponse(rejected_items=7, message="why")
+
+    as_json = json.loads(encode_response(response, JSON, wire.signal))
+    official = wire.response.FromString(encode_response(response, PROTOBUF, wire.signal))
+
+    name = {"/v1/traces": "Spans", "/v1/logs": "LogRecords", "/v1/metrics": "DataPoints"}[wire.path]
+    assert as_json == {"partialSuccess": {f"rejected{name}": "7", "errorMessage": "why"}}
+    assert json_format.MessageToDict(official) == as_json

@@ -169,7 +169,7 @@ def test_trace_ids_of_another_length_are_left_out_and_depth_is_no_obstacle() -> 
 def items_of(request: Any, wire: SignalWire) -> list[tuple[bytes, ...]]:
     """Each item with the envelopes around it, as an independent reader finds them."""
     lists = wire.lists[PROTOBUF]
-    found = []
+    found: list[tuple[bytes, ...]] = []
     for entry in getattr(request, lists.entries):
         for scope in getattr(entry, lists.scopes):
             for record in getattr(scope, lists.records):
