@@ -8,7 +8,15 @@ import sys
 from pathlib import Path
 
 from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset
-from relay.config.presets.example import command_of, probe_of, settings_of, toml_of, variable_of
+from relay.config.presets.example import (
+    command_of,
+    megabytes,
+    probe_of,
+    settings_of,
+    toml_of,
+    variable_of,
+)
+from relay.model.units import format_duration
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "destinations"
 BAR = r"\|"
@@ -26,7 +34,13 @@ def pages() -> dict[str, str]:
 def index() -> str:
     """The list of all presets."""
     rows = [
-        _row(f"[`{each.name}`]({each.name}.md)", each.title, _names(each), each.encoding)
+        _row(
+            f"[`{each.name}`]({each.name}.md)",
+            each.title,
+            ", ".join(each.taken_signals),
+            _names(each),
+            each.encoding,
+        )
         for each in PRESETS.values()
     ]
     return "\n".join(
@@ -40,8 +54,8 @@ def index() -> str:
             "`otlp-relay destination presets` and `otlp-relay destination presets NAME` show the",
             "same. A backend that is not in the list needs no preset: set endpoint and headers.",
             "",
-            "| preset | what it is | headers (optional ones in parentheses) | encoding |",
-            "|---|---|---|---|",
+            "| preset | what it is | signals | headers (optional ones in parentheses) | encoding |",
+            "|---|---|---|---|---|",
             *rows,
             "",
             "What a page calls unconfirmed was read somewhere but has no confirmed source: check",
@@ -59,6 +73,7 @@ def page(preset: Preset) -> str:
         _section("Endpoint", _endpoints(preset)),
         _section("Headers", _headers(preset.headers)),
         "" if preset.is_sender else _section("Settings", _settings(preset)),
+        "" if preset.is_sender else _section("Signals", _signals(preset)),
         _section("Connection test", probe_of(preset)),
         _section("Reading back", _read_back(preset)),
         _section("When it refuses", _refusals(preset.refusals)),
@@ -132,6 +147,52 @@ def _settings(preset: Preset) -> str:
             f"It responds with {known} to what it accepts; any status from 200 to 299 counts.",
         ]
     )
+
+
+def _signals(preset: Preset) -> str:
+    rows = [
+        _row(signal, f"`{_url_of(preset, signal)}`", *_facts(preset, signal))
+        for signal in preset.taken_signals
+    ]
+    table = ["| signal | endpoint | encoding | its own settings |", "|---|---|---|---|", *rows]
+    refused = [f"- {signal}: {fact}" for signal, fact in preset.refuses.items()]
+    headers = [h for signal in preset.signals for h in preset.signals[signal].headers]
+    refusals = tuple(r for facts in preset.signals.values() for r in facts.refusals)
+    notes = [
+        f"- {signal}: {note}" for signal, facts in preset.signals.items() for note in facts.notes
+    ]
+    gets = ", ".join(f'"{signal}"' for signal in preset.taken_signals)
+    parts = [
+        "\n".join(table),
+        f"All that it takes: `signals = [{gets}]`." if len(rows) > 1 else "",
+        _headers(tuple(headers)) if headers else "",
+        _refusals(refusals),
+        "\n".join(notes),
+        "It does not take:\n\n" + "\n".join(refused) if refused else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _url_of(preset: Preset, signal: str) -> str:
+    facts = preset.facts_of(signal)
+    first = preset.default_signals[0]
+    if signal == first:
+        return preset.endpoint
+    path = facts.path or f"/v1/{signal}"
+    return facts.endpoint or preset.endpoint.removesuffix(f"/v1/{first}") + path
+
+
+def _facts(preset: Preset, signal: str) -> tuple[str, str]:
+    facts = preset.facts_of(signal)
+    own = []
+    if facts.temporality != "any":
+        own.append(f'`temporality = "{facts.temporality}"`')
+    if facts.max_batch_bytes is not None:
+        own.append(f'`max_batch_bytes = "{megabytes(facts.max_batch_bytes)}"`')
+    if facts.max_age_seconds is not None:
+        own.append(f'`max_age = "{format_duration(facts.max_age_seconds)}"`')
+    own += [f"without `{name}`" for name in facts.without_headers]
+    return facts.encoding or preset.encoding, ", ".join(own) or "-"
 
 
 def _read_back(preset: Preset) -> str:

@@ -14,12 +14,15 @@ from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import print_table, printable, say, say_json
 from relay.cli.status import STYLES
 from relay.config import Config, DestinationConfig, saved
+from relay.config.destinations import ENDPOINT_KEYS
 from relay.config.fields import DESTINATION_KEYS
 from relay.config.presets import Preset, find
 from relay.config.secrets import MASK, Reference, mask_url, parse, read_text
+from relay.config.tables import by_first_names
 from relay.model.units import FOREVER, format_duration, format_size
 
 # Words before a credential (RFC 9110, 11.4): they tell the scheme and are no secret.
+_URLS: Final = {*ENDPOINT_KEYS, "proxy"}
 _SCHEMES: Final = frozenset({"bearer", "basic", "token", "apikey", "api-key", "lstoken"})
 
 COLUMNS: Final = {
@@ -84,9 +87,10 @@ def show(name: str, config_path: str | None, as_json: bool) -> None:
     by = "a command" if document["is_saved_by_command"] else "a person"
     say(f"{name}, in {document['source']}, written by {by}")
     for key, value in document["keys"].items():
-        if key == "headers":
+        if key.endswith("headers"):
+            what = key.removesuffix("s").replace("_", " ")
             for header, template in value.items():
-                say(f"  header {header}: {template}")
+                say(f"  {what} {header}: {template}")
         elif value is not None:
             text = str(value).lower() if isinstance(value, bool) else value
             say(f"  {key:<16} {text}")
@@ -131,15 +135,17 @@ def keys_of(each: DestinationConfig, config: Config) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for key, reader in DESTINATION_KEYS.items():
         value = written.get(key, getattr(each, reader.field))
-        if key == "headers":
+        if key.endswith("headers"):
             keys[key] = {
                 name: masked(name, template.reveal(), preset)
-                for name, template in each.headers.items()
+                for name, template in getattr(each, key).items()
             }
+        elif key == "signals":
+            keys[key] = ",".join(signal.word for signal in each.signals)
         elif isinstance(value, bool):
             keys[key] = value
         elif key in written:
-            keys[key] = mask_url(str(value)) if key in {"endpoint", "proxy"} else str(value)
+            keys[key] = mask_url(str(value)) if key in _URLS else str(value)
         else:
             keys[key] = in_words(key, value)
     return keys
@@ -154,7 +160,7 @@ def in_words(key: str, value: object) -> str | None:
         return format_size(value)
     if isinstance(value, float):
         return format_duration(value)
-    return mask_url(str(value)) if key in {"endpoint", "proxy"} else str(value)
+    return mask_url(str(value)) if key in _URLS else str(value)
 
 
 def written_table(each: DestinationConfig, config: Config) -> dict[str, Any]:
@@ -164,7 +170,8 @@ def written_table(each: DestinationConfig, config: Config) -> dict[str, Any]:
     raw = tomllib.loads(read_text(each.source))
     if each.source == config.source:
         raw = raw["destinations"][each.name]
-    return dict(raw)
+    named = by_first_names(raw, DESTINATION_KEYS)
+    return dict(named) if isinstance(named, dict) else {}
 
 
 def masked(name: str, template: str, preset: Preset | None) -> str:

@@ -29,6 +29,7 @@ FLAGS: Final = {
     for key in dict.fromkeys(("preset", *DESTINATION_KEYS))
     if DESTINATION_KEYS[key].help
 }
+_SIGNAL_HEADERS: Final = ("logs_headers", "metrics_headers")
 _HEADER: Final = re.compile(rf"({HEADER_NAME.pattern})\s*[=:]\s*(.*)", re.DOTALL)
 
 
@@ -36,7 +37,7 @@ def destination_options(command: Command) -> Command:
     """All keys of a destination as options; `table_of` makes a table of what is given."""
     options = [
         click.option(
-            f"--{key.replace('_', '-')}",
+            *(f"--{name.replace('_', '-')}" for name in (key, flag.also) if name),
             key,
             type=int if flag.metavar == "N" else str,
             metavar=flag.metavar,
@@ -57,6 +58,17 @@ def destination_options(command: Command) -> Command:
             "headers",
             metavar="JSON",
             help="Headers as one JSON object, as OpenRouter takes them.",
+        ),
+        *(
+            click.option(
+                f"--{key.removesuffix('s').replace('_', '-')}",
+                key,
+                multiple=True,
+                metavar="NAME=VALUE",
+                help=f"A header of requests with {key.partition('_')[0]} only; may be repeated. "
+                "Without a value it removes that header.",
+            )
+            for key in _SIGNAL_HEADERS
         ),
     ]
     options.append(
@@ -80,10 +92,15 @@ def table_of(flags: Mapping[str, Any]) -> dict[str, Any]:
     headers = headers_of(flags.get("header") or (), flags.get("headers") or "")
     if headers:
         table["headers"] = headers
+    for key in _SIGNAL_HEADERS:
+        if laid_over := headers_of(flags.get(key) or (), "", may_be_empty=True):
+            table[key] = laid_over
     return table
 
 
-def headers_of(single: Iterable[str], as_json: str) -> dict[str, str]:
+def headers_of(
+    single: Iterable[str], as_json: str, *, may_be_empty: bool = False
+) -> dict[str, str]:
     """Names and templates of `--header` and `--headers`. Raises click.UsageError."""
     pairs: list[tuple[str, object]] = []
     if as_json:
@@ -104,16 +121,18 @@ def headers_of(single: Iterable[str], as_json: str) -> dict[str, str]:
         pairs.append((match[1], match[2]))
     headers: dict[str, str] = {}
     for name, value in pairs:
-        _check(name, value, headers)
+        _check(name, value, headers, may_be_empty=may_be_empty)
         headers[name] = str(value)
     return headers
 
 
-def _check(name: str, value: object, headers: Mapping[str, str]) -> None:
+def _check(name: str, value: object, headers: Mapping[str, str], *, may_be_empty: bool) -> None:
     if name.lower() in {each.lower() for each in headers}:
         raise click.UsageError(f"the header {name[:100]} is given twice")
     if not isinstance(value, str):
         raise click.UsageError(f"--headers: the value of {name[:100]} must be a string")
+    if may_be_empty and not value:
+        return
     if not value.strip() or value.strip().lower() in {"bearer", "basic"}:
         raise click.UsageError(
             f"the header {name[:100]} has no value: in double quotes the shell expands "

@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from relay.config.presets import Temporality
 from relay.config.secrets import Resolver, Secret, mask_url, read_text
 from relay.config.urls import split_url
 from relay.model import hosts
 from relay.model.errors import ConfigError, SecretUnset
+from relay.model.records import Signal
 
 MIB = 2**20
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # a token of RFC 9110, 5.6.2
@@ -79,6 +81,8 @@ class IngestConfig(Struct, frozen=True, kw_only=True):
     """Bytes of requests not yet answered, unzipped ones included; above it 503."""
     tokens: tuple[Secret, ...] = ()
     """Bearer tokens, any of which a sender must show; none: no sender is asked."""
+    signals: tuple[Signal, ...] | None = None
+    """What is taken; None: what some destination wants, and everything where there is none."""
     malformed_ids: Literal["auto", "reject", "derive"] = "auto"
     """What becomes of ids that are not hex of the right length; auto derives for OpenRouter."""
     cors_origins: tuple[str, ...] = ()
@@ -128,17 +132,30 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     The one struct of a destination: couriers, exchanges and the connection test go by it as it is.
     Its headers are templates, since secrets may change while it stands: `resolve_headers`.
 
-    The last four fields are not keys: they tell where this was read and why it cannot be used.
+    The last six fields are not keys: they tell what a view of it is for, where it was read and
+    why it cannot be used.
     """
 
     name: str
     """Its name in commands, metrics and the buffer."""
     endpoint: str
     """The URL for traces as it is, nothing appended; empty only if its secret is not set."""
+    signals: tuple[Signal, ...] = (Signal.TRACES,)
+    """What it gets of what is kept."""
+    logs_endpoint: str = ""
+    """The URL for logs as it is; empty: by the preset, or as `endpoint` with its path replaced."""
+    metrics_endpoint: str = ""
+    """The URL for metrics, likewise."""
     headers: dict[str, Secret] = {}
     """Templates of header values, by name; `resolve_headers` fills in the secrets."""
+    logs_headers: dict[str, Secret] = {}
+    """Laid over `headers` in requests with logs; an empty value removes one."""
+    metrics_headers: dict[str, Secret] = {}
+    """Likewise with metrics."""
     encoding: Literal["auto", "json", "protobuf"] = "auto"
     """auto: as each batch came in."""
+    temporality: Temporality = "any"
+    """Which sums and histograms it takes; others become dead letters before they are sent."""
     compression: Literal["auto", "none", "gzip"] = "auto"
     """auto: none to loopback, else gzip."""
     timeout_seconds: float = 30.0
@@ -153,8 +170,8 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     """auto: the environment's, for what is not loopback; else none, or a URL."""
     max_batch_bytes: int = 4 * MIB
     """Largest body of one request, before compression."""
-    max_batch_spans: int = 8192
-    """Most spans of one request."""
+    max_batch_items: int = 8192
+    """Most spans, log records or data points of one request."""
     concurrency: int = 1
     """Requests at once while there is a backlog, 1 to 4."""
     hold_seconds: float | None = 86_400.0
@@ -168,6 +185,10 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     preset: str | None = None
     """Name of the preset that filled in what was not written; None for none."""
 
+    signal: Signal = Signal.TRACES
+    """What this view of it is for: endpoint, headers and limits are those of this signal."""
+    by_signal: tuple["DestinationConfig", ...] = ()
+    """A view for each of `signals`; `views` has them."""
     source: Path | None = None
     """The file it was read from; None for the environment."""
     folder: Path = Path("/")
@@ -184,6 +205,11 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     def shown_endpoint(self) -> str:
         """The endpoint for people: userinfo and query masked."""
         return mask_url(self.endpoint)
+
+    @property
+    def views(self) -> tuple["DestinationConfig", ...]:
+        """The destination as each of its signals sees it: one queue and one courier each."""
+        return self.by_signal or (self,)
 
     @property
     def is_loopback(self) -> bool:
@@ -224,6 +250,14 @@ class Config(Struct, frozen=True, kw_only=True):
     def destination(self, name: str) -> DestinationConfig | None:
         """The destination of that name, if there is one."""
         return next((each for each in self.destinations if each.name == name), None)
+
+    @property
+    def taken_signals(self) -> tuple[Signal, ...]:
+        """What ingest takes: as it is set, or what some destination wants."""
+        if self.ingest.signals is not None:
+            return self.ingest.signals
+        wanted = {signal for each in self.destinations for signal in each.signals}
+        return tuple(sorted(wanted or Signal))
 
     @property
     def destination_problems(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ leaves the configuration usable; anything else that is wrong is a problem of the
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -15,9 +15,11 @@ import msgspec
 from relay.config import DestinationConfig, IngestConfig, points_at, resolve_headers
 from relay.config.fields import DESTINATION_KEYS, parse_url
 from relay.config.presets import TOKEN, Preset, find
-from relay.config.secrets import Secret, escape, has_reference
-from relay.config.tables import Reading, read_table
+from relay.config.secrets import escape, has_reference
+from relay.config.signals import signals_of, view_of
+from relay.config.tables import Reading, by_first_names, read_table
 from relay.model.errors import ConfigError, SecretUnset
+from relay.model.records import Signal
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 NAME_RULE = "use letters, digits, _ and -, starting with a letter or digit"
@@ -25,7 +27,7 @@ _SECRET_HEADER = re.compile(
     r"auth|token|key|secret|pass|cookie|credential|honeycomb-team", re.IGNORECASE
 )
 _LONG = 20  # a value of this length is more likely a secret than the name of a data set
-_OF_PRESETS = ("encoding", "compression", "max_batch_bytes", "max_batch_spans", "max_age")
+ENDPOINT_KEYS = ("endpoint", "logs_endpoint", "metrics_endpoint")
 
 
 class FoundDestination(NamedTuple):
@@ -48,71 +50,127 @@ def read_destination(
     """The destination, blocked or not; None if it has a problem, which is noted."""
     problems_before = len(reading.problems)
     unset: list[ConfigError] = []
+    try:
+        found = found._replace(raw=by_first_names(found.raw, DESTINATION_KEYS))
+    except ConfigError as error:
+        _note(error, found, reading)
+        return None
     fields = read_table(found.raw, DESTINATION_KEYS, found.table, found.where, reading, unset=unset)
-    _check_pairs(found, reading)
     preset = find(fields["preset"]) if fields.get("preset") else None
-    if preset is not None and isinstance(found.raw, dict):
-        fill_in(fields, found.raw, preset)
-        _check_preset(fields, preset, found, reading)
+    _check_pairs(found, fields, preset, reading)
     if len(reading.problems) > problems_before:
         return None
-    destination = DestinationConfig(
-        **{"endpoint": "", **fields},
+    signals = signals_of(fields, preset)
+    common = DestinationConfig(
+        **{"endpoint": "", **fields, "signals": signals},
         name=found.name,
         source=found.source,
         folder=reading.resolver.folder,
         reload_reason="; ".join(error.message for error in unset),
     )
-    if points_at(destination, ingest.listen):
-        reading.add(
-            f'"{destination.shown_endpoint}" is this relay itself',
-            found.key("endpoint"),
-            found.where,
-            hint="name the upstream; apps are pointed at the relay, the relay at what is behind it",
-        )
+    written = frozenset(map(str, found.raw)) if isinstance(found.raw, dict) else frozenset[str]()
+    views = []
+    for signal in signals:
+        try:
+            view = view_of(common, signal, preset, written=written)
+        except ConfigError as error:
+            _note(error, found, reading)
+            continue
+        _check_view(view, preset, found, reading)
+        views.append(view)
+    if len(reading.problems) > problems_before:
         return None
-    _warn(destination, found, reading)
+    for view in views:
+        if points_at(view, ingest.listen):
+            reading.add(
+                f'"{view.shown_endpoint}" is this relay itself',
+                found.key("endpoint"),
+                found.where,
+                hint="name the upstream; apps are pointed at the relay, the relay at what is "
+                "behind it",
+            )
+            return None
+    _warn(views, found, reading)
+    views = [_resolved(view, preset, found, reading) for view in views]
+    first = views[0]
+    return msgspec.structs.replace(first, by_signal=tuple(views)) if len(views) > 1 else first
+
+
+def _note(error: ConfigError, found: FoundDestination, reading: Reading) -> None:
+    """A problem of the key that the error names."""
+    key = error.key or ""
+    message = error.message.removeprefix(f"{key}: ")
+    reading.add(message, found.key(key), found.where, hint=error.hint)
+
+
+def _resolved(
+    view: DestinationConfig, preset: Preset | None, found: FoundDestination, reading: Reading
+) -> DestinationConfig:
+    """The view, blocked if one of its secrets is not set."""
     try:
-        headers = resolve_headers(destination, reading.resolver.environ)
+        headers = resolve_headers(view, reading.resolver.environ)
     except SecretUnset as error:
-        return msgspec.structs.replace(destination, blocked_reason=error.message)
+        return msgspec.structs.replace(view, blocked_reason=error.message)
     if preset is not None:
-        _warn_of_prefixes(headers, preset, found, reading)
-    return destination
+        _warn_of_prefixes(headers, preset, view, found, reading)
+    return view
 
 
-def fill_in(fields: dict[str, Any], written: Mapping[str, Any], preset: Preset) -> None:
-    """Put into `fields` what the preset knows and the table `written` does not say itself.
-
-    An endpoint with placeholders is left out, and so are headers that hold what only the user
-    has. Names of headers are compared as HTTP does, without case.
-    """
-    if "endpoint" not in written and not preset.placeholders:
-        fields["endpoint"] = preset.endpoint
-    for key in _OF_PRESETS:
-        field = DESTINATION_KEYS[key].field
-        known = getattr(preset, field)
-        if key not in written and known is not None:
-            fields[field] = known
-    headers: dict[str, Secret] = fields.get("headers", {})
-    given = {name.lower() for name in headers}
-    fixed = {
-        each.name: Secret(escape(each.template))
-        for each in preset.headers
-        if each.is_fixed and each.name.lower() not in given
-    }
-    if fixed:
-        fields["headers"] = {**headers, **fixed}
-
-
-def _check_preset(
-    fields: dict[str, Any], preset: Preset, found: FoundDestination, reading: Reading
+def _check_view(
+    view: DestinationConfig, preset: Preset | None, found: FoundDestination, reading: Reading
 ) -> None:
     """What the preset leaves to the user must be there."""
-    raw = found.raw if isinstance(found.raw, dict) else {}
+    if preset is None:
+        return
+    word = view.signal.word
+    given = {name.lower(): value.reveal() for name, value in view.headers.items()}
+    key = "headers" if word == preset.default_signals[0] else f"{word}_headers"
+    for header in preset.headers_of(word):
+        value = given.get(header.name.lower(), "")
+        if TOKEN in value or (header.is_required and not value):
+            is_general = header in preset.headers
+            reading.add(
+                f'preset {preset.name} needs header {header.name} = "{header.template}", '
+                f"{TOKEN} being: {header.asks}",
+                found.key("headers" if is_general else key),
+                found.where,
+                hint=f"it is found at: {header.found_at}" if header.found_at else None,
+            )
+
+
+def _warn_of_prefixes(
+    headers: Mapping[str, str],
+    preset: Preset,
+    view: DestinationConfig,
+    found: FoundDestination,
+    reading: Reading,
+) -> None:
+    """A token without its Bearer or Basic is the commonest reason of a refusal."""
+    values = {name.lower(): value for name, value in headers.items()}
+    for header in preset.headers_of(view.signal.word):
+        value = values.get(header.name.lower())
+        if value is not None and not value.lower().startswith(header.prefix.lower()):
+            warning = (
+                f"{found.where}: {found.key('headers')}.{header.name} does not begin with "
+                f'"{header.prefix}", and {preset.name} wants "{header.template}"'
+            )
+            if warning not in reading.warnings:
+                reading.warnings.append(warning)
+
+
+def _check_pairs(
+    found: FoundDestination, fields: Mapping[str, Any], preset: Preset | None, reading: Reading
+) -> None:
+    """What must be there, and what goes together."""
+    if not isinstance(found.raw, dict):
+        return
+    given = {name for name, value in found.raw.items() if value != ""}
+    missing_endpoint = "endpoint" not in found.raw and not all(
+        f"{signal.word}_endpoint" in given for signal in signals_of(dict(fields), preset)
+    )
     endpoint = fields.get("endpoint", "")
-    is_left_open = any(f"{{{name}}}" in endpoint for name in preset.placeholders)
-    if is_left_open or ("endpoint" not in raw and preset.placeholders):
+    is_left_open = preset is not None and any(f"{{{n}}}" in endpoint for n in preset.placeholders)
+    if preset is not None and (is_left_open or (missing_endpoint and preset.placeholders)):
         names = " and ".join(preset.placeholders)
         fault = f"still has {{{names}}} in it" if is_left_open else "is missing"
         urls = " or ".join(f'"{url}"' for url in preset.all_endpoints)
@@ -122,41 +180,7 @@ def _check_preset(
             found.where,
             hint=f"write the whole URL: {urls}",
         )
-    if "headers" in raw and "headers" not in fields:
-        return  # they have a problem of their own
-    given = {name.lower(): value.reveal() for name, value in fields.get("headers", {}).items()}
-    for header in preset.headers:
-        value = given.get(header.name.lower(), "")
-        if TOKEN in value or (header.is_required and not value):
-            reading.add(
-                f'preset {preset.name} needs header {header.name} = "{header.template}", '
-                f"{TOKEN} being: {header.asks}",
-                found.key("headers"),
-                found.where,
-                hint=f"it is found at: {header.found_at}" if header.found_at else None,
-            )
-
-
-def _warn_of_prefixes(
-    headers: Mapping[str, str], preset: Preset, found: FoundDestination, reading: Reading
-) -> None:
-    """A token without its Bearer or Basic is the commonest reason of a refusal."""
-    values = {name.lower(): value for name, value in headers.items()}
-    for header in preset.headers:
-        value = values.get(header.name.lower())
-        if value is not None and not value.lower().startswith(header.prefix.lower()):
-            reading.warnings.append(
-                f"{found.where}: {found.key('headers')}.{header.name} does not begin with "
-                f'"{header.prefix}", and {preset.name} wants "{header.template}"'
-            )
-
-
-def _check_pairs(found: FoundDestination, reading: Reading) -> None:
-    """What must be there, and what goes together."""
-    if not isinstance(found.raw, dict):
-        return
-    given = {name for name, value in found.raw.items() if value != ""}
-    if "endpoint" not in found.raw and "preset" not in given:
+    elif missing_endpoint and "preset" not in given:
         reading.add(
             "is missing",
             found.key("endpoint"),
@@ -170,30 +194,38 @@ def _check_pairs(found: FoundDestination, reading: Reading) -> None:
         )
 
 
-def _warn(destination: DestinationConfig, found: FoundDestination, reading: Reading) -> None:
-    if destination.source is not None and isinstance(found.raw, dict) and _has_literal(found.raw):
-        reading.warn_if_exposed(destination.source, "a secret")
-    if not destination.endpoint:
-        return
-    url = urlsplit(destination.endpoint)
-    place = f"{found.where}: {found.key('endpoint')}: {destination.shown_endpoint}"
-    if url.port == 4317:
-        reading.warnings.append(f"{place} is the port of gRPC; OTLP over HTTP is mostly on 4318")
-    if url.path in {"", "/"}:
-        reading.warnings.append(f"{place} has no path, and none is added: mostly it is /v1/traces")
-    if url.scheme == "http" and destination.headers and not destination.is_loopback:
-        reading.warnings.append(f"{place} is not https: headers and spans travel in the clear")
+def _warn(views: Sequence[DestinationConfig], found: FoundDestination, reading: Reading) -> None:
+    source = views[0].source
+    if source is not None and isinstance(found.raw, dict) and _has_literal(found.raw):
+        reading.warn_if_exposed(source, "a secret")
+    for view in views:
+        url = urlsplit(view.endpoint)
+        if not url.netloc:
+            continue
+        place = f"{found.where}: {found.key('endpoint')}: {view.shown_endpoint}"
+        if url.port == 4317:
+            reading.warnings.append(
+                f"{place} is the port of gRPC; OTLP over HTTP is mostly on 4318"
+            )
+        if url.path in {"", "/"}:
+            reading.warnings.append(
+                f"{place} has no path, and none is added: mostly it is /v1/{view.signal.word}"
+            )
+        if url.scheme == "http" and view.headers and not view.is_loopback:
+            what = "spans" if view.signal is Signal.TRACES else view.signal.word
+            reading.warnings.append(f"{place} is not https: headers and {what} travel in the clear")
 
 
 def _has_literal(raw: dict[str, Any]) -> bool:
     """Whether a text that is likely a secret stands in the table itself."""
-    headers = raw.get("headers") or {}
+    tables = [raw.get(key) or {} for key in ("headers", "logs_headers", "metrics_headers")]
     if any(
         not has_reference(value) and (_SECRET_HEADER.search(name) or len(value) >= _LONG)
+        for headers in tables
         for name, value in headers.items()
     ):
         return True
-    urls = [raw.get("endpoint", ""), raw.get("proxy", "")]
+    urls = [raw.get(key, "") for key in (*ENDPOINT_KEYS, "proxy")]
     return any(("@" in url or "?" in url) and not has_reference(url) for url in urls)
 
 

@@ -23,6 +23,7 @@ from relay.config.secrets import (
     read_text,
 )
 from relay.model.errors import ConfigError
+from relay.model.records import Signal
 from relay.model.units import FOREVER, format_size, parse_duration, parse_size
 
 Reader = Callable[[object, Resolver], Any]
@@ -72,6 +73,8 @@ class Key(NamedTuple):
     read: Reader
     help: str = ""
     metavar: Literal["VALUE", "N", "FILE"] = "VALUE"
+    also: str = ""
+    """Another name of the same key."""
 
 
 def shown(value: object) -> str:
@@ -305,6 +308,26 @@ def headers(value: object, resolver: Resolver) -> dict[str, Secret]:
     )
 
 
+def signals(value: object, resolver: Resolver) -> tuple[Signal, ...]:
+    """Some of traces, logs and metrics, as a list or in one string with commas."""
+    expanded = _expanded(value, resolver)
+    words = expanded.split(",") if isinstance(expanded, str) else expanded
+    if not isinstance(words, list) or not words:
+        raise ConfigError('must be a list such as ["traces", "logs", "metrics"]')
+    known = {signal.word: signal for signal in Signal}
+    found = set()
+    for word in words:
+        if not isinstance(word, str) or word.strip() not in known:
+            raise ConfigError(f"must be some of {', '.join(known)}, not {shown(word)}")
+        found.add(known[word.strip()])
+    return tuple(sorted(found))
+
+
+def signals_or_auto(value: object, resolver: Resolver) -> tuple[Signal, ...] | None:
+    """The same, or "auto": what some destination wants."""
+    return None if _expanded(value, resolver) == "auto" else signals(value, resolver)
+
+
 def parse_url(url: str) -> SplitResult:
     """The parts of an http or https URL. Raises ConfigError that does not repeat it."""
     if not url.isprintable() or " " in url:
@@ -332,6 +355,11 @@ def endpoint(value: object, resolver: Resolver) -> str:
         hint = 'write the whole URL, such as "https://collector.example:4318/v1/traces"'
         raise ConfigError(f"{error.message}, not {written}", hint=hint) from None
     return url
+
+
+def own_endpoint(value: object, resolver: Resolver) -> str:
+    """The URL of one signal, likewise; the empty string is none."""
+    return "" if value == "" else endpoint(value, resolver)
 
 
 def proxy(value: object, resolver: Resolver) -> str:
@@ -371,6 +399,7 @@ INGEST_KEYS = {
     "max_body": Key("max_body_bytes", size(1)),
     "max_in_flight": Key("max_in_flight_bytes", size(1)),
     "tokens": Key("tokens", list_of(token)),
+    "signals": Key("signals", signals_or_auto),
     "malformed_ids": Key("malformed_ids", one_of("auto", "reject", "derive")),
     "cors_origins": Key("cors_origins", list_of(cors_origin)),
     "tls_cert": Key("tls_cert", readable_file),
@@ -390,8 +419,20 @@ BUFFER_KEYS = {
 }
 ADMIN_KEYS = {"listen": Key("listen", listen_list)}
 DESTINATION_KEYS = {
-    "endpoint": Key("endpoint", endpoint, "URL for traces, taken as it is: nothing is appended."),
+    "endpoint": Key(
+        "endpoint",
+        endpoint,
+        "URL for traces, taken as it is: nothing is appended.",
+        also="traces_endpoint",
+    ),
+    "signals": Key("signals", signals, "What it gets, such as traces,logs,metrics."),
+    "logs_endpoint": Key("logs_endpoint", own_endpoint, "URL for logs, if it does not follow."),
+    "metrics_endpoint": Key(
+        "metrics_endpoint", own_endpoint, "URL for metrics, if it does not follow."
+    ),
     "headers": Key("headers", headers),
+    "logs_headers": Key("logs_headers", headers),
+    "metrics_headers": Key("metrics_headers", headers),
     "encoding": Key(
         "encoding",
         one_of("auto", "json", "protobuf"),
@@ -419,8 +460,17 @@ DESTINATION_KEYS = {
     "max_batch_bytes": Key(
         "max_batch_bytes", size(1), "Largest body of one request, such as 4MiB."
     ),
-    "max_batch_spans": Key(
-        "max_batch_spans", integer(1, 1_000_000), "Most spans of one request.", "N"
+    "max_batch_items": Key(
+        "max_batch_items",
+        integer(1, 1_000_000),
+        "Most spans, log records or data points of one request.",
+        "N",
+        also="max_batch_spans",
+    ),
+    "temporality": Key(
+        "temporality",
+        one_of("any", "cumulative", "delta"),
+        "Metrics it takes: any, cumulative or delta.",
     ),
     "concurrency": Key(
         "concurrency", integer(1, 4), "Requests at once while there is a backlog, 1 to 4.", "N"

@@ -112,6 +112,17 @@ def read_table(
     return fields
 
 
+def by_first_names(raw: object, keys: Mapping[str, Key]) -> object:
+    """A table with each key under its first name. Raises ConfigError where both names stand."""
+    if not isinstance(raw, dict):
+        return raw
+    first = {key.also: name for name, key in keys.items() if key.also}
+    for other, name in first.items():
+        if other in raw and name in raw:
+            raise ConfigError(f"is the same key as {name}: leave one out", key=other)
+    return {first.get(name, name): value for name, value in raw.items()}
+
+
 def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"

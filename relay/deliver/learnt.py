@@ -80,7 +80,7 @@ class BatchLimits:
 
     def __init__(self, settings: DestinationConfig) -> None:
         self._max_bytes = settings.max_batch_bytes
-        self._max_items = settings.max_batch_spans
+        self._max_items = settings.max_batch_items
         self._slow_items = 0  # 0: no such limit, here and below
         self._part_items = 0
         self._limit_bytes = 0

@@ -139,7 +139,7 @@ class BatchSender:
             settings, limits = self.learnt.settings, self.learnt.limits
             taken = await self.consumer.take(
                 max_bytes=settings.max_batch_bytes if self._is_aging else limits.max_bytes,
-                max_items=settings.max_batch_spans if self._is_aging else limits.max_items,
+                max_items=settings.max_batch_items if self._is_aging else limits.max_items,
                 one_encoding=settings.encoding == "auto",
             )
             self._is_aging = False

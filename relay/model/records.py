@@ -27,9 +27,16 @@ Encoding.PROTOBUF.media_type = "application/x-protobuf"
 class Signal(enum.IntEnum):
     """What a row holds. The numbers are on disk: never renumber."""
 
+    word: str
+    """What configuration, commands and labels call it."""
+
     TRACES = 1
     LOGS = 2
     METRICS = 3
+
+
+for _signal in Signal:
+    _signal.word = _signal.name.lower()
 
 
 class BodyFlag(enum.IntFlag):

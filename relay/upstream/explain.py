@@ -435,7 +435,7 @@ _GATEWAY = "a gateway answered that cannot reach what is behind it"
 _MEANINGS: dict[int, tuple[Step, str, str]] = {
     400: ("encoding", "", _REFUSED),
     402: ("auth", "it requires a payment", "check the account's plan or payment"),
-    413: ("request", "the request is too large for it", "lower max_batch_bytes or max_batch_spans"),
+    413: ("request", "the request is too large for it", "lower max_batch_bytes or max_batch_items"),
     422: ("encoding", "", _REFUSED),
     429: ("request", "its rate limit or quota is used up", "check the account's quota"),
     502: ("http", _GATEWAY, "check the gateway and the backend behind it"),

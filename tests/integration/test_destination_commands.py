@@ -545,7 +545,7 @@ def test_list_and_show_need_no_daemon_and_tell_where_each_is_saved(tmp_path: Pat
         assert "p4ss" not in listed.stdout + json.dumps(main)
         assert "k3y" not in listed.stdout + json.dumps(main)
         assert "timeout          7s" in shown.stdout
-        assert "max_batch_spans  5" in shown.stdout
+        assert "max_batch_items  5" in shown.stdout
         assert main["is_saved_by_command"] is False
         assert run(relay, "show", "mian").returncode == 1
         assert "did you mean main?" in run(relay, "show", "mian").stderr

@@ -15,7 +15,11 @@ from relay.cli.destination_add import add
 from relay.config.presets import PRESETS
 
 RIGHT, WRONG = "canary-right-0a1b2c3d", "canary-wrong-9f8e7d6c"
-RECEIVERS = sorted(name for name, preset in PRESETS.items() if not preset.is_sender)
+RECEIVERS = sorted(
+    name
+    for name, preset in PRESETS.items()
+    if not preset.is_sender and preset.default_signals == ("traces",) and name in PROFILES
+)
 WITH_TOKEN = [name for name in RECEIVERS if "token" in options_of(name)]
 
 

@@ -12,10 +12,26 @@ from typing import Final
 
 import msgspec
 
-from relay.config.presets.preset import TOKEN, HeaderField, KnownRefusal, Preset
+from relay.config.presets.preset import (
+    TOKEN,
+    HeaderField,
+    KnownRefusal,
+    Preset,
+    SignalFacts,
+    Temporality,
+)
 from relay.model.errors import ConfigError
 
-__all__ = ["PRESETS", "TOKEN", "HeaderField", "KnownRefusal", "Preset", "find"]
+__all__ = [
+    "PRESETS",
+    "TOKEN",
+    "HeaderField",
+    "KnownRefusal",
+    "Preset",
+    "SignalFacts",
+    "Temporality",
+    "find",
+]
 
 
 def _read(file: Path) -> Preset:

@@ -4,7 +4,7 @@ No secret stands in either: where one belongs there is a reference to the enviro
 """
 
 from relay.config.presets.preset import TOKEN, HeaderField, Preset
-from relay.model.units import format_duration
+from relay.model.units import format_duration, format_size
 
 
 def variable_of(preset: Preset) -> str:
@@ -46,9 +46,9 @@ def settings_of(preset: Preset) -> list[tuple[str, str]]:
         ("compression", preset.compression),
     ]
     if preset.max_batch_bytes is not None:
-        settings.append(("max_batch_bytes", _megabytes(preset.max_batch_bytes)))
-    if preset.max_batch_spans is not None:
-        settings.append(("max_batch_spans", str(preset.max_batch_spans)))
+        settings.append(("max_batch_bytes", megabytes(preset.max_batch_bytes)))
+    if preset.max_batch_items is not None:
+        settings.append(("max_batch_items", str(preset.max_batch_items)))
     if preset.max_age_seconds is not None:
         settings.append(("max_age", format_duration(preset.max_age_seconds)))
     return settings
@@ -70,6 +70,8 @@ def _value_of(header: HeaderField, preset: Preset) -> str:
     return header.template.replace(TOKEN, secret if header.is_secret else header.example)
 
 
-def _megabytes(size_bytes: int) -> str:
-    """Vendors count by 1000, so that 3.2MB is shown and not 3125KiB."""
+def megabytes(size_bytes: int) -> str:
+    """Vendors mostly count by 1000, so that 3.2MB is shown and not 3125KiB."""
+    if not size_bytes % 2**20:
+        return format_size(size_bytes)
     return f"{size_bytes / 10**6:g}MB"

@@ -8,7 +8,11 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from relay.model.errors import ConfigError
+
 TOKEN: Final = "{token}"  # noqa: S105 - the mark in a template where the value stands
+SignalName = Literal["traces", "logs", "metrics"]
+Temporality = Literal["any", "cumulative", "delta"]
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -50,10 +54,32 @@ class KnownRefusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A part of the response's text; empty if the status alone says it."""
     meaning: str
     remedy: str
+    is_content: bool = False
+    """It is about what was sent, whatever the status says: treated as 400 is."""
 
     def fits(self, status: int, words: str) -> bool:
         """Whether a response is this refusal; the case of letters does not count."""
         return status == self.status and self.words.lower() in words.lower()
+
+
+class SignalFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is different for another signal than the one that `endpoint` is for."""
+
+    endpoint: str = ""
+    """Its URL, where `path` in the place of the other's does not tell it."""
+    path: str = ""
+    """Its path at the end of the URL; by default /v1/ and its name."""
+    encoding: Literal["auto", "json", "protobuf"] | None = None
+    without_headers: tuple[str, ...] = ()
+    """Headers that are not for this signal."""
+    headers: tuple[HeaderField, ...] = ()
+    """Further headers."""
+    max_batch_bytes: int | None = None
+    max_age_seconds: float | None = None
+    temporality: Temporality = "any"
+    refusals: tuple[KnownRefusal, ...] = ()
+    notes: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
 
 
 class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +88,16 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     title: str
     endpoint: str
-    """The URL for traces; `{host}` and the like in it are the user's to fill in."""
+    """The URL for the first of `default_signals`; `{host}` and the like are the user's to fill in.
+    """
+    default_signals: tuple[SignalName, ...] = ("traces",)
+    """What a destination gets that does not say; the first is what the other keys are about."""
+    signals: dict[str, SignalFacts] = {}
+    """What it takes beside the first, and how."""
+    refuses: dict[str, str] = {}
+    """The other signals, each with the fact, as a sentence."""
+    temporality: Temporality = "any"
+    """Which metrics it takes, if its first signal is metrics."""
     examples: dict[str, str] = {}
     """What stands for each placeholder of `endpoint` in an example."""
     endpoints: dict[str, str] = {}
@@ -72,7 +107,7 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """auto: JSON and protobuf are both taken, or nobody knows: each batch as it came in."""
     compression: Literal["auto", "none", "gzip"] = "auto"
     max_batch_bytes: int | None = None
-    max_batch_spans: int | None = None
+    max_batch_items: int | None = None
     max_age_seconds: float | None = None
     """Older spans are refused by the backend."""
     success_statuses: tuple[int, ...] = (200,)
@@ -114,6 +149,35 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Every URL, the first choice first, none twice."""
         return tuple(dict.fromkeys([self.endpoint, *self.endpoints.values()]))
 
-    def explain(self, status: int, words: str) -> KnownRefusal | None:
+    def explain(self, status: int, words: str, signal: str = "traces") -> KnownRefusal | None:
         """What a response of this backend means; None if nothing is known of it."""
-        return next((each for each in self.refusals if each.fits(status, words)), None)
+        return next((r for r in self.refusals_of(signal) if r.fits(status, words)), None)
+
+    @property
+    def taken_signals(self) -> tuple[str, ...]:
+        """The signals that it takes, or sends."""
+        return tuple(dict.fromkeys([*self.default_signals, *self.signals]))
+
+    def facts_of(self, signal: str) -> SignalFacts:
+        """What is different for this signal. Raises ConfigError with the fact if it is not taken.
+
+        Of the first signal nothing is.
+        """
+        if signal == self.default_signals[0]:
+            return SignalFacts(temporality=self.temporality)
+        if signal in self.signals:
+            return self.signals[signal]
+        raise ConfigError(
+            f"preset {self.name} takes no {signal}: {self.refuses[signal]}",
+            hint=f"it takes {', '.join(self.taken_signals)}",
+        )
+
+    def headers_of(self, signal: str) -> tuple[HeaderField, ...]:
+        """The headers of a request of this signal."""
+        facts = self.facts_of(signal)
+        without = {name.lower() for name in facts.without_headers}
+        return (*(h for h in self.headers if h.name.lower() not in without), *facts.headers)
+
+    def refusals_of(self, signal: str) -> tuple[KnownRefusal, ...]:
+        """What it says of this signal, the particular before the general."""
+        return (*self.facts_of(signal).refusals, *self.refusals)

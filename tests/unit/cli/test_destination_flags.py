@@ -18,7 +18,14 @@ CANARY = "s3cr3t-canary"
 
 
 def test_every_key_of_a_destination_is_a_flag() -> None:
-    assert {*FLAGS, "headers", "paused"} == DESTINATION_KEYS.keys()
+    apart = {"headers", "logs_headers", "metrics_headers", "paused"}
+    assert {*FLAGS, *apart} == DESTINATION_KEYS.keys()
+
+
+def test_headers_of_one_signal_are_flags_of_their_own() -> None:
+    table = table_of({"logs_headers": ("X-Set=logs",), "metrics_headers": ("X-Set=",)})
+
+    assert table == {"logs_headers": {"X-Set": "logs"}, "metrics_headers": {"X-Set": ""}}
 
 
 def test_table_holds_what_was_given_and_nothing_else() -> None:

@@ -32,7 +32,7 @@ TABLES = [
     ("`[buffer]`", BufferConfig, keys.BUFFER_KEYS, set()),
     ("`[admin]`", AdminConfig, keys.ADMIN_KEYS, set()),
     ("`[destinations.NAME]`", DestinationConfig, keys.DESTINATION_KEYS,
-     {"name", "source", "folder", "blocked_reason", "reload_reason"}),
+     {"name", "signal", "by_signal", "source", "folder", "blocked_reason", "reload_reason"}),
 ]  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def test_every_key_reaches_its_field(place: Place) -> None:
         client_key = "c.pem"
         proxy = "http://u:p@proxy.example:3128"
         max_batch_bytes = "1MiB"
-        max_batch_spans = 10
+        max_batch_items = 10
         concurrency = 4
         hold = "forever"
         max_age = "7d"
@@ -114,7 +114,7 @@ def test_every_key_reaches_its_field(place: Place) -> None:
     assert (up.encoding, up.compression, up.timeout_seconds) == ("json", "gzip", 5)
     assert up.ca_file == up.client_cert == up.client_key == pem
     assert up.proxy == "http://u:p@proxy.example:3128"
-    assert (up.max_batch_bytes, up.max_batch_spans, up.concurrency) == (2**20, 10, 4)
+    assert (up.max_batch_bytes, up.max_batch_items, up.concurrency) == (2**20, 10, 4)
     assert (up.hold_seconds, up.max_age_seconds) == (None, 7 * 86400)
     assert (up.special_doubles, up.paused, up.blocked_reason) == ("drop", True, "")
 

@@ -43,7 +43,7 @@ def test_preset_fills_endpoint_and_keeps_the_rest_as_it_is(tmp_path: Path) -> No
     assert axiom.preset == "axiom"
     assert axiom.endpoint == "https://api.axiom.co/v1/traces"
     assert (axiom.encoding, axiom.compression) == ("auto", "auto")
-    assert (axiom.max_batch_bytes, axiom.max_batch_spans) == (4 * MIB, 8192)
+    assert (axiom.max_batch_bytes, axiom.max_batch_items) == (4 * MIB, 8192)
     assert list(axiom.headers) == ["Authorization", "X-Axiom-Dataset"]
 
 
@@ -72,14 +72,14 @@ def test_what_is_written_wins_over_the_preset(tmp_path: Path) -> None:
 encoding = "auto"
 compression = "none"
 max_batch_bytes = "4MiB"
-max_batch_spans = 7
+max_batch_items = 7
 """
 
     newrelic = only(tmp_path, with_header("newrelic", 'Api-Key = "${env:T}"', more))
 
     assert newrelic.endpoint == "https://otlp.eu01.nr-data.net/v1/traces"
     assert (newrelic.encoding, newrelic.compression) == ("auto", "none")
-    assert (newrelic.max_batch_bytes, newrelic.max_batch_spans) == (4 * MIB, 7)
+    assert (newrelic.max_batch_bytes, newrelic.max_batch_items) == (4 * MIB, 7)
     assert list(newrelic.headers) == ["Api-Key"]
 
 

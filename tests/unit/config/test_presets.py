@@ -16,7 +16,8 @@ from scripts.preset_pages import FOLDER, pages, wrong_pages
 
 NAMES = [
     "openrouter", "axiom", "dash0", "datadog", "grafana-cloud", "honeycomb", "jaeger", "langfuse",
-    "lightstep", "mlflow", "newrelic", "otel-collector", "phoenix", "signoz", "tempo", "uptrace",
+    "lightstep", "loki", "mimir", "mlflow", "newrelic", "openobserve", "otel-collector", "phoenix",
+    "prometheus", "signoz", "tempo", "uptrace", "victoria-logs", "victoria-metrics",
 ]  # fmt: skip
 DESTINATIONS = [preset for preset in PRESETS.values() if not preset.is_sender]
 EACH = pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
@@ -67,13 +68,14 @@ def test_unknown_preset_is_an_error_with_the_nearest(name: str, hint: str) -> No
 
 
 @EACH
-def test_endpoints_are_whole_urls_for_traces(preset: Preset) -> None:
+def test_endpoints_are_whole_urls_for_the_first_signal(preset: Preset) -> None:
     for url in preset.all_endpoints:
         parts = urlsplit(re.sub(r"\{[a-z]+\}", "x", url))
         assert parts.scheme in {"http", "https"}
         assert parts.hostname
-        assert parts.path.endswith(("/v1/traces", "/traces/otlp/v0.9"))
-        assert parts.path.count("v1/traces") <= 1
+        first = preset.default_signals[0]
+        assert parts.path.endswith((f"/v1/{first}", "/traces/otlp/v0.9"))
+        assert parts.path.count(f"v1/{first}") <= 1
         assert parts.port != 4317
     assert preset.placeholders == tuple(preset.examples)
     assert "{" not in preset.example_endpoint
@@ -101,6 +103,16 @@ def test_refusals_with_words_stand_before_those_without(preset: Preset) -> None:
         assert refusal.remedy
         hidden_by = [e for e in preset.refusals[:number] if e.fits(refusal.status, refusal.words)]
         assert hidden_by == []
+
+
+@EACH
+def test_every_signal_is_taken_or_refused_with_the_fact(preset: Preset) -> None:
+    assert {*preset.taken_signals} | {*preset.refuses} == {"traces", "logs", "metrics"}
+    assert not {*preset.taken_signals} & {*preset.refuses}
+    assert preset.default_signals[0] not in preset.signals
+    for signal in preset.refuses:
+        with pytest.raises(ConfigError, match=f"takes no {signal}"):
+            preset.facts_of(signal)
 
 
 @EACH
@@ -148,7 +160,8 @@ def test_answer_that_nobody_knows_is_not_explained() -> None:
 def test_facts_that_the_relay_acts_upon() -> None:
     """What was read at the vendors' sources: a change here changes what is sent."""
     assert {p.name for p in PRESETS.values() if p.encoding == "protobuf"} == {
-        "datadog", "lightstep", "mlflow", "newrelic", "phoenix",
+        "datadog", "lightstep", "mlflow", "newrelic", "phoenix", "victoria-logs",
+        "victoria-metrics",
     }  # fmt: skip
     assert [p.name for p in PRESETS.values() if p.refuses_empty] == ["mlflow"]
     assert [p.name for p in PRESETS.values() if p.makes_dataset] == ["honeycomb"]

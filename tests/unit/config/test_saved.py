@@ -15,7 +15,7 @@ from relay.config.saved import MARKER, NotSaved
 
 TABLE = {
     "preset": "axiom",
-    "max_batch_spans": 100,
+    "max_batch_items": 100,
     "paused": True,
     "headers": {"Authorization": "Bearer ${env:TOKEN}", "X-Axiom-Dataset": "traces"},
 }

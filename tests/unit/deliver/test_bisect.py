@@ -504,7 +504,7 @@ async def test_limit_of_a_preset_holds_inside_a_row(tmp_path: Path) -> None:
     def rule(names: frozenset[str], number: int, batch: Batch) -> Outcome:
         return Delivered(200)
 
-    async with case(tmp_path, rows, rule, encoding="json", max_batch_spans=30) as at:
+    async with case(tmp_path, rows, rule, encoding="json", max_batch_items=30) as at:
         await at.done()
 
         assert [len(names) for names in at.upstream.sent] == [30, 30, 30, 10]
@@ -576,7 +576,7 @@ async def test_lanes_open_only_while_there_is_a_backlog(tmp_path: Path) -> None:
     def rule(names: frozenset[str], number: int, batch: Batch) -> Outcome:
         return Delivered(200)
 
-    async with case(tmp_path, rows, rule, encoding="json", concurrency=3, max_batch_spans=20) as at:
+    async with case(tmp_path, rows, rule, encoding="json", concurrency=3, max_batch_items=20) as at:
         at.upstream.gate = anyio.Event()
         with anyio.fail_after(10):
             while at.upstream.at_once < 3:  # noqa: ASYNC110 - a double of the upstream
@@ -600,7 +600,7 @@ async def test_failure_in_a_lane_loses_nothing(tmp_path: Path) -> None:
             return Wait("503", status=503)
         return BAD_REQUEST if "span-137" in names else Delivered(200)
 
-    async with case(tmp_path, rows, rule, encoding="json", concurrency=4, max_batch_spans=20) as at:
+    async with case(tmp_path, rows, rule, encoding="json", concurrency=4, max_batch_items=20) as at:
         await at.done()
 
         assert await at.dead() == Counter(["span-137"])

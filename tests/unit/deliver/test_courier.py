@@ -221,7 +221,7 @@ async def test_courier_keeps_to_the_batch_limits(
     settings: Settings, row: Row, backlog: Any
 ) -> None:
     backlog.add(*(row(n, b"x" * 10, spans=2) for n in range(1, 6)))
-    async with world(settings(max_batch_spans=4, max_batch_bytes=1000), backlog) as at:
+    async with world(settings(max_batch_items=4, max_batch_bytes=1000), backlog) as at:
         assert [batch.items for batch in at.upstream.sent] == [4, 4, 2]
 
 

@@ -89,7 +89,7 @@ async def test_lanes_go_on_when_the_wall_clock_jumps(tmp_path: Path, jump_ns: in
         name="a",
         endpoint="http://127.0.0.1:9/v1/traces",
         max_age_seconds=3600.0,
-        max_batch_spans=1,
+        max_batch_items=1,
         concurrency=3,
     )
     body = to_body(otlp(span())["resourceSpans"][0])

@@ -59,7 +59,7 @@ async def test_stop_gives_back_what_hangs_in_every_request(
 ) -> None:
     backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
     consumer = Gated(backlog, takes=2)
-    async with two_at_once(settings(concurrency=2, max_batch_spans=2), consumer) as at:
+    async with two_at_once(settings(concurrency=2, max_batch_items=2), consumer) as at:
         courier, own, beside = at
         assert (len(own.sent), len(beside.sent), backlog.in_flight) == (1, 1, 2)
 
@@ -78,7 +78,7 @@ async def test_rows_that_come_to_hand_after_the_grace_of_a_stop_are_not_sent(
 ) -> None:
     backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
     consumer = Gated(backlog, takes=takes)
-    async with two_at_once(settings(concurrency=2, max_batch_spans=2), consumer) as at:
+    async with two_at_once(settings(concurrency=2, max_batch_items=2), consumer) as at:
         courier, own, beside = at
         with anyio.fail_after(5):
             async with anyio.create_task_group() as stopping:
@@ -96,7 +96,7 @@ async def test_rows_taken_under_settings_of_before_do_not_go_over_their_connecti
 ) -> None:
     backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
     consumer = Gated(backlog, takes=1)
-    async with two_at_once(settings(concurrency=2, max_batch_spans=2), consumer) as at:
+    async with two_at_once(settings(concurrency=2, max_batch_items=2), consumer) as at:
         courier, own, beside = at
         courier.update(settings("http://127.0.0.1:2/v1/traces"))
         consumer.gate.set()

@@ -491,7 +491,7 @@ async def test_lanes_leave_it_alone(tmp_path: Path) -> None:
         refuses("span-137", answer=BOOM),
         encoding="json",
         concurrency=4,
-        max_batch_spans=20,
+        max_batch_items=20,
     ) as at:
         await until_around(at, 1)
         assert at.upstream.took == all_of(rows) - Counter(["span-137"])
