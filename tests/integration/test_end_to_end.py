@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mockcollector.server import MockCollector
+from tests.support.fixtures import fixtures_of
 from tests.support.relay_process import Relay
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -127,11 +128,9 @@ def test_every_fixture_is_answered_as_it_says_and_what_it_accepts_arrives(
 ) -> None:
     expected_spans = 0
     with upstream, Relay(tmp_path, destination(upstream)) as relay:
-        for path in sorted(FIXTURES.glob("*.expect.json")):
-            expect = json.loads(path.read_text())
-            name = path.name.removesuffix(".expect.json")
-            body = next(p for p in FIXTURES.glob(f"{name}.*") if p != path).read_bytes()
-            status, answer = relay.post(body)
+        for fixture in fixtures_of("traces"):
+            name, expect = fixture.name, fixture.expected
+            status, answer = relay.post(fixture.body)
             assert status == expect["status"], (name, answer)
             expected_spans += expect["accepted"]
             found = json.loads(answer)

@@ -3,21 +3,17 @@
 import http.client
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
+from tests.support.fixtures import fixtures_of
 from tests.support.load import request_of, span_ids
 from tests.support.relay_process import Relay
 
-FIXTURES = [
-    path.read_bytes()
-    for path in sorted((Path(__file__).parent.parent / "fixtures").iterdir())
-    if not path.name.endswith(".expect.json")
-]
+FIXTURES = [fixture.body for fixture in fixtures_of("traces")]
 TYPES = st.sampled_from(
     ["application/json", "application/x-protobuf", "application/json; charset=utf-8", "text/plain"]
 )

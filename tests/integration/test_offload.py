@@ -28,15 +28,11 @@ from relay.model.records import BodyFlag, Encoding, Request, Sender, SenderRespo
 from relay.otlp.protobuf import ProtobufTraces
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
 from tests.support import builders
+from tests.support.fixtures import fixtures_of
 from tests.support.relay_process import eventually
 
 pytestmark = pytest.mark.anyio
-FIXTURES = Path(__file__).parent.parent / "fixtures"
-BODIES = {
-    path.stem: path.read_bytes()
-    for path in sorted(FIXTURES.iterdir())
-    if not path.name.endswith(".expect.json")
-}
+BODIES = {fixture.name: fixture.body for fixture in fixtures_of("traces")}
 MIB = 1024 * 1024
 USUAL = PrepareSettings(detected={"host.name": "box"}, configured={"team": "blue"})
 

@@ -8,7 +8,6 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from mockcollector import MockCollector, partial
+from tests.support.fixtures import Fixture, fixtures_of
 from tests.unit.mockcollector.exchange import (
     JSON,
     PROTOBUF,
@@ -33,30 +33,19 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
 # Where the collector is stricter than a relay must be, with the status that it answers.
 STRICTER = {"15_enum_names": 400, "18_invalid_ids_mixed": 400}
 
 
-def fixture_cases() -> list[Any]:
-    cases = []
-    for expectation in sorted(FIXTURES.glob("*.expect.json")):
-        name = expectation.name.removesuffix(".expect.json")
-        expected = json.loads(expectation.read_text())
-        body = next(p for p in FIXTURES.glob(f"{name}.*") if p != expectation)
-        status = STRICTER.get(name, expected["status"])
-        cases.append(pytest.param(body, status, expected["accepted"], id=name))
-    return cases
-
-
-@pytest.mark.parametrize(("body", "status", "accepted"), fixture_cases())
+@pytest.mark.parametrize("fixture", fixtures_of("traces"), ids=str)
 def test_fixture_is_answered_as_the_specification_says(
-    collector: MockCollector, body: Path, status: int, accepted: int
+    collector: MockCollector, fixture: Fixture
 ) -> None:
-    reply = send(collector, body.read_bytes(), headers=JSON)
+    status = STRICTER.get(fixture.name, fixture.expected["status"])
+    reply = send(collector, fixture.body, headers=JSON)
 
     assert reply.status == status, reply.body
-    assert len(collector.journal.spans()) == (accepted if status == 200 else 0)
+    assert len(collector.journal.spans()) == (fixture.expected["accepted"] if status == 200 else 0)
     if status != 200:
         assert reply.json()["code"] == 3
         assert reply.json()["message"]

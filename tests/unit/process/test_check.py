@@ -17,12 +17,10 @@ from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Checked, Prepare, PrepareSettings
 from tests.support import builders
 from tests.support.examples import examples
+from tests.support.fixtures import Fixture, fixtures_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-EXPECTED = {
-    path.name.removesuffix(".expect.json"): json.loads(path.read_text())
-    for path in sorted(FIXTURES.glob("*.expect.json"))
-}
+ALL = fixtures_of("traces")
 # Flaws that only JSON can have: what they hold has no twin in protobuf.
 WITHOUT_TWIN = {"15", "16", "21", "23", "24", "27", "31"}
 LIMIT = 2**40
@@ -50,12 +48,10 @@ def answer(body: bytes, encoding: Encoding) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_fixture_is_answered_as_expected(name: str) -> None:
-    path = FIXTURES / f"{name}.json"
-    body = path.read_bytes() if path.exists() else (FIXTURES / f"{name}.bin").read_bytes()
-    expected = EXPECTED[name]
-    got = answer(body, Encoding.JSON)
+@pytest.mark.parametrize("fixture", ALL, ids=str)
+def test_fixture_is_answered_as_expected(fixture: Fixture) -> None:
+    expected = fixture.expected
+    got = answer(fixture.body, Encoding.JSON)
 
     assert {key: got[key] for key in ("status", "rejected", "accepted")} == {
         key: expected[key] for key in ("status", "rejected", "accepted")
@@ -64,10 +60,12 @@ def test_fixture_is_answered_as_expected(name: str) -> None:
         assert got["warning"] == expected.get("warning", False)
 
 
-@pytest.mark.parametrize("name", [name for name in EXPECTED if name[:2] not in WITHOUT_TWIN])
-def test_protobuf_twin_of_a_fixture_is_answered_as_expected(name: str) -> None:
-    made = json.loads((FIXTURES / f"{name}.json").read_bytes())
-    expected = EXPECTED[name]
+@pytest.mark.parametrize(
+    "fixture", [each for each in ALL if each.name[:2] not in WITHOUT_TWIN], ids=str
+)
+def test_protobuf_twin_of_a_fixture_is_answered_as_expected(fixture: Fixture) -> None:
+    made = json.loads(fixture.body)
+    expected = fixture.expected
     got = answer(builders.protobuf_twin(made).SerializeToString(), Encoding.PROTOBUF)
 
     assert {key: got[key] for key in ("status", "rejected", "accepted")} == {
