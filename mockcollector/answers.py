@@ -1,6 +1,6 @@
 """Answers in, bytes out: the bodies of OTLP/HTTP responses in either encoding.
 
-OTLP specification, section "OTLP/HTTP Response": success is an ExportTraceServiceResponse whose
+OTLP specification, section "OTLP/HTTP Response": success is the signal's own response whose
 partial_success is unset, everything from 400 on is a google.rpc.Status.
 """
 
@@ -8,9 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-from mockcollector.rules import Encoding, Violation
+from mockcollector.rules import Encoding, ErrorForm, Violation
+from mockcollector.signals import TRAITS, Signal
 
 # google.rpc.Code by HTTP status, as the OpenTelemetry Collector pairs them.
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 12, 405: 12, 413: 8, 415: 3, 429: 8, 500: 13}
@@ -25,29 +24,49 @@ def grpc_code(status: int) -> int:
 
 def success_body(
     encoding: Encoding,
+    signal: Signal = Signal.TRACES,
     *,
-    rejected_spans: int = 0,
+    rejected: int = 0,
     message: str = "",
     empty_partial: bool = False,
 ) -> bytes:
-    """Full success; with rejected spans or a message, partial success or a warning.
+    """Full success; with rejected items or a message, partial success or a warning.
 
     With `empty_partial` full success holds an empty partial_success, which means the same.
     """
-    if empty_partial and not rejected_spans and not message:
+    if empty_partial and not rejected and not message:
         return b"\x0a\x00" if encoding is Encoding.PROTOBUF else b'{"partialSuccess":{}}'
     if encoding is Encoding.PROTOBUF:
-        response = ExportTraceServiceResponse()
-        if rejected_spans or message:
-            response.partial_success.rejected_spans = rejected_spans
+        response = TRAITS[signal].response()
+        if rejected or message:
+            setattr(response.partial_success, TRAITS[signal].rejected, rejected)
             response.partial_success.error_message = message
         return response.SerializeToString()
     partial: dict[str, str] = {}
-    if rejected_spans:
-        partial["rejectedSpans"] = str(rejected_spans)  # int64: a string in ProtoJSON
+    if rejected:
+        first, *others = TRAITS[signal].rejected.split("_")
+        name = first + "".join(map(str.title, others))
+        partial[name] = str(rejected)  # int64: a string in ProtoJSON
     if message:
         partial["errorMessage"] = message
     return _json({"partialSuccess": partial} if partial else {})
+
+
+def error_body(
+    form: ErrorForm,
+    encoding: Encoding,
+    status: int,
+    message: str,
+    violations: Sequence[Violation] = (),
+) -> tuple[bytes, str]:
+    """A refusal and its Content-Type, as a vendor writes it."""
+    match form:
+        case ErrorForm.STATUS:
+            return status_body(encoding, status, message, violations), encoding.media_type
+        case ErrorForm.TEXT:
+            return f"{message}\n".encode(), "text/plain; charset=utf-8"
+        case ErrorForm.OCTETS:
+            return _field(2, message.encode()), "application/octet-stream"
 
 
 def status_body(

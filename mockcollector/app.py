@@ -1,8 +1,9 @@
-"""An HTTP request in, the answer of a strict OTLP/HTTP trace receiver out, as an ASGI app.
+"""An HTTP request in, the answer of a strict OTLP/HTTP receiver out, as an ASGI app.
 
 The order of checks: path, method, required headers, Content-Type, Content-Encoding, length, body,
-decompression, decoding, ids. The first that fails answers; what passes all of them gets its answer
-from the script. Before an answer is sent the journal has it, so whoever reads the answer can ask.
+decompression, decoding, items. The first that fails answers; what passes all of them gets its
+answer from the script. Before an answer is sent the journal has it, so whoever reads the answer
+can ask.
 
 The rules of a vendor change what is refused and the words of it, not the order.
 """
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from mockcollector.answers import status_body, success_body
+from mockcollector.answers import error_body, success_body
 from mockcollector.content import (
     check_length,
     check_required_headers,
@@ -26,13 +27,14 @@ from mockcollector.content import (
     too_large,
     unpack,
 )
-from mockcollector.decoding import KEY_BYTES, Decode, decode, decode_ids
+from mockcollector.decoding import decode, decode_counts
 from mockcollector.gate import Gate
 from mockcollector.journal import Journal
 from mockcollector.received import ReceivedRequest
-from mockcollector.rules import Cause, Encoding, Refused, Rules
+from mockcollector.rules import Cause, Encoding, Payload, Refused, Rules
 from mockcollector.script import OK, Script
 from mockcollector.script_values import Answer, Ending
+from mockcollector.signals import Signal
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -57,23 +59,27 @@ class Connection(Protocol):
 class CollectorApp:
     """The collector without its server. `gate` is set by the server for each of its runs.
 
+    `rules` are those of each signal that is taken; the path says which one a request is of.
     `on_request` is called in the server's thread for every request once its answer is known.
     """
 
     def __init__(
         self,
-        rules: Rules,
+        rules: Mapping[Signal, Rules],
         script: Script,
         journal: Journal,
         on_request: Callable[[ReceivedRequest], None] | None = None,
     ) -> None:
-        self.rules = rules
+        self.rules = dict(rules)
         self.script = script
         self.journal = journal
         self.gate = Gate()
         self._on_request = on_request
-        self._decode: Decode = decode if journal.keep == "spans" else decode_ids
-        self._paths = {rules.path, *rules.protobuf_paths}
+        self._by_path = {
+            path: signal
+            for signal, each in rules.items()
+            for path in (each.path, *each.protobuf_paths)
+        }
 
     async def wait_until_stopping(self) -> None:
         """Return when this run of the server ends."""
@@ -90,19 +96,17 @@ class CollectorApp:
             query=scope["query_string"].decode("latin-1"),
             headers=tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
         )
+        request.signal = self._by_path.get(request.path)
+        rules = self.rules[request.signal or next(iter(self.rules))]
         # What the sender meant, also where this vendor does not take it.
-        request.encoding = find_encoding(request.headers, self.rules) or find_encoding(
+        request.encoding = find_encoding(request.headers, rules) or find_encoding(
             request.headers, Rules()
         )
-        exchange = _Exchange(self, request, scope, receive, send)
+        exchange = _Exchange(self, rules, request, scope, receive, send)
         try:
-            if request.path not in self._paths:
-                raise Refused(
-                    404,
-                    "nothing is here; traces go to the path that the collector printed",
-                    cause=Cause.PATH,
-                )
-            await self._take_traces(request, receive)
+            if request.signal is None:
+                raise Refused(404, self._where_signals_go(), cause=Cause.PATH)
+            await self._take(request, request.signal, rules, receive)
         except ClientLeftError:
             self.journal.arrive(request)
             self.settle(request, status=None, answer="client left")
@@ -119,8 +123,15 @@ class CollectorApp:
         if self._on_request is not None:
             self._on_request(request)
 
-    async def _take_traces(self, request: ReceivedRequest, receive: Receive) -> None:
-        rules = self.rules
+    def _where_signals_go(self) -> str:
+        paths = ", ".join(f"{signal} to {rules.path}" for signal, rules in self.rules.items())
+        return f"nothing is here; send {paths}"
+
+    async def _take(
+        self, request: ReceivedRequest, signal: Signal, rules: Rules, receive: Receive
+    ) -> None:
+        if rules.closed is not None:
+            raise Refused(404, f"{signal} are not taken here").worded(rules.closed)
         if request.method != "POST":
             raise Refused(
                 405,
@@ -138,15 +149,21 @@ class CollectorApp:
         body = await _read_body(request, receive, limit_bytes)
         body = unpack(body, request.content_encoding, limit_bytes)
         request.decoded_bytes = len(body)
-        if self.journal.keep == "spans":
+        is_kept = self.journal.keep == "spans"
+        if is_kept:
             request.body = body
-        decoded = self._decode(body, encoding, rules.ids)
-        for check in rules.span_checks:
-            check(body, encoding, len(decoded.span_ids) // KEY_BYTES)
-        request.message = decoded.message
+        read = decode if is_kept or rules.checks else decode_counts
+        decoded = read(body, encoding, signal, rules)
         request.unknown_keys = decoded.unknown_keys
+        request.flaws = decoded.flaws
+        if is_kept:
+            request.message = decoded.message
         request.span_ids = decoded.span_ids
-        request.span_count = len(decoded.span_ids) // KEY_BYTES
+        request.item_count = decoded.count
+        if decoded.message is not None:
+            payload = Payload(body, encoding, decoded.count, decoded.message)
+            for check in rules.checks:
+                check(payload)
 
 
 def _type_demand(rules: Rules, path: str) -> str:
@@ -184,12 +201,14 @@ class _Exchange:
     def __init__(
         self,
         app: CollectorApp,
+        rules: Rules,
         request: ReceivedRequest,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
         self._app = app
+        self._rules = rules
         self._request = request
         self._scope = scope
         self._receive = receive
@@ -200,12 +219,15 @@ class _Exchange:
     async def refuse(self, refusal: Refused) -> None:
         """Answer a request that broke a rule, in the vendor's words where it has its own."""
         if refusal.cause is not Cause.HEADER:  # a header's rule has said it already
-            refusal = refusal.worded(self._app.rules.wordings.get(refusal.cause))
-        content_type = self._encoding.media_type
+            refusal = refusal.worded(self._rules.wordings.get(refusal.cause))
         match refusal.body:
             case None:
-                body = status_body(
-                    self._encoding, refusal.status, refusal.message, refusal.violations
+                body, content_type = error_body(
+                    self._rules.errors,
+                    self._encoding,
+                    refusal.status,
+                    refusal.message,
+                    refusal.violations,
                 )
             case str():
                 body, content_type = refusal.body.encode(), "text/plain; charset=utf-8"
@@ -215,6 +237,7 @@ class _Exchange:
             self._request,
             status=refusal.status,
             answer=str(refusal.status),
+            accepted=refusal.stored,
             reason=refusal.message,
         )
         headers = {"content-type": content_type, **refusal.headers}
@@ -240,17 +263,17 @@ class _Exchange:
         await self._finish(answer)
 
     async def _finish(self, answer: Answer) -> None:
-        request, rules = self._request, self._app.rules
+        request, rules = self._request, self._rules
         if answer.status == 200 and rules.success_status != 200:
             answer = replace(answer, status=rules.success_status)  # how this vendor says 200
-        accepted = max(0, request.span_count - answer.rejected_spans) if answer.is_success else 0
+        taken = max(0, request.item_count - answer.rejected_spans) if answer.is_success else 0
         headers, body = self._render(answer)
         is_answered = answer.ending is Ending.ANSWER
         self._app.settle(
             request,
             status=answer.status if is_answered else None,
             answer=str(answer),
-            accepted_spans=accepted,
+            accepted=range(taken),
             reason="" if answer.is_success else "by the script",
         )
         if is_answered:
@@ -264,15 +287,12 @@ class _Exchange:
         content_type = self._encoding.media_type
         match answer.body:
             case None if answer.is_success:
-                body = success_body(
-                    self._encoding,
-                    rejected_spans=answer.rejected_spans,
-                    message=answer.message,
-                    empty_partial=self._app.rules.empty_partial,
-                )
+                body = self._success(answer)
             case None:
                 message = answer.message or f"scripted answer {answer.status}"
-                body = status_body(self._encoding, answer.status, message)
+                body, content_type = error_body(
+                    self._rules.errors, self._encoding, answer.status, message
+                )
             case bytes():
                 body = answer.body
             case str():
@@ -280,11 +300,25 @@ class _Exchange:
             case _:
                 body, content_type = json.dumps(answer.body).encode(), "application/json"
         headers = {"content-type": answer.content_type or content_type}
+        if self._rules.bare_success and answer.is_success and not body:
+            headers = {}
         retry_after = answer.retry_after_text()
         if retry_after is not None:
             headers["retry-after"] = retry_after
         headers |= {name.lower(): value for name, value in answer.headers.items()}
         return headers, body
+
+    def _success(self, answer: Answer) -> bytes:
+        is_full = not answer.rejected_spans and not answer.message
+        if self._rules.bare_success and is_full:
+            return b""
+        return success_body(
+            self._encoding,
+            self._request.signal or Signal.TRACES,
+            rejected=answer.rejected_spans,
+            message=answer.message,
+            empty_partial=self._rules.empty_partial,
+        )
 
     async def _respond(self, status: int, headers: dict[str, str], body: bytes) -> None:
         # These two have no body (RFC 9110 15.3.5, 15.4.5), whatever the script says.

@@ -4,12 +4,14 @@ import importlib.metadata
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from mockcollector import profiles as known_profiles
+from mockcollector.command import run_command, unmet
 from mockcollector.lines import (
     end_line,
     end_record,
@@ -18,10 +20,12 @@ from mockcollector.lines import (
     start_line,
     start_record,
 )
+from mockcollector.neutral import printable
 from mockcollector.profiles import ProfileError
 from mockcollector.script import Script
 from mockcollector.script_values import ScriptError
 from mockcollector.server import MockCollector
+from mockcollector.signals import Signal
 
 T = TypeVar("T")
 
@@ -29,7 +33,7 @@ T = TypeVar("T")
 @click.group()
 @click.version_option(version=importlib.metadata.version("otlp-relay"), prog_name="mockcollector")
 def main() -> None:
-    """A strict OTLP/HTTP trace receiver for tests and trials."""
+    """A strict OTLP/HTTP receiver for tests and trials."""
 
 
 def _read_address(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
@@ -77,6 +81,63 @@ def _read_headers(
     return headers
 
 
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+# What a collector is to be, for whichever command runs it.
+_COLLECTOR_OPTIONS = [
+    click.option(
+        "--profile",
+        metavar="NAME",
+        help="Behave as a vendor does: axiom, honeycomb, … (`mockcollector profiles` lists them).",
+    ),
+    click.option(
+        "--token",
+        envvar="MOCKCOLLECTOR_TOKEN",
+        help="The token that the profile takes, instead of its default.",
+    ),
+    click.option(
+        "--profile-option",
+        "profile_options",
+        callback=_read_profile_options,
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="A further option of the profile, such as multitenancy=true.",
+    ),
+    click.option(
+        "--require-header",
+        "required_headers",
+        callback=_read_headers,
+        metavar="NAME[=VALUE]",
+        multiple=True,
+        help="Refuse requests without it: 401 when missing, 403 when wrong. May be repeated.",
+    ),
+    click.option(
+        "--script",
+        callback=_read_script,
+        metavar="SCRIPT",
+        default="",
+        envvar="MOCKCOLLECTOR_SCRIPT",
+        help="What to answer, in order, then 200: 503*3,ok · 429:retry-after=2 · partial=3:words · "
+        "delay=0.5 · hang · cut · cut-answer · 401* (for ever).",
+    ),
+    click.option(
+        "--max-body",
+        "max_body_bytes",
+        type=click.IntRange(min=1),
+        help="Bytes of a body, before and after decompression; above it 413.  "
+        "[default: the profile's, else 67108864]",
+    ),
+    click.option("--json", "is_json", is_flag=True, help="One JSON object a line."),
+    click.option("--quiet", "is_quiet", is_flag=True, help="Print nothing."),
+]
+
+
+def _collector_options(command: _Command) -> _Command:
+    for option in reversed(_COLLECTOR_OPTIONS):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.option(
     "--listen",
@@ -88,56 +149,13 @@ def _read_headers(
     help="Where to listen; port 0 takes a free one.",
 )
 @click.option(
-    "--profile",
-    metavar="NAME",
-    help="Behave as a vendor does: axiom, honeycomb, … (`mockcollector profiles` lists them).",
-)
-@click.option(
-    "--token",
-    envvar="MOCKCOLLECTOR_TOKEN",
-    help="The token that the profile takes, instead of its default.",
-)
-@click.option(
-    "--profile-option",
-    "profile_options",
-    callback=_read_profile_options,
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="A further option of the profile, such as multitenancy=true.",
-)
-@click.option(
     "--control",
     callback=_read_control,
     metavar="HOST:PORT",
     envvar="MOCKCOLLECTOR_CONTROL",
     help="Serve the control API there (no authentication: loopback). Without it there is none.",
 )
-@click.option(
-    "--require-header",
-    "required_headers",
-    callback=_read_headers,
-    metavar="NAME[=VALUE]",
-    multiple=True,
-    help="Refuse requests without it: 401 when missing, 403 when wrong. May be repeated.",
-)
-@click.option(
-    "--script",
-    callback=_read_script,
-    metavar="SCRIPT",
-    default="",
-    envvar="MOCKCOLLECTOR_SCRIPT",
-    help="What to answer, in order, then 200: 503*3,ok · 429:retry-after=2 · partial=3:words · "
-    "delay=0.5 · hang · cut · cut-answer · 401* (for ever).",
-)
-@click.option(
-    "--max-body",
-    "max_body_bytes",
-    type=click.IntRange(min=1),
-    help="Bytes of a body, before and after decompression; above it 413.  "
-    "[default: the profile's, else 67108864]",
-)
-@click.option("--json", "is_json", is_flag=True, help="One JSON object a line.")
-@click.option("--quiet", "is_quiet", is_flag=True, help="Print nothing.")
+@_collector_options
 @click.option(
     "--keep",
     type=click.Choice(["spans", "counts"]),
@@ -159,7 +177,7 @@ def serve(
     is_quiet: bool,
     keep: Any,
 ) -> None:
-    """Receive traces until Ctrl-C and print a line for each request."""
+    """Receive traces, logs and metrics until Ctrl-C; print a line for each request."""
     show = _Printer(is_json=is_json, is_quiet=is_quiet)
     collector = MockCollector(
         host=listen[0],
@@ -189,6 +207,62 @@ def serve(
     show(end_line, end_record, collector)
 
 
+@main.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--expect-spans", "spans", type=click.IntRange(min=0), help="So many distinct spans must come."
+)
+@click.option(
+    "--expect-logs", "logs", type=click.IntRange(min=0), help="So many log records must come."
+)
+@click.option(
+    "--expect-points", "points", type=click.IntRange(min=0), help="So many data points must come."
+)
+@_collector_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+def run(
+    *,
+    spans: int | None,
+    logs: int | None,
+    points: int | None,
+    profile: str | None,
+    token: str | None,
+    profile_options: dict[str, str | bool],
+    required_headers: dict[str, str | None],
+    script: Script,
+    max_body_bytes: int | None,
+    is_json: bool,
+    is_quiet: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND with its OpenTelemetry exporters sent to a collector, to its end.
+
+    The environment of COMMAND gets OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL and their like for each
+    signal. Lines about requests go to stderr. The exit code is 0 if COMMAND's was and what was
+    expected came, neither more nor less; 1 if not.
+    """
+    show = _Printer(is_json=is_json, is_quiet=is_quiet, is_stderr=True)
+    collector = MockCollector(
+        profile=_build_profile(profile, token, profile_options),
+        required_headers=required_headers,
+        script=script,
+        max_body_bytes=max_body_bytes,
+        on_request=lambda request: show(request_line, request_record, request),
+    )
+    with collector:
+        show(start_line, start_record, collector)
+        try:
+            code = run_command(collector, command)
+        except OSError as error:
+            raise click.UsageError(f"cannot run {command[0]!r}: {error.strerror}") from None
+    show(end_line, end_record, collector)
+    expected = {Signal.TRACES: spans, Signal.LOGS: logs, Signal.METRICS: points}
+    faults = list(unmet(collector.journal, expected))
+    if code:
+        faults.insert(0, f"{printable(command[0])} ended with {code}")
+    if faults:
+        raise click.ClickException("; ".join(faults))
+
+
 def _build_profile(
     name: str | None, token: str | None, options: dict[str, str | bool]
 ) -> known_profiles.Profile | None:
@@ -214,8 +288,13 @@ def profiles(is_json: bool) -> None:
     for record in records:
         print(f"{record['name']}  {record['path']}")
         print(f"  {record['summary']}")
+        if others := [path for path in record["paths"].values() if path != record["path"]]:
+            print(f"  also {', '.join(others)}")
         for name, value in record["headers"].items():
             print(f"  header {name}: {value}")
+        for signal_name, headers in record["other_headers"].items():
+            for name, value in headers.items():
+                print(f"  header of {signal_name} {name}: {value}")
         if record["options"]:
             print(f"  options {', '.join(record['options'])}")
         for words in record["unconfirmed"]:
@@ -226,9 +305,11 @@ def _profile_record(name: str) -> dict[str, Any]:
     built = known_profiles.build(name)
     return {
         "name": name,
-        "path": built.rules.path,
+        "path": next(iter(built.rules.values())).path,
+        "paths": {name: rules.path for name, rules in built.rules.items() if rules.closed is None},
         "summary": built.summary,
         "headers": dict(built.headers),  # of the default token: no secret
+        "other_headers": {name: dict(headers) for name, headers in built.other_headers.items()},
         "options": list(known_profiles.options_of(name)),
         "unconfirmed": list(built.unconfirmed),
     }
@@ -237,9 +318,10 @@ def _profile_record(name: str) -> dict[str, Any]:
 class _Printer:
     """Prints what it is given as a line or as a record, until nobody reads any more."""
 
-    def __init__(self, *, is_json: bool, is_quiet: bool) -> None:
+    def __init__(self, *, is_json: bool, is_quiet: bool, is_stderr: bool = False) -> None:
         self._is_json = is_json
         self._is_quiet = is_quiet
+        self._is_stderr = is_stderr
         self.on_closed_output: Callable[[], None] = lambda: None
 
     def __call__(
@@ -248,9 +330,11 @@ class _Printer:
         if self._is_quiet:
             return
         try:
-            print(json.dumps(as_record(subject)) if self._is_json else as_line(subject), flush=True)
+            text = json.dumps(as_record(subject)) if self._is_json else as_line(subject)
+            print(text, file=sys.stderr if self._is_stderr else sys.stdout, flush=True)
         except BrokenPipeError:
             # An end like any other, and no fault of the request at hand.
             self._is_quiet = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered goes nowhere
+            nowhere = os.open(os.devnull, os.O_WRONLY)  # for what is buffered
+            os.dup2(nowhere, 2 if self._is_stderr else 1)
             self.on_closed_output()

@@ -6,19 +6,23 @@ listen on loopback, or in a network of containers.
 
 ::
 
-    GET    /                 what this is, and where traces go
+    GET    /                 what this is, and where each signal goes
     GET    /counts           numbers and answers
     GET    /spans            accepted spans, by ?name= ?trace_id= ?attribute=KEY=VALUE …
     POST   /spans            the same, what is wanted as a JSON object
-    GET    /requests         requests, by ?status= ?encoding= ?header=NAME or NAME=VALUE
-    POST   /assert           200 and the span that has all of it, 409 and the nearest miss
-    POST   /wait             until there are so many spans or requests, or such a span; 409 if not
+    …      /log-records      likewise, by ?body= ?severity_number= ?event_name= ?attribute= …
+    …      /data-points      likewise, by ?name= ?kind= ?value= ?attribute= …
+    GET    /requests         requests, by ?signal= ?status= ?encoding= ?header=NAME or NAME=VALUE
+    POST   /assert           200 and the span that has all of it, 409 and the nearest miss;
+                             ?signal=logs or metrics: the log record or data point
+    POST   /wait             until there are so many items or requests, or such an item; 409 if not
     GET    /script           what is yet to be answered
     PUT    /script           replace it;  POST appends;  DELETE clears
     POST   /release          let hanging and delayed requests be answered now
     DELETE /journal          forget everything that came
 
-Header values are matched, never shown. The journal's own rules hold: spans are accepted ones.
+Header values are matched, never shown. The journal's own rules hold: items are accepted ones, in
+the order of their arrival.
 """
 
 import json
@@ -35,21 +39,32 @@ from starlette.routing import Route
 
 from mockcollector.control_values import (
     MistakeError,
-    counts_record,
+    item_record,
     read_answers,
     read_query_wanted,
     read_wanted,
     request_record,
     script_record,
-    span_record,
 )
 from mockcollector.journal import Journal
+from mockcollector.records import counts_record
 from mockcollector.script import Script
 from mockcollector.script_values import ScriptError
+from mockcollector.signals import Signal
 
 MAX_WAIT_SECONDS = 600.0
 MAX_BODY_BYTES = 1024 * 1024
-_WAIT_WORDS = {"spans", "span", "requests", "timeout", "distinct", "settled"}
+# How the items of a signal are called: in a path, several and one of them in JSON.
+_NAMES = {
+    Signal.TRACES: ("/spans", "spans", "span"),
+    Signal.LOGS: ("/log-records", "log_records", "log_record"),
+    Signal.METRICS: ("/data-points", "data_points", "data_point"),
+}
+_SIGNAL_OF_PATH = {path: signal for signal, (path, _, _) in _NAMES.items()}
+_SIGNAL_OF_MANY = {many: signal for signal, (_, many, _) in _NAMES.items()}
+_SIGNAL_OF_ONE = {one: signal for signal, (_, _, one) in _NAMES.items()}
+_WAITED_FOR = (*_SIGNAL_OF_MANY, *_SIGNAL_OF_ONE, "requests")
+_WAIT_WORDS = {*_WAITED_FOR, "timeout", "distinct", "settled"}
 
 
 class ControlApp(Starlette):
@@ -74,7 +89,7 @@ class ControlApp(Starlette):
             routes=[
                 Route("/", self._tell),
                 Route("/counts", self._count),
-                Route("/spans", self._find, methods=["GET", "POST"]),
+                *(Route(path, self._find, methods=["GET", "POST"]) for path in _SIGNAL_OF_PATH),
                 Route("/requests", self._list_requests),
                 Route("/assert", self._assert, methods=["POST"]),
                 Route("/wait", self._wait, methods=["POST"]),
@@ -96,29 +111,32 @@ class ControlApp(Starlette):
     async def _count(self, _request: Request) -> JSONResponse:
         return JSONResponse(counts_record(self._journal))
 
-    def _check_spans_are_kept(self) -> None:
+    def _check_items_are_kept(self) -> None:
         if self._journal.keep == "counts":
             raise MistakeError("this collector keeps counts only: ask /counts")
 
     async def _find(self, request: Request) -> JSONResponse:
-        self._check_spans_are_kept()
+        self._check_items_are_kept()
+        signal = _SIGNAL_OF_PATH[request.url.path]
         if request.method == "POST":
             body = await _read(request)
             include_refused = _flag(body, "include_refused")
-            wanted = read_wanted(body)
+            wanted = read_wanted(signal, body)
         else:
             query = list(request.query_params.multi_items())
             include_refused = ("include_refused", "true") in query
-            wanted = read_query_wanted([pair for pair in query if pair[0] != "include_refused"])
-        found = self._journal.spans(include_refused=include_refused, **wanted)
-        return JSONResponse({"spans": [span_record(span) for span in found]})
+            asked = [pair for pair in query if pair[0] != "include_refused"]
+            wanted = read_query_wanted(signal, asked)
+        found = self._journal.items(signal, wanted, include_refused=include_refused)
+        return JSONResponse({_NAMES[signal][1]: [item_record(item) for item in found]})
 
     async def _list_requests(self, request: Request) -> JSONResponse:
         query = dict(request.query_params)
         header, status = query.pop("header", None), query.pop("status", None)
         encoding = query.pop("encoding", None)
+        signal = query.pop("signal", None)
         if query:
-            raise MistakeError(f"{min(query)!r} is not one of header, status, encoding")
+            raise MistakeError(f"{min(query)!r} is not one of header, status, encoding, signal")
         if status is not None and not re.fullmatch(r"\d{3}", status):
             raise MistakeError("status is three digits")
         wanted: str | Mapping[str, str] | None = header
@@ -126,18 +144,22 @@ class ControlApp(Starlette):
             name, _, value = header.partition("=")
             wanted = {name: value}
         found = self._journal.requests(
-            header=wanted, status=int(status) if status else None, encoding=encoding
+            header=wanted,
+            status=int(status) if status else None,
+            encoding=encoding,
+            signal=_read_signal(signal) if signal is not None else None,
         )
         return JSONResponse({"requests": [request_record(each) for each in found]})
 
     async def _assert(self, request: Request) -> JSONResponse:
-        self._check_spans_are_kept()
-        wanted = read_wanted(await _read(request))
+        self._check_items_are_kept()
+        signal = _read_signal(request.query_params.get("signal", Signal.TRACES))
+        wanted = read_wanted(signal, await _read(request))
         try:
-            span = self._journal.assert_span(**wanted)
+            item = self._journal.assert_item(signal, wanted)
         except AssertionError as miss:
             return JSONResponse({"error": str(miss)}, 409)
-        return JSONResponse({"span": span_record(span)})
+        return JSONResponse({_NAMES[signal][2]: item_record(item)})
 
     async def _wait(self, request: Request) -> JSONResponse:
         body = await _read(request)
@@ -168,12 +190,14 @@ class ControlApp(Starlette):
 
     def _read_wait(self, body: dict[str, Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
         """What to wait for, as a function. Raises MistakeError."""
-        what = [word for word in ("spans", "span", "requests") if word in body]
-        if len(what) != 1 or not body.keys() <= _WAIT_WORDS:
+        words = [word for word in _WAITED_FOR if word in body]
+        if len(words) != 1 or not body.keys() <= _WAIT_WORDS:
             raise MistakeError(
-                'wait for one of "spans": N, "span": {…}, "requests": N; '
+                'wait for one of "spans": N, "span": {…}, "requests": N, "log_records": N, '
+                '"log_record": {…}, "data_points": N, "data_point": {…}; '
                 'with "timeout" in seconds, "distinct" or "settled"'
             )
+        (what,) = words
         timeout = body.get("timeout", 10.0)
         if isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise MistakeError("timeout is a number of seconds")
@@ -181,22 +205,25 @@ class ControlApp(Starlette):
             raise MistakeError(f"timeout is between 0 and {MAX_WAIT_SECONDS:g} seconds")
         is_distinct = _flag(body, "distinct", default=True)
         is_settled = _flag(body, "settled")
-        if what == ["span"]:
-            self._check_spans_are_kept()
-            wanted = read_wanted(body["span"])
+        if what in _SIGNAL_OF_ONE:
+            self._check_items_are_kept()
+            signal = _SIGNAL_OF_ONE[what]
+            wanted = read_wanted(signal, body[what])
 
-            async def for_span() -> dict[str, Any]:
-                span = await self._journal.wait_for_span_async(timeout, **wanted)
-                return {"span": span_record(span)}
+            async def for_item() -> dict[str, Any]:
+                item = await self._journal.wait_for_item_async(signal, wanted, timeout)
+                return {what: item_record(item)}
 
-            return for_span
-        count = body[what[0]]
+            return for_item
+        count = body[what]
         if type(count) is not int or count < 0:
-            raise MistakeError(f"{what[0]} is a whole number")
+            raise MistakeError(f"{what} is a whole number")
 
         async def for_count() -> dict[str, Any]:
-            if what == ["spans"]:
-                await self._journal.wait_for_spans_async(count, timeout, distinct=is_distinct)
+            if what in _SIGNAL_OF_MANY:
+                signal = _SIGNAL_OF_MANY[what]
+                is_by_id = is_distinct and signal is Signal.TRACES
+                await self._journal.wait_for_items_async(signal, count, timeout, distinct=is_by_id)
             else:
                 await self._journal.wait_for_requests_async(count, timeout, settled=is_settled)
             return counts_record(self._journal)
@@ -243,6 +270,12 @@ async def _read(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise MistakeError("the body is not a JSON object")
     return body
+
+
+def _read_signal(text: str) -> Signal:
+    if text not in set(Signal):
+        raise MistakeError(f"signal is one of {', '.join(Signal)}")
+    return Signal(text)
 
 
 def _flag(body: dict[str, Any], name: str, *, default: bool = False) -> bool:

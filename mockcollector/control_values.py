@@ -6,16 +6,22 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
-from mockcollector.journal import Journal
-from mockcollector.matching import ABSENT, Wanted
-from mockcollector.received import ReceivedRequest, ReceivedSpan
+from mockcollector.items import ReceivedDataPoint, ReceivedItem, ReceivedLogRecord, ReceivedSpan
+from mockcollector.matching import ABSENT, WORDS
+from mockcollector.received import ReceivedRequest
+from mockcollector.records import item_counts
 from mockcollector.script import Script
 from mockcollector.script_values import Answer, Ending
+from mockcollector.signals import TRAITS, Signal
 
-_WORDS = tuple(Wanted.__annotations__)
-_NUMBERS = {"kind", "status_code"}
+# In a query everything else is a text as it stands; a metric's kind is one, too.
+_NUMBERS = {
+    Signal.TRACES: {"kind", "status_code"},
+    Signal.LOGS: {"severity_number", "time_unix_nano", "observed_time_unix_nano", "flags"},
+    Signal.METRICS: set(WORDS[Signal.METRICS]) - {"name", "kind", "unit", "scope"},
+}
 _ANSWER_FIELDS = {field.name: field.type for field in fields(Answer)}
 
 
@@ -23,28 +29,33 @@ class MistakeError(ValueError):
     """A question that cannot be understood; the message says what would be right."""
 
 
-def read_wanted(body: Any) -> Wanted:
-    """What a span must have, from a JSON object as `matching.Wanted` has it.
+def read_wanted(signal: Signal, body: Any) -> dict[str, Any]:
+    """What an item must have, from a JSON object with the words of `matching`.
 
     `{"$pattern": "^a"}` is a regular expression, `{"$absent": true}` an attribute that must not be
     there, `{"$any": true}` any value. Raises MistakeError.
     """
     if not isinstance(body, dict):
-        raise MistakeError("what is wanted of a span is a JSON object")
+        raise MistakeError(f"what is wanted of a {TRAITS[signal].item} is a JSON object")
     wanted: dict[str, Any] = {}
     for word, value in body.items():
-        if word not in _WORDS:
-            raise MistakeError(f"{word!r} cannot be asked of a span; these can: {_listed(_WORDS)}")
+        if word not in WORDS[signal]:
+            raise _unknown_word(signal, word, WORDS[signal])
         if word in {"attributes", "resource"}:
             if not isinstance(value, dict):
                 raise MistakeError(f"{word} is an object of keys and values")
             wanted[word] = {key: _expected(item) for key, item in value.items()}
         else:
             wanted[word] = _expected(value)
-    return cast("Wanted", wanted)
+    return wanted
 
 
-def read_query_wanted(pairs: Sequence[tuple[str, str]]) -> Wanted:
+def _unknown_word(signal: Signal, word: str, known: Sequence[str]) -> MistakeError:
+    item = TRAITS[signal].item
+    return MistakeError(f"{word!r} cannot be asked of a {item}; these can: {_listed(known)}")
+
+
+def read_query_wanted(signal: Signal, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """The same from a query: `attribute=KEY` or `attribute=KEY=VALUE`, `resource` likewise.
 
     VALUE is read as JSON where it is JSON (`3`, `true`, `"3"`), else it is the text itself.
@@ -55,14 +66,12 @@ def read_query_wanted(pairs: Sequence[tuple[str, str]]) -> Wanted:
             key, sign, value = text.partition("=")
             place = wanted.setdefault("attributes" if word == "attribute" else word, {})
             place[key] = _scalar(value) if sign else _is_there
-        elif word in _WORDS and word != "attributes":
-            wanted[word] = _scalar(text) if word in _NUMBERS else text
+        elif word in WORDS[signal] and word != "attributes":
+            wanted[word] = _scalar(text) if word in _NUMBERS[signal] else text
         else:
-            known = [w for w in _WORDS if w != "attributes"]
-            raise MistakeError(
-                f"{word!r} cannot be asked of a span; these can: attribute, {_listed(known)}"
-            )
-    return cast("Wanted", wanted)
+            known = [w for w in WORDS[signal] if w != "attributes"]
+            raise _unknown_word(signal, word, ["attribute", *known])
+    return wanted
 
 
 def _is_there(value: Any) -> bool:
@@ -154,8 +163,63 @@ def _check_type(name: str, value: Any) -> None:
         raise MistakeError("headers is an object of texts")
 
 
-def span_record(span: ReceivedSpan) -> dict[str, Any]:
-    """A span as JSON shows it; times are strings, since they do not fit a JavaScript number."""
+def item_record(item: ReceivedItem) -> dict[str, Any]:
+    """An item as JSON shows it; times are strings, since they do not fit a JavaScript number."""
+    match item:
+        case ReceivedSpan():
+            own = _span_fields(item)
+        case ReceivedLogRecord():
+            own = _log_record_fields(item)
+        case ReceivedDataPoint():
+            own = _data_point_fields(item)
+        case _:
+            own = {}
+    return {
+        **own,
+        "attributes": _plain(item.attributes),
+        "scope": {"name": item.scope.name, "version": item.scope.version},
+        "resource": _plain(item.resource.attributes),
+        "request_number": item.request_number,
+        "is_accepted": item.is_accepted,
+    }
+
+
+def _log_record_fields(record: ReceivedLogRecord) -> dict[str, Any]:
+    return {
+        "time_unix_nano": str(record.time_unix_nano),
+        "observed_time_unix_nano": str(record.observed_time_unix_nano),
+        "severity_number": record.severity_number,
+        "severity_text": record.severity_text,
+        "body": _plain(record.body),
+        "event_name": record.event_name,
+        "trace_id": record.trace_id,
+        "span_id": record.span_id,
+        "flags": record.flags,
+    }
+
+
+def _data_point_fields(point: ReceivedDataPoint) -> dict[str, Any]:
+    return {
+        "name": point.name,
+        "description": point.metric.description,
+        "unit": point.unit,
+        "kind": point.kind,
+        "temporality": point.temporality,
+        "is_monotonic": point.is_monotonic,
+        "start_time_unix_nano": str(point.start_time_unix_nano),
+        "time_unix_nano": str(point.time_unix_nano),
+        "value": _plain(point.value),
+        "count": point.count,
+        "sum": _plain(point.sum),
+        "min": _plain(point.min),
+        "max": _plain(point.max),
+        "bucket_counts": point.bucket_counts,
+        "explicit_bounds": _plain(point.explicit_bounds),
+        "flags": point.flags,
+    }
+
+
+def _span_fields(span: ReceivedSpan) -> dict[str, Any]:
     return {
         "trace_id": span.trace_id,
         "span_id": span.span_id,
@@ -166,7 +230,6 @@ def span_record(span: ReceivedSpan) -> dict[str, Any]:
         "end_time_unix_nano": str(span.end_time_unix_nano),
         "status_code": span.status_code,
         "status_message": span.status_message,
-        "attributes": _plain(span.attributes),
         "events": [
             {
                 "name": event.name,
@@ -183,10 +246,6 @@ def span_record(span: ReceivedSpan) -> dict[str, Any]:
             }
             for link in span.links
         ],
-        "scope": {"name": span.scope.name, "version": span.scope.version},
-        "resource": _plain(span.resource.attributes),
-        "request_number": span.request_number,
-        "is_accepted": span.is_accepted,
     }
 
 
@@ -202,27 +261,13 @@ def request_record(request: ReceivedRequest) -> dict[str, Any]:
         "content_encoding": request.content_encoding,
         "wire_bytes": request.wire_bytes,
         "decoded_bytes": request.decoded_bytes,
-        "spans": request.span_count,
-        "accepted_spans": request.accepted_spans,
+        **item_counts(request),
         "unknown_keys": list(request.unknown_keys),
+        "flaws": list(request.flaws),
         "header_names": list(request.header_names),
         "status": request.status,
         "answer": request.answer,
         "reason": request.reason,
-    }
-
-
-def counts_record(journal: Journal) -> dict[str, Any]:
-    """The journal's numbers."""
-    counts = journal.counts
-    return {
-        "requests": counts.requests,
-        "spans_accepted": counts.spans_accepted,
-        "duplicate_spans": journal.duplicate_spans,
-        "spans_refused": counts.spans_refused,
-        "wire_bytes": counts.wire_bytes,
-        "decoded_bytes": counts.decoded_bytes,
-        "answers": counts.answers,
     }
 
 

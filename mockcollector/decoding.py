@@ -1,26 +1,29 @@
-"""A plain body in; a decoded message, or in counts mode its span ids alone, out.
+"""A plain body in; a decoded message, or in counts mode the number of its items alone, out.
 
-Ids are judged here for both encodings, by an `IdRule`. By the strict one, `VALID`, trace.proto
-demands 16 and 8 bytes, not all zero, and one bad span refuses the whole batch, as Grafana Tempo
-does; a parent is empty or a whole id; a link's ids may be empty or zero (the trace API lets invalid
-contexts be linked), but not of another length.
+One item that is invalid (`validity`) refuses the whole batch, as Grafana Tempo does for spans.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from mockcollector import otlp_json
-from mockcollector.rules import Cause, Encoding, IdRule, Refused, Violation
+from mockcollector import otlp_json, validity
+from mockcollector.rules import Cause, Encoding, IdRule, Refused, Rules, Violation
+from mockcollector.signals import TRAITS, Request, Signal
+from mockcollector.validity import SPAN_ID_BYTES, TRACE_ID_BYTES, is_bad_id
 
-TRACE_ID_BYTES = 16
-SPAN_ID_BYTES = 8
 KEY_BYTES = TRACE_ID_BYTES + SPAN_ID_BYTES
-_MAX_VIOLATIONS = 5
+_MAX_FLAWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,52 +31,147 @@ class Decoded:
     """A body that broke no rule. `span_ids` packs 24 bytes a span: trace id, then span id.
 
     An id of another length, where the rule lets it pass, is filled up with zeros or cut there.
+    `flaws` are places and what no sender may do there, though receivers take it; at most 20.
     """
 
-    span_ids: bytes
-    message: ExportTraceServiceRequest | None = None
+    count: int
+    span_ids: bytes = b""
+    message: Request | None = None
     unknown_keys: tuple[str, ...] = ()
+    flaws: tuple[str, ...] = ()
 
 
-Decode = Callable[[bytes, Encoding, IdRule], Decoded]
-
-
-def decode(body: bytes, encoding: Encoding, rule: IdRule = IdRule.VALID) -> Decoded:
+def decode(body: bytes, encoding: Encoding, signal: Signal, rules: Rules) -> Decoded:
     """Decode and check everything. Raises `Refused` with status 400."""
     unknown: tuple[str, ...] = ()
     if encoding is Encoding.JSON:
-        message, unknown = otlp_json.decode_request(body)
+        message, unknown = otlp_json.decode_request(body, TRAITS[signal].request)
     else:
-        message = _parse_protobuf(body)
-    violations: list[Violation] = []
-    total = 0
+        message = _parse_protobuf(body, signal)
+    findings = _Findings(signal)
+    match message:
+        case ExportTraceServiceRequest():
+            span_ids = _check_spans(message, rules.ids, findings)
+            count = len(span_ids) // KEY_BYTES
+        case ExportLogsServiceRequest():
+            span_ids, count = b"", _check_log_records(message, rules.ids, findings)
+        case ExportMetricsServiceRequest():
+            span_ids, count = b"", _check_data_points(message, rules, findings)
+    findings.refuse()
+    return Decoded(count, span_ids, message, unknown, tuple(findings.flaws))
+
+
+class _Findings:
+    """What is wrong in a request; the first few are named, all are counted."""
+
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+        self._violations: list[Violation] = []
+        self._total = 0
+        self.flaws: list[str] = []
+
+    def add(self, violations: Iterable[Violation]) -> None:
+        """Take note of what makes an item invalid."""
+        for violation in violations:
+            self._total += 1
+            if self._total <= validity.MAX_SHOWN:
+                self._violations.append(violation)
+
+    def note(self, flaws: Iterable[str]) -> None:
+        """Take note of what receivers let pass."""
+        for flaw in flaws:
+            if len(self.flaws) < _MAX_FLAWS:
+                self.flaws.append(flaw)
+
+    def refuse(self) -> None:
+        """Raise `Refused` if an item is invalid."""
+        if not self._violations:
+            return
+        listed = "; ".join(f"{each.path} {each.description}" for each in self._violations)
+        more = self._total - len(self._violations)
+        what = "ids" if self._signal is Signal.TRACES else TRAITS[self._signal].items
+        raise Refused(
+            400,
+            f"invalid {what}: {listed}{f'; and {more} more' if more else ''}",
+            cause=Cause.IDS if self._signal is Signal.TRACES else Cause.ITEMS,
+            violations=tuple(self._violations),
+        )
+
+
+def _check_spans(message: ExportTraceServiceRequest, rule: IdRule, findings: _Findings) -> bytes:
     ids = bytearray()
-    for path, span in _walk(message):
-        wrong = list(_flaws_of(span, path, rule))
-        total += len(wrong)
-        violations += wrong[: _MAX_VIOLATIONS - len(violations)]
+    for path, span in _spans_of(message):
+        findings.add(validity.span_violations(span, path, rule))
         ids += _key(span.trace_id, span.span_id)
-    if violations:
-        _refuse_ids(violations, total)
-    return Decoded(bytes(ids), message, unknown)
+    return bytes(ids)
 
 
-def decode_ids(body: bytes, encoding: Encoding, rule: IdRule = IdRule.VALID) -> Decoded:
-    """Read the ids alone, cheaply: of everything else only the syntax is checked.
+def _check_log_records(message: ExportLogsServiceRequest, rule: IdRule, findings: _Findings) -> int:
+    count = 0
+    for path, record in _log_records_of(message):
+        if not count:
+            validity.check_is_no_metric(record)
+        count += 1
+        findings.add(validity.optional_id_violations(record, path, rule))
+        findings.note(validity.log_record_flaws(record, path))
+    return count
 
-    Raises `Refused` with status 400 for an undecodable body or a trace or span id that is no id.
+
+def _check_data_points(
+    message: ExportMetricsServiceRequest, rules: Rules, findings: _Findings
+) -> int:
+    count = 0
+    for path, metric in _metrics_of(message):
+        if not rules.takes_invalid_points:
+            findings.add(validity.metric_violations(metric, path))
+        findings.note(validity.metric_flaws(metric, path))
+        kind = metric.WhichOneof("data")
+        kind_path = f"{path}.{metric.DESCRIPTOR.fields_by_name[kind].json_name}" if kind else path
+        for at, point in enumerate(validity.points_of(metric)):
+            place = f"{kind_path}.dataPoints[{at}]"
+            findings.add(
+                validity.point_violations(
+                    point, place, rules.ids, takes_invalid=rules.takes_invalid_points
+                )
+            )
+            findings.note(validity.point_flaws(point, place))
+            count += 1
+    return count
+
+
+def decode_counts(body: bytes, encoding: Encoding, signal: Signal, rules: Rules) -> Decoded:
+    """Read ids and numbers alone, cheaply: of everything else only the syntax is checked.
+
+    Raises `Refused` with status 400 for an undecodable body or a span's id that is no id.
     """
-    if encoding is Encoding.PROTOBUF:
-        spans = [span for _, span in _walk(_parse_protobuf(body))]
-        pairs = [(span.trace_id, span.span_id) for span in spans]
-    else:
-        pairs = _read_json_ids(body)
+    if encoding is Encoding.JSON:
+        found = _read_skeleton(body, signal)
+        return _span_keys(found, rules.ids) if isinstance(found, list) else Decoded(found)
+    message = _parse_protobuf(body, signal)
+    match message:
+        case ExportTraceServiceRequest():
+            pairs = [
+                (span.trace_id, span.span_id)
+                for resource in message.resource_spans
+                for scope in resource.scope_spans
+                for span in scope.spans
+            ]
+            return _span_keys(pairs, rules.ids)
+        case ExportLogsServiceRequest():
+            return Decoded(
+                sum(len(s.log_records) for each in message.resource_logs for s in each.scope_logs)
+            )
+        case ExportMetricsServiceRequest():
+            return Decoded(sum(len(validity.points_of(m)) for _, m in _metrics_of(message)))
+
+
+def _span_keys(pairs: list[tuple[bytes, bytes]], rule: IdRule) -> Decoded:
     for trace_id, span_id in pairs:
-        if _is_bad(trace_id, TRACE_ID_BYTES, rule) or _is_bad(span_id, SPAN_ID_BYTES, rule):
+        if is_bad_id(trace_id, TRACE_ID_BYTES, rule) or is_bad_id(span_id, SPAN_ID_BYTES, rule):
             raise Refused(400, "a span has a malformed or zero traceId or spanId", cause=Cause.IDS)
     if rule is IdRule.VALID:  # load tests: nothing to fill up
-        return Decoded(b"".join([part for pair in pairs for part in pair]))
-    return Decoded(b"".join([_key(trace_id, span_id) for trace_id, span_id in pairs]))
+        return Decoded(len(pairs), b"".join([part for pair in pairs for part in pair]))
+    return Decoded(len(pairs), b"".join([_key(trace_id, span_id) for trace_id, span_id in pairs]))
 
 
 def _key(trace_id: bytes, span_id: bytes) -> bytes:
@@ -81,65 +179,42 @@ def _key(trace_id: bytes, span_id: bytes) -> bytes:
     return trace + span_id.ljust(SPAN_ID_BYTES, b"\0")[:SPAN_ID_BYTES]
 
 
-def _parse_protobuf(body: bytes) -> ExportTraceServiceRequest:
-    message = ExportTraceServiceRequest()
+def _parse_protobuf(body: bytes, signal: Signal) -> Request:
+    message = TRAITS[signal].request()
     try:
         message.ParseFromString(body)
     except DecodeError:
         # The parser's own words are left out: they may quote the body.
-        raise Refused(400, "the body is not an ExportTraceServiceRequest in protobuf") from None
+        raise Refused(400, f"the body is not an {_name_of(signal)} in protobuf") from None
     return message
 
 
-def _walk(message: ExportTraceServiceRequest) -> Iterator[tuple[tuple[int, int, int], Span]]:
-    for resource_at, resource_spans in enumerate(message.resource_spans):
-        for scope_at, scope_spans in enumerate(resource_spans.scope_spans):
-            for span_at, span in enumerate(scope_spans.spans):
-                yield (resource_at, scope_at, span_at), span
+def _name_of(signal: Signal) -> str:
+    return str(TRAITS[signal].request.DESCRIPTOR.name)
 
 
-def _flaws_of(span: Span, place: tuple[int, int, int], rule: IdRule) -> Iterator[Violation]:
-    if rule is IdRule.ANY:
-        return
-    path = "resourceSpans[{}].scopeSpans[{}].spans[{}]".format(*place)
-    if _is_bad(span.trace_id, TRACE_ID_BYTES, rule):
-        yield Violation(f"{path}.traceId", _demand(TRACE_ID_BYTES, rule))
-    if _is_bad(span.span_id, SPAN_ID_BYTES, rule):
-        yield Violation(f"{path}.spanId", _demand(SPAN_ID_BYTES, rule))
-    if rule is IdRule.PRESENT:
-        return
-    parent_rule = IdRule.SIZED if rule is IdRule.NONZERO else rule
-    if span.parent_span_id and _is_bad(span.parent_span_id, SPAN_ID_BYTES, parent_rule):
-        yield Violation(f"{path}.parentSpanId", "must be empty or 8 bytes, not all zero")
-    for at, link in enumerate(span.links):
-        if len(link.trace_id) not in {0, TRACE_ID_BYTES}:
-            yield Violation(f"{path}.links[{at}].traceId", "must be empty or 16 bytes")
-        if len(link.span_id) not in {0, SPAN_ID_BYTES}:
-            yield Violation(f"{path}.links[{at}].spanId", "must be empty or 8 bytes")
+def _spans_of(message: ExportTraceServiceRequest) -> Iterator[tuple[str, Span]]:
+    for outer, resource in enumerate(message.resource_spans):
+        for inner, scope in enumerate(resource.scope_spans):
+            for at, span in enumerate(scope.spans):
+                yield f"resourceSpans[{outer}].scopeSpans[{inner}].spans[{at}]", span
 
 
-def _is_bad(an_id: bytes, size_bytes: int, rule: IdRule) -> bool:
-    if rule is IdRule.VALID or rule is IdRule.NONZERO:
-        return len(an_id) != size_bytes or not any(an_id)
-    if rule is IdRule.SIZED:
-        return len(an_id) not in {0, size_bytes}
-    return rule is IdRule.PRESENT and not an_id
+def _log_records_of(message: ExportLogsServiceRequest) -> Iterator[tuple[str, LogRecord]]:
+    for outer, resource in enumerate(message.resource_logs):
+        for inner, scope in enumerate(resource.scope_logs):
+            for at, record in enumerate(scope.log_records):
+                yield f"resourceLogs[{outer}].scopeLogs[{inner}].logRecords[{at}]", record
 
 
-def _demand(size_bytes: int, rule: IdRule) -> str:
-    if rule is IdRule.PRESENT:
-        return "must be there"
-    return f"must be {size_bytes} bytes" + (
-        ", not all zero" if rule is IdRule.VALID else " or none"
-    )
+def _metrics_of(message: ExportMetricsServiceRequest) -> Iterator[tuple[str, Metric]]:
+    for outer, resource in enumerate(message.resource_metrics):
+        for inner, scope in enumerate(resource.scope_metrics):
+            for at, metric in enumerate(scope.metrics):
+                yield f"resourceMetrics[{outer}].scopeMetrics[{inner}].metrics[{at}]", metric
 
 
-def _refuse_ids(violations: list[Violation], total: int) -> None:
-    listed = "; ".join(f"{violation.path} {violation.description}" for violation in violations)
-    more = f"; and {total - len(violations)} more" if total > len(violations) else ""
-    raise Refused(
-        400, f"invalid ids: {listed}{more}", cause=Cause.IDS, violations=tuple(violations)
-    )
+# Counts mode reads no more of JSON than these.
 
 
 class _Ids(msgspec.Struct, gc=False):
@@ -147,29 +222,100 @@ class _Ids(msgspec.Struct, gc=False):
     spanId: str = ""  # noqa: N815
 
 
-class _Scope(msgspec.Struct, gc=False):
+class _ScopeSpans(msgspec.Struct, gc=False):
     spans: list[_Ids] | None = None
 
 
-class _Resource(msgspec.Struct, gc=False):
-    scopeSpans: list[_Scope] | None = None  # noqa: N815
+class _ResourceSpans(msgspec.Struct, gc=False):
+    scopeSpans: list[_ScopeSpans] | None = None  # noqa: N815
 
 
-class _Request(msgspec.Struct, gc=False):
-    resourceSpans: list[_Resource] | None = None  # noqa: N815
+class _Traces(msgspec.Struct, gc=False):
+    resourceSpans: list[_ResourceSpans] | None = None  # noqa: N815
 
 
-_read_skeleton = msgspec.json.Decoder(_Request).decode
+class _Anything(msgspec.Struct, gc=False):
+    pass
 
 
-def _read_json_ids(body: bytes) -> list[tuple[bytes, bytes]]:
+class _ScopeLogs(msgspec.Struct, gc=False):
+    logRecords: list[_Anything] | None = None  # noqa: N815
+
+
+class _ResourceLogs(msgspec.Struct, gc=False):
+    scopeLogs: list[_ScopeLogs] | None = None  # noqa: N815
+
+
+class _Logs(msgspec.Struct, gc=False):
+    resourceLogs: list[_ResourceLogs] | None = None  # noqa: N815
+
+
+class _Points(msgspec.Struct, gc=False):
+    dataPoints: list[_Anything] | None = None  # noqa: N815
+
+
+class _Metric(msgspec.Struct, gc=False):
+    gauge: _Points | None = None
+    sum: _Points | None = None
+    histogram: _Points | None = None
+    exponentialHistogram: _Points | None = None  # noqa: N815
+    summary: _Points | None = None
+
+
+class _ScopeMetrics(msgspec.Struct, gc=False):
+    metrics: list[_Metric] | None = None
+
+
+class _ResourceMetrics(msgspec.Struct, gc=False):
+    scopeMetrics: list[_ScopeMetrics] | None = None  # noqa: N815
+
+
+class _Metrics(msgspec.Struct, gc=False):
+    resourceMetrics: list[_ResourceMetrics] | None = None  # noqa: N815
+
+
+_read_traces = msgspec.json.Decoder(_Traces).decode
+_read_logs = msgspec.json.Decoder(_Logs).decode
+_read_metrics = msgspec.json.Decoder(_Metrics).decode
+
+
+def _read_skeleton(body: bytes, signal: Signal) -> list[tuple[bytes, bytes]] | int:
+    """The ids of spans, or how many items there are."""
     try:
-        request = _read_skeleton(body)
-        return [
-            (bytes.fromhex(span.traceId), bytes.fromhex(span.spanId))
-            for resource in request.resourceSpans or ()
-            for scope in resource.scopeSpans or ()
-            for span in scope.spans or ()
-        ]
+        match signal:
+            case Signal.TRACES:
+                return _read_ids(body)
+            case Signal.LOGS:
+                return _count_log_records(body)
+            case Signal.METRICS:
+                return _count_data_points(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        raise Refused(400, "the body is not an ExportTraceServiceRequest in JSON") from None
+        raise Refused(400, f"the body is not an {_name_of(signal)} in JSON") from None
+
+
+def _read_ids(body: bytes) -> list[tuple[bytes, bytes]]:
+    return [
+        (bytes.fromhex(span.traceId), bytes.fromhex(span.spanId))
+        for resource in _read_traces(body).resourceSpans or ()
+        for scope in resource.scopeSpans or ()
+        for span in scope.spans or ()
+    ]
+
+
+def _count_log_records(body: bytes) -> int:
+    return sum(
+        len(scope.logRecords or ())
+        for resource in _read_logs(body).resourceLogs or ()
+        for scope in resource.scopeLogs or ()
+    )
+
+
+def _count_data_points(body: bytes) -> int:
+    return sum(
+        len(points.dataPoints or ())
+        for resource in _read_metrics(body).resourceMetrics or ()
+        for scope in resource.scopeMetrics or ()
+        for metric in scope.metrics or ()
+        for points in (getattr(metric, kind) for kind in _Metric.__struct_fields__)
+        if points is not None
+    )

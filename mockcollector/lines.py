@@ -4,8 +4,12 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from mockcollector.items import ReceivedDataPoint, ReceivedItem, ReceivedLogRecord, ReceivedSpan
+from mockcollector.neutral import printable, shortened
 from mockcollector.received import ReceivedRequest
+from mockcollector.records import counts_record, item_counts
 from mockcollector.server import MockCollector
+from mockcollector.signals import TRAITS, Signal
 
 _SHOWN_NAMES = 3
 _SHOWN_CHARACTERS = 80
@@ -26,12 +30,20 @@ def start_line(collector: MockCollector) -> str:
     """Where it listens, and as whom."""
     name = f"mockcollector ({collector.profile.name})" if collector.profile else "mockcollector"
     line = f"{name} listens on {collector.endpoint}"
+    for signal in collector.signals[1:]:
+        url = collector.endpoint_of(signal)
+        if url != collector.base_url + TRAITS[signal].path:  # the usual ones need no saying
+            line += f"\n{signal} on {url}"
     return f"{line}\ncontrol API on {collector.control_url}" if collector.has_control else line
 
 
 def start_record(collector: MockCollector) -> dict[str, Any]:
     """The same as a record."""
-    record = {"event": "listening", "endpoint": collector.endpoint}
+    record: dict[str, Any] = {
+        "event": "listening",
+        "endpoint": collector.endpoint,
+        "endpoints": {signal: collector.endpoint_of(signal) for signal in collector.signals},
+    }
     if collector.profile:
         record["profile"] = collector.profile.name
     if collector.has_control:
@@ -44,24 +56,26 @@ def request_line(request: ReceivedRequest) -> str:
     arrived = datetime.fromtimestamp(request.received_unix_nano / 1e9, UTC).astimezone()
     parts = [arrived.strftime("%H:%M:%S.%f")[:-3]]
     if (request.method, request.status) != ("POST", 200):
-        parts.append(_printable(f"{request.method} {request.path}"))
+        parts.append(_shown(f"{request.method} {request.path}"))
     parts.append(request.encoding or "unknown encoding")
     if request.content_encoding != "identity":
         parts.append(request.content_encoding)
-    parts.append(f"{request.span_count} span{'' if request.span_count == 1 else 's'}")
+    parts.append(TRAITS[request.signal or Signal.TRACES].counted(request.item_count))
     if services := _services(request):
-        parts.append("from " + ", ".join(map(_printable, services)))
+        parts.append("from " + ", ".join(map(_shown, services)))
     if names := _names(request):
-        more = request.span_count - len(names)
-        shown = ", ".join(map(_printable, names))
+        more = request.item_count - len(names)
+        shown = ", ".join(map(_shown, names))
         parts.append(f"({shown}{f' and {more} more' if more else ''})")
-    parts.append(f"→ {request.answer}")
+    parts.append(f"→ {printable(request.answer)}")
     if request.reason:
-        parts.append(_printable(request.reason))
+        parts.append(_shown(request.reason))
     if request.unknown_keys:
-        parts.append(f"unknown keys: {_printable(', '.join(request.unknown_keys[:_SHOWN_NAMES]))}")
+        parts.append(f"unknown keys: {_shown(', '.join(request.unknown_keys[:_SHOWN_NAMES]))}")
+    if request.flaws:
+        parts.append(f"flaws: {_shown('; '.join(request.flaws[:_SHOWN_NAMES]))}")
     if names := _particular_headers(request):
-        parts.append(f"[{', '.join(map(_printable, names))}]")
+        parts.append(f"[{', '.join(map(_shown, names))}]")
     return " ".join(parts)
 
 
@@ -77,11 +91,11 @@ def request_record(request: ReceivedRequest) -> dict[str, Any]:
         "content_encoding": request.content_encoding,
         "wire_bytes": request.wire_bytes,
         "decoded_bytes": request.decoded_bytes,
-        "spans": request.span_count,
-        "accepted_spans": request.accepted_spans,
+        **item_counts(request),
         "services": _services(request),
         "names": _names(request),
         "unknown_keys": list(request.unknown_keys),
+        "flaws": list(request.flaws),
         "header_names": list(request.header_names),
         "status": request.status,
         "answer": request.answer,
@@ -96,44 +110,49 @@ def end_line(collector: MockCollector) -> str:
         ", ".join(f"{word} ({times} times)" for word, times in counts.answers.items()) or "none"
     )
     duplicates = collector.journal.duplicate_spans
+    others = "".join(
+        f", {counts.accepted[signal]} {TRAITS[signal].items} accepted"
+        f", {counts.refused[signal]} refused"
+        for signal in (Signal.LOGS, Signal.METRICS)
+        if counts.accepted[signal] or counts.refused[signal]
+    )
     return (
         f"mockcollector stopped: {counts.requests} requests, {counts.spans_accepted} spans accepted"
-        f" ({duplicates} of them again), {counts.spans_refused} refused; answers: {answers}"
+        f" ({duplicates} of them again), {counts.spans_refused} refused{others}; answers:"
+        f" {printable(answers)}"
     )
 
 
 def end_record(collector: MockCollector) -> dict[str, Any]:
     """The same as a record."""
-    counts = collector.journal.counts
-    return {
-        "event": "stopped",
-        "requests": counts.requests,
-        "spans_accepted": counts.spans_accepted,
-        "duplicate_spans": collector.journal.duplicate_spans,
-        "spans_refused": counts.spans_refused,
-        "wire_bytes": counts.wire_bytes,
-        "decoded_bytes": counts.decoded_bytes,
-        "answers": counts.answers,
-    }
+    return {"event": "stopped", **counts_record(collector.journal)}
 
 
 def _services(request: ReceivedRequest) -> list[str]:
     names = Counter(
-        str(span.resource.attributes.get("service.name", "(no service.name)"))
-        for span in request.spans
+        str(item.resource.attributes.get("service.name", "(no service.name)"))
+        for item in request.items
     )
     return [name for name, _ in names.most_common(_SHOWN_NAMES)]
 
 
 def _names(request: ReceivedRequest) -> list[str]:
-    return [span.name for span in request.spans[:_SHOWN_NAMES]]
+    return [_name(item) for item in request.items[:_SHOWN_NAMES]]
+
+
+def _name(item: ReceivedItem) -> str:
+    """What an item is called: its name, its metric's, or what a log record says."""
+    match item:
+        case ReceivedSpan() | ReceivedDataPoint():
+            return item.name
+        case ReceivedLogRecord():
+            return item.event_name or ("" if item.body is None else str(item.body))
+    return ""
 
 
 def _particular_headers(request: ReceivedRequest) -> list[str]:
     return [name for name in request.header_names if name not in _ORDINARY_HEADERS]
 
 
-def _printable(text: str) -> str:
-    """Senders choose names and paths: nothing of theirs may move the cursor of a terminal."""
-    cut = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+def _shown(text: str) -> str:
+    return shortened(text, _SHOWN_CHARACTERS)

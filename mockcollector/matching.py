@@ -1,23 +1,37 @@
-"""Spans and what is wanted of them in, those that match or the story of the nearest miss out."""
+"""Items and what is wanted of them in, those that match or the story of the nearest miss out."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict, Unpack
+from types import MappingProxyType
+from typing import Any, Final, TypedDict, TypeVar
 
-from mockcollector.received import ReceivedSpan
+from mockcollector.items import ReceivedItem
+from mockcollector.neutral import shortened
+from mockcollector.signals import TRAITS, Signal
 
 _MAX_SHOWN = 300
+_MAX_KEY_SHOWN = 80
+Item = TypeVar("Item", bound=ReceivedItem)
 
 
-class Wanted(TypedDict, total=False):
-    """What a span must have. All of it holds, or the span does not match.
+class WantedOfAny(TypedDict, total=False):
+    """What any item can be asked for.
 
-    Each value may be the value itself, a compiled regular expression that is searched for in a
-    string, or a function that says yes. `attributes` and `resource` (the resource's attributes)
-    name the keys that matter; others may be there. `scope` is the scope's name.
-    Values match with their type: 1, 1.0 and True are three values in OTLP.
+    All that is wanted holds, or the item does not match. Each value may be the value itself, a
+    compiled regular expression that is searched for in a string, or a function that says yes.
+    `attributes` and `resource` (the resource's attributes) name the keys that matter; others may be
+    there. `scope` is the scope's name. Values match with their type: 1, 1.0 and True are three
+    values in OTLP.
     """
+
+    scope: Any
+    attributes: Mapping[str, Any]
+    resource: Mapping[str, Any]
+
+
+class Wanted(WantedOfAny, total=False):
+    """What a span must have."""
 
     trace_id: Any
     span_id: Any
@@ -26,9 +40,50 @@ class Wanted(TypedDict, total=False):
     kind: Any
     status_code: Any
     status_message: Any
-    scope: Any
-    attributes: Mapping[str, Any]
-    resource: Mapping[str, Any]
+
+
+class WantedLogRecord(WantedOfAny, total=False):
+    """What a log record must have."""
+
+    event_name: Any
+    body: Any
+    severity_number: Any
+    severity_text: Any
+    trace_id: Any
+    span_id: Any
+    time_unix_nano: Any
+    observed_time_unix_nano: Any
+    flags: Any
+
+
+class WantedDataPoint(WantedOfAny, total=False):
+    """What a data point must have; name, kind, unit and so on are those of its metric."""
+
+    name: Any
+    kind: Any
+    unit: Any
+    temporality: Any
+    is_monotonic: Any
+    value: Any
+    count: Any
+    sum: Any
+    min: Any
+    max: Any
+    bucket_counts: Any
+    explicit_bounds: Any
+    time_unix_nano: Any
+    start_time_unix_nano: Any
+    flags: Any
+
+
+WORDS: Mapping[Signal, tuple[str, ...]] = MappingProxyType(
+    {
+        Signal.TRACES: tuple(Wanted.__annotations__),
+        Signal.LOGS: tuple(WantedLogRecord.__annotations__),
+        Signal.METRICS: tuple(WantedDataPoint.__annotations__),
+    }
+)
+"""What the items of a signal can be asked for."""
 
 
 class _Absent:
@@ -46,26 +101,26 @@ class Criterion:
 
     label: str
     expected: Any
-    read: Callable[[ReceivedSpan], Any]
+    read: Callable[[ReceivedItem], Any]
 
-    def holds(self, span: ReceivedSpan) -> bool:
-        """Whether the span has it."""
-        return is_match(self.expected, self.read(span))
+    def holds(self, item: ReceivedItem) -> bool:
+        """Whether the item has it."""
+        return is_match(self.expected, self.read(item))
 
 
-def criteria_of(wanted: Wanted) -> list[Criterion]:
-    """The single criteria. Raises TypeError for a word that no span has."""
+def criteria_of(signal: Signal, wanted: Mapping[str, Any]) -> list[Criterion]:
+    """The single criteria. Raises TypeError for a word that no item of the signal has."""
     criteria = []
     for word, expected in wanted.items():
-        if word not in Wanted.__annotations__:
-            known = ", ".join(Wanted.__annotations__)
-            raise TypeError(f"{word!r} cannot be asked of a span; these can: {known}")
+        if word not in WORDS[signal]:
+            item, known = TRAITS[signal].item, ", ".join(WORDS[signal])
+            raise TypeError(f"{word!r} cannot be asked of a {item}; these can: {known}")
         if word == "attributes":
-            criteria += [_attribute(key, value) for key, value in wanted["attributes"].items()]
+            criteria += [_attribute(key, value) for key, value in expected.items()]
         elif word == "resource":
-            criteria += [_resource(key, value) for key, value in wanted["resource"].items()]
+            criteria += [_resource(key, value) for key, value in expected.items()]
         elif word == "scope":
-            criteria.append(Criterion("scope", expected, lambda span: span.scope.name))
+            criteria.append(Criterion("scope", expected, lambda item: item.scope.name))
         elif word.endswith("_id") and isinstance(expected, str):
             criteria.append(Criterion(word, expected.lower(), _field(word)))
         else:
@@ -73,19 +128,19 @@ def criteria_of(wanted: Wanted) -> list[Criterion]:
     return criteria
 
 
-def _field(name: str) -> Callable[[ReceivedSpan], Any]:
-    return lambda span: getattr(span, name)
+def _field(name: str) -> Callable[[ReceivedItem], Any]:
+    return lambda item: getattr(item, name)
 
 
 def _attribute(key: str, expected: Any) -> Criterion:
     return Criterion(
-        f"attributes[{key!r}]", expected, lambda span: span.attributes.get(key, ABSENT)
+        f"attributes[{key!r}]", expected, lambda item: item.attributes.get(key, ABSENT)
     )
 
 
 def _resource(key: str, expected: Any) -> Criterion:
     return Criterion(
-        f"resource[{key!r}]", expected, lambda span: span.resource.attributes.get(key, ABSENT)
+        f"resource[{key!r}]", expected, lambda item: item.resource.attributes.get(key, ABSENT)
     )
 
 
@@ -122,22 +177,22 @@ def _is_same(expected: Any, actual: Any) -> bool:
     return type(actual) is type(expected) and bool(actual == expected)
 
 
-def find(spans: Sequence[ReceivedSpan], **wanted: Unpack[Wanted]) -> list[ReceivedSpan]:
-    """The spans that have all that is wanted, in order of arrival."""
-    criteria = criteria_of(wanted)
-    return [span for span in spans if all(criterion.holds(span) for criterion in criteria)]
+def find(signal: Signal, items: Sequence[Item], wanted: Mapping[str, Any]) -> list[Item]:
+    """The items that have all that is wanted, in order of arrival."""
+    criteria = criteria_of(signal, wanted)
+    return [item for item in items if all(criterion.holds(item) for criterion in criteria)]
 
 
-def describe_miss(spans: Sequence[ReceivedSpan], wanted: Wanted) -> str:
-    """Why nothing matches: what was wanted, and the span that has most of it, with what differs."""
-    criteria = criteria_of(wanted)
-    lines = ["no span has", *(f"  {c.label} = {_show(c.expected)}" for c in criteria)]
-    if not spans:
-        return "\n".join([*lines, "no span arrived at all"])
-    nearest = max(spans, key=lambda span: sum(criterion.holds(span) for criterion in criteria))
+def describe_miss(signal: Signal, items: Sequence[ReceivedItem], wanted: Mapping[str, Any]) -> str:
+    """Why nothing matches: what was wanted, and the item that has most of it, with what differs."""
+    criteria, word = criteria_of(signal, wanted), TRAITS[signal].item
+    lines = [f"no {word} has", *(f"  {c.label} = {_show(c.expected)}" for c in criteria)]
+    if not items:
+        return "\n".join([*lines, f"no {word} arrived at all"])
+    nearest = max(items, key=lambda item: sum(criterion.holds(item) for criterion in criteria))
     differing = [criterion for criterion in criteria if not criterion.holds(nearest)]
     right = len(criteria) - len(differing)
-    lines.append(f"the nearest of {len(spans)} has {right} of {len(criteria)}: {nearest!r}")
+    lines.append(f"the nearest of {len(items)} has {right} of {len(criteria)}: {nearest!r}")
     for criterion in differing:
         actual = criterion.read(nearest)
         found = "it is absent" if actual is ABSENT else f"found {_show(actual)}"
@@ -147,7 +202,8 @@ def describe_miss(spans: Sequence[ReceivedSpan], wanted: Wanted) -> str:
         ("resource", nearest.resource.attributes),
     ):
         if any(criterion.label.startswith(f"{kind}[") for criterion in differing):
-            lines.append(f"  its {kind}: {', '.join(sorted(attributes)) or 'none'}")
+            keys = ", ".join(shortened(key, _MAX_KEY_SHOWN) for key in sorted(attributes))
+            lines.append(f"  its {kind}: {keys or 'none'}")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -33,13 +33,18 @@ _MAX_NUMBER_LENGTH = 400  # the longest exact double has about 320 digits
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _INTEGER_RANGES = {
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_SINT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_ENUM: (-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_SFIXED64: (-(2**63), 2**63 - 1),
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.TYPE_FIXED32: (0, 2**32 - 1),
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
     FieldDescriptor.TYPE_FIXED64: (0, 2**64 - 1),
 }
+
+
+M = TypeVar("M", bound=Message)
 
 
 class _Number(str):
@@ -71,12 +76,18 @@ class _WrongError(ValueError):
     """A value is not what its field holds; the text says what would be right."""
 
 
-def decode_request(body: bytes) -> tuple[ExportTraceServiceRequest, tuple[str, ...]]:
-    """Read a whole request; the second part lists the paths of unknown keys, at most 100.
+@overload
+def decode_request(body: bytes) -> tuple[ExportTraceServiceRequest, tuple[str, ...]]: ...
+@overload
+def decode_request(body: bytes, kind: type[M]) -> tuple[M, tuple[str, ...]]: ...
+def decode_request(
+    body: bytes, kind: type[Message] = ExportTraceServiceRequest
+) -> tuple[Message, tuple[str, ...]]:
+    """Read a whole request of this kind; the second part lists the paths of unknown keys.
 
-    Raises `Refused` with status 400, naming the place.
+    They are at most 100. Raises `Refused` with status 400, naming the place.
     """
-    message = ExportTraceServiceRequest()
+    message = kind()
     unknown: list[str] = []
     # A list of work instead of recursion: depth costs no stack.
     pending = deque([_Work(_parse(body), message, "", 0)])

@@ -1,13 +1,15 @@
 """What a collector insists on, as values: rules in, and `Refused` for what breaks them out.
 
-A leaf. The defaults are the strict collector that follows the OTLP specification; a vendor's
+The defaults are the strict collector that follows the OTLP specification; a vendor's
 behaviour (`mockcollector.profiles`) is other values of the same rules.
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from mockcollector.signals import Request
 
 MIB = 1024 * 1024
 
@@ -34,7 +36,8 @@ class Cause(enum.StrEnum):
     CODING = "coding"
     SIZE = "size"
     BODY = "body"  # damaged compression, or not what the encoding allows
-    IDS = "ids"
+    IDS = "ids"  # of spans
+    ITEMS = "items"  # log records or data points that are invalid
     CONTENT = "content"  # well-formed, and this vendor does not take it
 
 
@@ -47,13 +50,24 @@ class TypeMatch(enum.StrEnum):
 
 
 class IdRule(enum.StrEnum):
-    """Which trace and span ids are right; the first that is wrong refuses the whole batch."""
+    """Which ids of spans are right; the first that is wrong refuses the whole batch.
+
+    Those of log records and exemplars are optional: but for `ANY` they have their length or none.
+    """
 
     VALID = "valid"  # trace.proto: 16 and 8 bytes, not all zero; parents and links are looked at
     NONZERO = "nonzero"  # 16 and 8 bytes, not all zero; parents and links as SIZED
     SIZED = "sized"  # 16 and 8 bytes or none, zero or not; parents and links likewise
     PRESENT = "present"  # not empty
     ANY = "any"
+
+
+class ErrorForm(enum.StrEnum):
+    """How a refusal's message is written where a vendor has no body of its own for it."""
+
+    STATUS = "status"  # a google.rpc.Status in the encoding of the request, as OTLP demands
+    TEXT = "text"  # as Go's http.Error does
+    OCTETS = "octets"  # a Status in protobuf without a code, as application/octet-stream
 
 
 Body = str | Mapping[str, Any]
@@ -63,8 +77,8 @@ Body = str | Mapping[str, Any]
 class Wording:
     """How a vendor says no: its status, and a body of its own.
 
-    `body` None is a google.rpc.Status in the encoding of the request, a mapping is sent as JSON, a
-    text as text/plain. `message` replaces ours; "{message}" in it is ours.
+    `body` None is the message in the vendor's `ErrorForm`, a mapping is sent as JSON, a text as
+    text/plain. `message` replaces ours; "{message}" in it is ours.
     """
 
     status: int
@@ -83,8 +97,18 @@ class HeaderRule:
     wrong: Wording
 
 
-SpanCheck = Callable[[bytes, Encoding, int], None]
-"""A vendor's look at a decoded request: plain body, encoding, number of spans; raises Refused."""
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A decoded request as a vendor's own checks see it: the plain body and what is in it."""
+
+    body: bytes
+    encoding: Encoding
+    count: int
+    message: Request
+
+
+Check = Callable[[Payload], None]
+"""A vendor's look at a decoded request; raises Refused."""
 
 BOTH_TYPES: Mapping[str, Encoding] = {each.media_type: each for each in Encoding}
 
@@ -97,7 +121,10 @@ class Rules:
     `header_rules` are a vendor's own, with its answers. `max_body_bytes` holds before and after
     decompression; 64 MiB is what OTLP recommends. `protobuf_paths` are further paths that take
     protobuf only, `media_types` what a Content-Type stands for. `wordings` are a vendor's
-    answers by cause. `empty_partial` writes success with an empty partial_success in it.
+    answers by cause, `errors` the form of those without a body. `empty_partial` writes success with
+    an empty partial_success in it, `bare_success` with no body at all. `takes_invalid_points` lets
+    data points without a time or value pass, and metrics without a name. With `closed` there is an
+    endpoint that answers everything so and keeps nothing.
     """
 
     path: str = "/v1/traces"
@@ -110,10 +137,14 @@ class Rules:
     codings: tuple[str, ...] = ("gzip", "deflate", "zstd")
     is_coding_case_exact: bool = False
     ids: IdRule = IdRule.VALID
-    span_checks: tuple[SpanCheck, ...] = ()
+    takes_invalid_points: bool = False
+    checks: tuple[Check, ...] = ()
     wordings: Mapping[Cause, Wording] = field(default_factory=dict)
+    errors: ErrorForm = ErrorForm.STATUS
     success_status: int = 200
     empty_partial: bool = False
+    bare_success: bool = False
+    closed: Wording | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +159,8 @@ class Refused(Exception):
     """A request breaks a rule: it is answered with `status` and the message in a Status body.
 
     The message names places, header names and sizes; never header values or bytes of the body.
-    With `body` that is the answer instead of a Status.
+    With `body` that is the answer instead of a Status. `stored` are the places of those items that
+    are kept all the same, counted from 0 in the order of the request.
     """
 
     def __init__(
@@ -140,6 +172,7 @@ class Refused(Exception):
         headers: Mapping[str, str] | None = None,
         violations: tuple[Violation, ...] = (),
         body: Body | None = None,
+        stored: Collection[int] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -148,6 +181,7 @@ class Refused(Exception):
         self.headers = dict(headers or {})
         self.violations = violations
         self.body = body
+        self.stored = stored
 
     def worded(self, wording: Wording | None) -> "Refused":
         """The same refusal as a vendor says it."""
@@ -159,4 +193,5 @@ class Refused(Exception):
             cause=self.cause,
             headers=wording.headers,
             body=wording.body,
+            stored=self.stored,
         )

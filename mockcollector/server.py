@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -18,20 +19,22 @@ from mockcollector.app import CollectorApp
 from mockcollector.control import ControlApp
 from mockcollector.journal import Journal, Keep, Limits
 from mockcollector.profiles import Profile, build
+from mockcollector.profiles.parts import every_signal
 from mockcollector.received import ReceivedRequest
 from mockcollector.rules import Rules
 from mockcollector.run import Door, Run
 from mockcollector.script import Script
 from mockcollector.script_values import Answer
+from mockcollector.signals import TRAITS, Signal
 
 
 class MockCollector:
-    """A strict OTLP/HTTP trace receiver. Usable as a context manager, sync or async.
+    """A strict OTLP/HTTP receiver. Usable as a context manager, sync or async.
 
     - `host`, `port`: where to listen; port 0 takes a free one and keeps it over `restart`.
     - `profile`: behave as this vendor does, by a name (`"axiom"`) or a value of `profiles`; `token`
       is the one that it takes instead of the profile's default.
-    - `path`: where traces go.
+    - `path`: where traces go; logs and metrics go to the paths of OTLP or of the profile.
     - `required_headers`: name to value, or to None for any value.
     - `script`: what to answer, as a short text (`"503*3,ok"`) or as answers; then 200.
     - `keep`: `"counts"` keeps numbers and ids only, for load tests. `limits`: how much else.
@@ -88,17 +91,49 @@ class MockCollector:
 
     @property
     def endpoint(self) -> str:
-        """The URL of the traces, as `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` wants it."""
-        return self.base_url + self._app.rules.path
+        """The URL of the traces, or of what else is taken: `endpoint_of` the first signal."""
+        return self.endpoint_of(self.signals[0])
 
     @property
     def headers(self) -> dict[str, str]:
+        """`headers_of` the first signal."""
+        return self.headers_of(self.signals[0])
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """What is taken: all three, or what the profile's vendor takes."""
+        return tuple(signal for signal, rules in self._app.rules.items() if rules.closed is None)
+
+    def endpoint_of(self, signal: str) -> str:
+        """The URL of a signal, as `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT` and its like want it.
+
+        For one that is not taken it is where OTLP would have it.
+        """
+        rules = self._app.rules.get(Signal(signal))
+        return self.base_url + (rules.path if rules else TRAITS[Signal(signal)].path)
+
+    def headers_of(self, signal: str) -> dict[str, str]:
         """What a request must carry to be taken, by name; "any" where any value will do."""
+        rules = self._app.rules.get(Signal(signal), Rules())
         required = {
             name: "any" if value is None else value
-            for name, value in self._app.rules.required_headers.items()
+            for name, value in rules.required_headers.items()
         }
-        return {**(self.profile.headers if self.profile else {}), **required}
+        return {**(self.profile.headers_of(Signal(signal)) if self.profile else {}), **required}
+
+    def env(self) -> dict[str, str]:
+        """The variables that make an OpenTelemetry SDK send here, each signal with its headers."""
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.base_url,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        }
+        for signal in Signal:
+            prefix = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
+            environ[f"{prefix}_ENDPOINT"] = self.endpoint_of(signal)
+            environ[f"{prefix}_PROTOCOL"] = "http/protobuf"
+            headers = self.headers_of(signal).items()
+            environ[f"{prefix}_HEADERS"] = ",".join(f"{name}={quote(v)}" for name, v in headers)
+        return environ
 
     @property
     def has_control(self) -> bool:
@@ -150,6 +185,7 @@ class MockCollector:
     def _describe(self) -> dict[str, Any]:
         return {
             "endpoint": self.endpoint,
+            "endpoints": {signal: self.endpoint_of(signal) for signal in self.signals},
             "profile": self.profile.name if self.profile else None,
             "header_names": list(self.headers),
         }
@@ -221,14 +257,15 @@ def _rules(
     path: str | None,
     required_headers: Mapping[str, str | None] | None,
     max_body_bytes: int | None,
-) -> Rules:
-    rules = profile.rules if profile is not None else Rules()
+) -> dict[Signal, Rules]:
+    rules = dict(profile.rules if profile is not None else every_signal(Rules()))
     changes: dict[str, Any] = {"required_headers": dict(required_headers or {})}
-    if path is not None:
-        changes["path"] = path
     if max_body_bytes is not None:
         changes["max_body_bytes"] = max_body_bytes
-    return replace(rules, **changes)
+    changed = {signal: replace(each, **changes) for signal, each in rules.items()}
+    if path is not None:
+        changed[Signal.TRACES] = replace(changed.get(Signal.TRACES, Rules(**changes)), path=path)
+    return changed
 
 
 def _in_url(host: str) -> str:

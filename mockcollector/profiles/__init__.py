@@ -23,10 +23,14 @@ from mockcollector.profiles.hosted import (
     honeycomb,
     lightstep,
     newrelic,
+    openobserve,
     uptrace,
 )
 from mockcollector.profiles.llm import langfuse, mlflow, phoenix
+from mockcollector.profiles.loki import loki
 from mockcollector.profiles.parts import Profile
+from mockcollector.profiles.prometheus import mimir, prometheus
+from mockcollector.profiles.victoria import victoria_logs, victoria_metrics
 
 __all__ = [
     "PROFILES",
@@ -41,14 +45,20 @@ __all__ = [
     "jaeger",
     "langfuse",
     "lightstep",
+    "loki",
+    "mimir",
     "mlflow",
     "newrelic",
+    "openobserve",
     "options_of",
     "otel_collector",
     "phoenix",
+    "prometheus",
     "signoz",
     "tempo",
     "uptrace",
+    "victoria_logs",
+    "victoria_metrics",
 ]
 
 
@@ -67,13 +77,19 @@ PROFILES: Mapping[str, Callable[..., Profile]] = {
         jaeger,
         langfuse,
         lightstep,
+        loki,
+        mimir,
         mlflow,
         newrelic,
+        openobserve,
         otel_collector,
         phoenix,
+        prometheus,
         signoz,
         tempo,
         uptrace,
+        victoria_logs,
+        victoria_metrics,
     )
 }
 
@@ -96,8 +112,11 @@ def build(name: str, token: str | None = None, **options: Any) -> Profile:
         if type(value) is not type(known[key]):
             kind = "true or false" if isinstance(known[key], bool) else "a text"
             raise ProfileError(f"{key} of {name} is {kind}")
-    summary = inspect.getdoc(make) or ""
-    return replace(make(**chosen), name=name, summary=summary)
+    summary = " ".join((inspect.getdoc(make) or "").split())
+    try:
+        return replace(make(**chosen), name=name, summary=summary)
+    except ValueError as error:
+        raise ProfileError(f"{name}: {error}") from None
 
 
 def options_of(name: str) -> dict[str, str | bool]:

@@ -4,13 +4,23 @@
 from dataclasses import replace
 from typing import Any
 
-from mockcollector.profiles.parts import ANSWER_UNKNOWN, Profile, basic, same_answer
+from mockcollector.profiles.loki import loki_rules
+from mockcollector.profiles.parts import (
+    ANSWER_UNKNOWN,
+    Profile,
+    basic,
+    every_signal,
+    only_traces,
+    same_answer,
+)
+from mockcollector.profiles.prometheus import mimir_rules
 from mockcollector.rules import MIB, Cause, HeaderRule, IdRule, Rules, Wording
+from mockcollector.signals import Signal
 
 
 def jaeger() -> Profile:
-    """No header; zero and missing ids are taken; over 20 MiB it is 400."""
-    return Profile(_collector_rules())
+    """No header; zero and missing ids are taken; over 20 MiB it is 400; traces only."""
+    return Profile(only_traces(_collector_rules()))
 
 
 def tempo(*, multitenancy: bool = False) -> Profile:
@@ -18,40 +28,57 @@ def tempo(*, multitenancy: bool = False) -> Profile:
     no_tenant = Wording(503, "no org id")
     tenant = (HeaderRule("X-Scope-OrgID", None, no_tenant, no_tenant),) if multitenancy else ()
     return Profile(
-        _tempo_rules(header_rules=tenant),
+        only_traces(_tempo_rules(header_rules=tenant)),
         {"X-Scope-OrgID": "tenant"} if multitenancy else {},
         ("503 and the words without a tenant: they follow from its code",),
     )
 
 
-def otel_collector(token: str = "") -> Profile:
-    """No header, or with a token bearertokenauth: 401; over 20 MiB it is 400; 405, 415 in text."""
+def otel_collector(
+    token: str = "", *, traces: bool = True, logs: bool = True, metrics: bool = True
+) -> Profile:
+    """No header, or with a token bearertokenauth: 401; over 20 MiB it is 400; 405, 415 in text.
+
+    A signal without a pipeline (`logs=false`) is 404.
+    """
+    piped = {Signal.TRACES: traces, Signal.LOGS: logs, Signal.METRICS: metrics}
+    if not any(piped.values()):
+        raise ValueError("a Collector has one pipeline at least")
     refused = Wording(401, "the authenticator refused it", headers={"www-authenticate": "Bearer"})
+    auth = (same_answer("Authorization", f"Bearer {token}", refused),) if token else ()
+    every = every_signal(_collector_rules(header_rules=auth))
+    rules = {signal: each for signal, each in every.items() if piped[signal]}
     if not token:
-        return Profile(_collector_rules())
+        return Profile(rules)
     return Profile(
-        _collector_rules(header_rules=(same_answer("Authorization", f"Bearer {token}", refused),)),
+        rules,
         {"Authorization": f"Bearer {token}"},
         ("the words of a 401: here they hold no token, its own print the wrong one",),
     )
 
 
 def grafana_cloud(token: str = "123456:glc_mock") -> Profile:
-    """Path /otlp/v1/traces, Basic with instance id and token; otherwise as Tempo."""
+    """Paths /otlp/v1/…, Basic with instance id and token; otherwise as Tempo, Loki and Mimir."""
     rule = same_answer("Authorization", basic(token), Wording(401))
+    traces = _tempo_rules(path="/otlp/v1/traces", header_rules=(rule,))
     return Profile(
-        _tempo_rules(path="/otlp/v1/traces", header_rules=(rule,)),
+        only_traces(traces)
+        | {
+            Signal.LOGS: loki_rules(header_rules=(rule,)),
+            Signal.METRICS: mimir_rules(header_rules=(rule,)),
+        },
         {"Authorization": basic(token)},
-        (ANSWER_UNKNOWN, "the stack's limits: Tempo's defaults here"),
+        (ANSWER_UNKNOWN, "the stack's limits: the defaults of Tempo, Loki and Mimir here"),
     )
 
 
 def signoz(token: str = "mock-key") -> Profile:
     """signoz-ingestion-key; otherwise as the OpenTelemetry Collector that it is."""
     if not token:
-        return Profile(_collector_rules())
+        return Profile(every_signal(_collector_rules()))
+    key = same_answer("signoz-ingestion-key", token, Wording(401))
     return Profile(
-        _collector_rules(header_rules=(same_answer("signoz-ingestion-key", token, Wording(401)),)),
+        every_signal(_collector_rules(header_rules=(key,))),
         {"signoz-ingestion-key": token},
         (ANSWER_UNKNOWN,),
     )
@@ -66,6 +93,7 @@ def _collector_rules(**changes: Any) -> Rules:
         max_body_bytes=20 * MIB,
         is_coding_case_exact=True,
         ids=IdRule.SIZED,
+        takes_invalid_points=True,
         empty_partial=True,
         wordings={
             Cause.PATH: Wording(404, body="404 page not found\n"),

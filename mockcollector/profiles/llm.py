@@ -1,45 +1,48 @@
 """Vendors for calls of language models; a profile out of each function."""
 # ruff: noqa: S107 - the tokens of a mock are no secrets
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
 from mockcollector.profiles.parts import (
     PROTOBUF_ONLY,
     Profile,
     basic,
     detail,
     error,
+    only_traces,
     same_answer,
 )
 from mockcollector.rules import (
     Cause,
-    Encoding,
     HeaderRule,
     IdRule,
+    Payload,
     Refused,
     Rules,
     TypeMatch,
     Wording,
 )
+from mockcollector.signals import TRAITS, Signal
 
 
 def langfuse(token: str = "pk-lf-mock:sk-lf-mock") -> Profile:
     """Basic with public and secret key; gzip only; a whole batch refused for one id missing."""
     refused = Wording(401, body={"message": "Invalid credentials"})
+    rules = Rules(
+        path="/api/public/otel/v1/traces",
+        header_rules=(same_answer("Authorization", basic(token), refused),),
+        type_match=TypeMatch.CONTAINS,
+        codings=("gzip",),
+        ids=IdRule.PRESENT,
+        wordings={
+            Cause.MEDIA_TYPE: error(400, "Invalid content type"),
+            Cause.CODING: error(400, "Failed to parse OTel Trace"),
+            Cause.BODY: error(400, "Failed to parse OTel Trace"),
+            Cause.IDS: error(400, "Invalid span: trace id and span id are required"),
+        },
+    )
+    discards = Wording(200, "metrics are thrown away here", body={})
+    closed = Rules(path="/api/public/otel/v1/metrics", closed=discards)
     return Profile(
-        Rules(
-            path="/api/public/otel/v1/traces",
-            header_rules=(same_answer("Authorization", basic(token), refused),),
-            type_match=TypeMatch.CONTAINS,
-            codings=("gzip",),
-            ids=IdRule.PRESENT,
-            wordings={
-                Cause.MEDIA_TYPE: error(400, "Invalid content type"),
-                Cause.CODING: error(400, "Failed to parse OTel Trace"),
-                Cause.BODY: error(400, "Failed to parse OTel Trace"),
-                Cause.IDS: error(400, "Invalid span: trace id and span id are required"),
-            },
-        ),
+        only_traces(rules) | {Signal.METRICS: closed},
         {"Authorization": basic(token)},
         (
             "the words of the refusal of ids",
@@ -52,24 +55,29 @@ def langfuse(token: str = "pk-lf-mock:sk-lf-mock") -> Profile:
 def phoenix(token: str = "mock-key") -> Profile:
     """Protobuf only, by the exact content type, else 415; 401 Invalid token; 422 for bad bodies."""
     refused = Wording(401, body={"detail": "Invalid token"})
+    rules = Rules(
+        header_rules=(same_answer("Authorization", f"Bearer {token}", refused),) if token else (),
+        media_types=PROTOBUF_ONLY,
+        type_match=TypeMatch.EXACT,
+        codings=("gzip", "deflate"),
+        is_coding_case_exact=True,
+        ids=IdRule.ANY,
+        wordings={
+            Cause.MEDIA_TYPE: Wording(415, body="Unsupported content type"),
+            Cause.CODING: Wording(415, body="Unsupported content encoding"),
+            Cause.BODY: Wording(422, body="Request body is invalid"),
+        },
+    )
+    no_method = Wording(405, body={"detail": "Method Not Allowed"})
+    closed = {
+        signal: Rules(path=TRAITS[signal].path, closed=no_method)
+        for signal in (Signal.LOGS, Signal.METRICS)
+    }
     return Profile(
-        Rules(
-            header_rules=(same_answer("Authorization", f"Bearer {token}", refused),)
-            if token
-            else (),
-            media_types=PROTOBUF_ONLY,
-            type_match=TypeMatch.EXACT,
-            codings=("gzip", "deflate"),
-            is_coding_case_exact=True,
-            ids=IdRule.ANY,
-            wordings={
-                Cause.MEDIA_TYPE: Wording(415, body="Unsupported content type"),
-                Cause.CODING: Wording(415, body="Unsupported content encoding"),
-                Cause.BODY: Wording(422, body="Request body is invalid"),
-            },
-        ),
+        only_traces(rules) | closed,
         {"Authorization": f"Bearer {token}"} if token else {},
         (
+            "the words of the 405 for logs and metrics",
             "what it makes of ids that are missing or zero: here they are taken",
             "the answer to damaged compression: 422 here",
         ),
@@ -86,23 +94,22 @@ def mlflow(token: str = "", experiment: str = "") -> Profile:
     if token:
         headers["Authorization"] = f"Bearer {token}"
         rules.append(same_answer("Authorization", f"Bearer {token}", detail(401, "Unauthorized")))
+    made = Rules(
+        header_rules=tuple(rules),
+        media_types=PROTOBUF_ONLY,
+        type_match=TypeMatch.EXACT,
+        codings=("gzip", "deflate"),
+        ids=IdRule.NONZERO,
+        checks=(_check_not_empty,),
+        wordings={
+            Cause.MEDIA_TYPE: detail(400, "Invalid Content-Type. Expected: application/x-protobuf"),
+            Cause.CODING: detail(400, "Unsupported Content-Encoding"),
+            Cause.BODY: detail(400, "Invalid OpenTelemetry protobuf format"),
+            Cause.IDS: detail(422, "Cannot convert OpenTelemetry span to MLflow span"),
+        },
+    )
     return Profile(
-        Rules(
-            header_rules=tuple(rules),
-            media_types=PROTOBUF_ONLY,
-            type_match=TypeMatch.EXACT,
-            codings=("gzip", "deflate"),
-            ids=IdRule.NONZERO,
-            span_checks=(_check_not_empty,),
-            wordings={
-                Cause.MEDIA_TYPE: detail(
-                    400, "Invalid Content-Type. Expected: application/x-protobuf"
-                ),
-                Cause.CODING: detail(400, "Unsupported Content-Encoding"),
-                Cause.BODY: detail(400, "Invalid OpenTelemetry protobuf format"),
-                Cause.IDS: detail(422, "Cannot convert OpenTelemetry span to MLflow span"),
-            },
-        ),
+        only_traces(made),
         headers,
         (
             "which spans it cannot convert (422): here those with a missing or zero id",
@@ -112,8 +119,8 @@ def mlflow(token: str = "", experiment: str = "") -> Profile:
     )
 
 
-def _check_not_empty(body: bytes, _encoding: Encoding, spans: int) -> None:
+def _check_not_empty(payload: Payload) -> None:
     """MLflow takes a request without any resource_spans for a broken one."""
-    if not spans and not ExportTraceServiceRequest.FromString(body).resource_spans:
+    if not payload.message.ListFields():
         words = "Invalid OpenTelemetry protobuf format - no spans found"
         raise Refused(400, words, cause=Cause.CONTENT, body={"detail": words})

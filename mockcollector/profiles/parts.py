@@ -2,20 +2,42 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mockcollector.rules import Body, Encoding, HeaderRule, Rules, Wording
+from mockcollector.signals import TRAITS, Signal
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A vendor's endpoint. `headers` are those of a request that it takes."""
+    """A vendor's endpoints, by signal; what it does not take is not there, and 404.
 
-    rules: Rules
+    `headers` are those of a request that it takes, `other_headers` those of a signal instead.
+    """
+
+    rules: Mapping[Signal, Rules]
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     unconfirmed: tuple[str, ...] = ()
     name: str = ""
     summary: str = ""
+    other_headers: Mapping[Signal, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+    def headers_of(self, signal: Signal) -> Mapping[str, str]:
+        """The headers of a request of this signal."""
+        return self.other_headers.get(signal, self.headers)
+
+
+def only_traces(rules: Rules) -> dict[Signal, Rules]:
+    """The endpoints of a vendor that takes traces."""
+    return {Signal.TRACES: rules}
+
+
+def every_signal(rules: Rules, **metrics: Any) -> dict[Signal, Rules]:
+    """The endpoints of a vendor that takes all three the same way; `metrics` differ in these."""
+    base = rules.path.removesuffix(TRAITS[Signal.TRACES].path)
+    at = {signal: replace(rules, path=base + TRAITS[signal].path) for signal in Signal}
+    return at | {Signal.METRICS: replace(at[Signal.METRICS], **metrics)}
 
 
 PROTOBUF_ONLY = {Encoding.PROTOBUF.media_type: Encoding.PROTOBUF}

@@ -96,7 +96,7 @@ def arrived(upstream: MockCollector) -> ExportTraceServiceRequest:
     """All that has come to `upstream`."""
     message = ExportTraceServiceRequest()
     for each in upstream.journal.requests():
-        assert each.message is not None
+        assert isinstance(each.message, ExportTraceServiceRequest)
         message.MergeFrom(each.message)
     return message
 

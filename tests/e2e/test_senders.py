@@ -18,7 +18,7 @@ import pytest
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from mockcollector.received import ReceivedSpan
+from mockcollector.items import ReceivedSpan
 from mockcollector.server import MockCollector
 from tests.e2e.sender_builds import ENVIRON, SenderBuildError, command_of
 from tests.support.relay_process import Relay
@@ -213,8 +213,8 @@ def test_relay_adds_its_attributes_and_changes_nothing_else_of_what_an_exporter_
     relayed = trace_of(upstream, program.run(relay.url).stdout)
     (arrived,) = upstream.journal.requests()
 
-    assert sent.message is not None
-    assert arrived.message is not None
+    assert isinstance(sent.message, ExportTraceServiceRequest)
+    assert isinstance(arrived.message, ExportTraceServiceRequest)
     added = relayed[0].resource.attributes.keys() - as_sent[0].resource.attributes.keys()
     assert added >= ADDED
     assert {key.partition(".")[0] for key in added} == {"host", "os"}

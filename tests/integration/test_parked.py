@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mockcollector.rules import Encoding, Refused
+from mockcollector.rules import Check, Payload, Refused
 from mockcollector.server import MockCollector
+from mockcollector.signals import Signal
 from tests.support.builders import request, span
 from tests.support.relay_process import Relay, eventually
 
@@ -18,16 +19,21 @@ BAD, GOOD = "0bad7651916cd43dd8448eb211c80319", "0fee7651916cd43dd8448eb211c8031
 BAD_SPAN = "0bad000000000001"
 
 
+def set_checks(collector: MockCollector, *checks: Check) -> None:
+    traces = collector._app.rules[Signal.TRACES]
+    collector._app.rules[Signal.TRACES] = replace(traces, checks=checks)
+
+
 @contextmanager
 def fragile_collector() -> Iterator[MockCollector]:
     """Answers 500 to any request that holds the span."""
 
-    def check(body: bytes, encoding: Encoding, _spans: int) -> None:
-        if BAD_SPAN.encode() in body or bytes.fromhex(BAD_SPAN) in body:
+    def check(payload: Payload) -> None:
+        if BAD_SPAN.encode() in payload.body or bytes.fromhex(BAD_SPAN) in payload.body:
             raise Refused(500, "list index out of range")
 
     with MockCollector() as collector:
-        collector._app.rules = replace(collector._app.rules, span_checks=(check,))
+        set_checks(collector, check)
         yield collector
 
 
@@ -85,7 +91,7 @@ def test_span_that_is_answered_500_holds_up_no_other_and_arrives_once_it_is_take
         eventually(lambda: is_stepped_around(relay), seconds=45)
         assert upstream.journal.by_name("late")
 
-        upstream._app.rules = replace(upstream._app.rules, span_checks=())
+        set_checks(upstream)
         assert relay.run("destination resume", "up").returncode == 0
         eventually(lambda: relay.destination("up")["waiting_spans"] == 0)
         assert [each.name for each in upstream.journal.by_trace(BAD)]

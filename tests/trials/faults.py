@@ -15,10 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from mockcollector.rules import Encoding, Refused
+from mockcollector.rules import Check, Encoding, Payload, Refused
 from mockcollector.script import Script, cut, cut_answer, hang, ok, partial, refuse
 from mockcollector.script_values import Answer, Ending
 from mockcollector.server import MockCollector
+from mockcollector.signals import Signal
 from tests.support import builders
 from tests.support.load import request_of, span_ids
 from tests.support.relay_process import eventually
@@ -116,7 +117,7 @@ class Upstream:
         if fault.default is not None:
             collector.script.default = fault.default
         if fault.condemns or fault.limit_bytes:
-            collector._app.rules = replace(collector._app.rules, span_checks=(self._check,))
+            self._set_checks(self._check)
         if fault.is_down or fault.is_slamming:
             collector.stop()
         if fault.is_slamming:
@@ -125,7 +126,7 @@ class Upstream:
     def end(self) -> None:
         """The upstream is well again; what it was to refuse for good stays so."""
         if self.fault.state == AROUND:
-            self.collector._app.rules = replace(self.collector._app.rules, span_checks=())
+            self._set_checks()
         self.collector.script.clear()
         self.collector.script.default = ok(times=None)
         if self._slammer is not None:
@@ -135,13 +136,18 @@ class Upstream:
             self.collector.start()
         self.collector.release()
 
-    def _check(self, body: bytes, encoding: Encoding, _spans: int) -> None:
+    def _set_checks(self, *checks: Check) -> None:
+        rules = self.collector._app.rules
+        rules[Signal.TRACES] = replace(rules[Signal.TRACES], checks=checks)
+
+    def _check(self, payload: Payload) -> None:
         fault = self.fault
-        if fault.limit_bytes and len(body) > fault.limit_bytes:
+        if fault.limit_bytes and len(payload.body) > fault.limit_bytes:
             raise Refused(413, f"more than {fault.limit_bytes} bytes")
         for span_id in self.condemned:
-            needle = span_id.encode() if encoding is Encoding.JSON else bytes.fromhex(span_id)
-            if needle in body:
+            is_text = payload.encoding is Encoding.JSON
+            needle = span_id.encode() if is_text else bytes.fromhex(span_id)
+            if needle in payload.body:
                 raise Refused(fault.status, "a span of this batch has a bad name")
 
 

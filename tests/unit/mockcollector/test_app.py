@@ -120,7 +120,7 @@ def test_method_other_than_post_is_405_with_allow(collector: MockCollector, meth
     assert collector.journal.counts.spans_accepted == 0
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/traces/", "/v1/logs", "//v1/traces"])
+@pytest.mark.parametrize("path", ["/", "/v1/traces/", "/v1/profiles", "//v1/traces"])
 def test_unknown_path_is_404(collector: MockCollector, path: str) -> None:
     reply = send(collector, request_json(), path=path)
 

@@ -8,10 +8,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from mockcollector import MockCollector
 from mockcollector.profiles import PROFILES, ProfileError, build
+from mockcollector.signals import Signal
 from tests.unit.mockcollector.exchange import JSON, PROTOBUF, request_json, send, span_json
 
-ONLY_PROTOBUF = {"phoenix", "mlflow"}
 WITHOUT_TOKEN = {"jaeger", "otel-collector", "tempo", "mlflow"}
+OF_TRACES = [name for name in PROFILES if Signal.TRACES in build(name).rules]
 
 
 def message(spans: int = 1, trace_id: bytes = b"\1" * 16) -> ExportTraceServiceRequest:
@@ -34,7 +35,7 @@ def post(collector: MockCollector, body: Any, **headers: str | None) -> tuple[in
     return reply.status, reply.body
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", OF_TRACES)
 def test_profile_takes_a_right_request(name: str) -> None:
     with MockCollector(profile=name) as collector:
         status, body = post(collector, message())
@@ -43,7 +44,7 @@ def test_profile_takes_a_right_request(name: str) -> None:
         assert collector.journal.counts.spans_accepted == 1
 
 
-@pytest.mark.parametrize("name", sorted(PROFILES.keys() - WITHOUT_TOKEN))
+@pytest.mark.parametrize("name", sorted(set(OF_TRACES) - WITHOUT_TOKEN))
 def test_profile_refuses_a_request_without_its_token(name: str) -> None:
     with MockCollector(profile=name) as collector:
         first = next(iter(collector.headers))
@@ -72,7 +73,7 @@ def test_profile_refuses_a_wrong_token_in_the_vendors_words(
     assert json.loads(body) == words
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", OF_TRACES)
 def test_profile_takes_json_unless_the_vendor_refuses_it(name: str) -> None:
     with MockCollector(profile=name) as collector:
         status, _body = post(collector, request_json())

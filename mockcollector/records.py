@@ -1,0 +1,39 @@
+"""A request or a journal in; its numbers as JSON shows them out."""
+
+from typing import Any
+
+from mockcollector.journal import Journal
+from mockcollector.received import ReceivedRequest
+from mockcollector.signals import Signal
+
+
+def item_counts(request: ReceivedRequest) -> dict[str, Any]:
+    """Its signal, how many items of each it has, and how many of them were accepted."""
+    counted = {
+        "spans": request.counted(Signal.TRACES),
+        "log_records": request.counted(Signal.LOGS),
+        "data_points": request.counted(Signal.METRICS),
+    }
+    return {
+        "signal": request.signal,
+        **{name: count for name, (count, _) in counted.items()},
+        **{f"accepted_{name}": accepted for name, (_, accepted) in counted.items()},
+    }
+
+
+def counts_record(journal: Journal) -> dict[str, Any]:
+    """The journal's numbers."""
+    counts = journal.counts
+    return {
+        "requests": counts.requests,
+        "spans_accepted": counts.spans_accepted,
+        "duplicate_spans": journal.duplicate_spans,
+        "spans_refused": counts.spans_refused,
+        "log_records_accepted": counts.log_records_accepted,
+        "log_records_refused": counts.log_records_refused,
+        "data_points_accepted": counts.data_points_accepted,
+        "data_points_refused": counts.data_points_refused,
+        "wire_bytes": counts.wire_bytes,
+        "decoded_bytes": counts.decoded_bytes,
+        "answers": counts.answers,
+    }
