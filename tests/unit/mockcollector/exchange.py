@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from mockcollector import MockCollector
+from mockcollector.otlp_json import decode_request
+from mockcollector.signals import TRAITS, Signal
 
 JSON = {"Content-Type": "application/json"}
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -106,6 +108,51 @@ def request_json(*spans: dict[str, Any], service: str = "shop", **outer: Any) ->
         "spans": list(spans) or [span_json()],
     }
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [scope_spans]}]} | outer
+
+
+def resource_json(service: str = "shop") -> dict[str, Any]:
+    return {"attributes": [attribute_json("service.name", stringValue=service)]}
+
+
+def record_json(**fields: Any) -> dict[str, Any]:
+    """A valid log record."""
+    return {
+        "timeUnixNano": "1767225600000000000",
+        "severityNumber": 9,
+        "body": {"stringValue": "paid"},
+    } | fields
+
+
+def logs_json(*records: dict[str, Any], service: str = "shop") -> dict[str, Any]:
+    """A request with these log records (one if none is given) under one resource and scope."""
+    scope_logs = {"scope": {"name": "lib"}, "logRecords": list(records) or [record_json()]}
+    return {"resourceLogs": [{"resource": resource_json(service), "scopeLogs": [scope_logs]}]}
+
+
+def point_json(value: float = 1, **fields: Any) -> dict[str, Any]:
+    """A valid data point of a gauge or a sum."""
+    kind = {"asInt": str(value)} if isinstance(value, int) else {"asDouble": value}
+    return {"timeUnixNano": "1767225600000000000"} | kind | fields
+
+
+def sum_json(*points: dict[str, Any], name: str = "orders", **fields: Any) -> dict[str, Any]:
+    """A valid cumulative counter with these data points."""
+    data = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": list(points)}
+    return {"name": name, "unit": "1", "sum": data | fields}
+
+
+def metrics_json(*metrics: dict[str, Any], service: str = "shop") -> dict[str, Any]:
+    """A request with these metrics (a counter of one point if none is given)."""
+    listed = list(metrics) or [sum_json(point_json())]
+    scope_metrics = {"scope": {"name": "lib"}, "metrics": listed}
+    return {
+        "resourceMetrics": [{"resource": resource_json(service), "scopeMetrics": [scope_metrics]}]
+    }
+
+
+def twin(made: dict[str, Any], signal: str) -> Message:
+    """The protobuf message of a request in JSON."""
+    return decode_request(json.dumps(made).encode(), TRAITS[Signal(signal)].request)[0]
 
 
 def attribute_json(key: str, **value: Any) -> dict[str, Any]:

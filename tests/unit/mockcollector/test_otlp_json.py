@@ -11,10 +11,10 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from mockcollector.otlp_json import MAX_UNKNOWN_KEYS, MAX_VALUE_DEPTH, decode_request
 from mockcollector.rules import Refused
+from mockcollector.signals import TRAITS, Signal
 from tests.support.examples import examples
 from tests.unit.mockcollector.exchange import attribute_json, request_json, span_json
 
@@ -25,8 +25,11 @@ SCALARS: dict[int, st.SearchStrategy[Any]] = {
         lambda number: math.nan if math.isnan(number) else number  # JSON has only one NaN
     ),
     FieldDescriptor.TYPE_INT32: st.integers(-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_SINT32: st.integers(-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_ENUM: st.integers(0, 5),
     FieldDescriptor.TYPE_INT64: st.integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_SFIXED64: st.integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_UINT64: st.integers(0, 2**64 - 1),
     FieldDescriptor.TYPE_UINT32: st.integers(0, 2**32 - 1),
     FieldDescriptor.TYPE_FIXED32: st.integers(0, 2**32 - 1),
     FieldDescriptor.TYPE_FIXED64: st.integers(0, 2**64 - 1),
@@ -76,13 +79,17 @@ def to_otlp_json(value: Any, key: str = "") -> Any:
     return base64.b64decode(value).hex() if key in HEX_KEYS else value
 
 
+@pytest.mark.parametrize("signal", Signal)
 @settings(max_examples=examples(150), deadline=None)
-@given(messages(ExportTraceServiceRequest.DESCRIPTOR))
-def test_every_field_reads_as_the_official_classes_write_it(content: dict[str, Any]) -> None:
-    message = ExportTraceServiceRequest(**content)
+@given(data=st.data())
+def test_every_field_reads_as_the_official_classes_write_it(
+    signal: Signal, data: st.DataObject
+) -> None:
+    kind = TRAITS[signal].request
+    message = kind(**data.draw(messages(kind.DESCRIPTOR)))
     document = json_format.MessageToDict(message, use_integers_for_enums=True)
 
-    decoded, unknown = decode_request(json.dumps(to_otlp_json(document)).encode())
+    decoded, unknown = decode_request(json.dumps(to_otlp_json(document)).encode(), kind)
 
     # Compared as bytes: NaN is unequal to itself.
     assert decoded.SerializeToString(deterministic=True) == message.SerializeToString(
