@@ -1,15 +1,18 @@
-"""A strict OTLP/HTTP trace receiver for tests: requests in, a journal and scripted answers out.
+"""A strict OTLP/HTTP receiver for tests: requests in, a journal and scripted answers out.
 
 ::
 
     with MockCollector(script="503*3,ok") as collector:
-        ...                                             # send spans to collector.endpoint
+        ...                                             # send to collector.base_url
         collector.journal.wait_for_spans(1)
         collector.journal.assert_span(name="chat", attributes={"llm.model": "m"})
+        collector.journal.assert_log_record(body="paid", severity_number=9)
+        collector.journal.assert_data_point(name="orders", value=1)
 
 A request's way: `app` checks it by the `rules` (what it refuses never reaches the script),
-`decoding` reads it with the official protobuf classes, `script` says the answer, `journal` keeps
-what arrived. `server` runs the app in a thread; `cli` and `pytest_plugin` are its two other doors.
+`decoding` reads it with the official protobuf classes, `validity` judges its items, `script` says
+the answer, `journal` keeps what arrived. `signals` is the table of what sets traces, logs and
+metrics apart. `server` runs the app in a thread; `cli` and `pytest_plugin` are its two other doors.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def mock_collector(request: pytest.FixtureRequest) -> "Iterator[MockCollector]":
-    """A strict OTLP/HTTP trace receiver on a free port; the marker of that name sets it up."""
+    """A strict OTLP/HTTP receiver on a free port; the marker of that name sets it up."""
     from mockcollector.server import MockCollector
 
     marker = request.node.get_closest_marker(MARKER)

@@ -27,7 +27,10 @@ def refuse(status: int, **options: Any) -> Answer:
 
 
 def partial(rejected_spans: int, message: str = "", **options: Any) -> Answer:
-    """Partial success; 0 rejected with a message is OTLP's way to warn."""
+    """Partial success: so many spans, log records or data points are rejected.
+
+    0 rejected with a message is OTLP's way to warn.
+    """
     return Answer(rejected_spans=rejected_spans, message=message, **options)
 
 

@@ -29,7 +29,8 @@ class Answer:
     (`rejected_spans`, `message`) or a google.rpc.Status. A dict or list becomes JSON.
     `content_type` replaces the right one. `retry_after` is seconds, text as it stands, or an
     HTTP-date: a point in time, or a timedelta counted from when the answer is given.
-    Of a partial success the last `rejected_spans` spans of the request count as refused.
+    Of a partial success the last `rejected_spans` items of the request, of whatever signal, count
+    as refused.
     """
 
     status: int = 200
@@ -57,7 +58,7 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the spans of the request count as accepted."""
+        """Whether the items of the request count as accepted."""
         return 200 <= self.status <= 299
 
     def retry_after_text(self) -> str | None:

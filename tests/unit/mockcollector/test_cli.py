@@ -14,7 +14,18 @@ import pytest
 
 from mockcollector import MockCollector
 from mockcollector.cli import _Printer
-from tests.unit.mockcollector.exchange import JSON, request_json, request_proto, send, span_json
+from tests.unit.mockcollector.exchange import (
+    JSON,
+    logs_json,
+    metrics_json,
+    point_json,
+    record_json,
+    request_json,
+    request_proto,
+    send,
+    span_json,
+    sum_json,
+)
 
 COMMAND = [sys.executable, "-c", "from mockcollector.cli import main; main()"]
 
@@ -204,3 +215,19 @@ def test_version_is_printed() -> None:
 
     assert done.returncode == 0
     assert done.stdout.startswith("mockcollector, version ")
+
+
+def test_lines_tell_of_log_records_and_data_points(serve: Serve) -> None:
+    running = serve()
+    said = record_json(body={"stringValue": "a\x1b[2Jb"}, severityNumber=25)
+    assert running.send(logs_json(said), path="/v1/logs") == 200
+    assert (
+        running.send(metrics_json(sum_json(point_json(1), point_json(2))), path="/v1/metrics")
+        == 200
+    )
+    logs, metrics = running.line(), running.line()
+    _, summary = running.stop()
+
+    assert "json 1 log record from shop (a\\x1b[2Jb) → 200 flaws: resourceLogs[0]" in logs
+    assert "json 2 data points from shop (orders, orders) → 200" in metrics
+    assert "1 log records accepted, 0 refused, 2 data points accepted, 0 refused" in summary

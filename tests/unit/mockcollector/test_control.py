@@ -9,7 +9,18 @@ from urllib.parse import urlsplit
 import pytest
 
 from mockcollector import MockCollector
-from tests.unit.mockcollector.exchange import InThread, request_json, send, span_json
+from tests.unit.mockcollector.exchange import (
+    InThread,
+    attribute_json,
+    logs_json,
+    metrics_json,
+    point_json,
+    record_json,
+    request_json,
+    send,
+    span_json,
+    sum_json,
+)
 
 
 @pytest.fixture
@@ -124,3 +135,65 @@ def test_unknown_path_is_404_and_traces_are_not_taken_there(collector: MockColle
     assert ask(collector, "GET", "/nothing")[0] == 404
     assert ask(collector, "POST", "/v1/traces", request_json())[0] == 404
     assert ask(collector, "GET", "/")[1]["endpoint"] == collector.endpoint
+
+
+def test_log_records_and_data_points_are_found_like_spans(collector: MockCollector) -> None:
+    region = {"attributes": [attribute_json("region", stringValue="eu")]}
+    send(collector, logs_json(record_json(**region), record_json()), path="/v1/logs")
+    points = sum_json(point_json(2), point_json(1, **region), point_json(2.5))
+    send(collector, metrics_json(points), path="/v1/metrics")
+
+    for query, count in (("attribute=region%3Deu", 1), ("severity_number=9", 2), ("body=x", 0)):
+        status, found = ask(collector, "GET", f"/log-records?{query}")
+        assert (status, len(found["log_records"])) == (200, count), query
+    _, found = ask(collector, "GET", "/data-points?name=orders")
+    assert [point["value"] for point in found["data_points"]] == [2, 1, 2.5]  # as they came
+    _, found = ask(collector, "GET", "/data-points?value=2.5&kind=sum")
+    assert found["data_points"][0] == {
+        "name": "orders",
+        "description": "",
+        "unit": "1",
+        "kind": "sum",
+        "temporality": 2,
+        "is_monotonic": True,
+        "start_time_unix_nano": "0",
+        "time_unix_nano": "1767225600000000000",
+        "value": 2.5,
+        "count": None,
+        "sum": None,
+        "min": None,
+        "max": None,
+        "bucket_counts": None,
+        "explicit_bounds": None,
+        "flags": 0,
+        "attributes": {},
+        "scope": {"name": "lib", "version": ""},
+        "resource": {"service.name": "shop"},
+        "request_number": 2,
+        "is_accepted": True,
+    }
+    _, found = ask(collector, "POST", "/log-records", {"attributes": {"region": "eu"}})
+    assert found["log_records"][0]["body"] == "paid"
+    _, listed = ask(collector, "GET", "/requests?signal=logs")
+    assert [(each["signal"], each["log_records"]) for each in listed["requests"]] == [("logs", 2)]
+
+
+def test_items_of_other_signals_are_asserted_waited_for_and_counted(
+    collector: MockCollector,
+) -> None:
+    send(collector, logs_json(), path="/v1/logs")
+    send(collector, metrics_json(), path="/v1/metrics")
+
+    met = ask(collector, "POST", "/assert?signal=logs", {"body": "paid"})
+    missed = ask(collector, "POST", "/assert?signal=metrics", {"name": "orders", "value": 2})
+    assert (met[0], met[1]["log_record"]["severity_number"]) == (200, 9)
+    assert missed[0] == 409
+    assert "value: wanted 2, found 1" in missed[1]["error"]
+    status, counts = ask(collector, "POST", "/wait", {"log_records": 1, "timeout": 5})
+    assert (status, counts["log_records_accepted"], counts["data_points_accepted"]) == (200, 1, 1)
+    assert ask(collector, "POST", "/wait", {"data_points": 2, "timeout": 0})[0] == 409
+    waited = ask(collector, "POST", "/wait", {"data_point": {"name": "orders"}, "timeout": 5})
+    assert waited[1]["data_point"]["value"] == 1
+    assert ask(collector, "POST", "/assert?signal=log", {})[0] == 400
+    wrong = ask(collector, "GET", "/log-records?name=x")
+    assert (wrong[0], "cannot be asked of a log record" in wrong[1]["error"]) == (400, True)

@@ -56,5 +56,5 @@ def test_fixture_and_marker_are_described(pytester: pytest.Pytester) -> None:
     fixtures = pytester.runpytest_subprocess("--fixtures", "-p", "no:cacheprovider")
     markers = pytester.runpytest_subprocess("--markers", "-p", "no:cacheprovider")
 
-    fixtures.stdout.fnmatch_lines(["*mock_collector*", "*strict OTLP/HTTP trace receiver*"])
+    fixtures.stdout.fnmatch_lines(["*mock_collector*", "*strict OTLP/HTTP receiver*"])
     markers.stdout.fnmatch_lines(["@pytest.mark.mock_collector(*"])
