@@ -58,7 +58,9 @@ def prometheus(out_of_order_window: str = "0") -> Profile:
                 400,
                 "unsupported content type, supported: [application/json, application/x-protobuf]",
             ),
-            Cause.CODING: Wording(400),
+            Cause.CODING: Wording(
+                400, 'unsupported compression. Only "gzip" or no compression supported'
+            ),
             Cause.METHOD: Wording(405, "Method Not Allowed"),
         },
     )
@@ -67,7 +69,7 @@ def prometheus(out_of_order_window: str = "0") -> Profile:
         {},
         (
             "a sample older than one before it in its request is lost there: accepted here",
-            "the words for a method that is not POST, and for an unknown Content-Encoding",
+            "it quotes a Content-Type and a Content-Encoding that it does not know: not here",
         ),
     )
 
@@ -107,7 +109,7 @@ def _check_content(payload: Payload) -> None:
     """One that cannot be translated fails the whole request, as a fault of the server."""
     errors = [error for _, error in _content_errors(payload)]
     if errors:
-        raise Refused(500, "; ".join(errors), cause=Cause.CONTENT)
+        raise Refused(500, "\n".join(errors), cause=Cause.CONTENT)
 
 
 def _check_translation(payload: Payload) -> None:
@@ -139,18 +141,28 @@ def _error_of(metric: metrics_pb2.Metric) -> str:
     quoted = json.dumps(metric.name)
     kind = metric.WhichOneof("data")
     if kind is None:
-        return "unsupported metric type"
+        return (
+            f"could not get aggregation temporality for {metric.name}"
+            " as it has unsupported metric type Empty"
+        )
     data = getattr(metric, kind)
     has_temporality = "aggregation_temporality" in data.DESCRIPTOR.fields_by_name
     if has_temporality and data.aggregation_temporality != _CUMULATIVE:
         return f"invalid temporality and type combination for metric {quoted}"
-    if not any(char.isalnum() for char in metric.name):
+    if not _is_named(metric, kind):
         return f"normalization for metric {quoted} resulted in empty name"
     for point in data.data_points:
         error = _error_of_point(point)
         if error:
             return error
     return ""
+
+
+def _is_named(metric: metrics_pb2.Metric, kind: str) -> bool:
+    """Whether anything is left of its name, or stands behind it: the unit, or "total"."""
+    unit = "" if metric.unit.startswith("{") else metric.unit
+    has_suffix = metric.sum.is_monotonic or (unit and (unit != "1" or kind == "gauge"))
+    return bool(has_suffix) or any(char.isascii() and char.isalnum() for char in metric.name)
 
 
 def _error_of_point(point: Any) -> str:
@@ -200,7 +212,7 @@ class _Head:
             error for each in samples if (error := self._error_of(each, newest_ms, latest_ms))
         ]
         if errors:
-            raise Refused(400, "; ".join(dict.fromkeys(errors)), cause=Cause.CONTENT)
+            raise Refused(400, "\n".join(dict.fromkeys(errors)), cause=Cause.CONTENT)
         for sample in samples:
             known = self._newest.get(sample.series)
             if known is None or sample.at_ms > known[0]:

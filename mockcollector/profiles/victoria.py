@@ -13,27 +13,28 @@ from mockcollector.rules import (
 )
 from mockcollector.signals import Signal
 
-_UNKNOWN = (
-    "what it makes of a Content-Type that is neither: here it is refused as JSON is",
-    "what stands around the words of a refusal",
-)
+_UNKNOWN = ("it reads a body of any other Content-Type as protobuf: refused as JSON here",)
+_METRICS = "cannot decode OpenTelemetry protocol data: "
+_LOGS = "cannot read OpenTelemetry protocol data: "
 
 
 def victoria_metrics() -> Profile:
     """Metrics at /opentelemetry/v1/metrics, protobuf only: JSON is a 400."""
     return Profile(
-        {Signal.METRICS: _rules("/opentelemetry/v1/metrics", _check_names)}, {}, _UNKNOWN
+        {Signal.METRICS: _rules("/opentelemetry/v1/metrics", _check_names, _METRICS)}, {}, _UNKNOWN
     )
 
 
 def victoria_logs() -> Profile:
     """Logs at /insert/opentelemetry/v1/logs, protobuf only: JSON is a 400."""
     return Profile(
-        {Signal.LOGS: _rules("/insert/opentelemetry/v1/logs", _check_severities)}, {}, _UNKNOWN
+        {Signal.LOGS: _rules("/insert/opentelemetry/v1/logs", _check_severities, _LOGS)},
+        {},
+        _UNKNOWN,
     )
 
 
-def _rules(path: str, check: Check) -> Rules:
+def _rules(path: str, check: Check, prefix: str) -> Rules:
     words = "json encoding isn't supported for opentelemetry format. Use protobuf encoding"
     return Rules(
         path=path,
@@ -43,7 +44,12 @@ def _rules(path: str, check: Check) -> Rules:
         checks=(check,),
         errors=ErrorForm.TEXT,
         bare_success=True,
-        wordings={Cause.MEDIA_TYPE: Wording(400, words)},
+        wordings={
+            Cause.MEDIA_TYPE: Wording(400, words),
+            Cause.CODING: Wording(400, f"{prefix}unsupported contentType"),
+            Cause.BODY: Wording(400, f"{prefix}{{message}}"),
+            Cause.CONTENT: Wording(400, f"{prefix}{{message}}"),
+        },
     )
 
 
@@ -51,7 +57,9 @@ def _check_names(payload: Payload) -> None:
     for resource in getattr(payload.message, "resource_metrics", ()):
         for scope in resource.scope_metrics:
             if any(not metric.name for metric in scope.metrics):
-                raise Refused(400, "missing metric name", cause=Cause.CONTENT)
+                raise Refused(
+                    400, "cannot unmarshal Metric: missing metric name", cause=Cause.CONTENT
+                )
 
 
 def _check_severities(payload: Payload) -> None:
@@ -59,4 +67,6 @@ def _check_severities(payload: Payload) -> None:
     for resource in getattr(payload.message, "resource_logs", ()):
         for scope in resource.scope_logs:
             if any(record.severity_number < 0 for record in scope.log_records):
-                raise Refused(400, "cannot parse severityNumber", cause=Cause.CONTENT)
+                raise Refused(
+                    400, "cannot decode LogRecord: cannot read severity number", cause=Cause.CONTENT
+                )

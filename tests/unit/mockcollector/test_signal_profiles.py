@@ -115,8 +115,17 @@ def test_victoria_refuses_a_metric_without_name_and_a_negative_severity() -> Non
     with MockCollector(profile="victoria-logs") as collector:
         negative = post(collector, "logs", logs_json(record_json(severityNumber=-1)))
 
-    assert words(nameless) == (400, "missing metric name")
-    assert negative.status == 400
+    assert words(nameless) == (
+        400,
+        "cannot decode OpenTelemetry protocol data: cannot unmarshal Metric: missing metric name",
+    )
+    assert words(negative) == (
+        400,
+        (
+            "cannot read OpenTelemetry protocol data: cannot decode LogRecord:"
+            " cannot read severity number"
+        ),
+    )
 
 
 @pytest.mark.parametrize("missing", ["traces", "logs", "metrics"])
@@ -234,10 +243,17 @@ def now_point(**fields: Any) -> dict[str, Any]:
     return point_json(timeUnixNano=str(NOW), **fields)
 
 
+def gauge(name: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "gauge": {"dataPoints": [now_point()]}} | fields
+
+
 CONTENT = [
-    ({"name": "none"}, "unsupported metric type"),
-    (sum_json(now_point(), name=""), 'normalization for metric "" resulted in empty name'),
-    (sum_json(now_point(), name="%%"), 'normalization for metric "%%" resulted in empty name'),
+    (
+        {"name": "none"},
+        "could not get aggregation temporality for none as it has unsupported metric type Empty",
+    ),
+    (gauge(""), 'normalization for metric "" resulted in empty name'),
+    (gauge("%%"), 'normalization for metric "%%" resulted in empty name'),
     (sum_json(now_point(attributes=[attribute_json("", intValue="1")])), "label name is empty"),
     (
         sum_json(name="d", aggregationTemporality=1),
@@ -265,6 +281,24 @@ def test_prometheus_says_500_to_content_that_it_cannot_translate(
         assert said.startswith(text)
         assert collector.journal.data_points() == []
         assert len(collector.journal.data_points(include_refused=True)) >= 1
+
+
+def test_prometheus_takes_a_name_that_has_only_a_unit_or_total() -> None:
+    counter = sum_json(now_point(), name="")
+    with MockCollector(profile="prometheus") as collector:
+        assert post(collector, "metrics", metrics_json(gauge("", unit="s"))).status == 200
+        assert post(collector, "metrics", metrics_json(counter)).status == 200
+        braced = post(collector, "metrics", metrics_json(gauge("", unit="{order}")))
+
+    assert braced.status == 500
+
+
+def test_prometheus_tells_each_error_on_a_line_of_its_own() -> None:
+    made = metrics_json(gauge(""), sum_json(now_point(), name="d", aggregationTemporality=1))
+    with MockCollector(profile="prometheus") as collector:
+        status, said = words(post(collector, "metrics", made))
+
+    assert (status, len(said.splitlines())) == (500, 2)
 
 
 def test_prometheus_compares_the_whole_content_type() -> None:
