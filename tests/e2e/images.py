@@ -30,6 +30,9 @@ RECIPES = Path(__file__).parent / "recipes"
 PUBLISHED = {
     "jaeger": "jaegertracing/jaeger:2.13.0",
     "collector": "otel/opentelemetry-collector-contrib:0.165.0",
+    "prometheus": "prom/prometheus:v3.16.0",
+    "victoria-metrics": "victoriametrics/victoria-metrics:v1.148.9",
+    "victoria-logs": "victoriametrics/victoria-logs:v1.52.2",
 }
 FORCE = "E2E_IMAGES"
 REGISTRY_SECONDS = 10
