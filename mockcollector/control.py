@@ -67,6 +67,14 @@ _WAITED_FOR = (*_SIGNAL_OF_MANY, *_SIGNAL_OF_ONE, "requests")
 _WAIT_WORDS = {*_WAITED_FOR, "timeout", "distinct", "settled"}
 
 
+class AsciiJson(JSONResponse):
+    """An answer that moves nothing in the terminal of somebody who asks by `curl`."""
+
+    def render(self, content: Any) -> bytes:
+        """The content with everything but printable ASCII as escapes."""
+        return json.dumps(content).encode()
+
+
 class ControlApp(Starlette):
     """The control API of one collector, as an ASGI app in the collector's own event loop."""
 
@@ -104,18 +112,18 @@ class ControlApp(Starlette):
             },
         )
 
-    async def _tell(self, _request: Request) -> JSONResponse:
+    async def _tell(self, _request: Request) -> AsciiJson:
         paths = sorted({route.path for route in self.routes if isinstance(route, Route)})
-        return JSONResponse({"mockcollector": "control API", **self._describe(), "paths": paths})
+        return AsciiJson({"mockcollector": "control API", **self._describe(), "paths": paths})
 
-    async def _count(self, _request: Request) -> JSONResponse:
-        return JSONResponse(counts_record(self._journal))
+    async def _count(self, _request: Request) -> AsciiJson:
+        return AsciiJson(counts_record(self._journal))
 
     def _check_items_are_kept(self) -> None:
         if self._journal.keep == "counts":
             raise MistakeError("this collector keeps counts only: ask /counts")
 
-    async def _find(self, request: Request) -> JSONResponse:
+    async def _find(self, request: Request) -> AsciiJson:
         self._check_items_are_kept()
         signal = _SIGNAL_OF_PATH[request.url.path]
         if request.method == "POST":
@@ -128,9 +136,9 @@ class ControlApp(Starlette):
             asked = [pair for pair in query if pair[0] != "include_refused"]
             wanted = read_query_wanted(signal, asked)
         found = self._journal.items(signal, wanted, include_refused=include_refused)
-        return JSONResponse({_NAMES[signal][1]: [item_record(item) for item in found]})
+        return AsciiJson({_NAMES[signal][1]: [item_record(item) for item in found]})
 
-    async def _list_requests(self, request: Request) -> JSONResponse:
+    async def _list_requests(self, request: Request) -> AsciiJson:
         query = dict(request.query_params)
         header, status = query.pop("header", None), query.pop("status", None)
         encoding = query.pop("encoding", None)
@@ -149,29 +157,29 @@ class ControlApp(Starlette):
             encoding=encoding,
             signal=_read_signal(signal) if signal is not None else None,
         )
-        return JSONResponse({"requests": [request_record(each) for each in found]})
+        return AsciiJson({"requests": [request_record(each) for each in found]})
 
-    async def _assert(self, request: Request) -> JSONResponse:
+    async def _assert(self, request: Request) -> AsciiJson:
         self._check_items_are_kept()
         signal = _read_signal(request.query_params.get("signal", Signal.TRACES))
         wanted = read_wanted(signal, await _read(request))
         try:
             item = self._journal.assert_item(signal, wanted)
         except AssertionError as miss:
-            return JSONResponse({"error": str(miss)}, 409)
-        return JSONResponse({_NAMES[signal][2]: item_record(item)})
+            return AsciiJson({"error": str(miss)}, 409)
+        return AsciiJson({_NAMES[signal][2]: item_record(item)})
 
-    async def _wait(self, request: Request) -> JSONResponse:
+    async def _wait(self, request: Request) -> AsciiJson:
         body = await _read(request)
         wait = self._read_wait(body)
-        answer = JSONResponse({"error": "the collector stops"}, 503)
+        answer = AsciiJson({"error": "the collector stops"}, 503)
 
         async def ask() -> None:
             nonlocal answer
             try:
-                answer = JSONResponse(await wait())
+                answer = AsciiJson(await wait())
             except AssertionError as miss:
-                answer = JSONResponse({"error": str(miss)}, 409)
+                answer = AsciiJson({"error": str(miss)}, 409)
             group.cancel_scope.cancel()
 
         async def watch(end: Callable[[], Awaitable[None]]) -> None:
@@ -230,7 +238,7 @@ class ControlApp(Starlette):
 
         return for_count
 
-    async def _change_script(self, request: Request) -> JSONResponse:
+    async def _change_script(self, request: Request) -> AsciiJson:
         if request.method == "DELETE":
             self._script.clear()
         elif request.method in {"PUT", "POST"}:
@@ -242,15 +250,15 @@ class ControlApp(Starlette):
                 self._script.add(answers)
             if default is not None:
                 self._script.default = default
-        return JSONResponse(script_record(self._script))
+        return AsciiJson(script_record(self._script))
 
-    async def _release(self, _request: Request) -> JSONResponse:
+    async def _release(self, _request: Request) -> AsciiJson:
         self._release_requests()
-        return JSONResponse({"released": True})
+        return AsciiJson({"released": True})
 
-    async def _clear(self, _request: Request) -> JSONResponse:
+    async def _clear(self, _request: Request) -> AsciiJson:
         self._journal.clear()
-        return JSONResponse(counts_record(self._journal))
+        return AsciiJson(counts_record(self._journal))
 
 
 async def _read(request: Request) -> dict[str, Any]:
@@ -285,11 +293,11 @@ def _flag(body: dict[str, Any], name: str, *, default: bool = False) -> bool:
     return value
 
 
-async def _refuse_mistake(_request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": str(error)}, 400)
+async def _refuse_mistake(_request: Request, error: Exception) -> AsciiJson:
+    return AsciiJson({"error": str(error)}, 400)
 
 
-async def _refuse_http(_request: Request, error: Exception) -> JSONResponse:
+async def _refuse_http(_request: Request, error: Exception) -> AsciiJson:
     if not isinstance(error, HTTPException):
         raise error
-    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+    return AsciiJson({"error": error.detail}, error.status_code, headers=error.headers)

@@ -231,3 +231,13 @@ def test_lines_tell_of_log_records_and_data_points(serve: Serve) -> None:
     assert "json 1 log record from shop (a\\x1b[2Jb) → 200 flaws: resourceLogs[0]" in logs
     assert "json 2 data points from shop (orders, orders) → 200" in metrics
     assert "1 log records accepted, 0 refused, 2 data points accepted, 0 refused" in summary
+
+
+def test_json_lines_are_printable_ascii(serve: Serve) -> None:
+    running = serve("--json")
+    evil = "\x9b2J\x7f\u202e"
+    assert running.send(request_json(span_json(name=evil))) == 200
+    line = running.line()
+
+    assert json.loads(line)["names"] == [evil]
+    assert all(32 <= ord(char) < 127 for char in line)

@@ -197,3 +197,16 @@ def test_items_of_other_signals_are_asserted_waited_for_and_counted(
     assert ask(collector, "POST", "/assert?signal=log", {})[0] == 400
     wrong = ask(collector, "GET", "/log-records?name=x")
     assert (wrong[0], "cannot be asked of a log record" in wrong[1]["error"]) == (400, True)
+
+
+def test_hostile_names_move_nothing_in_the_terminal_of_who_asks(collector: MockCollector) -> None:
+    evil = "\x1b]0;x\x07\x9b2J\x7f\u202e"
+    send(collector, request_json(span_json(name=evil)))
+    port = urlsplit(collector.control_url).port
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/spans")
+    told = connection.getresponse().read()
+    connection.close()
+
+    assert all(32 <= byte < 127 for byte in told)
+    assert json.loads(told)["spans"][0]["name"] == evil
