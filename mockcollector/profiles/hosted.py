@@ -142,6 +142,7 @@ def datadog(token: str = "mock-key", *, takes_json: bool = True) -> Profile:
         (
             "whether it takes JSON: newer pages say so, older ones not (option takes_json)",
             "how it refuses cumulative metrics: here it takes them",
+            "that it refuses metrics over 512 KiB packed with 413: here over 3.2 MB",
             "whether the 3.2 MB are counted before or after decompression: both here",
             BASE_UNKNOWN,
         ),

@@ -15,11 +15,8 @@ from relay.cli.destination_add import add
 from relay.config.presets import PRESETS
 
 RIGHT, WRONG = "canary-right-0a1b2c3d", "canary-wrong-9f8e7d6c"
-RECEIVERS = sorted(
-    name
-    for name, preset in PRESETS.items()
-    if not preset.is_sender and preset.default_signals == ("traces",) and name in PROFILES
-)
+BACKENDS = {name for name, preset in PRESETS.items() if not preset.is_sender}
+RECEIVERS = sorted(name for name in BACKENDS if PRESETS[name].default_signals == ("traces",))
 WITH_TOKEN = [name for name in RECEIVERS if "token" in options_of(name)]
 
 
@@ -44,8 +41,16 @@ def add_by(config: Path, upstream: MockCollector, name: str, token: str) -> Resu
 
 
 def test_every_backend_has_its_mock() -> None:
-    assert set(RECEIVERS) <= set(PROFILES)
+    assert set(PROFILES) == BACKENDS
     assert len(WITH_TOKEN) > 10
+
+
+@pytest.mark.parametrize("name", sorted(BACKENDS))
+def test_preset_and_mock_know_of_the_same_signals(name: str) -> None:
+    preset = PRESETS[name]
+    taken = {str(key) for key, rules in build(name).rules.items() if rules.closed is None}
+
+    assert {*preset.default_signals, *preset.signals} == taken
 
 
 @pytest.mark.parametrize("name", RECEIVERS)

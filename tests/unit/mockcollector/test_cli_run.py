@@ -95,3 +95,18 @@ def test_command_that_is_not_there_is_usage_error_2() -> None:
 
     assert shown.returncode == 2
     assert "cannot run 'no-such-command-anywhere'" in shown.stderr
+
+
+def test_sigterm_goes_on_to_the_command() -> None:
+    program = "import signal; print('up', flush=True); signal.pause()"
+    arguments = [str(EXECUTABLE), "run", "--quiet", "--", sys.executable, "-c", program]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+        _, said = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert "ended with -15" in said
