@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 
 import anyio
 import structlog
@@ -59,6 +59,7 @@ EXIT_PART_DIED = 70
 # Together below the 90 s that systemd gives a stop.
 ANSWER_SECONDS = 15.0
 DELIVER_SECONDS = 30.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def serve(config_path: str | None, environ: MutableMapping[str, str]) -> int:
@@ -155,6 +156,16 @@ class Daemon:
 
     async def run(self) -> int:
         """Serve until asked to stop; the exit code. The buffer is closed in every case."""
+        # Around everything: a further signal while the buffer is closing must not kill us there,
+        # nor may a SIGHUP from somebody who sees us ready.
+        with anyio.open_signal_receiver(*_SIGNALS) as signals:
+            code = await self._serve(signals)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # the end of the process needs no more of them
+        log.info("stopped", exit_code=code)
+        return code
+
+    async def _serve(self, signals: AsyncIterator[signal.Signals]) -> int:
         ingest_listener = Listener(
             self._ingest, self._ingest_sockets, self._counters, ssl_context=self._tls
         )
@@ -167,8 +178,7 @@ class Daemon:
                 self._fleet.start(sink, self._config.destinations)
                 async with anyio.create_task_group() as source:
                     source.start_soon(self._buffer.wait_failed)
-                    # First: nobody who sees us ready may end us with a SIGHUP.
-                    await source.start(self._heed_signals, source, ingest_listener)
+                    source.start_soon(self._heed_signals, signals, source, ingest_listener)
                     source.start_soon(self._salvage.run)
                     await source.start(admin_listener.serve)
                     await source.start(ingest_listener.serve)
@@ -190,7 +200,6 @@ class Daemon:
                 self._service.closing(dead_part=code != EXIT_STOPPED)
                 await self._offload.stop()
                 await self._buffer.close()
-        log.info("stopped", exit_code=code)
         return code
 
     def _admin(self) -> Admin:
@@ -205,25 +214,22 @@ class Daemon:
 
     async def _heed_signals(
         self,
+        signals: AsyncIterator[signal.Signals],
         source: TaskGroup,
         ingest_listener: Listener,
-        *,
-        task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """SIGHUP reloads; SIGTERM and SIGINT stop, and the second of them skips the waiting."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    # Beside this loop: it may wait for the disk, and a stop must not.
-                    source.start_soon(self._reload_by_signal)
-                elif not self._control.is_stopping:
-                    self._control.is_stopping = True
-                    self._stop_asked.set()
-                else:
-                    self._ingest.close()
-                    source.start_soon(ingest_listener.stop, 0.0)
-                    source.start_soon(self._fleet.stop, 0.0)
+        async for number in signals:
+            if number == signal.SIGHUP:
+                # Beside this loop: it may wait for the disk, and a stop must not.
+                source.start_soon(self._reload_by_signal)
+            elif not self._control.is_stopping:
+                self._control.is_stopping = True
+                self._stop_asked.set()
+            else:
+                self._ingest.close()
+                source.start_soon(ingest_listener.stop, 0.0)
+                source.start_soon(self._fleet.stop, 0.0)
 
     def _announce(self) -> None:
         for warning in self._config.warnings:

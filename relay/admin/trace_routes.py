@@ -18,7 +18,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.admin.api import Api, BadQuery, document, flag
+from relay.admin.api import Api, BadQuery, digits, document, flag
 from relay.admin.control import nanoseconds
 from relay.admin.trace_document import recent_trace, trace_document
 from relay.model.units import iso
@@ -33,10 +33,10 @@ def routes(traces: Traces, replay: Replay) -> list[Api]:
     """The routes over `traces` and `replay`."""
 
     async def recent(request: Request) -> dict[str, Any]:
-        text = request.query_params.get("limit", "50")
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1000):
+        limit = digits(request.query_params.get("limit", "50"))
+        if limit is None or not 1 <= limit <= 1000:
             raise BadQuery("limit must be a number from 1 to 1000")
-        return {"traces": [recent_trace(each) for each in await traces.recent(int(text))]}
+        return {"traces": [recent_trace(each) for each in await traces.recent(limit)]}
 
     async def one(request: Request) -> Response:
         text = request.path_params["trace_id"].strip()[:MOST_CHARACTERS]

@@ -312,11 +312,10 @@ def _response_to(error: BaseException) -> tuple[SenderResponse, HeaderList]:
         # Only the listener cancels, when it can wait no longer: uvicorn would write a 500,
         # which is final for the sender, where this one comes again.
         return _stopping(), _CLOSE
-    _log_bug(error)
-    return SenderResponse(500, "internal error; see the relay's log", grpc_code=13), ()
-
-
-def _log_bug(error: BaseException) -> None:
-    """Log where it happened, but not the error's text: that may quote the body."""
+    # Where it happened, but not the error's text: that may quote the body.
     frames = "".join(traceback.format_tb(error.__traceback__))
+    if isinstance(error, MemoryError):
+        log.error("out_of_memory", frames=frames)
+        return SenderResponse(503, "the relay is out of memory; retry", grpc_code=14), ()
     log.error("request_failed", error=type(error).__name__, frames=frames)
+    return SenderResponse(500, "internal error; see the relay's log", grpc_code=13), ()

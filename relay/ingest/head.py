@@ -30,6 +30,10 @@ _CODINGS: Final = {
     b"identity": "",
     b"": "",
 }
+# Fields of one value (RFC 9110, 5.3). Content-Encoding is a list: twice gzip is zipped twice.
+_SINGLE: Final = frozenset(
+    {b"authorization", b"content-type", b"host", b"origin", b"user-agent", b"x-test-connection"}
+)
 ACCEPT_ENCODING: Final = ((b"accept-encoding", b"gzip, deflate, zstd"),)
 
 # Ids of the relays that a request went through, comma-separated, the latest last.
@@ -226,12 +230,20 @@ def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool = False)
 
 
 def joined(raw: HeaderList) -> Headers:
-    """Headers by lower-case name; one that stands there twice is joined by a comma."""
+    """Headers by lower-case name; one that stands there twice is joined by a comma.
+
+    Of those that have one value, the same value a second time says nothing more: proxies and
+    clients that each set it would otherwise be refused for a list that is none.
+    """
     headers = dict(raw)
     if len(headers) != len(raw):
         headers = {}
         for name, value in raw:
-            headers[name] = headers[name] + b", " + value if name in headers else value
+            before = headers.get(name)
+            if before is None:
+                headers[name] = value
+            elif before != value or name not in _SINGLE:
+                headers[name] = before + b", " + value
     return headers
 
 

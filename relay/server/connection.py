@@ -206,6 +206,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._has_upgrade_offer = True
             return
+        if self.expect_100_continue and self.parser.get_http_version() != "1.1":
+            self.expect_100_continue = False  # older clients take a 1xx for the answer itself
         super().on_headers_complete()
         if self._is_parting:
             self.cycle.keep_alive = False

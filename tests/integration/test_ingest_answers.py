@@ -122,6 +122,35 @@ def test_ingest_answers_500_and_logs_no_text_of_the_error_when_there_is_a_bug(
     assert edge.counters.requests == {500: 1}
 
 
+def test_ingest_answers_503_when_memory_runs_out(edge: Edge, media_type: str) -> None:
+    """500 is final for a sender, and a shortage passes."""
+    edge.acceptor.answer = MemoryError()
+
+    with capture_logs() as events:
+        reply = edge.ask(post(content_type=media_type))
+
+    assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+    assert status_code(reply, media_type)[0] == 14
+    assert "out_of_memory" in [each["event"] for each in events]
+
+
+def test_ingest_sends_no_interim_answer_to_an_http_1_0_client(edge: Edge) -> None:
+    request = post(b"{}", "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    head, _, body = request.partition(b"\r\n\r\n")
+    with edge.connect() as client:
+        client.send(head + b"\r\n\r\n")
+        reply = client.ask(body)
+
+    assert reply.status == 200
+
+
+def test_ingest_takes_one_value_that_stands_there_twice_as_one(edge: Edge) -> None:
+    again = edge.ask(post(b"{}", "Content-Type: application/json"))
+    other = edge.ask(post(b"{}", "Content-Type: application/x-protobuf"))
+
+    assert (again.status, other.status) == (200, 415)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/traces/", "/v1/traces?a=b", "/v1/%74races"])
 def test_ingest_takes_post_and_put_on_the_path(edge: Edge, method: str, path: str) -> None:

@@ -107,6 +107,34 @@ def test_second_signal_skips_the_waiting_but_not_the_closing(tmp_path: Path) -> 
             assert "stopped" in relay.log()
 
 
+def test_signals_while_the_buffer_closes_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = """
+import anyio, signal
+closed = daemon.Buffer.close
+async def close(self):
+    open("closing", "w").close()
+    with anyio.fail_after(20):
+        while not __import__("os").path.exists("signalled"):
+            await anyio.sleep(0.01)
+    await closed(self)
+daemon.Buffer.close = close
+"""
+    monkeypatch.chdir(tmp_path)
+    with Relay(tmp_path, command=patched(tmp_path, slow)) as relay:
+        relay.post(request_of(span_ids(3)))
+        relay.signal(signal.SIGTERM)
+        eventually((tmp_path / "closing").exists)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            relay.signal(number)
+        (tmp_path / "signalled").touch()
+
+        assert relay.wait(20) == 0
+        wal = relay.state_dir / "relay.db-wal"
+        assert not wal.exists() or wal.stat().st_size == 0
+
+
 def test_second_daemon_on_one_state_directory_is_refused_and_says_who_holds_it(
     tmp_path: Path,
 ) -> None:
