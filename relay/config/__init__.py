@@ -21,6 +21,7 @@ from relay.model.errors import ConfigError, SecretUnset
 from relay.model.records import Signal
 
 MIB = 2**20
+GRPC_PORT = 4317  # where exporters speak OTLP/gRPC unless told otherwise
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # a token of RFC 9110, 5.6.2
 _EXAMPLES = 'for example "localhost:4318", "0.0.0.0:4318" or "[::]:4318"'
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -81,12 +82,20 @@ class IngestConfig(Struct, frozen=True, kw_only=True):
     """Bytes of requests not yet answered, unzipped ones included; above it 503."""
     tokens: tuple[Secret, ...] = ()
     """Bearer tokens, any of which a sender must show; none: no sender is asked."""
+    tokens_for: Literal["all", "remote"] = "all"
+    """Who must show one; remote: those who are not on this host."""
+    allowed_hosts: tuple[str, ...] = ()
+    """More names by which senders without a token may call the relay; "*" for any."""
+    trusted_proxies: tuple[hosts.IpNetwork, ...] = ()
+    """Peers whose X-Forwarded-For or Forwarded tells the sender's address, for display only."""
+    grpc_hint: bool = False
+    """Listen on port 4317 too, to tell gRPC exporters that they must speak HTTP."""
     signals: tuple[Signal, ...] | None = None
     """What is taken; None: what some destination wants, and everything where there is none."""
     malformed_ids: Literal["auto", "reject", "derive"] = "auto"
     """What becomes of ids that are not hex of the right length; auto derives for OpenRouter."""
     cors_origins: tuple[str, ...] = ()
-    """Origins of web pages that may post spans; "*" for any."""
+    """Origins of web pages that may post spans: "https://*.example.org" too, "*" for any."""
     tls_cert: Path | None = None
     """PEM file of the certificate chain; with tls_key it makes the listener https."""
     tls_key: Path | None = None
@@ -96,8 +105,9 @@ class IngestConfig(Struct, frozen=True, kw_only=True):
 class EnrichConfig(Struct, frozen=True, kw_only=True):
     """`[enrich]`: the resource attributes added where the sender has none."""
 
-    detect: tuple[Literal["host", "os"], ...] = ("host", "os")
-    """What is found out of this host, for senders on this host only."""
+    detect: tuple[Literal["host", "os", "env"], ...] = ("host", "os")
+    """What is found out of this host, for senders on this host only; env is the daemon's own
+    OTEL_RESOURCE_ATTRIBUTES."""
     attributes: dict[str, str] = {}
     """Attributes for every sender."""
 
@@ -124,6 +134,8 @@ class AdminConfig(Struct, frozen=True, kw_only=True):
 
     listen: tuple[ListenAddress, ...] = (ListenAddress("127.0.0.1", 4380),)
     """Addresses to listen on, loopback only."""
+    health_listen: tuple[ListenAddress, ...] = ()
+    """Addresses that others may reach, for probes: /healthz and /readyz, nothing else."""
 
 
 class DestinationConfig(Struct, frozen=True, kw_only=True):
@@ -321,8 +333,10 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
     checks = {
         "state_dir": old.state_dir != new.state_dir,
         "ingest.listen": old.ingest.listen != new.ingest.listen,
+        "ingest.grpc_hint": old.ingest.grpc_hint != new.ingest.grpc_hint,
         "ingest.tls_cert": (old.ingest.tls_cert is None) != (new.ingest.tls_cert is None),
         "buffer.sync": old.buffer.sync != new.buffer.sync,
         "admin.listen": old.admin.listen != new.admin.listen,
+        "admin.health_listen": old.admin.health_listen != new.admin.health_listen,
     }
     return [key for key, is_changed in checks.items() if is_changed]

@@ -13,11 +13,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from relay.config import DestinationConfig, IngestConfig, points_at, resolve_headers
-from relay.config.fields import DESTINATION_KEYS, parse_url
+from relay.config.fields import DESTINATION_KEYS
 from relay.config.presets import TOKEN, Preset, find
 from relay.config.secrets import escape, has_reference
 from relay.config.signals import signals_of, view_of
 from relay.config.tables import Reading, by_first_names, read_table
+from relay.config.urls import parse_url
 from relay.model.errors import ConfigError, SecretUnset
 from relay.model.records import Signal
 

@@ -9,9 +9,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
-from urllib.parse import SplitResult, urlsplit
 
-from relay.config import HEADER_NAME, ListenAddress, header_value_fault
+from relay.config import HEADER_NAME, ListenAddress, header_value_fault, patterns
 from relay.config.presets import find
 from relay.config.secrets import (
     Reference,
@@ -22,6 +21,7 @@ from relay.config.secrets import (
     parse,
     read_text,
 )
+from relay.config.urls import parse_url
 from relay.model.errors import ConfigError
 from relay.model.records import Signal
 from relay.model.units import FOREVER, format_size, parse_duration, parse_size
@@ -30,7 +30,6 @@ Reader = Callable[[object, Resolver], Any]
 Entry = TypeVar("Entry")
 
 _TOKEN = re.compile(r"[!-~]+")
-_ORIGIN = re.compile(r"https?://[^/\s?#@]+", re.IGNORECASE)
 # What the relay writes itself, and what belongs to the connection and not to the message.
 _OUR_HEADERS = {
     "content-type": 'set encoding = "json" or "protobuf" instead',
@@ -224,24 +223,33 @@ def _kind(value: object) -> str:
     return names.get(type(value), "date or time")
 
 
-def listen(value: object, resolver: Resolver) -> ListenAddress:
-    """A host and a port."""
-    written = text(value, resolver)
-    try:
-        return ListenAddress.parse(written)
-    except ConfigError as error:
-        raise ConfigError(f"{error.message}, not {shown(value)}") from None
+def read_by(read: Callable[[str], Any]) -> Reader:
+    """A string that `read` makes something of; a fault is told with what was written."""
+
+    def reader(value: object, resolver: Resolver) -> Any:
+        written = text(value, resolver)
+        try:
+            return read(written)
+        except ConfigError as error:
+            raise ConfigError(f"{error.message}, not {shown(value)}", hint=error.hint) from None
+
+    return reader
 
 
-def listen_list(value: object, resolver: Resolver) -> tuple[ListenAddress, ...]:
+def listen_list(*, may_be_empty: bool = False) -> Reader:
     """One address or several different ones."""
-    addresses: tuple[ListenAddress, ...] = list_of(listen, or_one=True)(value, resolver)
-    if not addresses:
-        raise ConfigError('must name at least one address, such as "localhost:4318"')
-    fixed = [address for address in addresses if address.port]
-    if len(set(fixed)) < len(fixed):
-        raise ConfigError("names one address twice")
-    return addresses
+    read_list = list_of(read_by(ListenAddress.parse), or_one=True)
+
+    def read(value: object, resolver: Resolver) -> tuple[ListenAddress, ...]:
+        addresses: tuple[ListenAddress, ...] = read_list(value, resolver)
+        if not addresses and not may_be_empty:
+            raise ConfigError('must name at least one address, such as "localhost:4318"')
+        fixed = [address for address in addresses if address.port]
+        if len(set(fixed)) < len(fixed):
+            raise ConfigError("names one address twice")
+        return addresses
+
+    return read
 
 
 def token(value: object, resolver: Resolver) -> Secret:
@@ -252,15 +260,6 @@ def token(value: object, resolver: Resolver) -> Secret:
     if _TOKEN.fullmatch(expanded) is None:
         raise ConfigError("must be visible ASCII characters without blanks, at least one")
     return Secret(expanded)
-
-
-def cors_origin(value: object, resolver: Resolver) -> str:
-    """An origin as browsers write it, or "*"."""
-    origin = text(value, resolver)
-    if origin != "*" and _ORIGIN.fullmatch(origin) is None:
-        right = '"*" or an origin such as "https://example.org:8443"'
-        raise ConfigError(f"must be {right}, not {shown(value)}")
-    return origin.lower()
 
 
 def attributes(value: object, resolver: Resolver) -> dict[str, str]:
@@ -328,22 +327,6 @@ def signals_or_auto(value: object, resolver: Resolver) -> tuple[Signal, ...] | N
     return None if _expanded(value, resolver) == "auto" else signals(value, resolver)
 
 
-def parse_url(url: str) -> SplitResult:
-    """The parts of an http or https URL. Raises ConfigError that does not repeat it."""
-    if not url.isprintable() or " " in url:
-        raise ConfigError("has a blank or an unprintable character in it")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ConfigError("is no URL: its host or port cannot be read") from None
-    if parts.scheme not in {"http", "https"}:
-        raise ConfigError("must begin with http:// or https://")
-    if not parts.hostname or port == 0:
-        raise ConfigError("must name a host, and no port 0")
-    return parts
-
-
 def endpoint(value: object, resolver: Resolver) -> str:
     """The URL for traces, taken as it is."""
     url = text(value, resolver)
@@ -395,18 +378,22 @@ TOP_KEYS = {
     "destinations_from_env": Key("destinations_from_env", boolean),
 }
 INGEST_KEYS = {
-    "listen": Key("listen", listen_list),
+    "listen": Key("listen", listen_list()),
     "max_body": Key("max_body_bytes", size(1)),
     "max_in_flight": Key("max_in_flight_bytes", size(1)),
     "tokens": Key("tokens", list_of(token)),
+    "tokens_for": Key("tokens_for", one_of("all", "remote")),
+    "allowed_hosts": Key("allowed_hosts", list_of(read_by(patterns.host_pattern))),
+    "trusted_proxies": Key("trusted_proxies", list_of(read_by(patterns.network))),
+    "grpc_hint": Key("grpc_hint", boolean),
     "signals": Key("signals", signals_or_auto),
     "malformed_ids": Key("malformed_ids", one_of("auto", "reject", "derive")),
-    "cors_origins": Key("cors_origins", list_of(cors_origin)),
+    "cors_origins": Key("cors_origins", list_of(read_by(patterns.origin))),
     "tls_cert": Key("tls_cert", readable_file),
     "tls_key": Key("tls_key", readable_file),
 }
 ENRICH_KEYS = {
-    "detect": Key("detect", list_of(one_of("host", "os"))),
+    "detect": Key("detect", list_of(one_of("host", "os", "env"))),
     "attributes": Key("attributes", attributes),
 }
 BUFFER_KEYS = {
@@ -417,7 +404,10 @@ BUFFER_KEYS = {
     "when_full": Key("when_full", one_of("refuse", "drop-oldest")),
     "sync": Key("sync", one_of("full", "normal")),
 }
-ADMIN_KEYS = {"listen": Key("listen", listen_list)}
+ADMIN_KEYS = {
+    "listen": Key("listen", listen_list()),
+    "health_listen": Key("health_listen", listen_list(may_be_empty=True)),
+}
 DESTINATION_KEYS = {
     "endpoint": Key(
         "endpoint",

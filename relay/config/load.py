@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from relay.config import AdminConfig, BufferConfig, Config, EnrichConfig, IngestConfig
+from relay.config import (
+    GRPC_PORT,
+    AdminConfig,
+    BufferConfig,
+    Config,
+    EnrichConfig,
+    IngestConfig,
+)
 from relay.config.destinations import (
     NAME,
     NAME_RULE,
@@ -206,8 +213,7 @@ def _check_listeners(
                 where,
                 hint="from elsewhere use an SSH tunnel or a reverse proxy",
             )
-        if address.port and address in ingest.listen:
-            reading.add(f'"{address}" is what ingest listens on', "admin.listen", where)
+    _check_addresses(ingest, admin, where, reading)
     if (ingest.tls_cert is None) != (ingest.tls_key is None):
         missing = "tls_key" if ingest.tls_key is None else "tls_cert"
         reading.add("is missing: tls_cert and tls_key go together", f"ingest.{missing}", where)
@@ -216,6 +222,28 @@ def _check_listeners(
             "must be at least max_body, or no such body is ever taken",
             "ingest.max_in_flight",
             where,
+        )
+    if ingest.tokens_for != "all" and not ingest.tokens:
+        reading.add("does nothing without tokens", "ingest.tokens_for", where)
+
+
+def _check_addresses(
+    ingest: IngestConfig, admin: AdminConfig, where: str, reading: Reading
+) -> None:
+    """No two listeners may want one address."""
+    taken = dict.fromkeys(ingest.listen, "ingest")
+    for key, addresses in (("listen", admin.listen), ("health_listen", admin.health_listen)):
+        for address in addresses:
+            if address.port and address in taken:
+                words = f'"{address}" is what {taken[address]} listens on'
+                reading.add(words, f"admin.{key}", where)
+        taken |= dict.fromkeys(addresses, "admin")
+    if ingest.grpc_hint and any(address.port == GRPC_PORT for address in ingest.listen):
+        reading.add(
+            f"needs port {GRPC_PORT}, which ingest.listen names",
+            "ingest.grpc_hint",
+            where,
+            hint="turn it off: gRPC exporters are told there what to do in any case",
         )
 
 

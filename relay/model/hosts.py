@@ -9,6 +9,7 @@ import re
 import socket
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NUMBERS = re.compile(r"[0-9][0-9a-fxA-FX.]*")
 

@@ -3,9 +3,9 @@
 The sender always wins: a key that it sent, even with an empty value, is never touched, nor are
 entityRefs and schemaUrl (the resource merge of the OpenTelemetry SDK specification, with the
 sender as the updating resource). Of what is added, static configuration beats
-OTEL_RESOURCE_ATTRIBUTES, which beats detection. What is detected describes this host, so only
-senders on this host get it. Process, SDK and instance attributes are never added: they are the
-producer's, and a relay cannot know them.
+OTEL_RESOURCE_ATTRIBUTES (where that is to be looked at), which beats detection. What is detected
+describes this host, so only senders on this host get it. Process, SDK and instance attributes are
+never added: they are the producer's, and a relay cannot know them.
 """
 
 import platform

@@ -13,17 +13,20 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def prepare_settings(config: Config, environ: Mapping[str, str]) -> PrepareSettings:
-    """The settings; looks at this host where something is to be detected.
+    """The settings; looks at this host, or at the environment, where that is to be detected.
 
-    Of attributes, static ones beat OTEL_RESOURCE_ATTRIBUTES, which beats what is detected.
+    The environment is asked only then, and its attributes are for senders on this host as all that
+    is detected: OTEL_RESOURCE_ATTRIBUTES is meant for programs beside the relay as a rule. Static
+    attributes beat it, and it beats the rest.
     """
-    try:
-        named = attributes_from_environment(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
-    except ConfigError as error:
-        log.warning("environment_ignored", reason=str(error))
-        named = {}
+    found = detect(config.enrich.detect)
+    if "env" in config.enrich.detect:
+        try:
+            found |= attributes_from_environment(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+        except ConfigError as error:
+            log.warning("environment_ignored", reason=str(error))
     return PrepareSettings(
         malformed_ids=config.ingest.malformed_ids,
-        detected=detect(config.enrich.detect),
-        configured={**named, **config.enrich.attributes},
+        detected=found,
+        configured=config.enrich.attributes,
     )

@@ -32,6 +32,7 @@ Told = Callable[[Any, BaseException | None], None]
 
 _META_ROWS = 512
 _EVICTION_SECONDS = 0.01
+_MOST_HEADS = 64  # looked-up rows, more than there are destinations
 
 
 class Ask(Protocol):
@@ -147,11 +148,17 @@ class Reader:
         found = self._ledger.cache.get(row)
         if found is not None:
             return found.received_ns
-        if row not in self._oldest and self._ledger.is_bound and not self._ledger.is_closing:
-            known = max(self._oldest.values(), default=0)
-            self._oldest = {row: known}  # until the answer comes
+        known = self._oldest.pop(row, None)
+        if known is None and self._ledger.is_bound and not self._ledger.is_closing:
+            # Until the answer comes: it is younger than rows before it, older than those in memory.
+            before = (at_ns for other, at_ns in self._oldest.items() if other < row)
+            known = max(before, default=self._ledger.cache.oldest_received_ns)
             self._put(partial(first_received_ns, first_row=row), partial(self._found_oldest, row))
-        return self._oldest.get(row)
+        if known is not None:
+            self._oldest[row] = known  # last: those that nobody asks for any more leave first
+            if len(self._oldest) > _MOST_HEADS:
+                del self._oldest[next(iter(self._oldest))]
+        return known
 
     def note_oldest(self, row: int, received_ns: int) -> None:
         """The received time of a row that is somebody's oldest, or 0."""

@@ -33,6 +33,11 @@ class RowCache:
         """That row, if it is still here."""
         return self._rows.get(row)
 
+    @property
+    def oldest_received_ns(self) -> int:
+        """When the oldest row here was received, 0 without any: what is older waits longer."""
+        return next(iter(self._rows.values())).received_ns if self._rows else 0
+
     def read(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
         """As reader.read_rows, or None when the first row is not here."""
         row = self._rows.get(first_row)

@@ -167,6 +167,26 @@ async def test_statistics_of_a_long_backlog_are_right_after_a_restart(tmp_path: 
     assert (kept.rows, kept.items, kept.first_row, kept.last_row) == (300, 600, 1, 300)
 
 
+async def test_age_of_heads_that_are_not_in_memory_is_told_at_the_first_look(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, row_bytes=1, tail_bytes=100) as buffer:
+        backlogs = buffer.consumer("a"), buffer.consumer("b")
+        for number in range(30):
+            await buffer.append(request(piece(b"x" * 10), received_ns=NOW_NS + number))
+        backlogs[1].settle(await take(backlogs[1], max_spans=10), status=200, at_ns=NOW_NS)
+        first = backlogs[0].statistics()
+
+        assert NOW_NS <= first.oldest_owed_ns <= NOW_NS + 20
+
+        def both() -> tuple[int, ...]:
+            return tuple(each.statistics().oldest_owed_ns - NOW_NS for each in backlogs)
+
+        both()
+        await eventually(lambda: both() == (0, 10))
+        assert {both() for _ in range(5)} == {(0, 10)}
+
+
 async def test_dead_letters_of_an_upstream_are_written_with_the_ranges(tmp_path: Path) -> None:
     letter = DeadLetter(
         "a", "upstream_partial", "2 of 3 refused", 3, Encoding.JSON, b"{}", 200, 2, row=1

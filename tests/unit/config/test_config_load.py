@@ -246,6 +246,23 @@ def test_all_problems_come_at_once_with_key_and_nearest(place: Place) -> None:
         ("[ingest]\nmax_body = '1GiB'", "max_in_flight.*at least max_body"),
         ("[ingest]\nmax_body = true", "must be a size"),
         ("[ingest]\ncors_origins = ['https://a/b']", "origin"),
+        ("[ingest]\ncors_origins = ['https://a.b/']", "origin"),
+        ("[ingest]\ncors_origins = ['https://a.b:443']", "without :"),
+        ("[ingest]\ncors_origins = ['http://a.b:80']", "without :"),
+        ("[ingest]\ncors_origins = ['http://a.b:65536']", "origin"),
+        ("[ingest]\ncors_origins = ['https://a.*.b']", "origin"),
+        ("[ingest]\ncors_origins = ['https://a*.b']", "origin"),
+        ("[ingest]\ncors_origins = ['https://*']", "origin"),
+        ("[ingest]\ncors_origins = ['*.a.b']", "origin"),
+        ("[ingest]\ncors_origins = ['https://bücher.example']", "xn--"),
+        ("[ingest]\nallowed_hosts = ['a.b:4318']", "without a port"),
+        ("[ingest]\nallowed_hosts = ['https://a.b']", "without a port"),
+        ("[ingest]\ntrusted_proxies = ['10.0.0.1/8']", "must be 0"),
+        ("[ingest]\ntrusted_proxies = ['proxy.example']", "a network"),
+        ("[ingest]\ntokens_for = 'remote'", "does nothing without tokens"),
+        ("[ingest]\ngrpc_hint = true\nlisten = 'localhost:4317'", "needs port 4317"),
+        ("[admin]\nhealth_listen = 'localhost:4318'", "is what ingest listens on"),
+        ("[admin]\nhealth_listen = '127.0.0.1:4380'", "is what admin listens on"),
         ("[enrich]\ndetect = ['process']", '"host", "os"'),
         ("[enrich]\nattributes = { a.b = 'x' }", "name with dots in quotes"),
         ("[enrich]\nattributes = { a = 1 }", "must be a string"),
@@ -489,3 +506,17 @@ def test_credential_that_is_absent_tells_what_the_unit_lacks(place: Place, tmp_p
 
     assert "No such file" in problem
     assert "add LoadCredential=ingest-token:PATH to the unit and restart it" in problem
+
+
+def test_open_addresses_need_no_tokens_where_only_health_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(
+        "[ingest]\ntokens = ['t']\ntokens_for = 'remote'\n"
+        "cors_origins = ['https://*.a.b', 'http://localhost:3000', 'http://[::1]:8080', '*']\n"
+        "trusted_proxies = ['10.0.0.0/8', '::1']\nallowed_hosts = ['*.a.b', 'c.d', '*']\n"
+        "[admin]\nhealth_listen = ['0.0.0.0:4381', '[::]:4381']\n"
+    )
+    config = load(file, {"HOME": "/root"})
+
+    assert [str(each) for each in config.ingest.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert [str(each) for each in config.admin.health_listen] == ["0.0.0.0:4381", "[::]:4381"]

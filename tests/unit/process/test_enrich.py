@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from relay.config import Config, EnrichConfig
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding, Sender
 from relay.process.enrich import attributes_from_environment, detect
 from relay.process.prepare import Prepare, PrepareSettings
+from relay.process.settings import prepare_settings
 
 HERE = Sender("127.0.0.1", is_local=True)
 ELSEWHERE = Sender("203.0.113.9")
@@ -118,3 +121,14 @@ def test_detect_names_host_and_system_of_this_machine(tmp_path: Path) -> None:
     assert found["host.name"]
     assert detect([]) == {}
     assert "os.type" not in detect(["host"], root=tmp_path / "nothing")
+
+
+def test_environment_is_asked_only_where_told_to_and_for_senders_on_this_host() -> None:
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": "team=of-the-shell"}
+
+    def settings(*detected: Literal["host", "os", "env"]) -> PrepareSettings:
+        config = Config(state_dir=Path("/"), enrich=EnrichConfig(detect=detected))
+        return prepare_settings(config, environ)
+
+    assert (settings("env").detected, settings("env").configured) == ({"team": "of-the-shell"}, {})
+    assert "team" not in settings("host", "os").detected | settings("host", "os").configured
