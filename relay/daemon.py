@@ -12,18 +12,20 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping, MutableMapping
+from typing import NamedTuple
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
 from relay.admin.app import Admin, Features
+from relay.admin.health import health_app
 from relay.admin.status_document import Status
 from relay.admin.token import read_or_make
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.directory import holder_of
-from relay.config import Config
+from relay.config import GRPC_PORT, Config
 from relay.config.load import load
 from relay.dead_letters.change import DeadLetters
 from relay.deliver.fleet import Fleet
@@ -36,13 +38,20 @@ from relay.process.prepare import Prepare
 from relay.process.settings import prepare_settings
 from relay.reload import Control, Parts
 from relay.salvage.salvage import Salvage
+from relay.server.connection import Limits
 from relay.server.listener import (
     Listener,
     calm_garbage_collector,
     raise_open_files_limit,
     tls_context,
 )
-from relay.server.sockets import address_of, bind_or_inherit, refuse_exposed
+from relay.server.sockets import (
+    address_of,
+    bind,
+    bind_beside,
+    bind_or_inherit,
+    refuse_exposed,
+)
 from relay.systemd import activation
 from relay.systemd.activation import Inherited
 from relay.systemd.notify import Notifier
@@ -59,6 +68,7 @@ EXIT_PART_DIED = 70
 # Together below the 90 s that systemd gives a stop.
 ANSWER_SECONDS = 15.0
 DELIVER_SECONDS = 30.0
+HEALTH_CONNECTIONS = 64  # anybody may open them: they must leave descriptors to the others
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -88,16 +98,25 @@ def _serve(
         refuse_exposed(ingest_sockets, has_tokens=bool(config.ingest.tokens))
         admin_sockets = bind_or_inherit("admin", inherited.admin, config.admin.listen)
         refuse_exposed(admin_sockets, has_tokens=False, key="admin.listen")
+        health_sockets = bind(config.admin.health_listen, key="admin.health_listen")
     except ConfigError as error:
         holder = holder_of(config.state_dir)
         if not holder:
             raise
         hint = f"otlp-relay already runs with {config.state_dir} (pid {holder}): stop it first"
         raise ConfigError(error.message, hint=hint) from error
-    sockets = (ingest_sockets, admin_sockets)
+    sockets = Sockets(ingest_sockets, admin_sockets, health_sockets)
     daemon = Daemon(config, config_path, environ, started_ns, notifier, sockets)
     calm_garbage_collector()
     return anyio.run(daemon.run, backend_options={"use_uvloop": True})
+
+
+class Sockets(NamedTuple):
+    """What each listener listens on."""
+
+    ingest: list[socket.socket]
+    admin: list[socket.socket]
+    health: list[socket.socket]
 
 
 class Daemon:
@@ -110,14 +129,14 @@ class Daemon:
         environ: Mapping[str, str],
         started_ns: int,
         notifier: Notifier,
-        sockets: tuple[list[socket.socket], list[socket.socket]],
+        sockets: Sockets,
     ) -> None:
-        """Open the buffer, too; raises BufferFailure. `sockets` are those of ingest, of admin."""
+        """Open the buffer, too; raises BufferFailure."""
         self._config = config
         self._counters = counters = Counters()
         self._buffer = buffer = Buffer(config.state_dir, BufferSettings.of(config.buffer), counters)
         buffer.open()
-        self._ingest_sockets, self._admin_sockets = sockets
+        self._sockets = sockets
         self._stop_asked = anyio.Event()
         own_id = secrets.token_hex(8)
         self._offload = Offload()
@@ -140,8 +159,9 @@ class Daemon:
         self._control = Control(config, config_path, environ, own_id, parts)
         self._status = Status(
             started_ns,
-            [address_of(sock) for sock in self._ingest_sockets],
+            [address_of(sock) for sock in sockets.ingest],
             counters,
+            self._ingest.refusals,
             buffer,
             self._fleet,
             self._offload,
@@ -166,11 +186,8 @@ class Daemon:
         return code
 
     async def _serve(self, signals: AsyncIterator[signal.Signals]) -> int:
-        ingest_listener = Listener(
-            self._ingest, self._ingest_sockets, self._counters, ssl_context=self._tls
-        )
-        admin = self._admin().app
-        admin_listener = Listener(admin, self._admin_sockets, self._counters, name="admin")
+        ingest_listener = self._ingest_listener()
+        operators = self._operators_listeners()
         code = EXIT_STOPPED
         self._offload.start()
         try:
@@ -180,7 +197,8 @@ class Daemon:
                     source.start_soon(self._buffer.wait_failed)
                     source.start_soon(self._heed_signals, signals, source, ingest_listener)
                     source.start_soon(self._salvage.run)
-                    await source.start(admin_listener.serve)
+                    for listener in operators:
+                        await source.start(listener.serve)
                     await source.start(ingest_listener.serve)
                     self._announce()
                     self._service.ready()
@@ -189,7 +207,8 @@ class Daemon:
                     self._service.stopping(ANSWER_SECONDS + DELIVER_SECONDS)
                     log.info("stopping", signal="again skips the waiting")
                     await ingest_listener.stop(ANSWER_SECONDS)
-                    await admin_listener.stop(1.0)
+                    for listener in operators:
+                        await listener.stop(1.0)
                     await self._fleet.stop(DELIVER_SECONDS)
                     source.cancel_scope.cancel()
         except* Exception as group:  # a vital part died
@@ -201,6 +220,31 @@ class Daemon:
                 await self._offload.stop()
                 await self._buffer.close()
         return code
+
+    def _ingest_listener(self) -> Listener:
+        """With a second port, if that is asked for, where gRPC exporters are told what to do."""
+        sockets = self._sockets.ingest
+        if self._config.ingest.grpc_hint:
+            sockets = sockets + bind_beside(sockets, GRPC_PORT, key="ingest.grpc_hint")
+        return Listener(
+            self._ingest,
+            sockets,
+            self._counters,
+            ssl_context=self._tls,
+            on_stranger=self._ingest.refusals.note_stranger,
+        )
+
+    def _operators_listeners(self) -> list[Listener]:
+        """The admin listener and, where there is one, that of health alone."""
+        sockets, counters = self._sockets, self._counters
+        listeners = [Listener(self._admin().app, sockets.admin, counters, name="admin")]
+        if sockets.health:
+            health = health_app(self._status.not_ready_reason)
+            limits = Limits(connections=HEALTH_CONNECTIONS)
+            listeners.append(
+                Listener(health, sockets.health, counters, limits=limits, name="health")
+            )
+        return listeners
 
     def _admin(self) -> Admin:
         """What the admin listener serves."""
@@ -238,7 +282,8 @@ class Daemon:
             "ready",
             version=__version__,
             listening=", ".join(self._status.listening),
-            admin=", ".join(address_of(sock) for sock in self._admin_sockets),
+            admin=", ".join(address_of(sock) for sock in self._sockets.admin),
+            health=", ".join(address_of(sock) for sock in self._sockets.health) or "none",
             destinations=", ".join(d.name for d in self._config.destinations) or "none",
             state_dir=str(self._config.state_dir),
         )

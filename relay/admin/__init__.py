@@ -6,6 +6,7 @@ header must name this host (421 otherwise: a page elsewhere must not reach it by
 no CORS, no cookies.
 
 - `app`: routes, the Host rule, the token.
+- `health`: two paths for probes, on addresses of their own.
 - `control`: reload, pause, resume, remove, test.
 - `trace_routes`: where a trace is, which came last; replays kept spans to one destination.
 - `dead_letters`: list, replay, discard, export.

@@ -23,6 +23,10 @@ COUNTERS: Final = {
     "kept_spans": ("ingest.kept_spans", "Spans committed and acknowledged."),
     "rejected_spans": ("ingest.rejected_spans", "Spans refused, by reason."),
     "warnings": ("ingest.warnings", "Flaws for which nothing is rejected, by code."),
+    "refused": (
+        "ingest.refused",
+        "Requests refused, by status, and connections that brought no HTTP/1.1, by kind.",
+    ),
     "connections_closed": (
         "ingest.connections_closed",
         "Connections closed for exceeding a limit.",
@@ -72,6 +76,7 @@ LABELS: Final = {
     "requests": "status",
     "rejected_spans": "reason",
     "warnings": "code",
+    "refused": "reason",
     "connections_closed": "limit",
     "helper_failures": "reason",
 }

@@ -14,6 +14,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.values import BacklogStatistics, BufferStatistics
 from relay.deliver.fleet import Fleet
 from relay.ingest.offload.offload import Offload
+from relay.ingest.refusals import Refusals
 from relay.model.counters import Counters
 from relay.model.records import DestinationStatus, ParkedSpan
 from relay.model.units import about_duration, iso
@@ -29,6 +30,7 @@ class Status:
     started_ns: int
     listening: Sequence[str]
     counters: Counters
+    refusals: Refusals
     buffer: Buffer
     fleet: Fleet
     offload: Offload
@@ -64,7 +66,12 @@ class Status:
             "not_ready_reason": reason,
             "config": str(config.source or ""),
             "warnings": list(config.warnings),
-            "ingest": {"listening": list(self.listening), **_ingest(self.counters)},
+            "ingest": {
+                "listening": list(self.listening),
+                **_ingest(self.counters),
+                "refused_last_hour": self.refusals.last_hour(),
+                "refused_bodies": self.refusals.bodies(),
+            },
             "helper": asdict(self.offload.statistics()),
             "buffer": _buffer(self.counters, buffer, [backlog for _, backlog in destinations])
             | {"set_aside": [asdict(each) for each in self.salvage.quarantined]},
@@ -83,6 +90,7 @@ def _ingest(counters: Counters) -> dict[str, Any]:
         "kept_spans": counters.kept_spans,
         "rejected_spans": dict(counters.rejected_spans),
         "warnings": dict(counters.warnings),
+        "refused": dict(counters.refused),
         "connections_closed": dict(counters.connections_closed),
         "tested_by_sender_at": iso(counters.last_connection_test_ns),
     }

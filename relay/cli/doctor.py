@@ -23,6 +23,7 @@ from relay.cli.destination_flags import destination_options, table_of
 from relay.cli.destination_names import configured
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_json
+from relay.cli.status import MOST_REFUSED, refused_text
 from relay.config import Config
 from relay.doctor.report import Report
 from relay.model.run_as_hint import hint_for
@@ -108,8 +109,9 @@ def look_at_relay(config: Config) -> list[Finding]:
     findings = [Finding("config", "ok", source)]
     findings += [Finding("config", "warning", warning) for warning in config.warnings]
     findings.append(look_at_state(config))
-    runs = look_at_daemon(config)
+    status, runs = look_at_daemon(config)
     findings.append(runs)
+    findings += look_at_refused(status)
     findings.append(look_at_ingest(config, is_running=runs.state == "ok"))
     return findings
 
@@ -132,19 +134,25 @@ def look_at_state(config: Config) -> Finding:
     return Finding("state", "ok", f"{config.state_dir}{made}")
 
 
-def look_at_daemon(config: Config) -> Finding:
-    """Whether the daemon of this configuration runs and can keep a span."""
+def look_at_daemon(config: Config) -> tuple[dict[str, Any] | None, Finding]:
+    """Its status, and whether the daemon of this configuration runs and can keep a span."""
     try:
-        found = admin_client(config).ask("GET", "/api/status")
+        found: dict[str, Any] = admin_client(config).ask("GET", "/api/status")
     except NoDaemon:
-        return Finding("daemon", "skipped", "none is running; `otlp-relay serve` starts one")
+        words = "none is running; `otlp-relay serve` starts one"
+        return None, Finding("daemon", "skipped", words)
     except (DaemonUnreachable, DaemonRefused) as error:
-        return Finding("daemon", "failed", error.message)
+        return None, Finding("daemon", "failed", error.message)
     if not found["ready"]:
-        return Finding(
-            "daemon", "failed", f"running, but it keeps nothing: {found['not_ready_reason']}"
-        )
-    return Finding("daemon", "ok", f"running, version {found['version']}")
+        words = f"running, but it keeps nothing: {found['not_ready_reason']}"
+        return found, Finding("daemon", "failed", words)
+    return found, Finding("daemon", "ok", f"running, version {found['version']}")
+
+
+def look_at_refused(status: dict[str, Any] | None) -> list[Finding]:
+    """What the daemon refused in the last hour, the latest first: whose settings are wrong."""
+    refused = status["ingest"]["refused_last_hour"] if status else []
+    return [Finding("refused", "warning", refused_text(each)) for each in refused[:MOST_REFUSED]]
 
 
 def look_at_ingest(config: Config, *, is_running: bool) -> Finding:

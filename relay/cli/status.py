@@ -11,11 +11,12 @@ from rich.text import Text
 
 from relay.cli.client import admin_client
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import console, print_table, say, say_result
+from relay.cli.output import console, counted, print_table, say, say_result
 from relay.model.errors import RelayError
 from relay.model.units import about_bytes, about_duration
 
 WATCH_SECONDS = 1.0
+MOST_REFUSED = 8
 STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked": "bold red"}
 
 COLUMNS = {
@@ -80,6 +81,8 @@ def tell(found: dict[str, Any]) -> None:
         out.print(f"         rejected {times:,}: {reason}")
     if ingest["tested_by_sender_at"]:
         out.print(f"         tested by sender at {ingest['tested_by_sender_at']}")
+    for line in refused_lines(ingest):
+        out.print(Text(line), style="yellow")
     dropped = buffer["dead_letters_dropped"]
     given_up = f" ({dropped:,} evicted for space or age)" if dropped else ""
     out.print(
@@ -101,6 +104,32 @@ def tell(found: dict[str, Any]) -> None:
     for destination in found["destinations"]:
         for warning in destination["warnings"]:
             out.print(f"{destination['name']}: {warning}", style="yellow")
+
+
+def refused_lines(ingest: dict[str, Any]) -> list[str]:
+    """What was refused in the last hour, the latest first, and whole bodies since the start."""
+    refused = ingest["refused_last_hour"]
+    lines = [f"         {refused_text(each)}" for each in refused[:MOST_REFUSED]]
+    if lines:
+        times = sum(each["times"] for each in refused)
+        lines.insert(0, f"refused  {counted(times, 'request')} in the last hour, the latest first:")
+    if len(refused) > MOST_REFUSED:
+        lines.append(f"         {len(refused) - MOST_REFUSED:,} kinds more; --json shows them")
+    bodies = ingest["refused_bodies"]
+    if bodies["times"]:
+        lines.append(
+            f"         since the start {bodies['times']:,} could not be read at all, the last of "
+            f"{bodies['last_sender']} at {bodies['last_at']}: {bodies['last_message']}"
+        )
+    return lines
+
+
+def refused_text(refused: dict[str, Any]) -> str:
+    """One kind of refused requests: how often, what, whose, and what to do."""
+    what = f"{refused['reason']} {refused['path']}".rstrip()
+    agent = f" ({refused['user_agent']})" if refused["user_agent"] else ""
+    who = f"{refused['sender'] or 'others'}{agent}"
+    return f"{refused['times']:,} x {what} from {who}: {refused['message']}"
 
 
 def space_line(buffer: dict[str, Any]) -> str:

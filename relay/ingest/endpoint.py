@@ -15,23 +15,24 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from relay.config import IngestConfig
+from relay.ingest.browsers import HeaderList
 from relay.ingest.head import (
     Gate,
-    HeaderList,
     HttpRefusal,
     encoding_of,
     joined,
-    sender_of,
     too_long,
     wrong_type,
 )
-from relay.ingest.refusals import RefusalLog
+from relay.ingest.refusals import Refusals
+from relay.ingest.slips import collapsed, not_found
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, Refusal
 from relay.model.records import SUCCESS, Encoding, Sender, SenderResponse
 from relay.otlp.compression import Inflater
 from relay.otlp.responses import encode_response
 from relay.otlp.signals import TRACES
+from relay.process.check.rejections import AllSpansRejected
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -99,12 +100,12 @@ class Ingest:
         self._own_id = own_id.encode()
         self._is_closed = False
         self._in_flight_bytes = 0
-        self._refusals = RefusalLog()
+        self.refusals = Refusals(counters)
         self.reload(settings, tokens=tokens)
         self._traces = traces = _Endpoint(self, self._take)
         self.app = Starlette(routes=[Route(PATH, traces), Route(PATH + "/", traces)])
         self.app.router.redirect_slashes = False
-        self.app.router.default = _Endpoint(self, self._refuse_path)
+        self.app.router.default = _Endpoint(self, self._take_elsewhere)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI app for the listener.
@@ -126,12 +127,7 @@ class Ingest:
         """From the next request on, use these settings and these tokens."""
         self._max_body_bytes = settings.max_body_bytes
         self._max_in_flight_bytes = settings.max_in_flight_bytes
-        self._gate = Gate(
-            tokens=tokens,
-            origins=settings.cors_origins,
-            own_id=self._own_id,
-            max_body_bytes=settings.max_body_bytes,
-        )
+        self._gate = Gate(settings, tokens=tokens, own_id=self._own_id)
 
     def close(self) -> None:
         """Answer every request from now on with 503: the relay stops and waits for none of them."""
@@ -147,7 +143,9 @@ class Ingest:
             return
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - one request's own
             response, extra = _response_to(error)
-            encoding = encoding_of(joined(scope["headers"])) or Encoding.JSON
+            headers = joined(scope["headers"])
+            encoding = encoding_of(headers) or Encoding.JSON
+            self._note(error, response, self._gate.sender(scope, headers), scope["path"])
         finally:
             self._in_flight_bytes -= arrived.bytes
         self._counters.requests[response.status] += 1
@@ -157,10 +155,16 @@ class Ingest:
             await send(_PLAIN_START[encoding])
             await send({"type": "http.response.body", "body": _EMPTY[encoding]})
             return
-        if response.status >= 400:
-            address = sender_of(scope, joined(scope["headers"])).address
-            self._refusals.note(response.status, address, response.message)
         await _send(send, response, encoding, extra)
+
+    def _note(
+        self, error: BaseException, response: SenderResponse, sender: Sender, path: str
+    ) -> None:
+        """Tell whoever looks at the relay of a refused request."""
+        message, address, agent = response.message, sender.address, sender.user_agent
+        self.refusals.note(response.status, address, message, path=path, user_agent=agent)
+        if response.status == 400 and not isinstance(error, AllSpansRejected):
+            self.refusals.note_body(address, message, user_agent=agent)
 
     async def _take(
         self, scope: Scope, receive: Receive, arrived: _Arrived
@@ -235,20 +239,19 @@ class Ingest:
         arrived.bytes += more_bytes
         self._in_flight_bytes = total_bytes
 
-    async def _refuse_path(
-        self, scope: Scope, _receive: Receive, _arrived: _Arrived
+    async def _take_elsewhere(
+        self, scope: Scope, receive: Receive, arrived: _Arrived
     ) -> tuple[SenderResponse, Encoding]:
-        path = scope["path"]
+        """Any path but the right one, which may be meant. Raises Refusal."""
+        path = collapsed(scope["path"])
+        if path.removesuffix("/") == PATH:
+            return await self._take(scope, receive, arrived)
         if path == "/" and scope["method"] not in _METHODS:
             raise _wrong_method()
         signal = _OTHER_SIGNALS.get(path.rstrip("/"))
         if signal:
             raise Refusal(f"this relay accepts traces only, not {signal}", status=404, grpc_code=12)
-        raise Refusal(
-            f"not found: send spans by POST to {PATH}",
-            status=404,
-            grpc_code=12,
-        )
+        raise Refusal(not_found(path), status=404, grpc_code=12)
 
     async def answer_preflight(self, scope: Scope, send: Send) -> bool:
         """Answer a CORS preflight, if this is one and CORS is on; whether it was."""

@@ -6,15 +6,18 @@ No header's value ever gets into an answer or a log.
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from relay.config import IngestConfig
+from relay.ingest.browsers import HeaderList, Hosts, Origins
+from relay.ingest.forwarded import Proxies
 from relay.model.errors import Refusal
 from relay.model.hosts import is_loopback
 from relay.model.records import Encoding, Sender
 
 Headers = dict[bytes, bytes]
-HeaderList = Sequence[tuple[bytes, bytes]]
 
 _ENCODINGS: Final = {
     b"application/json": Encoding.JSON,
@@ -47,9 +50,6 @@ _USER_AGENT_CHARACTERS: Final = 256
 _PROXY_HEADERS: Final = frozenset({b"forwarded", b"via", b"x-real-ip"})
 _PROXY_PREFIXES: Final = (b"x-forwarded-", b"cf-")
 
-_MAX_PREFLIGHT_BYTES: Final = 1024
-_HEADER_NAMES: Final = re.compile(rb"[A-Za-z0-9_\-, ]*")
-
 
 class HttpRefusal(Refusal):
     """A refusal that needs headers of its own in the answer."""
@@ -79,24 +79,27 @@ class Gate:
     `own_id` is what this relay adds to `otlp-relay-hops`.
     """
 
-    def __init__(
-        self,
-        *,
-        tokens: Iterable[str],
-        origins: Iterable[str],
-        own_id: bytes,
-        max_body_bytes: int,
-    ) -> None:
-        self.origins = Origins(origins)
+    def __init__(self, settings: IngestConfig, *, tokens: Iterable[str], own_id: bytes) -> None:
+        self.origins = Origins(settings.cors_origins)
         self.has_origins = bool(self.origins)
         self._tokens = Tokens(tokens)
+        self._asks_for_token = bool(self._tokens)
+        self._spares_local = settings.tokens_for == "remote"
+        self._hosts = Hosts(settings.allowed_hosts, self.origins.names)
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._has_proxies = bool(self._proxies)
         self._own_id = own_id
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = settings.max_body_bytes
 
     def admit(self, scope: Any) -> Head:
         """What the request says of itself. Raises Refusal when its body is not to be read."""
         headers = joined(scope["headers"])
-        self._tokens.check(headers)
+        if self._asks_for_token:
+            is_spared = self._spares_local and is_local(scope, headers)
+            if not (is_spared and self._hosts.has_ours(scope, headers)):
+                self._tokens.check(headers)
+        elif headers.get(b"host") not in self._hosts.known:
+            self._hosts.check(scope, headers)
         if _HOPS in headers:
             refuse_loop(headers, self._own_id)
         encoding = encoding_of(headers)
@@ -106,7 +109,15 @@ class Gate:
             raise wrong_type()
         coding = coding_of(headers) if b"content-encoding" in headers else ""
         refuse_long(headers, self._max_body_bytes)
-        return Head(encoding, coding, sender_of(scope, headers, is_connection_test=is_test))
+        return Head(encoding, coding, self.sender(scope, headers, is_connection_test=is_test))
+
+    def sender(self, scope: Any, headers: Headers, *, is_connection_test: bool = False) -> Sender:
+        """Who sent it, by the address that proxies of ours tell."""
+        sender = sender_of(scope, headers, is_connection_test=is_connection_test)
+        if self._has_proxies:
+            address = self._proxies.sender(sender.address, headers)
+            return replace(sender, address=address)
+        return sender
 
 
 class Tokens:
@@ -115,10 +126,11 @@ class Tokens:
     def __init__(self, tokens: Iterable[str]) -> None:
         self._digests = tuple(_digest(token.encode()) for token in tokens)
 
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
     def check(self, headers: Headers) -> None:
         """Raise Refusal 401 if there is no bearer token, 403 if it is none of ours."""
-        if not self._digests:
-            return
         scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
         if scheme.lower() != b"bearer":
             raise HttpRefusal(
@@ -137,49 +149,6 @@ class Tokens:
                 status=403,
                 grpc_code=7,
             )
-
-
-class Origins:
-    """The web origins whose pages may send spans (the Fetch standard's CORS); `*` is all."""
-
-    def __init__(self, origins: Iterable[str]) -> None:
-        self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
-
-    def __bool__(self) -> bool:
-        return bool(self._origins)
-
-    def headers(self, headers: Headers) -> HeaderList:
-        """What an answer needs so that the page may read it; nothing for others."""
-        origin = headers.get(b"origin")
-        if origin is None or not self._origins:
-            return ()
-        if b"*" in self._origins:
-            return ((b"access-control-allow-origin", b"*"),)
-        if origin in self._origins:
-            return ((b"access-control-allow-origin", origin), (b"vary", b"Origin"))
-        return ((b"vary", b"Origin"),)
-
-    def preflight(self, method: str, headers: Headers) -> HeaderList | None:
-        """The headers that answer a preflight, None if the request is none or CORS is off."""
-        if (
-            not self._origins
-            or method != "OPTIONS"
-            or b"origin" not in headers
-            or b"access-control-request-method" not in headers
-        ):
-            return None
-        allowed = self.headers(headers)
-        if allowed and allowed[0][0] == b"access-control-allow-origin":
-            asked = headers.get(b"access-control-request-headers", b"")
-            if len(asked) > _MAX_PREFLIGHT_BYTES or not _HEADER_NAMES.fullmatch(asked):
-                asked = b"authorization, content-encoding, content-type"
-            allowed = (
-                *allowed,
-                (b"access-control-allow-methods", b"POST, PUT"),
-                (b"access-control-allow-headers", asked),
-                (b"access-control-max-age", b"7200"),
-            )
-        return allowed
 
 
 def refuse_loop(headers: Headers, own_id: bytes) -> None:
@@ -209,24 +178,30 @@ def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool = False)
     A peer on a Unix socket is `unix` and local; one that cannot be named is `unknown`.
     """
     client = scope.get("client")
-    if client is not None:
-        address = str(client[0])
-        is_local = is_loopback(address)
-    else:
-        server = scope.get("server")
-        is_local = server is not None and server[1] is None  # so ASGI shows a Unix socket
-        address = "unix" if is_local else "unknown"
-    if is_local:
-        is_local = not any(
-            name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) for name in headers
-        )
+    unnamed = "unix" if _is_unix(scope) else "unknown"
+    address = str(client[0]) if client is not None else unnamed
     user_agent = headers.get(b"user-agent", b"")[:_USER_AGENT_CHARACTERS].decode("latin-1")
     hops = ""
     if _HOPS in headers:
         # `refuse_loop` has held its length and the number of ids to the limits.
         given = headers[_HOPS].decode("latin-1").split(",")
         hops = ",".join(hop.strip() for hop in given if _HOP.fullmatch(hop.strip()))
-    return Sender(address, is_local, user_agent, is_connection_test, hops)
+    return Sender(address, is_local(scope, headers), user_agent, is_connection_test, hops)
+
+
+def is_local(scope: Any, headers: Headers) -> bool:
+    """Whether it was sent on this host: by its peer, and no header shows a proxy in between."""
+    client = scope.get("client")
+    if is_loopback(str(client[0])) if client is not None else _is_unix(scope):
+        return not any(
+            name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) for name in headers
+        )
+    return False
+
+
+def _is_unix(scope: Any) -> bool:
+    server = scope.get("server")
+    return server is not None and server[1] is None  # so ASGI shows a Unix socket
 
 
 def joined(raw: HeaderList) -> Headers:

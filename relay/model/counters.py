@@ -8,6 +8,9 @@ class Counters:
 
     def __init__(self) -> None:
         self.requests: Counter[int] = Counter()  # by HTTP status of our answer
+        # What was refused, by HTTP status or by what came that is no HTTP/1.1.
+        self.refused: Counter[str] = Counter()
+        self.refused_bodies = 0  # that could not be read at all: 400
         self.received_spans = 0  # decoded, before the check of each span
         self.received_bytes = 0  # of bodies, after decompression
         self.kept_spans = 0  # committed and answered

@@ -26,6 +26,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from relay.server import strangers
+
 _MIB: Final = 1024 * 1024
 
 
@@ -96,7 +98,8 @@ class _ClosesAfterBody:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection under `limits`. `on_limit` is told the name of a limit that was passed.
+    """One connection under `limits`. `on_limit` is told the name of a limit that was passed,
+    `on_stranger` the kind of what is no HTTP/1.1 (`strangers`) and from where it came.
 
     `on_lost` is called whenever a connection has ended, `is_closed_to_new` asked for each new one.
     """
@@ -108,12 +111,14 @@ class LimitedProtocol(HttpToolsProtocol):
         *,
         limits: Limits,
         on_limit: Callable[[str], None],
+        on_stranger: Callable[[str, str], None],
         on_lost: Callable[[], None],
         is_closed_to_new: Callable[[], bool],
     ) -> None:
         super().__init__(config, server_state, {})
         self._limits = limits
         self._on_limit = on_limit
+        self._on_stranger = on_stranger
         self._on_lost = on_lost
         self._is_closed_to_new = is_closed_to_new
         self._phase = _WAITING
@@ -135,6 +140,7 @@ class LimitedProtocol(HttpToolsProtocol):
         is_full = len(self.connections) >= self._limits.connections
         super().connection_made(transport)
         if is_full:
+            self._on_stranger(strangers.CONNECTIONS, self.client[0] if self.client else "unix")
             self._close_for("connections")
         elif self._is_closed_to_new():
             self.part()  # the kernel took it before we stopped listening: it is owed an answer
@@ -158,8 +164,8 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             self._go_on_without_upgrade(data[offer.args[0] :])
             return
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserError as error:
+            self._turn_away(strangers.kind_of(data, str(error)))
             return
         if self._phase is _HEADERS:
             if self._has_begun_in_chunk:  # the piece may also hold the end of another request
@@ -252,11 +258,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self.server_state.total_requests += 1
             self.flow.resume_reading()
 
-    def send_400_response(self, msg: str) -> None:
-        """Tell that this was no HTTP, unless the parser stopped for a limit of ours."""
-        if not self.transport.is_closing():
-            self._on_limit("malformed")
-            super().send_400_response(msg)
+    def _turn_away(self, kind: str) -> None:
+        """Close on what is no HTTP/1.1 and say so, unless a limit of ours stopped the parser."""
+        if self.transport.is_closing():
+            return
+        self._on_limit("malformed")
+        self._on_stranger(kind, self.client[0] if self.client else "unix")
+        is_grpc = kind == strangers.GRPC
+        self.send_400_response(
+            strangers.GRPC_ANSWER if is_grpc else "Invalid HTTP request received."
+        )
 
     def pause_writing(self) -> None:
         """Note since when the sender does not read."""

@@ -22,24 +22,28 @@ import resource
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final, cast
 
 import anyio
+import structlog
 from anyio.abc import TaskStatus
 from uvicorn.server import ServerState
 
 from relay.model.counters import Counters
 from relay.model.errors import ConfigError
 from relay.server.connection import LimitedProtocol, Limits, uvicorn_config
+from relay.server.handshake import Handshake, Tasks
 from relay.server.sockets import BACKLOG
+
+log = structlog.stdlib.get_logger(__name__)
 
 # Of the time for `stop`, the end belongs to writing the 503s: a quarter, at most this.
 _FAREWELL_SECONDS: Final = 1.0
-_TLS_HANDSHAKE_SECONDS: Final = 10.0
-_TLS_SHUTDOWN_SECONDS: Final = 1.0
+_FULL_LOG_SECONDS: Final = 60.0
 
 
 def raise_open_files_limit(wanted: int = 16_384) -> int:
@@ -84,7 +88,8 @@ class Listener:
     """One ASGI app on `sockets`, which it closes at the end. For a task group's `start`.
 
     A request that `stop` cannot wait for is cancelled: an app that catches the cancellation can
-    still answer, as ingest does. `name` stands in errors.
+    still answer, as ingest does. `on_stranger` is told of each connection that brought no HTTP/1.1,
+    or one too many: its kind (`strangers`) and its peer's address. `name` stands in errors.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Listener:
         *,
         limits: Limits | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        on_stranger: Callable[[str, str], None] = lambda _kind, _address: None,
         name: str = "ingest",
     ) -> None:
         self._app = app
@@ -102,7 +108,10 @@ class Listener:
         self._counters = counters
         self._limits = limits or Limits()
         self._ssl_context = ssl_context
+        self._on_stranger = on_stranger
         self._name = name
+        self._full_logged_at = -_FULL_LOG_SECONDS
+        self._handshakes: Tasks = set()
         self._state = ServerState()
         self._servers: list[asyncio.Server] = []
         self._stop_at: float | None = None  # the loop's time
@@ -156,20 +165,21 @@ class Listener:
             self._state,
             limits=self._limits,
             on_limit=self._count_limit,
+            on_stranger=self._on_stranger,
             on_lost=self._connection_lost,
             is_closed_to_new=self._is_stopping,
         )
-        tls: dict[str, Any] = {}
-        if self._ssl_context is not None:
-            tls["ssl"] = self._ssl_context
-            tls["ssl_handshake_timeout"] = _TLS_HANDSHAKE_SECONDS
-            tls["ssl_shutdown_timeout"] = _TLS_SHUTDOWN_SECONDS
+        accept: Callable[[], asyncio.Protocol] = new_connection
+        if (context := self._ssl_context) is not None:
+            accept = functools.partial(
+                Handshake, context, new_connection, self._on_stranger, self._handshakes
+            )
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             sock.setblocking(False)
             is_unix = sock.family == socket.AF_UNIX
             make = loop.create_unix_server if is_unix else loop.create_server
-            self._servers.append(await make(new_connection, sock=sock, backlog=BACKLOG, **tls))
+            self._servers.append(await make(accept, sock=sock, backlog=BACKLOG))
 
     async def _sweep_until_stop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -233,6 +243,8 @@ class Listener:
         """Whatever happened: nothing listens, no request runs and no connection is open."""
         self._stop_at = self._stop_at or 0.0
         self._close_to_new()
+        for task in tuple(self._handshakes):
+            task.cancel()
         await asyncio.sleep(0)  # a task that never ran could not catch its cancellation
         for task in tuple(self._state.tasks):
             task.cancel()
@@ -255,6 +267,18 @@ class Listener:
 
     def _count_limit(self, limit: str) -> None:
         self._counters.connections_closed[limit] += 1
+        now = asyncio.get_running_loop().time()
+        if limit == "connections" and now - self._full_logged_at >= _FULL_LOG_SECONDS:
+            self._full_logged_at = now
+            peers = Counter(each.client[0] if each.client else "unix" for each in self._connections)
+            busiest, theirs = peers.most_common(1)[0]
+            log.warning(
+                "connections_full",
+                listener=self._name,
+                connections=len(self._connections),
+                busiest=busiest,
+                theirs=theirs,
+            )
 
     def _connection_lost(self) -> None:
         if self._is_stopping():

@@ -66,6 +66,18 @@ def bind_or_inherit(
     return sockets
 
 
+def bind_beside(sockets: Iterable[socket.socket], port: int, *, key: str) -> list[socket.socket]:
+    """Sockets on `port` of the addresses of `sockets`; those that can be had, others are logged."""
+    found: list[socket.socket] = []
+    hosts_of = (sock.getsockname()[0] for sock in sockets if sock.family != socket.AF_UNIX)
+    for host in dict.fromkeys(hosts_of):
+        try:
+            found += bind([(host, port)], key=key)
+        except ConfigError as error:
+            log.warning("hint_not_given", key=key, reason=error.message)
+    return found
+
+
 def address_of(sock: socket.socket) -> str:
     """Where a socket listens, as people write it."""
     if sock.family == socket.AF_UNIX:

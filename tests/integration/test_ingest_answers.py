@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
 from structlog.testing import capture_logs
@@ -152,18 +153,45 @@ def test_ingest_takes_one_value_that_stands_there_twice_as_one(edge: Edge) -> No
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-@pytest.mark.parametrize("path", ["/v1/traces", "/v1/traces/", "/v1/traces?a=b", "/v1/%74races"])
+@pytest.mark.parametrize("path", [
+    "/v1/traces", "/v1/traces/", "/v1/traces?a=b", "/v1/%74races", "//v1/traces", "/v1//traces//",
+])  # fmt: skip
 def test_ingest_takes_post_and_put_on_the_path(edge: Edge, method: str, path: str) -> None:
     assert edge.ask(post(method=method, path=path)).status == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/trace", "/v1/traces//", "//v1/traces", "/api", "/V1/TRACES"])
+@pytest.mark.parametrize("path", ["/v1/trace", "/x//v1/traces", "/api", "/V1/TRACES"])
 def test_ingest_answers_404_elsewhere(edge: Edge, media_type: str, path: str) -> None:
     reply = edge.ask(post(path=path, content_type=media_type))
 
     code, message = status_code(reply, media_type)
     assert (reply.status, code) == (404, 12)
     assert "/v1/traces" in message
+    assert message.startswith(path.replace("//", "/"))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/", "append the path"),
+        ("/v1", "append the path"),
+        ("/v1/trace", "append the path"),
+        ("/v1/traces/v1/traces", "stands there twice"),
+        ("/V1/Traces", "lower case"),
+        ("/otlp/v1/traces", "nothing stands before it"),
+        ("/api/v2/spans", "OTLP exporter"),
+        ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "http/protobuf"),
+    ],
+)
+def test_ingest_says_of_the_usual_slips_what_was_meant(edge: Edge, path: str, words: str) -> None:
+    assert words in status_code(edge.ask(post(path=path)))[1]
+
+
+def test_ingest_repeats_a_path_only_as_far_as_it_is_fit_to_be_read(edge: Edge) -> None:
+    message = status_code(edge.ask(post(path="/%1B%5B2J%C2%9B" + "x" * 5000)))[1]
+
+    assert message.isprintable()
+    assert len(message) < 300
 
 
 @pytest.mark.parametrize(
@@ -454,9 +482,62 @@ def test_ingest_answers_preflights_before_the_token_when_cors_is_on() -> None:
     assert missing.headers["access-control-allow-origin"] == "https://app.example"
 
 
-def test_ingest_allows_every_origin_when_told_so() -> None:
+def test_ingest_allows_every_origin_with_credentials_when_told_so() -> None:
+    """A literal `*` is refused to a request with credentials, as `sendBeacon` makes them."""
     with running_edge(settings=Settings(cors_origins=("*",))) as edge:
-        assert edge.ask(preflight("https://a.b")).headers["access-control-allow-origin"] == "*"
+        replies = (edge.ask(preflight("https://a.b")), edge.ask(post(b"{}", "Origin: https://a.b")))
+
+    for reply in replies:
+        assert reply.headers["access-control-allow-origin"] == "https://a.b"
+        assert reply.headers["access-control-allow-credentials"] == "true"
+        assert reply.headers["vary"] == "Origin"
+
+
+def test_ingest_answers_421_to_a_name_that_a_page_may_have_and_that_has_no_token() -> None:
+    foreign = post(b"{}").replace(b"Host: localhost", b"Host: rebound.example:4318")
+    with running_edge() as edge:
+        refused, last = edge.ask(foreign), edge.ingest.refusals.last_hour()
+        edge.ingest.reload(Settings(allowed_hosts=("rebound.example",)), tokens=())
+        allowed = edge.ask(foreign)
+        edge.ingest.reload(Settings(), tokens=("t",))
+        with_token = edge.ask(foreign.replace(b"Host:", b"Authorization: Bearer t\r\nHost:"))
+        no_name = edge.ask(post(b"{}").replace(b"Host: localhost\r\n", b"", 1))
+
+    assert (refused.status, status_code(refused)[0]) == (421, 9)
+    assert "allowed_hosts" in status_code(refused)[1]
+    assert [each["reason"] for each in last] == ["421"]
+    assert (allowed.status, with_token.status, no_name.status) == (200, 200, 401)
+
+
+def test_ingest_asks_only_remote_senders_for_a_token_when_told_so() -> None:
+    with running_edge(settings=Settings(tokens_for="remote"), tokens=("t",)) as edge:
+        here = edge.ask(post())
+        through_a_proxy = edge.ask(post(b"{}", "X-Forwarded-For: 127.0.0.1"))
+        rebound = edge.ask(post(b"{}").replace(b"Host: localhost", b"Host: rebound.example"))
+        with_token = edge.ask(post(b"{}", "Via: 1.1 p", "Authorization: Bearer t"))
+
+    assert (here.status, through_a_proxy.status, rebound.status) == (200, 401, 401)
+    assert with_token.status == 200
+
+
+def test_ingest_shows_who_is_behind_a_trusted_proxy_and_trusts_nobody_for_it() -> None:
+    settings = Settings(
+        trusted_proxies=(ip_network("127.0.0.0/8"),), tokens_for="remote", max_body_bytes=10
+    )
+    with running_edge(settings=settings, tokens=("t",)) as edge:
+        edge.ask(post(b"{}", "X-Forwarded-For: 203.0.113.9", "Authorization: Bearer t"))
+        sender = edge.acceptor.sender
+        spoofed = edge.ask(post(b"{}", "X-Forwarded-For: 127.0.0.1"))
+        edge.ask(post(b"{}", "X-Forwarded-For: 203.0.113.7", "User-Agent: curl"))
+        (last, _) = edge.ingest.refusals.last_hour()
+
+    assert (sender.address, sender.is_local) == ("203.0.113.9", False)
+    assert spoofed.status == 401
+    assert (last["sender"], last["user_agent"], last["path"]) == (
+        "203.0.113.7",
+        "curl",
+        "/v1/traces",
+    )
 
 
 def preflight(origin: str, asked: str = "authorization, content-type") -> bytes:

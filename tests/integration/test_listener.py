@@ -9,11 +9,13 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.server.connection import LimitedProtocol, Limits
 from relay.server.listener import tls_context
@@ -524,6 +526,96 @@ def test_listener_speaks_tls_and_takes_a_new_certificate_without_a_stop(
         second = ask_over_tls(listening, renewed[0])
 
     assert (first, second) == (b"hello", b"hello")
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+@pytest.mark.parametrize(
+    ("has_tls", "first", "kind"),
+    [
+        (False, PREFACE, "grpc"),
+        (False, HELLO, "tls"),
+        (False, b"\0\1\2", "malformed"),
+        (True, PREFACE, "grpc"),
+        (True, post(), "plain_http"),
+        (True, b"\0\1\2", "malformed"),
+    ],
+)
+def test_listener_tells_what_comes_that_is_not_its_protocol(
+    certificate: tuple[Path, Path], has_tls: bool, first: bytes, kind: str, use_uvloop: bool
+) -> None:
+    tls = tls_context(*certificate) if has_tls else None
+    with running_edge(tls=tls, use_uvloop=use_uvloop) as edge:
+        with edge.connect() as client:
+            client.send(first)
+            while not client.is_closed():  # behind words of HTTP that it may understand
+                pass
+        (refused,) = edge.ingest.refusals.last_hour()
+
+    assert (refused["reason"], refused["sender"], refused["times"]) == (kind, "127.0.0.1", 1)
+    assert refused["message"]
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+def test_listener_tells_of_senders_that_do_not_trust_its_certificate(
+    certificate: tuple[Path, Path], tmp_path: Path, use_uvloop: bool
+) -> None:
+    other, _ = write_certificate(tmp_path / "other")
+    with running_edge(tls=tls_context(*certificate), use_uvloop=use_uvloop) as edge:
+        with pytest.raises(ssl.SSLError):
+            ask_over_tls(edge.listening, other)
+        wait_until(lambda: bool(edge.ingest.refusals.last_hour()))
+        (refused,) = edge.ingest.refusals.last_hour()
+        kept = ask_over_tls(edge.listening, certificate[0])
+
+    assert (refused["reason"], kept) == ("distrust", b"{}")
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+def test_listener_loses_nothing_of_many_that_begin_tls_at_once(
+    certificate: tuple[Path, Path], use_uvloop: bool
+) -> None:
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    with running_edge(tls=tls_context(*certificate), use_uvloop=use_uvloop) as edge:
+
+        def ask(number: int) -> int:
+            with edge.listening.connect(context) as client:
+                return client.ask(post(b"x" * number * 500)).status
+
+        with ThreadPoolExecutor(16) as pool:
+            statuses = set(pool.map(ask, range(100)))
+
+    assert statuses == {200}
+    assert sorted(map(len, edge.acceptor.bodies)) == [number * 500 for number in range(100)]
+
+
+def test_listener_stops_at_once_while_a_sender_begins_tls(
+    certificate: tuple[Path, Path],
+) -> None:
+    with running_edge(tls=tls_context(*certificate), use_uvloop=True) as edge:
+        with edge.connect() as silent, edge.connect() as half:
+            half.send(HELLO)
+            began = time.monotonic()
+            edge.listening.stop(5.0)
+            assert time.monotonic() - began < 5.0
+            assert half.is_closed()
+            silent.sock.close()
+
+
+def test_listener_logs_once_a_minute_that_all_connections_are_taken(run: Run) -> None:
+    with capture_logs() as events, run(connections=1) as edge, edge.connect() as first:
+        assert first.ask(post()).status == 200
+        for _ in range(3):
+            with edge.connect() as more:
+                assert more.is_closed()
+        (refused,) = edge.ingest.refusals.last_hour()
+
+    (event,) = [each for each in events if each["log_level"] == "warning"]
+    assert (event["event"], event["busiest"]) == ("connections_full", "127.0.0.1")
+    assert (refused["reason"], refused["times"]) == ("connections", 3)
 
 
 def ask_over_tls(listening: RunningListener, trusted: Path) -> bytes:

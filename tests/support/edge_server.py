@@ -122,12 +122,15 @@ def running_listener(
     tls: ssl.SSLContext | None = None,
     use_uvloop: bool = False,
     counters: Counters | None = None,
+    on_stranger: Callable[[str, str], None] = lambda _kind, _address: None,
 ) -> Iterator[RunningListener]:
     (sock,) = bind("127.0.0.1:0")
     port = sock.getsockname()[1]
     counters = counters or Counters()
     with start_blocking_portal("asyncio", {"use_uvloop": use_uvloop}) as portal:
-        listener = Listener(app, [sock], counters, limits=limits, ssl_context=tls)
+        listener = Listener(
+            app, [sock], counters, limits=limits, ssl_context=tls, on_stranger=on_stranger
+        )
         served, _ = portal.start_task(listener.serve)
         try:
             yield RunningListener(portal, listener, port, served, counters)
@@ -201,11 +204,17 @@ def running_edge(
     tokens: tuple[str, ...] = (),
     limits: Limits | None = None,
     use_uvloop: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Edge]:
     acceptor, counters = Acceptor(), Counters()
     ingest = Ingest(settings or Settings(), acceptor, counters, OWN_ID, tokens=tokens)
     with running_listener(
-        ingest.app, limits=limits, use_uvloop=use_uvloop, counters=counters
+        ingest.app,
+        limits=limits,
+        tls=tls,
+        use_uvloop=use_uvloop,
+        counters=counters,
+        on_stranger=ingest.refusals.note_stranger,
     ) as listening:
         yield Edge(listening, ingest, acceptor, counters)
 

@@ -174,7 +174,7 @@ async def test_age_of_heads_that_are_not_in_memory_is_told_at_the_first_look(
         backlogs = buffer.consumer("a"), buffer.consumer("b")
         for number in range(30):
             await buffer.append(request(piece(b"x" * 10), received_ns=NOW_NS + number))
-        backlogs[1].settle(await take(backlogs[1], max_spans=10), status=200, at_ns=NOW_NS)
+        backlogs[1].settle(await take(backlogs[1], max_items=10), status=200, at_ns=NOW_NS)
         first = backlogs[0].statistics()
 
         assert NOW_NS <= first.oldest_owed_ns <= NOW_NS + 20

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config.patterns import network
+from relay.ingest.browsers import Hosts, Origins
+from relay.ingest.forwarded import Proxies
 from relay.ingest.head import (
     Headers,
-    Origins,
     Tokens,
     coding_of,
     encoding_of,
@@ -129,3 +131,114 @@ def test_origins_answer_nothing_when_there_are_none() -> None:
     assert Origins([]).preflight("OPTIONS", headers) is None
     assert Origins(["https://a.b"]).preflight("OPTIONS", {b"origin": b"https://a.b"}) is None
     assert Origins(["https://a.b/"]).headers(headers)[0][1] == b"https://a.b"
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        ("https://app.example", True),
+        ("https://a.pages.example", True),
+        ("https://a.b.pages.example", True),
+        ("https://pages.example", False),
+        ("http://a.pages.example", False),
+        ("https://a.pages.example:8443", False),
+        ("https://evil-pages.example", False),
+        ("https://pages.example.evil", False),
+        ("https://app.example.evil", False),
+        ("https://appxexample", False),
+        ("null", False),
+    ],
+)
+def test_origins_are_matched_whole_by_name_or_pattern(origin: str, is_allowed: bool) -> None:
+    origins = Origins(["https://app.example", "https://*.pages.example"])
+    found = dict(origins.headers({b"origin": origin.encode()}))
+
+    assert found[b"vary"] == b"Origin"
+    assert (found.get(b"access-control-allow-origin") == origin.encode()) is is_allowed
+    assert (found.get(b"access-control-allow-credentials") == b"true") is is_allowed
+
+
+def test_origins_of_all_are_repeated_so_that_credentials_may_come() -> None:
+    found = dict(Origins(["*"]).headers({b"origin": b"https://a.b"}))
+
+    assert found == {
+        b"access-control-allow-origin": b"https://a.b",
+        b"access-control-allow-credentials": b"true",
+        b"vary": b"Origin",
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("localhost:4318", True),
+        ("LOCALHOST", True),
+        ("127.0.0.1:4318", True),
+        ("[::1]:4318", True),
+        ("10.0.0.5", True),
+        ("relay:4318", True),
+        ("host.docker.internal:4318", True),
+        ("host.containers.internal", True),
+        ("app.localhost:4318", True),
+        ("app.example:443", True),
+        ("a.pages.example", True),
+        ("relay.corp.example:4318", True),
+        ("deep.box.example", True),
+        ("box.example", False),
+        ("evil.example:4318", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("evil.example#localhost", False),
+        ("evil.example:4318:4318", False),
+    ],
+)
+def test_names_that_no_page_can_have_and_those_that_are_set_are_ours(
+    host: str, is_ours: bool
+) -> None:
+    origins = ["https://app.example", "https://*.pages.example"]
+    hosts = Hosts(["relay.corp.example", "*.box.example"], origins)
+    headers = {b"host": host.encode()}
+
+    assert hosts.has_ours(scope(("127.0.0.1", 5)), headers) is is_ours
+    assert hosts.has_ours(scope(("127.0.0.1", 5)), headers) is is_ours  # from memory
+    assert hosts.has_ours(scope(None, ("/run/relay.sock", None)), headers)
+    assert Hosts(["*"], []).has_ours(scope(("127.0.0.1", 5)), headers)
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "address"),
+    [
+        ("10.0.0.1", {b"x-forwarded-for": b"203.0.113.9"}, "203.0.113.9"),
+        ("10.0.0.1", {b"x-forwarded-for": b"1.2.3.4, 203.0.113.9, 10.0.0.7"}, "203.0.113.9"),
+        ("10.0.0.1", {b"x-forwarded-for": b"10.0.0.8, 10.0.0.7"}, "10.0.0.8"),
+        ("10.0.0.1", {b"x-forwarded-for": b"[2001:db8::1]:99"}, "2001:db8::1"),
+        ("10.0.0.1", {b"x-forwarded-for": b"2001:db8::1"}, "2001:db8::1"),
+        ("10.0.0.1", {b"x-forwarded-for": b"203.0.113.9:4711"}, "203.0.113.9"),
+        ("10.0.0.1", {b"x-forwarded-for": b"\x1b[2J, 10.0.0.7"}, "10.0.0.7"),
+        ("10.0.0.1", {b"x-forwarded-for": b""}, "10.0.0.1"),
+        ("10.0.0.1", {}, "10.0.0.1"),
+        ("10.0.0.1", {b"forwarded": b'for=1.1.1.1, By=x;FOR="[2001:db8::7]:1";proto=https'},
+         "2001:db8::7"),
+        ("10.0.0.1", {b"forwarded": b"for=unknown"}, "10.0.0.1"),
+        ("10.0.0.1", {b"forwarded": b"for=6.6.6.6", b"x-forwarded-for": b"203.0.113.9"},
+         "203.0.113.9"),
+        ("::1", {b"x-forwarded-for": b"203.0.113.9"}, "203.0.113.9"),
+        ("unix", {b"x-forwarded-for": b"203.0.113.9"}, "unix"),
+        ("192.0.2.1", {b"x-forwarded-for": b"203.0.113.9"}, "192.0.2.1"),
+        ("unknown", {b"x-forwarded-for": b"203.0.113.9"}, "unknown"),
+    ],
+)  # fmt: skip
+def test_address_is_what_trusted_proxies_tell_and_nobody_else(
+    peer: str, headers: Headers, address: str
+) -> None:
+    proxies = Proxies([network("10.0.0.0/8"), network("::1")])
+
+    assert proxies.sender(peer, headers) == address
+
+
+@given(value=st.binary(max_size=9000))
+def test_any_bytes_from_a_proxy_are_read_without_a_failure(value: bytes) -> None:
+    proxies = Proxies([network("0.0.0.0/0"), network("::/0")])
+
+    for name in (b"x-forwarded-for", b"forwarded"):
+        assert proxies.sender("10.0.0.1", {name: value}).isprintable()

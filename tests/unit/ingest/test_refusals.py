@@ -4,7 +4,8 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from relay.ingest.refusals import RefusalLog
+from relay.ingest.refusals import MOST_KINDS, STRANGERS, Refusals
+from relay.model.counters import Counters
 
 
 class Clock:
@@ -15,7 +16,7 @@ class Clock:
         return self.now
 
 
-def events_of(refusals: list[tuple[int, str, str]], log: RefusalLog) -> list[dict[str, Any]]:
+def events_of(refusals: list[tuple[int, str, str]], log: Refusals) -> list[dict[str, Any]]:
     with capture_logs() as events:
         for refusal in refusals:
             log.note(*refusal)
@@ -23,7 +24,7 @@ def events_of(refusals: list[tuple[int, str, str]], log: RefusalLog) -> list[dic
 
 
 def test_refusals_are_logged_once_a_kind_and_sender() -> None:
-    log = RefusalLog(Clock())
+    log = Refusals(Counters(), Clock())
     events = events_of([(401, "a", "x"), (401, "a", "x"), (401, "b", "x"), (404, "a", "y")], log)
 
     assert [(e["status"], e["sender"], e["reason"]) for e in events] == [
@@ -35,7 +36,7 @@ def test_refusals_are_logged_once_a_kind_and_sender() -> None:
 
 def test_refusals_are_summed_up_after_a_minute() -> None:
     clock = Clock()
-    log = RefusalLog(clock)
+    log = Refusals(Counters(), clock)
     events_of([(401, "a", "x")] * 5, log)
     clock.now += 61
     summary, again = events_of([(401, "a", "x")], log)
@@ -45,7 +46,7 @@ def test_refusals_are_summed_up_after_a_minute() -> None:
 
 
 def test_refusals_of_many_senders_stay_few_events() -> None:
-    log = RefusalLog(Clock())
+    log = Refusals(Counters(), Clock())
     events = events_of([(401, f"10.0.{n // 256}.{n % 256}", "x") for n in range(5000)], log)
     with capture_logs() as at_the_end:
         log.summarise()
@@ -53,3 +54,60 @@ def test_refusals_of_many_senders_stay_few_events() -> None:
 
     assert len(events) == 20
     assert [event["by_status"] for event in at_the_end] == [{"401": 4980}]
+
+
+def test_refusals_of_the_last_hour_are_told_by_reason_path_and_sender() -> None:
+    clock = Clock()
+    refusals = Refusals(Counters(), clock)
+    refusals.note(401, "10.0.0.1", "a token", path="/v1/traces", user_agent="old")
+    clock.now += 30 * 60
+    for _ in range(3):
+        refusals.note(404, "10.0.0.2", "not here", path="/v1/trace", user_agent="sdk/1")
+    half = [(e["reason"], e["path"], e["sender"], e["times"]) for e in refusals.last_hour()]
+    clock.now += 31 * 60
+
+    assert half == [
+        ("404", "/v1/trace", "10.0.0.2", 3),
+        ("401", "/v1/traces", "10.0.0.1", 1),
+    ]
+    assert [each["user_agent"] for each in refusals.last_hour()] == ["sdk/1"]
+
+
+def test_refusals_stay_few_and_short_whatever_is_sent() -> None:
+    counters = Counters()
+    refusals = Refusals(counters, Clock())
+    refusals.note_stranger("grpc", "10.0.0.9")
+    for number in range(3000):
+        path, agent = f"/{number}" + "x" * 5000, f"\x1b[2J\x9b{number}\u202e"
+        refusals.note(
+            404, f"10.0.{number // 256}.{number % 256}", "no", path=path, user_agent=agent
+        )
+    found = refusals.last_hour()
+
+    assert len(found) <= MOST_KINDS + 2
+    assert sum(each["times"] for each in found) == 3001
+    assert {each["reason"]: each["times"] for each in found if not each["path"]} == {
+        "grpc": 1,
+        "404": 3000 - MOST_KINDS,
+    }
+    assert max(len(str(each)) for each in found) < 1000
+    assert all(each["user_agent"].isprintable() for each in found)
+    assert counters.refused == {"404": 3000, "grpc": 1}
+
+
+def test_strangers_are_logged_once_a_minute_with_what_to_do() -> None:
+    refusals = Refusals(Counters(), Clock())
+    with capture_logs() as events:
+        for _ in range(5):
+            refusals.note_stranger("grpc", "10.0.0.9")
+            refusals.note_stranger("connections", "10.0.0.9")
+
+    (event,) = events
+    assert (event["event"], event["log_level"], event["kind"]) == (
+        "connection_refused",
+        "warning",
+        "grpc",
+    )
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in event["reason"]
+    assert event["sender"] == "10.0.0.9"
+    assert all(STRANGERS.values())

@@ -1,0 +1,44 @@
+"""What comes to the listener and is no HTTP/1.1, told by its first bytes, or by why TLS failed.
+
+A sender that speaks another protocol repeats itself for ever and never learns why. So each kind has
+a name, which is counted and logged with what to do.
+"""
+
+import re
+import ssl
+from typing import Final
+
+GRPC: Final = "grpc"  # HTTP/2, which OTLP/gRPC speaks
+TLS: Final = "tls"  # a handshake on a listener without a certificate
+PLAIN_HTTP: Final = "plain_http"  # on a listener with one
+DISTRUST: Final = "distrust"  # the sender does not take our certificate
+MALFORMED: Final = "malformed"
+CONNECTIONS: Final = "connections"  # one too many
+
+_TLS_HANDSHAKE: Final = b"\x16\x03"
+_REQUEST_LINE: Final = re.compile(rb"[A-Z]{3,10} \S")
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n"
+# gRPC clients repeat the status line of this answer, some its words.
+GRPC_ANSWER: Final = "This is OTLP/HTTP: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"
+
+
+def kind_of(piece: bytes, words: str) -> str:
+    """What came, by the piece that is no HTTP/1.1 and by the parser's words about it."""
+    if piece.startswith(_PREFACE) or "PRI/Upgrade" in words:
+        return GRPC
+    return TLS if piece.startswith(_TLS_HANDSHAKE) else MALFORMED
+
+
+def kind_on_tls(piece: bytes) -> str:
+    """What the first bytes are that came to a listener with a certificate; empty for TLS."""
+    if piece.startswith(_TLS_HANDSHAKE[: len(piece)]):
+        return ""
+    if piece.startswith(_PREFACE):
+        return GRPC
+    return PLAIN_HTTP if _REQUEST_LINE.match(piece) else MALFORMED
+
+
+def is_distrust(error: ssl.SSLError) -> bool:
+    """Whether a handshake ended since the sender does not take our certificate."""
+    reason = error.reason or ""
+    return "UNKNOWN_CA" in reason or "CERTIFICATE" in reason
