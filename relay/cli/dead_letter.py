@@ -18,6 +18,7 @@ from relay.cli.output import (
     say_result,
 )
 from relay.cli.source import NEWEST, Source
+from relay.model.reasons import Reason
 from relay.model.units import about_bytes
 
 # In text; `--json` has them all.
@@ -28,7 +29,7 @@ _PAGE: Final = 1000
 
 def words_of(found: dict[str, Any]) -> Text:
     """What was said; of a span refused on the way in, what stood where."""
-    if found["destination"] != "ingest":
+    if found["destination"] != "ingest" or found["reason"] == Reason.BODY_UNREADABLE:
         return Text(printable(found["words"]))
     return Text(printable(f"trace id {found['words'] or '(none)'} at {found['path']}"))
 
@@ -183,11 +184,13 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines.append(f"             and {len(found['trace_ids']) - _MOST_TRACES:,} more")
     if found["is_damaged"]:
         lines.append("  damaged    its bytes on disk are not those that were written")
-    title = "trace id" if found["destination"] == "ingest" else "words"
+    is_body = found["reason"] == Reason.BODY_UNREADABLE
+    title = "trace id" if found["destination"] == "ingest" and not is_body else "words"
     lines.append(f"  {title}:")
     lines += [f"    {line}" for line in found["words"].splitlines() or ["(none)"]]
     if found["resourceSpans"] is None:
-        return [*lines, f"  its spans cannot be shown: {found['unreadable']}"]
+        in_full = "; --json has its bytes in body_base64" if is_body else ""
+        return [*lines, f"  its spans cannot be shown: {found['unreadable']}{in_full}"]
     spans = [
         span
         for entry in found["resourceSpans"]

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding
 from relay.otlp import transcode
 from relay.otlp.signals import WIRE
@@ -17,6 +18,8 @@ def json_line(letter: DeadLetter) -> str:
 
 def json_fragment(letter: DeadLetter) -> bytes:
     """Its entries as JSON of one line, comma-joined. Raises TranscodeError."""
+    if letter.reason == Reason.BODY_UNREADABLE:
+        raise TranscodeError("it is the body of a request that could not be read when it came")
     if letter.encoding is Encoding.PROTOBUF:
         return transcode.to_json(letter.body, letter.signal)
     # Inside a JSON text a line break stands between values only.

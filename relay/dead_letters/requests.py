@@ -53,11 +53,8 @@ def left_out(ids_by_reason: Mapping[str, list[int]]) -> list[LeftOut]:
 def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | str:
     """The request that `stored` becomes under `wish`, or why it cannot and what would help."""
     letter = stored.letter
-    if stored.is_damaged or letter.reason == Reason.DAMAGED_ON_DISK:
-        return (
-            "its bytes were damaged on disk, and wrong bytes are never sent; "
-            "`dead-letter show ID --json` shows what is left of them"
-        )
+    if unsendable := _unsendable(stored):
+        return unsendable
     if not wish.to and letter.destination and letter.destination not in wish.known:
         return f"{letter.destination} is not in the configuration; name another with --to"
     is_of_ingest = not letter.destination
@@ -80,6 +77,21 @@ def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | str:
         # Of a letter of an upstream every span was valid when it came, of ingest there is but one.
         return _words(prepared.rejected[0].reason)
     return Request(prepared.pieces, SENDER, letter.received_ns)
+
+
+def _unsendable(stored: StoredDeadLetter) -> str:
+    """Why nothing can ever be made of its bytes; empty where something may."""
+    if stored.is_damaged or stored.letter.reason == Reason.DAMAGED_ON_DISK:
+        return (
+            "its bytes were damaged on disk, and wrong bytes are never sent; "
+            "`dead-letter show ID --json` shows what is left of them"
+        )
+    if stored.letter.reason == Reason.BODY_UNREADABLE:
+        return (
+            "it is the body of a request that could not be read, of which there are no spans to "
+            "send; `dead-letter show ID --json` has its bytes: correct what sends it"
+        )
+    return ""
 
 
 def _words(reason: str) -> str:

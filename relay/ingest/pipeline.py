@@ -10,8 +10,9 @@ import structlog
 
 from relay.ingest.offload.offload import Offload
 from relay.model.counters import Counters
+from relay.model.errors import BufferFailure, Refusal
 from relay.model.records import SUCCESS, Encoding, Request, Sender, SenderResponse
-from relay.process.check.rejections import AllSpansRejected
+from relay.process.check.rejections import AllSpansRejected, unreadable_body
 from relay.process.check.weight import NEVER_HEAVY_BYTES, TooHeavy, is_heavy
 from relay.process.prepare import Prepare, Prepared
 
@@ -73,6 +74,10 @@ class Pipeline:
                 Request((), sender, self._clock_ns(), refusal.rejected)
             )  # as dead letters, so that `where` and replay know them
             raise
+        except Refusal as refusal:
+            if refusal.status == 400:
+                await self._keep_unreadable(body, encoding, sender, refusal.message)
+            raise
         body_bytes = len(body)
         del body  # what is kept of it is in the pieces
         if prepared.warnings:
@@ -97,6 +102,14 @@ class Pipeline:
         counters.received_spans += rejected_spans
         counters.rejected_spans.update(prepared.rejected_by_reason)
         return SenderResponse(message=prepared.message, rejected_items=rejected_spans)
+
+    async def _keep_unreadable(
+        self, body: bytes, encoding: Encoding, sender: Sender, why: str
+    ) -> None:
+        """As a dead letter, so that somebody can look at it; the answer is the same without."""
+        rejected = (unreadable_body(body, encoding, why),)
+        with suppress(BufferFailure):
+            await self._log.append(Request((), sender, self._clock_ns(), rejected))
 
     async def _prepare(self, body: bytes, encoding: Encoding, sender: Sender) -> Prepared:
         """Prepare here, or in the offload process what would take too long here."""

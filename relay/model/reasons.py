@@ -10,6 +10,10 @@ from typing import Final
 # A row on disk holds whole requests up to this; a larger request is cut at item borders.
 ROW_BYTES: Final = 512 * 1024
 
+# Of whole bodies that nobody could read the newest few are dead letters: at most 1 MiB of them.
+UNREADABLE_BODIES: Final = 20
+UNREADABLE_BODY_BYTES: Final = 1024 * 1024 // UNREADABLE_BODIES
+
 
 class Reason(enum.StrEnum):
     """Why a span is a dead letter."""
@@ -22,6 +26,7 @@ class Reason(enum.StrEnum):
     SPAN_ID_ZERO = "span_id_zero"
     SPAN_ID_MALFORMED = "span_id_malformed"
     PARENT_SPAN_ID_MALFORMED = "parent_span_id_malformed"
+    BODY_UNREADABLE = "body_unreadable"  # of a whole request: there are no spans to speak of
     # Not delivered.
     UPSTREAM_REFUSED = "upstream_refused"
     UPSTREAM_PARTIAL = "upstream_partial"  # some of these spans, upstream does not say which

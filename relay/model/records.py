@@ -89,6 +89,9 @@ class RejectedItem:
     `reason` is a stable code such as `trace_id_zero`; `path` names the place as the sender wrote
     it, such as `resourceSpans[0].scopeSpans[0].spans[4].traceId`; `trace_id` is the text or the
     hex of what stood there, cut at 128 characters, for `where`.
+
+    With `body_unreadable` it is a whole body as it came, the beginning of it: `path` says of how
+    much, and `trace_id` why it cannot be read.
     """
 
     reason: str

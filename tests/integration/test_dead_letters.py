@@ -584,3 +584,36 @@ def test_how_many_were_given_up_is_told_everywhere_and_over_a_restart(tmp_path: 
             metrics = relay.get("/metrics", parse=False)[1]
             assert f"otlp_relay_dead_letters_dropped_total {float(dropped)}" in metrics
             assert 'otlp_relay_dead_letters_by_destination{destination="mock"} 1.0' in metrics
+
+
+def test_whole_bodies_that_cannot_be_read_are_dead_letters_the_newest_few(tmp_path: Path) -> None:
+    with Relay(tmp_path) as relay:
+        for number in range(25):
+            assert relay.post(b'{"resourceSpans": [}%d' % number)[0] == 400
+        assert relay.post(b"\xff" * 80_000, headers=PROTOBUF)[0] == 400
+        assert relay.post(request(span(traceId="0" * 32)))[0] == 400  # another kind
+        listed = json.loads(relay.run("dead-letter list", "--all", "--json").stdout)["letters"]
+        bodies = [each for each in listed if each["reason"] == "body_unreadable"]
+        shown = [
+            json.loads(relay.run("dead-letter show", str(each["id"]), "--json").stdout)
+            for each in bodies[:2]
+        ]
+        text = relay.run("dead-letter show", str(bodies[1]["id"])).stdout
+        table = relay.run("dead-letter list").stdout
+        replayed = relay.run("dead-letter replay", "--reason", "body_unreadable")
+        exported = relay.run("dead-letter export", "--reason", "body_unreadable")
+        status = relay.status()
+
+    assert len(bodies) == 20
+    assert len(listed) == 21
+    assert (bodies[0]["path"], bodies[0]["bytes"]) == ("the first 52,428 of 80,000 bytes", 52_428)
+    assert (bodies[1]["spans"], bodies[1]["affected"], bodies[1]["status"]) == (0, 0, 400)
+    assert base64.b64decode(shown[1]["body_base64"]) == b'{"resourceSpans": [}24'
+    assert shown[1]["resourceSpans"] is None
+    assert shown[1]["words"] in text
+    assert "body_base64" in text
+    assert "body_unreadable" in table
+    assert replayed.returncode == exported.returncode == 1
+    assert "could not be read" in replayed.stdout + replayed.stderr
+    assert status["ingest"]["refused_bodies"]["times"] == 26
+    assert status["buffer"]["dead_letters_dropped"] == 0

@@ -17,7 +17,7 @@ from relay.buffer.sqlite import counters_table
 from relay.buffer.sqlite.rows import unzstd, zstd_1
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.values import DeadLetterCount, DeadLetterEntry, StoredDeadLetter
-from relay.model.reasons import Reason
+from relay.model.reasons import UNREADABLE_BODIES, Reason
 from relay.model.records import DeadLetter, Encoding
 
 _INSERT = "INSERT INTO dead_letters VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -29,6 +29,7 @@ ENTRY_COLUMNS = (
 _SELECT = "SELECT * FROM dead_letters "
 _OVERHEAD_BYTES = 200
 _TRIM_STEP = 64
+_BODIES_LOOK = 5000  # letters that are looked at for whole bodies, once
 _UNREADABLE = (Reason.DAMAGED_ON_DISK, Reason.RELAY_ERROR)  # set aside by whole rows
 _NUMBERS = struct.Struct("<8q")
 MAX_WORDS = 8192
@@ -63,6 +64,7 @@ class DeadLetterTable:
         self.dropped = 0  # given up for space or age, ever
         self.counts: dict[str, DeadLetterCount] = {}
         self._first_ids: dict[str, int] = {}  # none of that destination is below
+        self._bodies: list[int] | None = None  # unreadable ones, the oldest first, once looked up
         self.load()
 
     def load(self) -> None:
@@ -75,6 +77,7 @@ class DeadLetterTable:
         # total, not sum: a size that was hit must neither overflow nor be NULL.
         self.counts = {str(name): DeadLetterCount(count, int(size)) for name, count, size in found}
         self._first_ids = {}
+        self._bodies = None
         self.dropped = sum(
             counters_table.read(self._connection, counters_table.DROPPED_LETTERS).values()
         )
@@ -116,6 +119,22 @@ class DeadLetterTable:
                 ),
             )
             self._count(letter.destination, 1, size)
+            if letter.reason == Reason.BODY_UNREADABLE:
+                self._keep_newest_bodies(self._connection.last_insert_rowid())
+
+    def _keep_newest_bodies(self, newest: int) -> None:
+        """Of whole bodies only so many stay: a sender that sends no others has them without end."""
+        if self._bodies is None:
+            found = fetch(
+                self._connection,
+                "SELECT id, reason FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT ?",
+                (newest, _BODIES_LOOK),
+            )
+            self._bodies = [each for each, reason in found if reason == Reason.BODY_UNREADABLE]
+            self._bodies.reverse()
+        self._bodies.append(newest)
+        self.remove(self._bodies[:-UNREADABLE_BODIES])
+        del self._bodies[:-UNREADABLE_BODIES]
 
     def _trace_ids(self, row: int) -> bytes:
         found = fetch_value(self._connection, "SELECT ids FROM traces WHERE row = ?", (row,))

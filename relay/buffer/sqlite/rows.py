@@ -18,6 +18,7 @@ import msgspec
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.types import DamagedRow, Totals
 from relay.buffer.sqlite.uptime import uptime_ns
+from relay.model.reasons import Reason
 from relay.model.records import (
     BodyFlag,
     DeadLetter,
@@ -25,6 +26,7 @@ from relay.model.records import (
     OwedRange,
     Piece,
     Position,
+    RejectedItem,
     Request,
     Signal,
     StoredRow,
@@ -270,22 +272,28 @@ def build_group(
 
 
 def rejected_letters(request: Request) -> list[DeadLetter]:
-    """Dead letters of the spans that check refused; `words` is the trace id as it was sent."""
-    return [
-        DeadLetter(
-            destination="",
-            reason=span.reason,
-            words=span.trace_id,
-            items=1,
-            affected=1,
-            encoding=span.encoding,
-            body=span.body,
-            path=span.path,
-            trace_ids=_packed(span.trace_id),
-            received_ns=request.received_ns,
-        )
-        for span in request.rejected
-    ]
+    """Dead letters of the spans that check refused; `words` is the trace id as it was sent.
+
+    Of a whole body that could not be read it is why, and there are no spans.
+    """
+    return [_rejected_letter(each, request.received_ns) for each in request.rejected]
+
+
+def _rejected_letter(rejected: RejectedItem, received_ns: int) -> DeadLetter:
+    is_body = rejected.reason == Reason.BODY_UNREADABLE
+    return DeadLetter(
+        destination="",
+        reason=rejected.reason,
+        words=rejected.trace_id,
+        items=0 if is_body else 1,
+        affected=0 if is_body else 1,
+        encoding=rejected.encoding,
+        body=rejected.body,
+        status=400 if is_body else 0,
+        path=rejected.path,
+        trace_ids=b"" if is_body else _packed(rejected.trace_id),
+        received_ns=received_ns,
+    )
 
 
 def _packed(trace_id: str) -> bytes:

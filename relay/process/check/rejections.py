@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from relay.model.errors import Refusal
+from relay.model.reasons import UNREADABLE_BODY_BYTES, Reason
 from relay.model.records import Encoding, RejectedItem
 
 MOST_SPANS_KEPT: Final = 1000
@@ -31,6 +32,13 @@ class AllSpansRejected(Refusal):
         super().__init__(message)
         self.rejected = rejected
         self.counts = counts
+
+
+def unreadable_body(body: bytes, encoding: Encoding, why: str) -> RejectedItem:
+    """A whole body that could not be read, as a dead letter keeps it."""
+    kept = body[:UNREADABLE_BODY_BYTES]
+    path = "" if len(kept) == len(body) else f"the first {len(kept):,} of {len(body):,} bytes"
+    return RejectedItem(Reason.BODY_UNREADABLE, path, why, encoding, kept)
 
 
 class Rejections:

@@ -7,7 +7,7 @@ import pytest
 
 from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
-from relay.model.errors import BufferFull
+from relay.model.errors import BufferFull, Refusal
 from relay.model.records import SUCCESS, Encoding, Request, Sender
 from relay.process.check.rejections import AllSpansRejected
 from relay.process.prepare import Prepare, PrepareSettings
@@ -97,3 +97,21 @@ async def test_warning_reaches_the_sender_with_nothing_rejected() -> None:
     assert answer.status == 200
     assert answer.rejected_items == 0
     assert "snake_case" in answer.message or "resource_spans" in answer.message
+
+
+async def test_body_that_cannot_be_read_is_kept_as_a_dead_letter_and_refused() -> None:
+    log = FakeLog()
+    with pytest.raises(Refusal):
+        await pipeline(log).accept(b"[" * 60_000, Encoding.JSON, SENDER)
+
+    (kept,) = log.requests
+    (letter,) = kept.rejected
+    assert (kept.pieces, letter.reason) == ((), "body_unreadable")
+    assert (letter.body, letter.path) == (b"[" * 52_428, "the first 52,428 of 60,000 bytes")
+
+
+async def test_body_that_cannot_be_read_is_refused_as_such_by_a_full_buffer_too() -> None:
+    with pytest.raises(Refusal) as refusal:
+        await pipeline(FakeLog(BufferFull())).accept(b"[", Encoding.JSON, SENDER)
+
+    assert refusal.value.status == 400
