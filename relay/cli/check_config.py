@@ -62,7 +62,10 @@ def _summary(config: Config) -> dict[str, Any]:
             "tokens": len(config.ingest.tokens),
             "max_body_bytes": config.ingest.max_body_bytes,
         },
-        "admin": {"listen": [str(address) for address in config.admin.listen]},
+        "admin": {
+            "listen": [str(address) for address in config.admin.listen],
+            "health_listen": [str(address) for address in config.admin.health_listen],
+        },
         "buffer": {
             "max_size_bytes": config.buffer.max_size_bytes,
             "when_full": config.buffer.when_full,
@@ -88,11 +91,14 @@ def _lines(config: Config) -> list[str]:
     ingest, buffer = config.ingest, config.buffer
     scheme = "https" if ingest.tls_cert else "http"
     tokens = f"{len(ingest.tokens)} tokens" if ingest.tokens else "no token required"
+    if ingest.tokens_for == "remote":
+        tokens += ", of remote senders only"
     lines = [
         f"configuration  {config.source or 'none found, all defaults'}",
         f"state          {config.state_dir}",
         *(f"ingest         {scheme}://{address}/v1/traces, {tokens}" for address in ingest.listen),
         *(f"admin          http://{address}/" for address in config.admin.listen),
+        *(f"health         http://{address}/readyz" for address in config.admin.health_listen),
         f"buffer         at most {format_size(buffer.max_size_bytes)}, then {buffer.when_full}",
     ]
     if not config.destinations:

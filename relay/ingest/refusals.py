@@ -25,6 +25,7 @@ _MAX_EVENTS: Final = 20
 _HOUR_MINUTES: Final = 60
 MOST_KINDS: Final = 200
 _MOST_CHARACTERS: Final = 120
+_LOOK_CHARACTERS: Final = 500  # a path may be as long as all headers together
 
 _HTTP: Final = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or http/json) in the sender"
 STRANGERS: Final = {
@@ -154,7 +155,7 @@ class Refusals:
     ) -> Refused:
         refused = Refused(
             reason,
-            clean(path, _MOST_CHARACTERS),
+            clean(path[:_LOOK_CHARACTERS], _MOST_CHARACTERS),
             clean(address, _MOST_CHARACTERS),
             clean(user_agent, _MOST_CHARACTERS),
         )

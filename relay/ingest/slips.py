@@ -7,6 +7,7 @@ from relay.otlp.signals import TRACES
 from relay.otlp.words import clean
 
 _MOST_CHARACTERS: Final = 100
+_LOOK_CHARACTERS: Final = 500  # a path may be as long as all headers together
 _SLASHES: Final = re.compile(r"/{2,}")
 _BASE: Final = (
     "an endpoint for traces alone is used as it is, so append the path to it, or set "
@@ -35,6 +36,7 @@ def collapsed(path: str) -> str:
 
 def not_found(path: str) -> str:
     """What the sender of a request to `path` is told."""
+    path = path[:_LOOK_CHARACTERS]
     shown = clean(path, _MOST_CHARACTERS)
     said = f"{shown} is not here: send spans by POST to {TRACES.path}"
     for slip, words in _SLIPS:

@@ -82,6 +82,7 @@ class Handshake(asyncio.Protocol):
         self._transport.pause_reading()
         if kind := strangers.kind_on_tls(data):
             self._on_stranger(kind, self._address)
+        if not strangers.is_tls(data):
             self._transport.close()
             return
         task = self._loop.create_task(self._begin(data))

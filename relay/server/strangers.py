@@ -16,23 +16,35 @@ MALFORMED: Final = "malformed"
 CONNECTIONS: Final = "connections"  # one too many
 
 _TLS_HANDSHAKE: Final = b"\x16\x03"
+# The extension of a ClientHello that offers HTTP/2 and nothing else (RFC 7301).
+_H2_ALONE: Final = b"\x00\x10\x00\x05\x00\x03\x02h2"
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{3,10} \S")
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 # gRPC clients repeat the status line of this answer, some its words.
 GRPC_ANSWER: Final = "This is OTLP/HTTP: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"
 
 
+def is_tls(piece: bytes) -> bool:
+    """Whether these are, or may become, the first bytes of a TLS handshake."""
+    return piece.startswith(_TLS_HANDSHAKE[: len(piece)])
+
+
 def kind_of(piece: bytes, words: str) -> str:
     """What came, by the piece that is no HTTP/1.1 and by the parser's words about it."""
     if piece.startswith(_PREFACE) or "PRI/Upgrade" in words:
         return GRPC
-    return TLS if piece.startswith(_TLS_HANDSHAKE) else MALFORMED
+    if is_tls(piece):
+        return GRPC if _H2_ALONE in piece else TLS
+    return MALFORMED
 
 
 def kind_on_tls(piece: bytes) -> str:
-    """What the first bytes are that came to a listener with a certificate; empty for TLS."""
-    if piece.startswith(_TLS_HANDSHAKE[: len(piece)]):
-        return ""
+    """What the first bytes say that came to a listener with a certificate; empty for nothing odd.
+
+    A gRPC exporter that does speak TLS ends the connection itself, since nobody agrees to HTTP/2.
+    """
+    if is_tls(piece):
+        return GRPC if _H2_ALONE in piece else ""
     if piece.startswith(_PREFACE):
         return GRPC
     return PLAIN_HTTP if _REQUEST_LINE.match(piece) else MALFORMED

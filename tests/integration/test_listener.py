@@ -574,6 +574,26 @@ def test_listener_tells_of_senders_that_do_not_trust_its_certificate(
     assert (refused["reason"], kept) == ("distrust", b"{}")
 
 
+@pytest.mark.parametrize("has_tls", [False, True])
+@pytest.mark.parametrize(("offer", "is_grpc"), [(["h2"], True), (["h2", "http/1.1"], False)])
+def test_listener_knows_grpc_over_tls_by_what_it_offers(
+    certificate: tuple[Path, Path], has_tls: bool, offer: list[str], is_grpc: bool
+) -> None:
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    context.set_alpn_protocols(offer)
+    tls = tls_context(*certificate) if has_tls else None
+    with running_edge(tls=tls, use_uvloop=True) as edge:
+        with (
+            contextlib.nullcontext() if has_tls else pytest.raises(ssl.SSLError),
+            edge.listening.connect(context),
+        ):
+            pass
+        wait_until(lambda: edge.listening.listener.open_connections == 0)
+        reasons = [each["reason"] for each in edge.ingest.refusals.last_hour()]
+
+    assert reasons == (["grpc"] if is_grpc else [] if has_tls else ["tls"])
+
+
 @pytest.mark.parametrize("use_uvloop", [False, True])
 def test_listener_loses_nothing_of_many_that_begin_tls_at_once(
     certificate: tuple[Path, Path], use_uvloop: bool

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.model.errors import ConfigError
 from relay.server.listener import raise_open_files_limit, tls_context
-from relay.server.sockets import bind, is_loopback, refuse_exposed
+from relay.server.sockets import bind, bind_beside, is_loopback, refuse_exposed
+from tests.support.ports import free_port
 
 
 @pytest.fixture
@@ -36,6 +38,25 @@ def test_bind_takes_both_loopbacks_on_one_port_for_localhost() -> None:
     assert [host for host, _ in names[1:]] in ([], ["::1"])
     assert len({port for _, port in names}) == 1
     assert all(is_v6_only)
+
+
+def test_bind_beside_takes_another_port_of_the_same_addresses_and_goes_on_where_it_cannot(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(tmp_path / "relay.sock"))
+    here = [*bind("localhost:0"), unix]
+    first = bind_beside(here, port, key="ingest.grpc_hint")
+    with capture_logs() as events:
+        second = bind_beside(here, port, key="ingest.grpc_hint")
+    found = [sock.getsockname()[:2] for sock in first]
+    for sock in (*here, *first):
+        sock.close()
+
+    assert found == [("127.0.0.1", port), ("::1", port)]
+    assert second == []
+    assert [each["event"] for each in events] == ["hint_not_given"] * 2
 
 
 def test_bind_leaves_the_ipv6_loopback_out_where_there_is_none(
