@@ -90,6 +90,8 @@ def _serve(
     config_path: str | None, environ: Mapping[str, str], notifier: Notifier, inherited: Inherited
 ) -> int:
     started_ns = time.time_ns()
+    # Until somebody heeds it, a SIGHUP waits: it must not end a start.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     config = load(config_path, environ)
     os.umask(0o077)
     raise_open_files_limit()
@@ -179,6 +181,7 @@ class Daemon:
         # Around everything: a further signal while the buffer is closing must not kill us there,
         # nor may a SIGHUP from somebody who sees us ready.
         with anyio.open_signal_receiver(*_SIGNALS) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
             code = await self._serve(signals)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # the end of the process needs no more of them

@@ -63,7 +63,7 @@ class Origins:
         ):
             return None
         allowed = self.headers(headers)
-        if allowed and allowed[0][0] == b"access-control-allow-origin":
+        if grants(allowed):
             asked = headers.get(b"access-control-request-headers", b"")
             if len(asked) > _MAX_PREFLIGHT_BYTES or not _HEADER_NAMES.fullmatch(asked):
                 asked = b"authorization, content-encoding, content-type"
@@ -74,6 +74,11 @@ class Origins:
                 (b"access-control-max-age", b"7200"),
             )
         return allowed
+
+
+def grants(headers: HeaderList) -> bool:
+    """Whether these headers of an answer let the page go on."""
+    return bool(headers) and headers[0][0] == b"access-control-allow-origin"
 
 
 class Hosts:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from relay.config import IngestConfig
-from relay.ingest.browsers import HeaderList
+from relay.ingest.browsers import HeaderList, grants
 from relay.ingest.head import (
     Gate,
     HttpRefusal,
@@ -255,9 +255,13 @@ class Ingest:
 
     async def answer_preflight(self, scope: Scope, send: Send) -> bool:
         """Answer a CORS preflight, if this is one and CORS is on; whether it was."""
-        allowed = self._gate.origins.preflight(scope["method"], joined(scope["headers"]))
+        headers = joined(scope["headers"])
+        allowed = self._gate.origins.preflight(scope["method"], headers)
         if allowed is None:
             return False
+        if not grants(allowed):
+            sender = self._gate.sender(scope, headers)
+            self.refusals.note_origin(sender.address, headers[b"origin"].decode("latin-1"))
         await send({"type": "http.response.start", "status": 204, "headers": list(allowed)})
         await send({"type": "http.response.body"})
         return True
@@ -300,7 +304,11 @@ def _stopping() -> SenderResponse:
 
 def _wrong_method() -> Refusal:
     return HttpRefusal(
-        f"send spans by POST (or PUT) to {PATH}", status=405, grpc_code=12, headers=_ALLOW
+        f"send spans by POST (or PUT) to {PATH}; web pages need their origin in "
+        "ingest.cors_origins",
+        status=405,
+        grpc_code=12,
+        headers=_ALLOW,
     )
 
 

@@ -47,7 +47,7 @@ STRANGERS: Final = {
 
 
 class Refused(NamedTuple):
-    """What is told apart. `reason` is an HTTP status, or one of `STRANGERS`.
+    """What is told apart. `reason` is an HTTP status, `cors`, or one of `STRANGERS`.
 
     Everything is fit for a terminal; empty stands for what is not known.
     """
@@ -112,6 +112,14 @@ class Refusals:
         if kind != strangers.CONNECTIONS and self._may_log(refused, STRANGERS[kind]):
             reason = STRANGERS[kind]
             log.warning("connection_refused", kind=kind, sender=refused.sender, reason=reason)
+
+    def note_origin(self, address: str, origin: str) -> None:
+        """A page of `origin` asked whether it may post, and it may not."""
+        shown = clean(origin[:_LOOK_CHARACTERS], _MOST_CHARACTERS)
+        message = f"a web page of {shown} asked to post: add that to ingest.cors_origins if it may"
+        refused = self._count("cors", address, message)
+        if self._may_log(refused, message):
+            log.warning("origin_refused", origin=shown, sender=refused.sender)
 
     def note_body(self, address: str, message: str, *, user_agent: str) -> None:
         """Of a request that was noted the whole body could not be read."""

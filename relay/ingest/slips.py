@@ -17,12 +17,13 @@ _DOUBLED: Final = (
     "it stands there twice: exporters append it to OTEL_EXPORTER_OTLP_ENDPOINT, which must be "
     "without it"
 )
+_SIGNAL: Final = "/v1/(?:traces|logs|metrics)"
 # The first that is found in the path, in lower case, tells.
 _SLIPS: Final = (
     (r"^/?$", _BASE),
-    (r"/v1/traces/v1/traces", _DOUBLED),
-    (r"^/v1/traces/?$", "paths are in lower case"),
-    (r"/v1/traces/?$", "nothing stands before it here"),
+    (rf"{_SIGNAL}/v1/", _DOUBLED),
+    (rf"^{_SIGNAL}/?$", "paths are in lower case"),
+    (rf"{_SIGNAL}/?$", "nothing stands before it here"),
     (r"^/opentelemetry\.proto\.", "that is gRPC's: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
     (r"^/api/v[12]/spans|^/api/traces", "that is Zipkin's or Jaeger's: use an OTLP exporter"),
     (r"^/v1(/(trace|spans?|otlp))?/?$|^/(otlp|traces?)/?$", _BASE),

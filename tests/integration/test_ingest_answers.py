@@ -468,6 +468,9 @@ def test_ingest_answers_preflights_before_the_token_when_cors_is_on() -> None:
         posted = edge.ask(post(b"{}", "Origin: https://app.example", "Authorization: Bearer t"))
         missing = edge.ask(post(b"{}", "Origin: https://app.example"))
 
+        (noted,) = [e for e in edge.ingest.refusals.last_hour() if e["reason"] == "cors"]
+
+    assert (noted["times"], "https://evil.example" in noted["message"]) == (1, True)
     assert allowed.status == 204
     assert allowed.headers["access-control-allow-origin"] == "https://app.example"
     assert allowed.headers["access-control-allow-methods"] == "POST, PUT"

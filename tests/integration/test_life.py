@@ -135,6 +135,32 @@ daemon.Buffer.close = close
         assert not wal.exists() or wal.stat().st_size == 0
 
 
+def test_sighup_during_the_start_does_not_end_it_and_is_heeded_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = """
+import os, time
+opened = daemon.Buffer.open
+def open_slowly(self):
+    open("opening", "w").close()
+    deadline = time.monotonic() + 20
+    while not os.path.exists("signalled") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    opened(self)
+daemon.Buffer.open = open_slowly
+"""
+    monkeypatch.chdir(tmp_path)
+    relay = Relay(tmp_path, command=patched(tmp_path, slow)).start(wait=False)
+    try:
+        eventually((tmp_path / "opening").exists)
+        relay.signal(signal.SIGHUP)
+        (tmp_path / "signalled").touch()
+
+        eventually(lambda: "reloaded" in relay.log(), what=f"the reload; log: {relay.log()}")
+    finally:
+        assert relay.stop() == 0
+
+
 def test_second_daemon_on_one_state_directory_is_refused_and_says_who_holds_it(
     tmp_path: Path,
 ) -> None:
