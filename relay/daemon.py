@@ -150,6 +150,7 @@ class Daemon:
             counters,
             own_id,
             tokens=[token.reveal() for token in config.ingest.tokens],
+            keep_unreadable=self._pipeline.keep_unreadable,
         )
         self._tls = None
         if config.ingest.tls_cert and config.ingest.tls_key:

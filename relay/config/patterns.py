@@ -58,4 +58,4 @@ def matcher(patterns: frozenset[str]) -> re.Pattern[bytes]:
         ".*" if pattern == "*" else re.escape(pattern).replace(r"\*\.", r"(?:[a-z0-9_-]+\.)+")
         for pattern in sorted(patterns)
     )
-    return re.compile("|".join(found).encode())
+    return re.compile("|".join(found).encode() or b"(?!)")

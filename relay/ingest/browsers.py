@@ -20,9 +20,10 @@ _MAX_PREFLIGHT_BYTES: Final = 1024
 _HEADER_NAMES: Final = re.compile(rb"[A-Za-z0-9_\-, ]*")
 # Names that no page of somebody else can have: addresses, names without a dot, reserved ones.
 _NOBODYS: Final = re.compile(
-    rb"\[[0-9a-f:.]+\]|[0-9.]+|[a-z0-9_-]+|(?:[a-z0-9_-]+\.)+(?:localhost|internal)"
+    rb"\[[0-9a-f:.]+\]|[0-9.]{7,15}|[a-z0-9_-]{1,63}|(?:[a-z0-9_-]+\.)+(?:localhost|internal)"
 )
 _PORT: Final = re.compile(rb":[0-9]*$")
+_MOST_CHARACTERS: Final = 255  # of a host's name
 _MOST_KNOWN: Final = 256
 
 
@@ -97,7 +98,7 @@ class Hosts:
         name = _PORT.sub(b"", (host or b"").strip().lower()).removesuffix(b".")
         if _NOBODYS.fullmatch(name) is None and self._matches(name) is None:
             return False
-        if len(self.known) < _MOST_KNOWN:
+        if len(name) <= _MOST_CHARACTERS and len(self.known) < _MOST_KNOWN:
             self.known.add(host)
         return True
 

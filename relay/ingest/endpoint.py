@@ -28,6 +28,7 @@ from relay.ingest.refusals import Refusals
 from relay.ingest.slips import collapsed, not_found
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, Refusal
+from relay.model.reasons import UNREADABLE_BODY_BYTES
 from relay.model.records import SUCCESS, Encoding, Sender, SenderResponse
 from relay.otlp.compression import Inflater
 from relay.otlp.responses import encode_response
@@ -37,6 +38,7 @@ from relay.process.check.rejections import AllSpansRejected
 log = structlog.stdlib.get_logger(__name__)
 
 Accept = Callable[[bytes, Encoding, Sender], Awaitable[SenderResponse]]
+KeepUnreadable = Callable[[bytes, Encoding, Sender, str], Awaitable[None]]
 
 PATH: Final = TRACES.path
 _METHODS: Final = ("POST", "PUT")
@@ -70,19 +72,21 @@ class SenderGone(Exception):
 
 
 class _Arrived:
-    """The bytes in memory for one request."""
+    """The bytes in memory for one request; `first` are some of a compressed one as they came."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "first")
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.first = b""
 
 
 class Ingest:
     """The way in over HTTP: itself the ASGI app for the listener; `app` are its routes.
 
     `accept` is told each whole body, unzipped; it answers, or raises Refusal (its status) or
-    BufferFailure (503). `own_id` is what this relay adds to `otlp-relay-hops`. A request that is
+    BufferFailure (503). `keep_unreadable` is told the first bytes of a body that cannot be
+    unzipped, and why. `own_id` is what this relay adds to `otlp-relay-hops`. A request that is
     cancelled while it is being read or accepted is answered 503.
     """
 
@@ -94,8 +98,10 @@ class Ingest:
         own_id: str,
         *,
         tokens: Iterable[str] = (),
+        keep_unreadable: KeepUnreadable | None = None,
     ) -> None:
         self._accept = accept
+        self._keep_unreadable = keep_unreadable
         self._counters = counters
         self._own_id = own_id.encode()
         self._is_closed = False
@@ -176,8 +182,15 @@ class Ingest:
             stopping = _stopping()
             raise HttpRefusal(stopping.message, status=503, grpc_code=14, headers=_CLOSE)
         head = self._gate.admit(scope)
-        body = await self._read(receive, head.coding, arrived)
         encoding = head.encoding
+        try:
+            body = await self._read(receive, head.coding, arrived)
+        except Refusal as refusal:
+            if refusal.status == 400 and self._keep_unreadable:
+                why = f"{refusal.message} (its bytes are kept as they came)"
+                kept_as = encoding or Encoding.JSON
+                await self._keep_unreadable(arrived.first, kept_as, head.sender, why)
+            raise
         if head.sender.is_connection_test and body.strip() in (b"", b"{}"):
             encoding = encoding or Encoding.JSON
             body = _EMPTY[encoding]
@@ -203,6 +216,8 @@ class Ingest:
             if body_bytes > cap_bytes:
                 raise too_long(cap_bytes)
             self._hold(arrived, len(piece))
+            if coding and not arrived.first:
+                arrived.first = piece[:UNREADABLE_BODY_BYTES]
             if inflater is None:
                 if not has_more:
                     return piece  # nearly always: a body that came in one piece is not copied

@@ -46,6 +46,10 @@ _MAX_HOPS: Final = 32
 _MAX_HOPS_BYTES: Final = 4096
 _HOP: Final = re.compile(r"[!-+.-~\-]{1,128}")
 
+_ENCODED: Final = (
+    "; it came with %20, which this exporter does not decode: write a blank there instead of %20 "
+    "in OTEL_EXPORTER_OTLP_HEADERS"
+)
 _USER_AGENT_CHARACTERS: Final = 256
 _PROXY_HEADERS: Final = frozenset({b"forwarded", b"via", b"x-real-ip"})
 _PROXY_PREFIXES: Final = (b"x-forwarded-", b"cf-")
@@ -133,8 +137,10 @@ class Tokens:
         """Raise Refusal 401 if there is no bearer token, 403 if it is none of ours."""
         scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
         if scheme.lower() != b"bearer":
+            is_encoded = scheme[:9].lower() == b"bearer%20"
             raise HttpRefusal(
-                "this relay requires a token: send it as `Authorization: Bearer TOKEN`",
+                "this relay requires a token: send it as `Authorization: Bearer TOKEN`"
+                + (_ENCODED if is_encoded else ""),
                 status=401,
                 grpc_code=16,
                 headers=((b"www-authenticate", b"Bearer"),),

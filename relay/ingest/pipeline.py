@@ -76,7 +76,7 @@ class Pipeline:
             raise
         except Refusal as refusal:
             if refusal.status == 400:
-                await self._keep_unreadable(body, encoding, sender, refusal.message)
+                await self.keep_unreadable(body, encoding, sender, refusal.message)
             raise
         body_bytes = len(body)
         del body  # what is kept of it is in the pieces
@@ -103,7 +103,7 @@ class Pipeline:
         counters.rejected_spans.update(prepared.rejected_by_reason)
         return SenderResponse(message=prepared.message, rejected_items=rejected_spans)
 
-    async def _keep_unreadable(
+    async def keep_unreadable(
         self, body: bytes, encoding: Encoding, sender: Sender, why: str
     ) -> None:
         """As a dead letter, so that somebody can look at it; the answer is the same without."""

@@ -590,15 +590,16 @@ def test_whole_bodies_that_cannot_be_read_are_dead_letters_the_newest_few(tmp_pa
     with Relay(tmp_path) as relay:
         for number in range(25):
             assert relay.post(b'{"resourceSpans": [}%d' % number)[0] == 400
+        assert relay.post(b"no gzip", headers={"Content-Encoding": "gzip"})[0] == 400
         assert relay.post(b"\xff" * 80_000, headers=PROTOBUF)[0] == 400
         assert relay.post(request(span(traceId="0" * 32)))[0] == 400  # another kind
         listed = json.loads(relay.run("dead-letter list", "--all", "--json").stdout)["letters"]
         bodies = [each for each in listed if each["reason"] == "body_unreadable"]
         shown = [
             json.loads(relay.run("dead-letter show", str(each["id"]), "--json").stdout)
-            for each in bodies[:2]
+            for each in bodies[:3]
         ]
-        text = relay.run("dead-letter show", str(bodies[1]["id"])).stdout
+        text = relay.run("dead-letter show", str(bodies[2]["id"])).stdout
         table = relay.run("dead-letter list").stdout
         replayed = relay.run("dead-letter replay", "--reason", "body_unreadable")
         exported = relay.run("dead-letter export", "--reason", "body_unreadable")
@@ -607,13 +608,15 @@ def test_whole_bodies_that_cannot_be_read_are_dead_letters_the_newest_few(tmp_pa
     assert len(bodies) == 20
     assert len(listed) == 21
     assert (bodies[0]["path"], bodies[0]["bytes"]) == ("the first 52,428 of 80,000 bytes", 52_428)
-    assert (bodies[1]["spans"], bodies[1]["affected"], bodies[1]["status"]) == (0, 0, 400)
-    assert base64.b64decode(shown[1]["body_base64"]) == b'{"resourceSpans": [}24'
-    assert shown[1]["resourceSpans"] is None
-    assert shown[1]["words"] in text
+    assert (bodies[2]["spans"], bodies[2]["affected"], bodies[2]["status"]) == (0, 0, 400)
+    assert base64.b64decode(shown[1]["body_base64"]) == b"no gzip"
+    assert "gzip" in shown[1]["words"]
+    assert base64.b64decode(shown[2]["body_base64"]) == b'{"resourceSpans": [}24'
+    assert shown[2]["resourceSpans"] is None
+    assert shown[2]["words"] in text
     assert "body_base64" in text
     assert "body_unreadable" in table
     assert replayed.returncode == exported.returncode == 1
     assert "could not be read" in replayed.stdout + replayed.stderr
-    assert status["ingest"]["refused_bodies"]["times"] == 26
+    assert status["ingest"]["refused_bodies"]["times"] == 27
     assert status["buffer"]["dead_letters_dropped"] == 0

@@ -77,6 +77,12 @@ def test_tokens_are_compared_whole_and_may_hold_any_text() -> None:
         assert "bb" not in refusal.value.message
 
 
+def test_token_behind_an_encoded_blank_is_refused_with_what_to_do() -> None:
+    with pytest.raises(Refusal, match="write a blank there instead of %20") as refusal:
+        Tokens(["t"]).check({b"authorization": b"Bearer%20t"})
+    assert refusal.value.status == 401
+
+
 @given(headers=HEADERS)
 def test_no_header_is_a_token_by_chance(headers: Headers) -> None:
     with pytest.raises(Refusal):
@@ -190,6 +196,8 @@ def test_origins_of_all_are_repeated_so_that_credentials_may_come() -> None:
         ("127.0.0.1.evil.example", False),
         ("evil.example#localhost", False),
         ("evil.example:4318:4318", False),
+        ("x" * 256, False),
+        ("", False),
     ],
 )
 def test_names_that_no_page_can_have_and_those_that_are_set_are_ours(
