@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from relay.config.presets import HeaderField, Preset
 from relay.doctor.report import StepFailed, StepName
-from relay.upstream.explain import Asked, answered, explain_response
+from relay.upstream.explain_response import Asked, answered, explain_response
 from relay.upstream.response import Response
 
 _HEADER_WORD = re.compile(r"\b(?:x-)?[a-z0-9]+(?:-[a-z0-9]+)+\b", re.IGNORECASE)

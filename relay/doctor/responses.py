@@ -9,20 +9,12 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import msgspec
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
 from relay.doctor import advice
 from relay.doctor.advice import Question
 from relay.doctor.report import StepFailed, StepName
 from relay.upstream import paths
-from relay.upstream.explain import (
-    GRPC_CAUSE,
-    GRPC_REMEDY,
-    explain_response,
-    plain_to_tls,
-)
+from relay.upstream.explain import plain_to_tls
+from relay.upstream.explain_response import explain_response
 from relay.upstream.outcomes import OF_THE_ENCODING
 from relay.upstream.response import Response
 
@@ -39,7 +31,6 @@ _PROXY_SERVERS = re.compile(
     re.IGNORECASE,
 )
 _PROXY_HEADERS = ("x-squid-error", "proxy-authenticate", "x-bluecoat-via", "proxy-connection")
-_GRPC = "application/grpc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +80,8 @@ def judge(response: Response, asked: Question) -> Verdict:
 def _of_the_place(response: Response, asked: Question) -> Refused | None:
     """Responses of somebody else than an OTLP endpoint."""
     status = response.status
-    if status in (407, 508) or 300 <= status < 400:
+    if status in (407, 508) or 300 <= status < 400 or response.is_grpc:
         return Refused(StepFailed.of(explain_response(response, asked)))
-    if _GRPC in response.content_type or "grpc-status" in response.headers:
-        return _wrong("http", f"{asked.who} {GRPC_CAUSE}", GRPC_REMEDY)
     if status == 400 and _HTTPS_WANTED.search(response.heard):
         return Refused(StepFailed.of(plain_to_tls(asked.who)))
     if status != 401 and (sign := _proxy_sign(response, asked)):
@@ -146,73 +135,25 @@ def _of_the_path(response: Response, asked: Question) -> Refused:
 
 def _of_success(response: Response, asked: Question) -> Verdict:
     what = "the test span" if asked.has_span else "an empty request"
-    if response.ending in ("too long", "too slow"):
-        return _wrong(
-            "http",
-            f"{asked.who} answered {response.status} and does not end its response "
-            f"({len(response.body)} bytes read)",
-            "check host, port and path: that is a stream of something other than OTLP",
-        )
-    if response.is_page:
-        title = f" “{response.words[:60]}”" if response.words else ""
-        return _no_otlp(
-            f"{asked.who} answered {response.status} with a web page{title}: this is not an OTLP "
-            "endpoint",
-            asked,
-        )
-    if not is_otlp_success(response):
-        known = asked.preset is not None and response.content_type == "application/json"
-        if not known:
-            return _no_otlp(
-                f"{asked.who} answered {response.said}, which is not the response of an OTLP "
-                "endpoint",
-                asked,
-            )
-        return Accepted(
-            f"{what} was accepted: {response.status}", "its response is in a format of its own"
-        )
-    partial = response.partial
-    if partial is not None and partial.rejected and asked.has_span:
+    if not response.is_success:
+        fault = explain_response(response, asked)
+        return Refused(StepFailed.of(fault), paths.meant(asked.endpoint))
+    said = response.success
+    if said.rejected and asked.has_span:
         return _wrong(
             "request",
-            f"{asked.who} answered {response.status} and refused the test span: “{response.words}”",
+            f"{asked.who} answered {response.status} and refused the test span: "
+            f"“{response.shown(said.message)}”",
             "do what it asks for, in its settings or in the headers",
         )
-    warning = f"it warns: “{response.words}”" if partial is not None and response.words else ""
-    return Accepted(f"{what} was accepted: {response.status}", warning)
-
-
-def _no_otlp(wrong: str, asked: Question) -> Refused:
-    meant = paths.meant(asked.endpoint)
-    remedy = "check the port: web pages have another one than OTLP, which usually has 4318"
-    return _wrong("http", wrong, remedy if meant is None else f"did you mean {meant}?", meant)
-
-
-def is_otlp_success(response: Response) -> bool:
-    """Whether a 2xx body is an ExportTraceServiceResponse in either encoding, or empty."""
-    body = (
-        response.body.strip()
-        if response.content_type != "application/x-protobuf"
-        else response.body
-    )
-    if not body:
-        return True
-    if body[:1] == b"{":
-        try:
-            document = msgspec.json.decode(body)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return False
-        return isinstance(document, dict) and not (
-            document.keys() - {"partialSuccess", "partial_success"}
-        )
-    if response.content_type.startswith("text/"):
-        return False
-    try:
-        message = ExportTraceServiceResponse.FromString(body)
-    except DecodeError:
-        return False
-    message.DiscardUnknownFields()
-    return message.ByteSize() == len(body)
+    warnings = []
+    if not said.is_otlp:
+        warnings.append(f"its response is in a format of its own: “{response.words[:100]}”")
+    if said.message:
+        warnings.append(f"it warns: “{response.shown(said.message)}”")
+    if response.ending == "too slow":
+        warnings.append("it did not end its response in time")
+    return Accepted(f"{what} was accepted: {response.status}", "; ".join(warnings))
 
 
 def _of_the_body(response: Response, asked: Question) -> Verdict:

@@ -3,8 +3,8 @@
 Every form seen in the field is read, and nothing an upstream may send can raise here.
 """
 
-from dataclasses import dataclass
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -15,55 +15,173 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from relay.otlp.words import clean, decode_text, strip_tags
 
+WEB_PAGE = "a web page"
+HEALTH_CHECK = "the answer of a health check"
+
 _MAX_READ_BYTES = 65536
 _MAX_WORDS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamPartial:
-    """What an upstream said of a 2xx: it refused `rejected` spans, or it only warns (0)."""
+class SuccessBody(NamedTuple):
+    """What the body of a 2xx says.
 
-    rejected: int
-    message: str
-
-
-def read_success(body: bytes, content_type: str) -> UpstreamPartial | None:
-    """Read a partial success out of a 2xx body; None for full success and for what is unreadable.
-
-    Only a body of one of OTLP's two media types is looked at, parameters or not. Never raises.
+    `rejected` items were refused, with `message`; 0 with a message is a warning. `is_otlp`: it is a
+    response of OTLP, or empty, and not in a format of its own. `failure` is what shows that nothing
+    was taken in spite of the status, such as `an error`; empty for a success.
     """
-    media_type = _media_type(content_type)
-    if not body or media_type not in _JSON_TYPES | _PROTOBUF_TYPES:
-        return None
-    read = _read_json_partial if media_type in _JSON_TYPES else _read_protobuf_partial
-    found = read(body)
-    return found if found and (found.rejected or found.message) else None
+
+    rejected: int = 0
+    message: str = ""
+    is_otlp: bool = True
+    failure: str = ""
 
 
-_JSON_TYPES = frozenset({"application/json"})
+_SHORT = 100  # bytes: more is neither a code nor empty
+_CODE = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+_ABSENT = msgspec.Raw(b"null")
+_COUNTS = (
+    *("rejectedSpans", "rejectedLogRecords", "rejectedDataPoints"),
+    *("rejected_spans", "rejected_log_records", "rejected_data_points"),
+)
+
+
+def _raw_struct(name: str, *keys: str, is_strict: bool = False) -> type[msgspec.Struct]:
+    """Keys of a JSON object that are looked at; what a hostile upstream puts there is not built."""
+    fields = [(key, msgspec.Raw, _ABSENT) for key in keys]
+    return msgspec.defstruct(name, fields, forbid_unknown_fields=is_strict)
+
+
+_PARTIAL = ("partialSuccess", "partial_success")  # as OTLP writes it, and as some do
+_Response = _raw_struct("_Response", *_PARTIAL, is_strict=True)
+_Partial = _raw_struct("_Partial", *_COUNTS, "errorMessage", "error_message")
+_Document = _raw_struct(
+    "_Document", *_PARTIAL, "error", "errors", "successes", "code", "status", "success", "ok"
+)
 _PROTOBUF_TYPES = frozenset({"application/x-protobuf", "application/protobuf"})
+_BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark among it
+_GRPC_CODES = re.compile(
+    r"cancelled|unknown|invalid_?argument|deadline_?exceeded|not_?found|already_?exists|"
+    r"permission_?denied|resource_?exhausted|failed_?precondition|aborted|out_?of_?range|"
+    r"unimplemented|internal|unavailable|data_?loss|unauthenticated",
+    re.IGNORECASE,
+)
+_FAILED = frozenset({"error", "fail", "failed", "failure", "unauthorized", "forbidden"})
+# Of checks whether a server is up, among them that of the OpenTelemetry Collector.
+_HEALTH = frozenset({"up", "down", "healthy", "unhealthy", "alive", "server available"})
+_REFUSAL = re.compile(
+    r"(?:http/\S+ )?(?:[45]\d\d\W+)?(?:error\b|unauthori[sz]ed|unauthenticated|forbidden|"
+    r"(?:access|permission) denied|(?:page )?not found|bad request|method not allowed|"
+    r"internal server error|invalid (?:api|token|key|credentials))",
+    re.IGNORECASE,
+)
+
+
+def read_success(body: bytes, content_type: str) -> SuccessBody:
+    """Read the body of a 2xx, by what it is rather than by what it is called. Never raises.
+
+    What OTLP's receivers answer is a success, and so is what says neither yes nor no: the status
+    has said it. Not so a web page, an error, a code other than 0 and 2xx, a health check.
+    """
+    text = body[:512].lstrip(_BLANK)
+    if not text:
+        return SuccessBody()
+    if text[:1] == b"<":
+        return SuccessBody(is_otlp=False, failure=WEB_PAGE)
+    if text[:1] == b"{":
+        return _read_json_success(body.lstrip(_BLANK), content_type)
+    found = _read_protobuf_success(body)
+    is_text = _media_type(content_type).startswith("text/")
+    if found is None or (is_text and not found.is_otlp):
+        return _in_own_format(body, content_type)
+    return found
+
+
+def _in_own_format(body: bytes, content_type: str) -> SuccessBody:
+    refuses = _REFUSAL.match(read_words(body, content_type))
+    return SuccessBody(is_otlp=False, failure="a refusal" if refuses else "")
+
+
+def _read_protobuf_success(body: bytes) -> SuccessBody | None:
+    """None for what is no message of OTLP."""
+    try:
+        response = ExportTraceServiceResponse.FromString(body)
+        status = ExportTracePartialSuccess.FromString(body)
+    except DecodeError:
+        return None
+    size = response.ByteSize()
+    response.DiscardUnknownFields()
+    if response.ByteSize() == size:
+        partial = response.partial_success
+        return SuccessBody(max(0, partial.rejected_spans), _words(partial.error_message))
+    # The first field of google.rpc.Status is its code, where a response has a message.
+    if status.rejected_spans:
+        return SuccessBody(is_otlp=False, failure=f"a Status with code {status.rejected_spans}")
+    return SuccessBody(is_otlp=False)
+
+
+def _read_json_success(body: bytes, content_type: str) -> SuccessBody:
+    document = _decode_json(body, _Document)
+    if document is None:
+        return _in_own_format(body, content_type)
+    failure = _failure_of(document)
+    if failure:
+        return SuccessBody(is_otlp=False, failure=failure)
+    partial = _read_partial(document)
+    if _decode_json(body, _Response) is not None:
+        return partial
+    if not partial.message and not partial.rejected:
+        partial = _in_own_format(body, content_type)
+    if _is_set(document.errors):
+        said = bytes(document.errors)[:_MAX_READ_BYTES]
+        refused = _decode_json(said, list[msgspec.Raw]) or ()
+        return SuccessBody(len(refused), read_words(said, "application/json"), is_otlp=False)
+    return partial._replace(is_otlp=False)
+
+
+def _failure_of(document: Any) -> str:
+    """What in a JSON object says that nothing was taken; empty if nothing does."""
+    if _is_set(document.error) or (_is_set(document.errors) and not _is_set(document.successes)):
+        return "an error"
+    code, status = _scalar(document.code), _scalar(document.status)
+    if isinstance(code, str):
+        code = int(code) if _CODE.fullmatch(code) else code
+    is_name = isinstance(code, str) and _GRPC_CODES.fullmatch(code)
+    is_number = type(code) is int and code != 0 and not 200 <= code < 300
+    if is_name or is_number:
+        return f"code {code}"
+    if _scalar(document.success) is False or _scalar(document.ok) is False:
+        return "an error"
+    if isinstance(status, str):
+        if status.lower() in _HEALTH:
+            return HEALTH_CHECK
+        return "an error" if status.lower() in _FAILED else ""
+    return f"status {status}" if type(status) is int and 400 <= status < 600 else ""
+
+
+def _is_set(raw: msgspec.Raw) -> bool:
+    return len(raw) > _SHORT or bool(_decode_json(raw))
+
+
+def _scalar(raw: msgspec.Raw) -> Any:
+    return None if len(raw) > _SHORT else _decode_json(raw)
+
+
+def _read_partial(document: Any) -> SuccessBody:
+    found = next(filter(_is_set, (getattr(document, key) for key in _PARTIAL)), _ABSENT)
+    partial = _decode_json(found, _Partial)
+    if partial is None:
+        return SuccessBody()
+    texts = (_decode_json(raw, str) for raw in (partial.errorMessage, partial.error_message))
+    rejected = max(_read_count(_scalar(getattr(partial, key))) for key in _COUNTS)
+    return SuccessBody(rejected, _words(next(filter(None, texts), "")))
+
+
+def _words(message: str) -> str:
+    return clean(message[: 4 * _MAX_WORDS], _MAX_WORDS)
 
 
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _read_protobuf_partial(body: bytes) -> UpstreamPartial | None:
-    try:
-        partial = ExportTraceServiceResponse.FromString(body).partial_success
-    except DecodeError:
-        return None
-    return UpstreamPartial(max(0, partial.rejected_spans), clean(partial.error_message, _MAX_WORDS))
-
-
-def _read_json_partial(body: bytes) -> UpstreamPartial | None:
-    document = _decode_json(body)
-    partial = document.get("partialSuccess") if isinstance(document, dict) else None
-    if not isinstance(partial, dict):
-        return None
-    message = partial.get("errorMessage")
-    words = clean(message, _MAX_WORDS) if isinstance(message, str) else ""
-    return UpstreamPartial(_read_count(partial.get("rejectedSpans")), words)
 
 
 def _read_count(value: Any) -> int:
@@ -77,9 +195,10 @@ def _read_count(value: Any) -> int:
     return value if 0 < value < 2**63 else 0
 
 
-def _decode_json(body: bytes) -> Any:
+def _decode_json(body: bytes | msgspec.Raw, kind: Any = Any) -> Any:
+    """None for what is no JSON, or of another kind."""
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 

@@ -6,5 +6,6 @@ delivery does, in the same words.
 - `routes`: which way, from the settings of a destination; `tls`: who is trusted on it;
 - `dial`: name → TCP → proxy → TLS; `stream`: the bytes, and how far an exchange got;
 - `exchange`: one request and its `response`, under one deadline, over one connection;
-- `explain`: an exception or a response → cause and remedy; `outcomes`: what that means for a batch.
+- `explain`: an exception → cause and remedy; `explain_response`: a response that is no success;
+- `outcomes`: what that means for a batch.
 """

@@ -23,9 +23,10 @@ from relay.model.errors import ConfigError
 from relay.model.records import Encoding
 from relay.upstream import outcomes
 from relay.upstream.dial import Watch, dial
-from relay.upstream.explain import FOREIGN, Asked, Fault, explain
+from relay.upstream.explain import FOREIGN, Fault, explain
+from relay.upstream.explain_response import Asked
 from relay.upstream.request_head import request_head
-from relay.upstream.response import Response
+from relay.upstream.response import FULL_SUCCESS, Response
 from relay.upstream.routes import Route, fingerprint
 from relay.upstream.stream import DeadlinePassed, Progress, Stream
 
@@ -114,7 +115,7 @@ class Upstream:
         else:
             if response.cut_by:
                 log.debug("answer_broken_off", destination=name, error=response.cut_by)
-            if 200 <= response.status < 300 and response.body in (b"", b"{}"):
+            if response.is_success and response.success is FULL_SUCCESS:
                 return outcomes.Delivered(response.status)
             asked = Asked(
                 who=name,

@@ -1,27 +1,23 @@
 """What went wrong on the way to an upstream: the cause and the remedy, a plain sentence each.
 
-`explain` reads an exception, `explain_response` a response that is no success. Delivery and the
-connection test both show these sentences; delivery adds what happens next, the test adds what it
-found out besides. Pure.
+`explain` reads an exception; `explain_response`, in the module of that name, a response that is no
+success. Delivery and the connection test both show these sentences; delivery adds what happens
+next, the test adds what it found out besides. Pure.
 
 What heals without anybody (no name, no connection, a lost one, a timeout) is waited for. What needs
 somebody (a certificate, a port that speaks something else, a wrong token) is blocked.
 """
 
 import errno
-import re
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 import anyio
 import httpcore2
 
-from relay.model.records import Encoding
-from relay.upstream import paths
 from relay.upstream.dial import ProxyRefused
 from relay.upstream.response import Response
 from relay.upstream.routes import Place, Route
@@ -80,7 +76,6 @@ _WANTS_CERTIFICATE = (
     "CERTIFICATE_REVOKED",
     "HANDSHAKE_FAILURE",
 )
-_LOGIN = re.compile(r"log[-_]?in|sign[-_]?in|/auth|sso|oauth", re.IGNORECASE)
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake
 _HTTP2_FRAME_TYPES = frozenset({4, 7})  # SETTINGS and GOAWAY: what a server says unasked
 # The body is on its way, or there: a smaller one may get through where this one did not.
@@ -103,17 +98,6 @@ class Fault:
     remedy: str
     heals: bool = False
     may_be_the_size: bool = False  # less at once may get through
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a response answers; `who` is what the sentences call the upstream."""
-
-    who: str
-    endpoint: str = field(repr=False)
-    encoding: Encoding
-    header_names: tuple[str, ...] = ()
-    proxy: str = ""
 
 
 def explain(error: BaseException, route: Route, progress: Progress) -> Fault:
@@ -350,99 +334,6 @@ def _of_end(route: Route, peer: Place, progress: Progress) -> Fault:
         remedy = GRPC_REMEDY
     cause = f"{peer} closed the connection without a response"
     return Fault("http", cause, remedy, heals=True)
-
-
-def explain_response(response: Response, asked: Asked) -> Fault:
-    """What a response that is no success means."""
-    status = response.status
-    step, meaning, remedy = _of_status(response, asked)
-    heals = status in RETRY_LATER or status >= 500
-    return Fault(step, answered(asked, response, meaning), remedy, heals=heals)
-
-
-def answered(asked: Asked, response: Response, meaning: str = "") -> str:
-    """The cause of a fault that a response shows, such as `axiom answered 503 …: “busy”`."""
-    return f"{asked.who} answered {response.said}" + (f" ({meaning})" if meaning else "")
-
-
-def _of_status(  # noqa: PLR0911 - one a status
-    response: Response, asked: Asked
-) -> tuple[Step, str, str]:
-    status = response.status
-    if status in _MEANINGS:
-        return _MEANINGS[status]
-    if status in (401, 403):
-        return ("auth", *_of_credentials(status, asked.header_names))
-    if 300 <= status < 400:
-        return ("http", *_of_redirect(response.location, asked))
-    if status in (404, 405, 410):
-        path = urlsplit(asked.endpoint).path or "/"
-        meaning = f"{path} does not accept POST" if status == 405 else f"nothing is at {path}"
-        return ("http", meaning, _meant(asked))
-    if status == 407:
-        by = f"the proxy {asked.proxy}" if asked.proxy else "a proxy in between"
-        return ("http", f"{by} requires a user and a password", PROXY_CREDENTIALS)
-    if status == 415:
-        word, other = (
-            ("JSON", "protobuf") if asked.encoding is Encoding.JSON else ("protobuf", "json")
-        )
-        return ("encoding", f"it does not accept {word}", f'set encoding = "{other}"')
-    if status >= 500:
-        return ("http", "", "check its log")
-    return ("http", "", "check the endpoint: it may not be an OTLP/HTTP traces URL")
-
-
-def _of_credentials(status: int, header_names: tuple[str, ...]) -> tuple[str, str]:
-    if not header_names:
-        return (
-            "it requires credentials, and no header is set",
-            "add the header with its token, such as Authorization: Bearer TOKEN",
-        )
-    plain = [name for name in header_names if name.lower() == "authorization"]
-    names = plain or header_names
-    noun = "header" if len(names) == 1 else "headers"
-    meaning = "the token is unknown or revoked"
-    if status == 403:
-        meaning = "the token is not allowed to do this"
-    return meaning, f"check the {noun} {', '.join(names)}"
-
-
-def _of_redirect(location: str, asked: Asked) -> tuple[str, str]:
-    if not location:
-        return (
-            "it redirects without saying where",
-            "check the endpoint: redirects are never followed",
-        )
-    meaning = f"it redirects to {location}"
-    if _LOGIN.search(location):
-        return meaning, "that is a login for people: use the address for OTLP, which takes a token"
-    if location.startswith("/"):
-        location = f"{urlsplit(asked.endpoint).scheme}://{Place.of(asked.endpoint)}{location}"
-    return meaning, f"redirects are never followed: set the endpoint to {location} if that is right"
-
-
-def _meant(asked: Asked) -> str:
-    meant = paths.meant(asked.endpoint)
-    if meant is not None:
-        return f"check the path of the endpoint: did you mean {meant}?"
-    return (
-        "check host, port and what stands before /v1/traces: OTLP over HTTP is usually on port 4318"
-    )
-
-
-_REFUSED = "check encoding, endpoint and headers"
-_GATEWAY = "a gateway answered that cannot reach what is behind it"
-_MEANINGS: dict[int, tuple[Step, str, str]] = {
-    400: ("encoding", "", _REFUSED),
-    402: ("auth", "it requires a payment", "check the account's plan or payment"),
-    413: ("request", "the request is too large for it", "lower max_batch_bytes or max_batch_items"),
-    422: ("encoding", "", _REFUSED),
-    429: ("request", "its rate limit or quota is used up", "check the account's quota"),
-    502: ("http", _GATEWAY, "check the gateway and the backend behind it"),
-    503: ("http", "", "wait until it has started or has room"),
-    504: ("http", _GATEWAY, "check the gateway and the backend behind it"),
-    508: ("http", "the request came back to this relay", LOOP_REMEDY),
-}
 
 
 def plain_to_tls(place: object) -> Fault:

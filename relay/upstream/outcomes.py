@@ -2,9 +2,9 @@
 
 ::
 
-    2xx                                      Delivered   done, or done but for a partial success
+    2xx of OTLP, or not to the contrary      Delivered   done, or done but for a partial success
     408 425 429 5xx, no connection, timeout  Wait        for ever, by Retry-After or backoff
-    everything else                          Blocked     probed after 5 s … 60 s
+    everything else, and a 2xx that is none  Blocked     probed after 5 s … 60 s
 
 The specification retries 429, 502, 503 and 504 only and lets every other failure drop the data.
 Here a 500 waits too, and a refusal keeps what it refused: nothing that was kept is dropped for
@@ -25,7 +25,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeGuard
 
-from relay.upstream.explain import Asked, Fault, answered, explain_response
+from relay.upstream.explain import Fault
+from relay.upstream.explain_response import Asked, answered, explain_response
 from relay.upstream.response import Response
 
 RETRIED = "it is retried automatically"
@@ -104,11 +105,9 @@ Outcome = Delivered | Wait | Blocked
 def classify(response: Response, asked: Asked, now: datetime) -> Outcome:
     """What `response` means. `now` is what a date in Retry-After is compared with."""
     status = response.status
-    if 200 <= status < 300:
-        partial = response.partial
-        if partial is None:
-            return Delivered(status)
-        return Delivered(status, max(0, partial.rejected), response.shown(partial.message))
+    if response.is_success:
+        found = response.success
+        return Delivered(status, found.rejected, response.shown(found.message))
     fault = explain_response(response, asked)
     said = answered(asked, response)
     if fault.heals:

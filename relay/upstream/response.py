@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeVar
+from urllib.parse import unquote
 
+import anyio.lowlevel
 import httpcore2
 import structlog
 
@@ -18,7 +20,16 @@ from relay.upstream.routes import without_query
 log = structlog.stdlib.get_logger(__name__)
 
 MAX_RESPONSE_BYTES = 64 * 1024
+MAX_SUCCESS_BYTES = 4 * 1024 * 1024  # what OTLP lets a receiver say in a success
+# A reader of so many pieces of a few bytes each would be at it for seconds.
+MAX_PIECES = 16_384
+PIECES_AT_ONCE = 64
 MAX_WORDS_CHARACTERS = 500
+
+_OTLP_TYPES = frozenset({"application/json", "application/x-protobuf", "application/protobuf"})
+_CHALLENGE = "x-amzn-waf-action"  # a firewall's, with a 202
+
+FULL_SUCCESS = upstream_response.SuccessBody()
 
 Found = TypeVar("Found")
 
@@ -74,19 +85,44 @@ class Response:
     @cached_property
     def heard(self) -> str:
         """The upstream's words unmasked, to be compared and not shown."""
-        return self._read(lambda: upstream_response.read_words(self.body, self._full_type), "")
+        words = self._read(lambda: upstream_response.read_words(self.body, self._full_type), "")
+        return words or unquote(self.headers.get("grpc-message", ""))
 
     @cached_property
     def words(self) -> str:
         """The upstream's words, to be shown."""
         return self.shown(self.heard)
 
+    @property
+    def is_2xx(self) -> bool:
+        """Whether the status says success (`is_success` tells whether it is one)."""
+        return 200 <= self.status < 300
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it was taken: a 2xx that does not say the contrary. The one judgement of it."""
+        return self.is_2xx and not self.success.failure
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether it is the response of a gRPC server: its 200 says nothing."""
+        return "application/grpc" in self.content_type or (
+            self.is_2xx and self.headers.get("grpc-status", "0").strip() != "0"
+        )
+
     @cached_property
-    def partial(self) -> upstream_response.UpstreamPartial | None:
-        """What a 2xx says it refused or warns of; its message is unmasked."""
+    def success(self) -> upstream_response.SuccessBody:
+        """What a 2xx says; its message is unmasked."""
+        said = FULL_SUCCESS
+        if self.is_grpc:
+            return said._replace(is_otlp=False, failure="an answer of gRPC")
+        if _CHALLENGE in self.headers:
+            return said._replace(is_otlp=False, failure="a firewall's challenge")
+        if self.ending == "too long":
+            return said._replace(is_otlp=False, failure="a body without an end")
         if self.body in (b"", b"{}"):
-            return None
-        return self._read(lambda: upstream_response.read_success(self.body, self._full_type), None)
+            return said
+        return self._read(lambda: upstream_response.read_success(self.body, self._full_type), said)
 
     @property
     def location(self) -> str:
@@ -115,18 +151,25 @@ class Response:
         The status has been said: what happens to the body does not change it.
         """
         unzip = _decoder(self.headers.get("content-encoding", ""))
-        arrived = 0
+        is_otlp = self.is_2xx and self.content_type in _OTLP_TYPES
+        cap = MAX_SUCCESS_BYTES if is_otlp else MAX_RESPONSE_BYTES
+        arrived, pieces, body = 0, 0, bytearray()
         try:
             async with contextlib.aclosing(response.aiter_stream()) as chunks:
                 async for chunk in chunks:
                     arrived += len(chunk)
-                    self.body += unzip(chunk, MAX_RESPONSE_BYTES - len(self.body))
-                    if max(arrived, len(self.body)) >= MAX_RESPONSE_BYTES:
+                    pieces += 1
+                    body += unzip(chunk, cap - len(body))
+                    if max(arrived, len(body)) >= cap or pieces > MAX_PIECES:
                         self.ending = "too long"
                         return
+                    if not pieces % PIECES_AT_ONCE:
+                        await anyio.lowlevel.checkpoint()
             self.ending = "whole"
         except (httpcore2.NetworkError, httpcore2.ProtocolError, zlib.error, OSError) as error:
             self.ending, self.cut_by = "cut", str(error)[:200]
+        finally:
+            self.body = bytes(body)
 
 
 def _decoder(content_encoding: str) -> Callable[[bytes, int], bytes]:

@@ -23,7 +23,7 @@ from relay.doctor import connection
 from relay.doctor.report import Report
 from relay.model.records import Encoding
 from relay.upstream.exchange import Body, Upstream
-from relay.upstream.outcomes import Blocked, Outcome, Wait
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.certificates import DAY, NOW, make_authority
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay
@@ -209,6 +209,13 @@ SAID_BY_BOTH = [
     always(http("422 Unprocessable Content")),
     always(http("301 Moved Permanently", more="Location: https://elsewhere.example/v1/traces\r\n")),
     always(http("404 Not Found")),
+    always(http("200 OK", HTML, "text/html")),
+    always(http("200 OK", b'{"status":"up"}')),
+    always(http("200 OK", b'{"error":"no such project"}')),
+    always(http("200 OK", b'{"code":16,"message":"bad token"}')),
+    always(http("202 Accepted", b"\x08\x07\x12\x02no", "application/x-protobuf")),
+    always(http("200 OK", b"", "application/grpc", "grpc-status: 12\r\n")),
+    always(http("200 OK", b"x" * 70_000, "text/plain")),
     always(b"SSH-2.0-OpenSSH_9.2\r\n"),
     always(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + b"\x00" * 18),
     always(b"HTTP/1.1 200 OK\r\nContent-"),
@@ -262,6 +269,38 @@ def test_connection_passes_and_tells_every_step_with_its_time() -> None:
     assert {"tcp", "http", "auth", "encoding", "request"} <= set(told)
     assert all(step.seconds >= 0 for step in report.steps)
     assert upstream.journal.counts.spans_accepted == 0  # an empty request made no data set
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b"", "application/json"),
+        (b"\x0a\x00", "application/json"),
+        (b'{"partialSuccess":{}}', "text/plain"),
+        (b'{"message":"Trace received"}', "application/json"),
+        (b'{"status":"ok"}', "application/json"),
+        (b"OK", "text/plain"),
+    ],
+)
+def test_connection_and_delivery_pass_what_does_not_say_the_contrary(
+    body: bytes, media_type: str
+) -> None:
+    async def deliver(endpoint: str) -> Outcome:
+        upstream = Upstream(DestinationConfig(name="up", endpoint=endpoint, timeout_seconds=2.0))
+        try:
+            return await upstream.send(Body(encoding=Encoding.JSON, content=b"{}"), {})
+        finally:
+            await upstream.aclose()
+
+    with Raw(always(http("200 OK", body, media_type))).run() as server:
+        endpoint = f"http://127.0.0.1:{server.port}/v1/traces"
+        report, outcome = check(endpoint), anyio.run(deliver, endpoint)
+
+    assert report.passed, report
+    assert outcome == Delivered(200)
+    is_odd = body.startswith((b'{"m', b'{"s', b"OK"))
+    assert report.steps[-1].state == ("warning" if is_odd else "ok")
+    assert ("in a format of its own" in report.steps[-1].found) is is_odd
 
 
 def test_connection_sends_a_span_only_when_asked_to() -> None:

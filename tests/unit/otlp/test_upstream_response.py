@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.otlp.upstream_response import UpstreamPartial, read_success, read_words
+from relay.otlp.upstream_response import SuccessBody, read_success, read_words
 
 JSON_TYPE, PROTOBUF_TYPE = "application/json", "application/x-protobuf"
+
+
+def is_full_success(said: SuccessBody) -> bool:
+    return (said.rejected, said.message, said.failure) == (0, "", "")
+
 
 # --- an upstream's success ----------------------------------------------------------------------
 
@@ -39,7 +44,7 @@ JSON_TYPE, PROTOBUF_TYPE = "application/json", "application/x-protobuf"
     ],
 )
 def test_read_success_sees_full_success_in_every_json_form(body: bytes) -> None:
-    assert read_success(body, JSON_TYPE) is None
+    assert is_full_success(read_success(body, JSON_TYPE))
 
 
 @pytest.mark.parametrize("count", ["3", '"3"', "3.0"])
@@ -49,44 +54,139 @@ def test_read_success_sees_full_success_in_every_json_form(body: bytes) -> None:
 def test_read_success_reads_numbers_and_strings(count: str, content_type: str) -> None:
     body = f'{{"partialSuccess":{{"rejectedSpans":{count},"errorMessage":"too old"}}}}'.encode()
 
-    assert read_success(body, content_type) == UpstreamPartial(3, "too old")
+    assert read_success(body, content_type) == SuccessBody(3, "too old")
 
 
 def test_read_success_reads_a_warning_without_a_count() -> None:
-    assert read_success(b'{"partialSuccess":{"errorMessage":"hm"}}', JSON_TYPE) == UpstreamPartial(
+    assert read_success(b'{"partialSuccess":{"errorMessage":"hm"}}', JSON_TYPE) == SuccessBody(
         0, "hm"
     )
-    assert read_success(b"\x0a\x04\x12\x02hm", PROTOBUF_TYPE) == UpstreamPartial(0, "hm")
+    assert read_success(b"\x0a\x04\x12\x02hm", PROTOBUF_TYPE) == SuccessBody(0, "hm")
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\x0a\x00", b"\x0a\x02\x08\x00", b"{}", b"\x0a\x09", b"<ht"]
+    "body", [b"", b"\x0a\x00", b"\x0a\x02\x08\x00", b"{}", b"\x0a\x09", b"\x12\x01a"]
 )
 def test_read_success_sees_full_success_in_every_protobuf_form(body: bytes) -> None:
-    assert read_success(body, PROTOBUF_TYPE) is None
+    assert is_full_success(read_success(body, PROTOBUF_TYPE))
 
 
 def test_read_success_reads_a_partial_success_in_protobuf() -> None:
     body = b"\x0a\x07\x08\x03\x12\x03bad"
 
-    assert read_success(body, PROTOBUF_TYPE) == UpstreamPartial(3, "bad")
-    assert read_success(body, "application/x-protobuf; v=1") == UpstreamPartial(3, "bad")
+    assert read_success(body, PROTOBUF_TYPE) == SuccessBody(3, "bad")
+    assert read_success(body, "application/x-protobuf; v=1") == SuccessBody(3, "bad")
     negative = b"\x0a\x0b\x08" + b"\xff" * 9 + b"\x01"
-    assert read_success(negative, PROTOBUF_TYPE) is None
+    assert is_full_success(read_success(negative, PROTOBUF_TYPE))
 
 
 @pytest.mark.parametrize("content_type", ["", "text/html", "text/plain", "application/jsonp"])
-def test_read_success_ignores_other_types(content_type: str) -> None:
-    assert read_success(b'{"partialSuccess":{"rejectedSpans":"3"}}', content_type) is None
+def test_read_success_reads_what_is_typed_wrongly(content_type: str) -> None:
+    assert read_success(b'{"partialSuccess":{"rejectedSpans":"3"}}', content_type).rejected == 3
+    assert read_success(b"\x0a\x02\x08\x03", content_type).rejected == 3
 
 
 def test_read_success_cuts_and_cleans_the_message() -> None:
     body = json.dumps({"partialSuccess": {"errorMessage": "a\n\x1b[31mb" + "c" * 5000}}).encode()
     found = read_success(body, JSON_TYPE)
 
-    assert found is not None
     assert found.message.startswith("a [31mbccc")
     assert len(found.message) == 1000
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"partialSuccess": {"rejectedLogRecords": "3", "errorMessage": "old"}},
+        {"partialSuccess": {"rejectedDataPoints": 3, "errorMessage": "old"}},
+        {"partial_success": {"rejected_spans": "3", "error_message": "old"}},
+        {"partial_success": {"rejected_log_records": 3, "error_message": "old"}},
+        {"partial_success": {"rejected_data_points": 3.0, "error_message": "old"}},
+        {"partialSuccess": None, "partial_success": {"rejectedSpans": 3, "errorMessage": "old"}},
+        {"successes": [{"id": 1}], "errors": [{"message": "old"}, {"message": "old"}, "x"]},
+    ],
+)
+def test_read_success_reads_the_count_of_every_signal_in_every_spelling(said: object) -> None:
+    found = read_success(json.dumps(said).encode(), JSON_TYPE)
+
+    assert (found.rejected, found.message[:3], found.failure) == (3, "old", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "failure"),
+    [
+        (b"<html><title>Sign in</title>", "a web page"),
+        (b"\xef\xbb\xbf\r\n<!doctype html>", "a web page"),
+        (b'<?xml version="1.0"?><Error/>', "a web page"),
+        (b'{"error":"unknown API key"}', "an error"),
+        (b' {"error":{"code":401}}', "an error"),
+        (b'{"error":true,"partialSuccess":null}', "an error"),
+        (b'{"error":"%b"}' % (b"x" * 500), "an error"),
+        (b'{"errors":["a"]}', "an error"),
+        (b'{"errors":["a"],"successes":[]}', "an error"),
+        (b'{"success":false,"message":"quota"}', "an error"),
+        (b'{"ok":false}', "an error"),
+        (b'{"status":"error"}', "an error"),
+        (b'{"status":401,"path":"/v1/traces"}', "status 401"),
+        (b'{"code":16,"message":"no token"}', "code 16"),
+        (b'{"code":"16"}', "code 16"),
+        (b'{"code":-1}', "code -1"),
+        (b'{"code":401}', "code 401"),
+        (b'{"code":"PERMISSION_DENIED"}', "code PERMISSION_DENIED"),
+        (b'{"code":"Unauthenticated"}', "code Unauthenticated"),
+        (b'{"status":"UP"}', "the answer of a health check"),
+        (b'{"status":"Server available","upSince":"2026"}', "the answer of a health check"),
+        (b"\x08\x10\x12\x08no token", "a Status with code 16"),
+        (b'{"message":"Unauthorized"}', "a refusal"),
+        (b"404 page not found\n", "a refusal"),
+        (b"Error: no such project", "a refusal"),
+    ],
+)
+@pytest.mark.parametrize("content_type", [JSON_TYPE, PROTOBUF_TYPE, ""])
+def test_read_success_sees_what_says_that_nothing_was_taken(
+    body: bytes, failure: str, content_type: str
+) -> None:
+    assert read_success(body, content_type).failure == failure
+
+
+@pytest.mark.parametrize(
+    ("body", "is_otlp"),
+    [
+        (b" \r\n", True),
+        (b'{"partialSuccess":{}}', True),
+        (b"\x0a\x00", True),
+        (b'{"code":0}', False),
+        (b'{"code":200,"status":[{"name":"default","successful":1,"failed":0}]}', False),
+        (b'{"code":"OK"}', False),
+        (b'{"error":null,"errors":[],"message":"ok"}', False),
+        (b'{"error":"","success":true}', False),
+        (b'{"status":"ok"}', False),
+        (b'{"status":1}', False),
+        (b'{"message":"Trace received successfully."}', False),
+        (b'{"ingested":4,"failed":0,"failures":[]}', False),
+        (b'{"successes":[{"id":"1"}],"errors":[]}', False),
+        (b'{"id":"error"}', False),
+        (b"[]", False),
+        (b"OK", False),
+        (b"success", False),
+        (b"\x12\x01a", False),
+    ],
+)
+@pytest.mark.parametrize("content_type", [JSON_TYPE, PROTOBUF_TYPE, "text/plain", ""])
+def test_read_success_leaves_a_success_what_says_nothing_to_the_contrary(
+    body: bytes, content_type: str, *, is_otlp: bool
+) -> None:
+    found = read_success(body, content_type)
+
+    assert is_full_success(found)
+    assert found.is_otlp is is_otlp
+
+
+@pytest.mark.parametrize("piece", [b'{"a":%b}', b'{"partialSuccess":{"a":%b}}', b'{"errors":%b}'])
+@pytest.mark.timeout(5)
+def test_read_success_is_done_soon_with_four_hostile_mebibytes(piece: bytes) -> None:
+    for inner in (b"[" + b"{}," * 1_390_000 + b"{}]", b'"%b"' % (b"x\\u001b" * 600_000)):
+        read_success(piece % inner, JSON_TYPE)
 
 
 # --- an upstream's words ------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from relay.model.records import Encoding
 from relay.otlp import upstream_response
 from relay.upstream.exchange import Body, Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
-from relay.upstream.response import MAX_RESPONSE_BYTES
+from relay.upstream.response import MAX_PIECES, MAX_RESPONSE_BYTES
 from relay.version import __version__
 
 pytestmark = pytest.mark.anyio
@@ -158,9 +158,12 @@ async def test_upstream_uses_one_connection_for_many_requests_and_keeps_no_cooki
         {"body": b'{"partialSuccess":{}}'},
         {"body": b'{"partialSuccess":null}'},
         {"body": b"not json"},
-        {"body": b"<html>", "content_type": "text/html"},
-        {"body": b'{"partialSuccess":{"rejectedSpans":"5"}}', "content_type": "text/html"},
-        {"body": b'{"partialSuccess":{"rejectedSpans":"5"}}', "content_type": ""},
+        {"body": b"OK", "content_type": "text/plain"},
+        {"body": b'{"status":"ok"}'},
+        {"body": b'{"partialSuccess":{}}', "content_type": "text/html"},
+        {"body": b"", "content_type": "text/html"},
+        {"body": b"\x0a\x00", "content_type": ""},
+        {"body": b"{}", "headers": ["grpc-status: 0"]},
         {"body": b"\xff\xfe\x00", "content_type": "application/x-protobuf"},
         {"body": b"{}", "headers": ["content-encoding: br"]},
         {"body": b"no gzip", "headers": ["content-encoding: gzip"]},
@@ -168,11 +171,98 @@ async def test_upstream_uses_one_connection_for_many_requests_and_keeps_no_cooki
         {"body": b"", "status": 204},
     ],
 )
-async def test_upstream_delivers_whatever_the_body_of_a_success(
+async def test_upstream_delivers_whatever_body_does_not_say_the_contrary(
     raw_server: Running, settings: Settings, make_answer: Answer, reply: dict[str, Any]
 ) -> None:
     async with raw_server(make_answer(**reply)) as server:
         assert await send_once(settings(server.url)) == Delivered(reply.get("status", 200))
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (
+            {"body": b"<html><title>Sign in</title>", "content_type": "text/html"},
+            (
+                "axiom answered 200 OK: “Sign in” (that is a web page, not the response of an OTLP "
+                "endpoint); check the port: web pages have another one than OTLP, which usually "
+                "has 4318, then reload"
+            ),
+        ),
+        (
+            {"body": b'{"code":16,"message":"no token"}'},
+            (
+                "axiom answered 200 OK: “no token” (that is code 16, not a success: it refuses the "
+                "credentials); check the header Authorization, then reload"
+            ),
+        ),
+        (
+            {"body": b"\x08\x07\x12\x02no", "content_type": "application/x-protobuf"},
+            (
+                "axiom answered 200 OK: “no” (that is a Status with code 7, not a success: it "
+                "refuses the credentials); check the header Authorization, then reload"
+            ),
+        ),
+        (
+            {"body": b'{"error":"no project of yours"}', "status": 202},
+            (
+                "axiom answered 202 Accepted: “no project of yours” (that is an error, not the "
+                "response of an OTLP endpoint); check encoding, endpoint and headers, then reload"
+            ),
+        ),
+        (
+            {
+                "body": b"",
+                "content_type": "application/grpc",
+                "headers": ["grpc-status: 12", "grpc-message: unknown%20method"],
+            },
+            (
+                "axiom answered 200 OK: “unknown method” (it speaks HTTP/2 only, as gRPC does, and "
+                "this relay sends OTLP over HTTP/1.1); use the port for OTLP over HTTP: usually "
+                "4318 where gRPC has 4317, then reload"
+            ),
+        ),
+        (
+            {"body": b"", "content_type": "", "headers": ["grpc-status: 16"]},
+            "axiom answered 200 OK (it speaks HTTP/2 only",
+        ),
+        (
+            {"status": 202, "body": b"", "headers": ["x-amzn-waf-action: challenge"]},
+            "axiom answered 202 Accepted (that is a firewall's challenge, not the response",
+        ),
+    ],
+)
+async def test_upstream_blocks_on_a_2xx_of_somebody_who_has_taken_nothing(
+    raw_server: Running, settings: Settings, make_answer: Answer, reply: dict[str, Any], reason: str
+) -> None:
+    async with raw_server(make_answer(**reply)) as server:
+        outcome = await send_once(settings(server.url), Authorization=TOKEN)
+
+    assert isinstance(outcome, Blocked)
+    assert outcome.reason.startswith(reason)
+    assert outcome.status == reply.get("status", 200)
+
+
+async def test_upstream_reads_a_partial_success_of_up_to_4_mib(
+    raw_server: Running, settings: Settings, make_answer: Answer
+) -> None:
+    said = {"partialSuccess": {"errorMessage": "x" * 4_000_000, "rejectedSpans": "7"}}
+    async with raw_server(make_answer(200, json.dumps(said).encode())) as server:
+        outcome = await send_once(settings(server.url))
+
+    assert isinstance(outcome, Delivered)
+    assert (outcome.rejected, outcome.message[:3]) == (7, "xxx")
+
+
+async def test_upstream_does_not_go_on_reading_a_body_in_tiny_pieces(
+    raw_server: Running, settings: Settings
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with raw_server(head + b"1\r\n \r\n" * (MAX_PIECES + 10)) as server:
+        outcome = await send_once(settings(server.url, timeout_seconds=60))
+
+    assert isinstance(outcome, Blocked)
+    assert "200 OK (that is a body without an end" in outcome.reason
 
 
 @pytest.mark.parametrize("zipped", ["", "gzip", "deflate"])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.model.records import Encoding
-from relay.upstream.explain import Asked
+from relay.upstream.explain_response import Asked
 from relay.upstream.outcomes import (
     Blocked,
     Delivered,
