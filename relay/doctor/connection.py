@@ -268,7 +268,10 @@ class _Test:
             else "no header is set, and none was required",
             "encoding": "was understood",
         }
-        for name in _OF_ONE_RESPONSE[: min(steps, 3)]:
+        if response.mended and steps:
+            warning = f"; this line breaks the rules of HTTP, and is put up with: {response.mended}"
+            self._record.add("http", "warning", found["http"] + warning)
+        for name in _OF_ONE_RESPONSE[bool(response.mended) : min(steps, 3)]:
             self._record.ok(name, found[name])
 
     async def _send_span(self, encoding: Encoding, span: ProbeSpan) -> Accepted:

@@ -5,6 +5,7 @@ delivery does, in the same words.
 
 - `routes`: which way, from the settings of a destination; `tls`: who is trusted on it;
 - `dial`: name → TCP → proxy → TLS; `stream`: the bytes, and how far an exchange got;
+- `response_head`: the head of a response, put right where it breaks the rules of HTTP;
 - `exchange`: one request and its `response`, under one deadline, over one connection;
 - `explain`: an exception → cause and remedy; `explain_response`: a response that is no success;
 - `outcomes`: what that means for a batch.

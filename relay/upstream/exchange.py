@@ -80,6 +80,7 @@ class Upstream:
         self._made_of: tuple[object, ...] = ()
         self._fields: list[tuple[bytes, bytes]] = []
         self._secrets: tuple[str, ...] = ()
+        self._has_warned = False
         self.progress = Progress()
 
     def update(self, settings: DestinationConfig) -> None:
@@ -161,9 +162,18 @@ class Upstream:
                 raise DeadlinePassed(limit)
         except FOREIGN as error:
             raise ExchangeFailed(explain(error, route, progress)) from error
+        if progress.mended:
+            self._note_mended(response, progress)
         if self._connection is not None and not self._connection.is_available():
             await self.aclose()
         return response
+
+    def _note_mended(self, response: Response, progress: Progress) -> None:
+        """Say it once: whoever runs the upstream, or the proxy in between, should hear of it."""
+        response.mended = response.shown(progress.mended)
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning("answer_mended", destination=self._settings.name, line=response.mended)
 
     async def connect(self) -> Route:
         """Connect for the next exchange, under the limits of the watch alone.
@@ -203,7 +213,7 @@ class Upstream:
             or connection.has_expired()
         ):
             connection, stream = await self._connect(route)
-        stream.progress = self.progress
+        stream.begin(self.progress)
         self.progress.peer = route.proxy if route.is_forwarded else route.place
         try:
             return await connection.handle_async_request(request)

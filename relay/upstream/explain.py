@@ -20,6 +20,7 @@ import httpcore2
 
 from relay.upstream.dial import ProxyRefused
 from relay.upstream.response import Response
+from relay.upstream.response_head import EndlessHead
 from relay.upstream.routes import Place, Route
 from relay.upstream.stream import DeadlinePassed, Progress, Stage
 
@@ -32,6 +33,7 @@ FOREIGN = (
     anyio.ClosedResourceError,
     anyio.EndOfStream,
     DeadlinePassed,
+    EndlessHead,
     ProxyRefused,
     OSError,
     UnicodeError,
@@ -81,6 +83,7 @@ _HTTP2_FRAME_TYPES = frozenset({4, 7})  # SETTINGS and GOAWAY: what a server say
 # The body is on its way, or there: a smaller one may get through where this one did not.
 _WITH_BODY = (Stage.SENDING, Stage.AWAITING, Stage.READING)
 
+_NO_ENDPOINT = "check host and port in the endpoint: that is hardly an OTLP endpoint"
 RETRY_LATER = frozenset({408, 425, 429})
 
 Step = Literal["name", "tcp", "tls", "http", "auth", "encoding", "request"]
@@ -102,6 +105,9 @@ class Fault:
 
 def explain(error: BaseException, route: Route, progress: Progress) -> Fault:
     """What `error`, met before the head of a response was there, means."""
+    if isinstance(error, EndlessHead):
+        cause = f"{progress.peer or route.place} sent {error}"
+        return Fault("http", cause, _NO_ENDPOINT, heals=True)
     fault = _explain(error, list(causes(error)), route, progress)
     if fault.heals and progress.stage in _WITH_BODY:
         return Fault(fault.step, fault.cause, fault.remedy, heals=True, may_be_the_size=True)
@@ -302,7 +308,7 @@ def _of_silence(seconds: float, route: Route, peer: Place, progress: Progress) -
     remedy = "check host and port, and whether the server behind them is stuck"
     if progress.bytes_read:
         cause = f"{by} began a response whose head did not end within {_shown(seconds)} s"
-        remedy = "check host and port in the endpoint: that is hardly an OTLP endpoint"
+        remedy = _NO_ENDPOINT
     elif progress.stage is Stage.SENDING:
         cause = f"{by} did not take the whole request within {_shown(seconds)} s"
     else:

@@ -38,8 +38,8 @@ Found = TypeVar("Found")
 class Response:
     """A response whose head is there; `read` fills in the body.
 
-    `ending` tells how the body came to its end, or did not; `secrets` are masked in all that is
-    shown.
+    `ending` tells how the body came to its end, or did not; `mended` is a line of the head that
+    broke a rule of HTTP; `secrets` are masked in all that is shown.
     """
 
     status: int
@@ -48,6 +48,7 @@ class Response:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     ending: Literal["whole", "too long", "too slow", "cut"] = "too slow"
     cut_by: str = ""
+    mended: str = ""
 
     @classmethod
     def of(cls, response: httpcore2.Response, secrets: tuple[str, ...]) -> "Response":

@@ -17,6 +17,7 @@ import anyio.abc
 import httpcore2
 from anyio.streams.tls import TLSAttribute
 
+from relay.upstream.response_head import HeadReader, is_plain
 from relay.upstream.routes import Place
 
 # Up to this size head and body are copied together: one system call and one packet less.
@@ -50,6 +51,7 @@ class Progress:
     bytes_read: int = 0
     first_bytes: bytes = b""  # of the peer: they tell HTTP from something else
     closed_by_peer: bool = False
+    mended: str = ""  # a line in the head of the response that broke a rule of HTTP
 
     def restart(self, stage: Stage) -> None:
         """What was read until now is no part of what comes: it was the proxy's, or TLS's."""
@@ -74,8 +76,8 @@ class DeadlinePassed(Exception):
 class Stream(httpcore2.AsyncNetworkStream, anyio.abc.ByteStream):
     """A byte stream that notes progress; HTTP/1.1 is spoken over it, and TLS agreed on over it.
 
-    For HTTP, `write` keeps a small head back for the body. `progress` is that of the exchange
-    under way.
+    For HTTP, `write` keeps a small head back for the body, and `read` mends the head of a response.
+    `progress` is that of the exchange under way.
     """
 
     def __init__(self, below: anyio.abc.ByteStream, progress: Progress) -> None:
@@ -84,12 +86,34 @@ class Stream(httpcore2.AsyncNetworkStream, anyio.abc.ByteStream):
         self._held = b""
         self._early = b""  # of a response that came while the body was on its way
         self._early_error: ssl.SSLError | None = None
+        self._is_in_head = True
+        self._head: HeadReader | None = None
+
+    def begin(self, progress: Progress) -> None:
+        """A request is to be sent: what is read next is the head of its response."""
+        self.progress = progress
+        self._is_in_head, self._head = True, None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """For HTTP: an end is no bytes. An error of TLS is raised as it is."""
-        progress = self.progress
+        """For HTTP: an end is no bytes. An error of TLS is raised as it is, and EndlessHead."""
         if self._held:
             await self._flush()
+        while True:
+            data = await self._read(max_bytes)
+            if not data or not self._is_in_head:
+                return data
+            if self._head is None and is_plain(data):
+                self._is_in_head = False
+                return data
+            head = self._head = self._head or HeadReader()
+            found = head.feed(data)
+            if found is not None:
+                self.progress.mended = head.mended
+                self._is_in_head, self._head = False, None
+                return found
+
+    async def _read(self, max_bytes: int) -> bytes:
+        progress = self.progress
         progress.stage = Stage.READING if progress.bytes_read else Stage.AWAITING
         try:
             if self._early:
