@@ -94,7 +94,7 @@ class Courier:
 
     def wake(self) -> None:
         """Try at once, with secrets read anew: what was in the way may be gone."""
-        self._sender.forget_headers()
+        self._sender.look_anew()
         self._sender.is_nudged = True
         self._parked.hurry()
         self._rest.end()
@@ -215,7 +215,7 @@ class Courier:
             status.enter(DestinationState.DELIVERING)
         elif outcome is not None:
             # After a failure secrets are read anew: a file may hold the right one by now.
-            self._sender.forget_headers()
+            self._sender.look_anew()
             await self._rest.until_next_try(status.failed(outcome, self._random))
 
     async def _survive(self, error: Exception) -> None:

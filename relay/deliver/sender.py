@@ -34,6 +34,10 @@ class Exchanges(Protocol):
         """Use `settings` from the next exchange on."""
         ...
 
+    def renew(self) -> None:
+        """Connect anew for the next exchange."""
+        ...
+
     async def send(self, batch: batches.Batch, headers: Mapping[str, str]) -> outcomes.Outcome:
         """One exchange."""
         ...
@@ -119,9 +123,12 @@ class BatchSender:
         for scope in self._scopes:
             scope.cancel()
 
-    def forget_headers(self) -> None:
-        """Read the secrets anew for the next request."""
+    def look_anew(self) -> None:
+        """Read the secrets and connect anew for the next request: what was in the way may be gone,
+        or be left behind.
+        """
         self._headers = None
+        self.upstream.renew()
 
     def unset_secret(self) -> outcomes.Blocked | None:
         """What keeps it from sending even before there is anything to send, if anything does."""
@@ -278,7 +285,7 @@ class BatchSender:
         return attempt
 
     def _read_headers(self) -> dict[str, str]:
-        """The headers with their secrets, read when they were not since `forget_headers`.
+        """The headers with their secrets, read when they were not since `look_anew`.
 
         Raises ConfigError.
         """

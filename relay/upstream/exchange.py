@@ -10,6 +10,7 @@ time), and none of that is wanted here. Foreign exceptions end here. Header valu
 every word of an upstream that leaves.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +37,10 @@ SECONDS_PER_MIB = 1.0
 # Common servers close idle connections after 60 s or more; a connection that one with less has
 # closed is noticed before it is used again.
 KEEP_ALIVE_SECONDS = 50.0
+# A name may have moved to another server meanwhile; the old one answers as long as it is asked.
+MAX_AGE_SECONDS = 300.0
+# After a refusal that may be meant for the content: the next parts of it follow at once.
+REFUSED_AGE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,8 @@ class ExchangeFailed(Exception):
 class Upstream:
     """Exchanges with one destination over one connection, one exchange at a time.
 
+    The connection is made anew after a failure, after `renew`, and every five minutes.
+
     `hops` is what this relay adds to `otlp-relay-hops`; `watch` is told of each connection.
     """
 
@@ -77,6 +84,7 @@ class Upstream:
         self._route: Route | None = None
         self._stream: Stream | None = None
         self._connection: httpcore2.AsyncHTTP11Connection | None = None
+        self._ends_at = 0.0  # monotonic: from then on the connection is not used again
         self._made_of: tuple[object, ...] = ()
         self._fields: list[tuple[bytes, bytes]] = []
         self._secrets: tuple[str, ...] = ()
@@ -84,11 +92,15 @@ class Upstream:
         self.progress = Progress()
 
     def update(self, settings: DestinationConfig) -> None:
-        """Use `settings` from the next exchange on.
-
-        The connection lives on unless endpoint, proxy or TLS changed.
-        """
+        """Use `settings` from the next exchange on, over a new connection."""
         self._settings = settings
+        self.renew()
+
+    def renew(self) -> None:
+        """Connect anew for the next exchange: what the name, the files or the proxy lead to may
+        have changed.
+        """
+        self._ends_at = 0.0
 
     async def aclose(self) -> None:
         """Close the connection. The next exchange opens a new one."""
@@ -118,6 +130,10 @@ class Upstream:
                 log.debug("answer_broken_off", destination=name, error=response.cut_by)
             if response.is_success and response.success is FULL_SUCCESS:
                 return outcomes.Delivered(response.status)
+            if not response.is_success:
+                is_content = response.status in outcomes.OF_THE_BATCH
+                age = REFUSED_AGE_SECONDS if is_content else 0.0
+                self._ends_at = min(self._ends_at, time.monotonic() + age)
             asked = Asked(
                 who=name,
                 endpoint=self._settings.endpoint,
@@ -140,7 +156,7 @@ class Upstream:
         limit = self._settings.timeout_seconds + SECONDS_PER_MIB * len(content) / 2**20
         response: Response | None = None
         route = self._route
-        if route is None or route.settings is not self._settings:
+        if route is None or time.monotonic() >= self._ends_at:
             route = await self._prepare()
         progress = self.progress = Progress()
         fields = self._head_of(route, body, headers)
@@ -211,6 +227,7 @@ class Upstream:
             or stream is None
             or not connection.is_available()
             or connection.has_expired()
+            or time.monotonic() >= self._ends_at
         ):
             connection, stream = await self._connect(route)
         stream.begin(self.progress)
@@ -223,6 +240,7 @@ class Upstream:
 
     async def _connect(self, route: Route) -> tuple[httpcore2.AsyncHTTP11Connection, Stream]:
         await self.aclose()
+        self._ends_at = time.monotonic() + MAX_AGE_SECONDS
         stream = self._stream = await dial(route, self.progress, self._watch)
         connection = self._connection = httpcore2.AsyncHTTP11Connection(
             route.url.origin, stream, keepalive_expiry=KEEP_ALIVE_SECONDS

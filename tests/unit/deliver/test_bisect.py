@@ -74,6 +74,9 @@ class Upstream:
             self.took.update(names)
         return outcome
 
+    def renew(self) -> None:
+        pass
+
     async def aclose(self) -> None:
         pass
 

@@ -33,6 +33,7 @@ class ScriptedUpstream:
         self.headers: list[dict[str, str]] = []
         self.settings: list[DestinationConfig] = []
         self.is_closed = False
+        self.renewals = 0
 
     def update(self, settings: DestinationConfig) -> None:
         self.settings.append(settings)
@@ -47,6 +48,9 @@ class ScriptedUpstream:
         if isinstance(step, Exception):
             raise step
         return step
+
+    def renew(self) -> None:
+        self.renewals += 1
 
     async def aclose(self) -> None:
         self.is_closed = True
@@ -327,6 +331,24 @@ async def test_courier_status_shows_the_endpoint_without_its_secrets(
     )
 
     assert courier.status.endpoint == "https://***@h/t?***"
+
+
+@pytest.mark.parametrize("outcome", [Wait("away"), Blocked("bad token", 401), Blocked("odd", 400)])
+async def test_courier_has_the_upstream_connect_anew_before_each_probe_and_on_resume(
+    settings: Settings, row: Row, backlog: Any, outcome: Outcome
+) -> None:
+    backlog.add(row(1))
+    async with world(settings(encoding="json"), backlog, outcome) as at:
+        tries = len(at.upstream.sent)
+        assert at.upstream.renewals >= tries
+        await at.clock.advance()
+        assert len(at.upstream.sent) > tries
+        assert at.upstream.renewals >= len(at.upstream.sent)
+        renewals = at.upstream.renewals
+        at.courier.resume()
+        assert at.upstream.renewals == renewals + 1
+        at.courier.update(settings())
+        assert at.upstream.renewals == renewals + 2
 
 
 async def test_courier_wake_during_a_request_is_not_lost(

@@ -38,6 +38,9 @@ class Upstream:
         self.spans += batch.items
         return Delivered(200)
 
+    def renew(self) -> None:
+        pass
+
     async def aclose(self) -> None:
         pass
 

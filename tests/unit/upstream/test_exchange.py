@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from relay.config import DestinationConfig
 from relay.model.records import Encoding
 from relay.otlp import upstream_response
+from relay.upstream import exchange
 from relay.upstream.exchange import Body, Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from relay.upstream.response import MAX_PIECES, MAX_RESPONSE_BYTES
@@ -490,20 +491,112 @@ async def test_upstream_notices_an_idle_connection_that_was_closed(
     assert [request.connection for request in server.requests] == [1, 2]
 
 
-async def test_upstream_update_keeps_the_connection_unless_its_ground_changed(
-    raw_server: Running, settings: Settings
+@pytest.mark.parametrize("how", ["update", "renew"])
+async def test_upstream_connects_anew_after_a_reload_and_when_it_is_told_to(
+    raw_server: Running, settings: Settings, how: str
 ) -> None:
     async with raw_server() as server, raw_server() as other:
         upstream = Upstream(settings(server.url))
         await upstream.send(batch(), {"a": "1"})
-        upstream.update(settings(server.url, timeout_seconds=5))
+        if how == "update":
+            upstream.update(settings(server.url))
+        else:
+            upstream.renew()
         await upstream.send(batch(), {"a": "2"})
-        upstream.update(settings(other.url))
         await upstream.send(batch(), {"a": "3"})
+        upstream.update(settings(other.url))
+        await upstream.send(batch(), {"a": "4"})
         await upstream.aclose()
 
-    assert [(r.connection, r.headers["a"]) for r in server.requests] == [(1, "1"), (1, "2")]
-    assert [(r.connection, r.headers["a"]) for r in other.requests] == [(1, "3")]
+    seen = [(r.connection, r.headers["a"]) for r in server.requests]
+    assert seen == [(1, "1"), (2, "2"), (2, "3")]
+    assert [(r.connection, r.headers["a"]) for r in other.requests] == [(1, "4")]
+
+
+@pytest.mark.parametrize("status", [301, 401, 404, 408, 429, 500, 503])
+async def test_upstream_connects_anew_after_a_failure(
+    raw_server: Running, settings: Settings, make_answer: Answer, status: int
+) -> None:
+    async with raw_server(make_answer(), make_answer(status), make_answer()) as server:
+        upstream = Upstream(settings(server.url))
+        for _ in range(4):
+            await upstream.send(batch(), {})
+        await upstream.aclose()
+
+    assert [request.connection for request in server.requests] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+async def test_upstream_keeps_a_connection_for_a_minute_after_a_refusal_of_the_content(
+    raw_server: Running,
+    settings: Settings,
+    make_answer: Answer,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    """What was refused is halved and sent again at once: no handshake for each half."""
+    async with raw_server(make_answer(status)) as server:
+        upstream = Upstream(settings(server.url))
+        await upstream.send(batch(), {})
+        monkeypatch.setattr("relay.upstream.exchange.REFUSED_AGE_SECONDS", 0.0)
+        await upstream.send(batch(), {})
+        await upstream.send(batch(), {})
+        await upstream.aclose()
+
+    assert [request.connection for request in server.requests] == [1, 1, 2]
+
+
+async def test_upstream_uses_no_connection_for_longer_than_five_minutes(
+    raw_server: Running, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exchange.MAX_AGE_SECONDS == 300.0
+    monkeypatch.setattr(exchange, "MAX_AGE_SECONDS", 0.0)
+    async with raw_server() as server:
+        upstream = Upstream(settings(server.url))
+        for _ in range(2):
+            assert await upstream.send(batch(), {}) == Delivered(200)
+        await upstream.aclose()
+
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+async def test_upstream_finds_a_name_that_moved_away_from_a_server_that_fails(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, make_answer: Answer
+) -> None:
+    """The old one goes on answering for as long as it is asked."""
+    leads_to = ["127.0.0.1"]
+
+    async def look_up(host: str, port: int) -> list[str]:
+        assert host == "moved.example"
+        return list(leads_to)
+
+    monkeypatch.setattr("relay.upstream.dial._look_up", look_up)
+    async with serving("127.0.0.1", make_answer(503)) as port:
+        async with serving("127.0.0.2", make_answer(), port=port):
+            upstream = Upstream(settings(f"http://moved.example:{port}/v1/traces", proxy="none"))
+            away = await upstream.send(batch(), {})
+            leads_to[:] = ["127.0.0.2"]
+            there = await upstream.send(batch(), {})
+            await upstream.aclose()
+
+    assert isinstance(away, Wait)
+    assert there == Delivered(200)
+
+
+@contextlib.asynccontextmanager
+async def serving(host: str, answer: bytes, *, port: int = 0) -> AsyncIterator[int]:
+    """A server at an address of its own that says the same to each request."""
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            async for _request in stream:
+                await stream.send(answer)
+
+    listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        yield listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - not Django's
+        tasks.cancel_scope.cancel()
 
 
 async def test_upstream_closes_its_connection_when_it_is_cancelled(
