@@ -38,6 +38,8 @@ TOO_LARGE = 413
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
+# Several fields of the name are one list; a date has a comma of its own.
+_VALUES = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,[^,]*|[^,]+", re.IGNORECASE)
 _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]*)?|\.[0-9]+", re.ASCII)
 
 
@@ -103,7 +105,9 @@ Outcome = Delivered | Wait | Blocked
 
 
 def classify(response: Response, asked: Asked, now: datetime) -> Outcome:
-    """What `response` means. `now` is what a date in Retry-After is compared with."""
+    """What `response` means. `now` is what a date in Retry-After is compared with where the
+    response has no date of its own.
+    """
     status = response.status
     if response.is_success:
         found = response.success
@@ -111,7 +115,9 @@ def classify(response: Response, asked: Asked, now: datetime) -> Outcome:
     fault = explain_response(response, asked)
     said = answered(asked, response)
     if fault.heals:
-        told = parse_retry_after(response.headers.get("retry-after", ""), now)
+        # A date is a moment of the upstream's clock, which may be hours from ours.
+        said_at = _parse_date(response.headers.get("date", "")) or now
+        told = parse_retry_after(response.headers.get("retry-after", ""), said_at)
         return Wait(f"{fault.cause}; {RETRIED}", told, status, status in OF_THE_SIZE, said)
     return Blocked(_then_reload(fault.cause, fault.remedy), status, said, response.words)
 
@@ -170,19 +176,27 @@ def worse_of_two(first: Blocked, second: Blocked) -> Blocked:
 
 
 def parse_retry_after(text: str, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for, in 0…3600; None when it cannot be read.
+    """Seconds that Retry-After asks for, in 0…3600; None when it cannot be read.
 
-    Seconds (RFC 9110 has whole ones, some upstreams send fractions) or an HTTP-date.
+    Seconds (RFC 9110 has whole ones, some upstreams send fractions) or an HTTP-date, to be compared
+    with `now`. Of several values, the smallest: asking too soon costs one more answer.
     """
-    text = text.strip()
-    if not text:
-        return None
+    found = [_parse_wait(value.strip(), now) for value in _VALUES.findall(text)]
+    return min((seconds for seconds in found if seconds is not None), default=None)
+
+
+def _parse_wait(text: str, now: datetime) -> float | None:
     if _SECONDS.fullmatch(text):
         return min(float(text), MAX_RETRY_AFTER_SECONDS)
+    date = _parse_date(text)
+    if date is None:
+        return None
+    return min(max(0.0, (date - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
+
+
+def _parse_date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return min(max(0.0, (date - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date

@@ -53,10 +53,11 @@ class Response:
     @classmethod
     def of(cls, response: httpcore2.Response, secrets: tuple[str, ...]) -> "Response":
         """The head of what the engine has."""
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in response.headers
-        }
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in response.headers:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            is_list = name == "retry-after" and name in headers
+            headers[name] = f"{headers[name]}, {value}" if is_list else value
         return cls(response.status, headers, secrets=secrets)
 
     @property

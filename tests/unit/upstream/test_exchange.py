@@ -300,6 +300,18 @@ async def test_upstream_honours_retry_after_as_a_date_by_its_clock(
     assert outcome.retry_after_seconds == 40.0
 
 
+async def test_upstream_honours_the_smallest_of_several_retry_after(
+    raw_server: Running, settings: Settings, make_answer: Answer
+) -> None:
+    date = "Date: Mon, 23 Nov 2026 02:00:00 GMT"
+    told = ["Retry-After: 90", "Retry-After: Mon, 23 Nov 2026 02:00:40 GMT", "Retry-After: 120"]
+    async with raw_server(make_answer(503, headers=[date, *told])) as server:
+        outcome = await send_once(settings(server.url))
+
+    assert isinstance(outcome, Wait)
+    assert outcome.retry_after_seconds == 40.0
+
+
 async def test_upstream_never_follows_a_redirect_and_shows_where_it_went(
     raw_server: Running, settings: Settings, make_answer: Answer
 ) -> None:

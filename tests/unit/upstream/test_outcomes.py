@@ -182,6 +182,12 @@ def test_classify_says_what_to_do(
         ("Mon, 23 Nov 2026 13:00:10 +0100", 10.0),
         ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
         ("Mon, 23 Nov 2037 11:00:00 GMT", 3600.0),
+        ("30, 5", 5.0),
+        ("Mon, 23 Nov 2026 12:00:10 GMT, 30", 10.0),
+        ("30, Mon, 23 Nov 2026 12:00:10 GMT", 10.0),
+        ("Mon Nov 23 12:00:50 2026, Monday, 23-Nov-26 12:00:20 GMT", 20.0),
+        ("soon, 7", 7.0),
+        (",", None),
         ("", None),
         ("-1", None),
         ("+1", None),
@@ -200,6 +206,25 @@ def test_retry_after_is_read_in_every_form_and_rubbish_ignored(
     text: str, seconds: float | None
 ) -> None:
     assert parse_retry_after(text, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("said_at", "seconds"),
+    [
+        ("Mon, 23 Nov 2026 09:00:00 GMT", 40.0),  # three hours behind us
+        ("Mon, 23 Nov 2026 09:00:40 GMT", 0.0),
+        ("Mon, 23 Nov 2026 10:00:00 +0100", 40.0),
+        ("yesterday", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_retry_after_as_a_date_counts_from_the_date_of_the_response(
+    said_at: str, seconds: float
+) -> None:
+    outcome = outcome_of(503, retry_after="Mon, 23 Nov 2026 09:00:40 GMT", date=said_at)
+
+    assert isinstance(outcome, Wait)
+    assert outcome.retry_after_seconds == seconds
 
 
 @given(st.text(max_size=60))
