@@ -41,7 +41,7 @@ class StepWatch(Watch):
         is_address = progress.addresses == [place.host]
         what = "an address" if is_address else ", ".join(progress.addresses)
         if self._record is not None:
-            self._record.ok("name", f"{_through(route)}{place.host} is {what}")
+            self._record.ok("name", f"{_through(route, said_why=True)}{place.host} is {what}")
 
     def connected(self, route: Route, progress: Progress) -> None:
         """Name the address that took it, and what became of those before."""
@@ -70,8 +70,14 @@ class StepWatch(Watch):
         record.add("tls", "warning" if is_soon else "ok", ", ".join(said))
 
 
-def _through(route: Route) -> str:
-    return f"through the proxy {route.proxy}: " if route.proxy else ""
+def _through(route: Route, *, said_why: bool = False) -> str:
+    """The proxy, if there is one, and what made it one."""
+    if route.proxy is None:
+        return ""
+    why = ""
+    if said_why and route.proxy_setting != "proxy":
+        why = f' ({route.proxy_setting} names it; proxy = "none" turns it off)'
+    return f"through the proxy {route.proxy}{why}: "
 
 
 def _subject(certificate: Mapping[str, object]) -> list[str]:

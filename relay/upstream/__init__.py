@@ -3,7 +3,8 @@
 Delivery and the connection test both go through here, so that what the test says holds for what
 delivery does, in the same words.
 
-- `routes`: which way, from the settings of a destination; `tls`: who is trusted on it;
+- `routes`: which way, from the settings of a destination, by which of the `proxies`;
+- `tls`: who is trusted on it;
 - `dial`: name → TCP → proxy → TLS; `stream`: the bytes, and how far an exchange got;
 - `response_head`: the head of a response, put right where it breaks the rules of HTTP;
 - `exchange`: one request and its `response`, under one deadline, over one connection;

@@ -128,7 +128,7 @@ def _explain(  # noqa: PLR0911 - one a stage
     if stage is Stage.CONNECTING:
         return _of_connection(error, route, progress)
     if stage is Stage.PROXY:
-        return _of_proxy(error, peer, route.place, progress)
+        return _of_proxy(error, peer, route, progress)
     tls = next((each for each in found if isinstance(each, ssl.SSLError)), None)
     is_end = isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if tls is not None and not is_end:
@@ -147,7 +147,7 @@ def _shown(seconds: float) -> str:
 def _of_name(error: BaseException, found: list[BaseException], route: Route, host: str) -> Fault:
     what, setting = "host", "the endpoint"
     if route.proxy is not None:
-        what, setting = "proxy", "proxy (or HTTPS_PROXY and HTTP_PROXY)"
+        what, setting = "proxy", _setting(route)
     if isinstance(error, DeadlinePassed):
         return Fault(
             "name",
@@ -172,6 +172,12 @@ def _of_name(error: BaseException, found: list[BaseException], route: Route, hos
     )
 
 
+def _setting(route: Route) -> str:
+    """What names the proxy, and how to do without it where nobody meant it for the relay."""
+    by = route.proxy_setting
+    return by if by == "proxy" else f'{by} (proxy = "none" turns it off)'
+
+
 def _of_connection(error: BaseException, route: Route, progress: Progress) -> Fault:
     """No address took a connection."""
     what, peer = ("the proxy ", route.proxy) if route.proxy else ("", route.place)
@@ -185,7 +191,7 @@ def _of_connection(error: BaseException, route: Route, progress: Progress) -> Fa
         )
     words = [words_of(each) for each in progress.failures.values()]
     if "refused" in words:
-        setting = "proxy" if route.proxy else "the endpoint"
+        setting = _setting(route) if route.proxy else "the endpoint"
         usual = "" if route.proxy else " (OTLP over HTTP usually has 4318)"
         return Fault(
             "tcp",
@@ -211,13 +217,14 @@ def words_of(error: BaseException | None) -> str:
     return "did not answer" if error is None else "cannot be reached"
 
 
-def _of_proxy(error: BaseException, proxy: Place, target: Place, progress: Progress) -> Fault:
+def _of_proxy(error: BaseException, proxy: Place, route: Route, progress: Progress) -> Fault:
     """The proxy answered CONNECT with something else than HTTP, or not at all."""
-    remedy = 'check the port in proxy (or HTTPS_PROXY), or set proxy = "none"'
+    remedy = f'check the port in {route.proxy_setting}, or set proxy = "none"'
     if isinstance(error, DeadlinePassed):
         return Fault(
             "tcp",
-            f"the proxy {proxy} did not answer CONNECT {target} within {_shown(error.seconds)} s",
+            f"the proxy {proxy} did not answer CONNECT {route.place} "
+            f"within {_shown(error.seconds)} s",
             remedy,
             heals=True,
         )

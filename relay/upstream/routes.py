@@ -6,7 +6,6 @@ that what the test says holds for what delivery does. Nothing here opens a conne
 
 import base64
 import ssl
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -18,9 +17,8 @@ import httpx2
 from relay.config import DestinationConfig
 from relay.config.urls import split_url
 from relay.model.errors import ConfigError
-from relay.model.hosts import is_this_machine, joined
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+from relay.model.hosts import joined
+from relay.upstream.proxies import DEFAULT_PORTS, find_proxy
 
 
 class Place(NamedTuple):
@@ -36,7 +34,7 @@ class Place(NamedTuple):
     def of(cls, url: str) -> Self:
         """Whom to connect to for `url`."""
         parts = split_url(url)
-        return cls(parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 80))
+        return cls(parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 80))
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +48,7 @@ class Route:
     host: str  # of the Host header
     authorization: str = field(repr=False)
     proxy: Place | None = None
+    proxy_setting: str = "proxy"  # what names it: the key, or a variable of the environment
     is_proxy_tls: bool = False
     is_forwarded: bool = False  # the proxy is sent the request itself, with the whole URL
     proxy_authorization: str = field(default="", repr=False)
@@ -63,9 +62,9 @@ class Route:
             url = httpx2.URL(settings.endpoint)
         except httpx2.InvalidURL as error:
             raise ConfigError("its endpoint is not a URL", key="endpoint") from error
-        if url.scheme not in _DEFAULT_PORTS or not split_url(settings.endpoint).hostname:
+        if url.scheme not in DEFAULT_PORTS or not split_url(settings.endpoint).hostname:
             raise ConfigError("its endpoint is not an http:// or https:// URL", key="endpoint")
-        proxy = proxy_url(settings)
+        proxy = find_proxy(settings)
         target = url.raw_path
         if proxy is not None and url.scheme == "http":
             target = b"http://" + url.netloc + target
@@ -79,8 +78,9 @@ class Route:
             basic(url.username, url.password),
         )
         if proxy is not None:
-            parts = split_url(proxy)
-            route.proxy = Place.of(proxy)
+            parts = split_url(proxy.url)
+            route.proxy = Place.of(proxy.url)
+            route.proxy_setting = proxy.variable or "proxy"
             route.is_proxy_tls = parts.scheme == "https"
             route.is_forwarded = not route.is_tls
             route.proxy_authorization = basic(
@@ -130,40 +130,6 @@ def basic(user: str, password: str) -> str:
     if not user and not password:
         return ""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def proxy_url(settings: DestinationConfig) -> str | None:
-    """The proxy to go through, or None for the direct way.
-
-    `auto` is the environment's (http_proxy, https_proxy, all_proxy, no_proxy), but never for this
-    machine: a token must not leave it because a shell exports HTTP_PROXY. Raises ConfigError for
-    a kind of proxy that is not supported.
-    """
-    if settings.proxy == "none":
-        return None
-    chosen: str | None = settings.proxy
-    if settings.proxy == "auto":
-        chosen = _environment_proxy(settings.endpoint)
-    if not chosen:
-        return None
-    url = chosen if "://" in chosen else f"http://{chosen}"
-    parts = split_url(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ConfigError(
-            f"the proxy of {settings.name} must be an http:// or https:// URL", key="proxy"
-        )
-    return url
-
-
-def _environment_proxy(endpoint: str) -> str | None:
-    target = split_url(endpoint)
-    if is_this_machine(target.hostname or ""):
-        return None
-    proxies = urllib.request.getproxies_environment()
-    # proxy_bypass_environment is not in the stubs of every type checker; it is documented by use.
-    if urllib.request.proxy_bypass_environment(target.netloc.rpartition("@")[2], proxies):  # type: ignore[attr-defined]
-        return None
-    return proxies.get(target.scheme) or proxies.get("all")
 
 
 def without_query(location: str) -> str:

@@ -303,6 +303,24 @@ def test_connection_and_delivery_pass_what_does_not_say_the_contrary(
     assert ("in a format of its own" in report.steps[-1].found) is is_odd
 
 
+def test_connection_says_by_which_variable_it_goes_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Raw(always(OK)).run() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        through = check("http://up.example/v1/traces")
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+        refused = check("http://up.example/v1/traces")
+        monkeypatch.setenv("HTTP_PROXY", "http://no-such-proxy.invalid:3128")
+        unknown = check("http://up.example/v1/traces")
+
+    said = 'HTTP_PROXY names it; proxy = "none" turns it off'
+    assert through.passed
+    assert said in through.steps[0].found
+    assert_failed(refused, "tcp", "refused", "HTTP_PROXY", 'proxy = "none"')
+    assert_failed(unknown, "name", "no-such-proxy.invalid", "HTTP_PROXY", 'proxy = "none"')
+
+
 def test_connection_sends_a_span_only_when_asked_to() -> None:
     with MockCollector() as upstream:
         report = check(upstream.endpoint, send_span=True)
