@@ -27,6 +27,9 @@ NAME_RULE = "use letters, digits, _ and -, starting with a letter or digit"
 _SECRET_HEADER = re.compile(
     r"auth|token|key|secret|pass|cookie|credential|honeycomb-team", re.IGNORECASE
 )
+_MILLISECONDS = re.compile(r"0*[1-9][0-9]{0,11}", re.ASCII)
+_SIGNAL_PATH = re.compile(r"(?:/v1/(?:traces|logs|metrics))+$")
+_FILES = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "client_cert", "CLIENT_KEY": "client_key"}
 _LONG = 20  # a value of this length is more likely a secret than the name of a data set
 ENDPOINT_KEYS = ("endpoint", "logs_endpoint", "metrics_endpoint")
 
@@ -240,7 +243,7 @@ def with_environment(
     """
     where = "the environment (destinations_from_env)"
     try:
-        table = _table_of_environment(environ)
+        table = _table_of_environment(environ, reading.warnings)
     except ConfigError as error:
         reading.add(error.message, "", where, hint=error.hint)
         return found
@@ -253,12 +256,12 @@ def with_environment(
     return [*found, FoundDestination("env", table, "destinations.env", where, None)]
 
 
-def _table_of_environment(environ: Mapping[str, str]) -> dict[str, Any] | None:
+def _table_of_environment(environ: Mapping[str, str], warnings: list[str]) -> dict[str, Any] | None:
     """The variables as a table of a destination; None without an endpoint.
 
     Raises ConfigError, which repeats no header's value.
     """
-    endpoint = _endpoint_of(environ)
+    endpoint = _endpoint_of(environ, warnings)
     if endpoint is None:
         return None
     table: dict[str, Any] = {"endpoint": escape(endpoint), "encoding": "protobuf"}
@@ -282,10 +285,26 @@ def _table_of_environment(environ: Mapping[str, str]) -> dict[str, Any] | None:
         if value.lower() not in {"none", "gzip"}:
             raise ConfigError(f'{variable} must be "gzip" or "none", not {value!r}')
         table["compression"] = value.lower()
-    _, value = _variable(environ, "CERTIFICATE")
+    variable, value = _variable(environ, "TIMEOUT")
     if value:
-        table["ca_file"] = escape(str(Path(value).absolute()))
-    return table
+        if not _MILLISECONDS.fullmatch(value):
+            raise ConfigError(f"{variable} must be milliseconds, such as 10000, not {value!r}")
+        table["timeout"] = f"{value}ms"
+    return table | _files_of_environment(environ)
+
+
+def _files_of_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The certificates. A client's is a pair."""
+    found = {name: _variable(environ, name) for name in _FILES}
+    pair = ("CLIENT_CERTIFICATE", "CLIENT_KEY")
+    for one, other in (pair, pair[::-1]):
+        if found[one][1] and not found[other][1]:
+            raise ConfigError(f"{found[one][0]} is set, and no {found[other][0]}: both are needed")
+    return {
+        _FILES[name]: escape(str(Path(value).absolute()))
+        for name, (_, value) in found.items()
+        if value
+    }
 
 
 def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
@@ -296,7 +315,7 @@ def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
     return f"OTEL_EXPORTER_OTLP_{name}", ""
 
 
-def _endpoint_of(environ: Mapping[str, str]) -> str | None:
+def _endpoint_of(environ: Mapping[str, str], warnings: list[str]) -> str | None:
     variable, url = _variable(environ, "ENDPOINT")
     if not url:
         return None
@@ -306,7 +325,15 @@ def _endpoint_of(environ: Mapping[str, str]) -> str | None:
         raise ConfigError(f"{variable} {error.message}") from None
     if variable.endswith("TRACES_ENDPOINT"):
         return urlunsplit(parts._replace(path=parts.path or "/"))
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/v1/traces"))
+    path = parts.path.rstrip("/")
+    base = _SIGNAL_PATH.sub("", path)
+    if base != path:
+        warnings.append(
+            f"{variable} is a base, to which /v1/traces is appended, and it ends in "
+            f"{path.removeprefix(base)} already: taken as if it did not. For a whole URL there is "
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+        )
+    return urlunsplit(parts._replace(path=f"{base}/v1/traces"))
 
 
 def _header_pairs(variable: str, value: str) -> list[list[str]]:

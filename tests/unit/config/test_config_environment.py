@@ -58,7 +58,8 @@ def test_headers_variable_is_read_as_baggage(tmp_path: Path) -> None:
 
 
 def test_other_variables_set_their_keys(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("pem")
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).write_text("pem")
 
     (destination,) = loaded(
         tmp_path,
@@ -67,10 +68,45 @@ def test_other_variables_set_their_keys(tmp_path: Path) -> None:
         PROTOCOL="grpc",
         COMPRESSION="gzip",
         CERTIFICATE=str(tmp_path / "ca.pem"),
+        CLIENT_CERTIFICATE=str(tmp_path / "other.pem"),
+        TRACES_CLIENT_CERTIFICATE=str(tmp_path / "cert.pem"),
+        CLIENT_KEY=str(tmp_path / "key.pem"),
+        TIMEOUT="2500",
     ).destinations
 
     assert (destination.encoding, destination.compression) == ("json", "gzip")
     assert (destination.ca_file, destination.blocked_reason) == (tmp_path / "ca.pem", "")
+    assert destination.client_cert == tmp_path / "cert.pem"
+    assert destination.client_key == tmp_path / "key.pem"
+    assert destination.timeout_seconds == 2.5
+
+
+@pytest.mark.parametrize(
+    ("base", "endpoint"),
+    [
+        ("https://up/v1/traces", "https://up/v1/traces"),
+        ("https://up/v1/traces/", "https://up/v1/traces"),
+        ("https://up/otlp/v1/traces/v1/traces?k=v", "https://up/otlp/v1/traces?k=v"),
+        ("https://up/v1/metrics", "https://up/v1/traces"),
+    ],
+)
+def test_base_that_has_the_path_already_is_not_doubled_but_warned_of(
+    tmp_path: Path, base: str, endpoint: str
+) -> None:
+    config = loaded(tmp_path, ENDPOINT=base)
+
+    assert [each.endpoint for each in config.destinations] == [endpoint]
+    (warning,) = config.warnings
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT is a base" in warning
+    assert "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in warning
+
+
+def test_file_of_a_client_certificate_that_is_absent_blocks_the_destination(tmp_path: Path) -> None:
+    (destination,) = loaded(
+        tmp_path, ENDPOINT="https://up", CLIENT_CERTIFICATE="/no/cert", CLIENT_KEY="/no/key"
+    ).destinations
+
+    assert "/no/cert" in destination.reload_reason + destination.blocked_reason
 
 
 @pytest.mark.parametrize(
@@ -78,6 +114,10 @@ def test_other_variables_set_their_keys(tmp_path: Path) -> None:
     [
         ({"PROTOCOL": "grpc"}, "no gRPC"),
         ({"PROTOCOL": "thrift"}, "PROTOCOL must be"),
+        ({"TIMEOUT": "10s"}, "OTLP_TIMEOUT must be milliseconds, such as 10000, not '10s'"),
+        ({"TRACES_TIMEOUT": "0"}, "TRACES_TIMEOUT must be milliseconds"),
+        ({"CLIENT_KEY": "/k"}, "OTLP_CLIENT_KEY is set, and no OTEL_.*CLIENT_CERTIFICATE"),
+        ({"TRACES_CLIENT_CERTIFICATE": "/c"}, "TRACES_CLIENT_CERTIFICATE is set, and no"),
         ({"TRACES_COMPRESSION": "zstd"}, "TRACES_COMPRESSION must be"),
         ({"HEADERS": "s3cr3t"}, "entry 1 of .*HEADERS has no ="),
         ({"HEADERS": "a=b,c=s3cr3t%ff"}, "entry 2 of .*HEADERS is not UTF-8"),
