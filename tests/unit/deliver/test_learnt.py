@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from relay.config import DestinationConfig
-from relay.deliver.learnt import Learnt
-from relay.model.records import Encoding, StoredRow, Taken
+from relay.deliver.learnt import GROW_AFTER, BatchLimits, Learnt
+from relay.model.records import BodyFlag, Encoding, StoredRow, Taken
 
 Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
@@ -28,3 +28,60 @@ def test_learnt_encodings_know_nothing_at_first_and_are_kept_by_what_came_in(
 
     learnt.learn_encoding(Encoding.JSON, Encoding.JSON, 415)
     assert (learnt.encoding_of(json), learnt.notes()) == (Encoding.JSON, [])
+
+
+def taken_of(size: int, *, items: int = 10) -> Taken:
+    return Taken((StoredRow(1, 1001, Encoding.JSON, BodyFlag.NONE, items, b"x" * size),), ())
+
+
+def limits_after_413(settings: Settings, size: int) -> BatchLimits:
+    limits = BatchLimits(settings(max_batch_bytes=1_000_000))
+    limits.too_large(taken_of(size))
+    return limits
+
+
+def test_limit_of_bytes_grows_a_little_at_a_time_after_a_413(settings: Settings) -> None:
+    limits = limits_after_413(settings, 80_000)
+    seen = [limits.max_bytes]
+    for _ in range(3):
+        for _ in range(GROW_AFTER - 1):
+            limits.passed(taken_of(limits.max_bytes))
+        assert limits.max_bytes == seen[-1]
+        limits.passed(taken_of(limits.max_bytes))
+        seen.append(limits.max_bytes)
+
+    assert seen == [40_000, 50_000, 57_500, 63_125]
+
+
+def test_limit_of_bytes_never_comes_back_to_what_was_refused(settings: Settings) -> None:
+    limits = limits_after_413(settings, 80_000)
+    for _ in range(60 * GROW_AFTER):
+        limits.passed(taken_of(limits.max_bytes))
+
+    assert 79_900 < limits.max_bytes < 80_000
+    assert limits.is_too_large(taken_of(80_000))
+    assert not limits.is_too_large(taken_of(79_999))
+
+
+def test_limit_of_bytes_does_not_grow_by_requests_far_below_it(settings: Settings) -> None:
+    limits = limits_after_413(settings, 80_000)
+    for _ in range(10 * GROW_AFTER):
+        limits.passed(taken_of(29_999))
+
+    assert limits.max_bytes == 40_000
+
+
+def test_limit_of_bytes_goes_on_where_as_much_got_through_after_all(settings: Settings) -> None:
+    """It was not the size: other content of as many bytes is taken."""
+    limits = limits_after_413(settings, 80_000)
+    limits.passed(taken_of(80_000))
+
+    assert not limits.is_too_large(taken_of(99_999))
+    assert limits.is_too_large(taken_of(100_000))
+
+
+def test_limit_of_bytes_is_not_learnt_from_one_large_item(settings: Settings) -> None:
+    limits = BatchLimits(settings(max_batch_bytes=1_000_000))
+    limits.too_large(taken_of(80_000, items=1))
+
+    assert limits.max_bytes == 1_000_000

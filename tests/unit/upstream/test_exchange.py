@@ -8,9 +8,11 @@ import os
 import socket
 import sys
 import zlib
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -338,6 +340,44 @@ async def test_upstream_masks_header_values_in_the_words_of_an_answer(
     assert isinstance(outcome, Wait | Blocked)
     assert "“token *** is wrong, ***”" in outcome.reason
     assert "0123456789" not in outcome.reason
+
+
+@pytest.mark.parametrize("status", [401, 503])
+@pytest.mark.parametrize(("user", "password"), [("relayman", "passw0rd-7"), ("ann", "s3:c")])
+async def test_upstream_masks_user_and_password_of_its_url_in_the_words_of_an_answer(
+    raw_server: Running,
+    settings: Settings,
+    make_answer: Answer,
+    status: int,
+    user: str,
+    password: str,
+) -> None:
+    async with raw_server("") as server:
+        basic = b64encode(f"{user}:{password}".encode()).decode()
+        words = f"{user} has no {password} (Basic {basic})"
+        server.script = [make_answer(status, json.dumps({"message": words}).encode())]
+        credentials = f"{user}:{quote(password)}"
+        outcome = await send_once(settings(f"http://{credentials}@127.0.0.1:{server.port}/"))
+
+    assert isinstance(outcome, Wait | Blocked)
+    assert "“*** has no *** (***)”" in outcome.reason
+
+
+@pytest.mark.parametrize(("mebibytes", "seconds"), [(0.0, "0.1"), (0.25, "0.3"), (0.5, "0.6")])
+async def test_upstream_gives_a_body_a_second_a_mebibyte_more(
+    raw_server: Running,
+    settings: Settings,
+    mebibytes: float,
+    seconds: str,
+) -> None:
+    assert exchange.SECONDS_PER_MIB == 1.0
+    async with raw_server("hang") as server:
+        upstream = Upstream(settings(server.url, timeout_seconds=0.1))
+        outcome = await upstream.send(batch(b" " * int(mebibytes * 2**20)), {})
+        await upstream.aclose()
+
+    assert isinstance(outcome, Wait)
+    assert f"did not answer within {seconds} s" in outcome.reason
 
 
 async def test_upstream_reads_at_most_64_kib_of_an_answer(

@@ -406,6 +406,11 @@ async def test_proxy_gets_absolute_targets_for_plain_http(
             "it requires a user and a password; set proxy = ",
         ),
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", Blocked, 'set proxy = "none"'),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", Blocked, "then reload"),
+        (b"HTTP/1.1 408 Request Timeout\r\n\r\n", Wait, "it is retried automatically"),
+        (b"HTTP/1.1 425 Too Early\r\n\r\n", Wait, "it is retried automatically"),
+        (b"HTTP/1.1 429 Too Many Requests\r\n\r\n", Wait, "it is retried automatically"),
+        (b"HTTP/1.1 500 Oops\r\n\r\n", Wait, "it is retried automatically"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Wait, "it is retried automatically"),
     ],
 )
