@@ -334,7 +334,9 @@ class BatchSender:
             raise TypeError("only what was refused can become a dead letter for it")
         name = self.status.name
         made = await make_dead_letter.of_refusal(name, attempt.taken, attempt.batch, refusal)
-        self._settle_dead(attempt.taken, [made], refusal.status, self.now_ns())
+        # With the 2xx of somebody who took nothing it would be remembered as delivered.
+        status = 0 if 200 <= refusal.status < 300 else refusal.status
+        self._settle_dead(attempt.taken, [made], status, self.now_ns())
 
     async def _give_up_old(self, taken: Taken, max_age_seconds: float) -> None:
         """All of `taken` was received too long ago to be sent."""

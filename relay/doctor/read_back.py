@@ -51,7 +51,7 @@ async def read_back(
                     response = await upstream.exchange(None, shown)
                 except (ExchangeFailed, ConfigError) as failed:
                     return ReadBack(None, f"not read back: {_words(failed)}")
-                if response.status == 200 and not response.is_page:
+                if response.status == 200 and response.is_success:
                     return ReadBack(is_there=True, found=f"found again at {place}")
                 last = f"{place} answered {response.said}"
                 if response.status != 404 or response.is_page:

@@ -7,7 +7,9 @@ import re
 from typing import Any, NamedTuple
 
 import msgspec
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
@@ -88,7 +90,7 @@ def read_success(body: bytes, content_type: str) -> SuccessBody:
     if text[:1] == b"<":
         return SuccessBody(is_otlp=False, failure=WEB_PAGE)
     if text[:1] == b"{":
-        return _read_json_success(body.lstrip(_BLANK), content_type)
+        return _read_json_success(body, content_type)
     found = _read_protobuf_success(body)
     is_text = _media_type(content_type).startswith("text/")
     if found is None or (is_text and not found.is_otlp):
@@ -107,7 +109,7 @@ def _read_protobuf_success(body: bytes) -> SuccessBody | None:
         response = ExportTraceServiceResponse.FromString(body)
         status = ExportTracePartialSuccess.FromString(body)
     except DecodeError:
-        return None
+        return _read_odd_partial(body)
     size = response.ByteSize()
     response.DiscardUnknownFields()
     if response.ByteSize() == size:
@@ -119,7 +121,26 @@ def _read_protobuf_success(body: bytes) -> SuccessBody | None:
     return SuccessBody(is_otlp=False)
 
 
+def _read_odd_partial(body: bytes) -> SuccessBody | None:
+    """A partial success whose message is no UTF-8: some servers write what they were given."""
+    partial = _fields_of(_fields_of(body[:_MAX_READ_BYTES]).get(1))
+    count, message = partial.get(1, 0), partial.get(2, b"")
+    if not isinstance(count, int) or not isinstance(message, bytes) or not message:
+        return None
+    return SuccessBody(_read_count(count), _words(message.decode("utf-8", "replace")))
+
+
+def _fields_of(body: Any) -> dict[int, Any]:
+    """The fields of a message without knowing its kind; empty for what is none."""
+    try:
+        fields = UnknownFieldSet(Empty.FromString(body))
+    except (DecodeError, TypeError):
+        return {}
+    return {each.field_number: each.data for each in map(fields.__getitem__, range(len(fields)))}
+
+
 def _read_json_success(body: bytes, content_type: str) -> SuccessBody:
+    body = body.decode("utf-8-sig", "replace").encode()
     document = _decode_json(body, _Document)
     if document is None:
         return _in_own_format(body, content_type)

@@ -321,6 +321,18 @@ def test_connection_says_by_which_variable_it_goes_through_a_proxy(
     assert_failed(unknown, "name", "no-such-proxy.invalid", "HTTP_PROXY", 'proxy = "none"')
 
 
+def test_connection_passes_and_warns_of_a_head_that_breaks_a_rule_of_http() -> None:
+    odd = http("200 OK", b"{}", more=f"X-Cache : {CANARY}\r\n")
+    with Raw(always(odd)).run() as server:
+        report = check(f"http://127.0.0.1:{server.port}/v1/traces")
+
+    assert report.passed
+    (step,) = (step for step in report.steps if step.name == "http")
+    assert step.state == "warning"
+    assert "breaks the rules of HTTP" in step.found
+    assert "X-Cache : ***" in step.found
+
+
 def test_connection_sends_a_span_only_when_asked_to() -> None:
     with MockCollector() as upstream:
         report = check(upstream.endpoint, send_span=True)

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from mockcollector.script import ok
 from mockcollector.server import MockCollector
 from relay.buffer.values import BacklogStatistics
 from relay.config import DestinationConfig
@@ -260,6 +261,24 @@ async def test_destination_with_a_wrong_token_loses_nothing_and_delivers_once_it
             await at.backlog.until(lambda: at.backlog.settled == [1])
 
         assert len(collector.journal.spans()) == 1
+
+
+async def test_login_page_with_a_200_loses_nothing_and_all_arrives_once_it_is_gone() -> None:
+    page = ok(body="<html><title>Sign in</title>", content_type="text/html", times=None)
+    with MockCollector(script=[page]) as collector:
+        async with delivering(collector, no_headers, span_row(1), span_row(2)) as at:
+            at.pauses.are_short = False
+            await at.backlog.until(lambda: at.backlog.given_back > 0)
+            await anyio.wait_all_tasks_blocked()
+            assert at.courier.status.state is DestinationState.BLOCKED
+            assert "200 OK: “Sign in” (that is a web page" in at.courier.status.reason
+            assert at.backlog.settled == []
+
+            collector.script.clear()
+            at.courier.wake()
+            await at.backlog.until(lambda: at.backlog.settled == [1, 2])
+
+    assert not at.backlog.dead
 
 
 async def test_partial_success_sets_the_batch_aside_with_the_words() -> None:

@@ -82,7 +82,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "odd-success",
         DELIVERED,
-        default=ok(content_type="text/html", body="<p>fine", times=None),
+        default=ok(content_type="text/plain", body="fine", times=None),
     ),
     Fault("empty-success", DELIVERED, default=Answer(status=204, times=None)),
     Fault(

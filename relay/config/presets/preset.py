@@ -111,7 +111,7 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_age_seconds: float | None = None
     """Older spans are refused by the backend."""
     success_statuses: tuple[int, ...] = (200,)
-    """What it is known to answer; any 2xx counts as taken."""
+    """What it is known to answer; any 2xx counts as taken unless its body says the contrary."""
     refusals: tuple[KnownRefusal, ...] = ()
     """The first that fits counts: those with words stand before those without."""
     refuses_empty: bool = False

@@ -405,7 +405,7 @@ async def test_lone_span_after_a_success_is_set_aside_at_its_second_refusal(
         assert len(at.clock.sleeps) >= 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 409])
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 409])
 async def test_head_that_alone_is_refused_with_another_status_is_found_after_three_failures(
     tmp_path: Path, status: int
 ) -> None:
@@ -418,6 +418,29 @@ async def test_head_that_alone_is_refused_with_another_status_is_found_after_thr
         assert (names_of(letter), letter.status) == (["span-3"], status)
         assert at.upstream.took == all_of(rows) - Counter(["span-3"])
         assert len(at.clock.sleeps) >= 3
+
+
+async def test_what_a_2xx_refused_is_not_settled_as_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `where` would say that it has arrived."""
+    answer = Blocked("axiom answered 200 OK: “no”", status=200, words="no")
+    rows = numbered(30, 10)
+    async with case(tmp_path, rows, refuses("span-3", answer=answer), encoding="json") as at:
+        statuses: list[int] = []
+        real = Backlog.settle_with
+
+        def settle_with(
+            self: Backlog, taken: Taken, dead: Sequence[DeadLetter], *, status: int, at_ns: int
+        ) -> None:
+            statuses.extend(status for _ in dead)
+            real(self, taken, dead, status=status, at_ns=at_ns)
+
+        monkeypatch.setattr(Backlog, "settle_with", settle_with)
+        await at.done()
+
+        assert await at.dead() == Counter(["span-3"])
+        assert statuses == [0]
 
 
 async def test_lone_row_is_sent_at_every_probe(tmp_path: Path) -> None:

@@ -80,6 +80,14 @@ def test_read_success_reads_a_partial_success_in_protobuf() -> None:
     assert is_full_success(read_success(negative, PROTOBUF_TYPE))
 
 
+def test_read_success_reads_a_count_beside_a_message_that_is_no_utf8() -> None:
+    body = b"\x0a\x0b\x08\x03\x12\x07caf\xe9 no"
+
+    assert read_success(body, PROTOBUF_TYPE) == SuccessBody(3, "caf\ufffd no")
+    body = b'{"partialSuccess":{"rejectedSpans":"3","errorMessage":"caf\xe9"}}'
+    assert read_success(body, JSON_TYPE) == SuccessBody(3, "caf\ufffd")
+
+
 @pytest.mark.parametrize("content_type", ["", "text/html", "text/plain", "application/jsonp"])
 def test_read_success_reads_what_is_typed_wrongly(content_type: str) -> None:
     assert read_success(b'{"partialSuccess":{"rejectedSpans":"3"}}', content_type).rejected == 3
