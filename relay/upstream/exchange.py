@@ -126,6 +126,10 @@ class Upstream:
         except ExchangeFailed as failed:
             outcome = outcomes.of_fault(failed.fault, name)
         else:
+            if response.mended and not self._has_warned:
+                # Whoever runs the upstream, or the proxy in between, should hear of it; once.
+                self._has_warned = True
+                log.warning("answer_mended", destination=name, line=response.mended)
             if response.cut_by:
                 log.debug("answer_broken_off", destination=name, error=response.cut_by)
             if response.is_success and response.success is FULL_SUCCESS:
@@ -179,17 +183,10 @@ class Upstream:
         except FOREIGN as error:
             raise ExchangeFailed(explain(error, route, progress)) from error
         if progress.mended:
-            self._note_mended(response, progress)
+            response.mended = response.shown(progress.mended)
         if self._connection is not None and not self._connection.is_available():
             await self.aclose()
         return response
-
-    def _note_mended(self, response: Response, progress: Progress) -> None:
-        """Say it once: whoever runs the upstream, or the proxy in between, should hear of it."""
-        response.mended = response.shown(progress.mended)
-        if not self._has_warned:
-            self._has_warned = True
-            log.warning("answer_mended", destination=self._settings.name, line=response.mended)
 
     async def connect(self) -> Route:
         """Connect for the next exchange, under the limits of the watch alone.

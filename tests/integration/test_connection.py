@@ -523,7 +523,7 @@ def test_destination_test_is_the_same_test_for_one(tmp_path: Path) -> None:
 
 
 def test_doctor_shows_nothing_but_its_report_when_a_response_breaks_off(tmp_path: Path) -> None:
-    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\nConnection: close\r\n\r\n{}"
+    cut = b"HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 50\r\nConnection: close\r\n\r\n{}"
     with Raw(lambda _request: cut).run() as server:
         endpoint = f"http://127.0.0.1:{server.port}/v1/traces"
         shown = Relay(tmp_path, {"up": {"endpoint": endpoint}}).run("doctor", "--json")

@@ -411,6 +411,7 @@ async def test_proxy_gets_absolute_targets_for_plain_http(
         (b"HTTP/1.1 425 Too Early\r\n\r\n", Wait, "it is retried automatically"),
         (b"HTTP/1.1 429 Too Many Requests\r\n\r\n", Wait, "it is retried automatically"),
         (b"HTTP/1.1 500 Oops\r\n\r\n", Wait, "it is retried automatically"),
+        (b"HTTP/1.1 503 Busy\r\nX-Cache : MISS\r\n\r\n", Wait, "it is retried automatically"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Wait, "it is retried automatically"),
     ],
 )
@@ -429,6 +430,19 @@ async def test_proxy_that_refuses_is_named_as_the_one_who_did(
     assert f"the proxy 127.0.0.1:{proxy.port} answered {answer[9:12].decode()}" in outcome.reason
     assert words in outcome.reason
     assert "hunter2" not in outcome.reason
+
+
+async def test_proxy_that_sends_interim_responses_without_an_end_is_waited_for(
+    settings: Settings,
+) -> None:
+    async with proxying(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000) as proxy:
+        through = settings(
+            "https://api.axiom.example/v1/traces", proxy=f"http://127.0.0.1:{proxy.port}"
+        )
+        outcome = await send_once(through)
+
+    assert isinstance(outcome, Wait)
+    assert f"127.0.0.1:{proxy.port} sent more than 16 interim responses" in outcome.reason
 
 
 async def test_proxy_that_says_its_password_is_shown_without_it(settings: Settings) -> None:
