@@ -196,6 +196,7 @@ class _Test:
             who=self._who,
             endpoint=endpoint or self._destination.endpoint,
             encoding=encoding,
+            signal=self._destination.signal,
             header_names=tuple(self._headers),
             proxy=self._proxy,
             headers=self._headers,

@@ -65,7 +65,9 @@ def judge(response: Response, asked: Question) -> Verdict:
     if found := _of_the_place(response, asked):
         return found
     status = response.status
-    is_odd_path = paths.is_doubled(asked.endpoint) or not urlsplit(asked.endpoint).path.strip("/")
+    is_odd_path = paths.is_doubled(asked.endpoint, asked.path) or not urlsplit(
+        asked.endpoint
+    ).path.strip("/")
     if status in (404, 405, 410) or (is_odd_path and status != 401 and status < 500):
         return _of_the_path(response, asked)
     if status < 300:
@@ -116,13 +118,13 @@ def _proxy_sign(response: Response, asked: Question) -> str:
 
 
 def _of_the_path(response: Response, asked: Question) -> Refused:
-    meant = paths.meant(asked.endpoint)
+    meant = paths.meant(asked.endpoint, asked.path)
     path = urlsplit(asked.endpoint).path
     fault = explain_response(response, asked)
     wrong, remedy = fault.cause, fault.remedy
-    if paths.is_doubled(asked.endpoint):
+    if paths.is_doubled(asked.endpoint, asked.path):
         wrong = (
-            f"the path of the endpoint has /v1/traces twice, and it is used as it is "
+            f"the path of the endpoint has {asked.path} twice, and it is used as it is "
             f"({response.said})"
         )
     elif path in ("", "/"):
@@ -137,7 +139,7 @@ def _of_success(response: Response, asked: Question) -> Verdict:
     what = "the test span" if asked.has_span else "an empty request"
     if not response.is_success:
         fault = explain_response(response, asked)
-        return Refused(StepFailed.of(fault), paths.meant(asked.endpoint))
+        return Refused(StepFailed.of(fault), paths.meant(asked.endpoint, asked.path))
     said = response.success
     if said.rejected and asked.has_span:
         return _wrong(

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from relay.otlp.signals import WIRE
 from relay.otlp.words import clean, decode_text, strip_tags
 
 WEB_PAGE = "a web page"
@@ -41,10 +42,7 @@ class SuccessBody(NamedTuple):
 _SHORT = 100  # bytes: more is neither a code nor empty
 _CODE = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 _ABSENT = msgspec.Raw(b"null")
-_COUNTS = (
-    *("rejectedSpans", "rejectedLogRecords", "rejectedDataPoints"),
-    *("rejected_spans", "rejected_log_records", "rejected_data_points"),
-)
+_COUNTS = tuple(name for wire in WIRE.values() for name in wire.rejected.values())
 
 
 def _raw_struct(name: str, *keys: str, is_strict: bool = False) -> type[msgspec.Struct]:

@@ -142,6 +142,7 @@ class Upstream:
                 who=name,
                 endpoint=self._settings.endpoint,
                 encoding=body.encoding,
+                signal=self._settings.signal,
                 header_names=tuple(headers),
                 proxy=str(self._route.proxy or "") if self._route else "",
             )

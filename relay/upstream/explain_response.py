@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
+from relay.otlp.signals import WIRE
 from relay.otlp.upstream_response import HEALTH_CHECK, WEB_PAGE
 from relay.upstream import paths
 from relay.upstream.explain import (
@@ -29,8 +30,14 @@ class Asked:
     who: str
     endpoint: str = field(repr=False)
     encoding: Encoding
+    signal: Signal = Signal.TRACES
     header_names: tuple[str, ...] = ()
     proxy: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where the signal is usually posted to."""
+        return WIRE[self.signal].path
 
 
 def explain_response(response: Response, asked: Asked) -> Fault:
@@ -74,7 +81,7 @@ def _of_status(  # noqa: PLR0911 - one a status
         return ("encoding", f"it does not accept {word}", f'set encoding = "{other}"')
     if status >= 500:
         return ("http", "", "check its log")
-    return ("http", "", "check the endpoint: it may not be an OTLP/HTTP traces URL")
+    return ("http", "", f"check the endpoint: it may not be an OTLP/HTTP {asked.signal.word} URL")
 
 
 def _of_no_success(response: Response, asked: Asked) -> tuple[Step, str, str]:
@@ -86,7 +93,7 @@ def _of_no_success(response: Response, asked: Asked) -> tuple[Step, str, str]:
         remedy = _of_credentials(_CREDENTIALS[code], asked.header_names)[1]
         return ("auth", f"that is {failure}, not a success: it refuses the credentials", remedy)
     if failure in (WEB_PAGE, HEALTH_CHECK) or response.ending == "too long":
-        meant = paths.meant(asked.endpoint)
+        meant = paths.meant(asked.endpoint, asked.path)
         port = "check the port: web pages have another one than OTLP, which usually has 4318"
         return ("http", meaning, port if meant is None else f"did you mean {meant}?")
     return ("http", meaning, _REFUSED)
@@ -122,11 +129,12 @@ def _of_redirect(location: str, asked: Asked) -> tuple[str, str]:
 
 
 def _meant(asked: Asked) -> str:
-    meant = paths.meant(asked.endpoint)
+    meant = paths.meant(asked.endpoint, asked.path)
     if meant is not None:
         return f"check the path of the endpoint: did you mean {meant}?"
     return (
-        "check host, port and what stands before /v1/traces: OTLP over HTTP is usually on port 4318"
+        f"check host, port and what stands before {asked.path}: OTLP over HTTP is usually on port "
+        "4318"
     )
 
 

@@ -1,29 +1,31 @@
-"""What is wrong with the path of an endpoint, and what was meant. Pure."""
+"""What is wrong with the path of an endpoint, and what was meant. Pure.
+
+`path` is the one of the signal, such as /v1/traces.
+"""
 
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-TRACES = "/v1/traces"
-_OTHER_SIGNAL = re.compile(r"/v1(?:/(?:trace|logs?|metrics?|spans?))?$")
+_OTHER_SIGNAL = re.compile(r"/v1(?:/(?:traces?|logs?|metrics?|spans?))?$")
 
 
-def is_doubled(endpoint: str) -> bool:
-    """Whether /v1/traces stands there twice, as when a base was filled in with the path on it."""
-    return urlsplit(endpoint).path.count(TRACES) > 1
+def is_doubled(endpoint: str, path: str) -> bool:
+    """Whether `path` stands there twice, as when a base was filled in with the path on it."""
+    return urlsplit(endpoint).path.count(path) > 1
 
 
-def meant(endpoint: str) -> str | None:
-    """The URL that was most likely meant, without userinfo and query; None if the path ends as
-    traces URLs do.
+def meant(endpoint: str, path: str) -> str | None:
+    """The URL that was most likely meant, without userinfo and query; None if it ends in `path`
+    as it should.
     """
     parts = urlsplit(endpoint)
-    path = parts.path.rstrip("/")
-    if is_doubled(endpoint):
-        better = path[: path.index(TRACES)] + TRACES
-    elif path.endswith(TRACES):
-        if parts.path == path:
+    found = parts.path.rstrip("/")
+    if is_doubled(endpoint, path):
+        better = found[: found.index(path)] + path
+    elif found.endswith(path):
+        if parts.path == found:
             return None
-        better = path
+        better = found
     else:
-        better = _OTHER_SIGNAL.sub("", path) + TRACES
+        better = _OTHER_SIGNAL.sub("", found) + path
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], better, "", ""))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 from relay.upstream.explain_response import Asked
 from relay.upstream.outcomes import (
     Blocked,
@@ -163,6 +163,25 @@ def test_classify_says_what_to_do(
 
     assert not isinstance(outcome, Delivered)
     assert outcome.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("signal", "endpoint", "remedy"),
+    [
+        (Signal.LOGS, "https://up/v1/traces", "did you mean https://up/v1/logs?"),
+        (Signal.LOGS, "https://up/otlp", "did you mean https://up/otlp/v1/logs?"),
+        (Signal.LOGS, "https://up/v1/logs/v1/logs", "did you mean https://up/v1/logs?"),
+        (Signal.METRICS, "https://up/v1/metric", "did you mean https://up/v1/metrics?"),
+        (Signal.METRICS, "https://up/v1/metrics", "what stands before /v1/metrics"),
+        (Signal.TRACES, "https://up/v1/metrics", "did you mean https://up/v1/traces?"),
+    ],
+)
+def test_classify_means_the_path_of_the_signal(signal: Signal, endpoint: str, remedy: str) -> None:
+    asked = Asked(who="up", endpoint=endpoint, encoding=Encoding.JSON, signal=signal)
+    outcome = classify(Response(404), asked, NOW)
+
+    assert isinstance(outcome, Blocked)
+    assert remedy in outcome.reason
 
 
 @pytest.mark.parametrize(
