@@ -10,10 +10,10 @@ import structlog
 
 from relay.ingest.offload.offload import Offload
 from relay.model.counters import Counters
-from relay.model.errors import BufferFailure, Refusal
+from relay.model.errors import BufferFailure, Refusal, TooHeavy
 from relay.model.records import SUCCESS, Encoding, Request, Sender, SenderResponse
 from relay.process.check.rejections import AllSpansRejected, unreadable_body
-from relay.process.check.weight import NEVER_HEAVY_BYTES, TooHeavy, is_heavy
+from relay.process.check.weight import NEVER_HEAVY_BYTES, is_heavy
 from relay.process.prepare import Prepare, Prepared
 
 log = structlog.stdlib.get_logger(__name__)

@@ -25,8 +25,9 @@
 A class without a message speaks by its docstring. `code` is stable: metrics and JSON carry it.
 
 Outside the tree stand exceptions that never leave their room, because something there catches
-each: SenderGone, OffloadDied and OffloadFailed (ingest), TooHeavy (process.check), Unusual (otlp),
-LimitPassed (server), StepFailed (doctor), RowMissing, NewerSchema and DamagedRanges (buffer).
+each: SenderGone, OffloadDied and OffloadFailed (ingest), Unusual (otlp), LimitPassed (server),
+StepFailed (doctor), RowMissing, NewerSchema and DamagedRanges (buffer). TooHeavy is raised in otlp
+and process, and sends a body from the event loop to the offload process.
 """
 
 from typing import ClassVar
@@ -89,6 +90,10 @@ class Refusal(RelayError):
         super().__init__(message)
         self.status = status
         self.grpc_code = grpc_code
+
+
+class TooHeavy(Exception):
+    """Decoding or checking this body would hold the event loop for too long."""
 
 
 class UnknownDestination(RelayError):

@@ -5,6 +5,7 @@ for nothing else; whatever it does not know (an unknown key, null, two members i
 number that is out of range, broken text) goes the exact way, which decides and names paths.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -25,6 +26,8 @@ from relay.otlp.resources import KnownResource, ResourceCache, know_json
 
 NOT_FAST: Final = (ValueError, RecursionError, Unusual)
 """What `decode_fast` raises where it cannot vouch for a body."""
+
+Weigh = Callable[[messages.ExportTraceServiceRequest], None]
 
 _NO_RESOURCE: Final = ResourceSpans().resource  # the default itself: told apart by identity
 
@@ -189,14 +192,18 @@ def decode(body: bytes, cache: ResourceCache) -> JsonTraces:
     return decode_exact(body, cache)
 
 
-def decode_fast(body: bytes, cache: ResourceCache) -> JsonTraces:
+def decode_fast(body: bytes, cache: ResourceCache, weigh: Weigh | None = None) -> JsonTraces:
     """The way for what is normal already, or nearly.
 
     Raises Unusual, RecursionError or one of msgspec's ValueErrors where it cannot vouch. A
-    resource that only the exact way can read does not send the spans that way.
+    resource that only the exact way can read does not send the spans that way. `weigh` may raise
+    whatever keeps a request of too many messages from being looked at any further.
     """
     # msgspec counts its own recursion and raises; what it still takes is measured level by level.
-    return _settle(messages.decode_request(body), Findings(), cache, is_exact=False)
+    request = messages.decode_request(body)
+    if weigh is not None:
+        weigh(request)
+    return _settle(request, Findings(), cache, is_exact=False)
 
 
 def decode_exact(body: bytes, cache: ResourceCache) -> JsonTraces:

@@ -6,7 +6,8 @@ ExportTraceServiceRequest; the parser's own words may quote the body and are not
 
 import math
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -15,7 +16,7 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from relay.model.errors import Refusal
+from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import BodyFlag, Encoding, Piece
 from relay.otlp.cuts import SizedSpan, group_spans
 from relay.otlp.json_values import Findings
@@ -204,8 +205,17 @@ def parse(body: bytes) -> ExportTraceServiceRequest:
         raise Refusal(_describe(str(error))) from None
 
 
-def settle(message: ExportTraceServiceRequest, body: bytes, cache: ResourceCache) -> ProtobufTraces:
-    """What is known of a parsed request: its resources, its findings. `body` is its bytes."""
+def settle(
+    message: ExportTraceServiceRequest,
+    body: bytes,
+    cache: ResourceCache,
+    *,
+    most_values: int | None = None,
+) -> ProtobufTraces:
+    """What is known of a parsed request: its resources, its findings. `body` is its bytes.
+
+    Raises TooHeavy when more than `most_values` would have to be looked at one by one.
+    """
     findings = Findings()
     resources = []
     for entry in message.resource_spans:
@@ -213,7 +223,7 @@ def settle(message: ExportTraceServiceRequest, body: bytes, cache: ResourceCache
         resources.append(known)
         for code in known.warnings:
             findings.warnings[code] += 1
-    if _MAYBE_SPECIAL.search(body) and has_special_double(message):
+    if _MAYBE_SPECIAL.search(body) and has_special_double(message, most_values):
         findings.flags |= BodyFlag.SPECIAL_DOUBLES
     return ProtobufTraces(message, resources, findings)
 
@@ -235,22 +245,31 @@ def _known(entry: trace_pb2.ResourceSpans, cache: ResourceCache) -> KnownResourc
     return known or cache.put(encoded, know_protobuf(entry.resource, encoded))
 
 
-def has_special_double(message: ExportTraceServiceRequest) -> bool:
-    """Whether any value is NaN or an infinity."""
+def has_special_double(message: ExportTraceServiceRequest, most_values: int | None = None) -> bool:
+    """Whether any value is NaN or an infinity. Raises TooHeavy for more than `most_values`."""
+    left = sys.maxsize if most_values is None else most_values
     values: list[common_pb2.AnyValue] = []
-
-    for holder in holders(message):
-        values.extend(attribute.value for attribute in holder.attributes)
-    while values:
+    lists: Iterator[Sequence[common_pb2.KeyValue]]
+    lists = (holder.attributes for holder in holders(message))
+    while True:
+        for pairs in lists:
+            left -= 1 + len(pairs)
+            if left < 0:
+                raise TooHeavy
+            values.extend(pair.value for pair in pairs)
+        if not values:
+            return False
         value = values.pop()
         match value.WhichOneof("value"):
             case "double_value":
                 if not math.isfinite(value.double_value):
                     return True
             case "array_value":
+                left -= len(value.array_value.values)
+                if left < 0:
+                    raise TooHeavy
                 values.extend(value.array_value.values)
             case "kvlist_value":
-                values.extend(pair.value for pair in value.kvlist_value.values)
+                lists = iter((value.kvlist_value.values,))
             case _:
                 pass
-    return False

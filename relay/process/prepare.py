@@ -5,6 +5,7 @@ The same code runs in the event loop and in the offload process, and gives the s
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -17,11 +18,12 @@ from relay.otlp import json, protobuf
 from relay.otlp.json import JsonTraces
 from relay.otlp.protobuf import ProtobufTraces
 from relay.otlp.resources import ResourceCache
+from relay.otlp.signals import TRACES
 from relay.process.check.ids import MalformedIds
 from relay.process.check.json_spans import check_json
 from relay.process.check.protobuf_spans import check_protobuf
 from relay.process.check.rejections import AllSpansRejected, Rejections
-from relay.process.check.weight import MOST_EXACT_BYTES, TooHeavy, refuse_many_messages
+from relay.process.check.weight import MOST_VALUES, refuse_many_messages, refuse_many_tokens
 from relay.process.check.words import LOGS_HINT, describe, describe_rejected
 from relay.process.enrich import Enrich
 
@@ -120,12 +122,14 @@ class Prepare:
         traces: JsonTraces | ProtobufTraces
         if encoding is Encoding.JSON:
             traces = self._decode_json(body, is_bounded=is_bounded)
-            rejections = check_json(traces, self.settings.malformed_ids)
+            rejections = check_json(traces, self.settings.malformed_ids, is_bounded=is_bounded)
         else:
             message = protobuf.parse(body)
             if is_bounded:
-                refuse_many_messages(message)
-            traces = protobuf.settle(message, body, self._protobuf_resources)
+                refuse_many_messages(message, TRACES.lists[encoding])
+            most_values = MOST_VALUES if is_bounded else None
+            cache = self._protobuf_resources
+            traces = protobuf.settle(message, body, cache, most_values=most_values)
             rejections = check_protobuf(traces, self.settings.malformed_ids, is_bounded=is_bounded)
         if rejections.counts and not traces.spans:
             hint = LOGS_HINT if _looks_like_logs(rejections) else ""
@@ -137,12 +141,17 @@ class Prepare:
         return Checked(traces, len(traces.spans), rejections, traces.findings.warnings)
 
     def _decode_json(self, body: bytes, *, is_bounded: bool) -> JsonTraces:
-        if not is_bounded or len(body) <= MOST_EXACT_BYTES:
-            return json.decode(body, self._json_resources)
-        try:
-            return json.decode_fast(body, self._json_resources)
-        except json.NOT_FAST:
-            raise TooHeavy from None
+        cache = self._json_resources
+        if not is_bounded:
+            return json.decode(body, cache)
+        with suppress(*json.NOT_FAST):
+            return json.decode_fast(body, cache, _refuse_many_in_json)
+        refuse_many_tokens(body)
+        return json.decode_exact(body, cache)
+
+
+def _refuse_many_in_json(request: msgspec.Struct) -> None:
+    refuse_many_messages(request, TRACES.lists[Encoding.JSON])
 
 
 def _looks_like_logs(rejections: Rejections) -> bool:

@@ -12,16 +12,22 @@ from relay.otlp.messages import AnyValue, KeyValue, Span
 from relay.process.check.ids import MalformedIds
 from relay.process.check.rejections import NONE_REJECTED, Rejections
 from relay.process.check.span_rules import Form, check_each
+from relay.process.check.weight import refuse_many_flawed
 
 _ZERO_TRACE_ID: Final = "0" * 32
 _ZERO_SPAN_ID: Final = "0" * 16
 
 
-def check_json(traces: JsonTraces, mode: MalformedIds) -> Rejections:
-    """Reject spans for their ids, settle links, count what is odd but valid."""
+def check_json(traces: JsonTraces, mode: MalformedIds, *, is_bounded: bool = False) -> Rejections:
+    """Reject spans for their ids, settle links, count what is odd but valid.
+
+    Raises TooHeavy if it `is_bounded` and too many would have to be settled one by one.
+    """
     spans = traces.spans
     rejected = NONE_REJECTED
     if not (_are_ids_normal(spans) and _are_links_normal(spans)):
+        if is_bounded:
+            refuse_many_flawed(spans)
         rejected = check_each(traces, mode, _FORM)
     _count_oddities(spans, traces.findings.warnings)
     return rejected

@@ -14,7 +14,7 @@ from relay.otlp.protobuf import ProtobufTraces
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, MalformedIds
 from relay.process.check.rejections import NONE_REJECTED, Rejections
 from relay.process.check.span_rules import Form, check_each
-from relay.process.check.weight import refuse_many_links
+from relay.process.check.weight import refuse_many_flawed, refuse_many_links
 
 SPANS_WITH_KEYS_CHECKED: Final = 16  # a sender whose keys are odd shows it in these
 KEYS_CHECKED: Final = 1000  # of a span
@@ -28,7 +28,8 @@ def check_protobuf(
 ) -> Rejections:
     """Reject spans for their ids, settle links, count what is odd but valid.
 
-    Raises TooHeavy if it `is_bounded` and there are too many links.
+    Raises TooHeavy if it `is_bounded` and there are too many links, or too many to be settled one
+    by one.
     """
     spans = traces.spans
     if not spans:
@@ -41,6 +42,8 @@ def check_protobuf(
         refuse_many_links(links)
     if _are_ids_normal(spans) and _are_links_normal(links):
         return NONE_REJECTED
+    if is_bounded:
+        refuse_many_flawed(spans)
     return check_each(traces, mode, _FORM)
 
 

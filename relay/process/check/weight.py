@@ -1,36 +1,36 @@
 """A body in; whether it holds too much to be decoded in the event loop out.
 
 What costs time and memory is not bytes but what they are made of: a megabyte of `{}` is 350,000
-objects, a megabyte of empty protobuf messages half a million. The loop must never stand still for
-more than some tens of milliseconds, so such bodies are left to the offload process. What is asked
-here costs next to nothing: a length, a sample of a large JSON body, a few lengths of lists of a
-decoded protobuf body.
+objects, a megabyte of empty protobuf messages half a million. The loop must not stand still for
+much more than 10 ms, so such bodies are left to the offload process. What is asked here costs next
+to nothing: a length, a sample of a large JSON body, then lengths of the lists of a decoded body.
+Whatever is looked at one by one in Python has a bound of its own here, by what it costs.
 """
 
 import random
 from collections.abc import Sequence, Sized
-from typing import Final
+from typing import Any, Final
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
+from relay.model.errors import TooHeavy
 from relay.model.records import Encoding
+from relay.otlp.signals import Lists
 
 KIB: Final = 1024
 # Usual spans of this size take some 10 ms (half as many bytes in protobuf for the same spans).
 MOST_BYTES: Final = {Encoding.JSON: 1024 * KIB, Encoding.PROTOBUF: 512 * KIB}
 MOST_OBJECTS: Final = 40_000  # of JSON; usual spans have some 25,000 a megabyte
-MOST_MESSAGES: Final = 10_000  # resources and scopes, spans, links: each of them
-MOST_EXACT_BYTES: Final = 256 * KIB  # the exact way of JSON takes ten times as long
-# A message takes two bytes at least, an object three: not worth a question.
-NEVER_HEAVY_BYTES: Final = 2 * MOST_MESSAGES
+MOST_RESOURCES: Final = 1000  # a new one costs some 7 µs
+MOST_MESSAGES: Final = 10_000  # scopes, and spans, records or metrics: each of them; 1 µs
+MOST_LINKS: Final = 4000  # of spans; 2 µs
+MOST_FLAWED: Final = 2000  # spans and links among which some must be settled one by one; 3 µs
+MOST_VALUES: Final = 10_000  # looked at one by one for NaN and infinities; 1 µs
+MOST_TOKENS: Final = 10_000  # commas where the exact way of JSON has to decide; 1 µs
+# Whatever they hold, so few bytes take no longer than that.
+NEVER_HEAVY_BYTES: Final = 4 * KIB
 
 _LEAST_DENSE_BYTES: Final = 3 * MOST_OBJECTS  # `{},` over and over: less cannot hold so many
 _STRIDE_BYTES: Final = 8 * KIB
 _WINDOW_BYTES: Final = 512
-
-
-class TooHeavy(Exception):
-    """Decoding or checking this body would hold the event loop for too long."""
 
 
 def is_heavy(body: bytes, encoding: Encoding) -> bool:
@@ -49,23 +49,45 @@ def is_heavy(body: bytes, encoding: Encoding) -> bool:
     return objects * (_STRIDE_BYTES // _WINDOW_BYTES) > MOST_OBJECTS
 
 
-def refuse_many_messages(message: ExportTraceServiceRequest) -> None:
-    """Raise TooHeavy for more resources, scopes or spans than the loop should look at."""
-    entries = message.resource_spans
-    if len(entries) > MOST_MESSAGES:
+def refuse_many_tokens(body: bytes) -> None:
+    """Raise TooHeavy for more JSON than the exact way should read in the loop."""
+    if body.count(b",") > MOST_TOKENS:
         raise TooHeavy
-    scopes = spans = 0
+
+
+def refuse_many_messages(
+    request: Any,
+    lists: Lists,
+    *,
+    most_resources: int = MOST_RESOURCES,
+    most_messages: int = MOST_MESSAGES,
+) -> None:
+    """Raise TooHeavy for more resources, scopes or records than the loop should look at.
+
+    `request` is a decoded one of any signal and encoding, `lists` are the names of its lists.
+    """
+    entries = getattr(request, lists.entries)
+    if len(entries) > most_resources:
+        raise TooHeavy
+    scopes = records = 0
     for entry in entries:
-        scopes += len(entry.scope_spans)
-        if scopes > MOST_MESSAGES:
+        inner = getattr(entry, lists.scopes)
+        scopes += len(inner)
+        if scopes > most_messages:
             raise TooHeavy
-        for scope in entry.scope_spans:
-            spans += len(scope.spans)
-    if spans > MOST_MESSAGES:
+        for scope in inner:
+            records += len(getattr(scope, lists.records))
+    if records > most_messages:
         raise TooHeavy
 
 
 def refuse_many_links(lists: Sequence[Sized]) -> None:
     """Raise TooHeavy if these lists, of links, are too long together."""
-    if sum(map(len, lists)) > MOST_MESSAGES:
+    if sum(map(len, lists)) > MOST_LINKS:
+        raise TooHeavy
+
+
+def refuse_many_flawed(spans: Sequence[Any]) -> None:
+    """Raise TooHeavy for more spans and links than should be settled one by one in the loop."""
+    if len(spans) + sum(len(span.links) for span in spans) > MOST_FLAWED:
         raise TooHeavy

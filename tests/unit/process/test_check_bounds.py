@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from relay.model.errors import Refusal
+from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import Encoding
 from relay.otlp.protobuf import parse
 from relay.process.check.rejections import (
@@ -12,7 +12,15 @@ from relay.process.check.rejections import (
     MOST_SPANS_KEPT,
     AllSpansRejected,
 )
-from relay.process.check.weight import MOST_BYTES, MOST_MESSAGES, TooHeavy, is_heavy
+from relay.process.check.weight import (
+    MOST_BYTES,
+    MOST_FLAWED,
+    MOST_LINKS,
+    MOST_MESSAGES,
+    MOST_RESOURCES,
+    MOST_VALUES,
+    is_heavy,
+)
 from relay.process.prepare import Prepare, PrepareSettings
 from tests.support import builders
 
@@ -59,31 +67,81 @@ def test_braces_count_in_json_alone() -> None:
     assert not is_heavy(b"{},{}" * 80_000, PROTOBUF)
 
 
-@pytest.mark.parametrize("where", ["entries", "scopes", "spans", "links"])
-def test_protobuf_of_many_messages_is_too_heavy_only_where_that_is_asked(where: str) -> None:
-    many = MOST_MESSAGES + 1
-    requests: dict[str, builders.Json] = {
-        "entries": {"resourceSpans": [{}] * many},
-        "scopes": {"resourceSpans": [{"scopeSpans": [{}] * many}]},
-        "spans": builders.request(*[builders.span()] * many),
-        "links": builders.request(builders.span(links=[{}] * many)),
-    }
-    body = builders.protobuf_twin(requests[where]).SerializeToString()
+@pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
+@pytest.mark.parametrize(
+    ("where", "most"),
+    [
+        ("entries", MOST_RESOURCES),
+        ("scopes", MOST_MESSAGES),
+        ("spans", MOST_MESSAGES),
+        ("bad spans", MOST_FLAWED),
+        ("bad links", MOST_FLAWED),
+    ],
+)
+def test_body_of_many_messages_is_too_heavy_only_where_that_is_asked(
+    where: str, most: int, encoding: Encoding
+) -> None:
+    def made(count: int) -> bytes:
+        requests: dict[str, builders.Json] = {
+            "entries": {"resourceSpans": [{}] * count},
+            "scopes": {"resourceSpans": [{"scopeSpans": [{}] * count}]},
+            "spans": builders.request(*[builders.span()] * count),
+            "bad spans": builders.request(builders.span(), *[builders.span(spanId="")] * count),
+            "bad links": builders.request(builders.span(links=[{"traceId": "00"}] * count)),
+        }
+        return encoded(requests[where], encoding)
+
     check = STRICT.check
+    with pytest.raises(TooHeavy):
+        check(made(most + 1), encoding, is_bounded=True)
+    check(made(most + 1), encoding)
+    check(made(most - 1), encoding, is_bounded=True)
+
+
+def test_many_links_in_protobuf_are_too_heavy_also_where_they_are_good() -> None:
+    link = {"traceId": builders.TRACE_ID, "spanId": builders.SPAN_ID}
+    body = encoded(builders.request(builders.span(links=[link] * (MOST_LINKS + 1))), PROTOBUF)
 
     with pytest.raises(TooHeavy):
-        check(body, PROTOBUF, is_bounded=True)
-    check(body, PROTOBUF)
+        STRICT.check(body, PROTOBUF, is_bounded=True)
 
 
-def test_long_json_that_the_fast_way_cannot_read_is_too_heavy_only_where_that_is_asked() -> None:
-    spans = [builders.span(unknown="key", name="x" * 1000) for _ in range(300)]
+@pytest.mark.parametrize("where", ["array", "list", "attributes", "events"])
+def test_search_for_special_doubles_looks_at_so_many_values_in_the_loop(where: str) -> None:
+    """Ten bytes that look like one set it off; the rest may be empty values, two bytes each."""
+    bait = {"key": "bait", "value": {"bytesValue": "IQAAAAAAAPB/"}}
+
+    def made(count: int) -> bytes:
+        spans: dict[str, builders.Json] = {
+            "array": builders.span(
+                attributes=[bait, {"key": "k", "value": {"arrayValue": {"values": [{}] * count}}}]
+            ),
+            "list": builders.span(
+                attributes=[
+                    bait,
+                    {"key": "k", "value": {"kvlistValue": {"values": [{"key": "k"}] * count}}},
+                ]
+            ),
+            "attributes": builders.span(attributes=[bait, *[{"key": "k"}] * count]),
+            "events": builders.span(attributes=[bait], events=[{}] * count),
+        }
+        return encoded(builders.request(spans[where]), PROTOBUF)
+
+    check = STRICT.check
+    with pytest.raises(TooHeavy):
+        check(made(MOST_VALUES), PROTOBUF, is_bounded=True)
+    assert check(made(MOST_VALUES), PROTOBUF).spans == 1
+    assert check(made(MOST_VALUES - 20), PROTOBUF, is_bounded=True).spans == 1
+
+
+def test_json_that_the_exact_way_must_read_is_too_heavy_only_where_that_is_asked() -> None:
+    spans = [builders.span(unknown="key") for _ in range(2000)]
     body = builders.to_body(builders.request(*spans))
     check = STRICT.check
 
     with pytest.raises(TooHeavy):
         check(body, JSON, is_bounded=True)
-    assert check(body, JSON).spans == 300
+    assert check(body, JSON).spans == 2000
     assert check(builders.to_body(builders.request(*spans[:100])), JSON, is_bounded=True).spans
 
 
