@@ -26,7 +26,7 @@ MOST_FLAWED: Final = 2000  # spans and links among which some must be settled on
 MOST_VALUES: Final = 10_000  # looked at one by one for NaN and infinities; 1 µs
 MOST_TOKENS: Final = 10_000  # commas where the exact way of JSON has to decide; 1 µs
 # Whatever they hold, so few bytes take no longer than that.
-NEVER_HEAVY_BYTES: Final = 4 * KIB
+NEVER_HEAVY_BYTES: Final = 8 * KIB
 
 _LEAST_DENSE_BYTES: Final = 3 * MOST_OBJECTS  # `{},` over and over: less cannot hold so many
 _STRIDE_BYTES: Final = 8 * KIB
