@@ -18,11 +18,7 @@ Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]
 # Each metric by name: where its value stands in the status document, and its help.
 COUNTERS: Final = {
     "requests": ("ingest.requests", "Requests by response status."),
-    "received_spans": ("ingest.received_spans", "Spans decoded."),
     "received_bytes": ("ingest.received_bytes", "Bytes of bodies, uncompressed."),
-    "kept_spans": ("ingest.kept_spans", "Spans committed and acknowledged."),
-    "rejected_spans": ("ingest.rejected_spans", "Spans refused, by reason."),
-    "warnings": ("ingest.warnings", "Flaws for which nothing is rejected, by code."),
     "refused": (
         "ingest.refused",
         "Requests refused, by status, and connections that brought no HTTP/1.1, by kind.",
@@ -41,6 +37,13 @@ COUNTERS: Final = {
     ),
     "commits": ("buffer.commits", "Transactions, each synced."),
     "commit_seconds": ("buffer.commit_seconds_sum", "Seconds spent in commits."),
+}
+# Of each signal: where its value stands in that part of the document, and what it is counted by.
+SIGNAL_COUNTERS: Final = {
+    "received_spans": ("received", "Spans, log records and data points decoded.", ""),
+    "kept_spans": ("kept", "Spans, log records and data points committed and acknowledged.", ""),
+    "rejected_spans": ("rejected", "Spans, log records and data points refused.", "reason"),
+    "warnings": ("warnings", "Flaws for which nothing is rejected.", "code"),
 }
 GAUGES: Final = {
     "ready": ("ready", "1 while spans can be kept."),
@@ -74,8 +77,6 @@ GAUGES: Final = {
 # Where the value is a number a label value, and the label is not `destination`.
 LABELS: Final = {
     "requests": "status",
-    "rejected_spans": "reason",
-    "warnings": "code",
     "refused": "reason",
     "connections_closed": "limit",
     "helper_failures": "reason",
@@ -107,6 +108,7 @@ class _Document(Collector):
 
     def collect(self) -> Iterator[Metric]:
         status, destinations = self._status, self._status["destinations"]
+        signals = status["ingest"]["signals"]
         yield metric(
             GAUGE, "build_info", "Version of the relay.", {status["version"]: 1}, "version"
         )
@@ -117,6 +119,8 @@ class _Document(Collector):
                     value = value[key]
                 if value is not None:
                     yield metric(kind, name, text, value, LABELS.get(name, "destination"))
+        for name, (key, text, label) in SIGNAL_COUNTERS.items():
+            yield of_signals(name, text, label, {s: d[key] for s, d in signals.items()})
         for kind, table in ((COUNTER, DESTINATION_COUNTERS), (GAUGE, DESTINATION_GAUGES)):
             for name, (key, text) in table.items():
                 yield metric(kind, name, text, {d["name"]: d[key] for d in destinations})
@@ -165,4 +169,14 @@ def metric(
     family = kind(f"otlp_relay_{name}", text, labels=[label])
     for of, number in value.items():
         family.add_metric([of], number)
+    return family
+
+
+def of_signals(name: str, text: str, label: str, values: Mapping[str, Any]) -> Metric:
+    """A counter with the label `signal`, and with `label` where there is one."""
+    labels = ["signal", label] if label else ["signal"]
+    family = CounterMetricFamily(f"otlp_relay_{name}", text, labels=labels)
+    for signal, value in values.items():
+        for of, number in value.items() if label else (("", value),):
+            family.add_metric([signal, of] if label else [signal], number)
     return family

@@ -5,6 +5,7 @@ Header values and bodies are not in it.
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from relay.deliver.fleet import Fleet
 from relay.ingest.offload.offload import Offload
 from relay.ingest.refusals import Refusals
 from relay.model.counters import Counters
-from relay.model.records import DestinationStatus, ParkedSpan
+from relay.model.records import DestinationStatus, ParkedSpan, Signal
 from relay.model.units import about_duration, iso
 from relay.reload import Control
 from relay.salvage.salvage import Salvage
@@ -83,17 +84,34 @@ class Status:
 
 
 def _ingest(counters: Counters) -> dict[str, Any]:
+    signals = {signal.name.lower(): _of_signal(counters, signal) for signal in Signal}
+    traces = signals["traces"]
     return {
         "requests": {str(status): number for status, number in counters.requests.items()},
-        "received_spans": counters.received_spans,
+        "received_spans": traces["received"],
         "received_bytes": counters.received_bytes,
-        "kept_spans": counters.kept_spans,
-        "rejected_spans": dict(counters.rejected_spans),
-        "warnings": dict(counters.warnings),
+        "kept_spans": traces["kept"],
+        "rejected_spans": traces["rejected"],
+        "warnings": traces["warnings"],
+        "signals": signals,
         "refused": dict(counters.refused),
         "connections_closed": dict(counters.connections_closed),
         "tested_by_sender_at": iso(counters.last_connection_test_ns),
     }
+
+
+def _of_signal(counters: Counters, signal: Signal) -> dict[str, Any]:
+    """Items of one signal: spans, log records or data points."""
+    return {
+        "received": counters.received_items[signal],
+        "kept": counters.kept_items[signal],
+        "rejected": _of(signal, counters.rejected_items),
+        "warnings": _of(signal, counters.warnings),
+    }
+
+
+def _of(signal: Signal, counted: Counter[tuple[Signal, str]]) -> dict[str, int]:
+    return {code: number for (of, code), number in counted.items() if of is signal}
 
 
 def _buffer(

@@ -15,7 +15,7 @@ from relay.model.reasons import Reason
 from relay.model.records import Encoding, Request, Sender
 from relay.otlp.signals import WIRE
 from relay.process.check.ids import REASON_WORDS
-from relay.process.check.rejections import AllSpansRejected
+from relay.process.check.rejections import AllItemsRejected
 from relay.process.prepare import Prepare, PrepareSettings
 
 SENDER = Sender("", user_agent="otlp-relay dead-letter replay")
@@ -69,7 +69,7 @@ def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | str:
         body = WIRE[letter.signal].json_request % body
     try:
         prepared = Prepare(settings)(body, letter.encoding, SENDER)
-    except AllSpansRejected as refusal:
+    except AllItemsRejected as refusal:
         return _words(refusal.rejected[0].reason)
     except Refusal as refusal:
         return f"its spans cannot be read: {refusal.message}"

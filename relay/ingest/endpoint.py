@@ -33,7 +33,7 @@ from relay.model.records import SUCCESS, Encoding, Sender, SenderResponse
 from relay.otlp.compression import Inflater
 from relay.otlp.responses import encode_response
 from relay.otlp.signals import TRACES
-from relay.process.check.rejections import AllSpansRejected
+from relay.process.check.rejections import AllItemsRejected
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -169,7 +169,7 @@ class Ingest:
         """Tell whoever looks at the relay of a refused request."""
         message, address, agent = response.message, sender.address, sender.user_agent
         self.refusals.note(response.status, address, message, path=path, user_agent=agent)
-        if response.status == 400 and not isinstance(error, AllSpansRejected):
+        if response.status == 400 and not isinstance(error, AllItemsRejected):
             self.refusals.note_body(address, message, user_agent=agent)
 
     async def _take(

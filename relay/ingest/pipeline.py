@@ -11,8 +11,8 @@ import structlog
 from relay.ingest.offload.offload import Offload
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, Refusal, TooHeavy
-from relay.model.records import SUCCESS, Encoding, Request, Sender, SenderResponse
-from relay.process.check.rejections import AllSpansRejected, unreadable_body
+from relay.model.records import SUCCESS, Encoding, Request, Sender, SenderResponse, Signal
+from relay.process.check.rejections import AllItemsRejected, unreadable_body
 from relay.process.check.weight import NEVER_HEAVY_BYTES, is_heavy
 from relay.process.prepare import Prepare, Prepared
 
@@ -52,7 +52,9 @@ class Pipeline:
         self._clock_ns = clock_ns
         self._turn = asyncio.Lock()
 
-    async def accept(self, body: bytes, encoding: Encoding, sender: Sender) -> SenderResponse:
+    async def accept(
+        self, body: bytes, encoding: Encoding, sender: Sender, signal: Signal = Signal.TRACES
+    ) -> SenderResponse:
         """Keep what is valid of `body` and say so.
 
         Raises Refusal when nothing can be taken (400, or 413 when it takes more to decode it than
@@ -64,29 +66,28 @@ class Pipeline:
             counters.last_connection_test_ns = self._clock_ns()
         try:
             if len(body) <= NEVER_HEAVY_BYTES:
-                prepared = self.prepare(body, encoding, sender)
+                prepared = self.prepare(body, encoding, sender, signal=signal)
             else:
-                prepared = await self._prepare(body, encoding, sender)
-        except AllSpansRejected as refusal:
-            counters.received_spans += sum(refusal.counts.values())
-            counters.rejected_spans.update(refusal.counts)
+                prepared = await self._prepare(body, encoding, sender, signal)
+        except AllItemsRejected as refusal:
+            counters.reject(signal, refusal.counts)
             await self._log.append(
                 Request((), sender, self._clock_ns(), refusal.rejected)
             )  # as dead letters, so that `where` and replay know them
             raise
         except Refusal as refusal:
             if refusal.status == 400:
-                await self.keep_unreadable(body, encoding, sender, refusal.message)
+                await self.keep_unreadable(body, encoding, sender, refusal.message, signal)
             raise
         body_bytes = len(body)
         del body  # what is kept of it is in the pieces
-        if prepared.warnings:
-            counters.warnings.update(prepared.warnings)
+        for code, times in prepared.warnings.items():
+            counters.warnings[signal, code] += times
         if prepared.items:
             pieces = prepared.pieces
             await self._log.append(Request(pieces, sender, self._clock_ns(), prepared.rejected))
-            counters.received_spans += prepared.items
-            counters.kept_spans += prepared.items
+            counters.received_items[signal] += prepared.items
+            counters.kept_items[signal] += prepared.items
             log.debug(
                 "request_kept",
                 spans=prepared.items,
@@ -97,32 +98,38 @@ class Pipeline:
             )
         if not prepared.message:
             return SUCCESS
-        rejected_spans = sum(prepared.rejected_by_reason.values())
-        log.debug("request_flawed", rejected=rejected_spans, message=prepared.message)
-        counters.received_spans += rejected_spans
-        counters.rejected_spans.update(prepared.rejected_by_reason)
-        return SenderResponse(message=prepared.message, rejected_items=rejected_spans)
+        rejected = sum(prepared.rejected_by_reason.values())
+        log.debug("request_flawed", rejected=rejected, message=prepared.message)
+        counters.reject(signal, prepared.rejected_by_reason)
+        return SenderResponse(message=prepared.message, rejected_items=rejected)
 
     async def keep_unreadable(
-        self, body: bytes, encoding: Encoding, sender: Sender, why: str
+        self,
+        body: bytes,
+        encoding: Encoding,
+        sender: Sender,
+        why: str,
+        signal: Signal = Signal.TRACES,
     ) -> None:
         """As a dead letter, so that somebody can look at it; the answer is the same without."""
-        rejected = (unreadable_body(body, encoding, why),)
+        rejected = (unreadable_body(body, encoding, why, signal),)
         with suppress(BufferFailure):
             await self._log.append(Request((), sender, self._clock_ns(), rejected))
 
-    async def _prepare(self, body: bytes, encoding: Encoding, sender: Sender) -> Prepared:
+    async def _prepare(
+        self, body: bytes, encoding: Encoding, sender: Sender, signal: Signal
+    ) -> Prepared:
         """Prepare here, or in the offload process what would take too long here."""
         offload = self._offload
         if offload is None:
-            return self.prepare(body, encoding, sender)
+            return self.prepare(body, encoding, sender, signal=signal)
         if not is_heavy(body, encoding):
             with suppress(TooHeavy):
                 if len(body) <= QUICK_BYTES:
-                    return self.prepare(body, encoding, sender, is_bounded=True)
+                    return self.prepare(body, encoding, sender, signal=signal, is_bounded=True)
                 async with self._turn:
                     await asyncio.sleep(0)  # those behind it meet a lock that is taken, and wait
-                    return self.prepare(body, encoding, sender, is_bounded=True)
+                    return self.prepare(body, encoding, sender, signal=signal, is_bounded=True)
         return await offload.prepare(
-            self.prepare.settings, body, encoding, is_local=sender.is_local
+            self.prepare.settings, body, encoding, signal, is_local=sender.is_local
         )

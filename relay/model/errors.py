@@ -8,7 +8,7 @@
     │   │   └── NoCredentials   this process was not started by a service manager
     │   └── ConfigProblems, Faults   several of them at once (config)
     ├── Refusal              a request is refused as a whole; becomes an HTTP response
-    │   └── AllSpansRejected, HttpRefusal   (process.check, ingest)
+    │   └── AllItemsRejected, HttpRefusal   (process.check, ingest)
     ├── UnknownDestination   what is asked about a destination that there is not
     ├── ControlRefused       an operator's wish that cannot be granted; nothing was changed
     ├── NotSaved, UnknownDeadLetter, ReplayRefused, BadQuery, Overtaken

@@ -84,11 +84,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class RejectedItem:
-    """A span that check refused. `body` is a fragment as in `Piece`, holding this span alone.
+    """What check refused: a span, a log record, or a metric with those of its points.
 
+    `body` is a fragment as in `Piece`, holding that alone; `items` is how many items it is about.
     `reason` is a stable code such as `trace_id_zero`; `path` names the place as the sender wrote
-    it, such as `resourceSpans[0].scopeSpans[0].spans[4].traceId`; `trace_id` is the text or the
-    hex of what stood there, cut at 128 characters, for `where`.
+    it, such as `resourceSpans[0].scopeSpans[0].spans[4].traceId`, of several items the first;
+    `trace_id` is the text or the hex of what stood there, cut at 128 characters, for `where`.
 
     With `body_unreadable` it is a whole body as it came, the beginning of it: `path` says of how
     much, and `trace_id` why it cannot be read.
@@ -99,6 +100,8 @@ class RejectedItem:
     trace_id: str
     encoding: Encoding
     body: bytes
+    items: int = 1
+    signal: Signal = Signal.TRACES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,44 +1,48 @@
-"""Where a large request is cut at span borders, so that its parts fit into rows."""
+"""Where a large request is cut at item borders, so that its parts fit into rows."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
-class SizedSpan(NamedTuple):
-    """Where a span stands (entry of resourceSpans, of scopeSpans, of spans) and what it takes.
+class SizedItem(NamedTuple):
+    """Where an item stands, by its index in each list from the outermost in, and what it takes.
 
-    Sizes are bytes, framing included, and may be too large but not too small.
+    A span or log record is three lists deep, a data point four. `item_bytes` and `around_bytes`,
+    those of each message around it from the outermost in, include framing, and may be too large
+    but not too small.
     """
 
-    resource: int
-    scope: int
-    span: int
-    span_bytes: int
-    scope_bytes: int
-    resource_bytes: int
+    place: tuple[int, ...]
+    item_bytes: int
+    around_bytes: tuple[int, ...]
 
 
-def group_spans(spans: Iterable[SizedSpan], limit_bytes: int) -> list[list[SizedSpan]]:
-    """Groups in order, each within the limit; a single larger span is a group of its own.
+def group_items(items: Iterable[SizedItem], limit_bytes: int) -> list[list[SizedItem]]:
+    """Groups in order, each within the limit; a single larger item is a group of its own.
 
-    What is around the spans is no more than half of a group, save the last: under a resource of a
-    megabyte, groups are larger than the limit. Repeated for each span it would be gigabytes.
+    What is around the items is no more than half of a group, save the last: under a resource of a
+    megabyte, groups are larger than the limit. Repeated for each item it would be gigabytes.
     """
-    groups: list[list[SizedSpan]] = []
+    groups: list[list[SizedItem]] = []
     size = 0
-    before: SizedSpan | None = None
-    for span in spans:
-        added = span.span_bytes
-        around_bytes = span.scope_bytes + span.resource_bytes
-        if before is None or span.resource != before.resource:
-            added += around_bytes
-        elif span.scope != before.scope:
-            added += span.scope_bytes
-        if before is None or size + added > max(limit_bytes, 2 * around_bytes):
+    before: tuple[int, ...] = ()
+    for item in items:
+        place, item_bytes, around = item
+        around_bytes = sum(around)
+        added = item_bytes + sum(around[_shared(before, place) :])
+        if not groups or size + added > max(limit_bytes, 2 * around_bytes):
             groups.append([])
             size = 0
-            added = span.span_bytes + around_bytes
-        groups[-1].append(span)
+            added = item_bytes + around_bytes
+        groups[-1].append(item)
         size += added
-        before = span
+        before = place
     return groups
+
+
+def _shared(before: tuple[int, ...], place: tuple[int, ...]) -> int:
+    """How many messages around both of these places are the same."""
+    for level, (one, other) in enumerate(zip(before[:-1], place, strict=False)):
+        if one != other:
+            return level
+    return max(0, len(before) - 1)

@@ -5,105 +5,137 @@ for nothing else; whatever it does not know (an unknown key, null, two members i
 number that is out of range, broken text) goes the exact way, which decides and names paths.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
-from relay.model.records import Encoding, Piece
+from relay.model.records import Encoding, Piece, Signal
 from relay.otlp import json_exact, messages
-from relay.otlp.cuts import SizedSpan, group_spans
+from relay.otlp.cuts import SizedItem, group_items
+from relay.otlp.json_points import normalise_metrics
 from relay.otlp.json_values import (
     SECOND_MEMBER,
     Findings,
     Unusual,
-    normalise_attributes,
-    normalise_times,
+    normalise_logs,
+    normalise_spans,
 )
-from relay.otlp.messages import ResourceSpans, ScopeSpans, Span
+from relay.otlp.messages_metrics import points_of, with_points
 from relay.otlp.resources import KnownResource, ResourceCache, know_json
+from relay.otlp.signals import TRACES, WIRE, Lists, SignalWire
 
 NOT_FAST: Final = (ValueError, RecursionError, Unusual)
 """What `decode_fast` raises where it cannot vouch for a body."""
 
-Weigh = Callable[[messages.ExportTraceServiceRequest], None]
+Weigh = Callable[[Any], None]
 
-_NO_RESOURCE: Final = ResourceSpans().resource  # the default itself: told apart by identity
+_NO_RESOURCE: Final = messages.ResourceSpans().resource  # the default itself, known by identity
+_DECODE: Final = {
+    signal: msgspec.json.Decoder(wire.json_request_struct).decode for signal, wire in WIRE.items()
+}
+_NORMALISE: Final[Mapping[Signal, Callable[..., None]]] = {
+    Signal.TRACES: normalise_spans,
+    Signal.LOGS: normalise_logs,
+    Signal.METRICS: normalise_metrics,
+}
 
 
-class JsonTraces:
-    """A decoded request. Whoever changes spans says so with `changed`: texts are kept.
+class JsonRequest:
+    """A decoded request. Whoever changes records says so with `changed`: texts are kept.
 
-    `resources` stands parallel to `resource_spans`. `spans` are all of them in order. `findings`
-    holds flags for the pieces and warnings by code.
+    `entries` are of resourceSpans (resourceLogs, resourceMetrics); `resources` stands parallel to
+    them. `records` are all spans, log records or metrics in order. `findings` holds flags for the
+    pieces and warnings by code.
     """
 
     encoding: Final = Encoding.JSON
 
     def __init__(
         self,
-        resource_spans: list[ResourceSpans],
+        wire: SignalWire,
+        entries: list[Any],
         resources: list[KnownResource],
-        spans: list[Span],
         scope_texts: list[bytes],
         findings: Findings,
     ) -> None:
-        self.resource_spans = resource_spans
+        self.wire = wire
+        self.entries = entries
         self.resources = resources
-        self.spans = spans
         self.findings = findings
+        self._names = names = wire.lists[Encoding.JSON]
+        self.records = all_records(entries, names)
+        self._scopes_key = b'"%b":' % names.scopes.encode()
         self._scope_texts: list[bytes | None] = list(scope_texts)
         self._resource_texts = [
             b"" if _has_no_resource(entry) else known.normal
-            for entry, known in zip(resource_spans, resources, strict=True)
+            for entry, known in zip(entries, resources, strict=True)
         ]
 
     def changed(self) -> None:
-        """Spans were changed or taken out: all texts are made anew."""
-        self.spans = all_spans(self.resource_spans)
-        self._scope_texts = [None] * len(self.resource_spans)
+        """Records were changed or taken out: all texts are made anew."""
+        self.records = all_records(self.entries, self._names)
+        self._scope_texts = [None] * len(self.entries)
 
-    def fragment_of(self, index: int, scope: ScopeSpans, span: Span) -> bytes:
-        """A fragment with this span alone, its resource and scope around it."""
-        alone = ScopeSpans(scope=scope.scope, spans=[span], schemaUrl=scope.schemaUrl)
+    def count_items(self) -> int:
+        """How many spans, log records or data points there are."""
+        if self.wire.signal is Signal.METRICS:
+            return sum(len(points_of(metric)) for metric in self.records)
+        return len(self.records)
+
+    def fragment_of(self, index: int, scope: Any, record: Any) -> bytes:
+        """A fragment with this record alone, its resource and scope around it."""
+        alone = replace(scope, **{self._names.records: [record]})
         return self._entry_text(index, messages.encode([alone]))
 
     def pieces(self, limit_bytes: int, resources: list[bytes] | None = None) -> tuple[Piece, ...]:
-        """The request as fragments within the limit; none without spans.
+        """The request as fragments within the limit; none without items.
 
         `resources` are encoded resources to put in the place of its own, one an entry. What holds
-        no span is left out. A single span that is larger than the limit stays whole.
+        no item is left out. A single item that is larger than the limit stays whole.
         """
         if resources is not None:
             for index, encoded in enumerate(resources):
                 if encoded != self.resources[index].normal:
                     self._resource_texts[index] = encoded
         self._drop_empty()
-        if not self.spans:
+        items = self.count_items()
+        if not items:
             return ()
         texts = []
         for index, scope_text in enumerate(self._scope_texts):
             if scope_text is None:
-                scope_text = messages.encode(self.resource_spans[index].scopeSpans)  # noqa: PLW2901
+                scopes = getattr(self.entries[index], self._names.scopes)
+                scope_text = messages.encode(scopes)  # noqa: PLW2901
             texts.append(self._entry_text(index, scope_text))
         body = texts[0] if len(texts) == 1 else b",".join(texts)
-        if len(body) <= limit_bytes or len(self.spans) == 1:
-            return (self._piece(body, self.spans, range(len(self.resources))),)
-        return self._cut(limit_bytes)
+        if len(body) <= limit_bytes or items == 1:
+            return (self._piece(body, items, self.records, range(len(self.resources))),)
+        groups = group_items(self._sized(), limit_bytes)
+        return tuple(self._group_piece(group) for group in groups)
 
     def _drop_empty(self) -> None:
-        """Take out what holds no span."""
+        """Take out what holds no item, metrics without points among it."""
+        _, scopes_name, records_name = self._names
         kept = []
-        for index, entry in enumerate(self.resource_spans):
-            filled = [scope for scope in entry.scopeSpans if scope.spans]
-            if len(filled) != len(entry.scopeSpans):
-                entry.scopeSpans = filled
+        for index, entry in enumerate(self.entries):
+            scopes = getattr(entry, scopes_name)
+            if self.wire.signal is Signal.METRICS:
+                for scope in scopes:
+                    if not all(map(points_of, scope.metrics)):
+                        scope.metrics = [each for each in scope.metrics if points_of(each)]
+                        self._scope_texts[index] = None
+            filled = [scope for scope in scopes if getattr(scope, records_name)]
+            if len(filled) != len(scopes):
+                setattr(entry, scopes_name, filled)
                 self._scope_texts[index] = None
             if filled:
                 kept.append(index)
-        if len(kept) != len(self.resource_spans):
-            self.resource_spans = [self.resource_spans[index] for index in kept]
+        if len(kept) != len(self.entries):
+            self.entries = [self.entries[index] for index in kept]
             self.resources = [self.resources[index] for index in kept]
             self._scope_texts = [self._scope_texts[index] for index in kept]
             self._resource_texts = [self._resource_texts[index] for index in kept]
@@ -111,145 +143,168 @@ class JsonTraces:
     def _entry_text(self, index: int, scope_text: bytes) -> bytes:
         """One entry of resourceSpans, joined from its parts."""
         resource = self._resource_texts[index]
-        url = self.resource_spans[index].schemaUrl
+        url = self.entries[index].schemaUrl
         return b"".join(
             (
                 b'{"resource":' if resource else b"{",
                 resource,
-                b',"scopeSpans":' if resource else b'"scopeSpans":',
+                b"," if resource else b"",
+                self._scopes_key,
                 scope_text,
                 b',"schemaUrl":%b}' % messages.encode(url) if url else b"}",
             )
         )
 
-    def _piece(self, body: bytes, spans: list[Span], resources: range | list[int]) -> Piece:
-        distinct = dict.fromkeys([span.traceId for span in spans])
+    def _piece(
+        self, body: bytes, items: int, records: list[Any], resources: range | list[int]
+    ) -> Piece:
+        signal = self.wire.signal
+        distinct: dict[str, None] = {}
+        if signal is not Signal.METRICS:
+            distinct = dict.fromkeys([record.traceId for record in records])
+            distinct.pop("", None)  # a log record needs none
         services = dict.fromkeys([self.resources[index].service for index in resources])
         services.pop("", None)
         return Piece(
             encoding=Encoding.JSON,
             body=body,
-            items=len(spans),
+            items=items,
             trace_ids=bytes.fromhex("".join(distinct)),
             services=tuple(services),
             flags=self.findings.flags,
+            signal=signal,
         )
 
-    def _cut(self, limit_bytes: int) -> tuple[Piece, ...]:
-        texts: dict[tuple[int, int, int], bytes] = {}
+    def _sized(self) -> list[SizedItem]:
+        """Every item with its size, and the sizes of what is repeated around it."""
+        _, scopes_name, records_name = self._names
+        frame_bytes = len(b',"":[],') + len(records_name)
+        is_metrics = self.wire.signal is Signal.METRICS
         sized = []
-        for i, entry in enumerate(self.resource_spans):
-            resource_bytes = len(self._entry_text(i, b"[],"))
-            for j, scope in enumerate(entry.scopeSpans):
-                scope_bytes = len(_scope_text(scope, b"")) + 1
-                for k, span in enumerate(scope.spans):
-                    text = texts[i, j, k] = messages.encode(span)
-                    sized.append(SizedSpan(i, j, k, len(text) + 1, scope_bytes, resource_bytes))
-        return tuple(self._group_piece(group, texts) for group in group_spans(sized, limit_bytes))
+        for i, entry in enumerate(self.entries):
+            entry_bytes = len(self._entry_text(i, b"[],"))
+            for j, scope in enumerate(getattr(entry, scopes_name)):
+                shell = replace(scope, **{records_name: []})
+                around = (entry_bytes, len(messages.encode(shell)) + frame_bytes)
+                for k, record in enumerate(getattr(scope, records_name)):
+                    if not is_metrics:
+                        size = len(messages.encode(record)) + 1
+                        sized.append(SizedItem((i, j, k), size, around))
+                        continue
+                    shell = with_points(record, [])
+                    outer = (*around, len(messages.encode(shell)) + len(b',"dataPoints":[],'))
+                    sized += [
+                        SizedItem((i, j, k, n), len(messages.encode(point)) + 1, outer)
+                        for n, point in enumerate(points_of(record))
+                    ]
+        return sized
 
-    def _group_piece(
-        self, group: list[SizedSpan], texts: dict[tuple[int, int, int], bytes]
-    ) -> Piece:
-        by_place: dict[int, dict[int, list[bytes]]] = {}
-        spans = []
-        for place in group:
-            i, j, k = place[:3]
-            by_place.setdefault(i, {}).setdefault(j, []).append(texts[i, j, k])
-            spans.append(self.resource_spans[i].scopeSpans[j].spans[k])
-        entries = []
+    def _group_piece(self, group: list[SizedItem]) -> Piece:
+        """A piece of these items, with all that was around them."""
+        _, scopes_name, records_name = self._names
+        by_place: dict[int, dict[int, dict[int, list[int]]]] = {}
+        for (i, j, k, *points), *_ in group:
+            by_place.setdefault(i, {}).setdefault(j, {}).setdefault(k, []).extend(points)
+        texts = []
+        records = []
         for i, scopes in by_place.items():
-            scope_texts = [
-                _scope_text(self.resource_spans[i].scopeSpans[j], b",".join(span_texts))
-                for j, span_texts in scopes.items()
-            ]
-            entries.append(self._entry_text(i, b"[%b]" % b",".join(scope_texts)))
-        return self._piece(b",".join(entries), spans, list(by_place))
+            parts = []
+            for j, places in scopes.items():
+                scope = getattr(self.entries[i], scopes_name)[j]
+                held = [
+                    _part(getattr(scope, records_name)[k], points) for k, points in places.items()
+                ]
+                records += held
+                parts.append(replace(scope, **{records_name: held}))
+            texts.append(self._entry_text(i, messages.encode(parts)))
+        return self._piece(b",".join(texts), len(group), records, list(by_place))
 
 
-def _scope_text(scope: ScopeSpans, spans_text: bytes) -> bytes:
-    """One entry of scopeSpans around the text of its spans."""
-    head = b"" if scope.scope is UNSET else b'"scope":%b,' % messages.encode(scope.scope)
-    tail = b',"schemaUrl":%b' % messages.encode(scope.schemaUrl) if scope.schemaUrl else b""
-    return b'{%b"spans":[%b]%b}' % (head, spans_text, tail)
+def _part(record: Any, points: list[int]) -> Any:
+    """A span or log record as it is; of a metric these points."""
+    return with_points(record, [points_of(record)[n] for n in points]) if points else record
 
 
-def _has_no_resource(entry: ResourceSpans) -> bool:
+def _has_no_resource(entry: Any) -> bool:
     return entry.resource is _NO_RESOURCE or bytes(entry.resource) == b"null"
 
 
-def all_spans(resource_spans: list[ResourceSpans]) -> list[Span]:
-    """Every span of these entries, in order."""
-    if len(resource_spans) == 1 and len(resource_spans[0].scopeSpans) == 1:
-        return resource_spans[0].scopeSpans[0].spans  # nearly always
-    return [span for entry in resource_spans for scope in entry.scopeSpans for span in scope.spans]
+def all_records(entries: list[Any], names: Lists) -> list[Any]:
+    """Every span, log record or metric of these entries, in order."""
+    _, scopes_name, records_name = names
+    if len(entries) == 1:
+        scopes = getattr(entries[0], scopes_name)
+        if len(scopes) == 1:
+            records: list[Any] = getattr(scopes[0], records_name)
+            return records  # nearly always
+    return [
+        record
+        for entry in entries
+        for scope in getattr(entry, scopes_name)
+        for record in getattr(scope, records_name)
+    ]
 
 
-def decode(body: bytes, cache: ResourceCache) -> JsonTraces:
+def decode(body: bytes, cache: ResourceCache, wire: SignalWire = TRACES) -> JsonRequest:
     """Decode a request either way. Raises Refusal (400) that names a position or a path."""
     with suppress(*NOT_FAST):
-        return decode_fast(body, cache)
+        return decode_fast(body, cache, wire)
     # Not while that exception is handled: it would hold all that was decoded so far.
-    return decode_exact(body, cache)
+    return decode_exact(body, cache, wire)
 
 
-def decode_fast(body: bytes, cache: ResourceCache, weigh: Weigh | None = None) -> JsonTraces:
+def decode_fast(
+    body: bytes, cache: ResourceCache, wire: SignalWire = TRACES, weigh: Weigh | None = None
+) -> JsonRequest:
     """The way for what is normal already, or nearly.
 
     Raises Unusual, RecursionError or one of msgspec's ValueErrors where it cannot vouch. A
-    resource that only the exact way can read does not send the spans that way. `weigh` may raise
+    resource that only the exact way can read does not send the items that way. `weigh` may raise
     whatever keeps a request of too many messages from being looked at any further.
     """
     # msgspec counts its own recursion and raises; what it still takes is measured level by level.
-    request = messages.decode_request(body)
+    request = _DECODE[wire.signal](body)
     if weigh is not None:
         weigh(request)
-    return _settle(request, Findings(), cache, is_exact=False)
+    return _settle(wire, request, Findings(), cache, is_exact=False)
 
 
-def decode_exact(body: bytes, cache: ResourceCache) -> JsonTraces:
+def decode_exact(body: bytes, cache: ResourceCache, wire: SignalWire = TRACES) -> JsonRequest:
     """The way for every body. Raises Refusal."""
     findings = Findings()
-    request = json_exact.read_request(body, findings)
-    return _settle(request, findings, cache, is_exact=True)
+    request = json_exact.read_request(body, findings, wire)
+    return _settle(wire, request, findings, cache, is_exact=True)
 
 
 def _settle(
-    request: messages.ExportTraceServiceRequest,
-    findings: Findings,
-    cache: ResourceCache,
-    *,
-    is_exact: bool,
-) -> JsonTraces:
+    wire: SignalWire, request: Any, findings: Findings, cache: ResourceCache, *, is_exact: bool
+) -> JsonRequest:
     """Make every value normal, encode what is around the resources, look these up."""
-    entries = request.resourceSpans
-    spans = all_spans(entries)
-    lists = [span.attributes for span in spans]
-    events = [event for span in spans if span.events for event in span.events]
-    lists += [event.attributes for event in events]
-    lists += [link.attributes for span in spans if span.links for link in span.links]
-    lists += [
+    names = wire.lists[Encoding.JSON]
+    entries = getattr(request, names.entries)
+    scopes_of = [getattr(entry, names.scopes) for entry in entries]
+    scope_lists = [
         scope.scope.attributes
-        for entry in entries
-        for scope in entry.scopeSpans
+        for scopes in scopes_of
+        for scope in scopes
         if scope.scope is not UNSET and scope.scope.attributes
     ]
-    normalise_attributes(lists, findings)
-    normalise_times(spans, events)
-    scope_texts = [messages.encode(entry.scopeSpans) for entry in entries]
+    _NORMALISE[wire.signal](all_records(entries, names), scope_lists, findings)
+    scope_texts = [messages.encode(scopes) for scopes in scopes_of]
     if not is_exact and any(SECOND_MEMBER in text for text in scope_texts):
         raise Unusual
     resources = []
     for index, entry in enumerate(entries):
-        known = _known(entry.resource, index, cache)
+        known = _known(entry.resource, f"{names.entries}[{index}].resource", cache)
         resources.append(known)
         if known.flags:
             findings.flags |= known.flags
         for code in known.warnings:
             findings.warnings[code] += 1
-    return JsonTraces(entries, resources, spans, scope_texts, findings)
+    return JsonRequest(wire, entries, resources, scope_texts, findings)
 
 
-def _known(resource: Raw, index: int, cache: ResourceCache) -> KnownResource:
+def _known(resource: Raw, path: str, cache: ResourceCache) -> KnownResource:
     text = bytes(resource)
     known = cache.get(text)
-    return known or cache.put(text, know_json(text, f"resourceSpans[{index}].resource"))
+    return known or cache.put(text, know_json(text, path))

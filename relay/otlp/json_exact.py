@@ -9,7 +9,9 @@ measured before anything recurses, and digits are counted before they become num
 import json
 import re
 from collections.abc import Callable
+from functools import reduce
 from itertools import accumulate
+from operator import or_
 from typing import Any, Final, NoReturn, get_args, get_origin, get_type_hints
 
 from msgspec import Raw, Struct, UnsetType
@@ -18,6 +20,8 @@ from relay.model.errors import Refusal
 from relay.otlp import messages
 from relay.otlp.json_numbers import read_double, read_whole
 from relay.otlp.json_values import MOST_LEVELS, SPECIAL_DOUBLES, Findings, base64_normal
+from relay.otlp.messages_metrics import Double
+from relay.otlp.signals import TRACES, WIRE, SignalWire
 
 # Four brackets a level at most (AnyValue, kvlistValue, values, KeyValue), and what is around them.
 MOST_BRACKETS: Final = 4 * MOST_LEVELS + 20
@@ -31,6 +35,15 @@ SPAN_KINDS: Final = {
 }
 STATUS_CODES: Final = {
     f"STATUS_CODE_{name}": number for number, name in enumerate(("UNSET", "OK", "ERROR"))
+}
+SEVERITIES: Final = {"SEVERITY_NUMBER_UNSPECIFIED": 0} | {
+    f"SEVERITY_NUMBER_{name}{finer or ''}": 1 + 4 * step + max(0, finer - 1)
+    for step, name in enumerate(("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"))
+    for finer in (0, 2, 3, 4)
+}
+TEMPORALITIES: Final = {
+    f"AGGREGATION_TEMPORALITY_{name}": number
+    for number, name in enumerate(("UNSPECIFIED", "DELTA", "CUMULATIVE"))
 }
 # Bodies of other signals, by the key that gives them away at the top level.
 OTHER_SIGNALS: Final = {
@@ -69,13 +82,14 @@ _decoder = json.JSONDecoder(
 )
 
 
-def read_request(body: bytes, findings: Findings) -> messages.ExportTraceServiceRequest:
+def read_request(body: bytes, findings: Findings, wire: SignalWire = TRACES) -> Any:
     """A whole request. Raises Refusal with status 400 that names a position or a path."""
     tree = _parse(body, "the body")
     if type(tree) is not tuple:
-        raise Refusal("the body must be a JSON object (an ExportTraceServiceRequest)")
+        name = wire.json_request_struct.__name__
+        raise Refusal(f"the body must be a JSON object (an {name})")
     reader = _Reader(findings)
-    request: messages.ExportTraceServiceRequest = reader.message(_REQUEST, tree, None)
+    request = reader.message(_REQUESTS[wire.signal], tree, None)
     reader.finish_values()
     return request
 
@@ -138,7 +152,7 @@ class _Shape:
     def __init__(self, struct: type[Struct]) -> None:
         self.struct = struct
         self.fields = {
-            name: _ENUMS.get(name) or _read_as(kind)
+            name: _BY_NAME.get(name) or _read_as(kind)
             for name, kind in get_type_hints(struct, include_extras=True).items()
         }
         self.snake = _snake_names(struct)
@@ -334,8 +348,17 @@ _SCALARS: Final[dict[str, Read]] = {
 }
 _MEMBERS: Final = {*_SCALARS, "arrayValue", "kvlistValue"}
 _ANY_VALUE_SNAKE: Final = _snake_names(messages.AnyValue)
-_ENUMS: Final = {"kind": _enum(SPAN_KINDS), "code": _enum(STATUS_CODES)}
+# Members whose type does not tell how they are read.
+_BY_NAME: Final = {
+    "kind": _enum(SPAN_KINDS),
+    "code": _enum(STATUS_CODES),
+    "severityNumber": _enum(SEVERITIES),
+    "aggregationTemporality": _enum(TEMPORALITIES),
+    "asInt": _int64,
+}
 _BY_TYPE: Final[dict[Any, Read]] = {
+    bool: _boolean,
+    Double: _double,
     str: _text,
     messages.Int32: _int32,
     messages.UInt32: _uint32,
@@ -353,7 +376,7 @@ def _read_as(kind: Any) -> Read:
     if get_origin(kind) is list:
         return _many(_read_as(*get_args(kind)))
     if UnsetType in get_args(kind):
-        return _read_as(get_args(kind)[0])
+        return _read_as(reduce(or_, [each for each in get_args(kind) if each is not UnsetType]))
     shape = _Shape(kind)
     return lambda reader, item, place: reader.message(shape, item, place)
 
@@ -361,4 +384,4 @@ def _read_as(kind: Any) -> Read:
 _RESOURCE = _Shape(messages.Resource)
 _ARRAY_VALUE = _Shape(messages.ArrayValue)
 _KEY_VALUE_LIST = _Shape(messages.KeyValueList)
-_REQUEST = _Shape(messages.ExportTraceServiceRequest)
+_REQUESTS = {signal: _Shape(wire.json_request_struct) for signal, wire in WIRE.items()}

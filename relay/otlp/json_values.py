@@ -9,22 +9,26 @@ strings) and raises `Unusual` for everything else, which the exact way then sett
 import base64
 import binascii
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
 from msgspec import UNSET
 
 from relay.model.records import BodyFlag
 from relay.otlp.messages import AnyValue, Event, KeyValue, Span
+from relay.otlp.messages_logs import LogRecord
 
 MOST_LEVELS: Final = 200  # nested arrayValue and kvlistValue that are accepted (decision D5)
 PLAIN_LEVELS: Final = 30  # what every protobuf parser takes: beyond it a body is marked as deep
+PLACES_A_WARNING: Final = 3
 SPECIAL_DOUBLES: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 
 _INT64_LOW, _INT64_HIGH = -(2**63), 2**63 - 1
 _FIXED64_HIGH = 2**64 - 1
 # The encoder leaves a default out if it is this very object.
-_ZERO_TIME = str(Event().timeUnixNano)
+_ZERO: Final = str(Event().timeUnixNano)
 # A second member beside stringValue: that one is encoded last, hence after a comma. Inside a text
 # the quote would be escaped, so nothing else can look like this.
 SECOND_MEMBER: Final = b',"stringValue":'
@@ -36,10 +40,21 @@ class Unusual(Exception):
 
 @dataclass(slots=True)
 class Findings:
-    """What was noticed of a body beside its contents: flags for couriers, warnings by code."""
+    """What was noticed of a body beside its contents: flags for couriers, warnings by code.
+
+    `places` are the first few places of a warning, or names, where it has such.
+    """
 
     flags: BodyFlag = BodyFlag.NONE
     warnings: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def warn_at(self, code: str, place: str) -> None:
+        """Count a warning, and remember its place if it is one of the first."""
+        self.warnings[code] += 1
+        places = self.places.setdefault(code, [])
+        if len(places) < PLACES_A_WARNING and place not in places:
+            places.append(place)
 
 
 def base64_normal(text: str) -> str:
@@ -206,36 +221,72 @@ def _is_canonical_number(digits: str) -> bool:
     )
 
 
-def normalise_times(spans: list[Span], events: list[Event]) -> None:
-    """Nanoseconds into decimal text within fixed64. Raises Unusual."""
-    times = [span.startTimeUnixNano for span in spans]
-    times += [span.endTimeUnixNano for span in spans]
-    times += [event.timeUnixNano for event in events]
+def normalise_times(members: Iterable[tuple[Sequence[Any], str]]) -> None:
+    """Members that hold nanoseconds, or counts, into decimal text within fixed64. Raises Unusual.
+
+    Each is given as the structs that have it, and its name.
+    """
+    members = list(members)
+    times: list[str] = []
+    for structs, name in members:
+        times += map(attrgetter(name), structs)
     if not times:
         return
     try:
-        joined = "".join(times)  # type: ignore[arg-type]
+        joined = "".join(times)
     except TypeError:  # numbers among them
-        _normalise_each_time(spans, events)
-        return
+        joined = ""
     # 19 digits without a leading zero: the years 2001 to 2286, and always within 64 bits.
-    is_plain = set(map(len, times)) == {19} and joined.isascii() and joined.isdigit()  # type: ignore[arg-type]
-    if not is_plain or "0" in joined[::19]:
-        _normalise_each_time(spans, events)
+    is_plain = set(map(len, times)) == {19} if joined else False
+    if not is_plain or not (joined.isascii() and joined.isdigit()) or "0" in joined[::19]:
+        for structs, name in members:
+            for struct in structs:
+                setattr(struct, name, normal_fixed64(getattr(struct, name)))
 
 
-def _normalise_each_time(spans: list[Span], events: list[Event]) -> None:
-    for span in spans:
-        span.startTimeUnixNano = _fixed64(span.startTimeUnixNano)
-        span.endTimeUnixNano = _fixed64(span.endTimeUnixNano)
-    for event in events:
-        event.timeUnixNano = _fixed64(event.timeUnixNano)
-
-
-def _fixed64(time: str | int) -> str:
-    if isinstance(time, str) and not _is_canonical_number(time):
+def normal_fixed64(number: str | int) -> str:
+    """Decimal text of an unsigned 64-bit number. Raises Unusual."""
+    if isinstance(number, str) and not _is_canonical_number(number):
         raise Unusual
-    number = int(time)
-    if not 0 <= number <= _FIXED64_HIGH:
+    whole = int(number)
+    if not 0 <= whole <= _FIXED64_HIGH:
         raise Unusual
-    return str(number) if number else _ZERO_TIME
+    return str(whole) if whole else _ZERO
+
+
+def normal_int64(number: str | int) -> str:
+    """Decimal text of a signed 64-bit number. Raises Unusual."""
+    if isinstance(number, str):
+        _check_int64s([number])
+        return number
+    if not _INT64_LOW <= number <= _INT64_HIGH:
+        raise Unusual
+    return str(number)
+
+
+def normalise_spans(spans: list[Span], lists: list[list[KeyValue]], findings: Findings) -> None:
+    """Every value of these spans, and of these further attribute lists. Raises Unusual."""
+    events = [event for span in spans if span.events for event in span.events]
+    lists += [span.attributes for span in spans]
+    lists += [event.attributes for event in events]
+    lists += [link.attributes for span in spans if span.links for link in span.links]
+    normalise_attributes(lists, findings)
+    normalise_times(
+        ((spans, "startTimeUnixNano"), (spans, "endTimeUnixNano"), (events, "timeUnixNano"))
+    )
+
+
+def normalise_logs(
+    records: list[LogRecord], lists: list[list[KeyValue]], findings: Findings
+) -> None:
+    """As `normalise_spans`, for log records and their bodies."""
+    lists += [record.attributes for record in records]
+    normalise_attributes(lists, findings)
+    bodies = [
+        record.body
+        for record in records
+        if record.body is not UNSET and record.body.stringValue is UNSET
+    ]
+    if bodies:
+        normalise_values(bodies, findings)
+    normalise_times(((records, "timeUnixNano"), (records, "observedTimeUnixNano")))

@@ -4,7 +4,10 @@ Members of a oneof and fields with presence are UNSET when absent: their zero is
 written out. Doubles are numbers, or "NaN", "Infinity", "-Infinity".
 """
 
+from typing import Any, Final
+
 from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import replace
 
 from relay.otlp.messages import (
     NO_RESOURCE,
@@ -141,3 +144,31 @@ class ResourceMetrics(Message):
 
 class ExportMetricsServiceRequest(Message):
     resourceMetrics: list[ResourceMetrics] = []
+
+
+DATA: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
+"""The members of a metric of which one holds its points."""
+
+
+def data_of(metric: Metric) -> tuple[str, Any] | None:
+    """The name of the member that holds the points, and what it is; None without one."""
+    for name in DATA:
+        data = getattr(metric, name)
+        if data is not UNSET:
+            return name, data
+    return None
+
+
+def points_of(metric: Metric) -> list[Any]:
+    """A metric's data points, of whatever kind; empty where there are none."""
+    found = data_of(metric)
+    return found[1].dataPoints if found else []
+
+
+def with_points(metric: Metric, points: list[Any]) -> Metric:
+    """A copy of a metric that has points, with these instead."""
+    found = data_of(metric)
+    if found is None:
+        return metric
+    name, data = found
+    return replace(metric, **{name: replace(data, dataPoints=points)})

@@ -18,10 +18,11 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import BodyFlag, Encoding, Piece
-from relay.otlp.cuts import SizedSpan, group_spans
+from relay.otlp.cuts import SizedItem, group_items
 from relay.otlp.json_values import Findings
 from relay.otlp.protobuf_writer import delimited
 from relay.otlp.resources import KnownResource, ResourceCache, know_protobuf
+from relay.otlp.signals import TRACES
 
 # Tag of AnyValue.double_value, and the top bytes of a double whose exponent is all ones. It may
 # stand there by chance: whatever matches is looked at properly.
@@ -34,10 +35,11 @@ _NO_RESOURCE: Final = b""
 class ProtobufTraces:
     """A decoded request. `resources` stands parallel to `message.resource_spans`.
 
-    `spans` are all of them in order. `findings` holds flags and warnings by code.
+    `records` are all spans in order. `findings` holds flags and warnings by code.
     """
 
     encoding: Final = Encoding.PROTOBUF
+    wire: Final = TRACES
 
     def __init__(
         self,
@@ -48,16 +50,20 @@ class ProtobufTraces:
         self.message = message
         self.resources = resources
         self.findings = findings
-        self.spans = all_spans(message)
+        self.records = all_spans(message)
 
     @property
-    def resource_spans(self) -> list[trace_pb2.ResourceSpans]:
+    def entries(self) -> list[trace_pb2.ResourceSpans]:
         """The entries, in order."""
         return list(self.message.resource_spans)
 
     def changed(self) -> None:
         """Spans were taken out."""
-        self.spans = all_spans(self.message)
+        self.records = all_spans(self.message)
+
+    def count_items(self) -> int:
+        """How many spans there are."""
+        return len(self.records)
 
     def fragment_of(self, index: int, scope: trace_pb2.ScopeSpans, span: trace_pb2.Span) -> bytes:
         """A fragment with this span alone, its resource and scope around it."""
@@ -84,11 +90,11 @@ class ProtobufTraces:
                     self.message.resource_spans[index].resource.ParseFromString(encoded)
         for index in drop_empty(self.message):
             del self.resources[index]
-        if not self.spans:
+        if not self.records:
             return ()
         body = self.message.SerializeToString()
-        if len(body) <= limit_bytes or len(self.spans) == 1:
-            return (self._piece(body, self.spans, range(len(self.resources))),)
+        if len(body) <= limit_bytes or len(self.records) == 1:
+            return (self._piece(body, self.records, range(len(self.resources))),)
         return self._cut(limit_bytes)
 
     def _piece(
@@ -127,14 +133,14 @@ class ProtobufTraces:
                 for k, span in enumerate(scope.spans):
                     text = texts[i, j, k] = span.SerializeToString()
                     span_bytes = len(text) + _FRAME_BYTES
-                    sized.append(SizedSpan(i, j, k, span_bytes, scope_bytes, entry_bytes))
-        return tuple(self._group_piece(group, texts) for group in group_spans(sized, limit_bytes))
+                    sized.append(SizedItem((i, j, k), span_bytes, (entry_bytes, scope_bytes)))
+        return tuple(self._group_piece(group, texts) for group in group_items(sized, limit_bytes))
 
-    def _group_piece(self, group: list[SizedSpan], texts: dict[tuple[int, ...], bytes]) -> Piece:
+    def _group_piece(self, group: list[SizedItem], texts: dict[tuple[int, ...], bytes]) -> Piece:
         scopes: dict[tuple[int, int], list[bytes]] = {}
         spans = []
         entries = self.message.resource_spans
-        for i, j, k, *_ in group:
+        for (i, j, k), *_ in group:
             scopes.setdefault((i, j), []).append(delimited(b"\x12", texts[i, j, k]))
             spans.append(entries[i].scope_spans[j].spans[k])
         by_entry: dict[int, list[bytes]] = {}

@@ -24,6 +24,10 @@ from relay.otlp.resources import KnownResource
 
 Attributes = dict[str, str]
 
+# Of a metric every resource attribute is part of the identity of its series: one that changes with
+# an update of the host would begin all of them anew.
+STABLE = frozenset({"host.name", "host.id", "os.type"})
+
 # A sender that has only the former name of an attribute must not get both.
 FORMER_NAMES = {"deployment.environment.name": "deployment.environment"}
 # In OTEL_RESOURCE_ATTRIBUTES these describe the process that has the variable: the relay itself.
@@ -88,6 +92,11 @@ def _into_json(normal: bytes, missing: list[bytes]) -> bytes:
 def _into_protobuf(normal: bytes, missing: list[bytes]) -> bytes:
     """Behind what is there: concatenated messages merge, and unknown fields stay as they were."""
     return normal + b"".join(missing)
+
+
+def stable(detected: Mapping[str, str]) -> Attributes:
+    """Of what was detected, what may be added to metrics."""
+    return {key: value for key, value in detected.items() if key in STABLE}
 
 
 def attributes_from_environment(text: str) -> Attributes:

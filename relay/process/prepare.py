@@ -7,25 +7,26 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
 
 from relay.model.reasons import ROW_BYTES, Reason
-from relay.model.records import Encoding, Piece, RejectedItem, Sender
+from relay.model.records import Encoding, Piece, RejectedItem, Sender, Signal
 from relay.otlp import json, protobuf
-from relay.otlp.json import JsonTraces
+from relay.otlp.json import JsonRequest
 from relay.otlp.protobuf import ProtobufTraces
 from relay.otlp.resources import ResourceCache
-from relay.otlp.signals import TRACES
+from relay.otlp.signals import WIRE, SignalWire
 from relay.process.check.ids import MalformedIds
 from relay.process.check.json_spans import check_json
 from relay.process.check.protobuf_spans import check_protobuf
-from relay.process.check.rejections import AllSpansRejected, Rejections
+from relay.process.check.rejections import NONE_REJECTED, AllItemsRejected, Rejections
 from relay.process.check.weight import MOST_VALUES, refuse_many_messages, refuse_many_tokens
 from relay.process.check.words import LOGS_HINT, describe, describe_rejected
-from relay.process.enrich import Enrich
+from relay.process.enrich import Enrich, stable
 
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -44,7 +45,7 @@ class PrepareSettings(msgspec.Struct, frozen=True, array_like=True):
 class Prepared(NamedTuple):
     """A request of which `items` can be kept.
 
-    `rejected` become dead letters: all rejected spans, or the first of very many.
+    `rejected` become dead letters: all rejected items, or the first of very many.
     `rejected_by_reason` counts all of them, `warnings` times by code. `message` is for the
     sender, empty when there is nothing to say.
     """
@@ -59,21 +60,36 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A request that can be kept: `spans` of it remain. `warnings` are times by code."""
+    """A request that can be kept: `items` of it remain. `warnings` are times by code."""
 
-    traces: JsonTraces | ProtobufTraces
-    spans: int
+    request: JsonRequest | ProtobufTraces
+    items: int
     rejections: Rejections
     warnings: Counter[str]
 
     @property
     def rejected(self) -> tuple[RejectedItem, ...]:
-        """The rejected spans that become dead letters: all, or the first if they are very many."""
+        """The rejected items that become dead letters: all, or the first if they are very many."""
         return tuple(self.rejections.kept)
 
     def message(self) -> str:
         """What the sender is told beside the number rejected: at most 1 KiB, empty if nothing."""
-        return describe(self.spans, self.rejections, self.warnings)
+        return describe(self.request.wire, self.items, self.rejections, self.request.findings)
+
+
+class _Resources:
+    """What is known of resources, by encoding, and what is added to them."""
+
+    def __init__(self, settings: PrepareSettings, detected: Mapping[str, str]) -> None:
+        self._enrich = Enrich(detected=detected, configured=settings.configured)
+        self.known = {encoding: ResourceCache() for encoding in Encoding}
+
+    def enriched(self, request: JsonRequest | ProtobufTraces, *, is_local: bool) -> list[bytes]:
+        """The enriched resources, nearly always remembered from an earlier request."""
+        return [
+            known.enriched[is_local] or self._enrich(known, request.encoding, is_local=is_local)
+            for known in request.resources
+        ]
 
 
 class Prepare:
@@ -81,77 +97,91 @@ class Prepare:
 
     def __init__(self, settings: PrepareSettings) -> None:
         self.settings = settings
-        self._enrich = Enrich(detected=settings.detected, configured=settings.configured)
-        self._json_resources = ResourceCache()
-        self._protobuf_resources = ResourceCache()
+        usual = _Resources(settings, settings.detected)
+        self._resources = {
+            Signal.TRACES: usual,
+            Signal.LOGS: usual,
+            Signal.METRICS: _Resources(settings, stable(settings.detected)),
+        }
 
     def __call__(
-        self, body: bytes, encoding: Encoding, sender: Sender, *, is_bounded: bool = False
+        self,
+        body: bytes,
+        encoding: Encoding,
+        sender: Sender,
+        *,
+        signal: Signal = Signal.TRACES,
+        is_bounded: bool = False,
     ) -> Prepared:
         """Check, enrich and cut one body. Raises what `check` raises."""
-        checked = self.check(body, encoding, is_bounded=is_bounded)
-        traces = checked.traces
+        checked = self.check(body, encoding, signal=signal, is_bounded=is_bounded)
+        request = checked.request
         pieces: tuple[Piece, ...] = ()
-        if checked.spans:
-            pieces = traces.pieces(ROW_BYTES, self._resources(traces, is_local=sender.is_local))
+        if checked.items:
+            resources = self._resources[signal].enriched(request, is_local=sender.is_local)
+            pieces = request.pieces(ROW_BYTES, resources)
         if not checked.rejections.counts and not checked.warnings:
-            return Prepared(pieces, checked.spans)
+            return Prepared(pieces, checked.items)
         return Prepared(
             pieces,
-            checked.spans,
+            checked.items,
             checked.rejected,
             checked.rejections.counts,
             checked.warnings,
             checked.message(),
         )
 
-    def _resources(self, traces: JsonTraces | ProtobufTraces, *, is_local: bool) -> list[bytes]:
-        """The enriched resources, nearly always remembered from an earlier request."""
-        return [
-            known.enriched[is_local] or self._enrich(known, traces.encoding, is_local=is_local)
-            for known in traces.resources
-        ]
-
-    def check(self, body: bytes, encoding: Encoding, *, is_bounded: bool = False) -> Checked:
+    def check(
+        self,
+        body: bytes,
+        encoding: Encoding,
+        *,
+        signal: Signal = Signal.TRACES,
+        is_bounded: bool = False,
+    ) -> Checked:
         """Decode and check a whole request.
 
-        Raises Refusal (400) when the body cannot be decoded, AllSpansRejected when it holds spans
+        Raises Refusal (400) when the body cannot be decoded, AllItemsRejected when it holds items
         and none of them is valid, and TooHeavy when it `is_bounded` and the body turns out to be
         more than the event loop should take.
         """
-        traces: JsonTraces | ProtobufTraces
+        wire = WIRE[signal]
+        known = self._resources[signal].known[encoding]
+        request: JsonRequest | ProtobufTraces
         if encoding is Encoding.JSON:
-            traces = self._decode_json(body, is_bounded=is_bounded)
-            rejections = check_json(traces, self.settings.malformed_ids, is_bounded=is_bounded)
+            request = _decode_json(body, known, wire, is_bounded=is_bounded)
+            rejections = NONE_REJECTED
+            if signal is Signal.TRACES:
+                mode = self.settings.malformed_ids
+                rejections = check_json(request, mode, is_bounded=is_bounded)
         else:
             message = protobuf.parse(body)
             if is_bounded:
-                refuse_many_messages(message, TRACES.lists[encoding])
+                refuse_many_messages(message, wire.lists[encoding])
             most_values = MOST_VALUES if is_bounded else None
-            cache = self._protobuf_resources
-            traces = protobuf.settle(message, body, cache, most_values=most_values)
-            rejections = check_protobuf(traces, self.settings.malformed_ids, is_bounded=is_bounded)
-        if rejections.counts and not traces.spans:
+            request = protobuf.settle(message, body, known, most_values=most_values)
+            rejections = check_protobuf(request, self.settings.malformed_ids, is_bounded=is_bounded)
+        items = request.count_items()
+        if rejections.counts and not items:
             hint = LOGS_HINT if _looks_like_logs(rejections) else ""
-            raise AllSpansRejected(
-                f"all {describe_rejected(rejections)}{hint}",
+            raise AllItemsRejected(
+                f"all {describe_rejected(wire, rejections)}{hint}",
                 tuple(rejections.kept),
                 rejections.counts,
             )
-        return Checked(traces, len(traces.spans), rejections, traces.findings.warnings)
-
-    def _decode_json(self, body: bytes, *, is_bounded: bool) -> JsonTraces:
-        cache = self._json_resources
-        if not is_bounded:
-            return json.decode(body, cache)
-        with suppress(*json.NOT_FAST):
-            return json.decode_fast(body, cache, _refuse_many_in_json)
-        refuse_many_tokens(body)
-        return json.decode_exact(body, cache)
+        return Checked(request, items, rejections, request.findings.warnings)
 
 
-def _refuse_many_in_json(request: msgspec.Struct) -> None:
-    refuse_many_messages(request, TRACES.lists[Encoding.JSON])
+def _decode_json(
+    body: bytes, known: ResourceCache, wire: SignalWire, *, is_bounded: bool
+) -> JsonRequest:
+    if not is_bounded:
+        return json.decode(body, known, wire)
+    weigh = partial(refuse_many_messages, lists=wire.lists[Encoding.JSON])
+    with suppress(*json.NOT_FAST):
+        return json.decode_fast(body, known, wire, weigh)
+    refuse_many_tokens(body)
+    return json.decode_exact(body, known, wire)
 
 
 def _looks_like_logs(rejections: Rejections) -> bool:

@@ -77,7 +77,7 @@ def test_death_of_a_vital_part_ends_the_process_with_70_and_closes_the_buffer(
     dying = """
 async def watch(self):
     import anyio
-    while not self._ledger.counters.kept_spans:
+    while not self._ledger.counters.kept_items:
         await anyio.sleep(0.01)
     raise RuntimeError("the writer is dead")
 daemon.Buffer.wait_failed = watch
@@ -312,8 +312,8 @@ def test_metrics_name_what_is_received_kept_and_waiting(tmp_path: Path) -> None:
 
         assert status == 200
         for line in (
-            "otlp_relay_received_spans_total 4.0",
-            "otlp_relay_kept_spans_total 4.0",
+            'otlp_relay_received_spans_total{signal="traces"} 4.0',
+            'otlp_relay_kept_spans_total{signal="traces"} 4.0',
             'otlp_relay_waiting_spans{destination="gone"} 4.0',
             'otlp_relay_blocked{destination="gone"} 0.0',
             "otlp_relay_commits_total",

@@ -99,9 +99,9 @@ async def outcome(helper: Offload | None, body: bytes, encoding: Encoding, sende
     except Refusal as refusal:
         answer = (type(refusal), refusal.status, refusal.grpc_code, refusal.message)
     counted = (
-        counters.received_spans,
-        counters.kept_spans,
-        counters.rejected_spans,
+        counters.received_items,
+        counters.kept_items,
+        counters.rejected_items,
         counters.warnings,
     )
     return kept.requests, answer, counted
@@ -542,8 +542,8 @@ def test_rejected_spans_of_protobuf_are_taken_out_whole() -> None:
     mixed = [span for pair in zip(good, bad, strict=True) for span in pair]
     body = builders.protobuf_twin(builders.request(*mixed)).SerializeToString()
     checked = Prepare(PrepareSettings(malformed_ids="reject")).check(body, Encoding.PROTOBUF)
-    checked.traces.pieces(1 << 40)
+    checked.request.pieces(1 << 40)
 
-    assert isinstance(checked.traces, ProtobufTraces)
-    assert [span.span_id.hex() for span in checked.traces.spans] == [s["spanId"] for s in good]
+    assert isinstance(checked.request, ProtobufTraces)
+    assert [span.span_id.hex() for span in checked.request.records] == [s["spanId"] for s in good]
     assert len(checked.rejected) == 200

@@ -27,7 +27,7 @@ def way(body: bytes, came_in: Encoding, goes_out: Encoding, limit_bytes: int) ->
     checked = Prepare(PrepareSettings(malformed_ids="reject")).check(body, came_in)
     rows = [
         StoredRow(number, 0, piece.encoding, piece.flags, piece.items, piece.body)
-        for number, piece in enumerate(checked.traces.pieces(limit_bytes), 1)
+        for number, piece in enumerate(checked.request.pieces(limit_bytes), 1)
     ]
     if not rows:  # nothing was kept, so there is nothing to send
         return b"{}" if goes_out is Encoding.JSON else b""

@@ -285,14 +285,15 @@ def _rejected_letter(rejected: RejectedItem, received_ns: int) -> DeadLetter:
         destination="",
         reason=rejected.reason,
         words=rejected.trace_id,
-        items=0 if is_body else 1,
-        affected=0 if is_body else 1,
+        items=rejected.items,
+        affected=rejected.items,
         encoding=rejected.encoding,
         body=rejected.body,
         status=400 if is_body else 0,
         path=rejected.path,
         trace_ids=b"" if is_body else _packed(rejected.trace_id),
         received_ns=received_ns,
+        signal=rejected.signal,
     )
 
 

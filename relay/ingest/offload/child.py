@@ -16,10 +16,10 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-from relay.ingest.offload.wire import Channel, Done, Job, PieceMade, Ready, SpanRejected
+from relay.ingest.offload.wire import Channel, Done, ItemRejected, Job, PieceMade, Ready
 from relay.model.errors import Refusal
-from relay.model.records import Encoding, RejectedItem, Sender
-from relay.process.check.rejections import AllSpansRejected
+from relay.model.records import Encoding, RejectedItem, Sender, Signal
+from relay.process.check.rejections import AllItemsRejected
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
 
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
@@ -99,8 +99,9 @@ class _Worker:
             encoding = Encoding(job.encoding)
             _refuse_objects(body, encoding)
             sender = Sender("", is_local=job.is_local)
-            return self._send(self._prepare(body, encoding, sender))
-        except AllSpansRejected as refusal:
+            signal = Signal(job.signal)
+            return self._send(self._prepare(body, encoding, sender, signal=signal))
+        except AllItemsRejected as refusal:
             self._send_rejected(refusal.rejected)
             return Done(
                 refusal.message,
@@ -135,8 +136,9 @@ class _Worker:
         )
 
     def _send_rejected(self, rejected: tuple[RejectedItem, ...]) -> None:
-        for span in rejected:
-            self._channel.send(SpanRejected(span.reason, span.path, span.trace_id), span.body)
+        for each in rejected:
+            told = ItemRejected(each.reason, each.path, each.trace_id, each.items)
+            self._channel.send(told, each.body)
 
 
 def _refuse_objects(body: bytes, encoding: Encoding) -> None:

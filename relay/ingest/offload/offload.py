@@ -27,7 +27,7 @@ from relay.ingest.offload.child import TOO_MUCH
 from relay.ingest.offload.process import OffloadDied, OffloadFailed, OffloadProcess
 from relay.ingest.offload.wire import Job
 from relay.model.errors import Refusal
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 from relay.process.prepare import Prepared, PrepareSettings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -98,7 +98,13 @@ class Offload:
         self._thread.start()
 
     async def prepare(
-        self, settings: PrepareSettings, body: bytes, encoding: Encoding, *, is_local: bool
+        self,
+        settings: PrepareSettings,
+        body: bytes,
+        encoding: Encoding,
+        signal: Signal = Signal.TRACES,
+        *,
+        is_local: bool,
     ) -> Prepared:
         """Have a body prepared under `settings`.
 
@@ -114,6 +120,7 @@ class Offload:
             raise _busy("is overloaded")
         job = Job(
             encoding=int(encoding),
+            signal=int(signal),
             is_local=is_local,
             settings=settings,
             seconds=self._job_seconds,

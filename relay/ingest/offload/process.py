@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from relay.ingest.offload.child import EXIT_OUT_OF_MEMORY
-from relay.ingest.offload.wire import Channel, Done, Job, Message, PieceMade, Ready, SpanRejected
+from relay.ingest.offload.wire import Channel, Done, ItemRejected, Job, Message, PieceMade, Ready
 from relay.model.errors import Refusal
-from relay.model.records import BodyFlag, Encoding, Piece, RejectedItem
-from relay.process.check.rejections import AllSpansRejected
+from relay.model.records import BodyFlag, Encoding, Piece, RejectedItem, Signal
+from relay.process.check.rejections import AllItemsRejected
 from relay.process.prepare import Prepared
 
 _END_SECONDS: Final = 2.0
@@ -110,7 +110,7 @@ class OffloadProcess:
         """
         try:
             self._channel.send(job, body)
-            return self._receive_prepared(Encoding(job.encoding))
+            return self._receive_prepared(Encoding(job.encoding), Signal(job.signal))
         except (EOFError, OSError):
             raise OffloadDied(self._end()) from None
 
@@ -130,16 +130,18 @@ class OffloadProcess:
             self._process.kill()
             return self._process.wait()
 
-    def _receive_prepared(self, encoding: Encoding) -> Prepared:
+    def _receive_prepared(self, encoding: Encoding, signal: Signal) -> Prepared:
         pieces: list[Piece] = []
         rejected: list[RejectedItem] = []
         while True:
             match self._channel.receive():
-                case PieceMade(spans, trace_ids, services, flags), body:
+                case PieceMade(items, trace_ids, services, flags), body:
                     flag = BodyFlag(flags)
-                    pieces.append(Piece(encoding, body, spans, trace_ids, services, flag))
-                case SpanRejected(reason, path, trace_id), body:
-                    rejected.append(RejectedItem(reason, path, trace_id, encoding, body))
+                    pieces.append(Piece(encoding, body, items, trace_ids, services, flag, signal))
+                case ItemRejected(reason, path, trace_id, items), body:
+                    rejected.append(
+                        RejectedItem(reason, path, trace_id, encoding, body, items, signal)
+                    )
                 case Done() as done, _:
                     self.is_spent = done.is_last
                     return _result(done, tuple(pieces), tuple(rejected))
@@ -151,11 +153,11 @@ def _result(done: Done, pieces: tuple[Piece, ...], rejected: tuple[RejectedItem,
     if done.frames:
         raise OffloadFailed(done.message, done.frames)
     if done.is_all_rejected:
-        raise AllSpansRejected(done.message, rejected, done.rejected_by_reason)
+        raise AllItemsRejected(done.message, rejected, done.rejected_by_reason)
     if done.status:
         raise Refusal(done.message, status=done.status, grpc_code=done.grpc_code)
     return Prepared(
-        pieces, done.spans, rejected, done.rejected_by_reason, done.warnings, done.message
+        pieces, done.items, rejected, done.rejected_by_reason, done.warnings, done.message
     )
 
 

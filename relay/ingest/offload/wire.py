@@ -26,23 +26,25 @@ class Job(msgspec.Struct, array_like=True, tag=0):
     is_local: bool
     settings: PrepareSettings
     seconds: float
+    signal: int = 1
 
 
 class PieceMade(msgspec.Struct, array_like=True, tag=1):
     """A piece whose body follows raw."""
 
-    spans: int
+    items: int
     trace_ids: bytes
     services: tuple[str, ...]
     flags: int
 
 
-class SpanRejected(msgspec.Struct, array_like=True, tag=2):
-    """A rejected span whose fragment follows raw."""
+class ItemRejected(msgspec.Struct, array_like=True, tag=2):
+    """What was rejected; its fragment follows raw."""
 
     reason: str
     path: str
     trace_id: str
+    items: int
 
 
 class Done(msgspec.Struct, array_like=True, tag=3):
@@ -52,7 +54,7 @@ class Done(msgspec.Struct, array_like=True, tag=3):
     """
 
     message: str = ""
-    spans: int = 0
+    items: int = 0
     rejected_by_reason: dict[str, int] = {}
     warnings: dict[str, int] = {}
     status: int = 0
@@ -66,7 +68,7 @@ class Ready(msgspec.Struct, array_like=True, tag=4):
     """The process has loaded what it needs."""
 
 
-Message = Job | PieceMade | SpanRejected | Done | Ready
+Message = Job | PieceMade | ItemRejected | Done | Ready
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -7,7 +7,7 @@ bytes. Only when that look fails are spans taken one by one.
 from collections import Counter
 from typing import Final
 
-from relay.otlp.json import JsonTraces
+from relay.otlp.json import JsonRequest
 from relay.otlp.messages import AnyValue, KeyValue, Span
 from relay.process.check.ids import MalformedIds
 from relay.process.check.rejections import NONE_REJECTED, Rejections
@@ -18,18 +18,18 @@ _ZERO_TRACE_ID: Final = "0" * 32
 _ZERO_SPAN_ID: Final = "0" * 16
 
 
-def check_json(traces: JsonTraces, mode: MalformedIds, *, is_bounded: bool = False) -> Rejections:
+def check_json(traces: JsonRequest, mode: MalformedIds, *, is_bounded: bool = False) -> Rejections:
     """Reject spans for their ids, settle links, count what is odd but valid.
 
     Raises TooHeavy if it `is_bounded` and too many would have to be settled one by one.
     """
-    spans = traces.spans
+    spans = traces.records
     rejected = NONE_REJECTED
     if not (_are_ids_normal(spans) and _are_links_normal(spans)):
         if is_bounded:
             refuse_many_flawed(spans)
         rejected = check_each(traces, mode, _FORM)
-    _count_oddities(spans, traces.findings.warnings)
+    _count_oddities(traces.records, traces.findings.warnings)
     return rejected
 
 

@@ -31,7 +31,7 @@ def check_protobuf(
     Raises TooHeavy if it `is_bounded` and there are too many links, or too many to be settled one
     by one.
     """
-    spans = traces.spans
+    spans = traces.records
     if not spans:
         return NONE_REJECTED
     warnings = traces.findings.warnings

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from relay.model.reasons import Reason
-from relay.otlp.json import JsonTraces
+from relay.otlp.json import JsonRequest
 from relay.otlp.protobuf import ProtobufTraces
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, MalformedIds, derive, is_derived
 from relay.process.check.rejections import Rejections
@@ -152,10 +152,10 @@ def _take_out(items: MutableSequence[Any], bad: list[int]) -> None:
     items.extend(kept)
 
 
-def check_each(traces: JsonTraces | ProtobufTraces, mode: MalformedIds, form: Form) -> Rejections:
+def check_each(traces: JsonRequest | ProtobufTraces, mode: MalformedIds, form: Form) -> Rejections:
     """Take out every span whose ids must reject it, settle the ids of the others."""
-    rejected = Rejections(traces.encoding)
-    for i, entry in enumerate(traces.resource_spans):
+    rejected = Rejections(traces.wire, traces.encoding)
+    for i, entry in enumerate(traces.entries):
         service = traces.resources[i].service
         for j, scope in enumerate(getattr(entry, form.scopes)):
             derives = is_derived(mode, service, getattr(scope.scope, "name", ""))

@@ -1,19 +1,21 @@
-"""What a sender is told of rejected spans and of warnings.
+"""What a sender is told of rejected items and of warnings.
 
-Paths and counts only, never a byte of the body: texts of a sender may be broken or secret.
+Paths and counts only, never a value of the body: texts of a sender may be broken or secret.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
+from relay.otlp.json_values import Findings
 from relay.otlp.responses import MAX_MESSAGE_BYTES
+from relay.otlp.signals import SignalWire
 from relay.otlp.words import cut
 from relay.process.check.ids import REASON_WORDS
 from relay.process.check.rejections import Rejections
 
 LOGS_HINT: Final = ". This looks like a logs body sent to /v1/traces: logs belong to /v1/logs"
 
-# How each warning is told; {n} is how many times. Keep the codes stable: metrics carry them.
+# How each warning is told; {n} is how many times, {where} the first places or names. Keep the
+# codes stable: metrics carry them.
 WARNING_WORDS: Final = {
     "logs_body": "resourceLogs is no member of a traces request and was ignored: is this a logs"
     " body sent to /v1/traces?",
@@ -35,20 +37,21 @@ WARNING_WORDS: Final = {
 }
 
 
-def describe(kept: int, rejected: Rejections, warnings: Mapping[str, int]) -> str:
+def describe(wire: SignalWire, kept: int, rejected: Rejections, findings: Findings) -> str:
     """All that is to be said; empty when there is nothing. Cut at 1 KiB."""
+    warnings = findings.warnings
     parts = []
     if rejected:
-        parts.append(f"{len(rejected)} of {describe_rejected(rejected, kept)}")
+        parts.append(f"{len(rejected)} of {describe_rejected(wire, rejected, kept)}")
     parts += [
-        words.format(n=warnings[code])
+        words.format(n=warnings[code], where=", ".join(findings.places.get(code, ())))
         for code, words in WARNING_WORDS.items()
         if warnings.get(code)
     ]
     return cut("; ".join(parts), MAX_MESSAGE_BYTES)
 
 
-def describe_rejected(rejected: Rejections, kept: int = 0) -> str:
+def describe_rejected(wire: SignalWire, rejected: Rejections, kept: int = 0) -> str:
     """`10 spans rejected: trace id all zero in 2 (path, path), …`."""
     reasons = []
     for reason, number in rejected.counts.items():
@@ -56,5 +59,5 @@ def describe_rejected(rejected: Rejections, kept: int = 0) -> str:
         more = ", …" if number > len(paths) else ""
         reasons.append(f"{REASON_WORDS[reason]} in {number} ({', '.join(paths)}{more})")
     total = len(rejected) + kept
-    noun = "span" if total == 1 else "spans"
+    noun = wire.item if total == 1 else wire.items
     return cut(f"{total} {noun} rejected: {', '.join(reasons)}", MAX_MESSAGE_BYTES - 100)

@@ -8,8 +8,8 @@ import pytest
 from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import BufferFull, Refusal
-from relay.model.records import SUCCESS, Encoding, Request, Sender
-from relay.process.check.rejections import AllSpansRejected
+from relay.model.records import SUCCESS, Encoding, Request, Sender, Signal
+from relay.process.check.rejections import AllItemsRejected
 from relay.process.prepare import Prepare, PrepareSettings
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ async def test_valid_request_is_kept_enriched_and_answered_with_plain_success() 
     assert request.pieces[0].items == 1
     assert request.pieces[0].services == ("fixture",)
     assert b'"host.name"' in request.pieces[0].body
-    assert counters.kept_spans == counters.received_spans == 1
+    assert counters.kept_items == counters.received_items == {Signal.TRACES: 1}
 
 
 async def test_rejected_spans_travel_with_the_kept_ones_and_are_counted_by_reason() -> None:
@@ -56,8 +56,8 @@ async def test_rejected_spans_travel_with_the_kept_ones_and_are_counted_by_reaso
     assert answer.rejected_items == 8
     assert len(log.requests[0].rejected) == 8
     assert log.requests[0].pieces[0].items == 2
-    assert sum(counters.rejected_spans.values()) == 8
-    assert counters.received_spans == 10
+    assert sum(counters.rejected_items.values()) == 8
+    assert counters.received_items == {Signal.TRACES: 10}
 
 
 async def test_request_without_a_valid_span_is_refused_and_its_spans_are_kept_as_dead_letters() -> (
@@ -65,12 +65,12 @@ async def test_request_without_a_valid_span_is_refused_and_its_spans_are_kept_as
 ):
     log, counters = FakeLog(), Counters()
     body = (FIXTURES / "19_all_spans_invalid.json").read_bytes()
-    with pytest.raises(AllSpansRejected):
+    with pytest.raises(AllItemsRejected):
         await pipeline(log, counters).accept(body, Encoding.JSON, SENDER)
 
     assert log.requests[0].pieces == ()
     assert len(log.requests[0].rejected) == 2
-    assert counters.kept_spans == 0
+    assert not counters.kept_items
 
 
 async def test_full_buffer_is_passed_on_and_nothing_counts_as_kept() -> None:
@@ -79,7 +79,7 @@ async def test_full_buffer_is_passed_on_and_nothing_counts_as_kept() -> None:
     with pytest.raises(BufferFull):
         await pipeline(FakeLog(BufferFull()), counters).accept(body, Encoding.JSON, SENDER)
 
-    assert counters.kept_spans == 0
+    assert not counters.kept_items
 
 
 async def test_empty_request_is_a_success_and_writes_nothing() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding
 from relay.otlp import messages
-from relay.otlp.json import JsonTraces, decode, decode_exact, decode_fast
+from relay.otlp.json import JsonRequest, decode, decode_exact, decode_fast
 from relay.otlp.json_values import Unusual
 from relay.otlp.resources import ResourceCache
 from tests.support import builders
@@ -20,16 +20,16 @@ from tests.support.examples import examples
 LIMIT = 512 * 1024
 
 
-def relayed(traces: JsonTraces) -> Any:
+def relayed(traces: JsonRequest) -> Any:
     """The request as an upstream would read it."""
     return {"resourceSpans": json.loads(b"[%b]" % whole(traces))}
 
 
-def whole(traces: JsonTraces) -> bytes:
+def whole(traces: JsonRequest) -> bytes:
     return b",".join(piece.body for piece in traces.pieces(2**40))
 
 
-def decoded(made: Any) -> JsonTraces:
+def decoded(made: Any) -> JsonRequest:
     return decode(builders.to_body(made), ResourceCache())
 
 
@@ -326,11 +326,11 @@ def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit
     traces = decoded(made)
     pieces = traces.pieces(limit)
 
-    texts = iter([len(messages.encode(span)) for span in traces.spans])
+    texts = iter([len(messages.encode(span)) for span in traces.records])
     for piece in pieces:
         rest = len(piece.body) - sum(next(texts) for _ in range(piece.items))
         assert len(piece.body) <= max(limit, 2 * rest) or piece.items == 1
-    assert sum(piece.items for piece in pieces) == len(traces.spans)
+    assert sum(piece.items for piece in pieces) == len(traces.records)
     fragments = [{"resourceSpans": json.loads(b"[%b]" % piece.body)} for piece in pieces]
     spans = [span for fragment in fragments for span in builders.spans_of(fragment)]
     assert spans == builders.spans_of(made)
@@ -399,9 +399,9 @@ def test_damaged_body_raises_nothing_but_a_refusal(body: bytes) -> None:
     json.loads(b"[%b]" % whole_unchecked(traces))
 
 
-def whole_unchecked(traces: JsonTraces) -> bytes:
+def whole_unchecked(traces: JsonRequest) -> bytes:
     """As `whole`, for ids that no check has seen: their bytes are not asked for."""
-    for span in traces.spans:
+    for span in traces.records:
         span.traceId = "00"
     traces.changed()
     return whole(traces)

@@ -1,5 +1,7 @@
 """The fast way's own normalising: what it vouches for, and what it leaves to the exact way."""
 
+from typing import Any
+
 import pytest
 
 from relay.otlp.json_values import (
@@ -31,6 +33,14 @@ def test_canonical_integer_text_stays(text: str) -> None:
     assert values[0].intValue == text
 
 
+def members_of(span: Span, events: list[Event]) -> list[tuple[Any, str]]:
+    return [
+        ([span], "startTimeUnixNano"),
+        ([span], "endTimeUnixNano"),
+        (events, "timeUnixNano"),
+    ]
+
+
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
 def test_integer_beyond_64_bits_is_left_to_the_exact_way(number: int) -> None:
     with pytest.raises(Unusual):
@@ -49,12 +59,12 @@ def test_time_that_is_not_canonical_is_left_to_the_exact_way(member: str, time: 
         setattr(span, member, time)
 
     with pytest.raises(Unusual):
-        normalise_times([span], events)
+        normalise_times(members_of(span, events))
 
 
 def test_times_of_other_lengths_and_numbers_become_text() -> None:
     span = Span(startTimeUnixNano=5, endTimeUnixNano="18446744073709551615")
-    normalise_times([span], [])
+    normalise_times(members_of(span, []))
 
     assert (span.startTimeUnixNano, span.endTimeUnixNano) == ("5", "18446744073709551615")
 

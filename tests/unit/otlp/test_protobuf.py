@@ -64,7 +64,7 @@ def test_pieces_are_within_the_limit_and_lose_nothing(made: builders.Json, limit
     traces = decode(body_of(made), ResourceCache())
     pieces = traces.pieces(limit)
 
-    sizes = iter([span.ByteSize() for span in traces.spans])
+    sizes = iter([span.ByteSize() for span in traces.records])
     for piece in pieces:
         around = len(piece.body) - sum(next(sizes) for _ in range(piece.items))
         assert len(piece.body) <= max(limit, 2 * (around + FRAMES)) or piece.items == 1
@@ -174,7 +174,7 @@ def test_nesting_is_taken_as_far_as_parsers_go_and_refused_beyond(levels: int) -
     for tag in (b"\x4a", b"\x12", b"\x12", b"\x0a"):  # attributes, spans, scope_spans, entries
         body = tag + _length(body) + body
     if levels == 47:
-        assert decode(body, ResourceCache()).spans[0].attributes[0].key == "k"
+        assert decode(body, ResourceCache()).records[0].attributes[0].key == "k"
         return
     with pytest.raises(Refusal, match="not an ExportTraceServiceRequest"):
         decode(body, ResourceCache())

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.model.errors import Refusal
 from relay.model.records import Encoding
-from relay.process.check.rejections import AllSpansRejected
+from relay.process.check.rejections import AllItemsRejected
 from relay.process.prepare import Checked, Prepare, PrepareSettings
 from tests.support import builders
 from tests.support.examples import examples
@@ -36,14 +36,14 @@ def answer(body: bytes, encoding: Encoding) -> dict[str, Any]:
     """What a fixture's expectation says, as it came out."""
     try:
         checked = check(body, encoding)
-    except AllSpansRejected as refusal:
+    except AllItemsRejected as refusal:
         return {"status": refusal.status, "rejected": len(refusal.rejected), "accepted": 0}
     except Refusal as refusal:
         return {"status": refusal.status, "rejected": None, "accepted": 0}
     return {
         "status": 200,
         "rejected": len(checked.rejected),
-        "accepted": checked.spans,
+        "accepted": checked.items,
         "warning": bool(checked.warnings),
     }
 
@@ -84,7 +84,7 @@ def encoded(made: builders.Json, encoding: Encoding) -> bytes:
 
 def relayed(checked: Checked, encoding: Encoding) -> ExportTraceServiceRequest:
     """What remains, as the official message, whatever the encoding."""
-    return message_of(b",".join(p.body for p in checked.traces.pieces(LIMIT)), encoding)
+    return message_of(b",".join(p.body for p in checked.request.pieces(LIMIT)), encoding)
 
 
 def message_of(fragment: bytes, encoding: Encoding) -> ExportTraceServiceRequest:
@@ -104,7 +104,7 @@ def only_span(checked: Checked, encoding: Encoding) -> Any:
 def test_valid_request_is_unchanged_span_for_span(encoding: Encoding, made: builders.Json) -> None:
     checked = check(encoded(made, encoding), encoding)
 
-    assert checked.spans == len(builders.spans_of(made))
+    assert checked.items == len(builders.spans_of(made))
     assert checked.rejected == ()
     # Compared as bytes: NaN is equal to itself there.
     assert relayed(checked, encoding).SerializeToString(deterministic=True) == (
@@ -136,7 +136,7 @@ def test_span_with_a_bad_id_is_rejected_alone(
     checked = check(encoded(made, encoding), encoding)
     (rejected,) = checked.rejected
 
-    assert checked.spans == 2
+    assert checked.items == 2
     assert rejected.reason == reason
     assert rejected.path == f"resourceSpans[0].scopeSpans[0].spans[1].{member}"
     assert rejected.encoding is encoding
@@ -168,7 +168,7 @@ def test_upper_case_ids_become_lower_case_everywhere() -> None:
     ids = {"traceId": "0AF7651916CD43DD8448EB211C80319C", "spanId": "B7AD6B7169203331"}
     made = builders.request(builders.span(**ids, parentSpanId="ABCDEF0123456789", links=[ids]))
     checked = check(builders.to_body(made))
-    (piece,) = checked.traces.pieces(LIMIT)
+    (piece,) = checked.request.pieces(LIMIT)
     lowered = json.loads(builders.to_body(made).lower())
 
     assert json.loads(piece.body.lower()) == lowered["resourcespans"][0]
@@ -226,7 +226,7 @@ def test_malformed_ids_are_derived_or_rejected_by_mode(
     made = builders.request(odd, builders.span(), service=service, scope=scope)
     checked = check(encoded(made, encoding), encoding, mode)
 
-    assert checked.spans == 1 + is_derived
+    assert checked.items == 1 + is_derived
     if not is_derived:
         assert checked.rejected[0].reason == "trace_id_malformed"
         return
@@ -286,7 +286,7 @@ def test_original_protobuf_id_that_is_no_text_is_kept_as_hex() -> None:
 def test_request_whose_spans_are_all_bad_is_refused_with_them(encoding: Encoding) -> None:
     made = builders.request(builders.span(traceId=ZERO_TRACE), builders.span(spanId=ZERO_SPAN))
 
-    with pytest.raises(AllSpansRejected, match=r"^all 2 spans rejected: ") as refusal:
+    with pytest.raises(AllItemsRejected, match=r"^all 2 spans rejected: ") as refusal:
         check(encoded(made, encoding), encoding)
     assert (refusal.value.status, refusal.value.grpc_code) == (400, 3)
     assert [span.reason for span in refusal.value.rejected] == ["trace_id_zero", "span_id_zero"]
@@ -298,7 +298,7 @@ def test_protobuf_logs_body_is_named_as_such() -> None:
     record.time_unix_nano = 5
     record.body.string_value = "a line of a log"
 
-    with pytest.raises(AllSpansRejected, match="looks like a logs body") as refusal:
+    with pytest.raises(AllItemsRejected, match="looks like a logs body") as refusal:
         check(logs.SerializeToString(), Encoding.PROTOBUF)
     assert "a line of a log" not in refusal.value.message
 
@@ -309,7 +309,7 @@ def test_protobuf_logs_body_is_named_as_such() -> None:
 def test_json_body_of_another_signal_is_accepted_with_a_warning(key: str, words: str) -> None:
     checked = check(builders.to_body({key: []}))
 
-    assert (checked.spans, checked.rejected) == (0, ())
+    assert (checked.items, checked.rejected) == (0, ())
     assert words in checked.message()
 
 
@@ -363,8 +363,8 @@ def test_envelopes_without_spans_are_dropped_and_paths_stay_the_senders(
     checked = check(encoded(made, encoding), encoding)
 
     assert checked.rejected[0].path == "resourceSpans[2].scopeSpans[0].spans[0].spanId"
-    assert checked.traces.pieces(LIMIT)[0].services == ("full",)
-    assert [known.service for known in checked.traces.resources] == ["full"]
+    assert checked.request.pieces(LIMIT)[0].services == ("full",)
+    assert [known.service for known in checked.request.resources] == ["full"]
     kept = builders.request(builders.span(), service="full")
     assert relayed(checked, encoding) == builders.protobuf_twin(kept)
 
@@ -384,14 +384,14 @@ def test_rejected_and_enriched_span_leave_a_fragment_with_the_resource_set(
         .resource.SerializeToString()
     )
 
-    (piece,) = checked.traces.pieces(LIMIT, [encoded_resource])
+    (piece,) = checked.request.pieces(LIMIT, [encoded_resource])
     (entry,) = message_of(piece.body, encoding).resource_spans
     assert [pair.key for pair in entry.resource.attributes] == ["host.name"]
     assert len(entry.scope_spans[0].spans) == 1
 
 
 def test_empty_bodies_differ_by_encoding() -> None:
-    assert check(b"", Encoding.PROTOBUF).spans == 0
+    assert check(b"", Encoding.PROTOBUF).items == 0
     with pytest.raises(Refusal, match="is empty"):
         check(b"", Encoding.JSON)
 
@@ -433,5 +433,5 @@ def test_fuzzed_body_is_kept_or_refused_and_nothing_else(
     except Refusal:
         return
 
-    assert sum(piece.items for piece in checked.traces.pieces(300)) == checked.spans
+    assert sum(piece.items for piece in checked.request.pieces(300)) == checked.items
     checked.message()

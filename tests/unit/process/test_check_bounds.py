@@ -9,8 +9,8 @@ from relay.model.records import Encoding
 from relay.otlp.protobuf import parse
 from relay.process.check.rejections import (
     MOST_BYTES_KEPT,
-    MOST_SPANS_KEPT,
-    AllSpansRejected,
+    MOST_KEPT,
+    AllItemsRejected,
 )
 from relay.process.check.weight import (
     MOST_BYTES,
@@ -130,8 +130,8 @@ def test_search_for_special_doubles_looks_at_so_many_values_in_the_loop(where: s
     check = STRICT.check
     with pytest.raises(TooHeavy):
         check(made(MOST_VALUES), PROTOBUF, is_bounded=True)
-    assert check(made(MOST_VALUES), PROTOBUF).spans == 1
-    assert check(made(MOST_VALUES - 20), PROTOBUF, is_bounded=True).spans == 1
+    assert check(made(MOST_VALUES), PROTOBUF).items == 1
+    assert check(made(MOST_VALUES - 20), PROTOBUF, is_bounded=True).items == 1
 
 
 def test_json_that_the_exact_way_must_read_is_too_heavy_only_where_that_is_asked() -> None:
@@ -141,8 +141,8 @@ def test_json_that_the_exact_way_must_read_is_too_heavy_only_where_that_is_asked
 
     with pytest.raises(TooHeavy):
         check(body, JSON, is_bounded=True)
-    assert check(body, JSON).spans == 2000
-    assert check(builders.to_body(builders.request(*spans[:100])), JSON, is_bounded=True).spans
+    assert check(body, JSON).items == 2000
+    assert check(builders.to_body(builders.request(*spans[:100])), JSON, is_bounded=True).items
 
 
 def encoded(made: builders.Json, encoding: Encoding) -> bytes:
@@ -160,20 +160,20 @@ def test_all_rejected_spans_are_counted_and_the_first_are_kept(encoding: Encodin
     made = builders.request(*[zero] * 1500, *[missing] * 300, builders.span())
     checked = STRICT.check(encoded(made, encoding), encoding)
 
-    assert len(checked.rejected) == MOST_SPANS_KEPT
+    assert len(checked.rejected) == MOST_KEPT
     assert checked.rejections.counts == {"trace_id_zero": 1500, "span_id_missing": 300}
     assert checked.message().startswith("1800 of 1801 spans rejected: trace id all zero in 1500 (")
     # Also of a reason that came too late to be kept, the sender is told some places.
     assert "span id missing in 300 (resourceSpans[0].scopeSpans[0].spans[1500].spanId" in (
         checked.message()
     )
-    assert checked.spans == 1
+    assert checked.items == 1
 
 
 @BOTH
 def test_rejected_spans_under_a_large_resource_are_kept_within_bytes(encoding: Encoding) -> None:
     made = builders.request(*[builders.span(spanId=None)] * 500, service="x" * 500_000)
-    with pytest.raises(AllSpansRejected) as refusal:
+    with pytest.raises(AllItemsRejected) as refusal:
         STRICT.check(encoded(made, encoding), encoding)
 
     sizes = [len(span.body) for span in refusal.value.rejected]
@@ -187,7 +187,7 @@ def test_large_resource_over_many_spans_does_not_become_many_times_the_body(
 ) -> None:
     made = builders.request(*[builders.span() for _ in range(2000)], service="x" * 600_000)
     body = encoded(made, encoding)
-    pieces = STRICT.check(body, encoding).traces.pieces(512 * KIB)
+    pieces = STRICT.check(body, encoding).request.pieces(512 * KIB)
 
     assert sum(piece.items for piece in pieces) == 2000
     assert sum(len(piece.body) for piece in pieces) < 2 * len(body)
