@@ -295,7 +295,7 @@ async def test_what_is_added_to_many_tiny_resources_cannot_grow_without_end() ->
 
 
 async def test_process_that_has_grown_is_replaced_by_a_new_one() -> None:
-    spans = [builders.span(name="x" * 700) for _ in range(60_000)]
+    spans = [builders.span(name="x" * 700) for _ in range(100_000)]
     body = builders.to_body(builders.request(*spans))
     async with running() as helper:
         await until(lambda: helper.statistics().pid != 0)
