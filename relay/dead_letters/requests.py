@@ -98,4 +98,6 @@ def _words(reason: str) -> str:
     said = REASON_WORDS.get(reason, reason)
     if reason in _MALFORMED:
         return f"{said}; --derive-ids derives a valid id from it"
+    if reason == Reason.VALUE_MALFORMED:
+        return f"{said}: export it, correct it and post it again"
     return f"{said}: no id can be derived from that; export it, correct it and post it again"

@@ -18,7 +18,8 @@ UNREADABLE_BODY_BYTES: Final = 1024 * 1024 // UNREADABLE_BODIES
 class Reason(enum.StrEnum):
     """Why a span is a dead letter."""
 
-    # Refused on the way in: the span has no id that OTLP allows.
+    # Refused on the way in: it cannot be read, or the span has no id that OTLP allows.
+    VALUE_MALFORMED = "value_malformed"
     TRACE_ID_MISSING = "trace_id_missing"
     TRACE_ID_ZERO = "trace_id_zero"
     TRACE_ID_MALFORMED = "trace_id_malformed"

@@ -14,12 +14,13 @@ from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from relay.model.records import Encoding, Piece, Signal
-from relay.otlp import json_exact, messages
+from relay.otlp import json_exact, json_tree, messages
 from relay.otlp.cuts import SizedItem, group_items
 from relay.otlp.json_points import normalise_metrics
 from relay.otlp.json_values import (
     SECOND_MEMBER,
     Findings,
+    Unreadable,
     Unusual,
     normalise_logs,
     normalise_spans,
@@ -90,6 +91,23 @@ class JsonRequest:
         """A fragment with this record alone, its resource and scope around it."""
         alone = replace(scope, **{self._names.records: [record]})
         return self._entry_text(index, messages.encode([alone]))
+
+    def fragment_as_sent(self, unreadable: Unreadable) -> bytes:
+        """A fragment with what could not be read alone, its resource and scope around it.
+
+        It is as it was sent, so reading it again ends likewise.
+        """
+        text = json_tree.write(unreadable.tree)
+        index, *rest = unreadable.place
+        if not rest:
+            return text
+        if len(rest) == 1:
+            return self._entry_text(index, b"[%b]" % text)
+        metric = unreadable.metric
+        record = with_points(metric, [Raw(text)]) if metric else Raw(text)
+        return self.fragment_of(
+            index, getattr(self.entries[index], self._names.scopes)[rest[0]], record
+        )
 
     def pieces(self, limit_bytes: int, resources: list[bytes] | None = None) -> tuple[Piece, ...]:
         """The request as fragments within the limit; none without items.
@@ -295,16 +313,18 @@ def _settle(
         raise Unusual
     resources = []
     for index, entry in enumerate(entries):
-        known = _known(entry.resource, f"{names.entries}[{index}].resource", cache)
+        known = _known(entry.resource, cache)
         resources.append(known)
         if known.flags:
             findings.flags |= known.flags
         for code in known.warnings:
             findings.warnings[code] += 1
+            for place in known.places.get(code, ()):
+                findings.place(code, f"{names.entries}[{index}].{place}")
     return JsonRequest(wire, entries, resources, scope_texts, findings)
 
 
-def _known(resource: Raw, path: str, cache: ResourceCache) -> KnownResource:
+def _known(resource: Raw, cache: ResourceCache) -> KnownResource:
     text = bytes(resource)
     known = cache.get(text)
-    return known or cache.put(text, know_json(text, path))
+    return known or cache.put(text, know_json(text))

@@ -1,31 +1,45 @@
 """Reads a JSON body that the fast way refused: the same structs, or a Refusal with a path.
 
 Here the rules of proto3 JSON and of OTLP are applied one by one, at ten times the cost: null is
-a field's default, numbers may stand in quotes, unknown keys are ignored, the last of two members
-wins. Leniencies are counted as warnings. Nothing here is trusted to be shallow or short: depth is
-measured before anything recurses, and digits are counted before they become numbers.
+a field's default, numbers may stand in quotes, the last of two members wins, a list that is given
+twice is appended. Leniencies are counted as warnings, and so is what was ignored: nothing is
+thrown away in silence.
+
+What cannot be read costs no more than it must: a value of an attribute becomes an empty one, a
+member of a resource or scope counts as absent; anything else costs its span, log record or data
+point, or the envelope without which there are none. Those go to `findings.unreadable`, as sent.
+
+Nothing here is trusted to be shallow or short: depth is measured before anything recurses, and
+digits are counted before they become numbers.
 """
 
-import json
 import re
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Iterable
 from functools import reduce
-from itertools import accumulate
 from operator import or_
-from typing import Any, Final, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from msgspec import Raw, Struct, UnsetType
 
 from relay.model.errors import Refusal
-from relay.otlp import messages
+from relay.model.records import Encoding
+from relay.otlp import messages, messages_logs, messages_metrics
 from relay.otlp.json_numbers import read_double, read_whole
-from relay.otlp.json_values import MOST_LEVELS, SPECIAL_DOUBLES, Findings, base64_normal
-from relay.otlp.messages_metrics import Double
+from relay.otlp.json_tree import parse
+from relay.otlp.json_values import (
+    MOST_LEVELS,
+    SPECIAL_DOUBLES,
+    Findings,
+    Unreadable,
+    base64_normal,
+)
+from relay.otlp.messages_metrics import DATA, Double, Exemplar, Metric, NumberDataPoint
 from relay.otlp.signals import TRACES, WIRE, SignalWire
+from relay.otlp.words import clean
 
-# Four brackets a level at most (AnyValue, kvlistValue, values, KeyValue), and what is around them.
-MOST_BRACKETS: Final = 4 * MOST_LEVELS + 20
 MOST_PATH_CHARACTERS: Final = 400
+MOST_KEY_CHARACTERS: Final = 40
 
 SPAN_KINDS: Final = {
     f"SPAN_KIND_{name}": number
@@ -45,115 +59,101 @@ TEMPORALITIES: Final = {
     f"AGGREGATION_TEMPORALITY_{name}": number
     for number, name in enumerate(("UNSPECIFIED", "DELTA", "CUMULATIVE"))
 }
-# Bodies of other signals, by the key that gives them away at the top level.
-OTHER_SIGNALS: Final = {
-    "resourceLogs": "logs_body",
-    "resource_logs": "logs_body",
-    "resourceMetrics": "metrics_body",
-    "resource_metrics": "metrics_body",
-}
-
-_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CAPITAL = re.compile("([A-Z])")
 
 # A place in the body: the place around it, and a key or an index. Text is made on errors only.
 Place = tuple[Any, str | int] | None
+_ABSENT: Final = object()  # what a member that counts as absent was read as
 
 
-class _Number(str):
-    """The text of a number that stood bare in the body."""
-
-    __slots__ = ()
-
-
-def _no_constant(_name: str) -> NoReturn:
-    raise ValueError("no JSON")
+def snake_case(name: str) -> str:
+    """The name of a field as proto files spell it, which is not valid in OTLP/JSON."""
+    return _CAPITAL.sub(lambda found: "_" + found[0].lower(), name)
 
 
-# Objects become tuples of pairs: their order counts where two members exclude each other.
-_decoder = json.JSONDecoder(
-    object_pairs_hook=tuple,
-    parse_int=_Number,
-    parse_float=_Number,
-    parse_constant=_no_constant,
-)
+# Keys of a request that give another signal's body away, by the signal that it was sent as.
+OTHER_SIGNALS: Final = {
+    signal: {
+        spelled: f"{other.name.lower()}_body"
+        for other, theirs in WIRE.items()
+        if other is not signal
+        for spelled in (
+            theirs.lists[Encoding.JSON].entries,
+            theirs.lists[Encoding.PROTOBUF].entries,
+        )
+    }
+    for signal in WIRE
+}
+# What scopes were called before OTLP 0.15; some senders never changed.
+_FORMER_NAMES: Final = {
+    "instrumentationLibrarySpans": "scopeSpans",
+    "instrumentationLibraryLogs": "scopeLogs",
+    "instrumentationLibraryMetrics": "scopeMetrics",
+    "instrumentationLibrary": "scope",
+}
 
 
 def read_request(body: bytes, findings: Findings, wire: SignalWire = TRACES) -> Any:
     """A whole request. Raises Refusal with status 400 that names a position or a path."""
-    tree = _parse(body, "the body")
+    tree = parse(body, "the body", findings)
     if type(tree) is not tuple:
         name = wire.json_request_struct.__name__
         raise Refusal(f"the body must be a JSON object (an {name})")
-    reader = _Reader(findings)
-    request = reader.message(_REQUESTS[wire.signal], tree, None)
+    findings.top_keys = tuple(clean(key, MOST_KEY_CHARACTERS) for key, _ in tree[:10])
+    reader = _Reader(findings, OTHER_SIGNALS[wire.signal])
+    try:
+        request = reader.message(_REQUESTS[wire.signal], tree, None)
+    except _Misfit as misfit:
+        raise Refusal(str(misfit)) from None
     reader.finish_values()
     return request
 
 
-def read_resource(text: bytes, path: str, findings: Findings) -> messages.Resource:
-    """A resource alone, as `read_request` does it; `path` names it."""
-    tree = _parse(text, path)
-    reader = _Reader(findings)
+def read_resource(text: bytes, findings: Findings) -> messages.Resource:
+    """A resource alone, as `read_request` does it; places are below `resource`."""
+    tree = parse(text, "a resource", findings)
+    reader = _Reader(findings, {})
     if tree is None:
         return messages.Resource()
-    resource: messages.Resource = reader.message(_RESOURCE, tree, (None, path))
+    resource = _envelope(_RESOURCE_READ)(reader, tree, (None, "resource"))
     reader.finish_values()
-    return resource
-
-
-def _parse(body: bytes, name: str) -> Any:
-    if not body:
-        raise Refusal(f"{name} is empty: JSON needs at least {{}}")
-    if body.startswith(b"\xef\xbb\xbf"):
-        raise Refusal(f"{name} starts with a byte order mark: send UTF-8 without one")
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in body[:2]:
-        raise Refusal(f"{name} is UTF-16 or UTF-32: JSON must be UTF-8")
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise Refusal(f"{name} is not UTF-8 at byte {error.start}") from None
-    if count_brackets(body) > MOST_BRACKETS:
-        raise Refusal(f"{name} is nested too deeply: at most {MOST_LEVELS} levels of values")
-    try:
-        return _decoder.decode(text)
-    except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-            raise Refusal(f"{name} ends before its JSON is complete") from None
-        raise Refusal(f"{name} is no valid JSON at character {error.pos}") from None
-    except RecursionError:
-        raise Refusal(f"{name} is nested too deeply") from None
-    except ValueError:
-        raise Refusal(f"{name} holds NaN or Infinity without quotes, which is no JSON") from None
-
-
-def count_brackets(body: bytes) -> int:
-    """How deep objects and lists are nested, texts left aside. Never too small a number."""
-    opening = body.count(b"[") + body.count(b"{")
-    if opening <= MOST_BRACKETS:
-        return opening
-    brackets = _STRINGS.sub(b"", body).translate(_STEPS, _NOT_BRACKETS)
-    return max(accumulate(memoryview(brackets).cast("b")), default=0)
+    return messages.Resource() if resource is _ABSENT else resource
 
 
 class _Misfit(Exception):
     """A value is not what its field takes. Says what would be right, never what was there."""
+
+    def __init__(self, place: Place, expected: str) -> None:
+        self.place = place
+        self.expected = expected
+        super().__init__()
+
+    def __str__(self) -> str:
+        return f"{render(self.place)} must be {self.expected}"
 
 
 Read = Callable[["_Reader", Any, Place], Any]
 
 
 class _Shape:
-    """A message: the struct it becomes, and how each of its keys is read, by its type there."""
+    """A message: the struct it becomes, and how each of its keys is read, by its type there.
+
+    `oneof` are members of which the last one wins.
+    """
 
     def __init__(self, struct: type[Struct]) -> None:
         self.struct = struct
+        self.oneof = _ONEOFS.get(struct, ())
         self.fields = {
             name: _BY_NAME.get(name) or _read_as(kind)
             for name, kind in get_type_hints(struct, include_extras=True).items()
+        }
+        for name, read in self.fields.items():
+            if struct in _DESCRIPTIONS or (struct in _ENVELOPES and name in _AROUND_ITEMS):
+                self.fields[name] = _envelope(read)
+        self.former = {
+            former: name for former, name in _FORMER_NAMES.items() if name in self.fields
         }
         self.snake = _snake_names(struct)
 
@@ -163,77 +163,116 @@ def _snake_names(struct: type[Struct]) -> frozenset[str]:
     return frozenset(snake for name in names if (snake := snake_case(name)) != name)
 
 
-def snake_case(name: str) -> str:
-    """The name of a field as proto files spell it, which is not valid in OTLP/JSON."""
-    return _CAPITAL.sub(lambda found: "_" + found[0].lower(), name)
-
-
 class _Reader:
     """Reads one tree. Values within values wait in a list, so that depth costs no stack."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, other_signals: dict[str, str]) -> None:
         self.findings = findings
+        self._other_signals = other_signals
         self._pending: list[tuple[messages.AnyValue, str, Any, Place, int]] = []
         self._level = 0
 
     def message(self, shape: _Shape, tree: Any, place: Place) -> Any:
-        """The struct of `shape`. The last of duplicate keys wins; null takes a key away."""
-        if type(tree) is not tuple:
-            self.refuse(place, "an object")
-        members: dict[str, Any] = {}
-        for key, item in tree:
-            read = shape.fields.get(key)
-            if read is None:
-                self._ignore(shape.snake, key, place)
-            elif item is None:
-                members.pop(key, None)
-            else:
-                members[key] = self.field(read, item, (place, key))
-        return shape.struct(**members)
+        """The struct of `shape`. Raises _Misfit.
 
-    def field(self, read: Read, item: Any, place: Place) -> Any:
-        """One value, or a Refusal that names its place."""
-        try:
-            return read(self, item, place)
-        except _Misfit as misfit:
-            self.refuse(place, str(misfit))
+        The last of duplicate keys wins, but lists are appended; null takes a key away.
+        """
+        if type(tree) is not tuple:
+            raise _Misfit(place, "an object")
+        members = self._members(shape, tree, place)
+        for name in [name for name in members if name in shape.oneof][:-1]:
+            del members[name]
+        read = {}
+        for key, item in members.items():
+            found = shape.fields[key](self, item, (place, key))
+            if found is not _ABSENT:
+                read[key] = found
+        if isinstance(read.get("asInt"), float):
+            read["asDouble"] = read.pop("asInt")
+        return shape.struct(**read)
+
+    def _members(self, shape: _Shape, tree: Any, place: Place) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        appended: set[str] = set()
+        for sent, item in tree:
+            key = shape.former.get(sent, sent)
+            if key not in shape.fields:
+                self._ignore(shape.snake, sent, place)
+                continue
+            before = members.pop(key, None)
+            if item is None:
+                continue
+            if type(before) is list and type(item) is list:
+                # The tree itself stays as it was sent; and many small lists must not be copied
+                # over and over.
+                members[key] = before if key in appended else list(before)
+                members[key] += item
+                appended.add(key)
+            else:
+                members[key] = item
+                appended.discard(key)
+        return members
 
     def _ignore(self, snake_names: frozenset[str], key: str, place: Place) -> None:
-        warnings = self.findings.warnings
-        if place is None and key in OTHER_SIGNALS:
-            warnings[OTHER_SIGNALS[key]] += 1
-        elif key in snake_names:
-            warnings["snake_case"] += 1
-
-    def refuse(self, place: Place, expected: str) -> NoReturn:
-        """Raise the Refusal for what stands at `place`."""
-        raise Refusal(f"{render(place)} must be {expected}")
+        """Count a key that is ignored with all it holds, and name each such key once."""
+        findings = self.findings
+        if place is None and key in self._other_signals:
+            findings.warnings[self._other_signals[key]] += 1
+            return
+        code = "snake_case" if key in snake_names else "unknown_key"
+        name = clean(key, MOST_KEY_CHARACTERS)
+        known = findings.places.get(code, ())
+        if any(path == name or path.endswith("." + name) for path in known):
+            findings.warnings[code] += 1
+        else:
+            findings.warn_at(code, render((place, name)))
 
     def items(self, read: Read, tree: Any, place: Place) -> list[Any]:
-        """A list, each of its items read."""
+        """A list, each of its items read. Raises _Misfit."""
         if type(tree) is not list:
-            raise _Misfit("a list")
-        return [self.field(read, item, (place, index)) for index, item in enumerate(tree)]
+            raise _Misfit(place, "a list")
+        return [read(self, item, (place, index)) for index, item in enumerate(tree)]
+
+    def reject(self, misfit: _Misfit, place: Place, tree: Any, since: int) -> None:
+        """Set aside, as it was sent, what stands at `place`: it cannot be read.
+
+        What was set aside within it, since there were so many, is a part of that.
+        """
+        unreadable = self.findings.unreadable
+        del unreadable[since:]
+        unreadable.append(Unreadable(_indices(place), render(misfit.place), tree))
 
     def value(self, tree: Any, place: Place) -> messages.AnyValue:
-        """An AnyValue. Of several members the last one wins (decision D13)."""
+        """An AnyValue; empty, with a warning, where it cannot be read."""
+        if tree is None:
+            return messages.AnyValue()
+        try:
+            return self._value(tree, place)
+        except _Misfit as misfit:
+            self.findings.warn_at("value_unreadable", render(misfit.place))
+            return messages.AnyValue()
+
+    def _value(self, tree: Any, place: Place) -> messages.AnyValue:
+        """An AnyValue. Of several members the last one wins (decision D13). Raises _Misfit."""
         if type(tree) is not tuple:
-            raise _Misfit("an object with one member such as stringValue")
+            raise _Misfit(place, "an object with one member such as stringValue")
         chosen, item = "", None
         for key, candidate in tree:
             if key not in _MEMBERS:
                 self._ignore(_ANY_VALUE_SNAKE, key, place)
             elif candidate is not None:
                 chosen, item = key, candidate
-                if key in _SCALARS:
-                    item = self.field(_SCALARS[key], candidate, (place, key))
             elif key == chosen:
                 chosen = ""
         value = messages.AnyValue()
+        place = (place, chosen)
         if chosen in _SCALARS:
-            setattr(value, chosen, item)
+            read = _SCALARS[chosen](self, item, place)
+            if chosen == "intValue" and isinstance(read, float):
+                chosen = "doubleValue"
+            setattr(value, chosen, read)
         elif chosen:
-            self._pending.append((value, chosen, item, (place, chosen), self._level + 1))
+            self._pending.append((value, chosen, item, place, self._level + 1))
         return value
 
     def finish_values(self) -> None:
@@ -241,13 +280,15 @@ class _Reader:
         while self._pending:
             value, member, tree, place, self._level = self._pending.pop()
             if self._level > MOST_LEVELS:
-                self.refuse(
-                    place, f"nested at most {MOST_LEVELS} levels of arrayValue and kvlistValue"
+                raise Refusal(
+                    f"{render(place)} must be nested at most {MOST_LEVELS} levels of arrayValue"
+                    " and kvlistValue"
                 )
-            if member == "arrayValue":
-                value.arrayValue = self.message(_ARRAY_VALUE, tree, place)
-            else:
-                value.kvlistValue = self.message(_KEY_VALUE_LIST, tree, place)
+            shape = _ARRAY_VALUE if member == "arrayValue" else _KEY_VALUE_LIST
+            try:
+                setattr(value, member, self.message(shape, tree, place))
+            except _Misfit as misfit:
+                self.findings.warn_at("value_unreadable", render(misfit.place))
         self._level = 0
 
 
@@ -261,29 +302,41 @@ def render(place: Place) -> str:
     return path if len(path) <= MOST_PATH_CHARACTERS else path[:MOST_PATH_CHARACTERS] + "…"
 
 
-def _text(_reader: _Reader, item: Any, _place: Place) -> str:
+def _indices(place: Place) -> tuple[int, ...]:
+    found = []
+    while place is not None:
+        place, step = place
+        if isinstance(step, int):
+            found.append(step)
+    return tuple(reversed(found))
+
+
+# --- how a member is read -------------------------------------------------------------------------
+
+
+def _text(_reader: _Reader, item: Any, place: Place) -> str:
     if type(item) is not str:
-        raise _Misfit("a string")
+        raise _Misfit(place, "a string")
     # JavaScript writes half a pair where text was cut within an emoji (decision D6).
     return item if item.isascii() else _SURROGATES.sub("\ufffd", item)
 
 
-def _boolean(_reader: _Reader, item: Any, _place: Place) -> bool:
+def _boolean(_reader: _Reader, item: Any, place: Place) -> bool:
     if type(item) is not bool:
-        raise _Misfit("true or false")
+        raise _Misfit(place, "true or false")
     return item
 
 
 def _whole(low: int, high: int, name: str, kind: type[int | str] = int) -> Read:
     expected = f"{name}: an integer of {low} … {high}"
 
-    def read(_reader: _Reader, item: Any, _place: Place) -> int | str:
+    def read(_reader: _Reader, item: Any, place: Place) -> int | str:
         if not isinstance(item, str):
-            raise _Misfit(expected)
+            raise _Misfit(place, expected)
         try:
             return kind(read_whole(item, low, high))
         except ValueError:
-            raise _Misfit(expected) from None
+            raise _Misfit(place, expected) from None
 
     return read
 
@@ -292,27 +345,52 @@ _int32 = _whole(-(2**31), 2**31 - 1, "an int32")
 _uint32 = _whole(0, 2**32 - 1, "a uint32")
 _int64 = _whole(-(2**63), 2**63 - 1, "an int64", str)
 _time = _whole(0, 2**64 - 1, "nanoseconds since 1970", str)
+_count = _whole(0, 2**64 - 1, "a uint64", str)
 
 
-def _double(_reader: _Reader, item: Any, _place: Place) -> float | str:
+def _number(reader: _Reader, item: Any, place: Place) -> str | float:
+    """An int64, as text; a number that is none is a double, as SDKs in JavaScript have it.
+
+    Those write an integer of any size bare. Other forms are read likewise, with a warning.
+    """
+    try:
+        return str(_int64(reader, item, place))
+    except _Misfit as misfit:
+        try:
+            number = read_double(item) if isinstance(item, str) else None
+        except ValueError:
+            number = None
+        if number is None:
+            raise misfit from None
+    if type(item) is str or not number.is_integer():
+        reader.findings.warn_at("int_as_double", render(place))
+    return number
+
+
+def _double(_reader: _Reader, item: Any, place: Place) -> float | str:
     expected = 'a number, or "NaN", "Infinity", "-Infinity"'
     if not isinstance(item, str):
-        raise _Misfit(expected)
+        raise _Misfit(place, expected)
     if type(item) is str and item in SPECIAL_DOUBLES:
         return item
     try:
         return read_double(item)
     except ValueError:
-        raise _Misfit(expected) from None
+        raise _Misfit(place, expected) from None
 
 
-def _bytes(_reader: _Reader, item: Any, _place: Place) -> str:
+def _bytes(_reader: _Reader, item: Any, place: Place) -> str:
+    if type(item) is list:  # of integers, as an array of bytes is written where nobody took care
+        try:
+            return b64encode(bytes(read_whole(each, 0, 255) for each in item)).decode()
+        except (TypeError, ValueError):
+            raise _Misfit(place, "a string of base64, or integers of 0 … 255") from None
     if type(item) is not str:
-        raise _Misfit("a string of base64")
+        raise _Misfit(place, "a string of base64")
     try:
         return base64_normal(item)
     except ValueError:
-        raise _Misfit("base64, standard or URL-safe") from None
+        raise _Misfit(place, "base64, standard or URL-safe") from None
 
 
 def _enum(names: dict[str, int]) -> Read:
@@ -323,7 +401,7 @@ def _enum(names: dict[str, int]) -> Read:
         try:
             return _int32(reader, item, place)
         except _Misfit:
-            raise _Misfit("an integer, the number of the enum's value") from None
+            raise _Misfit(place, "an integer, the number of the enum's value") from None
 
     return read
 
@@ -332,8 +410,71 @@ def _many(read: Read) -> Read:
     return lambda reader, item, place: reader.items(read, item, place)
 
 
+def _some(read: Read, warning: str) -> Read:
+    """A list of which what cannot be read is left out, with a warning that names its place."""
+
+    def read_some(reader: _Reader, item: Any, place: Place) -> list[Any]:
+        def read_each() -> Iterable[Any]:
+            for index, each in enumerate(item):
+                try:
+                    yield read(reader, each, (place, index))
+                except _Misfit as misfit:
+                    reader.findings.warn_at(warning, render(misfit.place))
+
+        if type(item) is not list:
+            raise _Misfit(place, "a list")
+        return list(read_each())
+
+    return read_some
+
+
+def _envelope(read: Read) -> Read:
+    """What describes items and is none: where it cannot be read, it counts as absent."""
+
+    def read_or_tell(reader: _Reader, item: Any, place: Place) -> Any:
+        try:
+            return read(reader, item, place)
+        except _Misfit as misfit:
+            reader.findings.warn_at("envelope_unreadable", render(misfit.place))
+            return _ABSENT
+
+    return read_or_tell
+
+
+def _rejecting(struct: type[Struct]) -> Read:
+    """A list of envelopes, records or points: what cannot be read is set aside by itself.
+
+    In the place of an envelope there is an empty one, so that the others keep their indices.
+    """
+    shape = _Shape(struct)
+    is_envelope = struct in _ENVELOPES
+
+    def read_each(reader: _Reader, item: Any, place: Place) -> list[Any]:
+        if type(item) is not list:
+            raise _Misfit(place, "a list")
+        kept = []
+        unreadable = reader.findings.unreadable
+        for index, each in enumerate(item):
+            since = len(unreadable)
+            try:
+                made = reader.message(shape, each, (place, index))
+            except _Misfit as misfit:
+                if not is_envelope or each is not None:
+                    reader.reject(misfit, (place, index), each, since)
+                if is_envelope:
+                    kept.append(struct())
+                continue
+            kept.append(made)
+            if struct is Metric:
+                for point in unreadable[since:]:
+                    point.metric = made
+        return kept
+
+    return read_each
+
+
 def _raw_resource(reader: _Reader, item: Any, place: Place) -> Raw:
-    resource = reader.message(_RESOURCE, item, place)
+    resource = _RESOURCE_READ(reader, item, place)
     reader.finish_values()
     return Raw(messages.encode(resource))
 
@@ -341,7 +482,7 @@ def _raw_resource(reader: _Reader, item: Any, place: Place) -> Raw:
 _SCALARS: Final[dict[str, Read]] = {
     "stringValue": _text,
     "boolValue": _boolean,
-    "intValue": _int64,
+    "intValue": _number,
     "doubleValue": _double,
     "bytesValue": _bytes,
     "stringValueStrindex": _int32,
@@ -354,7 +495,10 @@ _BY_NAME: Final = {
     "code": _enum(STATUS_CODES),
     "severityNumber": _enum(SEVERITIES),
     "aggregationTemporality": _enum(TEMPORALITIES),
-    "asInt": _int64,
+    "asInt": _number,
+    "count": _count,
+    "zeroCount": _count,
+    "bucketCounts": _many(_count),
 }
 _BY_TYPE: Final[dict[Any, Read]] = {
     bool: _boolean,
@@ -366,6 +510,31 @@ _BY_TYPE: Final[dict[Any, Read]] = {
     messages.AnyValue: _Reader.value,
     Raw: _raw_resource,
 }
+_ONEOFS: Final[dict[type[Struct], tuple[str, ...]]] = {
+    Metric: DATA,
+    NumberDataPoint: ("asDouble", "asInt"),
+    Exemplar: ("asDouble", "asInt"),
+}
+# What describes items: each of its members counts as absent where it cannot be read.
+_DESCRIPTIONS: Final = (messages.Resource, messages.InstrumentationScope)
+# What holds items: so do these of its members.
+_ENVELOPES: Final = (
+    *(wire.entry for wire in WIRE.values()),
+    messages.ScopeSpans,
+    messages_logs.ScopeLogs,
+    messages_metrics.ScopeMetrics,
+)
+_AROUND_ITEMS: Final = frozenset({"resource", "scope", "schemaUrl"})
+_RECORDS: Final = (
+    messages.Span,
+    messages_logs.LogRecord,
+    Metric,
+    NumberDataPoint,
+    messages_metrics.HistogramDataPoint,
+    messages_metrics.ExponentialHistogramDataPoint,
+    messages_metrics.SummaryDataPoint,
+)
+_LEFT_OUT: Final = {messages.KeyValue: "attribute_unreadable", Exemplar: "exemplar_unreadable"}
 
 
 def _read_as(kind: Any) -> Read:
@@ -374,14 +543,17 @@ def _read_as(kind: Any) -> Read:
     if known:
         return known
     if get_origin(kind) is list:
-        return _many(_read_as(*get_args(kind)))
+        (of,) = get_args(kind)
+        if of in _ENVELOPES or of in _RECORDS:
+            return _rejecting(of)
+        return _some(_read_as(of), _LEFT_OUT[of]) if of in _LEFT_OUT else _many(_read_as(of))
     if UnsetType in get_args(kind):
         return _read_as(reduce(or_, [each for each in get_args(kind) if each is not UnsetType]))
     shape = _Shape(kind)
     return lambda reader, item, place: reader.message(shape, item, place)
 
 
-_RESOURCE = _Shape(messages.Resource)
+_RESOURCE_READ = _read_as(messages.Resource)
 _ARRAY_VALUE = _Shape(messages.ArrayValue)
 _KEY_VALUE_LIST = _Shape(messages.KeyValueList)
 _REQUESTS = {signal: _Shape(wire.json_request_struct) for signal, wire in WIRE.items()}

@@ -19,6 +19,7 @@ from msgspec import UNSET
 from relay.model.records import BodyFlag
 from relay.otlp.messages import AnyValue, Event, KeyValue, Span
 from relay.otlp.messages_logs import LogRecord
+from relay.otlp.messages_metrics import Metric
 
 MOST_LEVELS: Final = 200  # nested arrayValue and kvlistValue that are accepted (decision D5)
 PLAIN_LEVELS: Final = 30  # what every protobuf parser takes: beyond it a body is marked as deep
@@ -39,19 +40,40 @@ class Unusual(Exception):
 
 
 @dataclass(slots=True)
+class Unreadable:
+    """What could not be read and was taken out: a record, a point, or an envelope of such.
+
+    `place` are its indices in the lists as they were sent, `path` is where it is wrong, `tree` what
+    was sent. Of a point, `metric` is the metric that it was taken out of.
+    """
+
+    place: tuple[int, ...]
+    path: str
+    tree: Any
+    metric: Metric | None = None
+
+
+@dataclass(slots=True)
 class Findings:
     """What was noticed of a body beside its contents: flags for couriers, warnings by code.
 
-    `places` are the first few places of a warning, or names, where it has such.
+    `places` are the first few places of a warning, where it has such. `top_keys` are the keys at
+    the top of a body that was read the exact way.
     """
 
     flags: BodyFlag = BodyFlag.NONE
     warnings: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    top_keys: tuple[str, ...] = field(default=(), compare=False)
 
     def warn_at(self, code: str, place: str) -> None:
-        """Count a warning, and remember its place if it is one of the first."""
+        """Count a warning, and remember its place."""
         self.warnings[code] += 1
+        self.place(code, place)
+
+    def place(self, code: str, place: str) -> None:
+        """Remember a place of a warning if it is one of the first."""
         places = self.places.setdefault(code, [])
         if len(places) < PLACES_A_WARNING and place not in places:
             places.append(place)

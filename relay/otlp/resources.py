@@ -20,11 +20,11 @@ class KnownResource:
 
     `normal` is JSON text in normal form, or an encoded protobuf Resource. `keys` are its
     attributes' keys, those with an empty value included. `service` is its service.name, empty if
-    it has none. `warnings` are codes. `enriched` is filled at first use by who enriches:
-    first for senders elsewhere, then for those on this host.
+    it has none. `warnings` are codes; `places` of them begin with `resource`. `enriched` is filled
+    at first use by who enriches: first for senders elsewhere, then for those on this host.
     """
 
-    __slots__ = ("enriched", "flags", "keys", "normal", "service", "warnings")
+    __slots__ = ("enriched", "flags", "keys", "normal", "places", "service", "warnings")
 
     def __init__(self, normal: bytes, attributes: dict[str, str], findings: Findings) -> None:
         self.normal = normal
@@ -32,6 +32,7 @@ class KnownResource:
         self.service = attributes.get(SERVICE_NAME, "")
         self.flags: BodyFlag = findings.flags
         self.warnings = tuple(findings.warnings.elements())
+        self.places = findings.places
         self.enriched: list[bytes | None] = [None, None]
 
 
@@ -74,15 +75,18 @@ def _cost(text: bytes, known: KnownResource) -> int:
     return len(text) + 4 * len(known.normal)
 
 
-def know_json(text: bytes, path: str) -> KnownResource:
-    """What is known of a resource in JSON. Raises Refusal naming `path` when it is none."""
+def know_json(text: bytes) -> KnownResource:
+    """What is known of a resource in JSON; what cannot be read of it is left out and told.
+
+    Raises Refusal when it is nested too deeply.
+    """
     findings = Findings()
     try:
         resource = messages.decode_resource(text)
         normal = _normalise(resource, findings)
     except (ValueError, RecursionError, Unusual):
         findings = Findings()
-        resource = json_exact.read_resource(text, path, findings)
+        resource = json_exact.read_resource(text, findings)
         normal = _normalise(resource, findings, is_exact=True)
     return KnownResource(normal, _texts_by_key(resource.attributes), findings)
 

@@ -154,6 +154,8 @@ class Prepare:
             if signal is Signal.TRACES:
                 mode = self.settings.malformed_ids
                 rejections = check_json(request, mode, is_bounded=is_bounded)
+            if request.findings.unreadable:
+                rejections = _with_unreadable(request, rejections)
         else:
             message = protobuf.parse(body)
             if is_bounded:
@@ -182,6 +184,15 @@ def _decode_json(
         return json.decode_fast(body, known, wire, weigh)
     refuse_many_tokens(body)
     return json.decode_exact(body, known, wire)
+
+
+def _with_unreadable(request: JsonRequest, rejected: Rejections) -> Rejections:
+    """What the check rejected, and what could not even be read."""
+    if rejected is NONE_REJECTED:
+        rejected = Rejections(request.wire, request.encoding)
+    for each in request.findings.unreadable:
+        rejected.add_unreadable(each, partial(request.fragment_as_sent, each))
+    return rejected
 
 
 def _looks_like_logs(rejections: Rejections) -> bool:

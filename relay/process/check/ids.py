@@ -20,6 +20,7 @@ SPAN_ID_BYTES: Final = 8
 
 # What a sender is told of a reason.
 REASON_WORDS: Final[Mapping[str, str]] = {
+    Reason.VALUE_MALFORMED: "a member that cannot be read",
     Reason.TRACE_ID_MISSING: "trace id missing",
     Reason.TRACE_ID_ZERO: "trace id all zero",
     Reason.TRACE_ID_MALFORMED: "trace id not 32 hex digits (16 bytes)",

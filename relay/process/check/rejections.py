@@ -5,12 +5,13 @@ than it was in the body: a hundred thousand spans under half a megabyte of resou
 gigabytes. So only so many are kept as dead letters, and only so many bytes of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from relay.model.errors import Refusal
 from relay.model.reasons import UNREADABLE_BODY_BYTES, Reason
 from relay.model.records import Encoding, RejectedItem, Signal
+from relay.otlp.json_values import Unreadable
 from relay.otlp.signals import TRACES, SignalWire
 
 MOST_KEPT: Final = 1000
@@ -48,9 +49,16 @@ class Rejections:
     `paths` are places of the first few of each reason, for the sender: as JSON spells them.
     """
 
-    def __init__(self, wire: SignalWire, encoding: Encoding) -> None:
+    def __init__(
+        self, wire: SignalWire, encoding: Encoding, unreadable: Sequence[Unreadable] = ()
+    ) -> None:
+        """`unreadable` was taken out before the check: places count it as still there."""
         self.wire = wire
         self.encoding = encoding
+        self._gone: dict[tuple[int, ...], list[int]] = {}
+        for each in unreadable:
+            if len(each.place) == len(wire.lists[encoding]):
+                self._gone.setdefault(each.place[:-1], []).append(each.place[-1])
         self.kept: list[RejectedItem] = []
         self.counts: dict[str, int] = {}
         self.paths: dict[str, list[str]] = {}
@@ -74,14 +82,44 @@ class Rejections:
         `place` are the record's indices; `fragment` makes one of what is rejected alone.
         """
         reason, member = flaw
+        self._add(reason, lambda: self._path(place, member), trace_id, fragment, items)
+
+    def add_unreadable(self, unreadable: Unreadable, fragment: Callable[[], bytes]) -> None:
+        """Count what could not be read. Of an envelope nobody knows how many items it had."""
+        tree = unreadable.tree
+        is_record = len(unreadable.place) == len(self.wire.lists[self.encoding])
+        ids = dict(tree) if is_record and type(tree) is tuple else {}
+        trace_id = ids.get("traceId", "")
+        self._add(
+            Reason.VALUE_MALFORMED,
+            lambda: unreadable.path,
+            str(trace_id) if isinstance(trace_id, str) else "",
+            fragment,
+            1,
+        )
+
+    def _path(self, place: tuple[int, int, int], member: str) -> str:
+        *around, last = place
+        for gone in self._gone.get(tuple(around), ()):
+            last += gone <= last
+        names = self.wire.lists[Encoding.JSON]
+        steps = [f"{name}[{index}]" for name, index in zip(names, (*around, last), strict=True)]
+        return ".".join([*steps, member])
+
+    def _add(
+        self,
+        reason: str,
+        path_of: Callable[[], str],
+        trace_id: str | bytes,
+        fragment: Callable[[], bytes],
+        items: int,
+    ) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + items
         paths = self.paths.setdefault(reason, [])
         has_room = len(self.kept) < MOST_KEPT and self._kept_bytes < MOST_BYTES_KEPT
         if not has_room and len(paths) >= PATHS_A_REASON:
             return
-        names = self.wire.lists[Encoding.JSON]
-        steps = [f"{name}[{index}]" for name, index in zip(names, place, strict=True)]
-        path = ".".join([*steps, member])
+        path = path_of()
         if len(paths) < PATHS_A_REASON:
             paths.append(path)
         if has_room:

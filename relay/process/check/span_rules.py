@@ -154,7 +154,7 @@ def _take_out(items: MutableSequence[Any], bad: list[int]) -> None:
 
 def check_each(traces: JsonRequest | ProtobufTraces, mode: MalformedIds, form: Form) -> Rejections:
     """Take out every span whose ids must reject it, settle the ids of the others."""
-    rejected = Rejections(traces.wire, traces.encoding)
+    rejected = Rejections(traces.wire, traces.encoding, traces.findings.unreadable)
     for i, entry in enumerate(traces.entries):
         service = traces.resources[i].service
         for j, scope in enumerate(getattr(entry, form.scopes)):

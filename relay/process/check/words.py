@@ -5,9 +5,10 @@ Paths and counts only, never a value of the body: texts of a sender may be broke
 
 from typing import Final
 
+from relay.model.records import Encoding
 from relay.otlp.json_values import Findings
 from relay.otlp.responses import MAX_MESSAGE_BYTES
-from relay.otlp.signals import SignalWire
+from relay.otlp.signals import WIRE, SignalWire
 from relay.otlp.words import cut
 from relay.process.check.ids import REASON_WORDS
 from relay.process.check.rejections import Rejections
@@ -17,12 +18,21 @@ LOGS_HINT: Final = ". This looks like a logs body sent to /v1/traces: logs belon
 # How each warning is told; {n} is how many times, {where} the first places or names. Keep the
 # codes stable: metrics carry them.
 WARNING_WORDS: Final = {
-    "logs_body": "resourceLogs is no member of a traces request and was ignored: is this a logs"
-    " body sent to /v1/traces?",
-    "metrics_body": "resourceMetrics is no member of a traces request and was ignored: is this a"
-    " metrics body sent to /v1/traces?",
-    "snake_case": "{n} keys in snake_case were ignored with all they hold: OTLP/JSON keys are"
-    " lowerCamelCase, such as resourceSpans, traceId",
+    f"{other.signal.name.lower()}_body": f"{other.lists[Encoding.JSON].entries} is no member of a"
+    f" {{signal}} request and was ignored: is this a {other.signal.name.lower()} body sent to"
+    f" {{path}}? It belongs to {other.path}"
+    for other in WIRE.values()
+} | {
+    "snake_case": "{n} keys in snake_case were ignored with all they hold ({where}): OTLP/JSON keys"
+    " are lowerCamelCase, such as resourceSpans, traceId",
+    "unknown_key": "{n} keys that OTLP does not know were ignored with all they hold ({where})",
+    "utf8_broken": "text that is not UTF-8 was replaced by U+FFFD",
+    "value_unreadable": "{n} values could not be read and are empty ({where})",
+    "attribute_unreadable": "{n} attributes could not be read and were left out ({where})",
+    "exemplar_unreadable": "{n} exemplars could not be read and were left out ({where})",
+    "envelope_unreadable": "{n} members of a resource or scope could not be read and were left out"
+    " ({where})",
+    "int_as_double": "{n} integers that are none in 64 bits became doubles ({where})",
     "enum_name": "{n} enums came as names: OTLP/JSON wants their integers",
     "ids_derived": "{n} spans or links had ids that are not hex of the right length; ids were"
     " derived from them",
@@ -36,6 +46,11 @@ WARNING_WORDS: Final = {
     "string_index": "{n} uses of a string index, which is for profiles only; kept as sent",
 }
 
+# A body of which something was ignored, and that held no item then, was meant otherwise.
+_SAY_WHAT_WAS_IGNORED: Final = frozenset(
+    ("snake_case", "unknown_key", *(f"{signal.name.lower()}_body" for signal in WIRE))
+)
+
 
 def describe(wire: SignalWire, kept: int, rejected: Rejections, findings: Findings) -> str:
     """All that is to be said; empty when there is nothing. Cut at 1 KiB."""
@@ -43,8 +58,16 @@ def describe(wire: SignalWire, kept: int, rejected: Rejections, findings: Findin
     parts = []
     if rejected:
         parts.append(f"{len(rejected)} of {describe_rejected(wire, rejected, kept)}")
+    elif not kept and findings.top_keys and not _SAY_WHAT_WAS_IGNORED.isdisjoint(warnings):
+        keys = ", ".join(findings.top_keys)
+        parts.append(f"no {wire.item} was found in it; keys at the top: {keys}")
     parts += [
-        words.format(n=warnings[code], where=", ".join(findings.places.get(code, ())))
+        words.format(
+            n=warnings[code],
+            where=", ".join(findings.places.get(code, ())),
+            signal=wire.signal.name.lower(),
+            path=wire.path,
+        )
         for code, words in WARNING_WORDS.items()
         if warnings.get(code)
     ]

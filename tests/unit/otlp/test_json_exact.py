@@ -7,7 +7,8 @@ import pytest
 
 from relay.model.errors import Refusal
 from relay.otlp import messages
-from relay.otlp.json_exact import MOST_BRACKETS, count_brackets, read_request, snake_case
+from relay.otlp.json_exact import read_request, snake_case
+from relay.otlp.json_tree import MOST_BRACKETS, count_brackets, parse, write
 from relay.otlp.json_values import Findings
 from tests.support import builders
 
@@ -25,6 +26,31 @@ def read_value(value: Any) -> Any:
     return builders.spans_of(read(builders.with_value(value)))[0]["attributes"][0]["value"]
 
 
+def findings_of(made: Any) -> Findings:
+    findings = Findings()
+    read(made, findings)
+    return findings
+
+
+def rejected_of(made: Any) -> str:
+    """Where the only span that cannot be read is wrong."""
+    (unreadable,) = findings_of(made).unreadable
+    return unreadable.path
+
+
+def emptied(value: Any) -> str:
+    """Where a value cannot be read, which is empty then."""
+    findings = Findings()
+    body = value if isinstance(value, bytes) else builders.to_body(builders.with_value(value))
+    (span,) = builders.spans_of(read(body, findings))
+
+    assert span["attributes"] == [{"key": "k", "value": {}}]
+    assert findings.warnings == {"value_unreadable": 1}
+    assert not findings.unreadable
+    (place,) = findings.places["value_unreadable"]
+    return place
+
+
 def refusal_of(made: Any) -> str:
     with pytest.raises(Refusal) as refused:
         read(made)
@@ -33,12 +59,66 @@ def refusal_of(made: Any) -> str:
     return refused.value.message
 
 
-def test_unknown_keys_are_ignored_without_a_warning() -> None:
+def test_unknown_keys_are_ignored_and_each_is_named_once() -> None:
     findings = Findings()
-    made = builders.request(builders.span(future={"x": [1, {"y": None}]}))
+    spans = [builders.span(future={"x": [1, {"y": None}]}) for _ in range(5)]
+    made = builders.request(*spans)
     made["zzz"] = "top"
 
-    assert read(made, findings) == builders.request(builders.span())
+    assert read(made, findings) == builders.request(*[builders.span()] * 5)
+    assert findings.warnings == {"unknown_key": 6}
+    assert findings.places == {
+        "unknown_key": ["zzz", "resourceSpans[0].scopeSpans[0].spans[0].future"]
+    }
+
+
+def test_unknown_key_is_named_short_and_in_one_line() -> None:
+    (place,) = findings_of({"a\nb\u202e" + "c" * 900: 1}).places["unknown_key"]
+
+    assert place.startswith("a bccc")
+    assert len(place) == 40
+
+
+def test_values_wrapped_once_too_often_are_told() -> None:
+    findings = Findings()
+    made = builders.with_value({"value": {"intValue": "1"}})
+
+    (span,) = builders.spans_of(read(made, findings))
+    assert span["attributes"] == [{"key": "k", "value": {}}]
+    assert findings.places["unknown_key"] == [
+        "resourceSpans[0].scopeSpans[0].spans[0].attributes[0].value.value"
+    ]
+
+
+def test_list_that_is_given_twice_is_appended() -> None:
+    body = (
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a","events":[{"name":"x"}],'
+        b'"events":[{"name":"y"}],"events":[{"name":"z"}]}]}]}],"resourceSpans":[{"scopeSpans":'
+        b'[{"spans":[{"name":"b"}],"spans":[],"spans":[{"name":"c"}]}]}]}'
+    )
+    spans = builders.spans_of(read(body))
+
+    assert [span["name"] for span in spans] == ["a", "b", "c"]
+    assert spans[0]["events"] == [{"name": "x"}, {"name": "y"}, {"name": "z"}]
+
+
+def test_list_after_null_is_that_list() -> None:
+    body = b'{"resourceSpans":[{"schemaUrl":"u"}],"resourceSpans":null,"resourceSpans":[{}]}'
+
+    assert read(body) == {"resourceSpans": [{}]}
+
+
+def test_former_names_of_scopes_are_read_as_what_they_are() -> None:
+    findings = Findings()
+    old = {
+        "instrumentationLibrary": {"name": "lib"},
+        "spans": [builders.span()],
+    }
+    made = builders.request()
+    made["resourceSpans"][0] = {"instrumentationLibrarySpans": [old], "scopeSpans": [{}]}
+    (entry,) = read(made, findings)["resourceSpans"]
+
+    assert entry["scopeSpans"] == [{"scope": {"name": "lib"}, "spans": [builders.span()]}, {}]
     assert findings == Findings()
 
 
@@ -60,10 +140,22 @@ def test_null_after_a_value_takes_it_away() -> None:
     assert builders.spans_of(read(body)) == [{}]
 
 
-def test_null_within_a_list_is_refused() -> None:
-    assert refusal_of(builders.request(builders.span(attributes=[None]))) == (
-        "resourceSpans[0].scopeSpans[0].spans[0].attributes[0] must be an object"
-    )
+@pytest.mark.parametrize("bad", [None, 5, {"key": 5}])
+def test_attribute_that_is_none_is_left_out_and_told(bad: Any) -> None:
+    findings = Findings()
+    good = builders.text_attribute("k", "v")
+    made = builders.request(builders.span(attributes=[bad, good]))
+
+    assert builders.spans_of(read(made, findings))[0]["attributes"] == [good]
+    assert findings.warnings == {"attribute_unreadable": 1}
+    (place,) = findings.places["attribute_unreadable"]
+    assert place.startswith("resourceSpans[0].scopeSpans[0].spans[0].attributes[0]")
+
+
+def test_null_within_a_list_of_values_is_an_empty_one() -> None:
+    assert read_value({"arrayValue": {"values": [None, {"boolValue": True}]}}) == {
+        "arrayValue": {"values": [{}, {"boolValue": True}]}
+    }
 
 
 @pytest.mark.parametrize(
@@ -90,10 +182,10 @@ def test_enum_numbers_that_nobody_knows_are_kept() -> None:
 @pytest.mark.parametrize(
     "kind", ["SERVER", "span_kind_server", "STATUS_CODE_OK", "", 2.5, 2**31, True]
 )
-def test_enum_that_is_no_integer_and_no_known_name_is_refused(kind: Any) -> None:
-    assert refusal_of(builders.request(builders.span(kind=kind))).startswith(
-        "resourceSpans[0].scopeSpans[0].spans[0].kind must be an integer"
-    )
+def test_enum_that_is_no_integer_and_no_known_name_costs_its_span(kind: Any) -> None:
+    made = builders.request(builders.span(kind=kind))
+
+    assert rejected_of(made) == "resourceSpans[0].scopeSpans[0].spans[0].kind"
 
 
 def test_snake_case_keys_are_ignored_and_counted() -> None:
@@ -140,16 +232,34 @@ def test_whole_numbers_are_read_exactly_however_written(sent: bytes, read_as: st
 
 @pytest.mark.parametrize(
     "sent",
-    [b"1.5", b"9223372036854775808", b'"-9223372036854775809"', b'""', b'" 1"', b'"1 "', b'"1_000"',
-     '"٣"'.encode(), b"true", b"[]", b'"0x1"', b'"+1"', b"1e1000000000", b'"1e1000000000"',
-     b"9" * 5000, b'"' + b"9" * 5000 + b'"', b"1e-5", b'"NaN"'],
+    [b'""', b'" 1"', b'"1 "', b'"1_000"', '"٣"'.encode(), b"true", b"[]", b'"0x1"', b'"+1"',
+     b"1e1000000000", b'"1e1000000000"', b"9" * 5000, b'"' + b"9" * 5000 + b'"', b'"NaN"'],
 )  # fmt: skip
-def test_what_is_no_int64_is_refused_by_its_path(sent: bytes) -> None:
+def test_what_is_no_number_leaves_an_empty_value_and_is_told_by_its_path(sent: bytes) -> None:
     body = builders.to_body(builders.with_value({"intValue": "HERE"})).replace(b'"HERE"', sent)
 
-    assert refusal_of(body).startswith(
-        "resourceSpans[0].scopeSpans[0].spans[0].attributes[0].value.intValue must be an int64"
-    )
+    assert emptied(body) == ("resourceSpans[0].scopeSpans[0].spans[0].attributes[0].value.intValue")
+
+
+@pytest.mark.parametrize(
+    ("sent", "double", "is_told"),
+    [
+        (b"9223372036854775808", 2.0**63, False),
+        (b"1e20", 1e20, False),
+        (b'"-9223372036854775809"', -(2.0**63), True),
+        (b"1.5", 1.5, True),
+        (b"1e-5", 1e-5, True),
+    ],
+)
+def test_integer_that_is_none_in_64_bits_is_a_double(
+    sent: bytes, double: float, is_told: bool
+) -> None:
+    findings = Findings()
+    body = builders.to_body(builders.with_value({"intValue": "HERE"})).replace(b'"HERE"', sent)
+
+    (span,) = builders.spans_of(read(body, findings))
+    assert span["attributes"][0]["value"] == {"doubleValue": double}
+    assert findings.warnings == ({"int_as_double": 1} if is_told else {})
 
 
 @pytest.mark.parametrize(
@@ -167,11 +277,76 @@ def test_what_is_no_int64_is_refused_by_its_path(sent: bytes) -> None:
         ("status", []),
     ],
 )
-def test_refusal_names_the_path_and_nothing_of_the_value(member: str, bad: Any) -> None:
-    message = refusal_of(builders.request(builders.span(), builders.span(**{member: bad})))
+def test_flaw_of_a_span_costs_that_span_and_names_the_path(member: str, bad: Any) -> None:
+    findings = Findings()
+    others = [builders.span(name="before"), builders.span(name="after")]
+    flawed = builders.span(**{member: bad})
+    made = builders.request(others[0], flawed, others[1])
 
-    assert message.startswith(f"resourceSpans[0].scopeSpans[0].spans[1].{member} must be ")
-    assert "yesterday" not in message
+    assert builders.spans_of(read(made, findings)) == others
+    (unreadable,) = findings.unreadable
+    assert unreadable.place == (0, 0, 1)
+    assert unreadable.path == f"resourceSpans[0].scopeSpans[0].spans[1].{member}"
+    assert json.loads(write(unreadable.tree)) == flawed
+    assert not findings.warnings
+
+
+@pytest.mark.parametrize("bad", [None, 5, "x", [], True])
+def test_element_of_spans_that_is_no_object_costs_itself_alone(bad: Any) -> None:
+    findings = Findings()
+    made = builders.request(bad, builders.span())
+
+    assert builders.spans_of(read(made, findings)) == [builders.span()]
+    assert [each.path for each in findings.unreadable] == [
+        "resourceSpans[0].scopeSpans[0].spans[0]"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "place", "path"),
+    [
+        (5, (0,), "resourceSpans[0]"),
+        ({"scopeSpans": {}}, (0,), "resourceSpans[0].scopeSpans"),
+        ({"scopeSpans": [5]}, (0, 0), "resourceSpans[0].scopeSpans[0]"),
+        ({"scopeSpans": [{"spans": "x"}]}, (0, 0), "resourceSpans[0].scopeSpans[0].spans"),
+    ],
+)
+def test_envelope_that_holds_no_readable_list_costs_itself_alone(
+    entry: Any, place: tuple[int, ...], path: str
+) -> None:
+    findings = Findings()
+    made = builders.request(builders.span())
+    made["resourceSpans"].insert(0, entry)
+
+    assert builders.spans_of(read(made, findings)) == [builders.span()]
+    assert [(each.place, each.path) for each in findings.unreadable] == [(place, path)]
+
+
+@pytest.mark.parametrize(
+    ("member", "bad"),
+    [("resource", "x"), ("resource", {"attributes": {"a": 1}}), ("schemaUrl", 5),
+     ("resource", {"droppedAttributesCount": -1}), ("resource", {"entityRefs": [5]})],
+)  # fmt: skip
+def test_what_cannot_be_read_around_items_costs_none_of_them(member: str, bad: Any) -> None:
+    findings = Findings()
+    made = builders.request(builders.span())
+    made["resourceSpans"][0][member] = bad
+
+    assert builders.spans_of(read(made, findings)) == [builders.span()]
+    assert findings.warnings == {"envelope_unreadable": 1}
+    (place,) = findings.places["envelope_unreadable"]
+    assert place.startswith(f"resourceSpans[0].{member}")
+
+
+def test_scope_that_cannot_be_read_is_absent() -> None:
+    made = builders.request(builders.span())
+    made["resourceSpans"][0]["scopeSpans"][0]["scope"] = {"name": ["x"], "version": "1"}
+
+    assert read(made)["resourceSpans"][0]["scopeSpans"][0]["scope"] == {"version": "1"}
+
+
+def test_list_of_a_request_that_is_none_is_refused() -> None:
+    assert refusal_of({"resourceSpans": {}}) == "resourceSpans must be a list"
 
 
 @pytest.mark.parametrize(
@@ -189,10 +364,10 @@ def test_double_is_read_as_number_or_special_name(sent: bytes, read_as: Any) -> 
     [b"1e999", b"-1e999", b'"1e999"', b'""', b'"inf"', b'"nan"', b'"infinity"', b'"1_0"',
      b'" 1"', b"true", b"9" * 400],
 )  # fmt: skip
-def test_what_is_no_double_is_refused(sent: bytes) -> None:
+def test_what_is_no_double_is_told(sent: bytes) -> None:
     body = builders.to_body(builders.with_value({"doubleValue": "HERE"})).replace(b'"HERE"', sent)
 
-    assert "doubleValue must be a number" in refusal_of(body)
+    assert emptied(body).endswith("doubleValue")
 
 
 @pytest.mark.parametrize("bare", [b"NaN", b"Infinity", b"-Infinity"])
@@ -210,9 +385,48 @@ def test_bytes_become_standard_padded_base64(sent: str, read_as: str) -> None:
     assert read_value({"bytesValue": sent}) == {"bytesValue": read_as}
 
 
-@pytest.mark.parametrize("bad", ["A", "AA AA", "AA===", "é", "A=AA", "====", 5])
-def test_what_is_no_base64_is_refused(bad: Any) -> None:
-    assert "bytesValue must be " in refusal_of(builders.with_value({"bytesValue": bad}))
+def test_bytes_may_be_a_list_of_integers() -> None:
+    assert read_value({"bytesValue": [0, 255, "7"]}) == {"bytesValue": "AP8H"}
+    assert read_value({"bytesValue": []}) == {"bytesValue": ""}
+
+
+@pytest.mark.parametrize(
+    "bad", ["A", "AA AA", "AA===", "é", "A=AA", "====", 5, [256], [-1], [1.5], [None], [[1]]]
+)
+def test_what_is_no_base64_is_told(bad: Any) -> None:
+    assert emptied({"bytesValue": bad}).endswith("bytesValue")
+
+
+@pytest.mark.parametrize(
+    ("bad", "member"),
+    [
+        ("text", ""),
+        (5, ""),
+        ([], ""),
+        ({"stringValue": 5}, ".stringValue"),
+        ({"boolValue": "true"}, ".boolValue"),
+        ({"doubleValue": {}}, ".doubleValue"),
+        ({"arrayValue": []}, ".arrayValue"),
+        ({"arrayValue": {"values": {}}}, ".arrayValue.values"),
+        ({"kvlistValue": {"values": 5}}, ".kvlistValue.values"),
+    ],
+)
+def test_value_that_cannot_be_read_is_empty_and_told(bad: Any, member: str) -> None:
+    value = "resourceSpans[0].scopeSpans[0].spans[0].attributes[0].value"
+
+    assert emptied(bad) == value + member
+
+
+def test_value_within_a_value_is_empty_alone() -> None:
+    findings = Findings()
+    held = [{"stringValue": "a"}, {"intValue": "x"}, {"boolValue": True}]
+    made = builders.with_value({"arrayValue": {"values": held}})
+
+    (span,) = builders.spans_of(read(made, findings))
+    assert span["attributes"][0]["value"] == {
+        "arrayValue": {"values": [{"stringValue": "a"}, {}, {"boolValue": True}]}
+    }
+    assert findings.places["value_unreadable"][0].endswith("arrayValue.values[1].intValue")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +456,7 @@ def test_half_a_surrogate_pair_is_repaired(sent: bytes, read_as: str) -> None:
         ("{}".encode("utf-16"), "UTF-16"),
         ("{}".encode("utf-16-le"), "UTF-16"),
         ("{}".encode("utf-16-be"), "UTF-16"),
-        (b'{"a":"secret\xff"}', "not UTF-8 at byte 12"),
+        (b'{"a":\xff}', "no valid JSON at character 5"),
         (b'{"a":"\x01"}', "no valid JSON at character"),
     ],
 )
@@ -253,11 +467,43 @@ def test_body_that_is_no_json_object_is_refused_by_position(body: bytes, words: 
     assert "secret" not in message
 
 
+def test_text_that_is_not_utf_8_is_repaired_and_told() -> None:
+    findings = Findings()
+    body = builders.to_body(builders.request(builders.span(name="HERE")))
+    (span,) = builders.spans_of(read(body.replace(b"HERE", b"cut \xf0\x9f"), findings))
+
+    assert span["name"] == "cut \ufffd"
+    assert findings.warnings == {"utf8_broken": 1}
+
+
 def test_path_of_a_deep_value_is_cut() -> None:
     made = builders.with_value(builders.nested(100))
     body = builders.to_body(made).replace(b'"intValue":"1"', b'"intValue":"x"')
+    (place,) = findings_of(body).places["value_unreadable"]
 
-    assert len(refusal_of(body)) < 600
+    assert len(place) < 600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{}",
+        b"[]",
+        b"5",
+        b'"x"',
+        b"null",
+        b"true",
+        b'{"a":[1,{"b":[]},[[]]],"a":1.50,"c":"\\u00e9\\""}',
+    ],
+)
+def test_tree_is_written_as_it_was_sent(text: bytes) -> None:
+    assert write(parse(text, "it", Findings())) == text
+
+
+def test_depth_costs_no_stack_when_a_tree_is_written() -> None:
+    text = b"[" * 800 + b"]" * 800
+
+    assert write(parse(text, "it", Findings())) == text
 
 
 def test_brackets_are_counted_outside_texts_only() -> None:

@@ -3,7 +3,6 @@
 import pytest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from relay.model.errors import Refusal
 from relay.model.records import BodyFlag
 from relay.otlp.json_values import Findings
 from relay.otlp.resources import KnownResource, ResourceCache, know_json, know_protobuf
@@ -21,7 +20,7 @@ def test_keys_hold_those_with_empty_values_too() -> None:
         builders.text_attribute("c", ""),
         builders.text_attribute("service.name", "shop"),
     ]
-    found = know_json(builders.to_body({"attributes": attributes}), "resource")
+    found = know_json(builders.to_body({"attributes": attributes}))
 
     assert found.keys == {"a", "b", "c", "service.name"}
     assert found.service == "shop"
@@ -31,7 +30,7 @@ def test_keys_hold_those_with_empty_values_too() -> None:
 
 def test_last_of_duplicate_service_names_counts() -> None:
     pairs = [builders.text_attribute("service.name", name) for name in ("first", "last")]
-    found = know_json(builders.to_body({"attributes": pairs}), "resource")
+    found = know_json(builders.to_body({"attributes": pairs}))
 
     assert found.service == "last"
     assert found.warnings == ("attribute_key_duplicate",)
@@ -41,7 +40,7 @@ def test_last_of_duplicate_service_names_counts() -> None:
 def test_service_name_that_is_no_text_is_none(value: builders.Json) -> None:
     text = builders.to_body({"attributes": [{"key": "service.name", "value": value}]})
 
-    assert know_json(text, "resource").service == ""
+    assert know_json(text).service == ""
 
 
 def test_text_becomes_normal_whichever_way_it_needs() -> None:
@@ -52,11 +51,11 @@ def test_text_becomes_normal_whichever_way_it_needs() -> None:
         b'{"attributes":[{"key":"i","value":{"stringValue":"x","intValue":"5"}}]}',
         b'{"new":1,"attributes":[{"key":"i","value":{"intValue":"5.0"}}],"droppedAttributesCount":null}',
     ):
-        assert know_json(text, "resource").normal == normal
+        assert know_json(text).normal == normal
 
 
 def test_leniencies_are_told() -> None:
-    found = know_json(b'{"dropped_attributes_count":1,"attributes":[{"key":""}]}', "resource")
+    found = know_json(b'{"dropped_attributes_count":1,"attributes":[{"key":""}]}')
 
     assert sorted(found.warnings) == ["attribute_key_empty", "snake_case"]
 
@@ -64,12 +63,15 @@ def test_leniencies_are_told() -> None:
 def test_flags_are_known() -> None:
     text = builders.to_body({"attributes": [{"key": "d", "value": {"doubleValue": "NaN"}}]})
 
-    assert know_json(text, "resource").flags == BodyFlag.SPECIAL_DOUBLES
+    assert know_json(text).flags == BodyFlag.SPECIAL_DOUBLES
 
 
-def test_what_is_no_resource_is_refused_by_its_path() -> None:
-    with pytest.raises(Refusal, match=r"^resourceSpans\[3\]\.resource must be an object"):
-        know_json(b"[]", "resourceSpans[3].resource")
+def test_what_is_no_resource_is_an_empty_one_and_told() -> None:
+    found = know_json(b"[]")
+
+    assert found.normal == b"{}"
+    assert found.warnings == ("envelope_unreadable",)
+    assert found.places == {"envelope_unreadable": ["resource"]}
 
 
 def test_protobuf_resource_is_known_by_the_same_rules() -> None:
