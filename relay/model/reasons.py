@@ -27,6 +27,10 @@ class Reason(enum.StrEnum):
     SPAN_ID_ZERO = "span_id_zero"
     SPAN_ID_MALFORMED = "span_id_malformed"
     PARENT_SPAN_ID_MALFORMED = "parent_span_id_malformed"
+    # Refused on the way in: something else of the item is not what its signal allows.
+    VALUE_MISSING = "value_missing"  # of a data point
+    TIME_MISSING = "time_missing"  # of a data point
+    METRIC_NAME_EMPTY = "metric_name_empty"  # no data point can be told from others
     BODY_UNREADABLE = "body_unreadable"  # of a whole request: there are no spans to speak of
     # Not delivered.
     UPSTREAM_REFUSED = "upstream_refused"

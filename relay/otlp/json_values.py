@@ -44,13 +44,15 @@ class Unreadable:
     """What could not be read and was taken out: a record, a point, or an envelope of such.
 
     `place` are its indices in the lists as they were sent, `path` is where it is wrong, `tree` what
-    was sent. Of a point, `metric` is the metric that it was taken out of.
+    was sent: of JSON a tree, of protobuf an encoded record. Of a point in JSON, `metric` is the
+    metric that it was taken out of.
     """
 
     place: tuple[int, ...]
     path: str
     tree: Any
     metric: Metric | None = None
+    trace_id: str = ""
 
 
 @dataclass(slots=True)

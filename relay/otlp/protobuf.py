@@ -1,166 +1,258 @@
 """A request in OTLP protobuf in, the official messages and fragments for the disk out.
 
 Unknown fields survive: what was parsed is what is serialised. Raises Refusal for what is no
-ExportTraceServiceRequest; the parser's own words may quote the body and are not passed on.
+request of its signal; the parser's own words may quote the body and are not passed on.
+
+The envelopes have the same field numbers in every signal: 1 is a request's entries; of an entry
+1 is the resource and 2 its scopes; of a scope 2 is its records (spans, log records, metrics).
 """
 
 import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.common.v1 import common_pb2
-from opentelemetry.proto.resource.v1 import resource_pb2
-from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from relay.model.errors import Refusal, TooHeavy
-from relay.model.records import BodyFlag, Encoding, Piece
+from relay.model.records import BodyFlag, Encoding, Piece, Signal
 from relay.otlp.cuts import SizedItem, group_items
-from relay.otlp.json_values import Findings
+from relay.otlp.data_points import points_of
+from relay.otlp.json_values import Findings, Unreadable
 from relay.otlp.protobuf_writer import delimited
 from relay.otlp.resources import KnownResource, ResourceCache, know_protobuf
-from relay.otlp.signals import TRACES
+from relay.otlp.signals import SignalWire
 
 # Tag of AnyValue.double_value, and the top bytes of a double whose exponent is all ones. It may
 # stand there by chance: whatever matches is looked at properly.
 _MAYBE_SPECIAL: Final = re.compile(rb"\x21.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
-# A nested message costs its tag and a length; four of those around each span.
+# A nested message costs its tag and a length.
 _FRAME_BYTES: Final = 6
 _NO_RESOURCE: Final = b""
+# Tags of the envelopes from the outside in: entry, scope, record; a metric's kind; its points.
+_ENTRY_TAG: Final = b"\x0a"
+_SCOPE_TAG: Final = b"\x12"
+_RECORD_TAG: Final = b"\x12"
+_POINT_TAG: Final = b"\x0a"
+_KIND_TAGS: Final = {
+    field.name: bytes([field.number << 3 | 2])
+    for field in metrics_pb2.Metric.DESCRIPTOR.oneofs_by_name["data"].fields
+}
+
+Place = tuple[int, ...]
+"""Where something stands: its entry, scope, record and, of metrics, point."""
 
 
-class ProtobufTraces:
-    """A decoded request. `resources` stands parallel to `message.resource_spans`.
+class ProtobufRequest:
+    """A decoded request. Whoever takes records out says so with `changed`.
 
-    `records` are all spans in order. `findings` holds flags and warnings by code.
+    `resources` stands parallel to `entries`. `records` are all spans, log records or metrics in
+    order. `findings` holds flags for the pieces and warnings by code.
     """
 
     encoding: Final = Encoding.PROTOBUF
-    wire: Final = TRACES
 
     def __init__(
         self,
-        message: ExportTraceServiceRequest,
+        wire: SignalWire,
+        message: Any,
         resources: list[KnownResource],
         findings: Findings,
     ) -> None:
+        self.wire = wire
+        self.lists = wire.lists[Encoding.PROTOBUF]
         self.message = message
         self.resources = resources
         self.findings = findings
-        self.records = all_spans(message)
+        self.records = all_records(message, wire)
 
     @property
-    def entries(self) -> list[trace_pb2.ResourceSpans]:
+    def entries(self) -> list[Any]:
         """The entries, in order."""
-        return list(self.message.resource_spans)
+        return list(getattr(self.message, self.lists.entries))
 
     def changed(self) -> None:
-        """Spans were taken out."""
-        self.records = all_spans(self.message)
+        """Records were taken out."""
+        self.records = all_records(self.message, self.wire)
 
     def count_items(self) -> int:
-        """How many spans there are."""
+        """How many spans, log records or data points there are."""
+        if self.wire.signal is Signal.METRICS:
+            return sum(len(points_of(metric)) for metric in self.records)
         return len(self.records)
 
-    def fragment_of(self, index: int, scope: trace_pb2.ScopeSpans, span: trace_pb2.Span) -> bytes:
-        """A fragment with this span alone, its resource and scope around it."""
-        entry = self.message.resource_spans[index]
-        alone = ExportTraceServiceRequest()
-        around = alone.resource_spans.add(schema_url=entry.schema_url)
+    def fragment_of(self, index: int, scope: Any, record: Any) -> bytes:
+        """A fragment with this record alone, its resource and scope around it."""
+        entry = self.entries[index]
+        alone = self.wire.request()
+        around = getattr(alone, self.lists.entries).add(schema_url=entry.schema_url)
         if entry.HasField("resource"):
             around.resource.CopyFrom(entry.resource)
-        inner = around.scope_spans.add(schema_url=scope.schema_url)
+        inner = getattr(around, self.lists.scopes).add(schema_url=scope.schema_url)
         if scope.HasField("scope"):
             inner.scope.CopyFrom(scope.scope)
-        inner.spans.add().CopyFrom(span)
+        getattr(inner, self.lists.records).add().CopyFrom(record)
         return alone.SerializeToString()
 
+    def fragment_as_sent(self, unreadable: Unreadable) -> bytes:
+        """A fragment with what could not be read alone, its resource and scope around it."""
+        index, place, *_ = unreadable.place
+        scope = getattr(self.entries[index], self.lists.scopes)[place]
+        record = getattr(type(scope)(), self.lists.records).add()
+        record.MergeFromString(unreadable.tree)
+        return self.fragment_of(index, scope, record)
+
     def pieces(self, limit_bytes: int, resources: list[bytes] | None = None) -> tuple[Piece, ...]:
-        """The request as fragments within the limit; none without spans.
+        """The request as fragments within the limit; none without items.
 
         `resources` are encoded resources to put in the place of its own, one an entry. What holds
-        no span is left out. A single span that is larger than the limit stays whole.
+        no item is left out. A single item that is larger than the limit stays whole.
         """
         if resources is not None:
+            entries = getattr(self.message, self.lists.entries)
             for index, encoded in enumerate(resources):
                 if encoded != self.resources[index].normal:
-                    self.message.resource_spans[index].resource.ParseFromString(encoded)
-        for index in drop_empty(self.message):
+                    entries[index].resource.ParseFromString(encoded)
+        for index in drop_empty(self.message, self.wire):
             del self.resources[index]
-        if not self.records:
+        items = self.count_items()
+        if not items:
             return ()
         body = self.message.SerializeToString()
-        if len(body) <= limit_bytes or len(self.records) == 1:
-            return (self._piece(body, self.records, range(len(self.resources))),)
+        if len(body) <= limit_bytes or items == 1:
+            return (self._piece(body, items, self.records, range(len(self.resources))),)
         return self._cut(limit_bytes)
 
     def _piece(
-        self, body: bytes, spans: list[trace_pb2.Span], resources: range | list[int]
+        self, body: bytes, items: int, records: Sequence[Any], resources: Sequence[int]
     ) -> Piece:
-        distinct = dict.fromkeys([span.trace_id for span in spans])
+        distinct: dict[bytes, None] = {}
+        if self.wire.signal is not Signal.METRICS:
+            distinct = dict.fromkeys([record.trace_id for record in records])
+            distinct.pop(b"", None)  # a log record needs none
         services = dict.fromkeys([self.resources[index].service for index in resources])
         services.pop("", None)
         return Piece(
             encoding=Encoding.PROTOBUF,
             body=body,
-            items=len(spans),
+            items=items,
             trace_ids=b"".join(distinct),
             services=tuple(services),
             flags=self.findings.flags,
+            signal=self.wire.signal,
         )
 
     def _cut(self, limit_bytes: int) -> tuple[Piece, ...]:
-        # Of a copy the spans are taken out: what is left are the envelopes, unknown fields too.
-        envelopes = ExportTraceServiceRequest()
+        around, texts = self._take_apart()
+        sized = [
+            SizedItem(
+                place,
+                len(text) + _FRAME_BYTES,
+                tuple(around[place[:level]].size_bytes for level in range(1, len(place))),
+            )
+            for place, text in texts.items()
+        ]
+        pieces = []
+        first = 0
+        for group in group_items(sized, limit_bytes):
+            places = [item.place for item in group]
+            body = _join({place: texts[place] for place in places}, around)
+            # Of metrics no record is asked for.
+            records = self.records[first : first + len(group)]
+            resources = list(dict.fromkeys(place[0] for place in places))
+            pieces.append(self._piece(body, len(group), records, resources))
+            first += len(group)
+        return tuple(pieces)
+
+    def _take_apart(self) -> tuple[dict[Place, "_Around"], dict[Place, bytes]]:
+        """What is around items, by place, and each item's bytes, in order."""
+        # Of a copy the items are taken out: what is left are the envelopes, unknown fields too.
+        envelopes = self.wire.request()
         envelopes.CopyFrom(self.message)
-        for entry in envelopes.resource_spans:
-            for scope in entry.scope_spans:
-                scope.ClearField("spans")
-        sized = []
-        texts: dict[tuple[int, ...], bytes] = {}  # by place: of entries, scopes, spans
-        for i, entry in enumerate(self.message.resource_spans):
-            envelope = envelopes.resource_spans[i]
-            for j, around in enumerate(envelope.scope_spans):
-                texts[i, j] = around.SerializeToString()
-            envelope.ClearField("scope_spans")
-            texts[(i,)] = envelope.SerializeToString()
-            entry_bytes = len(texts[(i,)]) + _FRAME_BYTES
-            for j, scope in enumerate(entry.scope_spans):
-                scope_bytes = len(texts[i, j]) + _FRAME_BYTES
-                for k, span in enumerate(scope.spans):
-                    text = texts[i, j, k] = span.SerializeToString()
-                    span_bytes = len(text) + _FRAME_BYTES
-                    sized.append(SizedItem((i, j, k), span_bytes, (entry_bytes, scope_bytes)))
-        return tuple(self._group_piece(group, texts) for group in group_items(sized, limit_bytes))
-
-    def _group_piece(self, group: list[SizedItem], texts: dict[tuple[int, ...], bytes]) -> Piece:
-        scopes: dict[tuple[int, int], list[bytes]] = {}
-        spans = []
-        entries = self.message.resource_spans
-        for (i, j, k), *_ in group:
-            scopes.setdefault((i, j), []).append(delimited(b"\x12", texts[i, j, k]))
-            spans.append(entries[i].scope_spans[j].spans[k])
-        by_entry: dict[int, list[bytes]] = {}
-        for place, framed in scopes.items():
-            content = texts[place] + b"".join(framed)
-            by_entry.setdefault(place[0], []).append(delimited(b"\x12", content))
-        body = b"".join(
-            delimited(b"\x0a", texts[(i,)] + b"".join(framed)) for i, framed in by_entry.items()
-        )
-        return self._piece(body, spans, list(by_entry))
+        around: dict[Place, _Around] = {}
+        texts: dict[Place, bytes] = {}
+        for i, entry in enumerate(getattr(envelopes, self.lists.entries)):
+            for j, scope in enumerate(getattr(entry, self.lists.scopes)):
+                for k, record in enumerate(getattr(scope, self.lists.records)):
+                    if self.wire.signal is Signal.METRICS:
+                        for number, point in enumerate(points_of(record)):
+                            texts[i, j, k, number] = point.SerializeToString()
+                        around[i, j, k] = _around_points(record)
+                    else:
+                        texts[i, j, k] = record.SerializeToString()
+                scope.ClearField(self.lists.records)
+                around[i, j] = _Around(_SCOPE_TAG, scope.SerializeToString())
+            entry.ClearField(self.lists.scopes)
+            around[(i,)] = _Around(_ENTRY_TAG, entry.SerializeToString())
+        return around, texts
 
 
-def drop_empty(message: ExportTraceServiceRequest) -> list[int]:
-    """Take out what holds no span; the indices of such resources, from the last to the first."""
-    entries = message.resource_spans
+class _Around(NamedTuple):
+    """An envelope without what it holds. A metric holds its points in the message of its kind."""
+
+    tag: bytes
+    text: bytes
+    kind_tag: bytes = b""
+    kind_text: bytes = b""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it adds to a piece, framing included; never too small."""
+        return len(self.text) + len(self.kind_text) + 2 * _FRAME_BYTES
+
+    def around(self, held: list[bytes]) -> bytes:
+        """The envelope as a field, with these fields in it."""
+        content = b"".join(held)
+        if self.kind_tag:
+            # In one message: not every parser merges two of a oneof.
+            content = delimited(self.kind_tag, self.kind_text + content)
+        return delimited(self.tag, self.text + content)
+
+
+def _around_points(metric: Any) -> _Around:
+    """A metric without its points, which are taken out of it."""
+    kind = metric.WhichOneof("data")
+    if kind is None:
+        return _Around(_RECORD_TAG, metric.SerializeToString())
+    data = getattr(metric, kind)
+    data.ClearField("data_points")
+    kind_text = data.SerializeToString()
+    metric.ClearField(kind)
+    return _Around(_RECORD_TAG, metric.SerializeToString(), _KIND_TAGS[kind], kind_text)
+
+
+def _join(texts: dict[Place, bytes], around: dict[Place, _Around]) -> bytes:
+    """The items as a fragment, each envelope once around those that it holds."""
+    depth = len(next(iter(texts)))
+    tag = _RECORD_TAG if depth == len("isr") else _POINT_TAG
+    fields = {place: [delimited(tag, text)] for place, text in texts.items()}
+    for level in range(depth - 1, -1, -1):
+        outer: dict[Place, list[bytes]] = {}
+        for place, held in fields.items():
+            outer.setdefault(place[:level], []).extend(held)
+        if not level:
+            break
+        fields = {place: [around[place].around(held)] for place, held in outer.items()}
+    return b"".join(outer[()])
+
+
+def drop_empty(message: Any, wire: SignalWire) -> list[int]:
+    """Take out what holds no item; the indices of such entries, from the last to the first."""
+    lists = wire.lists[Encoding.PROTOBUF]
+    entries = getattr(message, lists.entries)
     gone = []
     for index in reversed(range(len(entries))):
-        scopes = entries[index].scope_spans
+        scopes = getattr(entries[index], lists.scopes)
         for place in reversed(range(len(scopes))):
-            if not scopes[place].spans:
+            records = getattr(scopes[place], lists.records)
+            if wire.signal is Signal.METRICS:
+                for number in reversed(range(len(records))):
+                    if not points_of(records[number]):
+                        del records[number]
+            if not records:
                 del scopes[place]
         if not scopes:
             del entries[index]
@@ -168,73 +260,90 @@ def drop_empty(message: ExportTraceServiceRequest) -> list[int]:
     return gone
 
 
-def all_spans(message: ExportTraceServiceRequest) -> list[trace_pb2.Span]:
-    """Every span, in order."""
+def all_records(message: Any, wire: SignalWire) -> list[Any]:
+    """Every span, log record or metric, in order."""
+    lists = wire.lists[Encoding.PROTOBUF]
     return [
-        span
-        for entry in message.resource_spans
-        for scope in entry.scope_spans
-        for span in scope.spans
+        record
+        for entry in getattr(message, lists.entries)
+        for scope in getattr(entry, lists.scopes)
+        for record in getattr(scope, lists.records)
     ]
 
 
-Holder = (
-    resource_pb2.Resource
-    | common_pb2.InstrumentationScope
-    | trace_pb2.Span
-    | trace_pb2.Span.Event
-    | trace_pb2.Span.Link
-)
-
-
-def holders(request: ExportTraceServiceRequest) -> Iterator[Holder]:
-    """Everything in a request that has attributes."""
-    for entry in request.resource_spans:
+def _attribute_lists(message: Any, wire: SignalWire) -> Iterator[Sequence[common_pb2.KeyValue]]:
+    """The attributes of everything in a request that has some."""
+    lists = wire.lists[Encoding.PROTOBUF]
+    for entry in getattr(message, lists.entries):
         if entry.HasField("resource"):
-            yield entry.resource
-        for scope_spans in entry.scope_spans:
-            if scope_spans.HasField("scope"):
-                yield scope_spans.scope
-            for span in scope_spans.spans:
-                yield span
-                yield from span.events
-                yield from span.links
+            yield entry.resource.attributes
+        for scope in getattr(entry, lists.scopes):
+            if scope.HasField("scope"):
+                yield scope.scope.attributes
+            for record in getattr(scope, lists.records):
+                yield from _ATTRIBUTES[wire.signal](record)
 
 
-def parse(body: bytes) -> ExportTraceServiceRequest:
+def _of_span(span: Any) -> Iterator[Sequence[common_pb2.KeyValue]]:
+    yield span.attributes
+    for each in (*span.events, *span.links):
+        yield each.attributes
+
+
+def _of_log_record(record: Any) -> Iterator[Sequence[common_pb2.KeyValue]]:
+    yield record.attributes
+
+
+def _of_metric(metric: Any) -> Iterator[Sequence[common_pb2.KeyValue]]:
+    yield metric.metadata
+    for point in points_of(metric):
+        yield point.attributes
+        for exemplar in getattr(point, "exemplars", ()):  # a summary's points have none
+            yield exemplar.filtered_attributes
+
+
+_ATTRIBUTES: Final = {
+    Signal.TRACES: _of_span,
+    Signal.LOGS: _of_log_record,
+    Signal.METRICS: _of_metric,
+}
+
+
+def parse(body: bytes, wire: SignalWire) -> Message:
     """The message as it was sent. Raises Refusal (400), and MemoryError as Python does."""
     try:
-        return ExportTraceServiceRequest.FromString(body)
+        return wire.request.FromString(body)
     except DecodeError as error:
         if "alloc" in str(error):
             raise MemoryError from None
-        raise Refusal(_describe(str(error))) from None
+        raise Refusal(_describe(str(error), wire)) from None
 
 
 def settle(
-    message: ExportTraceServiceRequest,
+    message: Message,
     body: bytes,
     cache: ResourceCache,
+    wire: SignalWire,
+    findings: Findings,
     *,
     most_values: int | None = None,
-) -> ProtobufTraces:
-    """What is known of a parsed request: its resources, its findings. `body` is its bytes.
+) -> ProtobufRequest:
+    """What is known of a parsed request: its resources, more findings. `body` is its bytes.
 
     Raises TooHeavy when more than `most_values` would have to be looked at one by one.
     """
-    findings = Findings()
     resources = []
-    for entry in message.resource_spans:
+    for entry in getattr(message, wire.lists[Encoding.PROTOBUF].entries):
         known = _known(entry, cache)
         resources.append(known)
         for code in known.warnings:
             findings.warnings[code] += 1
-    if _MAYBE_SPECIAL.search(body) and has_special_double(message, most_values):
+    if _MAYBE_SPECIAL.search(body) and has_special_double(message, wire, most_values):
         findings.flags |= BodyFlag.SPECIAL_DOUBLES
-    return ProtobufTraces(message, resources, findings)
+    return ProtobufRequest(wire, message, resources, findings)
 
 
-def _describe(words: str) -> str:
+def _describe(words: str, wire: SignalWire) -> str:
     lower = words.lower()
     if "utf" in lower:
         why = "a string is not UTF-8"
@@ -242,21 +351,25 @@ def _describe(words: str) -> str:
         why = "it is nested too deeply: at most 100 messages"
     else:
         why = "its bytes are damaged, cut short, or another kind of message"
-    return f"the body is not an ExportTraceServiceRequest in protobuf: {why}"
+    return f"the body is not an {wire.request.DESCRIPTOR.name} in protobuf: {why}"
 
 
-def _known(entry: trace_pb2.ResourceSpans, cache: ResourceCache) -> KnownResource:
+def _known(entry: Any, cache: ResourceCache) -> KnownResource:
     encoded = entry.resource.SerializeToString() if entry.HasField("resource") else _NO_RESOURCE
     known = cache.get(encoded)
     return known or cache.put(encoded, know_protobuf(entry.resource, encoded))
 
 
-def has_special_double(message: ExportTraceServiceRequest, most_values: int | None = None) -> bool:
-    """Whether any value is NaN or an infinity. Raises TooHeavy for more than `most_values`."""
+def has_special_double(message: Any, wire: SignalWire, most_values: int | None = None) -> bool:
+    """Whether the value of any attribute, or a log's body, is NaN or an infinity.
+
+    What a metric measured is data and not asked. Raises TooHeavy for more than `most_values`.
+    """
     left = sys.maxsize if most_values is None else most_values
     values: list[common_pb2.AnyValue] = []
-    lists: Iterator[Sequence[common_pb2.KeyValue]]
-    lists = (holder.attributes for holder in holders(message))
+    if wire.signal is Signal.LOGS:
+        values = [record.body for record in all_records(message, wire)]
+    lists = _attribute_lists(message, wire)
     while True:
         for pairs in lists:
             left -= 1 + len(pairs)

@@ -3,8 +3,9 @@
 The same code runs in the event loop and in the offload process, and gives the same bytes.
 """
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,19 +14,26 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from relay.model.reasons import ROW_BYTES, Reason
+from relay.model.errors import Refusal, TooHeavy
+from relay.model.reasons import ROW_BYTES
 from relay.model.records import Encoding, Piece, RejectedItem, Sender, Signal
 from relay.otlp import json, protobuf
 from relay.otlp.json import JsonRequest
-from relay.otlp.protobuf import ProtobufTraces
+from relay.otlp.json_values import Findings
+from relay.otlp.protobuf import ProtobufRequest
+from relay.otlp.protobuf_guess import describe as describe_signal
+from relay.otlp.protobuf_guess import guess_signal, refuse_another
+from relay.otlp.protobuf_mend import Torn, mend
 from relay.otlp.resources import ResourceCache
 from relay.otlp.signals import WIRE, SignalWire
 from relay.process.check.ids import MalformedIds
 from relay.process.check.json_spans import check_json
+from relay.process.check.log_rules import check_logs
+from relay.process.check.metric_rules import check_metrics
 from relay.process.check.protobuf_spans import check_protobuf
 from relay.process.check.rejections import NONE_REJECTED, AllItemsRejected, Rejections
 from relay.process.check.weight import MOST_VALUES, refuse_many_messages, refuse_many_tokens
-from relay.process.check.words import LOGS_HINT, describe, describe_rejected
+from relay.process.check.words import describe, describe_rejected
 from relay.process.enrich import Enrich, stable
 
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
@@ -62,7 +70,7 @@ class Prepared(NamedTuple):
 class Checked:
     """A request that can be kept: `items` of it remain. `warnings` are times by code."""
 
-    request: JsonRequest | ProtobufTraces
+    request: JsonRequest | ProtobufRequest
     items: int
     rejections: Rejections
     warnings: Counter[str]
@@ -84,7 +92,7 @@ class _Resources:
         self._enrich = Enrich(detected=detected, configured=settings.configured)
         self.known = {encoding: ResourceCache() for encoding in Encoding}
 
-    def enriched(self, request: JsonRequest | ProtobufTraces, *, is_local: bool) -> list[bytes]:
+    def enriched(self, request: JsonRequest | ProtobufRequest, *, is_local: bool) -> list[bytes]:
         """The enriched resources, nearly always remembered from an earlier request."""
         return [
             known.enriched[is_local] or self._enrich(known, request.encoding, is_local=is_local)
@@ -95,8 +103,12 @@ class _Resources:
 class Prepare:
     """Prepares bodies of both encodings. Holds what is known of resources under `settings`."""
 
-    def __init__(self, settings: PrepareSettings) -> None:
+    def __init__(
+        self, settings: PrepareSettings, *, clock_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        """`clock_ns` tells when a request arrived, to which its times are compared."""
         self.settings = settings
+        self._clock_ns = clock_ns
         usual = _Resources(settings, settings.detected)
         self._resources = {
             Signal.TRACES: usual,
@@ -147,25 +159,26 @@ class Prepare:
         """
         wire = WIRE[signal]
         known = self._resources[signal].known[encoding]
-        request: JsonRequest | ProtobufTraces
+        mode, now_ns = self.settings.malformed_ids, self._clock_ns()
+        request: JsonRequest | ProtobufRequest
         if encoding is Encoding.JSON:
             request = _decode_json(body, known, wire, is_bounded=is_bounded)
-            rejections = NONE_REJECTED
-            if signal is Signal.TRACES:
-                mode = self.settings.malformed_ids
-                rejections = check_json(request, mode, is_bounded=is_bounded)
-            if request.findings.unreadable:
-                rejections = _with_unreadable(request, rejections)
         else:
-            message = protobuf.parse(body)
-            if is_bounded:
-                refuse_many_messages(message, wire.lists[encoding])
-            most_values = MOST_VALUES if is_bounded else None
-            request = protobuf.settle(message, body, known, most_values=most_values)
-            rejections = check_protobuf(request, self.settings.malformed_ids, is_bounded=is_bounded)
+            request = _decode_protobuf(body, known, wire, is_bounded=is_bounded)
+        if signal is Signal.LOGS:
+            rejections = check_logs(request, mode, now_ns, is_bounded=is_bounded)
+        elif signal is Signal.METRICS:
+            rejections = check_metrics(request, now_ns, is_bounded=is_bounded)
+        elif isinstance(request, JsonRequest):
+            rejections = check_json(request, mode, now_ns, is_bounded=is_bounded)
+        else:
+            rejections = check_protobuf(request, mode, now_ns, is_bounded=is_bounded)
+        if request.findings.unreadable:
+            rejections = _with_unreadable(request, rejections)
         items = request.count_items()
         if rejections.counts and not items:
-            hint = LOGS_HINT if _looks_like_logs(rejections) else ""
+            other = guess_signal(body, wire) if encoding is Encoding.PROTOBUF else None
+            hint = f"; {describe_signal(other)}" if other else ""
             raise AllItemsRejected(
                 f"all {describe_rejected(wire, rejections)}{hint}",
                 tuple(rejections.kept),
@@ -186,7 +199,7 @@ def _decode_json(
     return json.decode_exact(body, known, wire)
 
 
-def _with_unreadable(request: JsonRequest, rejected: Rejections) -> Rejections:
+def _with_unreadable(request: JsonRequest | ProtobufRequest, rejected: Rejections) -> Rejections:
     """What the check rejected, and what could not even be read."""
     if rejected is NONE_REJECTED:
         rejected = Rejections(request.wire, request.encoding)
@@ -195,9 +208,25 @@ def _with_unreadable(request: JsonRequest, rejected: Rejections) -> Rejections:
     return rejected
 
 
-def _looks_like_logs(rejections: Rejections) -> bool:
-    """Whether every span of a protobuf body lacks its ids: field numbers of logs match ours."""
-    return rejections.encoding is Encoding.PROTOBUF and rejections.counts.keys() <= {
-        Reason.TRACE_ID_MISSING,
-        Reason.SPAN_ID_MISSING,
-    }
+def _decode_protobuf(
+    body: bytes, known: ResourceCache, wire: SignalWire, *, is_bounded: bool
+) -> ProtobufRequest:
+    findings = Findings()
+    try:
+        message = protobuf.parse(body, wire)
+    except Refusal as refusal:
+        if is_bounded:
+            raise TooHeavy from None  # it may have to be read field by field
+        other = guess_signal(body, wire)
+        if other:
+            raise Refusal(f"{refusal.message}; {describe_signal(other)}") from None
+        try:
+            message = mend(body, wire, findings)
+        except Torn:
+            raise refusal from None
+    if is_bounded:
+        refuse_many_messages(message, wire.lists[Encoding.PROTOBUF])
+    if wire.signal is not Signal.TRACES:
+        refuse_another(message, body, wire)
+    most_values = MOST_VALUES if is_bounded else None
+    return protobuf.settle(message, body, known, wire, findings, most_values=most_values)

@@ -25,7 +25,7 @@ from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding, Request, Sender, SenderResponse
-from relay.otlp.protobuf import ProtobufTraces
+from relay.otlp.protobuf import ProtobufRequest
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
 from tests.support import builders
 from tests.support.fixtures import fixtures_of
@@ -544,6 +544,6 @@ def test_rejected_spans_of_protobuf_are_taken_out_whole() -> None:
     checked = Prepare(PrepareSettings(malformed_ids="reject")).check(body, Encoding.PROTOBUF)
     checked.request.pieces(1 << 40)
 
-    assert isinstance(checked.request, ProtobufTraces)
+    assert isinstance(checked.request, ProtobufRequest)
     assert [span.span_id.hex() for span in checked.request.records] == [s["spanId"] for s in good]
     assert len(checked.rejected) == 200

@@ -8,7 +8,8 @@ import base64
 import json
 import re
 import struct
-from typing import Any
+import time
+from typing import Any, overload
 
 from google.protobuf.message import Message
 from hypothesis import strategies as st
@@ -16,8 +17,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 SPAN_ID = "b7ad6b7169203331"
-START = "1767225600000000000"
-END = "1767225600005000000"
+# Of this day, as spans are: older ones come with a warning.
+_MIDNIGHT = int(time.time()) // 86_400 * 86_400
+START = f"{_MIDNIGHT}000000000"
+END = f"{_MIDNIGHT}005000000"
 
 Json = dict[str, Any]
 
@@ -79,12 +82,20 @@ def spans_of(made: Json) -> list[Json]:
 # --- the protobuf twin ---------------------------------------------------------------------------
 
 
-def protobuf_twin(made: Json) -> ExportTraceServiceRequest:
-    """The official message that says the same; unknown keys are left out.
+@overload
+def protobuf_twin(made: Json) -> ExportTraceServiceRequest: ...
+
+
+@overload
+def protobuf_twin(made: Json, request: type[Message]) -> Any: ...
+
+
+def protobuf_twin(made: Json, request: type[Message] = ExportTraceServiceRequest) -> Any:
+    """The official message, a `request`, that says the same; unknown keys are left out.
 
     An id that is no hex becomes its text's bytes: protobuf can hold those.
     """
-    message = ExportTraceServiceRequest()
+    message = request()
     _fill(message, made)
     return message
 
@@ -103,7 +114,7 @@ def _fill(message: Message, made: Json) -> None:
                 inner.SetInParent()
                 _fill(inner, item)
         elif field.is_repeated:
-            getattr(message, field.name).extend(item)
+            getattr(message, field.name).extend(_scalar(field, each) for each in item)
         else:
             setattr(message, field.name, _scalar(field, item))
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent.parent / "fixtures"
+NEW_NS = 1767225605 * 10**9
+"""When the items of the fixtures are new: later they come with a warning."""
 _ENDINGS = {
     "traces": (".json", ".bin", ".traces.json"),
     "logs": (".logs.json",),

@@ -28,6 +28,9 @@ REASON_WORDS: Final[Mapping[str, str]] = {
     Reason.SPAN_ID_ZERO: "span id all zero",
     Reason.SPAN_ID_MALFORMED: "span id not 16 hex digits (8 bytes)",
     Reason.PARENT_SPAN_ID_MALFORMED: "parent span id neither empty nor 16 hex digits (8 bytes)",
+    Reason.VALUE_MISSING: "no value, and not marked as without one",
+    Reason.TIME_MISSING: "no time",
+    Reason.METRIC_NAME_EMPTY: "metric without a name",
 }
 
 

@@ -7,29 +7,35 @@ bytes. Only when that look fails are spans taken one by one.
 from collections import Counter
 from typing import Final
 
+from relay.model.records import Encoding
 from relay.otlp.json import JsonRequest
-from relay.otlp.messages import AnyValue, KeyValue, Span
+from relay.otlp.messages import Span
+from relay.process.check.clock import AHEAD_NS, OLD_NS, warn_of_clocks
+from relay.process.check.form import FORMS, is_hex
 from relay.process.check.ids import MalformedIds
 from relay.process.check.rejections import NONE_REJECTED, Rejections
-from relay.process.check.span_rules import Form, check_each
+from relay.process.check.span_rules import SettleSpan, check_each
 from relay.process.check.weight import refuse_many_flawed
 
 _ZERO_TRACE_ID: Final = "0" * 32
 _ZERO_SPAN_ID: Final = "0" * 16
 
 
-def check_json(traces: JsonRequest, mode: MalformedIds, *, is_bounded: bool = False) -> Rejections:
+def check_json(
+    request: JsonRequest, mode: MalformedIds, now_ns: int, *, is_bounded: bool = False
+) -> Rejections:
     """Reject spans for their ids, settle links, count what is odd but valid.
 
     Raises TooHeavy if it `is_bounded` and too many would have to be settled one by one.
     """
-    spans = traces.records
+    spans = request.records
+    findings = request.findings
     rejected = NONE_REJECTED
     if not (_are_ids_normal(spans) and _are_links_normal(spans)):
         if is_bounded:
             refuse_many_flawed(spans)
-        rejected = check_each(traces, mode, _FORM)
-    _count_oddities(traces.records, traces.findings.warnings)
+        rejected = check_each(request, mode, FORMS[Encoding.JSON], SettleSpan)
+    _count_oddities(request.records, findings.warnings, now_ns)
     return rejected
 
 
@@ -45,49 +51,18 @@ def _are_ids_normal(spans: list[Span]) -> bool:
     span_ids += parents
     if set(map(len, span_ids)) != {16} or _ZERO_SPAN_ID in span_ids:
         return False
-    return _is_hex("".join(trace_ids) + "".join(span_ids))
-
-
-def _is_hex(text: str) -> bool:
-    try:
-        return bytes.fromhex(text).hex() == text
-    except ValueError:
-        return False
+    return is_hex("".join(trace_ids) + "".join(span_ids))
 
 
 def _are_links_normal(spans: list[Span]) -> bool:
     links = [link for span in spans if span.links for link in span.links]
     return all(
-        len(link.traceId) == 32 and len(link.spanId) == 16 and _is_hex(link.traceId + link.spanId)
+        len(link.traceId) == 32 and len(link.spanId) == 16 and is_hex(link.traceId + link.spanId)
         for link in links
     )
 
 
-def _read(raw: str, size: int) -> bytes | None:
-    try:
-        found = bytes.fromhex(raw)
-    except ValueError:
-        return None
-    # Blanks between digits are skipped; they are no part of an id.
-    return found if len(raw) == 2 * len(found) and len(found) in (0, size) else None
-
-
-def _add_attribute(span: Span, key: str, text: str) -> None:
-    span.attributes = [*span.attributes, KeyValue(key=key, value=AnyValue(stringValue=text))]
-
-
-_FORM: Final = Form(
-    ids=("traceId", "spanId", "parentSpanId"),
-    scopes="scopeSpans",
-    dropped_links="droppedLinksCount",
-    read=_read,
-    write=bytes.hex,
-    original=lambda raw: (raw.encode(), raw),
-    add_attribute=_add_attribute,
-)
-
-
-def _count_oddities(spans: list[Span], warnings: Counter[str]) -> None:
+def _count_oddities(spans: list[Span], warnings: Counter[str], now_ns: int) -> None:
     """Times and names that break a rule without making a span invalid."""
     if not spans:
         return
@@ -96,7 +71,9 @@ def _count_oddities(spans: list[Span], warnings: Counter[str]) -> None:
     ends: list[str] = [span.endTimeUnixNano for span in spans]  # type: ignore[misc]
     if set(map(len, starts)) == set(map(len, ends)) == {19}:
         early = [1 for start, end in zip(starts, ends, strict=True) if end < start]
+        is_near = int(min(starts)) >= now_ns - OLD_NS and int(max(starts)) <= now_ns + AHEAD_NS
     else:
+        is_near = False
         early = [
             1
             for start, end in zip(starts, ends, strict=True)
@@ -108,6 +85,8 @@ def _count_oddities(spans: list[Span], warnings: Counter[str]) -> None:
             warnings["end_time_missing"] += ends.count("0")
     if early:
         warnings["end_before_start"] += len(early)
+    if not is_near:
+        warn_of_clocks(map(int, starts), now_ns, warnings)
     names = [span.name for span in spans]
     if "" in names:
         warnings["name_empty"] += names.count("")

@@ -10,10 +10,13 @@ from typing import Final
 
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from relay.otlp.protobuf import ProtobufTraces
+from relay.model.records import Encoding
+from relay.otlp.protobuf import ProtobufRequest
+from relay.process.check.clock import AHEAD_NS, OLD_NS, warn_of_clocks
+from relay.process.check.form import FORMS
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, MalformedIds
 from relay.process.check.rejections import NONE_REJECTED, Rejections
-from relay.process.check.span_rules import Form, check_each
+from relay.process.check.span_rules import SettleSpan, check_each
 from relay.process.check.weight import refuse_many_flawed, refuse_many_links
 
 SPANS_WITH_KEYS_CHECKED: Final = 16  # a sender whose keys are odd shows it in these
@@ -24,27 +27,30 @@ _ZERO_SPAN_ID: Final = bytes(SPAN_ID_BYTES)
 
 
 def check_protobuf(
-    traces: ProtobufTraces, mode: MalformedIds, *, is_bounded: bool = False
+    request: ProtobufRequest, mode: MalformedIds, now_ns: int, *, is_bounded: bool = False
 ) -> Rejections:
     """Reject spans for their ids, settle links, count what is odd but valid.
 
     Raises TooHeavy if it `is_bounded` and there are too many links, or too many to be settled one
     by one.
     """
-    spans = traces.records
+    spans = request.records
     if not spans:
         return NONE_REJECTED
-    warnings = traces.findings.warnings
-    _count_oddities(spans, warnings)
-    _count_keys(spans[:SPANS_WITH_KEYS_CHECKED], warnings)
+    findings = request.findings
     links = [links for span in spans if (links := span.links)]
     if links and is_bounded:
         refuse_many_links(links)
-    if _are_ids_normal(spans) and _are_links_normal(links):
-        return NONE_REJECTED
-    if is_bounded:
-        refuse_many_flawed(spans)
-    return check_each(traces, mode, _FORM)
+    rejected = NONE_REJECTED
+    if not (_are_ids_normal(spans) and _are_links_normal(links)):
+        if is_bounded:
+            refuse_many_flawed(spans)
+        rejected = check_each(request, mode, FORMS[Encoding.PROTOBUF], SettleSpan)
+        spans = request.records
+    if spans:
+        _count_oddities(spans, findings.warnings, now_ns)
+        _count_keys(spans[:SPANS_WITH_KEYS_CHECKED], findings.warnings)
+    return rejected
 
 
 def _are_ids_normal(spans: list[trace_pb2.Span]) -> bool:
@@ -68,30 +74,7 @@ def _are_links_normal(lists: Sequence[Sequence[trace_pb2.Span.Link]]) -> bool:
     )
 
 
-def _original(raw: bytes) -> tuple[bytes, str]:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        return raw, raw.hex()
-    return raw, text if text.isprintable() else raw.hex()
-
-
-def _add_attribute(span: trace_pb2.Span, key: str, text: str) -> None:
-    span.attributes.add(key=key).value.string_value = text
-
-
-_FORM: Final = Form(
-    ids=("trace_id", "span_id", "parent_span_id"),
-    scopes="scope_spans",
-    dropped_links="dropped_links_count",
-    read=lambda raw, size: raw if len(raw) in (0, size) else None,
-    write=bytes,
-    original=_original,
-    add_attribute=_add_attribute,
-)
-
-
-def _count_oddities(spans: list[trace_pb2.Span], warnings: Counter[str]) -> None:
+def _count_oddities(spans: list[trace_pb2.Span], warnings: Counter[str], now_ns: int) -> None:
     starts = [span.start_time_unix_nano for span in spans]
     ends = [span.end_time_unix_nano for span in spans]
     names = [span.name for span in spans]
@@ -104,6 +87,8 @@ def _count_oddities(spans: list[trace_pb2.Span], warnings: Counter[str]) -> None
         warnings["end_before_start"] += len(early)
     if "" in names:
         warnings["name_empty"] += names.count("")
+    if min(starts) < now_ns - OLD_NS or max(starts) > now_ns + AHEAD_NS:
+        warn_of_clocks(starts, now_ns, warnings)
 
 
 def _count_keys(spans: list[trace_pb2.Span], warnings: Counter[str]) -> None:

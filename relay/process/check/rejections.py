@@ -57,7 +57,7 @@ class Rejections:
         self.encoding = encoding
         self._gone: dict[tuple[int, ...], list[int]] = {}
         for each in unreadable:
-            if len(each.place) == len(wire.lists[encoding]):
+            if len(each.place) >= len(wire.lists[encoding]):
                 self._gone.setdefault(each.place[:-1], []).append(each.place[-1])
         self.kept: list[RejectedItem] = []
         self.counts: dict[str, int] = {}
@@ -89,7 +89,7 @@ class Rejections:
         tree = unreadable.tree
         is_record = len(unreadable.place) == len(self.wire.lists[self.encoding])
         ids = dict(tree) if is_record and type(tree) is tuple else {}
-        trace_id = ids.get("traceId", "")
+        trace_id = unreadable.trace_id or ids.get("traceId", "")
         self._add(
             Reason.VALUE_MALFORMED,
             lambda: unreadable.path,
@@ -99,12 +99,20 @@ class Rejections:
         )
 
     def _path(self, place: tuple[int, int, int], member: str) -> str:
-        *around, last = place
-        for gone in self._gone.get(tuple(around), ()):
-            last += gone <= last
         names = self.wire.lists[Encoding.JSON]
-        steps = [f"{name}[{index}]" for name, index in zip(names, (*around, last), strict=True)]
+        steps = [f"{name}[{at}]" for name, at in zip(names, self.as_sent(place), strict=True)]
         return ".".join([*steps, member])
+
+    def as_sent(self, place: tuple[int, ...]) -> tuple[int, ...]:
+        """The place of a record, or of a point in one, in the lists as they were sent."""
+        first = len(self.wire.lists[self.encoding]) - 1
+        sent = place[:first]
+        for index in place[first:]:
+            at = index
+            for gone in self._gone.get(sent, ()):
+                at += gone <= at
+            sent = (*sent, at)
+        return sent
 
     def _add(
         self,

@@ -13,8 +13,6 @@ from relay.otlp.words import cut
 from relay.process.check.ids import REASON_WORDS
 from relay.process.check.rejections import Rejections
 
-LOGS_HINT: Final = ". This looks like a logs body sent to /v1/traces: logs belong to /v1/logs"
-
 # How each warning is told; {n} is how many times, {where} the first places or names. Keep the
 # codes stable: metrics carry them.
 WARNING_WORDS: Final = {
@@ -30,12 +28,12 @@ WARNING_WORDS: Final = {
     "value_unreadable": "{n} values could not be read and are empty ({where})",
     "attribute_unreadable": "{n} attributes could not be read and were left out ({where})",
     "exemplar_unreadable": "{n} exemplars could not be read and were left out ({where})",
-    "envelope_unreadable": "{n} members of a resource or scope could not be read and were left out"
-    " ({where})",
+    "envelope_unreadable": "{n} members of a resource, scope or metric could not be read and were"
+    " left out ({where})",
     "int_as_double": "{n} integers that are none in 64 bits became doubles ({where})",
     "enum_name": "{n} enums came as names: OTLP/JSON wants their integers",
-    "ids_derived": "{n} spans or links had ids that are not hex of the right length; ids were"
-    " derived from them",
+    "ids_derived": "{n} spans, links or log records had ids that are not hex of the right length;"
+    " ids were derived from them",
     "link_ids_malformed": "{n} links were removed for malformed ids and counted as dropped",
     "end_before_start": "{n} spans end before they start",
     "start_time_missing": "{n} spans have no start time",
@@ -44,6 +42,23 @@ WARNING_WORDS: Final = {
     "attribute_key_empty": "{n} attribute lists have an empty key",
     "attribute_key_duplicate": "{n} attribute lists have a key twice",
     "string_index": "{n} uses of a string index, which is for profiles only; kept as sent",
+    "log_ids_malformed": "ids of log records that are not hex of the right length ({n}): taken out"
+    " and kept as attributes relay.original_trace_id, relay.original_span_id",
+    "metric_kind_unknown": "metrics without points of a kind that is known here ({n}): left out",
+    "temporality_unspecified": "metrics that do not say their aggregation temporality ({n}): kept"
+    " as sent",
+    "histogram_shape": "points whose buckets do not fit their bounds or count ({n}): kept as sent",
+    "exemplar_ids_malformed": "exemplars whose ids are not hex of the right length ({n}): ids"
+    " cleared",
+    "exemplar_without_value": "exemplars without a value ({n}): removed",
+    "time_in_seconds": "times that seem to be in seconds ({n}): OTLP wants nanoseconds since 1970",
+    "time_in_milliseconds": "times that seem to be in milliseconds ({n}): OTLP wants nanoseconds"
+    " since 1970",
+    "time_in_microseconds": "times that seem to be in microseconds ({n}): OTLP wants nanoseconds"
+    " since 1970",
+    "time_before_2000": "times before the year 2000 ({n})",
+    "time_old": "times more than 7 days ago ({n}): some destinations refuse such items",
+    "time_ahead": "times more than an hour ahead of this host's clock ({n})",
 }
 
 # A body of which something was ignored, and that held no item then, was meant otherwise.

@@ -11,6 +11,7 @@ from relay.model.errors import BufferFull, Refusal
 from relay.model.records import SUCCESS, Encoding, Request, Sender, Signal
 from relay.process.check.rejections import AllItemsRejected
 from relay.process.prepare import Prepare, PrepareSettings
+from tests.support.fixtures import NEW_NS
 
 pytestmark = pytest.mark.anyio
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -29,7 +30,7 @@ class FakeLog:
 
 
 def pipeline(log: FakeLog, counters: Counters | None = None) -> Pipeline:
-    prepare = Prepare(PrepareSettings(detected={"host.name": "box"}))
+    prepare = Prepare(PrepareSettings(detected={"host.name": "box"}), clock_ns=lambda: NEW_NS)
     return Pipeline(prepare, log, counters or Counters(), clock_ns=lambda: 7)
 
 

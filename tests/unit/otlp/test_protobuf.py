@@ -1,24 +1,34 @@
 """Protobuf bodies: what survives, what is marked, what is refused, how a request is cut."""
 
+import math
+from typing import Any
+
 import pytest
+from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding
-from relay.otlp.protobuf import ProtobufTraces, parse, settle
+from relay.otlp.json_values import Findings
+from relay.otlp.protobuf import ProtobufRequest, parse, settle
 from relay.otlp.resources import ResourceCache
+from relay.otlp.signals import METRICS, TRACES, WIRE, SignalWire
 from tests.support import builders
 from tests.support.examples import examples
+from tests.support.otlp_messages import messages_of
 
 LIMIT = 2**40
 # Field 1000 as bytes: nobody knows it.
 UNKNOWN = b"\xc2\x3e\x03new"
 
 
-def decode(body: bytes, cache: ResourceCache) -> ProtobufTraces:
-    return settle(parse(body), body, cache)
+def decode(body: bytes, cache: ResourceCache) -> ProtobufRequest:
+    return settle(parse(body, TRACES), body, cache, TRACES, Findings())
 
 
 def body_of(made: builders.Json) -> bytes:
@@ -196,3 +206,108 @@ def test_absent_resource_stays_absent_and_an_empty_one_empty() -> None:
         (piece,) = traces.pieces(LIMIT, [traces.resources[0].normal])
 
         assert piece.body == body_of(made)
+
+
+# --- every signal, against the official classes ---------------------------------------------------
+
+
+def add_unknown(message: Message) -> None:
+    """Put a field that nobody knows into a message and all that it holds, attributes aside."""
+    message.MergeFromString(UNKNOWN)
+    for field, held in message.ListFields():
+        if field.message_type is not None and field.message_type.file is message.DESCRIPTOR.file:
+            for each in held if field.is_repeated else [held]:
+                add_unknown(each)
+
+
+def bare(message: Any, *lists: str) -> bytes:
+    """A message without what it holds."""
+    alone = type(message)()
+    alone.CopyFrom(message)
+    for name in lists:
+        alone.ClearField(name)
+    whole: bytes = alone.SerializeToString(deterministic=True)
+    return whole
+
+
+def placed_items(message: Any, wire: SignalWire) -> list[tuple[bytes, ...]]:
+    """Each item with everything around it, by our own reading of the schema."""
+    entries, scopes, records = wire.lists[Encoding.PROTOBUF]
+    found: list[tuple[bytes, ...]] = []
+    for entry in getattr(message, entries):
+        for scope in getattr(entry, scopes):
+            around = (bare(entry, scopes), bare(scope, records))
+            for record in getattr(scope, records):
+                if wire is not METRICS:
+                    found.append((*around, bare(record)))
+                    continue
+                kind = record.WhichOneof("data")
+                if kind:
+                    data = getattr(record, kind)
+                    metric = (bare(record, kind), kind.encode(), bare(data, "data_points"))
+                    found += [(*around, *metric, bare(point)) for point in data.data_points]
+    return found
+
+
+@pytest.mark.parametrize("wire", WIRE.values(), ids=lambda wire: wire.signal.name)
+@settings(max_examples=examples(60), deadline=None)
+@given(data=st.data())
+def test_items_of_every_signal_are_cut_with_all_that_is_around_them(
+    wire: SignalWire, data: st.DataObject
+) -> None:
+    message = data.draw(messages_of(wire.request.DESCRIPTOR))
+    if data.draw(st.booleans()):
+        add_unknown(message)
+    body = message.SerializeToString()
+    request = settle(parse(body, wire), body, ResourceCache(), wire, Findings())
+    pieces = request.pieces(data.draw(st.integers(1, 2000) | st.just(LIMIT)))
+
+    got = [placed_items(wire.request.FromString(piece.body), wire) for piece in pieces]
+    assert [item for held in got for item in held] == placed_items(message, wire)
+    assert [len(held) for held in got] == [piece.items for piece in pieces]
+    assert all(piece.items for piece in pieces)
+    assert {piece.signal for piece in pieces} <= {wire.signal}
+
+
+def test_point_lies_in_one_message_of_its_kind() -> None:
+    """Some parsers take the last of two members of a oneof, where others merge them."""
+    metric = metrics_pb2.Metric(name="m")
+    metric.sum.aggregation_temporality = metrics_pb2.AGGREGATION_TEMPORALITY_DELTA
+    for number in range(9):
+        metric.sum.data_points.add(as_int=number, time_unix_nano=5)
+    message = ExportMetricsServiceRequest()
+    message.resource_metrics.add().scope_metrics.add().metrics.append(metric)
+    body = message.SerializeToString()
+    pieces = settle(parse(body, METRICS), body, ResourceCache(), METRICS, Findings()).pieces(60)
+
+    assert len(pieces) > 1
+    for piece in pieces:
+        cut = ExportMetricsServiceRequest.FromString(piece.body)
+        # Two of them would be merged when read, and shorter when written.
+        assert cut.ByteSize() == len(piece.body)
+        (made,) = cut.resource_metrics[0].scope_metrics[0].metrics
+        assert made.sum.aggregation_temporality == 1
+
+
+@pytest.mark.parametrize("wire", WIRE.values(), ids=lambda wire: wire.signal.name)
+@settings(max_examples=examples(60), deadline=None)
+@given(data=st.data())
+def test_special_doubles_of_attributes_are_marked_in_every_signal(
+    wire: SignalWire, data: st.DataObject
+) -> None:
+    message = data.draw(messages_of(wire.request.DESCRIPTOR))
+    body = message.SerializeToString()
+    request = settle(parse(body, wire), body, ResourceCache(), wire, Findings())
+
+    assert (request.findings.flags == BodyFlag.SPECIAL_DOUBLES) is is_special(message)
+
+
+def is_special(message: Message) -> bool:
+    if isinstance(message, AnyValue) and message.WhichOneof("value") == "double_value":
+        return not math.isfinite(message.double_value)
+    return any(
+        is_special(each)
+        for field, held in message.ListFields()
+        if field.message_type is not None
+        for each in (held if field.is_repeated else [held])
+    )

@@ -7,6 +7,7 @@ import pytest
 from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import Encoding
 from relay.otlp.protobuf import parse
+from relay.otlp.signals import TRACES
 from relay.process.check.rejections import (
     MOST_BYTES_KEPT,
     MOST_KEPT,
@@ -193,25 +194,19 @@ def test_large_resource_over_many_spans_does_not_become_many_times_the_body(
     assert sum(len(piece.body) for piece in pieces) < 2 * len(body)
 
 
-def test_protobuf_that_the_allocator_has_no_room_for_is_no_damaged_body(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_protobuf_that_the_allocator_has_no_room_for_is_no_damaged_body() -> None:
     """The parser says both with one exception; a sender must not be told that its bytes are bad."""
     from google.protobuf.message import DecodeError
-
-    from relay.otlp import protobuf
 
     class Parser:
         @staticmethod
         def FromString(_body: bytes) -> None:  # noqa: N802 - as the parser calls it
             raise DecodeError("Error parsing message with type 'x': Arena alloc failed")
 
-    monkeypatch.setattr(protobuf, "ExportTraceServiceRequest", Parser)
     with pytest.raises(MemoryError):
-        parse(b"")
-    monkeypatch.undo()
+        parse(b"", TRACES._replace(request=Parser))  # type: ignore[arg-type]
     with pytest.raises(Refusal, match="damaged"):
-        parse(b"\x0a\x05\x00")
+        parse(b"\x0a\x05\x00", TRACES)
 
 
 def test_json_that_the_fast_way_gives_up_late_is_read_once_more() -> None:
