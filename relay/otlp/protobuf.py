@@ -10,10 +10,11 @@ The envelopes have the same field numbers in every signal: 1 is a request's entr
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
@@ -32,6 +33,8 @@ _MAYBE_SPECIAL: Final = re.compile(rb"\x21.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 # A nested message costs its tag and a length.
 _FRAME_BYTES: Final = 6
 _NO_RESOURCE: Final = b""
+_TAKEN_OUT_SINGLY: Final = 64
+_TOP_KEYS: Final = 10
 # Tags of the envelopes from the outside in: entry, scope, record; a metric's kind; its points.
 _ENTRY_TAG: Final = b"\x0a"
 _SCOPE_TAG: Final = b"\x12"
@@ -116,8 +119,7 @@ class ProtobufRequest:
             for index, encoded in enumerate(resources):
                 if encoded != self.resources[index].normal:
                     entries[index].resource.ParseFromString(encoded)
-        for index in drop_empty(self.message, self.wire):
-            del self.resources[index]
+        self.drop_empty()
         items = self.count_items()
         if not items:
             return ()
@@ -125,6 +127,41 @@ class ProtobufRequest:
         if len(body) <= limit_bytes or items == 1:
             return (self._piece(body, items, self.records, range(len(self.resources))),)
         return self._cut(limit_bytes)
+
+    def drop_empty(self) -> None:
+        """Take out what holds no item. Unknown fields that go with it are told."""
+        name = self.wire.lists[Encoding.JSON].entries
+        entries = getattr(self.message, self.lists.entries)
+        empty = []
+        for index, entry in enumerate(entries):
+            if not self._keep_filled(entry, f"{name}[{index}]"):
+                empty.append(index)
+                self._tell_unknown(entry, f"{name}[{index}]")
+        take_out(entries, empty)
+        take_out(self.resources, empty)
+        if not entries:
+            self._tell_unknown(self.message, "the request")
+            fields = [f"field {number}" for number in unknown_numbers(self.message)]
+            self.findings.top_keys = (*[name][: len(empty)], *fields[:_TOP_KEYS])
+
+    def _keep_filled(self, entry: Any, path: str) -> bool:
+        """Take out of an entry what holds no item; whether there are scopes left."""
+        scopes = getattr(entry, self.lists.scopes)
+        empty = []
+        for number, scope in enumerate(scopes):
+            records = getattr(scope, self.lists.records)
+            if self.wire.signal is Signal.METRICS:
+                take_out(records, [k for k, metric in enumerate(records) if not points_of(metric)])
+            if not records:
+                empty.append(number)
+                name = self.wire.lists[Encoding.JSON].scopes
+                self._tell_unknown(scope, f"{path}.{name}[{number}]")
+        take_out(scopes, empty)
+        return bool(scopes)
+
+    def _tell_unknown(self, message: Message, path: str) -> None:
+        for number in unknown_numbers(message):
+            self.findings.warn_at("unknown_key", f"field {number} of {path}")
 
     def _piece(
         self, body: bytes, items: int, records: Sequence[Any], resources: Sequence[int]
@@ -155,11 +192,13 @@ class ProtobufRequest:
             )
             for place, text in texts.items()
         ]
-        pieces = []
+        pieces: list[Piece] = []
         first = 0
         for group in group_items(sized, limit_bytes):
             places = [item.place for item in group]
             body = _join({place: texts[place] for place in places}, around)
+            if not pieces:
+                body += around[()].text  # what else the request holds: fields not known here
             # Of metrics no record is asked for.
             records = self.records[first : first + len(group)]
             resources = list(dict.fromkeys(place[0] for place in places))
@@ -187,6 +226,8 @@ class ProtobufRequest:
                 around[i, j] = _Around(_SCOPE_TAG, scope.SerializeToString())
             entry.ClearField(self.lists.scopes)
             around[(i,)] = _Around(_ENTRY_TAG, entry.SerializeToString())
+        envelopes.ClearField(self.lists.entries)
+        around[()] = _Around(b"", envelopes.SerializeToString())
         return around, texts
 
 
@@ -239,25 +280,23 @@ def _join(texts: dict[Place, bytes], around: dict[Place, _Around]) -> bytes:
     return b"".join(outer[()])
 
 
-def drop_empty(message: Any, wire: SignalWire) -> list[int]:
-    """Take out what holds no item; the indices of such entries, from the last to the first."""
-    lists = wire.lists[Encoding.PROTOBUF]
-    entries = getattr(message, lists.entries)
-    gone = []
-    for index in reversed(range(len(entries))):
-        scopes = getattr(entries[index], lists.scopes)
-        for place in reversed(range(len(scopes))):
-            records = getattr(scopes[place], lists.records)
-            if wire.signal is Signal.METRICS:
-                for number in reversed(range(len(records))):
-                    if not points_of(records[number]):
-                        del records[number]
-            if not records:
-                del scopes[place]
-        if not scopes:
-            del entries[index]
-            gone.append(index)
-    return gone
+def take_out(items: MutableSequence[Any], bad: list[int]) -> None:
+    """Take out the items with these indices, which are in order."""
+    if len(bad) <= _TAKEN_OUT_SINGLY:
+        for index in reversed(bad):
+            del items[index]
+        return
+    # Each deletion moves all that stands behind: with many of them it is cheaper to start anew.
+    gone = set(bad)
+    kept = [item for index, item in enumerate(items) if index not in gone]
+    del items[:]
+    items.extend(kept)
+
+
+def unknown_numbers(message: Message) -> list[int]:
+    """The numbers of a message's fields that its schema does not know."""
+    fields = UnknownFieldSet(message)
+    return [fields[index].field_number for index in range(len(fields))]
 
 
 def all_records(message: Any, wire: SignalWire) -> list[Any]:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from relay.model.errors import Refusal
 from relay.model.records import Signal
-from relay.otlp.protobuf import all_records
+from relay.otlp.protobuf import all_records, unknown_numbers
 from relay.otlp.signals import LOGS, METRICS, WIRE, SignalWire
 
 _FIRST_FIELD: Final = 1
@@ -48,8 +47,7 @@ def describe(wire: SignalWire) -> str:
 
 
 def _has_strange_first_field(record: Message) -> bool:
-    fields = UnknownFieldSet(record)
-    return any(fields[n].field_number == _FIRST_FIELD for n in range(len(fields)))
+    return _FIRST_FIELD in unknown_numbers(record)
 
 
 def _reads_well(body: bytes, wire: SignalWire) -> bool:
@@ -59,7 +57,7 @@ def _reads_well(body: bytes, wire: SignalWire) -> bool:
         return False
     records = all_records(message, wire)[:_RECORDS_LOOKED_AT]
     return bool(records) and all(
-        not len(UnknownFieldSet(record)) and _LOOKS_RIGHT[wire.signal](record) for record in records
+        not unknown_numbers(record) and _LOOKS_RIGHT[wire.signal](record) for record in records
     )
 
 

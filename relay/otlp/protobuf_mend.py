@@ -21,8 +21,10 @@ from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
+from relay.model.errors import TooHeavy
 from relay.model.records import Encoding, Signal
 from relay.otlp.json_values import Findings, Unreadable
+from relay.otlp.protobuf import unknown_numbers
 from relay.otlp.protobuf_writer import delimited
 from relay.otlp.signals import SignalWire
 
@@ -32,6 +34,12 @@ ORIGINAL: Final = "relay.original_bytes"
 MOST_MESSAGES: Final = 100  # within each other, as upb reads them
 MOST_LOOKS: Final = 1_000_000  # at a field, or at whether bytes can be read: some 2 µs each
 
+FORMER_SCOPES: Final = b"\xc2\x3e"
+"""The tag of an entry's field 1000: its scopes, until OTLP 0.15. Some senders never changed."""
+
+_FORMER_NUMBER: Final = 1000
+_ENTRY_TAG: Final = b"\x0a"
+_SCOPE_TAG: Final = b"\x12"
 _DELIMITED: Final = 2
 _FIXED_BYTES: Final = {1: 8, 5: 4}
 _MOST_VARINT_BYTES: Final = 10
@@ -56,6 +64,34 @@ def mend(body: bytes, wire: SignalWire, findings: Findings) -> Message:
         return wire.request.FromString(text)
     except DecodeError:
         raise Torn from None
+
+
+def read_former_scopes(message: Message, wire: SignalWire, *, is_bounded: bool) -> None:
+    """Read scopes that stand under their former number as such.
+
+    Raises TooHeavy if it `is_bounded` and there are any: their entries are read field by field.
+    """
+    for entry in getattr(message, wire.lists[Encoding.PROTOBUF].entries):
+        if _FORMER_NUMBER in unknown_numbers(entry):
+            if is_bounded:
+                raise TooHeavy
+            _read_former_scopes(entry, _Walk(wire, Findings()))
+
+
+def _read_former_scopes(entry: Message, walk: "_Walk") -> None:
+    data = entry.SerializeToString()
+    parts = []
+    try:
+        for field in walk.fields(data):
+            part = data[field.start : field.end]
+            if field.tag == FORMER_SCOPES:
+                scope = delimited(_SCOPE_TAG, data[field.content : field.end])
+                if walk.is_readable(scope, (_ENTRY_TAG,)):
+                    part = scope
+            parts.append(part)
+    except Torn:  # a field that is not known here may be of a kind that is not read here
+        return
+    entry.ParseFromString(b"".join(parts))
 
 
 class _Field(NamedTuple):
@@ -102,7 +138,7 @@ class _Walk:
         since = len(self._findings.unreadable)
         around: list[bytes] = []
         inside: list[bytes] = []
-        for field in self._fields(content):
+        for field in self.fields(content):
             raw = content[field.start : field.end]
             if field.number in self._inner[spot.descriptor] and field.wire_type == _DELIMITED:
                 inner = spot.inner(field, len(inside))
@@ -116,7 +152,7 @@ class _Walk:
 
     def _inside(self, content: bytes, spot: _Spot) -> bytes:
         """A message that is an item or leads on to some, as a field; empty if it is taken out."""
-        if self._is_readable(content, spot.tags):
+        if self.is_readable(content, spot.tags):
             return delimited(spot.tags[-1], content)
         if spot.descriptor not in self._inner:
             return self._item(content, spot)
@@ -136,11 +172,11 @@ class _Walk:
     def _item(self, content: bytes, spot: _Spot) -> bytes:
         """The item as a field, with its texts mended; nothing if more is wrong with it."""
         text, is_whole = self._read(content, spot.descriptor, len(spot.tags))
-        if is_whole and self._is_readable(text, spot.tags):
+        if is_whole and self.is_readable(text, spot.tags):
             return delimited(spot.tags[-1], text)
         attributes = bytes([spot.descriptor.fields_by_name["attributes"].number << 3 | _DELIMITED])
         original = delimited(attributes, _original(content).SerializeToString())
-        if not self._is_readable(text + original, spot.tags):
+        if not self.is_readable(text + original, spot.tags):
             text = b""
         trace_id = getattr(GetMessageClass(spot.descriptor).FromString(text), "trace_id", b"")
         record = text + original
@@ -153,10 +189,10 @@ class _Walk:
 
     def _around(self, raw: bytes, spot: _Spot, field: _Field) -> bytes:
         """A field of an envelope that does not lead on to items, as far as it can be read."""
-        if self._is_readable(raw, spot.tags):
+        if self.is_readable(raw, spot.tags):
             return raw
         text, is_whole = self._read(raw, spot.descriptor, len(spot.tags))
-        if not self._is_readable(text, spot.tags):
+        if not self.is_readable(text, spot.tags):
             text, is_whole = b"", False
         if not is_whole:
             known = spot.descriptor.fields_by_number.get(field.number)
@@ -216,7 +252,7 @@ class _Walk:
             return raw.decode(errors="replace").encode()
         return raw
 
-    def _fields(self, data: bytes) -> Iterator[_Field]:
+    def fields(self, data: bytes) -> Iterator[_Field]:
         at = 0
         while at < len(data):
             field = self._field(data, at, len(data))
@@ -241,7 +277,7 @@ class _Walk:
             raise Torn
         return _Field(number, wire_type, tag, start, content, at)
 
-    def _is_readable(self, content: bytes, tags: tuple[bytes, ...]) -> bool:
+    def is_readable(self, content: bytes, tags: tuple[bytes, ...]) -> bool:
         """Whether the official parser reads it where it stands, as deep as it is there."""
         self._look()
         for tag in reversed(tags):

@@ -23,7 +23,7 @@ from relay.otlp.json_values import Findings
 from relay.otlp.protobuf import ProtobufRequest
 from relay.otlp.protobuf_guess import describe as describe_signal
 from relay.otlp.protobuf_guess import guess_signal, refuse_another
-from relay.otlp.protobuf_mend import Torn, mend
+from relay.otlp.protobuf_mend import FORMER_SCOPES, Torn, mend, read_former_scopes
 from relay.otlp.resources import ResourceCache
 from relay.otlp.signals import WIRE, SignalWire
 from relay.process.check.ids import MalformedIds
@@ -176,6 +176,8 @@ class Prepare:
         if request.findings.unreadable:
             rejections = _with_unreadable(request, rejections)
         items = request.count_items()
+        if not items and isinstance(request, ProtobufRequest):
+            request.drop_empty()  # what it holds beside items is told
         if rejections.counts and not items:
             other = guess_signal(body, wire) if encoding is Encoding.PROTOBUF else None
             hint = f"; {describe_signal(other)}" if other else ""
@@ -224,6 +226,8 @@ def _decode_protobuf(
             message = mend(body, wire, findings)
         except Torn:
             raise refusal from None
+    if FORMER_SCOPES in body:
+        read_former_scopes(message, wire, is_bounded=is_bounded)
     if is_bounded:
         refuse_many_messages(message, wire.lists[Encoding.PROTOBUF])
     if wire.signal is not Signal.TRACES:

@@ -5,13 +5,11 @@ and bytes in protobuf: what a record has of it is called *raw* here. Times are d
 normal form, or integers; zero is none.
 """
 
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from relay.model.records import Encoding
 from relay.otlp.messages import AnyValue, KeyValue
-
-_TAKEN_OUT_SINGLY: Final = 64
 
 
 class Form(NamedTuple):
@@ -104,16 +102,3 @@ FORMS: Final = {
         add_attribute=_add_to_protobuf,
     ),
 }
-
-
-def take_out(items: MutableSequence[Any], bad: list[int]) -> None:
-    """Take out the items with these indices, which are in order."""
-    if len(bad) <= _TAKEN_OUT_SINGLY:
-        for index in reversed(bad):
-            del items[index]
-        return
-    # Each deletion moves all that stands behind: with many of them it is cheaper to start anew.
-    gone = set(bad)
-    kept = [item for index, item in enumerate(items) if index not in gone]
-    del items[:]
-    items.extend(kept)

@@ -20,9 +20,9 @@ from relay.model.reasons import Reason
 from relay.model.records import Encoding
 from relay.otlp import messages_metrics
 from relay.otlp.json import JsonRequest
-from relay.otlp.protobuf import ProtobufRequest
+from relay.otlp.protobuf import ProtobufRequest, take_out
 from relay.process.check.clock import are_near, warn_of_clocks
-from relay.process.check.form import FORMS, take_out
+from relay.process.check.form import FORMS
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES
 from relay.process.check.rejections import Rejections
 from relay.process.check.weight import MOST_FLAWED, MOST_MESSAGES

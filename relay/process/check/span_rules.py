@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from relay.model.reasons import Reason
 from relay.otlp.json import JsonRequest
-from relay.otlp.protobuf import ProtobufRequest
-from relay.process.check.form import Form, take_out
+from relay.otlp.protobuf import ProtobufRequest, take_out
+from relay.process.check.form import Form
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, MalformedIds, derive, is_derived
 from relay.process.check.rejections import Rejections
 

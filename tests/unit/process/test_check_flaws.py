@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from relay.model.errors import Refusal, TooHeavy
-from relay.model.records import Encoding, Signal
+from relay.model.records import Encoding, Sender, Signal
 from relay.otlp import transcode
 from relay.otlp.protobuf_writer import delimited
 from relay.otlp.signals import LOGS, METRICS, TRACES, WIRE, SignalWire
@@ -220,3 +220,90 @@ def test_text_that_is_not_utf8_is_kept_and_told() -> None:
 
     assert checked.warnings == {"utf8_broken": 1}
     assert "N\ufffdME" in transcode.to_json(piece.body, Signal.TRACES).decode()
+
+
+# --- what the schema does not know ----------------------------------------------------------------
+
+FORMER: Final = b"\xc2\x3e"  # the tag of field 1000
+
+
+def former(wire: SignalWire, *records: builders.Json) -> bytes:
+    """A body whose scopes stand under the number that they had until OTLP 0.15."""
+    body = encoded(wire, PROTOBUF, *records)
+    (entry,) = getattr(wire.request.FromString(body), wire.lists[PROTOBUF].entries)
+    (scope,) = getattr(entry, wire.lists[PROTOBUF].scopes)
+    return delimited(b"\x0a", delimited(FORMER, scope.SerializeToString()) + b"\x38\x07")
+
+
+@EVERY_SIGNAL
+def test_scopes_under_their_former_number_are_read(wire: SignalWire) -> None:
+    records = [record()[wire.signal]] * 2
+    checked = check(former(wire, *records) + encoded(wire, PROTOBUF, *records), wire)
+    (piece,) = checked.request.pieces(2**40)
+
+    assert (checked.items, piece.items, checked.message()) == (4, 4, "")
+    first, second = getattr(wire.request.FromString(piece.body), wire.lists[PROTOBUF].entries)
+    # The unknown field 7 beside them stays.
+    assert first.SerializeToString() == second.SerializeToString() + b"\x38\x07"
+
+
+def test_scopes_under_their_former_number_are_too_heavy_for_the_loop() -> None:
+    with pytest.raises(TooHeavy):
+        check(former(TRACES, builders.span()), TRACES, is_bounded=True)
+
+
+@EVERY_SIGNAL
+def test_field_1000_that_is_no_scope_stays_what_it_is(wire: SignalWire) -> None:
+    odd = FORMER + b"\x03new"
+    body = encoded(wire, PROTOBUF, record()[wire.signal])
+    (entry,) = getattr(wire.request.FromString(body), wire.lists[PROTOBUF].entries)
+    sent = delimited(b"\x0a", entry.SerializeToString() + odd)
+    checked = check(sent, wire)
+    (piece,) = checked.request.pieces(2**40)
+
+    assert (piece.body, checked.message()) == (sent, "")
+
+
+@EVERY_SIGNAL
+def test_unknown_fields_of_a_body_without_items_are_told(wire: SignalWire) -> None:
+    entries, scopes, _ = wire.lists[Encoding.JSON]
+    scope = delimited(b"\x12", b"\x50\x01")
+    body = delimited(b"\x0a", scope + b"\x38\x07") + b"\x30\x01"
+    checked = check(body, wire)
+
+    assert (checked.items, checked.warnings) == (0, {"unknown_key": 3})
+    assert checked.message().startswith(
+        f"no {wire.item} was found in it; keys at the top: {entries}, field 6; 3 keys that OTLP"
+        f" does not know were ignored with all they hold (field 10 of {entries}[0].{scopes}[0],"
+        f" field 7 of {entries}[0], field 6 of the request)"
+    )
+
+
+@EVERY_SIGNAL
+def test_unknown_fields_of_an_envelope_that_is_left_out_are_told(wire: SignalWire) -> None:
+    body = encoded(wire, PROTOBUF, record()[wire.signal]) + delimited(b"\x0a", b"\x38\x07")
+    prepared = Prepare(PrepareSettings(), clock_ns=lambda: NOW)(
+        body, PROTOBUF, Sender("::1"), signal=wire.signal
+    )
+
+    assert (prepared.items, prepared.warnings) == (1, {"unknown_key": 1})
+    assert f"field 7 of {wire.lists[Encoding.JSON].entries}[1]" in prepared.message
+
+
+@EVERY_SIGNAL
+def test_unknown_field_of_the_request_itself_survives_a_cut(wire: SignalWire) -> None:
+    body = encoded(wire, PROTOBUF, *[record()[wire.signal]] * 5) + b"\x30\x01"
+    pieces = check(body, wire).request.pieces(60)
+
+    assert len(pieces) > 1
+    assert [piece.body.endswith(b"\x30\x01") for piece in pieces] == [True] + [False] * (
+        len(pieces) - 1
+    )
+
+
+@EVERY_SIGNAL
+@pytest.mark.parametrize("body", [b"", b"\x0a\x00", b"\x0a\x02\x12\x00"])
+def test_empty_envelopes_are_no_reason_for_a_word(wire: SignalWire, body: bytes) -> None:
+    checked = check(body, wire)
+
+    assert (checked.items, checked.message()) == (0, "")
