@@ -18,6 +18,8 @@ class Encoding(enum.IntEnum):
     JSON = 1
     PROTOBUF = 2
 
+    __hash__ = int.__hash__  # in C: tables by encoding and by signal are asked in every request
+
 
 # Attributes rather than a property: they are read several times a request.
 Encoding.JSON.media_type = "application/json"
@@ -33,6 +35,8 @@ class Signal(enum.IntEnum):
     TRACES = 1
     LOGS = 2
     METRICS = 3
+
+    __hash__ = int.__hash__
 
 
 for _signal in Signal:

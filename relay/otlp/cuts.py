@@ -24,25 +24,28 @@ def group_items(items: Iterable[SizedItem], limit_bytes: int) -> list[list[Sized
     megabyte, groups are larger than the limit. Repeated for each item it would be gigabytes.
     """
     groups: list[list[SizedItem]] = []
-    size = 0
+    size = around_bytes = 0
     before: tuple[int, ...] = ()
     for item in items:
         place, item_bytes, around = item
-        around_bytes = sum(around)
-        added = item_bytes + sum(around[_shared(before, place) :])
+        added = item_bytes
+        envelopes = place[:-1]
+        if envelopes != before:
+            around_bytes = sum(around)
+            added += sum(around[_shared(before, envelopes) :])
+            before = envelopes
         if not groups or size + added > max(limit_bytes, 2 * around_bytes):
             groups.append([])
             size = 0
             added = item_bytes + around_bytes
         groups[-1].append(item)
         size += added
-        before = place
     return groups
 
 
-def _shared(before: tuple[int, ...], place: tuple[int, ...]) -> int:
-    """How many messages around both of these places are the same."""
-    for level, (one, other) in enumerate(zip(before[:-1], place, strict=False)):
+def _shared(before: tuple[int, ...], envelopes: tuple[int, ...]) -> int:
+    """How many of these envelopes are those before, from the outermost in."""
+    for level, (one, other) in enumerate(zip(before, envelopes, strict=False)):
         if one != other:
             return level
-    return max(0, len(before) - 1)
+    return len(before)

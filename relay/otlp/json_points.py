@@ -53,7 +53,7 @@ def normalise_metrics(
     lists += [exemplar.filteredAttributes for exemplar in exemplars]
     normalise_attributes(lists, findings)
     normalise_times(
-        ((points, "startTimeUnixNano"), (points, "timeUnixNano"), (exemplars, "timeUnixNano"))
+        (points, "startTimeUnixNano"), (points, "timeUnixNano"), (exemplars, "timeUnixNano")
     )
     _normalise_values(exemplars)
     _normalise_values([point for point in points if isinstance(point, NumberDataPoint)])

@@ -8,9 +8,9 @@ strings) and raises `Unusual` for everything else, which the exact way then sett
 
 import base64
 import binascii
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -39,6 +39,13 @@ class Unusual(Exception):
     """The fast way cannot vouch for this body; the exact way decides."""
 
 
+class Tally(dict[str, int]):
+    """How many times, by code: a Counter that costs a tenth to make, in every request."""
+
+    def __missing__(self, _code: str) -> int:
+        return 0
+
+
 @dataclass(slots=True)
 class Unreadable:
     """What could not be read and was taken out: a record, a point, or an envelope of such.
@@ -64,7 +71,7 @@ class Findings:
     """
 
     flags: BodyFlag = BodyFlag.NONE
-    warnings: Counter[str] = field(default_factory=Counter)
+    warnings: Tally = field(default_factory=Tally)
     places: dict[str, list[str]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     top_keys: tuple[str, ...] = field(default=(), compare=False)
@@ -245,15 +252,18 @@ def _is_canonical_number(digits: str) -> bool:
     )
 
 
-def normalise_times(members: Iterable[tuple[Sequence[Any], str]]) -> None:
+_getter = cache(attrgetter)
+
+
+def normalise_times(*members: tuple[Sequence[Any], str]) -> None:
     """Members that hold nanoseconds, or counts, into decimal text within fixed64. Raises Unusual.
 
     Each is given as the structs that have it, and its name.
     """
-    members = list(members)
     times: list[str] = []
     for structs, name in members:
-        times += map(attrgetter(name), structs)
+        if structs:
+            times += map(_getter(name), structs)
     if not times:
         return
     try:
@@ -296,7 +306,7 @@ def normalise_spans(spans: list[Span], lists: list[list[KeyValue]], findings: Fi
     lists += [link.attributes for span in spans if span.links for link in span.links]
     normalise_attributes(lists, findings)
     normalise_times(
-        ((spans, "startTimeUnixNano"), (spans, "endTimeUnixNano"), (events, "timeUnixNano"))
+        (spans, "startTimeUnixNano"), (spans, "endTimeUnixNano"), (events, "timeUnixNano")
     )
 
 
@@ -313,4 +323,4 @@ def normalise_logs(
     ]
     if bodies:
         normalise_values(bodies, findings)
-    normalise_times(((records, "timeUnixNano"), (records, "observedTimeUnixNano")))
+    normalise_times((records, "timeUnixNano"), (records, "observedTimeUnixNano"))

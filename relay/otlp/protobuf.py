@@ -375,8 +375,8 @@ def settle(
     for entry in getattr(message, wire.lists[Encoding.PROTOBUF].entries):
         known = _known(entry, cache)
         resources.append(known)
-        for code in known.warnings:
-            findings.warnings[code] += 1
+        for code, times in known.warnings.items():
+            findings.warnings[code] += times
     if _MAYBE_SPECIAL.search(body) and has_special_double(message, wire, most_values):
         findings.flags |= BodyFlag.SPECIAL_DOUBLES
     return ProtobufRequest(wire, message, resources, findings)

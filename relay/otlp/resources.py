@@ -20,8 +20,8 @@ class KnownResource:
 
     `normal` is JSON text in normal form, or an encoded protobuf Resource. `keys` are its
     attributes' keys, those with an empty value included. `service` is its service.name, empty if
-    it has none. `warnings` are codes; `places` of them begin with `resource`. `enriched` is filled
-    at first use by who enriches: first for senders elsewhere, then for those on this host.
+    it has none. `warnings` are times by code; their `places` begin with `resource`. `enriched` is
+    filled at first use by who enriches: first for senders elsewhere, then for those on this host.
     """
 
     __slots__ = ("enriched", "flags", "keys", "normal", "places", "service", "warnings")
@@ -31,7 +31,7 @@ class KnownResource:
         self.keys = frozenset(attributes)
         self.service = attributes.get(SERVICE_NAME, "")
         self.flags: BodyFlag = findings.flags
-        self.warnings = tuple(findings.warnings.elements())
+        self.warnings = dict(findings.warnings)
         self.places = findings.places
         self.enriched: list[bytes | None] = [None, None]
 

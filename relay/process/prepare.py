@@ -4,7 +4,6 @@ The same code runs in the event loop and in the offload process, and gives the s
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from relay.model.reasons import ROW_BYTES
 from relay.model.records import Encoding, Piece, RejectedItem, Sender, Signal
 from relay.otlp import json, protobuf
 from relay.otlp.json import JsonRequest
-from relay.otlp.json_values import Findings
+from relay.otlp.json_values import Findings, Tally
 from relay.otlp.protobuf import ProtobufRequest
 from relay.otlp.protobuf_guess import describe as describe_signal
 from relay.otlp.protobuf_guess import guess_signal, refuse_another
@@ -73,7 +72,7 @@ class Checked:
     request: JsonRequest | ProtobufRequest
     items: int
     rejections: Rejections
-    warnings: Counter[str]
+    warnings: Tally
 
     @property
     def rejected(self) -> tuple[RejectedItem, ...]:

@@ -4,9 +4,10 @@ Nothing is rejected for it: only the sender can know. What upstreams refuse for 
 the year 1970, is told here first, with the unit that its times seem to be in.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Final
+
+from relay.otlp.json_values import Tally
 
 SECOND_NS: Final = 10**9
 OLD_NS: Final = 7 * 24 * 3600 * SECOND_NS
@@ -19,7 +20,7 @@ _UNITS: Final = (("microseconds", 10**3), ("milliseconds", 10**6), ("seconds", 1
 _LATEST_NS: Final = 366 * 24 * 3600 * SECOND_NS
 
 
-def warn_of_clocks(times_ns: Iterable[int], now_ns: int, warnings: Counter[str]) -> None:
+def warn_of_clocks(times_ns: Iterable[int], now_ns: int, warnings: Tally) -> None:
     """Count the times that are not near `now_ns`, by code. Zero is no time."""
     for time_ns in times_ns:
         code = _judge(time_ns, now_ns)

@@ -4,11 +4,11 @@ The normal case is one look at all ids together: joined, they are the hex text o
 bytes. Only when that look fails are spans taken one by one.
 """
 
-from collections import Counter
 from typing import Final
 
 from relay.model.records import Encoding
 from relay.otlp.json import JsonRequest
+from relay.otlp.json_values import Tally
 from relay.otlp.messages import Span
 from relay.process.check.clock import AHEAD_NS, OLD_NS, warn_of_clocks
 from relay.process.check.form import FORMS, is_hex
@@ -62,7 +62,7 @@ def _are_links_normal(spans: list[Span]) -> bool:
     )
 
 
-def _count_oddities(spans: list[Span], warnings: Counter[str], now_ns: int) -> None:
+def _count_oddities(spans: list[Span], warnings: Tally, now_ns: int) -> None:
     """Times and names that break a rule without making a span invalid."""
     if not spans:
         return

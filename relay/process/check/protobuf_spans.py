@@ -4,13 +4,13 @@ As `json_spans`, over the official messages. There every look at a field costs a
 a struct, so attribute keys are looked at in the first spans of a request only.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from relay.model.records import Encoding
+from relay.otlp.json_values import Tally
 from relay.otlp.protobuf import ProtobufRequest
 from relay.process.check.clock import AHEAD_NS, OLD_NS, warn_of_clocks
 from relay.process.check.form import FORMS
@@ -74,7 +74,7 @@ def _are_links_normal(lists: Sequence[Sequence[trace_pb2.Span.Link]]) -> bool:
     )
 
 
-def _count_oddities(spans: list[trace_pb2.Span], warnings: Counter[str], now_ns: int) -> None:
+def _count_oddities(spans: list[trace_pb2.Span], warnings: Tally, now_ns: int) -> None:
     starts = [span.start_time_unix_nano for span in spans]
     ends = [span.end_time_unix_nano for span in spans]
     names = [span.name for span in spans]
@@ -91,7 +91,7 @@ def _count_oddities(spans: list[trace_pb2.Span], warnings: Counter[str], now_ns:
         warn_of_clocks(starts, now_ns, warnings)
 
 
-def _count_keys(spans: list[trace_pb2.Span], warnings: Counter[str]) -> None:
+def _count_keys(spans: list[trace_pb2.Span], warnings: Tally) -> None:
     for span in spans:
         attributes = span.attributes[:KEYS_CHECKED]
         keys = {attribute.key for attribute in attributes}

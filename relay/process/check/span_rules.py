@@ -3,12 +3,12 @@
 Only requests come here that hold an id which is not normal.
 """
 
-from collections import Counter
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from relay.model.reasons import Reason
 from relay.otlp.json import JsonRequest
+from relay.otlp.json_values import Tally
 from relay.otlp.protobuf import ProtobufRequest, take_out
 from relay.process.check.form import Form
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, MalformedIds, derive, is_derived
@@ -57,7 +57,7 @@ IDS: Final = (
 class Settle:
     """Makes the ids of one scope's records good where that is allowed."""
 
-    def __init__(self, form: Form, warnings: Counter[str], *, derives: bool) -> None:
+    def __init__(self, form: Form, warnings: Tally, *, derives: bool) -> None:
         """`derives`: a malformed id becomes a derived one."""
         self.form = form
         self.warnings = warnings

@@ -1,4 +1,4 @@
-"""Log records and metrics in OTLP/JSON against the official classes: what is kept, how it is cut."""
+"""Log records and metrics in OTLP/JSON against the official classes: what is kept, where cut."""
 
 import base64
 import json

@@ -59,12 +59,12 @@ def test_time_that_is_not_canonical_is_left_to_the_exact_way(member: str, time: 
         setattr(span, member, time)
 
     with pytest.raises(Unusual):
-        normalise_times(members_of(span, events))
+        normalise_times(*members_of(span, events))
 
 
 def test_times_of_other_lengths_and_numbers_become_text() -> None:
     span = Span(startTimeUnixNano=5, endTimeUnixNano="18446744073709551615")
-    normalise_times(members_of(span, []))
+    normalise_times(*members_of(span, []))
 
     assert (span.startTimeUnixNano, span.endTimeUnixNano) == ("5", "18446744073709551615")
 

@@ -24,7 +24,7 @@ def test_keys_hold_those_with_empty_values_too() -> None:
 
     assert found.keys == {"a", "b", "c", "service.name"}
     assert found.service == "shop"
-    assert found.warnings == ()
+    assert found.warnings == {}
     assert found.enriched == [None, None]
 
 
@@ -33,7 +33,7 @@ def test_last_of_duplicate_service_names_counts() -> None:
     found = know_json(builders.to_body({"attributes": pairs}))
 
     assert found.service == "last"
-    assert found.warnings == ("attribute_key_duplicate",)
+    assert found.warnings == {"attribute_key_duplicate": 1}
 
 
 @pytest.mark.parametrize("value", [{"intValue": "5"}, {}, {"arrayValue": {}}])
@@ -70,7 +70,7 @@ def test_what_is_no_resource_is_an_empty_one_and_told() -> None:
     found = know_json(b"[]")
 
     assert found.normal == b"{}"
-    assert found.warnings == ("envelope_unreadable",)
+    assert found.warnings == {"envelope_unreadable": 1}
     assert found.places == {"envelope_unreadable": ["resource"]}
 
 
