@@ -32,6 +32,9 @@ from relay.otlp.signals import TRACES, WIRE, Lists, SignalWire
 NOT_FAST: Final = (ValueError, RecursionError, Unusual)
 """What `decode_fast` raises where it cannot vouch for a body."""
 
+# A list of one item with nothing but what it must have, and the name of the list.
+_LEAST_LIST_BYTES: Final = 60
+
 Weigh = Callable[[Any], None]
 
 
@@ -41,6 +44,7 @@ class _Form(NamedTuple):
     wire: SignalWire
     names: Lists
     scopes_key: bytes
+    frame_bytes: int
     no_resource: Raw  # the default itself: told apart by identity
     decode: Callable[[bytes], Any]
     normalise: Callable[[list[Any], list[list[KeyValue]], Findings], None]
@@ -58,6 +62,7 @@ def _form(wire: SignalWire) -> _Form:
         wire=wire,
         names=names,
         scopes_key=b'"%b":' % names.scopes.encode(),
+        frame_bytes=len(b'{"":[{"resource":,"":}]}') + len(names.entries) + len(names.scopes),
         no_resource=wire.entry().resource,  # type: ignore[attr-defined]
         decode=msgspec.json.Decoder(wire.json_request_struct).decode,
         normalise=normalise[wire.signal],
@@ -73,7 +78,7 @@ class JsonRequest:
 
     `entries` are of resourceSpans (resourceLogs, resourceMetrics); `resources` stands parallel to
     them. `records` are all spans, log records or metrics in order. `findings` holds flags for the
-    pieces and warnings by code.
+    pieces and warnings by code. `normal_bytes` is how long a body of so much is in normal form.
     """
 
     encoding: Final = Encoding.JSON
@@ -86,7 +91,9 @@ class JsonRequest:
         resources: list[KnownResource],
         scope_texts: list[bytes],
         findings: Findings,
+        normal_bytes: int,
     ) -> None:
+        self.normal_bytes = normal_bytes
         self.wire = form.wire
         self.entries = entries
         self.resources = resources
@@ -109,6 +116,17 @@ class JsonRequest:
         if self._form.is_metrics:
             return sum(len(points_of(metric)) for metric in self.records)
         return len(self.records)
+
+    def has_lost_a_list(self, body: bytes) -> bool:
+        """Whether a list of items stood twice in one object of `body`: the decoder takes the last.
+
+        Too much is said of a body that has the name of such a list as a text elsewhere.
+        """
+        _, scopes_name, records_name = self._form.names
+        lists = sum(len(getattr(entry, scopes_name)) for entry in self.entries)
+        if body.count(b'"%b"' % records_name.encode()) > lists:
+            return True
+        return self._form.is_metrics and body.count(b'"dataPoints"') > len(self.records)
 
     def fragment_of(self, index: int, scope: Any, record: Any) -> bytes:
         """A fragment with this record alone, its resource and scope around it."""
@@ -318,7 +336,10 @@ def decode_fast(
     request = form.decode(body)
     if weigh is not None:
         weigh(request)
-    return _settle(form, request, Findings(), cache, is_exact=False)
+    decoded = _settle(form, request, Findings(), cache, is_exact=False)
+    if len(body) > decoded.normal_bytes + _LEAST_LIST_BYTES and decoded.has_lost_a_list(body):
+        raise Unusual
+    return decoded
 
 
 def decode_exact(body: bytes, cache: ResourceCache, wire: SignalWire = TRACES) -> JsonRequest:
@@ -347,8 +368,11 @@ def _settle(
     if not is_exact and any(SECOND_MEMBER in text for text in scope_texts):
         raise Unusual
     resources = []
+    normal_bytes = form.frame_bytes * len(entries) + sum(map(len, scope_texts))
     for index, entry in enumerate(entries):
-        known = _known(entry.resource, cache)
+        text = bytes(entry.resource)
+        normal_bytes += len(text) + len(entry.schemaUrl)
+        known = cache.get(text) or cache.put(text, know_json(text))
         resources.append(known)
         if known.flags:
             findings.flags |= known.flags
@@ -356,10 +380,4 @@ def _settle(
             findings.warnings[code] += times
             for place in known.places.get(code, ()):
                 findings.place(code, f"{names.entries}[{index}].{place}")
-    return JsonRequest(form, entries, records, resources, scope_texts, findings)
-
-
-def _known(resource: Raw, cache: ResourceCache) -> KnownResource:
-    text = bytes(resource)
-    known = cache.get(text)
-    return known or cache.put(text, know_json(text))
+    return JsonRequest(form, entries, records, resources, scope_texts, findings, normal_bytes)

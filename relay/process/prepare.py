@@ -6,7 +6,6 @@ The same code runs in the event loop and in the offload process, and gives the s
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -65,8 +64,7 @@ class Prepared(NamedTuple):
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """A request that can be kept: `items` of it remain. `warnings` are times by code."""
 
     request: JsonRequest | ProtobufRequest

@@ -150,6 +150,34 @@ def test_last_of_duplicate_keys_wins() -> None:
         ]
 
 
+TWICE = [
+    b'{"resourceSpans":[{"scopeSpans":[{"spans":[%b],"spans":[%b]}]}]}',
+    b'{"resourceSpans":[{"scopeSpans":[{"spans":[%b]}],"scopeSpans":[{"spans":[%b]}]}]}',
+    (
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[%b]}]}],'
+        b'"resourceSpans":[{"scopeSpans":[{"spans":[%b]}]}]}'
+    ),
+]
+
+
+@pytest.mark.parametrize("twice", TWICE)
+def test_no_span_is_lost_where_a_list_stands_twice(twice: bytes) -> None:
+    least = {"traceId": builders.TRACE_ID, "spanId": builders.SPAN_ID}
+    values = [{"key": "k", "value": {"intValue": number}} for number in range(3)]
+    first = builders.to_body(least)
+    second = builders.to_body(builders.span(attributes=values))
+    found = decode(twice % (first, second), ResourceCache())
+
+    assert [span.name for span in found.records] == ["", "op"]
+
+
+def test_name_of_a_list_as_a_text_is_no_second_list() -> None:
+    made = builders.request(*[builders.span(name="spans") for _ in range(9)])
+    body = json.dumps(made, indent=4).encode()
+
+    assert relayed(decode(body, ResourceCache())) == made
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [

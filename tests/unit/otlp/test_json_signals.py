@@ -238,6 +238,14 @@ def test_last_of_two_kinds_of_a_metric_wins(text: bytes, kept: tuple[str, int]) 
     assert {name: len(data["dataPoints"]) for name, data in metric.items()} == dict([kept])
 
 
+def test_no_point_is_lost_where_a_list_stands_twice() -> None:
+    points = b",".join([builders.to_body(POINT)] * 3)
+    body = b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[%b]%b}}]}]}]}'
+    twice = body % (points, b',"dataPoints":[%b]' % points)
+
+    assert read(METRICS, twice).count_items() == 6
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
