@@ -88,6 +88,14 @@ class Findings:
             places.append(place)
 
 
+def is_hex(text: str) -> bool:
+    """Whether it is bytes as pairs of lower-case digits."""
+    try:
+        return bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
+
+
 def base64_normal(text: str) -> str:
     """Standard padded base64 of what `text` means; it may be URL-safe or unpadded.
 

@@ -33,6 +33,9 @@ _MAYBE_SPECIAL: Final = re.compile(rb"\x21.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 # A nested message costs its tag and a length.
 _FRAME_BYTES: Final = 6
 _NO_RESOURCE: Final = b""
+FORMER_SCOPES: Final = 1000
+"""The number of an entry's scopes until OTLP 0.15. Some senders never changed."""
+
 _TAKEN_OUT_SINGLY: Final = 64
 _TOP_KEYS: Final = 10
 # Tags of the envelopes from the outside in: entry, scope, record; a metric's kind; its points.
@@ -130,8 +133,10 @@ class ProtobufRequest:
 
     def drop_empty(self) -> None:
         """Take out what holds no item. Unknown fields that go with it are told."""
-        name = self.wire.lists[Encoding.JSON].entries
         entries = getattr(self.message, self.lists.entries)
+        if entries and all(map(self._is_filled, entries)):
+            return
+        name = self.wire.lists[Encoding.JSON].entries
         empty = []
         for index, entry in enumerate(entries):
             if not self._keep_filled(entry, f"{name}[{index}]"):
@@ -143,6 +148,19 @@ class ProtobufRequest:
             self._tell_unknown(self.message, "the request")
             fields = [f"field {number}" for number in unknown_numbers(self.message)]
             self.findings.top_keys = (*[name][: len(empty)], *fields[:_TOP_KEYS])
+
+    def _is_filled(self, entry: Any) -> bool:
+        """Whether everything in an entry holds items, as nearly always."""
+        scopes = getattr(entry, self.lists.scopes)
+        if not scopes:
+            return False
+        for scope in scopes:
+            records = getattr(scope, self.lists.records)
+            if not records:
+                return False
+            if self.wire.signal is Signal.METRICS and not all(map(points_of, records)):
+                return False
+        return True
 
     def _keep_filled(self, entry: Any, path: str) -> bool:
         """Take out of an entry what holds no item; whether there are scopes left."""
@@ -291,6 +309,16 @@ def take_out(items: MutableSequence[Any], bad: list[int]) -> None:
     kept = [item for index, item in enumerate(items) if index not in gone]
     del items[:]
     items.extend(kept)
+
+
+def has_former_scopes(message: Any, wire: SignalWire) -> bool:
+    """Whether an entry has scopes under the number that they had until OTLP 0.15, and no others."""
+    lists = wire.lists[Encoding.PROTOBUF]
+    return any(
+        FORMER_SCOPES in unknown_numbers(entry)
+        for entry in getattr(message, lists.entries)
+        if not getattr(entry, lists.scopes)
+    )
 
 
 def unknown_numbers(message: Message) -> list[int]:

@@ -21,10 +21,9 @@ from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
-from relay.model.errors import TooHeavy
 from relay.model.records import Encoding, Signal
 from relay.otlp.json_values import Findings, Unreadable
-from relay.otlp.protobuf import unknown_numbers
+from relay.otlp.protobuf import FORMER_SCOPES, unknown_numbers
 from relay.otlp.protobuf_writer import delimited
 from relay.otlp.signals import SignalWire
 
@@ -34,10 +33,6 @@ ORIGINAL: Final = "relay.original_bytes"
 MOST_MESSAGES: Final = 100  # within each other, as upb reads them
 MOST_LOOKS: Final = 1_000_000  # at a field, or at whether bytes can be read: some 2 µs each
 
-FORMER_SCOPES: Final = b"\xc2\x3e"
-"""The tag of an entry's field 1000: its scopes, until OTLP 0.15. Some senders never changed."""
-
-_FORMER_NUMBER: Final = 1000
 _ENTRY_TAG: Final = b"\x0a"
 _SCOPE_TAG: Final = b"\x12"
 _DELIMITED: Final = 2
@@ -66,15 +61,11 @@ def mend(body: bytes, wire: SignalWire, findings: Findings) -> Message:
         raise Torn from None
 
 
-def read_former_scopes(message: Message, wire: SignalWire, *, is_bounded: bool) -> None:
-    """Read scopes that stand under their former number as such.
-
-    Raises TooHeavy if it `is_bounded` and there are any: their entries are read field by field.
-    """
-    for entry in getattr(message, wire.lists[Encoding.PROTOBUF].entries):
-        if _FORMER_NUMBER in unknown_numbers(entry):
-            if is_bounded:
-                raise TooHeavy
+def read_former_scopes(message: Message, wire: SignalWire) -> None:
+    """Read scopes that stand under their former number as such."""
+    lists = wire.lists[Encoding.PROTOBUF]
+    for entry in getattr(message, lists.entries):
+        if not getattr(entry, lists.scopes) and FORMER_SCOPES in unknown_numbers(entry):
             _read_former_scopes(entry, _Walk(wire, Findings()))
 
 
@@ -84,7 +75,7 @@ def _read_former_scopes(entry: Message, walk: "_Walk") -> None:
     try:
         for field in walk.fields(data):
             part = data[field.start : field.end]
-            if field.tag == FORMER_SCOPES:
+            if field.number == FORMER_SCOPES and field.wire_type == _DELIMITED:
                 scope = delimited(_SCOPE_TAG, data[field.content : field.end])
                 if walk.is_readable(scope, (_ENTRY_TAG,)):
                     part = scope

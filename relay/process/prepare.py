@@ -21,7 +21,7 @@ from relay.otlp.json_values import Findings, Tally
 from relay.otlp.protobuf import ProtobufRequest
 from relay.otlp.protobuf_guess import describe as describe_signal
 from relay.otlp.protobuf_guess import guess_signal, refuse_another
-from relay.otlp.protobuf_mend import FORMER_SCOPES, Torn, mend, read_former_scopes
+from relay.otlp.protobuf_mend import Torn, mend, read_former_scopes
 from relay.otlp.resources import ResourceCache
 from relay.otlp.signals import WIRE, SignalWire
 from relay.process.check.ids import MalformedIds
@@ -223,8 +223,10 @@ def _decode_protobuf(
             message = mend(body, wire, findings)
         except Torn:
             raise refusal from None
-    if FORMER_SCOPES in body:
-        read_former_scopes(message, wire, is_bounded=is_bounded)
+    if protobuf.has_former_scopes(message, wire):
+        if is_bounded:
+            raise TooHeavy  # their entries are read field by field
+        read_former_scopes(message, wire)
     if is_bounded:
         refuse_many_messages(message, wire.lists[Encoding.PROTOBUF])
     if wire.signal is not Signal.TRACES:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from typing import Any
 
 from relay.model.records import Signal
@@ -43,6 +44,7 @@ class Bodies:
     def __init__(self, kind: str, spans: int) -> None:
         assert kind in KINDS
         self._rng = random.Random(SEED)
+        self._now_ns = time.time_ns()
         self._prose = Prose(self._rng)
         self._kind = kind
         self._spans = spans
@@ -70,7 +72,7 @@ class Bodies:
         ]
 
     def _span(self, attributes: list[dict[str, Any]]) -> dict[str, Any]:
-        start = 1_767_225_600_000_000_000 + self._rng.randrange(10**15)
+        start = self._now_ns - self._rng.randrange(10**14)  # of this day, as spans are
         return {
             "traceId": f"{self._rng.getrandbits(128) | 1:032x}",
             "spanId": f"{self._rng.getrandbits(64) | 1:016x}",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.support.fixtures import fixtures_of
+from tests.support.fixtures import as_of_now, fixtures_of
 from tests.support.relay_process import Relay
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -80,7 +80,7 @@ def test_python_sdk_span_arrives_enriched_in_the_encoding_asked_for(
 def test_openrouter_delivery_arrives_with_its_three_spans(
     tmp_path: Path, upstream: MockCollector
 ) -> None:
-    body = (FIXTURES / "08_openrouter_chat.json").read_bytes()
+    body = as_of_now((FIXTURES / "08_openrouter_chat.json").read_bytes())
     with upstream, Relay(tmp_path, destination(upstream)) as relay:
         assert relay.post(body, headers={"X-Forwarded-For": "203.0.113.9"}) == (200, b"{}")
         spans = upstream.journal.wait_for_spans(3, timeout=20)
@@ -109,7 +109,8 @@ def test_openrouter_id_that_is_no_hex_is_mapped_and_kept_as_attribute(
 
 def test_curl_with_gzip_arrives(tmp_path: Path, upstream: MockCollector) -> None:
     assert shutil.which("curl"), "curl is part of what is tested"
-    (tmp_path / "body.gz").write_bytes(gzip.compress((FIXTURES / "01_minimal.json").read_bytes()))
+    body = as_of_now((FIXTURES / "01_minimal.json").read_bytes())
+    (tmp_path / "body.gz").write_bytes(gzip.compress(body))
     with upstream, Relay(tmp_path, destination(upstream)) as relay:
         answer = subprocess.run(
             ["curl", "-sS", "-w", "%{http_code}", f"http://127.0.0.1:{relay.ingest_port}/v1/traces",
@@ -130,7 +131,7 @@ def test_every_fixture_is_answered_as_it_says_and_what_it_accepts_arrives(
     with upstream, Relay(tmp_path, destination(upstream)) as relay:
         for fixture in fixtures_of("traces"):
             name, expect = fixture.name, fixture.expected
-            status, answer = relay.post(fixture.body)
+            status, answer = relay.post(as_of_now(fixture.body))
             assert status == expect["status"], (name, answer)
             expected_spans += expect["accepted"]
             found = json.loads(answer)

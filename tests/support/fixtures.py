@@ -5,6 +5,8 @@
 """
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,12 @@ class Fixture:
 
     def __str__(self) -> str:
         return self.name
+
+
+def as_of_now(body: bytes) -> bytes:
+    """The body with its times moved, so that its items are new."""
+    later = time.time_ns() - NEW_NS
+    return re.sub(rb"\b1767225[67]\d{11}\b", lambda found: b"%d" % (int(found[0]) + later), body)
 
 
 def fixtures_of(signal: str) -> list[Fixture]:

@@ -4,6 +4,7 @@ import http.client
 import json
 import secrets
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -15,14 +16,15 @@ def span_ids(count: int) -> list[str]:
 
 def request_of(ids: list[str], *, service: str = "load", padding: str = "") -> bytes:
     """An OTLP/JSON request with one span for each id."""
+    now_ns = time.time_ns()
     spans = [
         {
             "traceId": secrets.token_hex(16),
             "spanId": span_id,
             "name": "load",
             "kind": 1,
-            "startTimeUnixNano": "1767225600000000000",
-            "endTimeUnixNano": "1767225600005000000",
+            "startTimeUnixNano": str(now_ns),
+            "endTimeUnixNano": str(now_ns + 5_000_000),
             "attributes": [{"key": "padding", "value": {"stringValue": padding}}],
         }
         for span_id in ids

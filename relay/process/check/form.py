@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from relay.model.records import Encoding
+from relay.otlp.json_values import is_hex
 from relay.otlp.messages import AnyValue, KeyValue
 
 
@@ -31,14 +32,6 @@ class Form(NamedTuple):
     """A malformed raw id as the bytes to derive from, and as a person would write it."""
     add_attribute: Callable[[Any, str, str], None]
     """Put an attribute, its key and text, behind those of a record."""
-
-
-def is_hex(text: str) -> bool:
-    """Whether it is bytes as pairs of lower-case digits."""
-    try:
-        return bytes.fromhex(text).hex() == text
-    except ValueError:
-        return False
 
 
 def _are_normal_in_json(ids: list[str], size: int) -> bool:

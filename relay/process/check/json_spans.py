@@ -8,10 +8,10 @@ from typing import Final
 
 from relay.model.records import Encoding
 from relay.otlp.json import JsonRequest
-from relay.otlp.json_values import Tally
+from relay.otlp.json_values import Tally, is_hex
 from relay.otlp.messages import Span
 from relay.process.check.clock import AHEAD_NS, OLD_NS, warn_of_clocks
-from relay.process.check.form import FORMS, is_hex
+from relay.process.check.form import FORMS
 from relay.process.check.ids import MalformedIds
 from relay.process.check.rejections import NONE_REJECTED, Rejections
 from relay.process.check.span_rules import SettleSpan, check_each
