@@ -21,6 +21,7 @@ log = structlog.stdlib.get_logger(__name__)
 # Larger bodies are decoded one in each turn of the event loop: each takes up to some 10 ms, and
 # others should not wait for all that have just arrived.
 QUICK_BYTES = 128 * 1024
+_NOTE_SECONDS = 60.0
 
 
 class Appender(Protocol):
@@ -51,6 +52,7 @@ class Pipeline:
         self._offload = offload
         self._clock_ns = clock_ns
         self._turn = asyncio.Lock()
+        self._next_note = 0.0
 
     async def accept(
         self, body: bytes, encoding: Encoding, sender: Sender, signal: Signal = Signal.TRACES
@@ -100,6 +102,8 @@ class Pipeline:
             return SUCCESS
         rejected = sum(prepared.rejected_by_reason.values())
         log.debug("request_flawed", rejected=rejected, message=prepared.message)
+        if not prepared.items:
+            self._note_nothing(sender, prepared.message)
         counters.reject(signal, prepared.rejected_by_reason)
         return SenderResponse(message=prepared.message, rejected_items=rejected)
 
@@ -115,6 +119,13 @@ class Pipeline:
         rejected = (unreadable_body(body, encoding, why, signal),)
         with suppress(BufferFailure):
             await self._log.append(Request((), sender, self._clock_ns(), rejected))
+
+    def _note_nothing(self, sender: Sender, message: str) -> None:
+        """Log once a minute that something came of which nothing could be kept."""
+        now = time.monotonic()
+        if now >= self._next_note:
+            self._next_note = now + _NOTE_SECONDS
+            log.warning("request_held_nothing", sender=sender.address, message=message)
 
     async def _prepare(
         self, body: bytes, encoding: Encoding, sender: Sender, signal: Signal

@@ -88,7 +88,7 @@ class SettleSpan(Settle):
                 source, text = form.original(raw)
                 made = derive(source, each.size)
                 originals.append((each.original, text))
-            elif made and not any(made):
+            if made and not any(made):
                 if each.zero:
                     return each.zero, each.member
                 made = b""  # a parent all zero is none

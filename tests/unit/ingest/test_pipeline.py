@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
@@ -116,3 +117,43 @@ async def test_body_that_cannot_be_read_is_refused_as_such_by_a_full_buffer_too(
         await pipeline(FakeLog(BufferFull())).accept(b"[", Encoding.JSON, SENDER)
 
     assert refusal.value.status == 400
+
+
+async def test_body_that_holds_nothing_is_told_to_the_sender_and_logged_once_a_minute() -> None:
+    way = pipeline(FakeLog())
+    with capture_logs() as events:
+        answers = [await way.accept(b'{"data":{}}', Encoding.JSON, SENDER) for _ in range(3)]
+        empty = await way.accept(b"{}", Encoding.JSON, SENDER)
+
+    assert {(answer.status, answer.rejected_items) for answer in answers} == {(200, 0)}
+    assert answers[0].message.startswith("no span was found in it; keys at the top: data;")
+    (event,) = [event for event in events if event["event"] == "request_held_nothing"]
+    assert event["sender"] == SENDER.address
+    assert "keys at the top: data" in event["message"]
+    assert empty == SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("name", "signal", "items"),
+    [("41_log_full.logs", Signal.LOGS, 1), ("50_metric_full.metrics", Signal.METRICS, 6)],
+)
+async def test_items_of_each_signal_are_kept_and_counted_apart(
+    name: str, signal: Signal, items: int
+) -> None:
+    log, counters = FakeLog(), Counters()
+    body = (FIXTURES / f"{name}.json").read_bytes()
+    await pipeline(log, counters).accept(body, Encoding.JSON, SENDER, signal)
+
+    (piece,) = log.requests[0].pieces
+    assert (piece.signal, piece.items) == (signal, items)
+    assert counters.received_items == counters.kept_items == {signal: items}
+
+
+async def test_spans_at_the_endpoint_of_logs_are_told_where_they_belong() -> None:
+    body = (FIXTURES / "48_spans_at_logs.logs.json").read_bytes()
+    counters = Counters()
+    answer = await pipeline(FakeLog(), counters).accept(body, Encoding.JSON, SENDER, Signal.LOGS)
+
+    assert (answer.status, answer.rejected_items) == (200, 0)
+    assert "belongs to /v1/traces" in answer.message
+    assert counters.warnings == {(Signal.LOGS, "traces_body"): 1}

@@ -253,6 +253,65 @@ def test_malformed_ids_are_derived_or_rejected_by_mode(
     assert checked.warnings == {"ids_derived": 1}
 
 
+LEGIBLE = [
+    ("traceId", "0af76519-16cd-43dd-8448-eb211c80319c", "0af7651916cd43dd8448eb211c80319c"),
+    ("traceId", "0AF76519-16CD-43DD-8448-EB211C80319C", "0af7651916cd43dd8448eb211c80319c"),
+    ("traceId", "0x0af7651916cd43dd8448eb211c80319c", "0af7651916cd43dd8448eb211c80319c"),
+    ("traceId", "CvdlGRbNQ92ESOshHIAxnA==", "0af7651916cd43dd8448eb211c80319c"),
+    ("spanId", "t61rcWkgMzE=", "b7ad6b7169203331"),
+    ("spanId", "t61rcWkgM_E=", "b7ad6b71692033f1"),
+    ("spanId", "0xb7ad6b7169203331", "b7ad6b7169203331"),
+    ("parentSpanId", " b7ad6b7169203331", "b7ad6b7169203331"),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("member", "sent", "read_as"), LEGIBLE)
+def test_id_in_another_spelling_is_read_before_any_is_hashed(
+    encoding: Encoding, member: str, sent: str, read_as: str
+) -> None:
+    made = builders.request(builders.span(**{member: sent}), builders.span())
+    checked = check(encoded(made, encoding), encoding, "derive")
+    span = relayed(checked, encoding).resource_spans[0].scope_spans[0].spans[0]
+
+    name = {"traceId": "trace_id", "spanId": "span_id", "parentSpanId": "parent_span_id"}[member]
+    assert getattr(span, name).hex() == read_as
+    assert [(pair.key, pair.value.string_value) for pair in span.attributes] == [
+        (f"relay.original_{name}", sent)
+    ]
+    assert checked.warnings == {"ids_derived": 1}
+    assert (
+        check(encoded(made, encoding), encoding, "reject").rejected[0].reason == f"{name}_malformed"
+    )
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "sent", ["my-span-001", "abc", "CvdlGRbNQ92ESOsh", "c3Bhbm5lcg==", "8448eb211c80319", "=", "0x"]
+)
+def test_text_that_is_no_id_in_any_spelling_is_hashed(encoding: Encoding, sent: str) -> None:
+    made = builders.request(builders.span(spanId=sent))
+
+    found = only_span(check(encoded(made, encoding), encoding, "derive"), encoding)
+    assert found.span_id.hex() == derived(sent, 8)
+
+
+def test_half_a_trace_id_is_read_as_one_of_64_bits() -> None:
+    made = builders.request(builders.span(traceId="8448eb211c80319c"))
+    span = only_span(check(builders.to_body(made), Encoding.JSON, "derive"), Encoding.JSON)
+
+    assert span.trace_id.hex() == "00000000000000008448eb211c80319c"
+
+
+@BOTH
+def test_uuid_of_zeros_is_a_trace_id_of_zeros(encoding: Encoding) -> None:
+    nil = "00000000-0000-0000-0000-000000000000"
+    made = builders.request(builders.span(traceId=nil), builders.span())
+
+    checked = check(encoded(made, encoding), encoding, "derive")
+    assert [each.reason for each in checked.rejected] == ["trace_id_zero"]
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("flaw", "reason"),
