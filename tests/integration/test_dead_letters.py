@@ -203,6 +203,28 @@ def test_spans_refused_on_the_way_in_go_to_all_once_their_ids_are_derived(
         assert letters(relay) == {"ingest": 1}
 
 
+def test_span_that_could_not_be_read_is_kept_as_it_was_sent_and_not_replayed(
+    tmp_path: Path,
+) -> None:
+    flawed = span(startTimeUnixNano="2026-01-01T00:00:00Z", traceId=OTHER)
+    with two_destinations(tmp_path) as (relay, upstream, _):
+        status, told = relay.post(request(named(GOOD), flawed))
+        assert status == 200
+        assert json.loads(told)["partialSuccess"]["rejectedSpans"] == "1"
+        eventually(lambda: names(upstream) == {f"{GOOD}/1": 1}, what="the good span")
+
+        only = relay.run("dead-letter export", "--destination", "ingest").stdout
+        (line,) = only.splitlines()
+        assert json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"] == [flawed]
+        assert "resourceSpans[0].scopeSpans[0].spans[1].startTimeUnixNano" in (
+            relay.run("where", OTHER).stdout
+        )
+        replayed = relay.run("dead-letter replay", "--all")
+        assert replayed.returncode == 1
+        assert "a member that cannot be read: export it, correct it" in replayed.stderr
+        assert letters(relay) == {"ingest": 1}
+
+
 def test_of_a_partial_success_all_spans_go_again_and_that_is_said(tmp_path: Path) -> None:
     with two_destinations(tmp_path) as (relay, upstream, _other):
         upstream.script.replace("partial=1:bad names")

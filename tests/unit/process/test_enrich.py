@@ -1,6 +1,7 @@
 """What is added to a resource, and that the sender always wins."""
 
 import json
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relay.config import Config, EnrichConfig
 from relay.model.errors import ConfigError
-from relay.model.records import Encoding, Sender
+from relay.model.records import Encoding, Sender, Signal
 from relay.process.enrich import attributes_from_environment, detect
 from relay.process.prepare import Prepare, PrepareSettings
 from relay.process.settings import prepare_settings
@@ -70,6 +71,34 @@ def test_sender_elsewhere_gets_what_is_configured_only(encoding: Encoding) -> No
     found = enriched({"service.name": {"stringValue": "shop"}}, ELSEWHERE, encoding)
 
     assert found.keys() == {"service.name", *CONFIGURED}
+
+
+def test_metrics_get_only_what_an_update_of_the_host_does_not_change() -> None:
+    detected = {
+        "host.name": "box",
+        "host.id": "5",
+        "host.arch": "amd64",
+        "os.type": "linux",
+        "os.version": "12",
+        "os.description": "Debian 12",
+    }
+    prepare = Prepare(PrepareSettings("reject", detected, CONFIGURED))
+    point = {"timeUnixNano": str(time.time_ns()), "asInt": "1"}
+    metric = {"name": "m", "gauge": {"dataPoints": [point]}}
+    record = {"timeUnixNano": point["timeUnixNano"]}
+    bodies = {
+        Signal.METRICS: {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]},
+        Signal.LOGS: {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]},
+    }
+    keys = {}
+    for signal, made in bodies.items():
+        body = json.dumps(made).encode()
+        (piece,) = prepare(body, Encoding.JSON, HERE, signal=signal).pieces
+        resource = json.loads(piece.body)["resource"]
+        keys[signal] = {attribute["key"] for attribute in resource["attributes"]}
+
+    assert keys[Signal.METRICS] == {"host.name", "host.id", "os.type", *CONFIGURED}
+    assert keys[Signal.LOGS] == {*detected, *CONFIGURED}
 
 
 def test_resource_without_attributes_gets_them_beside_what_it_has() -> None:
