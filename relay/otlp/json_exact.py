@@ -14,8 +14,7 @@ digits are counted before they become numbers.
 """
 
 import re
-from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import reduce
 from operator import or_
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -25,45 +24,41 @@ from msgspec import Raw, Struct, UnsetType
 from relay.model.errors import Refusal
 from relay.model.records import Encoding
 from relay.otlp import messages, messages_logs, messages_metrics
-from relay.otlp.json_numbers import read_double, read_whole
+from relay.otlp.json_scalars import (
+    SEVERITIES,
+    SPAN_KINDS,
+    STATUS_CODES,
+    TEMPORALITIES,
+    Misfit,
+    Place,
+    Read,
+    indices,
+    read_boolean,
+    read_bytes,
+    read_count,
+    read_enum,
+    read_int32,
+    read_number,
+    read_special_or_double,
+    read_text,
+    read_time,
+    read_uint32,
+    render,
+)
 from relay.otlp.json_tree import parse
 from relay.otlp.json_values import (
     MOST_LEVELS,
-    SPECIAL_DOUBLES,
     Findings,
     Unreadable,
-    base64_normal,
 )
 from relay.otlp.messages_metrics import DATA, Double, Exemplar, Metric, NumberDataPoint
 from relay.otlp.signals import TRACES, WIRE, SignalWire
 from relay.otlp.words import clean
 
-MOST_PATH_CHARACTERS: Final = 400
 MOST_KEY_CHARACTERS: Final = 40
 
-SPAN_KINDS: Final = {
-    f"SPAN_KIND_{name}": number
-    for number, name in enumerate(
-        ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
-    )
-}
-STATUS_CODES: Final = {
-    f"STATUS_CODE_{name}": number for number, name in enumerate(("UNSET", "OK", "ERROR"))
-}
-SEVERITIES: Final = {"SEVERITY_NUMBER_UNSPECIFIED": 0} | {
-    f"SEVERITY_NUMBER_{name}{finer or ''}": 1 + 4 * step + max(0, finer - 1)
-    for step, name in enumerate(("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"))
-    for finer in (0, 2, 3, 4)
-}
-TEMPORALITIES: Final = {
-    f"AGGREGATION_TEMPORALITY_{name}": number
-    for number, name in enumerate(("UNSPECIFIED", "DELTA", "CUMULATIVE"))
-}
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _CAPITAL = re.compile("([A-Z])")
 
-# A place in the body: the place around it, and a key or an index. Text is made on errors only.
-Place = tuple[Any, str | int] | None
 _ABSENT: Final = object()  # what a member that counts as absent was read as
 
 
@@ -104,7 +99,7 @@ def read_request(body: bytes, findings: Findings, wire: SignalWire = TRACES) -> 
     reader = _Reader(findings, OTHER_SIGNALS[wire.signal])
     try:
         request = reader.message(_REQUESTS[wire.signal], tree, None)
-    except _Misfit as misfit:
+    except Misfit as misfit:
         raise Refusal(str(misfit)) from None
     reader.finish_values()
     return request
@@ -119,21 +114,6 @@ def read_resource(text: bytes, findings: Findings) -> messages.Resource:
     resource = _envelope(_RESOURCE_READ)(reader, tree, (None, "resource"))
     reader.finish_values()
     return messages.Resource() if resource is _ABSENT else resource
-
-
-class _Misfit(Exception):
-    """A value is not what its field takes. Says what would be right, never what was there."""
-
-    def __init__(self, place: Place, expected: str) -> None:
-        self.place = place
-        self.expected = expected
-        super().__init__()
-
-    def __str__(self) -> str:
-        return f"{render(self.place)} must be {self.expected}"
-
-
-Read = Callable[["_Reader", Any, Place], Any]
 
 
 class _Shape:
@@ -173,12 +153,12 @@ class _Reader:
         self._level = 0
 
     def message(self, shape: _Shape, tree: Any, place: Place) -> Any:
-        """The struct of `shape`. Raises _Misfit.
+        """The struct of `shape`. Raises Misfit.
 
         The last of duplicate keys wins, but lists are appended; null takes a key away.
         """
         if type(tree) is not tuple:
-            raise _Misfit(place, "an object")
+            raise Misfit(place, "an object")
         members = self._members(shape, tree, place)
         for name in [name for name in members if name in shape.oneof][:-1]:
             del members[name]
@@ -228,19 +208,19 @@ class _Reader:
             findings.warn_at(code, render((place, name)))
 
     def items(self, read: Read, tree: Any, place: Place) -> list[Any]:
-        """A list, each of its items read. Raises _Misfit."""
+        """A list, each of its items read. Raises Misfit."""
         if type(tree) is not list:
-            raise _Misfit(place, "a list")
+            raise Misfit(place, "a list")
         return [read(self, item, (place, index)) for index, item in enumerate(tree)]
 
-    def reject(self, misfit: _Misfit, place: Place, tree: Any, since: int) -> None:
+    def reject(self, misfit: Misfit, place: Place, tree: Any, since: int) -> None:
         """Set aside, as it was sent, what stands at `place`: it cannot be read.
 
         What was set aside within it, since there were so many, is a part of that.
         """
         unreadable = self.findings.unreadable
         del unreadable[since:]
-        unreadable.append(Unreadable(_indices(place), render(misfit.place), tree))
+        unreadable.append(Unreadable(indices(place), render(misfit.place), tree))
 
     def value(self, tree: Any, place: Place) -> messages.AnyValue:
         """An AnyValue; empty, with a warning, where it cannot be read."""
@@ -248,14 +228,14 @@ class _Reader:
             return messages.AnyValue()
         try:
             return self._value(tree, place)
-        except _Misfit as misfit:
+        except Misfit as misfit:
             self.findings.warn_at("value_unreadable", render(misfit.place))
             return messages.AnyValue()
 
     def _value(self, tree: Any, place: Place) -> messages.AnyValue:
-        """An AnyValue. Of several members the last one wins (decision D13). Raises _Misfit."""
+        """An AnyValue. Of several members the last one wins (decision D13). Raises Misfit."""
         if type(tree) is not tuple:
-            raise _Misfit(place, "an object with one member such as stringValue")
+            raise Misfit(place, "an object with one member such as stringValue")
         chosen, item = "", None
         for key, candidate in tree:
             if key not in _MEMBERS:
@@ -287,123 +267,9 @@ class _Reader:
             shape = _ARRAY_VALUE if member == "arrayValue" else _KEY_VALUE_LIST
             try:
                 setattr(value, member, self.message(shape, tree, place))
-            except _Misfit as misfit:
+            except Misfit as misfit:
                 self.findings.warn_at("value_unreadable", render(misfit.place))
         self._level = 0
-
-
-def render(place: Place) -> str:
-    """The path as text: `resourceSpans[0].scopeSpans[1].spans[2].name`."""
-    parts: list[str] = []
-    while place is not None:
-        place, step = place
-        parts.append(f"[{step}]" if isinstance(step, int) else f".{step}")
-    path = "".join(reversed(parts)).removeprefix(".")
-    return path if len(path) <= MOST_PATH_CHARACTERS else path[:MOST_PATH_CHARACTERS] + "…"
-
-
-def _indices(place: Place) -> tuple[int, ...]:
-    found = []
-    while place is not None:
-        place, step = place
-        if isinstance(step, int):
-            found.append(step)
-    return tuple(reversed(found))
-
-
-# --- how a member is read -------------------------------------------------------------------------
-
-
-def _text(_reader: _Reader, item: Any, place: Place) -> str:
-    if type(item) is not str:
-        raise _Misfit(place, "a string")
-    # JavaScript writes half a pair where text was cut within an emoji (decision D6).
-    return item if item.isascii() else _SURROGATES.sub("\ufffd", item)
-
-
-def _boolean(_reader: _Reader, item: Any, place: Place) -> bool:
-    if type(item) is not bool:
-        raise _Misfit(place, "true or false")
-    return item
-
-
-def _whole(low: int, high: int, name: str, kind: type[int | str] = int) -> Read:
-    expected = f"{name}: an integer of {low} … {high}"
-
-    def read(_reader: _Reader, item: Any, place: Place) -> int | str:
-        if not isinstance(item, str):
-            raise _Misfit(place, expected)
-        try:
-            return kind(read_whole(item, low, high))
-        except ValueError:
-            raise _Misfit(place, expected) from None
-
-    return read
-
-
-_int32 = _whole(-(2**31), 2**31 - 1, "an int32")
-_uint32 = _whole(0, 2**32 - 1, "a uint32")
-_int64 = _whole(-(2**63), 2**63 - 1, "an int64", str)
-_time = _whole(0, 2**64 - 1, "nanoseconds since 1970", str)
-_count = _whole(0, 2**64 - 1, "a uint64", str)
-
-
-def _number(reader: _Reader, item: Any, place: Place) -> str | float:
-    """An int64, as text; a number that is none is a double, as SDKs in JavaScript have it.
-
-    Those write an integer of any size bare. Other forms are read likewise, with a warning.
-    """
-    try:
-        return str(_int64(reader, item, place))
-    except _Misfit as misfit:
-        try:
-            number = read_double(item) if isinstance(item, str) else None
-        except ValueError:
-            number = None
-        if number is None:
-            raise misfit from None
-    if type(item) is str or not number.is_integer():
-        reader.findings.warn_at("int_as_double", render(place))
-    return number
-
-
-def _double(_reader: _Reader, item: Any, place: Place) -> float | str:
-    expected = 'a number, or "NaN", "Infinity", "-Infinity"'
-    if not isinstance(item, str):
-        raise _Misfit(place, expected)
-    if type(item) is str and item in SPECIAL_DOUBLES:
-        return item
-    try:
-        return read_double(item)
-    except ValueError:
-        raise _Misfit(place, expected) from None
-
-
-def _bytes(_reader: _Reader, item: Any, place: Place) -> str:
-    if type(item) is list:  # of integers, as an array of bytes is written where nobody took care
-        try:
-            return b64encode(bytes(read_whole(each, 0, 255) for each in item)).decode()
-        except (TypeError, ValueError):
-            raise _Misfit(place, "a string of base64, or integers of 0 … 255") from None
-    if type(item) is not str:
-        raise _Misfit(place, "a string of base64")
-    try:
-        return base64_normal(item)
-    except ValueError:
-        raise _Misfit(place, "base64, standard or URL-safe") from None
-
-
-def _enum(names: dict[str, int]) -> Read:
-    def read(reader: _Reader, item: Any, place: Place) -> Any:
-        if type(item) is str and item in names:
-            reader.findings.warnings["enum_name"] += 1
-            return names[item]
-        try:
-            return _int32(reader, item, place)
-        except _Misfit:
-            raise _Misfit(place, "an integer, the number of the enum's value") from None
-
-    return read
 
 
 def _many(read: Read) -> Read:
@@ -418,11 +284,11 @@ def _some(read: Read, warning: str) -> Read:
             for index, each in enumerate(item):
                 try:
                     yield read(reader, each, (place, index))
-                except _Misfit as misfit:
+                except Misfit as misfit:
                     reader.findings.warn_at(warning, render(misfit.place))
 
         if type(item) is not list:
-            raise _Misfit(place, "a list")
+            raise Misfit(place, "a list")
         return list(read_each())
 
     return read_some
@@ -434,7 +300,7 @@ def _envelope(read: Read) -> Read:
     def read_or_tell(reader: _Reader, item: Any, place: Place) -> Any:
         try:
             return read(reader, item, place)
-        except _Misfit as misfit:
+        except Misfit as misfit:
             reader.findings.warn_at("envelope_unreadable", render(misfit.place))
             return _ABSENT
 
@@ -451,14 +317,14 @@ def _rejecting(struct: type[Struct]) -> Read:
 
     def read_each(reader: _Reader, item: Any, place: Place) -> list[Any]:
         if type(item) is not list:
-            raise _Misfit(place, "a list")
+            raise Misfit(place, "a list")
         kept = []
         unreadable = reader.findings.unreadable
         for index, each in enumerate(item):
             since = len(unreadable)
             try:
                 made = reader.message(shape, each, (place, index))
-            except _Misfit as misfit:
+            except Misfit as misfit:
                 if not is_envelope or each is not None:
                     reader.reject(misfit, (place, index), each, since)
                 if is_envelope:
@@ -480,33 +346,33 @@ def _raw_resource(reader: _Reader, item: Any, place: Place) -> Raw:
 
 
 _SCALARS: Final[dict[str, Read]] = {
-    "stringValue": _text,
-    "boolValue": _boolean,
-    "intValue": _number,
-    "doubleValue": _double,
-    "bytesValue": _bytes,
-    "stringValueStrindex": _int32,
+    "stringValue": read_text,
+    "boolValue": read_boolean,
+    "intValue": read_number,
+    "doubleValue": read_special_or_double,
+    "bytesValue": read_bytes,
+    "stringValueStrindex": read_int32,
 }
 _MEMBERS: Final = {*_SCALARS, "arrayValue", "kvlistValue"}
 _ANY_VALUE_SNAKE: Final = _snake_names(messages.AnyValue)
 # Members whose type does not tell how they are read.
 _BY_NAME: Final = {
-    "kind": _enum(SPAN_KINDS),
-    "code": _enum(STATUS_CODES),
-    "severityNumber": _enum(SEVERITIES),
-    "aggregationTemporality": _enum(TEMPORALITIES),
-    "asInt": _number,
-    "count": _count,
-    "zeroCount": _count,
-    "bucketCounts": _many(_count),
+    "kind": read_enum(SPAN_KINDS),
+    "code": read_enum(STATUS_CODES),
+    "severityNumber": read_enum(SEVERITIES),
+    "aggregationTemporality": read_enum(TEMPORALITIES),
+    "asInt": read_number,
+    "count": read_count,
+    "zeroCount": read_count,
+    "bucketCounts": _many(read_count),
 }
 _BY_TYPE: Final[dict[Any, Read]] = {
-    bool: _boolean,
-    Double: _double,
-    str: _text,
-    messages.Int32: _int32,
-    messages.UInt32: _uint32,
-    messages.Int64: _time,
+    bool: read_boolean,
+    Double: read_special_or_double,
+    str: read_text,
+    messages.Int32: read_int32,
+    messages.UInt32: read_uint32,
+    messages.Int64: read_time,
     messages.AnyValue: _Reader.value,
     Raw: _raw_resource,
 }
