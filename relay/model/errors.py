@@ -25,9 +25,9 @@
 A class without a message speaks by its docstring. `code` is stable: metrics and JSON carry it.
 
 Outside the tree stand exceptions that never leave their room, because something there catches
-each: SenderGone, OffloadDied and OffloadFailed (ingest), Unusual (otlp), LimitPassed (server),
-StepFailed (doctor), RowMissing, NewerSchema and DamagedRanges (buffer). TooHeavy is raised in otlp
-and process, and sends a body from the event loop to the offload process.
+each: SenderGone, OffloadDied and OffloadFailed (ingest), Unusual and Misfit (otlp), LimitPassed
+(server), StepFailed (doctor), RowMissing, NewerSchema and DamagedRanges (buffer). TooHeavy is
+raised in otlp and process, and sends a body from the event loop to the offload process.
 """
 
 from typing import ClassVar
