@@ -4,23 +4,25 @@ import os
 import secrets
 from pathlib import Path
 
-FILE_NAME = "admin-token"
+from relay.buffer.sqlite.private_files import TOKEN_NAME, open_new, read_private
 
 
 def read_or_make(state_dir: Path) -> str:
-    """The token in `state_dir`, made if there is none: 43 URL-safe characters, file mode 0600."""
-    path = state_dir / FILE_NAME
+    """The token in `state_dir`, made if there is none: 43 URL-safe characters, file mode 0600.
+
+    Raises OSError where something stands there that is not a file.
+    """
     try:
-        token = path.read_text().strip()
+        token = read(state_dir)
     except FileNotFoundError:
         token = ""
     if token:
         return token
     token = secrets.token_urlsafe(32)
     # Under another name first: a reader sees no token or the whole of it, never a part.
+    path = state_dir / TOKEN_NAME
     fresh = path.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(open_new(fresh), "w") as file:
         file.write(token + "\n")
     fresh.replace(path)
     return token
@@ -28,4 +30,4 @@ def read_or_make(state_dir: Path) -> str:
 
 def read(state_dir: Path) -> str:
     """The token of the daemon that owns `state_dir`; raises OSError when it cannot be read."""
-    return (state_dir / FILE_NAME).read_text().strip()
+    return read_private(state_dir / TOKEN_NAME).decode("utf-8", "replace").strip()

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from relay.buffer.sqlite.private_files import exposures
 from relay.cli.options import config_option, json_option
 from relay.cli.output import say, say_json
 from relay.config import Config
@@ -36,10 +37,19 @@ def check_config(config_path: str | None, as_json: bool) -> None:
         else:
             say(*map(one_line, problems), err=True)
         sys.exit(EXIT_NOT_DONE)
+    found = list(exposures(config.state_dir))
+    refused = [
+        ConfigError(each.words, key="state_dir", hint=each.hint) for each in found if each.hint
+    ]
+    warnings = [*config.warnings, *(each.words for each in found if not each.hint)]
     if as_json:
-        say_json({"ok": True, "problems": [], **_summary(config)})
+        shown = [_problem(problem) for problem in refused]
+        say_json({"ok": not refused, "problems": shown, **_summary(config, warnings)})
     else:
-        say(*_lines(config))
+        say(*_lines(config, warnings), *([] if refused else ["ok"]))
+        say(*map(one_line, refused), err=True)
+    if refused:
+        sys.exit(EXIT_NOT_DONE)
 
 
 def _problem(problem: ConfigError) -> dict[str, str | None]:
@@ -51,7 +61,7 @@ def _problem(problem: ConfigError) -> dict[str, str | None]:
     }
 
 
-def _summary(config: Config) -> dict[str, Any]:
+def _summary(config: Config, warnings: list[str]) -> dict[str, Any]:
     """What may be shown: names of headers and the number of tokens, never their values."""
     return {
         "source": str(config.source) if config.source else None,
@@ -83,11 +93,11 @@ def _summary(config: Config) -> dict[str, Any]:
             }
             for destination in config.destinations
         ],
-        "warnings": list(config.warnings),
+        "warnings": warnings,
     }
 
 
-def _lines(config: Config) -> list[str]:
+def _lines(config: Config, warnings: list[str]) -> list[str]:
     ingest, buffer = config.ingest, config.buffer
     scheme = "https" if ingest.tls_cert else "http"
     tokens = f"{len(ingest.tokens)} tokens" if ingest.tokens else "no token required"
@@ -114,4 +124,4 @@ def _lines(config: Config) -> list[str]:
             lines.append("                 paused")
         if destination.blocked_reason:
             lines.append(f"                 blocked: {destination.blocked_reason}")
-    return [*lines, *(f"warning: {warning}" for warning in config.warnings), "ok"]
+    return [*lines, *(f"warning: {warning}" for warning in warnings)]

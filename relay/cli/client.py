@@ -97,6 +97,11 @@ class DaemonClient:
                 f"you cannot read the admin token in {self.state_dir}",
                 hint=hint_for(self.state_dir),
             ) from None
+        except OSError as error:
+            raise DaemonUnreachable(
+                f"the admin token in {self.state_dir} cannot be read: {error.strerror}",
+                hint="`otlp-relay doctor` says what stands there",
+            ) from None
 
 
 def admin_client(config: Config, timeout_seconds: float = 5.0) -> DaemonClient:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from relay.buffer.sqlite.private_files import exposures
 from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon, admin_client
 from relay.cli.connection import (
     MARKS,
@@ -109,6 +110,12 @@ def look_at_relay(config: Config) -> list[Finding]:
     findings = [Finding("config", "ok", source)]
     findings += [Finding("config", "warning", warning) for warning in config.warnings]
     findings.append(look_at_state(config))
+    findings += [
+        Finding("state", "failed", f"{each.words}: {each.hint}")
+        if each.hint
+        else Finding("state", "warning", each.words)
+        for each in exposures(config.state_dir)
+    ]
     status, runs = look_at_daemon(config)
     findings.append(runs)
     findings += look_at_refused(status)

@@ -18,6 +18,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.load import number
+from relay.buffer.sqlite.private_files import open_private
 from relay.buffer.sqlite.quarantine import wal_of
 from relay.buffer.sqlite.rows import RowColumns, read_row
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
@@ -150,8 +151,7 @@ def open_buffer(state_dir: Path, *, is_of_this_version: bool = False) -> Iterato
                 f"nothing is kept in {state_dir}: there is no relay.db",
                 hint="name the daemon's configuration with --config",
             )
-        with path.open("rb"):
-            pass
+        os.close(open_private(path, os.O_RDONLY))
         running = is_held(state_dir)
         connection = schema.open_reader(path, vfs=None)
     except PermissionError as error:
@@ -193,7 +193,7 @@ def unreadable(path: Path) -> BufferUnavailable:
 def is_held(state_dir: Path) -> bool:
     """Whether a daemon holds the directory."""
     try:
-        descriptor = os.open(state_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_private(state_dir / "lock", os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.buffer.sqlite.private_files import open_private
 from relay.buffer.sqlite.schema import PAGE_BYTES
 from relay.buffer.sqlite.wal import (
     FRAME_BYTES,
@@ -204,13 +205,9 @@ class PageFiles(AbstractContextManager["PageFiles"]):
 
 def _open(path: Path) -> int:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return -1 if path.is_dir() else open_private(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return -1
-    if path.is_dir():
-        os.close(descriptor)
-        return -1
-    return descriptor
 
 
 def _size(descriptor: int) -> int:

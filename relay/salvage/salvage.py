@@ -19,6 +19,7 @@ import structlog
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.private_files import open_new, read_private
 from relay.buffer.sqlite.quarantine import (
     SalvageState,
     decode_state,
@@ -200,7 +201,7 @@ class Salvage:
 def described(path: Path) -> QuarantinedFile:
     """A quarantined file, as its report and its name tell of it."""
     try:
-        report = json.loads(report_of(path).read_bytes())
+        report = json.loads(read_private(report_of(path)))
         return QuarantinedFile(
             path.name, "read back", report["rows"], report["spans"], report["words"], True
         )
@@ -371,8 +372,7 @@ def _write_report(path: Path, state: SalvageState) -> None:
         "words": state.words,
     }
     fresh = report.with_name(report.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(open_new(fresh), "w") as file:
         file.write(json.dumps(content, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -17,6 +17,7 @@ import structlog
 
 from relay.buffer.sqlite.disk_errors import advice_for
 from relay.buffer.sqlite.high_water import HighWaterFile
+from relay.buffer.sqlite.private_files import make_private, open_private
 from relay.buffer.sqlite.schema import sync_directory
 from relay.model.errors import BufferDiskError, BufferLocked, BufferUnusable
 
@@ -46,10 +47,11 @@ class StateDirectory:
         self.identities: list[tuple[Path, int, int]] = []
 
     def enter(self) -> None:
-        """Make the directory (0700) and lock it.
+        """Make the directory private (0700) and lock it.
 
-        Raises BufferLocked when another process holds it, BufferUnusable when it may not be
-        made or written or is on a network file system, BufferDiskError when the disk fails.
+        Raises BufferLocked when another process holds it, BufferUnusable when it may not be made
+        or written, is another user's or on a network file system, BufferDiskError when the disk
+        fails.
         """
         try:
             is_new = not self.path.exists()
@@ -62,6 +64,7 @@ class StateDirectory:
                     f"{self.path} is on a network file system ({kind})",
                     hint="locks and shared memory fail there; set state_dir to a local disk",
                 )
+            make_private(self.path)
             self._lock()
         except OSError as error:
             if error.errno in _OF_THE_DISK:
@@ -73,7 +76,7 @@ class StateDirectory:
 
     def _lock(self) -> None:
         path = self.path / "lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -108,7 +111,7 @@ class StateDirectory:
         """
         path = self.path / "relay.db-shm"
         with suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = open_private(path, os.O_RDWR)
             try:
                 os.posix_fallocate(descriptor, 0, _SHARED_MEMORY_BYTES)
             finally:
@@ -154,7 +157,7 @@ class StateDirectory:
 
     def copy_private(self, source: BinaryIO, target: Path) -> None:
         """Copy `source` to the new file `target`, 0600 and synced."""
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         with os.fdopen(descriptor, "wb") as file:
             shutil.copyfileobj(source, file)
             file.flush()
@@ -185,7 +188,7 @@ class StateDirectory:
 def holder_of(state_dir: Path) -> str:
     """The pid of the otlp-relay that has this directory now; empty if none has, or none of us."""
     try:
-        with (state_dir / "lock").open("rb") as lock:
+        with os.fdopen(open_private(state_dir / "lock", os.O_RDONLY), "rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

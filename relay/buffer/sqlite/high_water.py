@@ -28,6 +28,7 @@ from pathlib import Path
 import msgspec
 
 from relay.buffer import owed_ranges
+from relay.buffer.sqlite.private_files import open_new, open_private, read_private
 from relay.buffer.sqlite.schema import sync_directory
 from relay.buffer.sqlite.types import Persisted, Totals
 
@@ -122,7 +123,7 @@ def _names(names: Iterable[str]) -> int:
 def read(directory: Path) -> HighWater | None:
     """What the file in `directory` says; None when there is none, or its line is damaged."""
     try:
-        content = (directory / FILE_NAME).read_bytes()
+        content = read_private(directory / FILE_NAME)
         line = content[:LINE_BYTES].decode("ascii").strip()
         checksum, *numbers = line.split(" ")
         if int(checksum, 16) != zlib.crc32(" ".join(numbers).encode()):
@@ -180,7 +181,7 @@ class HighWaterFile:
         self._ledger, self._stored, self._written = None, b"", ""
         with suppress(OSError):
             stored = encode(ledger)
-            if _sealed(self._path.read_bytes()) == stored:
+            if _sealed(read_private(self._path)) == stored:
                 self._ledger, self._stored, self._stored_crc = ledger, stored, zlib.crc32(stored)
         self.write(row, totals, ledger.destinations)
         if self._ledger is None:
@@ -204,8 +205,7 @@ class HighWaterFile:
         )
         try:
             if self._descriptor < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-                self._descriptor = os.open(self._path, flags, 0o600)
+                self._descriptor = open_private(self._path, os.O_WRONLY | os.O_CREAT)
             end = _seal(self._line, self._stored_crc) if self._stored else _NO_SEAL
             os.pwrite(self._descriptor, self._line + end, 0)
         except OSError:
@@ -259,9 +259,8 @@ class HighWaterFile:
         if stored == self._stored:
             return
         fresh = self._path.with_name(FILE_NAME + ".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         crc = zlib.crc32(stored)
-        descriptor = os.open(fresh, flags, 0o600)
+        descriptor = open_new(fresh)
         try:
             content = self._line + _seal(self._line, crc) + stored
             if os.write(descriptor, content) != len(content):
@@ -281,7 +280,7 @@ class HighWaterFile:
         """Let no ledger count: it needs no room on the disk, and owes everything to everybody."""
         self._ledger, self._stored = None, b""
         with suppress(FileNotFoundError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            descriptor = open_private(self._path, os.O_WRONLY)
             try:
                 os.pwrite(descriptor, _NO_SEAL, LINE_BYTES)
                 os.fsync(descriptor)

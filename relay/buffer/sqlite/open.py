@@ -6,6 +6,7 @@ either everything is owed to everybody. The file that takes its place begins wit
 transaction, and with a note (table `salvages`) that the other one is to be read back.
 """
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from relay.buffer.sqlite.disk_errors import remember_number
 from relay.buffer.sqlite.high_water import HighWater, LedgerCopy
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.private_files import open_private
 from relay.buffer.sqlite.quarantine import (
     SalvageState,
     decode_state,
@@ -195,7 +197,7 @@ def _torn_wal(state_dir: StateDirectory, vfs: str | None, told: HighWater | None
         # The database alone is as old as the last checkpoint: both are quarantined together.
         raise apsw.CorruptError("the WAL cannot be used")
     copy = state_dir.free_name(f"corrupt-{time_label()}")
-    with state_dir.wal.open("rb") as source:
+    with os.fdopen(open_private(state_dir.wal, os.O_RDONLY), "rb") as source:
         state_dir.copy_private(source, wal_of(copy))
     log.error("buffer_wal_damaged", file=wal_of(copy).name, taken=found, frames=expected)
     return copy

@@ -12,6 +12,7 @@ from typing import Any, Final
 import apsw
 
 from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.private_files import open_private
 
 SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x4F54524C  # "OTRL"
@@ -251,7 +252,7 @@ def _migrate(connection: apsw.Connection) -> None:
 
 def _create_private(path: Path) -> None:
     # SQLite gives WAL and shm the mode of the database, so making it 0600 is enough.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.close(open_private(path, os.O_RDWR | os.O_CREAT))
 
 
 def sync_directory(directory: Path) -> None:

@@ -7,10 +7,10 @@ went when the process ended. Format: https://www.sqlite.org/fileformat2.html#wal
 import os
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.buffer.sqlite.private_files import open_private
 from relay.buffer.sqlite.schema import PAGE_BYTES
 
 HEAD_BYTES = 32
@@ -66,11 +66,16 @@ def frames_of_generation(wal: Path) -> int:
     """How many frames of a WAL belong together and end in a commit, by their heads alone: what
     SQLite should find. Takes 1 ms a thousand frames. Raises OSError.
     """
-    with suppress(FileNotFoundError), wal.open("rb") as file:
-        salt = read_at(file.fileno(), HEAD_BYTES, 0)[16:24]
-        frames = read_frames(file.fileno())
+    try:
+        descriptor = open_private(wal, os.O_RDONLY)
+    except FileNotFoundError:
+        return 0
+    try:
+        salt = read_at(descriptor, HEAD_BYTES, 0)[16:24]
+        frames = read_frames(descriptor)
         return last_commit(frames, generation_frames(frames, salt))
-    return 0
+    finally:
+        os.close(descriptor)
 
 
 def read_at(descriptor: int, size: int, at: int) -> bytes:

@@ -104,3 +104,41 @@ def test_check_config_is_content_without_any_file(config: Path) -> None:
 
 def test_check_config_calls_an_unknown_option_wrong_usage() -> None:
     assert run("--nope").exit_code == 2
+
+
+def test_check_config_says_what_is_open_to_others_in_the_state_directory(config: Path) -> None:
+    state_dir = config.parent / "state"
+    state_dir.mkdir()
+    state_dir.chmod(0o755)
+    for name in ("relay.db", "admin-token"):
+        (state_dir / name).touch()
+        (state_dir / name).chmod(0o644)
+
+    result = run("--config", config)
+
+    assert result.exit_code == 0
+    assert f"warning: {state_dir} has mode 0755, open to other users" in result.stdout
+    assert "relay.db has mode 0644, open to other users: at the next start it becomes 0600" in (
+        result.stdout
+    )
+    assert "admin-token has mode 0644, open to other users: at the next start it is replaced" in (
+        result.stdout
+    )
+
+
+def test_check_config_fails_where_the_daemon_would_refuse_the_state_directory(
+    config: Path,
+) -> None:
+    state_dir = config.parent / "state"
+    state_dir.mkdir(mode=0o700)
+    (state_dir / "reserve").symlink_to("/etc/passwd")
+
+    result = run("--config", config)
+    document = json.loads(run("--config", config, "--json").stdout)
+
+    assert result.exit_code == 1
+    assert "reserve is a symbolic link" in result.stderr
+    assert "remove the link" in result.stderr
+    assert "\nok" not in result.stdout
+    assert document["ok"] is False
+    assert document["problems"][0]["key"] == "state_dir"

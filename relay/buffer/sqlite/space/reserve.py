@@ -12,6 +12,8 @@ from time import monotonic
 
 import structlog
 
+from relay.buffer.sqlite.private_files import open_private
+
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _AGAIN_SECONDS = 5.0
@@ -31,7 +33,7 @@ class Reserve:
     def look(self) -> None:
         """Measure what is there; a file whose blocks were never given counts for nothing."""
         try:
-            found = self.path.stat()
+            found = self.path.lstat()
             held = min(found.st_size, found.st_blocks * _BLOCK_BYTES)
             held = held if stat.S_ISREG(found.st_mode) else 0
         except OSError:
@@ -51,7 +53,7 @@ class Reserve:
 
     def _resize(self, wanted_bytes: int) -> None:
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 os.ftruncate(descriptor, wanted_bytes)
                 os.posix_fallocate(descriptor, 0, wanted_bytes)
@@ -79,7 +81,11 @@ class Reserve:
 
     def _cut(self) -> None:
         try:
-            os.truncate(self.path, 0)
+            descriptor = open_private(self.path, os.O_WRONLY)
+            try:
+                os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
                 log.warning("reserve_not_given_back", error=str(error))

@@ -1,0 +1,165 @@
+"""The state directory where other users can read or write: what is planted, what is closed."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import structlog
+
+from relay.admin.token import read, read_or_make
+from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.private_files import exposures, make_private, open_private
+from relay.model.counters import Counters
+from relay.model.errors import BufferUnusable
+from tests.unit.buffer.making import SETTINGS, opened, piece, request, take_all
+
+pytestmark = pytest.mark.anyio
+FILES: tuple[str, ...] = (
+    "lock",
+    "reserve",
+    "last-row",
+    "last-row.new",
+    "admin-token",
+    "admin-token.new",
+)
+FILES += ("relay.db", "relay.db-wal", "relay.db.corrupt-20260101T000000Z")
+SOMEBODY = 12345
+
+
+def modes(state_dir: Path) -> dict[str, int]:
+    return {path.name: mode(path) for path in state_dir.iterdir()}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def put(path: Path, text: str, mode: int) -> None:
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def open_up(state_dir: Path) -> None:
+    state_dir.chmod(0o777)
+    for path in state_dir.iterdir():
+        path.chmod(0o666)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_start_follows_no_link_out_of_the_directory(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    state_dir = tmp_path / "state"
+    state_dir.mkdir(mode=0o777)
+    (state_dir / name).symlink_to(victim)
+
+    with pytest.raises(BufferUnusable, match=f"{name} is a symbolic link") as refusal:
+        Buffer(state_dir, SETTINGS, Counters()).open()
+
+    assert "remove the link" in (refusal.value.hint or "")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_file_of_another_user_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"planted")
+    os.chown(tmp_path / name, SOMEBODY, SOMEBODY)
+
+    with pytest.raises(BufferUnusable, match=rf"{name} belongs to #{SOMEBODY}, not to root"):
+        Buffer(tmp_path, SETTINGS, Counters()).open()
+
+    assert (tmp_path / name).read_bytes() == b"planted"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a directory away")
+def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    os.chown(tmp_path, SOMEBODY, SOMEBODY)
+
+    with pytest.raises(BufferUnusable, match=rf"belongs to #{SOMEBODY}, not to root"):
+        Buffer(tmp_path, SETTINGS, Counters()).open()
+
+    assert not list(tmp_path.iterdir())
+
+
+async def test_wide_modes_are_narrowed_and_said_and_what_is_kept_stays(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        buffer.consumer("a")
+        await buffer.append(request(piece(b"kept")))
+    open_up(tmp_path)
+
+    with structlog.testing.capture_logs() as events:
+        async with opened(tmp_path) as buffer:
+            assert await take_all(buffer.consumer("a")) == [b"kept"]
+
+    told = {event["path"]: event["mode"] for event in events if event["event"].startswith("state")}
+    assert set(modes(tmp_path).values()) == {0o600}
+    assert mode(tmp_path) == 0o700
+    assert told[str(tmp_path)] == "0777"
+    assert told[str(tmp_path / "relay.db")] == "0666"
+    assert {Path(path).name for path in told} >= {"lock", "last-row", "reserve"}
+
+
+def test_sharing_with_a_group_is_closed_too(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    make_private(tmp_path)
+    assert mode(tmp_path) == 0o700
+
+
+async def test_token_that_others_could_read_or_write_is_made_anew(tmp_path: Path) -> None:
+    put(tmp_path / "admin-token", "planted\n", 0o644)
+    async with opened(tmp_path):
+        token = read_or_make(tmp_path)
+
+    assert token != "planted"
+    assert len(token) == 43
+    assert modes(tmp_path)["admin-token"] == 0o600
+    assert read(tmp_path) == token == read_or_make(tmp_path)
+
+
+def test_token_is_never_written_into_a_file_that_is_there(tmp_path: Path) -> None:
+    held = (tmp_path / "admin-token.new").open("w+")
+    (tmp_path / "victim").write_text("precious")
+    token = read_or_make(tmp_path)
+    (tmp_path / "admin-token").unlink()
+    (tmp_path / "admin-token.new").symlink_to("victim")
+    read_or_make(tmp_path)
+
+    assert token not in held.read()
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not (tmp_path / "admin-token").is_symlink()
+    held.close()
+
+
+def test_token_behind_a_link_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("known")
+    (tmp_path / "admin-token").symlink_to("elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["reserve", "last-row"])
+async def test_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name, 0o600)
+    async with opened(tmp_path) as buffer:
+        buffer.consumer("a")
+        await buffer.append(request(piece(b"kept")))
+        assert await take_all(buffer.consumer("a")) == [b"kept"]
+
+
+@pytest.mark.parametrize("name", ["lock", "reserve", "last-row", "relay.db-wal"])
+def test_no_file_is_opened_through_a_link(tmp_path: Path, name: str) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / name).symlink_to("victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        open_private(tmp_path / name, os.O_RDWR | os.O_CREAT)
+
+
+def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+    put(tmp_path / "notes.txt", "mine", 0o644)
+    (tmp_path / "other").symlink_to("notes.txt")
+    tmp_path.chmod(0o700)
+    assert list(exposures(tmp_path)) == []
+    make_private(tmp_path)
+    assert modes(tmp_path)["notes.txt"] == 0o644
