@@ -53,11 +53,22 @@ class OwedDestination:
 
 @dataclass(slots=True)
 class BufferFile:
-    """The buffer's file, open to be read. `is_running`: a daemon holds it."""
+    """The buffer's file, open to be read. `is_running`: a daemon holds it.
+
+    `foreign` says how its schema differs from ours; then it is read by its pages only.
+    """
 
     path: Path
-    connection: apsw.Connection
     is_running: bool
+    foreign: str
+    _connection: apsw.Connection
+
+    @property
+    def connection(self) -> apsw.Connection:
+        """Raises CorruptError for a file whose schema is not ours."""
+        if self.foreign:
+            raise apsw.CorruptError(self.foreign)
+        return self._connection
 
     def row_count(self) -> int:
         """About how many rows there are: for progress."""
@@ -161,7 +172,7 @@ def open_buffer(state_dir: Path, *, is_of_this_version: bool = False) -> Iterato
     try:
         if is_of_this_version:
             _refuse_other_version(path, connection)
-        yield BufferFile(path, connection, running)
+        yield BufferFile(path, running, _foreign(connection), connection)
     except CORRUPT_ERRORS as error:
         raise BufferUnavailable(
             f"{path} is damaged: {error}",
@@ -174,6 +185,14 @@ def open_buffer(state_dir: Path, *, is_of_this_version: bool = False) -> Iterato
         raise BufferUnavailable(f"{path} cannot be read: {error}") from error
     finally:
         connection.close(force=True)
+
+
+def _foreign(connection: apsw.Connection) -> str:
+    try:
+        schema.refuse_foreign(connection)
+    except BROKEN as error:
+        return str(error)
+    return ""
 
 
 def _refuse_other_version(path: Path, connection: apsw.Connection) -> None:

@@ -146,14 +146,16 @@ def _open_once(
     torn = _torn_wal(state_dir, vfs, left.told) if is_first else None
     connection = schema.open_writer(state_dir.database, settings, floor=floor, vfs=vfs)
     try:
-        file = LogFile(connection, settings, state_dir.high_water)
-        state_dir.fill_shared_memory()
-        with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
-            file.write_back()
-        _heed(file, state_dir, left, torn, is_new=is_new, is_first=is_first)
-        _restore(file, state_dir, left)
-        loaded = file.loaded()
-        state_dir.high_water.begin(state_dir.database, file.last_row, file.totals, file.ledger())
+        with schema.bounded(connection):
+            file = LogFile(connection, settings, state_dir.high_water)
+            state_dir.fill_shared_memory()
+            with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
+                file.write_back()
+            _heed(file, state_dir, left, torn, is_new=is_new, is_first=is_first)
+            _restore(file, state_dir, left)
+            loaded = file.loaded()
+            ledger = file.ledger()
+        state_dir.high_water.begin(state_dir.database, file.last_row, file.totals, ledger)
     except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
         remember_number(error, connection)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -187,6 +189,7 @@ def _torn_wal(state_dir: StateDirectory, vfs: str | None, told: HighWater | None
     expected = frames_of_generation(state_dir.wal)
     connection = schema.open_reader(state_dir.database, vfs=vfs)
     try:
+        schema.refuse_foreign(connection)
         version = connection.pragma("user_version")
         found, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
         if found >= expected or (version and not _is_behind(connection, told)):

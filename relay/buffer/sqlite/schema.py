@@ -2,10 +2,16 @@
 
 `user_version` is the schema's number, and below is what each added to the one before; a change
 that an older version would misread needs a new number and a migration that is O(1).
+
+A schema is a program: triggers, views and expressions run when a statement of ours meets them. So
+every connection is opened here, where they are switched off, and a file whose schema is not what
+the versions below make is not used at all.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,6 +144,14 @@ CREATE TABLE salvages (
 ) WITHOUT ROWID;
 """
 _STEPS: Final = (_VERSION_1, _VERSION_2)
+# Of SQLite's machine, in one statement: opening needs some thousand, whatever the file's size.
+_MOST_STEPS: Final = 10_000_000
+_GUARDS: Final = (
+    (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+    (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
+)
 
 
 def fetch(
@@ -172,12 +186,12 @@ def open_writer(
     if path.stat().st_size and not _is_half_made(path):
         # Looked at without the right to write: a newer version's file stays as it is.
         refuse_newer(path, vfs=vfs)
-    connection = apsw.Connection(str(path), vfs=vfs)
+    connection = _connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs)
     try:
-        connection.set_busy_timeout(2000)
         if connection.pragma("user_version") == 0:
             _create_schema(connection, floor)
         elif connection.pragma("application_id") == APPLICATION_ID:
+            refuse_foreign(connection)
             _migrate(connection)
         connection.pragma("secure_delete", "fast")
         connection.pragma("synchronous", SYNCHRONOUS[settings.sync])
@@ -191,12 +205,67 @@ def open_writer(
 
 
 def open_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
-    """A connection that cannot write. Raises one of CORRUPT_ERRORS or DISK_ERRORS."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
-    connection.set_busy_timeout(2000)
+    """A connection that cannot write. Raises one of CORRUPT_ERRORS or DISK_ERRORS.
+
+    Whether the schema is ours was looked at by the writer; who has none calls `refuse_foreign`.
+    """
+    connection = _connect(path, apsw.SQLITE_OPEN_READONLY, vfs)
     # Closing must not try to write the WAL back: that is the writer's, and wants its locks.
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     return connection
+
+
+def _connect(path: Path, flags: int, vfs: str | None) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+    for guard, value in _GUARDS:
+        connection.config(guard, value)
+    connection.set_busy_timeout(2000)
+    return connection
+
+
+def refuse_foreign(connection: apsw.Connection) -> None:
+    """Raise CorruptError, which names the difference, where the schema is none that we make.
+
+    A file without a version, or with a newer one, is for others to judge.
+    """
+    version = connection.pragma("user_version")
+    if version == 0 or version > SCHEMA_VERSION:
+        return
+    with bounded(connection):
+        found = _schema_of(connection)
+    made = _made_by(version) if version > 0 else frozenset()
+    if found != made:
+        names = sorted({f"{kind} {name}" for kind, name, *_ in found ^ made})
+        raise apsw.CorruptError(f"its schema is not ours: {', '.join(names[:5])}")
+
+
+def _schema_of(connection: apsw.Connection) -> frozenset[tuple[str, ...]]:
+    found = fetch(connection, "SELECT type, name, tbl_name, sql FROM sqlite_schema LIMIT 100")
+    return frozenset(tuple(" ".join(str(each).split()) for each in row) for row in found)
+
+
+@cache
+def _made_by(version: int) -> frozenset[tuple[str, ...]]:
+    """The schema that the steps up to `version` make."""
+    connection = apsw.Connection(":memory:")
+    try:
+        for step in _STEPS[:version]:
+            connection.execute(step)
+        return _schema_of(connection)
+    finally:
+        connection.close()
+
+
+@contextmanager
+def bounded(connection: apsw.Connection) -> Iterator[None]:
+    """Turn a statement that does not end into CorruptError: what it reads was made so."""
+    connection.set_progress_handler(lambda: True, _MOST_STEPS)
+    try:
+        yield
+    except apsw.InterruptError as error:
+        raise apsw.CorruptError("a statement did not come to an end") from error
+    finally:
+        connection.set_progress_handler(None)
 
 
 def refuse_newer(path: Path, *, vfs: str | None) -> None:
