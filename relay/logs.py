@@ -6,14 +6,17 @@ Header values and tokens never reach a log: they travel as `secrets.Secret`, who
 and events carry header *names*. `mask_secret_values` is the net under that rule.
 """
 
+import io
 import logging
 import sys
+import textwrap
 from collections.abc import Mapping, MutableMapping
 from types import SimpleNamespace
 from typing import Any, TextIO
 
 import structlog
 
+from relay.model.printable import escaped, escaped_lines
 from relay.systemd.journal import Journal
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -74,12 +77,38 @@ def _renderers(out: TextIO, *, as_json: bool) -> list[Any]:
     if as_json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     return [
+        _escape,
         structlog.dev.ConsoleRenderer(
-            colors=out.isatty(),
-            pad_event_to=24,
-            exception_formatter=structlog.dev.plain_traceback,
-        )
+            colors=out.isatty(), pad_event_to=24, exception_formatter=_traceback
+        ),
     ]
+
+
+class _Quoted:
+    """A text that the renderer does not take for one, and so asks for its `repr`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return repr(self._text)
+
+
+def _escape(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Let nothing that others sent command the terminal; JSON escapes by itself."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = escaped(value) if key == "event" else _Quoted(value)
+    return event
+
+
+def _traceback(out: TextIO, exc_info: Any) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    # Indented: no line of what an exception says can pass for one of the log.
+    out.write(textwrap.indent(escaped_lines(text.getvalue()), "  "))
 
 
 def _formatter(shared: list[Any], render: list[Any]) -> structlog.stdlib.ProcessorFormatter:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import console, print_table, progress_bar, say_json
+from relay.cli.output import print_table, progress_bar, say, say_json, say_styled
 from relay.model.units import about_bytes
 from relay.offline import check as checking
 from relay.salvage.losses import named
@@ -40,20 +40,19 @@ def check(config_path: str | None, as_json: bool) -> None:
 
 def tell(found: checking.CheckReport) -> None:
     """The findings as text."""
-    out = console()
     beside = "a daemon is using it" if found.is_running else "no daemon is using it"
-    out.print(f"{found.file}: {beside}", markup=False)
-    out.print(
+    say(f"{found.file}: {beside}")
+    say(
         f"{found.rows:,} rows are sound: {found.spans:,} spans, {about_bytes(found.raw_bytes)}"
         f" before compression; {found.dead_letters:,} dead letters"
     )
     if found.destinations:
         print_table(COLUMNS, found.destinations)
     for aside in found.set_aside:
-        out.print(f"quarantined: {aside.words or f'{aside.file} {aside.state}'}", markup=False)
+        say(f"quarantined: {aside.words or f'{aside.file} {aside.state}'}")
     for line in damage(found):
-        out.print(line, style="red", markup=False)
-    out.print("sound" if found.is_sound else "DAMAGED", style="green" if found.is_sound else "red")
+        say_styled(line, "red")
+    say_styled(*(("sound", "green") if found.is_sound else ("DAMAGED", "red")))
 
 
 def damage(found: checking.CheckReport) -> list[str]:

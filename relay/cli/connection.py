@@ -72,4 +72,4 @@ def tell_verdict(report: Report) -> None:
     if report.passed:
         say(f"passed{f', in {report.encoding}' if report.encoding else ''}")
     else:
-        say(f"{report.wrong}\n  {report.remedy}")
+        say(report.wrong, f"  {report.remedy}")

@@ -3,19 +3,17 @@
 from typing import Any, Final
 
 import click
-from rich.text import Text
 
 from relay.buffer.values import DeadLetterFilter
 from relay.cli.dead_letter_options import STEP_SECONDS, LetterId, filter_options, letters_text
 from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import (
-    console,
     counted,
     print_table,
-    printable,
     say,
     say_result,
+    say_styled,
 )
 from relay.cli.source import NEWEST, Source
 from relay.model.reasons import Reason
@@ -27,11 +25,11 @@ _MOST_TRACES: Final = 5
 _PAGE: Final = 1000
 
 
-def words_of(found: dict[str, Any]) -> Text:
+def words_of(found: dict[str, Any]) -> str:
     """What was said; of a span refused on the way in, what stood where."""
     if found["destination"] != "ingest" or found["reason"] == Reason.BODY_UNREADABLE:
-        return Text(printable(found["words"]))
-    return Text(printable(f"trace id {found['words'] or '(none)'} at {found['path']}"))
+        return str(found["words"])
+    return f"trace id {found['words'] or '(none)'} at {found['path']}"
 
 
 def traces_of(letter: dict[str, Any]) -> str:
@@ -154,7 +152,7 @@ def tell_dropped(found: dict[str, Any]) -> None:
     """How many were evicted ever, and of whom."""
     if found["dropped"]:
         dropped = ", ".join(f"{n:,} of {name}" for name, n in sorted(found["dropped"].items()))
-        console().print(f"evicted for space or age so far: {dropped}", style="yellow")
+        say_styled(f"evicted for space or age so far: {dropped}", "yellow")
 
 
 @dead_letter.command()

@@ -107,7 +107,7 @@ def tell_replayed(done: dict[str, Any]) -> None:
     tell_stayed(done["stayed"], "not sent:")
     if done["error"]:
         left = "; what is reported above is done, the rest stays" if done["letters"] else ""
-        say(f"otlp-relay: {done['error']}{left}", err=True)
+        say(f"otlp-relay: {' '.join(done['error'].split())}{left}", err=True)
 
 
 @click.command()

@@ -11,7 +11,7 @@ from relay.cli.client import DaemonRefused, DaemonUnreachable, admin_client
 from relay.cli.destination_names import configured
 from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import print_table, printable, say, say_json
+from relay.cli.output import print_table, say, say_json
 from relay.cli.status import STYLES
 from relay.config import Config, DestinationConfig, saved
 from relay.config.destinations import ENDPOINT_KEYS
@@ -27,11 +27,11 @@ _SCHEMES: Final = frozenset({"bearer", "basic", "token", "apikey", "api-key", "l
 
 COLUMNS: Final = {
     "NAME": lambda it: it["name"],
-    "ENDPOINT": lambda it: Text(it["endpoint"] or "(unknown)"),
+    "ENDPOINT": lambda it: it["endpoint"] or "(unknown)",
     "ENCODING": lambda it: it["encoding"],
-    "HEADERS": lambda it: Text(", ".join(it["header_names"]) or "-"),
+    "HEADERS": lambda it: ", ".join(it["header_names"]) or "-",
     "STATE": lambda it: Text(it["state"] or "-", style=STYLES.get(it["state"], "")),
-    "SAVED IN": lambda it: Text(printable(it["source"])),
+    "SAVED IN": lambda it: it["source"],
 }
 
 

@@ -22,7 +22,7 @@ from relay.cli.destination_ask import fill_gaps, preset_of
 from relay.cli.destination_flags import destination_options, read_table_of, table_of
 from relay.cli.moments import START
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import printable, say, say_result
+from relay.cli.output import say, say_result
 from relay.config import Config, DestinationConfig, saved
 from relay.config.destinations import NAME, NAME_RULE
 from relay.config.presets import Preset
@@ -161,7 +161,7 @@ def read_or_refuse(
     try:
         return read_table_of(name, table, config)
     except ConfigError as error:
-        lines = [printable(one_line(problem)) for problem in problems_of(error)]
+        lines = map(one_line, problems_of(error))
         raise click.UsageError("\n".join(lines)) from None
 
 
@@ -225,13 +225,13 @@ def _tell(added: Added) -> None:
     for warning in added.warnings:
         say(f"warning: {warning}", err=True)
     if test and not test.passed:
-        say(f"{test.wrong}\n  {test.remedy}", err=True)
+        say(test.wrong, f"  {test.remedy}", err=True)
     if added.saved:
         tested = "" if test and test.passed else ", though the test did not pass"
         say(f"saved in {added.saved}{tested}")
     if added.error:
         saved_or_not = "" if added.saved else "nothing was saved: "
-        say(f"otlp-relay: {saved_or_not}{added.error}", err=True)
+        say(f"otlp-relay: {saved_or_not}{' '.join(added.error.split())}", err=True)
     else:
         say(added.daemon)
     if added.hint:

@@ -19,6 +19,7 @@ from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_result
 from relay.config import Config, saved
 from relay.model.errors import ConfigError
+from relay.model.printable import escaped
 
 # The daemon lets a request in flight end before it responds.
 CHANGE_SECONDS = 30.0
@@ -138,7 +139,7 @@ def choose(name: str, known: Mapping[str, Any] | None) -> str:
     if not is_terminal():
         raise click.UsageError(f"{words}: say --keep-waiting or --drop-waiting")
     text = f"{words}. Keep them for a later destination of that name, or drop them?"
-    return str(click.prompt(text, type=click.Choice(["keep", "drop"]), err=True))
+    return str(click.prompt(escaped(text), type=click.Choice(["keep", "drop"]), err=True))
 
 
 def settle(

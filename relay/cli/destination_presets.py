@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from relay.cli.options import json_option
-from relay.cli.output import PIPE_WIDTH, print_table
+from relay.cli.output import PIPE_WIDTH, print_table, say
 from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find
 from relay.config.presets.example import command_of, probe_of, settings_of, toml_of
 from relay.model.errors import ConfigError
@@ -50,7 +50,7 @@ def presets(name: str | None, as_json: bool) -> None:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     elif chosen:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
-        click.echo("\n".join(lines_of(chosen, width)))
+        say(*lines_of(chosen, width))
     else:
         print_table(COLUMNS, PRESETS.values())
 

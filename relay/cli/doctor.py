@@ -97,7 +97,7 @@ def test_named(
     chosen = config.destinations if name is None else (configured(name, config),)
     for destination in chosen:
         if on_step:
-            say(f"\n{destination.name}: {destination.shown_endpoint}")
+            say("", f"{destination.name}: {destination.shown_endpoint}")
         report = run_configured(destination, config, send_span=with_span, on_step=on_step)
         reports[destination.name] = report
         if on_step:

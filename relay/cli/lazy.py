@@ -8,12 +8,14 @@ import click
 
 from relay.cli.output import fail
 from relay.model.errors import RelayError
+from relay.model.printable import escaped_lines
 
 
 class LazyGroup(click.Group):
     """Finds commands in `lazy`, a name to `module:attribute`, beside those added to it.
 
-    A RelayError that leaves a command is told on standard error, and the exit code is 1.
+    A RelayError that leaves a command is told on standard error, and the exit code is 1. What click
+    tells itself may quote a file.
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **more: Any) -> None:
@@ -37,3 +39,6 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except RelayError as error:
             fail(error)
+        except click.ClickException as error:
+            error.message = escaped_lines(error.message)  # type: ignore[misc]
+            raise

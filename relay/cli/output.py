@@ -1,4 +1,7 @@
-"""What commands print: JSON or text, tables, a bar on a terminal, an error and its exit code."""
+"""What commands print: JSON or text, tables, a bar on a terminal, an error and its exit code.
+
+All text for people leaves here, and nothing in it can command a terminal: see `model.printable`.
+"""
 
 import json
 import os
@@ -12,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from relay.model.errors import RelayError
+from relay.model.printable import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,14 +28,16 @@ PIPE_WIDTH: Final = 10_000
 
 
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines, on standard error with `err`."""
+    """Print lines, on standard error with `err`. A line break inside of one is shown as such."""
     for line in lines:
-        click.echo(printable(line), err=err)
+        click.echo(escaped(line), err=err)
 
 
-def printable(line: str) -> str:
-    """Paths and variables may hold bytes that are no UTF-8; they are shown as escapes."""
-    return line.encode("utf-8", "backslashreplace").decode()
+def say_styled(line: str, style: str) -> None:
+    """Print a line, on a terminal in the colours of a style of rich."""
+    from rich.text import Text
+
+    _console().print(Text(escaped(line), style))
 
 
 def say_json(document: Any) -> None:
@@ -49,8 +55,15 @@ def say_result(document: Any, tell: Callable[..., None], *, as_json: bool) -> No
 
 def fail(error: RelayError) -> NoReturn:
     """The error on standard error; exit code 1."""
-    say(f"otlp-relay: {error}", err=True)
+    say_error(error)
     sys.exit(1)
+
+
+def say_error(error: RelayError) -> None:
+    """The error and what to do, on standard error."""
+    say(f"otlp-relay: {error.message}", err=True)
+    if error.hint:
+        say(f"  hint: {error.hint}", err=True)
 
 
 def counted(number: int, noun: str) -> str:
@@ -58,12 +71,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def console() -> "Console":
-    """Standard output for tables and colours."""
+def _console() -> "Console":
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(highlight=False, soft_wrap=True, width=width)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 def print_table(columns: "Columns", items: Iterable[Any]) -> None:
@@ -74,8 +86,16 @@ def print_table(columns: "Columns", items: Iterable[Any]) -> None:
     for title in columns:
         table.add_column(title, overflow="fold")
     for item in items:
-        table.add_row(*(cell(item) for cell in columns.values()))
-    console().print(table)
+        table.add_row(*(_cell(make(item)) for make in columns.values()))
+    _console().print(table)
+
+
+def _cell(content: "str | Text") -> "Text":
+    from rich.text import Text
+
+    if isinstance(content, str):
+        return Text(escaped(content))
+    return Text(escaped(content.plain), content.style)
 
 
 @contextmanager
@@ -112,7 +132,12 @@ def progress_bar(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Remaining(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)

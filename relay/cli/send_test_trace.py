@@ -133,8 +133,8 @@ def tell(posted: Posted, found: dict[str, Any]) -> None:
         )
         say(f"  kept       row {part['row']}, on disk and synced before the 200")
     added = attributes_added(found)
-    if added:
-        say("  added      " + "\n             ".join(f"{k} = {v}" for k, v in added.items()))
+    for number, (key, value) in enumerate(added.items()):
+        say(f"  {'' if number else 'added':<10} {key} = {value}")
     for destination in found["destinations"]:
         say(f"  {line_of(destination)}")
     if not found["destinations"]:

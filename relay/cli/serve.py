@@ -8,7 +8,7 @@ import structlog
 
 from relay import logs
 from relay.cli.options import config_option, report
-from relay.cli.output import say
+from relay.cli.output import say_error
 from relay.config.tables import one_line, problems_of
 from relay.model.errors import BufferFailure, BufferLocked, BufferUnusable, ConfigError, RelayError
 from relay.systemd import journal
@@ -69,4 +69,4 @@ def tell(error: RelayError, *, is_journal: bool) -> None:
     elif isinstance(error, ConfigError):
         report(error)
     else:
-        say(f"otlp-relay: {error}", err=True)
+        say_error(error)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from relay.cli.client import admin_client
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import console, counted, print_table, say, say_result
+from relay.cli.output import counted, print_table, say, say_error, say_result, say_styled
 from relay.model.errors import RelayError
 from relay.model.units import about_bytes, about_duration
 
@@ -27,7 +27,7 @@ COLUMNS = {
         about_duration(it["oldest_waiting_seconds"]) if it["waiting_spans"] else "-"
     ),
     "DELIVERED": lambda it: f"{it['delivered_spans']:,}",
-    "REASON": lambda it: Text(it["reason"]),
+    "REASON": lambda it: it["reason"],
 }
 
 
@@ -61,49 +61,46 @@ def status(config_path: str | None, as_json: bool, watch: bool) -> None:
                 else:
                     tell(found)
             except RelayError as error:  # a daemon that is away may come back
-                say(f"otlp-relay: {error}", err=True)
+                say_error(error)
             time.sleep(WATCH_SECONDS)
 
 
 def tell(found: dict[str, Any]) -> None:
     """The document as text."""
-    out = console()
     ready = "ready" if found["ready"] else f"NOT READY: {found['not_ready_reason']}"
     up = about_duration(found["uptime_seconds"])
-    out.print(f"otlp-relay {found['version']}, up {up}, {ready}")
+    say(f"otlp-relay {found['version']}, up {up}, {ready}")
     ingest, buffer = found["ingest"], found["buffer"]
     rejected = sum(ingest["rejected_spans"].values())
-    out.print(
+    say(
         f"ingest   {', '.join(ingest['listening'])}: {ingest['kept_spans']:,} spans kept, "
         f"{rejected:,} rejected since the start"
     )
     for reason, times in sorted(ingest["rejected_spans"].items()):
-        out.print(f"         rejected {times:,}: {reason}")
+        say(f"         rejected {times:,}: {reason}")
     if ingest["tested_by_sender_at"]:
-        out.print(f"         tested by sender at {ingest['tested_by_sender_at']}")
+        say(f"         tested by sender at {ingest['tested_by_sender_at']}")
     for line in refused_lines(ingest):
-        out.print(Text(line), style="yellow")
+        say_styled(line, "yellow")
     dropped = buffer["dead_letters_dropped"]
     given_up = f" ({dropped:,} evicted for space or age)" if dropped else ""
-    out.print(
+    say(
         f"buffer   {buffer['spans']:,} spans in {buffer['rows']:,} rows, "
         f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
         f"{buffer['dead_letters']:,} dead letters{given_up}"
     )
-    out.print(f"         {space_line(buffer)}", style="bold red" if buffer["is_full"] else "")
+    say_styled(f"         {space_line(buffer)}", "bold red" if buffer["is_full"] else "")
     for name, spans in sorted(buffer["evicted_spans"].items()):
-        out.print(
-            f"         {spans:,} undelivered spans for {name} evicted for space", style="yellow"
-        )
+        say_styled(f"         {spans:,} undelivered spans for {name} evicted for space", "yellow")
     for aside in buffer["set_aside"]:
-        out.print(quarantined(aside), style="" if aside["may_be_removed"] else "yellow")
+        say_styled(quarantined(aside), "" if aside["may_be_removed"] else "yellow")
     if not found["destinations"]:
-        out.print("no destination is configured: spans are kept until there is one")
+        say("no destination is configured: spans are kept until there is one")
         return
     print_table(COLUMNS, found["destinations"])
     for destination in found["destinations"]:
         for warning in destination["warnings"]:
-            out.print(f"{destination['name']}: {warning}", style="yellow")
+            say_styled(f"{destination['name']}: {warning}", "yellow")
 
 
 def refused_lines(ingest: dict[str, Any]) -> list[str]:

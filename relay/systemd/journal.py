@@ -16,6 +16,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
+from relay.model.printable import escaped
+
 SOCKET: Final = "/run/systemd/journal/socket"
 IDENTIFIER: Final = "otlp-relay"
 PRIORITIES: Final = {
@@ -77,7 +79,7 @@ def sentence(event: Mapping[str, Any]) -> str:
     if said:
         line += f": {said}"
     others = ", ".join(f"{k}={v}" for k, v in rest.items() if "\n" not in _text(v))
-    return " ".join(f"{line} ({others})".split() if others else line.split())
+    return escaped(" ".join(f"{line} ({others})".split() if others else line.split()))
 
 
 def field_name(name: str) -> str:

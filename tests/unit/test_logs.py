@@ -57,3 +57,31 @@ def test_warning_of_a_library_comes_out_in_the_same_form() -> None:
     logging.getLogger("some.library").warning("old news: %s", 7)
 
     assert json.loads(out.getvalue())["event"] == "old news: 7"
+
+
+def test_words_of_others_cannot_command_the_terminal_that_shows_the_log() -> None:
+    hostile = "\x1b[2J\x9b31m\u202eevil\u200b\r\nready"
+    out = io.StringIO()
+    logs.set_up(stream=out, json=False)
+    log = structlog.stdlib.get_logger("x")
+    log.warning("refused", agent=hostile, path=f"/{hostile}", words=[hostile], short="\x9bK")
+    log.warning(hostile)
+    logging.getLogger("some.library").warning("said: %s", hostile)
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        log.exception("failed", reason=hostile)
+    text = out.getvalue()
+
+    assert all(each == "\n" or each.isprintable() for each in text)
+    assert not [line for line in text.splitlines() if line.startswith("ready")]
+    assert r"agent='\x1b[2J\x9b31m\u202eevil\u200b\r\nready'" in text
+    assert r"short='\x9bK'" in text
+
+
+def test_words_that_are_harmless_look_as_before_in_the_log() -> None:
+    out = io.StringIO()
+    logs.set_up(stream=out, json=False)
+    structlog.stdlib.get_logger("x").info("ready", destinations="a, b", state="日本語")
+
+    assert "ready                    destinations='a, b' state=日本語" in out.getvalue()
