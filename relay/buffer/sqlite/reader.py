@@ -175,20 +175,23 @@ class Reader:
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        post = self._ledger.post
         while (asked := self._queue.get()) is not None:
-            question, told = asked
-            try:
-                result = question(self._open())
-            except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-                if schema.is_damage(error):
-                    error = apsw.CorruptError(str(error))
-                if not isinstance(error, (apsw.BusyError, RowMissing, *CORRUPT_ERRORS)):
-                    self._close()
-                post(told, None, error)
-            else:
-                post(told, result, None)
+            self._answer(*asked)
+            del asked  # else the rows that were read last stay in memory until the next question
         self._close()
+
+    def _answer(self, question: Question[Any], told: Told) -> None:
+        post = self._ledger.post
+        try:
+            result = question(self._open())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+            if schema.is_damage(error):
+                error = apsw.CorruptError(str(error))
+            if not isinstance(error, (apsw.BusyError, RowMissing, *CORRUPT_ERRORS)):
+                self._close()
+            post(told, None, error)
+        else:
+            post(told, result, None)
 
     def _open(self) -> apsw.Connection:
         generation = self._ledger.generation

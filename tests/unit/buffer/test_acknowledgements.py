@@ -1,11 +1,12 @@
 """What a destination is owed: settled, given back, kept over a restart, apart from others."""
 
+import gc
 from pathlib import Path
 
 import anyio
 import pytest
 
-from relay.model.records import DeadLetter, Encoding
+from relay.model.records import DeadLetter, Encoding, StoredRow
 from tests.unit.buffer.making import (
     NOW_NS,
     deliver_all,
@@ -267,3 +268,27 @@ def crash_copy(source: Path, target: Path) -> None:
     target.mkdir()
     for name in ("relay.db", "relay.db-wal"):
         (target / name).write_bytes((source / name).read_bytes())
+
+
+@pytest.mark.parametrize("end", ["settled", "given back", "removed"])
+async def test_no_body_stays_in_memory_once_it_is_in_flight_no_more(
+    tmp_path: Path, end: str
+) -> None:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        backlog = buffer.consumer("a")
+        for _ in range(20):
+            await buffer.append(request(piece(b'{"only":"here"}')))
+        taken = await take(backlog)
+        assert len(taken.rows) == 20
+        if end == "settled":
+            backlog.settle(taken, status=200, at_ns=NOW_NS)
+        elif end == "given back":
+            backlog.give_back(taken)
+        else:
+            await backlog.remove()
+            backlog.give_back(taken)
+        del taken
+        await buffer.flush()
+        gc.collect()
+        held = [it for it in gc.get_objects() if isinstance(it, StoredRow)]
+        assert [row.row for row in held if row.body == b'{"only":"here"}'] == []

@@ -103,6 +103,26 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
         assert buffer.statistics().evicted_items == {"dead": evicted}
 
 
+async def test_who_takes_what_it_is_owed_under_load_is_healthy(tmp_path: Path) -> None:
+    """Under load something is owed to it at any moment: it has had a success all the same."""
+    clocks = Clocks()
+    health = {"good": HEALTHY, "dead": failing(20)}
+    async with faring(tmp_path, clocks, health) as buffer:
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
+        clocks.pass_seconds(30)
+        held = None
+        for number in range(400):
+            await buffer.append(request(piece(noise(20_000, number), spans=SPANS)))
+            taken = await take(good)
+            if held is not None:
+                good.settle(held, status=200, at_ns=NOW_NS)
+            held = taken
+            assert good.statistics().owed_rows == 1
+
+        assert buffer.statistics().evicted_items["dead"] > SPANS * 200
+        assert dead.statistics().owed_rows < 200
+
+
 @pytest.mark.parametrize(
     ("hold", "passed"), [(20, 10), (None, 10**6)], ids=["younger than its hold", "for ever"]
 )

@@ -334,3 +334,20 @@ async def test_deliveries_that_do_not_touch_stay_apart(
         states = [(await deliveries_of(buffer, number))[0].state for number in range(1, 5)]
 
     assert states == ["delivered", "set_aside", "delivered", "delivered"]
+
+
+async def test_history_comes_down_to_its_budget_while_nothing_else_happens(tmp_path: Path) -> None:
+    async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0, row_bytes=1) as buffer:
+        backlog = buffer.consumer("a")
+        for _ in range(3):
+            await buffer.append(request(*[piece(b"{}") for _ in range(2000)]))
+        await deliver_all(backlog)
+        await eventually(lambda: buffer.statistics().rows == 0)
+        before = await number_of(buffer, "history")
+        buffer.reload(replace(buffer.settings, history_bytes=50_000))
+
+        history = buffer._writer._house._history
+        await eventually(lambda: history._bytes <= 50_000)
+        after = await number_of(buffer, "history")
+    assert before == 6000
+    assert 0 < after <= 1000

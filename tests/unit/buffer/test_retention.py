@@ -129,3 +129,19 @@ async def test_deliveries_are_dropped_with_the_rows_they_speak_of(tmp_path: Path
         )
 
     assert count == 0
+
+
+async def test_idle_relay_deletes_what_was_kept_long_enough(tmp_path: Path) -> None:
+    """Nothing comes any more: it has to look by itself when the time is over."""
+    clocks = Clocks()
+    async with opened(
+        tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime, keep_delivered_seconds=1
+    ) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(), received_ns=clocks.now_ns))
+        await deliver_all(backlog)
+        await buffer.flush()
+        await eventually(lambda: buffer._writer._house._expire_due not in (None, 0.0))
+        assert buffer.statistics().rows == 1
+
+        await eventually(lambda: buffer.statistics().rows == 0)

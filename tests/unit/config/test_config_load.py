@@ -266,6 +266,7 @@ def test_all_problems_come_at_once_with_key_and_nearest(place: Place) -> None:
         ("[enrich]\ndetect = ['process']", '"host", "os"'),
         ("[enrich]\nattributes = { a.b = 'x' }", "name with dots in quotes"),
         ("[enrich]\nattributes = { a = 1 }", "must be a string"),
+        ("[enrich]\nattributes = { '' = 'x' }", "an attribute needs a name"),
         ("[buffer]\nkeep_delivered = 3600", "duration"),
         ("[buffer]\nkeep_delivered = 'forever'", "duration"),
         ("[admin]\nlisten = '0.0.0.0:4380'", "loopback.*SSH tunnel"),

@@ -631,3 +631,23 @@ async def test_failure_in_a_lane_loses_nothing(tmp_path: Path) -> None:
 
         assert await at.dead() == Counter(["span-137"])
         assert at.upstream.took == all_of(rows) - Counter(["span-137"])
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+async def test_span_that_only_one_encoding_cannot_carry_is_sent_in_the_other(
+    tmp_path: Path, count: int
+) -> None:
+    """Both encodings refuse the batch for one span. Only that one becomes a dead letter, not those
+    that are refused in JSON and would pass in protobuf.
+    """
+    bad = {f"span-{number}" for number in range(count)}
+
+    def rule(names: frozenset[str], _number: int, batch: Batch) -> Outcome:
+        is_bad = names & bad and batch.encoding is Encoding.JSON
+        return BAD_REQUEST if is_bad or "span-30" in names else Delivered(200)
+
+    rows = [*numbered(40, 8), ["last"]]
+    async with case(tmp_path, rows, rule, encoding="auto") as at:
+        await at.done()
+        assert at.upstream.took == all_of(rows) - Counter(["span-30"])
+        assert await at.dead() == Counter(["span-30"])

@@ -601,3 +601,31 @@ async def test_state_stays_blocked_by_a_wrong_token_at_a_try(tmp_path: Path) -> 
         at.upstream.rule = refuses()
         await at.done()
         assert await at.letters() == []
+
+
+async def test_wake_sends_what_is_parked_at_once_even_after_a_try_that_hung(tmp_path: Path) -> None:
+    """A try that hangs is not repeated for ten times as long; somebody who asks need not wait."""
+    rows = [*numbered(16, 4), ["last"]]
+
+    async with case(tmp_path, rows, refuses("span-5", answer=BOOM), encoding="json") as at:
+        await until_around(at, 1)
+        clock = at.clock
+
+        def hang(names: frozenset[str], _number: int, _batch: Batch) -> Outcome:
+            if "span-5" not in names:
+                return Delivered(200)
+            clock.now_ns += 60 * 10**9
+            clock.most = len(clock.sleeps) + 1  # the courier stays in its next rest
+            return TIMEOUT
+
+        at.upstream.rule = hang
+        await clock.is_spent.wait()
+        assert clock.sleeps[-1] == pytest.approx(540)  # ten times the minute that it hung
+        clock.now_ns -= 540 * 10**9  # that rest has only begun
+        at.upstream.rule = refuses()
+        woken_ns = clock.now_ns
+        at.courier.wake()
+        await at.done()
+
+        assert at.upstream.took == all_of(rows)
+        assert clock.now_ns - woken_ns < 10**9

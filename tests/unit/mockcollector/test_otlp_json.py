@@ -126,6 +126,8 @@ def decode_value(**value: Any) -> Any:
         ({"startTimeUnixNano": str(2**64 - 1)}, "start_time_unix_nano", 2**64 - 1),
         ({"startTimeUnixNano": "1e3"}, "start_time_unix_nano", 1000),
         ({"startTimeUnixNano": 2.0}, "start_time_unix_nano", 2),
+        ({"startTimeUnixNano": "0"}, "start_time_unix_nano", 0),
+        ({"endTimeUnixNano": 0}, "end_time_unix_nano", 0),
         ({"flags": "257"}, "flags", 257),
         ({"kind": 99}, "kind", 99),
         ({"kind": -1}, "kind", -1),

@@ -1,11 +1,13 @@
 """What a body may cost: which bodies are too much for the loop, how far rejected spans may grow."""
 
 import json
+from typing import Any
 
 import pytest
 
 from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import Encoding
+from relay.otlp import protobuf
 from relay.otlp.protobuf import parse
 from relay.otlp.signals import TRACES
 from relay.process.check.rejections import (
@@ -215,3 +217,23 @@ def test_json_that_the_fast_way_gives_up_late_is_read_once_more() -> None:
     (rejected,) = STRICT.check(json.dumps(made).encode(), JSON).rejected
 
     assert rejected.path == "resourceSpans[0].scopeSpans[0].spans[1].kind"
+
+
+class Moving(list[int]):
+    """A list that counts how many items each deletion moves."""
+
+    moved = 0
+
+    def __delitem__(self, key: Any) -> None:
+        if isinstance(key, int):
+            self.moved += len(self) - key
+        super().__delitem__(key)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 500])
+def test_taking_out_rejected_spans_is_not_quadratic(every: int) -> None:
+    spans = Moving(range(40_000))
+    protobuf.take_out(spans, list(range(0, 40_000, every)))
+
+    assert spans == [number for number in range(40_000) if number % every]
+    assert spans.moved <= 64 * 40_000
