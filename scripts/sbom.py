@@ -1,0 +1,94 @@
+"""Writes what the package is made of, for those who watch for flaws in it: CycloneDX 1.6, JSON.
+
+Every package that otlp-relay requires, directly or not, at the version in `requirements.lock`, and
+which requires which. Made from this checkout alone: the same commit makes the same bytes. Run it
+with the Python of `.venv`, which has what the lock names; prints the path of what it made.
+"""
+
+import importlib.metadata
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "scripts" / "requirements.lock"
+OURS = "otlp-relay"
+
+
+def locked() -> dict[str, str]:
+    """The version of each package in the lock."""
+    found = re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", LOCK.read_text())
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def names_of(requirements: Iterable[str]) -> list[str]:
+    """The packages that these ask for on this Python, without extras."""
+    parsed = map(Requirement, requirements)
+    wanted = [each for each in parsed if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return sorted({canonicalize_name(each.name) for each in wanted})
+
+
+def required() -> dict[str, list[str]]:
+    """All that is required, ourselves first, and by name what each requires in turn."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = {OURS: names_of(project["dependencies"])}
+    queue = list(found[OURS])
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found[name] = names_of(importlib.metadata.requires(name) or [])
+            queue += found[name]
+    return found
+
+
+def document(version: str) -> dict[str, object]:
+    """The bill of materials of otlp-relay at that version."""
+    graph, versions = required(), {**locked(), OURS: version}
+    purls = {name: f"pkg:pypi/{name}@{versions[name]}" for name in graph}
+    components = {
+        name: {
+            "type": "application" if name == OURS else "library",
+            "bom-ref": purls[name],
+            "name": name,
+            "version": versions[name],
+            "purl": purls[name],
+        }
+        for name in sorted(graph)
+    }
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": components.pop(OURS)},
+        "components": list(components.values()),
+        "dependencies": [
+            {"ref": purls[name], "dependsOn": [purls[each] for each in graph[name]]}
+            for name in sorted(graph)
+        ],
+    }
+
+
+def write(folder: Path, version: str) -> Path:
+    """`folder/otlp-relay_VERSION.cdx.json`."""
+    made = folder / f"{OURS}_{version}.cdx.json"
+    made.write_text(json.dumps(document(version), indent=2) + "\n")
+    return made
+
+
+def main() -> None:
+    """Into dist/."""
+    found = re.search(r'__version__ = "(.+)"', (ROOT / "relay" / "version.py").read_text())
+    if found is None:
+        sys.exit("relay/version.py has no __version__")
+    (ROOT / "dist").mkdir(exist_ok=True)
+    print(write(ROOT / "dist", found[1]))
+
+
+if __name__ == "__main__":
+    main()
