@@ -10,7 +10,7 @@ HERE := not e2e and not systemd
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test proofs soak check fix architecture test-e2e test-systemd bench install uninstall deb lock clean
+.PHONY: help setup run test proofs soak check fix architecture mutants test-e2e test-systemd bench install uninstall deb lock clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,8 +53,9 @@ install: $(STAMP)  ## as a service of this host, in /opt/otlp-relay (root; HOST_
 uninstall:  ## take that off again; configuration and state are kept
 	@scripts/install uninstall
 
-deb: $(STAMP)  ## dist/otlp-relay_VERSION_ARCH.deb, for `apt install ./…deb`
+deb: $(STAMP)  ## dist/otlp-relay_VERSION_ARCH.deb, for `apt install ./…deb`, and what it is made of
 	@$(BIN)/python scripts/deb.py --python "$(HOST_PYTHON)"
+	@$(BIN)/python scripts/sbom.py
 
 check: $(STAMP)  ## lint, format and types; changes nothing
 	$(BIN)/ruff check .
@@ -64,6 +65,9 @@ check: $(STAMP)  ## lint, format and types; changes nothing
 fix: $(STAMP)  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+mutants: $(STAMP)  ## does a test notice? 100 random changes in the core, below 20 minutes (ARGS="--seed 7")
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 architecture: $(STAMP)  ## draw the picture in docs/architecture.md anew
 	@$(BIN)/python scripts/architecture.py

@@ -1,0 +1,180 @@
+"""`python -m tests.mutants`: a sample of changes, what became of each, and the share detected."""
+
+import argparse
+import difflib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, NamedTuple
+
+from tests.mutants.change import Change, changes
+from tests.mutants.rooms import ROOMS, files_for, modules
+
+ROOT: Final = Path(__file__).parents[2]
+EQUIVALENTS: Final = Path(__file__).with_name("equivalents.toml")
+# The slowest room takes a minute; what takes this long hangs, and so would a test.
+SECONDS: Final = 240
+NOT_HERE: Final = "not alone and not proofs and not e2e and not systemd"
+GOAL: Final = 0.9
+
+
+class Mutant(NamedTuple):
+    """A change to a module, and the diff that it makes."""
+
+    module: Path
+    change: Change
+    diff: str
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """What stood there, and what stands there now; lines without their indent."""
+        shown = self.diff.splitlines()[2:]
+        taken, put = (
+            "\n".join(line[1:].strip() for line in shown if line.startswith(mark)) for mark in "-+"
+        )
+        return taken, put
+
+
+def mutants_of(module: Path) -> list[Mutant]:
+    """All of a module."""
+    source = (ROOT / module).read_bytes()
+    before = source.decode().splitlines()
+    found = []
+    for change in changes(source):
+        after = change.apply(source).decode().splitlines()
+        diff = difflib.unified_diff(before, after, str(module), str(module), lineterm="", n=0)
+        found.append(Mutant(module, change, "\n".join(diff)))
+    return found
+
+
+def known_equivalents() -> set[tuple[str, str, str]]:
+    """Module, and the lines before and after, of what no test can tell apart."""
+    listed = tomllib.loads(EQUIVALENTS.read_text("utf-8")).get("equivalent", [])
+    return {(each["module"], each["before"], each["after"]) for each in listed}
+
+
+def copy_of_project(parent: Path, number: int) -> Path:
+    """What git knows, as it stands here, in a directory of its own."""
+    place = parent / f"copy-{number}"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout
+    for name in listed.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, place / name)
+            shutil.copymode(ROOT / name, place / name)
+    return place
+
+
+def failure(place: Path, tests: list[str]) -> str:
+    """What pytest says of the first test that fails in that copy; empty where all pass."""
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-n0", "-m", NOT_HERE]
+    command += ["-p", "no:cacheprovider", "--timeout=90", "--hypothesis-seed=1"]
+    command += [f"--basetemp={place}.tests", *tests]
+    environ = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    said = place.with_suffix(".log")
+    with (
+        said.open("wb") as output,
+        subprocess.Popen(
+            command, cwd=place, env=environ, stdout=output, stderr=output, start_new_session=True
+        ) as run,
+    ):
+        try:
+            if run.wait(SECONDS) == 0:
+                return ""
+        except subprocess.TimeoutExpired:
+            return f"no end within {SECONDS} s"
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+    return said.read_text("utf-8", "replace")[-3000:]
+
+
+def survives(mutant: Mutant, place: Path) -> bool:
+    """Whether the tests of its room pass with it."""
+    module = place / mutant.module
+    source = module.read_bytes()
+    module.write_bytes(mutant.change.apply(source))
+    try:
+        return not failure(place, files_for(mutant.module, place))
+    finally:
+        module.write_bytes(source)
+
+
+def main() -> int:
+    """Run a sample; 0 when enough of it was detected."""
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("--count", type=int, default=100, help="how many (100)")
+    parser.add_argument("--seed", type=int, default=None, help="the same sample again")
+    parser.add_argument("--workers", type=int, default=(os.cpu_count() or 1) + 1, help="at once")
+    parser.add_argument("--room", choices=sorted(ROOMS), default=None, help="of this room only")
+    given = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
+    chosen = [m for m in modules(ROOT) if given.room is None or m.is_relative_to(given.room)]
+    every = [mutant for module in chosen for mutant in mutants_of(module)]
+    equivalent = known_equivalents()
+    every = [each for each in every if (str(each.module), *each.lines) not in equivalent]
+    sample = random.Random(seed).sample(every, min(given.count, len(every)))
+    print(f"{len(sample)} of {len(every)} mutants, --seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copies = SimpleQueue[Path]()
+        for number in range(given.workers):
+            copies.put(copy_of_project(Path(folder), number))
+        return _report(_run(sample, copies, given.workers), len(sample))
+
+
+def _run(sample: list[Mutant], copies: "SimpleQueue[Path]", workers: int) -> list[Mutant]:
+    """Those that survive. Exits where the tests of a room fail as it is."""
+
+    def refuse_broken(room: str) -> None:
+        place = copies.get()
+        said = failure(place, list(ROOMS[room]))
+        copies.put(place)
+        if said:
+            raise SystemExit(f"{said}\nthe tests of {room} fail without any change")
+
+    def is_alive(mutant: Mutant) -> bool:
+        place = copies.get()
+        began = time.monotonic()
+        try:
+            is_so = survives(mutant, place)
+        finally:
+            copies.put(place)
+        word = "SURVIVED" if is_so else "detected"
+        seconds = time.monotonic() - began
+        where = f"{mutant.module}:{mutant.diff.splitlines()[2].split(' ')[1][1:]}"
+        print(f"{word}  {seconds:5.1f} s  {where}", flush=True)
+        if is_so:
+            print(mutant.diff, flush=True)
+        return is_so
+
+    rooms = sorted({room for m in sample for room in ROOMS if m.module.is_relative_to(room)})
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(refuse_broken, rooms))
+        alive = list(pool.map(is_alive, sample))
+    return [mutant for mutant, is_so in zip(sample, alive, strict=True) if is_so]
+
+
+def _report(survivors: list[Mutant], count: int) -> int:
+    share = 1 - len(survivors) / max(count, 1)
+    print(f"\n{count - len(survivors)} of {count} detected ({share:.0%}); survivors:")
+    for mutant in survivors:
+        print(f"\n{mutant.diff}")
+    return 0 if share >= GOAL else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The changes of `make mutants`: what is changed, what is left alone, and that tests are found."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.change import changes
+from tests.mutants.rooms import ROOMS, files_for, modules
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("return a < b", {"return None", "return (a <= b)"}),
+        ("x = a and b", {"x = (a or b)"}),
+        ("x = not a", {"x = bool(a)"}),
+        ("x = a + 1", {"x = (a - 1)", "x = a + 2"}),
+        ("x += 1", {"x -= 1", "x += 2"}),
+        ("call(True)", {"pass", "call(False)"}),
+        ("raise ValueError(x)", {"pass"}),
+        ("raise TypeError(x)", set()),
+        ("log.info('x', n=1)", set()),
+        ("return None", set()),
+        ("x: int = 'é' + y", set()),
+        ("x = f'{a + 1}'", set()),
+        ("zip(a, strict=True)", {"pass"}),
+    ],
+)
+def test_one_thing_is_changed_at_a_time(line: str, changed: set[str]) -> None:
+    source = f'"""Ä."""\nLIMIT = 5\ndef f(a=b, *, c: 1 = d):\n    {line}\n'.encode()
+    found = {change.apply(source).decode().splitlines()[3].strip() for change in changes(source)}
+    assert found == changed
+
+
+def test_every_module_of_the_core_has_tests_that_name_it_first() -> None:
+    found = modules(ROOT)
+    assert len(found) > 80
+    assert all((ROOT / name).exists() for names in ROOMS.values() for name in names)
+    first = files_for(Path("relay/buffer/sqlite/space/reserve.py"), ROOT)[0]
+    assert first == "tests/unit/buffer/test_reserve.py"
+
+
+def test_every_change_leaves_a_module_that_compiles() -> None:
+    for module in modules(ROOT)[::7]:
+        source = (ROOT / module).read_bytes()
+        for change in changes(source):
+            compile(change.apply(source), str(module), "exec")
