@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -460,16 +461,34 @@ async def test_courier_sends_no_header_of_before_to_the_endpoint_of_an_update(
 
     monkeypatch.setattr(batches, "build", build_slowly)
     backlog.add(row(1))
-    async with world(settings(), backlog) as at:
-        changed = settings("http://127.0.0.1:2/v1/traces")
-        at.headers.clear()
-        at.headers["Authorization"] = "Bearer new"
-        at.courier.update(changed)
-        gate.set()
-        await at.settle_down()
+    with structlog.testing.capture_logs() as logs:
+        async with world(settings(), backlog) as at:
+            changed = settings("http://127.0.0.1:2/v1/traces")
+            at.headers.clear()
+            at.headers["Authorization"] = "Bearer new"
+            at.courier.update(changed)
+            gate.set()
+            await at.settle_down()
 
-        assert at.upstream.headers == [{"Authorization": "Bearer new"}]
-        assert (backlog.settled, backlog.in_flight) == ([1], 0)
+            assert at.upstream.headers == [{"Authorization": "Bearer new"}]
+            assert (backlog.settled, backlog.in_flight) == ([1], 0)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == []
+
+
+async def test_courier_keeps_nothing_of_requests_that_are_over(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    async with world(settings(), backlog) as at:
+        gc.collect()
+        before = sum(isinstance(it, anyio.CancelScope) for it in gc.get_objects())
+        for number in range(20):
+            backlog.add(row(number))
+            await at.settle_down()
+        gc.collect()
+        after = sum(isinstance(it, anyio.CancelScope) for it in gc.get_objects())
+
+    assert len(backlog.settled) == 20
+    assert after - before < 5
 
 
 async def test_courier_pause_finishes_the_request_in_flight_and_resume_goes_on(
