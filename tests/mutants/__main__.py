@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -103,15 +104,17 @@ def failure(place: Path, tests: list[str]) -> str:
     return said.read_text("utf-8", "replace")[-3000:]
 
 
-def survives(mutant: Mutant, place: Path) -> bool:
-    """Whether the tests of its room pass with it."""
+def noticed_by(mutant: Mutant, place: Path) -> str:
+    """The test of its room that fails with it; empty where none does."""
     module = place / mutant.module
     source = module.read_bytes()
     module.write_bytes(mutant.change.apply(source))
     try:
-        return not failure(place, files_for(mutant.module, place))
+        said = failure(place, files_for(mutant.module, place))
     finally:
         module.write_bytes(source)
+    named = re.findall(r"(?m)^(?:FAILED|ERROR) \S*?([^/\s]+)(?: - .*)?$", said)
+    return named[-1] if named else said and "the run itself"
 
 
 def main() -> int:
@@ -150,16 +153,16 @@ def _run(sample: list[Mutant], copies: "SimpleQueue[Path]", workers: int) -> lis
         place = copies.get()
         began = time.monotonic()
         try:
-            is_so = survives(mutant, place)
+            test = noticed_by(mutant, place)
         finally:
             copies.put(place)
-        word = "SURVIVED" if is_so else "detected"
+        word = "detected" if test else "SURVIVED"
         seconds = time.monotonic() - began
         where = f"{mutant.module}:{mutant.diff.splitlines()[2].split(' ')[1][1:]}"
-        print(f"{word}  {seconds:5.1f} s  {where}", flush=True)
-        if is_so:
+        print(f"{word}  {seconds:5.1f} s  {where}  {test}", flush=True)
+        if not test:
             print(mutant.diff, flush=True)
-        return is_so
+        return not test
 
     rooms = sorted({room for m in sample for room in ROOMS if m.module.is_relative_to(room)})
     with ThreadPoolExecutor(workers) as pool:

@@ -142,6 +142,5 @@ async def test_idle_relay_deletes_what_was_kept_long_enough(tmp_path: Path) -> N
         await deliver_all(backlog)
         await buffer.flush()
         await eventually(lambda: buffer._writer._house._expire_due not in (None, 0.0))
-        assert buffer.statistics().rows == 1
 
-        await eventually(lambda: buffer.statistics().rows == 0)
+        await eventually(lambda: buffer.statistics().rows == 0, seconds=20)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from relay.cli import main
 from relay.cli.check_config import check_config
 
 CONFIG = """
@@ -142,3 +143,20 @@ def test_check_config_fails_where_the_daemon_would_refuse_the_state_directory(
     assert "\nok" not in result.stdout
     assert document["ok"] is False
     assert document["problems"][0]["key"] == "state_dir"
+
+
+def test_doctor_says_what_others_may_do_in_the_state_directory(config: Path) -> None:
+    state_dir = config.parent / "state"
+    state_dir.mkdir()
+    state_dir.chmod(0o777)
+    config.write_text('state_dir = "state"\n')
+    open_to_all = CliRunner().invoke(main, ["doctor", "--config", str(config)])
+    (state_dir / "last-row").symlink_to("/etc/passwd")
+    linked = CliRunner().invoke(main, ["doctor", "--config", str(config)])
+
+    assert (
+        f"note    state      {state_dir} has mode 0777, open to other users" in open_to_all.output
+    )
+    assert "FAILED  state" not in open_to_all.output
+    assert f"FAILED  state      {state_dir}/last-row is a symbolic link" in linked.output
+    assert linked.exit_code == 1
