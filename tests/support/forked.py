@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -50,7 +51,8 @@ class ForkedRelay:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # the server that forked it has reaped it just now
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL."""
