@@ -1,6 +1,5 @@
 """`otlp-relay destination presets [NAME]`: what is known of backends, as text or JSON."""
 
-import json
 import shutil
 import sys
 import textwrap
@@ -11,7 +10,7 @@ import click
 import msgspec
 
 from relay.cli.options import json_option
-from relay.cli.output import PIPE_WIDTH, print_table, say
+from relay.cli.output import PIPE_WIDTH, print_table, say, say_json
 from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find
 from relay.config.presets.example import command_of, probe_of, settings_of, toml_of
 from relay.model.errors import ConfigError
@@ -47,7 +46,7 @@ def presets(name: str | None, as_json: bool) -> None:
         raise click.BadParameter(f"{error.message}: {error.hint}", param_hint="NAME") from None
     if as_json:
         document = as_document(chosen) if chosen else [as_document(p) for p in PRESETS.values()]
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        say_json(document)
     elif chosen:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
         say(*lines_of(chosen, width))
