@@ -20,8 +20,10 @@ from relay.model.run_as_hint import account_of
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
+SAVED_DESTINATIONS = "destinations.d"  # where the packaged service keeps them
 TOKEN_NAME = "admin-token"  # noqa: S105 - where it stands
 _OTHERS = 0o077
+_WRITE = 0o022
 _OURS = re.compile(
     rf"lock|reserve|(?:last-row|{TOKEN_NAME})(?:\.new)?"
     r"|relay\.db(?:-wal|-shm|-journal|\.(?:corrupt|schema-\d+)-.*)?"
@@ -33,8 +35,8 @@ class Exposure(NamedTuple):
 
     path: Path
     words: str
-    hint: str  # what to do; empty: the next start narrows it by itself
-    mode: int
+    hint: str  # what to do, else it is refused; empty: the next start goes on
+    mode: int  # which that start narrows; 0: none
 
 
 def exposures(directory: Path) -> Iterator[Exposure]:
@@ -42,11 +44,13 @@ def exposures(directory: Path) -> Iterator[Exposure]:
     try:
         own = directory.stat()
         if own.st_mode & _OTHERS:
-            yield _wide(directory, own.st_mode)
-        paths = sorted(path for path in directory.iterdir() if _OURS.fullmatch(path.name))
+            yield _open_directory(directory, own.st_mode)
+        paths = sorted(directory.iterdir())
     except OSError:
         return
     for path in paths:
+        if not _OURS.fullmatch(path.name):
+            continue
         try:
             found = path.lstat()
         except OSError:
@@ -58,6 +62,20 @@ def exposures(directory: Path) -> Iterator[Exposure]:
             yield _foreign(path, found.st_uid, own.st_uid)
         elif stat.S_ISREG(found.st_mode) and found.st_mode & _OTHERS:
             yield _wide(path, found.st_mode)
+
+
+def _open_directory(directory: Path, mode: int) -> Exposure:
+    """One that serves others as well, such as /tmp or /var/lib, is not closed to them."""
+    if mode & stat.S_ISVTX and mode & _WRITE:
+        words = f"{directory} is shared by all users (mode {stat.S_IMODE(mode):04o})"
+        return Exposure(directory, words, "set state_dir to a directory of its own", 0)
+    names = {path.name for path in directory.iterdir()} - {SAVED_DESTINATIONS}
+    if not mode & _WRITE and not all(map(_OURS.fullmatch, names)):
+        words = f"{directory} has mode {stat.S_IMODE(mode):04o} and holds other things, too: it"
+        return Exposure(
+            directory, f"{words} stays so, and state_dir should be one of its own", "", 0
+        )
+    return _wide(directory, mode)
 
 
 def _wide(path: Path, mode: int) -> Exposure:
@@ -87,6 +105,9 @@ def make_private(directory: Path) -> None:
         if each.hint:
             raise BufferUnusable(each.words, hint=each.hint)
         try:
+            if not each.mode:
+                log.warning("state_stays_open", path=str(each.path), error="it is not ours alone")
+                continue
             if each.path.name == TOKEN_NAME:
                 each.path.unlink()  # a token that others could read, or write, is no secret
             else:

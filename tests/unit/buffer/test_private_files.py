@@ -163,3 +163,36 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     assert list(exposures(tmp_path)) == []
     make_private(tmp_path)
     assert modes(tmp_path)["notes.txt"] == 0o644
+
+
+@pytest.mark.parametrize("content", [(), ("relay.db", "destinations.d", "lock")])
+def test_directory_that_others_can_read_is_closed_where_it_is_ours_alone(
+    tmp_path: Path, content: tuple[str, ...]
+) -> None:
+    for name in content:
+        (tmp_path / name).mkdir()
+    tmp_path.chmod(0o755)
+    make_private(tmp_path)
+    assert mode(tmp_path) == 0o700
+
+
+def test_directory_that_serves_others_too_is_not_closed_to_them(tmp_path: Path) -> None:
+    """A state directory of /var/lib must not end what else lives there; our files are closed."""
+    put(tmp_path / "relay.db", "", 0o644)
+    put(tmp_path / "of-another-program", "", 0o644)
+    tmp_path.chmod(0o755)
+    with structlog.testing.capture_logs() as events:
+        make_private(tmp_path)
+
+    assert mode(tmp_path) == 0o755
+    assert modes(tmp_path) == {"relay.db": 0o600, "of-another-program": 0o644}
+    assert [event["event"] for event in events] == ["state_stays_open", "state_made_private"]
+    assert any("state_dir should be one of its own" in each.words for each in exposures(tmp_path))
+
+
+def test_directory_that_all_users_share_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(BufferUnusable, match="is shared by all users") as refusal:
+        make_private(tmp_path)
+    assert refusal.value.hint == "set state_dir to a directory of its own"
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
