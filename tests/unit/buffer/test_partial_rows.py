@@ -75,6 +75,19 @@ async def test_split_cuts_at_the_row_border_nearest_below(tmp_path: Path) -> Non
         assert (await take(backlog)).rows == left.rows
 
 
+@pytest.mark.parametrize("items", range(1, 8))
+async def test_split_of_many_small_rows_is_as_near_to_what_was_asked(
+    tmp_path: Path, items: int
+) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        await keep(buffer, *"abcdefgh")
+        left, right = await backlog.split(await take(backlog), items)
+
+        assert names(left.rows) == list("abcdefgh")[:items]
+        assert names(right.rows) == list("abcdefgh")[items:]
+
+
 async def test_split_inside_a_row_leaves_the_rest_owed_over_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")

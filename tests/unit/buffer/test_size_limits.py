@@ -1,5 +1,6 @@
 """How much is kept: max_size, min_free, rows, transactions, and what gives way first."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -118,6 +119,22 @@ async def test_settings_can_be_reloaded(tmp_path: Path) -> None:
         buffer.reload(SETTINGS)
         await eventually(lambda: not buffer.statistics().is_full)
         await buffer.append(request(piece()))
+
+
+async def test_reload_takes_up_what_dead_letters_may_use(tmp_path: Path) -> None:
+    async with opened(tmp_path, row_bytes=1) as buffer:
+        for _ in range(20):
+            await buffer.append(request(rejected=(rejected_span(body=noise(1000)),)))
+        before = len(await buffer.dead_letters.newest(100))
+        buffer.reload(replace(buffer.settings, dead_letter_bytes=6000))
+        await buffer.append(request(rejected=(rejected_span(body=noise(1000)),)))
+
+        def kept() -> int:
+            return sum(each.stored_bytes for each in buffer.statistics().dead_letters.values())
+
+        await eventually(lambda: 0 < kept() <= 6000)
+
+    assert before == 20
 
 
 async def test_pieces_over_the_row_size_are_a_row_each(tmp_path: Path) -> None:

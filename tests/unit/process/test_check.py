@@ -208,6 +208,19 @@ def test_link_with_malformed_ids_is_taken_out_and_counted(encoding: Encoding) ->
 
 
 @BOTH
+@pytest.mark.parametrize("size", [2, 15, 17, 31])
+@pytest.mark.parametrize("member", ["traceId", "spanId"])
+def test_one_link_id_of_a_wrong_length_is_noticed_where_all_else_is_normal(
+    encoding: Encoding, member: str, size: int
+) -> None:
+    link = {"traceId": builders.TRACE_ID, "spanId": builders.SPAN_ID, member: "ab" * size}
+    checked = check(encoded(builders.request(builders.span(links=[link])), encoding), encoding)
+
+    assert list(only_span(checked, encoding).links) == []
+    assert checked.warnings["link_ids_malformed"] == 1
+
+
+@BOTH
 def test_dropped_links_never_pass_32_bits(encoding: Encoding) -> None:
     made = builders.request(builders.span(links=[{"traceId": "abc"}], droppedLinksCount=2**32 - 1))
 
