@@ -7,7 +7,7 @@ import pytest
 
 from relay.model.errors import Refusal
 from relay.otlp import messages
-from relay.otlp.json_exact import read_request, snake_case
+from relay.otlp.json_exact import read_request, read_resource, snake_case
 from relay.otlp.json_tree import MOST_BRACKETS, count_brackets, parse, write
 from relay.otlp.json_values import Findings
 from tests.support import builders
@@ -514,3 +514,12 @@ def test_brackets_are_counted_outside_texts_only() -> None:
     assert count_brackets(deep) == 900 > MOST_BRACKETS
     assert count_brackets(in_text) == 1
     assert count_brackets(wide) == 2
+
+
+def test_resource_that_is_read_alone_keeps_its_lists_and_maps() -> None:
+    inner = {"key": "deep", "value": {"arrayValue": {"values": [{"stringValue": "kept"}]}}}
+    value = {"kvlistValue": {"values": [inner]}}
+    body = builders.to_body({"attributes": [{"key": "k", "value": value}]})
+    resource = read_resource(body, Findings())
+
+    assert json.loads(messages.encode(resource))["attributes"] == [{"key": "k", "value": value}]

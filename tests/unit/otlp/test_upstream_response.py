@@ -285,3 +285,14 @@ def test_reading_an_answer_never_raises(body: bytes, content_type: str) -> None:
 @pytest.mark.timeout(5)
 def test_read_words_is_done_soon_with_hostile_bodies(body: bytes, content_type: str) -> None:
     assert len(read_words(body, content_type)) <= 1000
+
+
+@pytest.mark.parametrize(("levels", "is_found"), [(0, True), (3, True), (5, True), (6, False)])
+@pytest.mark.parametrize("kind", ["lists", "objects"])
+def test_words_are_found_five_levels_deep(kind: str, levels: int, is_found: bool) -> None:
+    document: object = "the words"
+    for _ in range(levels):
+        document = [document] if kind == "lists" else {"error": document}
+    body = json.dumps(document).encode()
+
+    assert (read_words(body, JSON_TYPE) == "the words") is is_found
