@@ -129,7 +129,10 @@ def main() -> int:
     chosen = [m for m in modules(ROOT) if given.room is None or m.is_relative_to(given.room)]
     every = [mutant for module in chosen for mutant in mutants_of(module)]
     equivalent = known_equivalents()
-    every = [each for each in every if (str(each.module), *each.lines) not in equivalent]
+    keys = {mutant: (str(mutant.module), *mutant.lines) for mutant in every}
+    for stale in sorted(equivalent - set(keys.values())) if given.room is None else ():
+        print(f"equivalents.toml names what cannot be made any more: {stale}")
+    every = [mutant for mutant in every if keys[mutant] not in equivalent]
     sample = random.Random(seed).sample(every, min(given.count, len(every)))
     print(f"{len(sample)} of {len(every)} mutants, --seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

@@ -13,7 +13,9 @@ from relay.otlp.signals import TRACES
 from relay.process.check.rejections import (
     MOST_BYTES_KEPT,
     MOST_KEPT,
+    PATHS_A_REASON,
     AllItemsRejected,
+    Rejections,
 )
 from relay.process.check.weight import (
     MOST_BYTES,
@@ -237,3 +239,13 @@ def test_taking_out_rejected_spans_is_not_quadratic(every: int) -> None:
 
     assert spans == [number for number in range(40_000) if number % every]
     assert spans.moved <= 64 * 40_000
+
+
+def test_sender_is_told_where_the_first_few_of_each_reason_stand() -> None:
+    rejections = Rejections(TRACES, JSON)
+    for number in range(PATHS_A_REASON + 3):
+        rejections.add(("trace_id_zero", "traceId"), (0, 1, number), "", lambda: b"{}")
+
+    expected = [f"resourceSpans[0].scopeSpans[1].spans[{n}].traceId" for n in range(PATHS_A_REASON)]
+    assert rejections.paths == {"trace_id_zero": expected}
+    assert len(rejections) == len(rejections.kept) == PATHS_A_REASON + 3
