@@ -24,6 +24,7 @@ from relay.ingest.head import (
     too_long,
     wrong_type,
 )
+from relay.ingest.in_flight import UNLISTED_BYTES, Body, InFlight, cut_off_refusal
 from relay.ingest.refusals import Refusals
 from relay.ingest.slips import collapsed, not_found
 from relay.model.counters import Counters
@@ -71,16 +72,6 @@ class SenderGone(Exception):
     """The connection ended before the body was whole: there is nobody to response."""
 
 
-class _Arrived:
-    """The bytes in memory for one request; `first` are some of a compressed one as they came."""
-
-    __slots__ = ("bytes", "first")
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.first = b""
-
-
 class Ingest:
     """The way in over HTTP: itself the ASGI app for the listener; `app` are its routes.
 
@@ -105,7 +96,7 @@ class Ingest:
         self._counters = counters
         self._own_id = own_id.encode()
         self._is_closed = False
-        self._in_flight_bytes = 0
+        self._in_flight = InFlight(settings.max_in_flight_bytes)
         self.refusals = Refusals(counters)
         self.reload(settings, tokens=tokens)
         self._traces = traces = _Endpoint(self, self._take)
@@ -127,12 +118,12 @@ class Ingest:
     @property
     def in_flight_bytes(self) -> int:
         """Bytes that have arrived of requests not yet answered, unzipped ones included."""
-        return self._in_flight_bytes
+        return self._in_flight.bytes
 
     def reload(self, settings: IngestConfig, *, tokens: Iterable[str]) -> None:
         """From the next request on, use these settings and these tokens."""
         self._max_body_bytes = settings.max_body_bytes
-        self._max_in_flight_bytes = settings.max_in_flight_bytes
+        self._in_flight.max_bytes = settings.max_in_flight_bytes
         self._gate = Gate(settings, tokens=tokens, own_id=self._own_id)
 
     def close(self) -> None:
@@ -142,18 +133,23 @@ class Ingest:
     async def respond(self, take: "Take", scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request with what `take` returns or raises."""
         extra: HeaderList = ()
-        arrived = _Arrived()
+        arrived = Body()
         try:
             response, encoding = await take(scope, receive, arrived)
         except SenderGone:
             return
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - one request's own
+            if arrived.is_cut_off and isinstance(error, asyncio.CancelledError):
+                error = _cut_off()
             response, extra = _response_to(error)
             headers = joined(scope["headers"])
             encoding = encoding_of(headers) or Encoding.JSON
             self._note(error, response, self._gate.sender(scope, headers), scope["path"])
         finally:
-            self._in_flight_bytes -= arrived.bytes
+            if arrived.owner:
+                self._in_flight.release(arrived)
+            else:
+                self._in_flight.bytes -= arrived.bytes
         self._counters.requests[response.status] += 1
         if self._gate.has_origins:
             extra = (*extra, *self._gate.origins.headers(joined(scope["headers"])))
@@ -173,7 +169,7 @@ class Ingest:
             self.refusals.note_body(address, message, user_agent=agent)
 
     async def _take(
-        self, scope: Scope, receive: Receive, arrived: _Arrived
+        self, scope: Scope, receive: Receive, arrived: Body
     ) -> tuple[SenderResponse, Encoding]:
         """Judge the request by its head, read it and hand it on. Raises Refusal."""
         if scope["method"] not in _METHODS:
@@ -182,6 +178,7 @@ class Ingest:
             stopping = _stopping()
             raise HttpRefusal(stopping.message, status=503, grpc_code=14, headers=_CLOSE)
         head = self._gate.admit(scope)
+        arrived.sender = head.sender
         encoding = head.encoding
         try:
             body = await self._read(receive, head.coding, arrived)
@@ -201,7 +198,7 @@ class Ingest:
         del body  # `accept` lets go of it as soon as it can: large ones would be in memory twice
         return await response, encoding
 
-    async def _read(self, receive: Receive, coding: str, arrived: _Arrived) -> bytes:
+    async def _read(self, receive: Receive, coding: str, arrived: Body) -> bytes:
         """The whole body, unzipped. Raises Refusal 413, 503 or 400, and SenderGone."""
         cap_bytes = self._max_body_bytes
         body_bytes = 0
@@ -215,6 +212,7 @@ class Ingest:
             body_bytes += len(piece)
             if body_bytes > cap_bytes:
                 raise too_long(cap_bytes)
+            arrived.is_whole = not has_more
             self._hold(arrived, len(piece))
             if coding and not arrived.first:
                 arrived.first = piece[:UNREADABLE_BODY_BYTES]
@@ -227,7 +225,7 @@ class Ingest:
                 return inflater.finish()
 
     async def _inflate(
-        self, inflater: Inflater, piece: bytes, arrived: _Arrived, *, is_plain: bool
+        self, inflater: Inflater, piece: bytes, arrived: Body, *, is_plain: bool
     ) -> None:
         """Unzip a piece; what comes out counts as in memory, and others have their turn."""
         known_bytes = inflater.inflated_bytes
@@ -238,24 +236,19 @@ class Ingest:
         if not is_plain:
             self._hold(arrived, inflater.inflated_bytes - known_bytes)
 
-    def _hold(self, arrived: _Arrived, more_bytes: int) -> None:
-        """Count `more_bytes` of a request as in memory. Raises Refusal 503 if others fill it.
-
-        A request that is alone is never refused for it: it must be possible at some time.
-        """
-        others_bytes = self._in_flight_bytes - arrived.bytes
-        total_bytes = self._in_flight_bytes + more_bytes
-        if others_bytes > 0 and total_bytes > self._max_in_flight_bytes:
-            raise Refusal(
-                "too many bytes of other requests are in flight (ingest.max_in_flight); retry",
-                status=503,
-                grpc_code=14,
-            )
-        arrived.bytes += more_bytes
-        self._in_flight_bytes = total_bytes
+    def _hold(self, arrived: Body, more_bytes: int) -> None:
+        """Count `more_bytes` of a request as in memory. Raises Refusal 503 if there is no room."""
+        in_flight = self._in_flight
+        held_bytes = arrived.bytes + more_bytes
+        is_passing = arrived.is_whole and held_bytes <= UNLISTED_BYTES and not arrived.owner
+        if is_passing and in_flight.bytes + more_bytes <= in_flight.max_bytes // 2:
+            arrived.bytes = held_bytes
+            in_flight.bytes += more_bytes
+        else:
+            in_flight.hold(arrived, more_bytes)
 
     async def _take_elsewhere(
-        self, scope: Scope, receive: Receive, arrived: _Arrived
+        self, scope: Scope, receive: Receive, arrived: Body
     ) -> tuple[SenderResponse, Encoding]:
         """Any path but the right one, which may be meant. Raises Refusal."""
         path = collapsed(scope["path"])
@@ -282,7 +275,7 @@ class Ingest:
         return True
 
 
-Take = Callable[[Scope, Receive, _Arrived], Awaitable[tuple[SenderResponse, Encoding]]]
+Take = Callable[[Scope, Receive, Body], Awaitable[tuple[SenderResponse, Encoding]]]
 
 
 class _Endpoint:
@@ -311,6 +304,14 @@ async def _send(
         headers.append(_RETRY_AFTER)
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _cut_off() -> Refusal:
+    """What a request is answered that was cancelled to make room, not since the relay stops."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+    return cut_off_refusal()
 
 
 def _stopping() -> SenderResponse:

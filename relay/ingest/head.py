@@ -98,10 +98,11 @@ class Gate:
     def admit(self, scope: Any) -> Head:
         """What the request says of itself. Raises Refusal when its body is not to be read."""
         headers = joined(scope["headers"])
+        token = ""
         if self._asks_for_token:
             is_spared = self._spares_local and is_local(scope, headers)
             if not (is_spared and self._hosts.has_ours(scope, headers)):
-                self._tokens.check(headers)
+                token = self._tokens.check(headers)
         elif headers.get(b"host") not in self._hosts.known:
             self._hosts.check(scope, headers)
         if _HOPS in headers:
@@ -113,11 +114,14 @@ class Gate:
             raise wrong_type()
         coding = coding_of(headers) if b"content-encoding" in headers else ""
         refuse_long(headers, self._max_body_bytes)
-        return Head(encoding, coding, self.sender(scope, headers, is_connection_test=is_test))
+        sender = self.sender(scope, headers, is_connection_test=is_test, token=token)
+        return Head(encoding, coding, sender)
 
-    def sender(self, scope: Any, headers: Headers, *, is_connection_test: bool = False) -> Sender:
+    def sender(
+        self, scope: Any, headers: Headers, *, is_connection_test: bool = False, token: str = ""
+    ) -> Sender:
         """Who sent it, by the address that proxies of ours tell."""
-        sender = sender_of(scope, headers, is_connection_test=is_connection_test)
+        sender = sender_of(scope, headers, is_connection_test=is_connection_test, token=token)
         if self._has_proxies:
             address = self._proxies.sender(sender.address, headers)
             return replace(sender, address=address)
@@ -133,8 +137,11 @@ class Tokens:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def check(self, headers: Headers) -> None:
-        """Raise Refusal 401 if there is no bearer token, 403 if it is none of ours."""
+    def check(self, headers: Headers) -> str:
+        """The digest of the token.
+
+        Raises Refusal 401 if there is no bearer token, 403 if it is none of ours.
+        """
         scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
         if scheme.lower() != b"bearer":
             is_encoded = scheme[:9].lower() == b"bearer%20"
@@ -155,6 +162,7 @@ class Tokens:
                 status=403,
                 grpc_code=7,
             )
+        return presented.hex()
 
 
 def refuse_loop(headers: Headers, own_id: bytes) -> None:
@@ -178,7 +186,9 @@ def refuse_loop(headers: Headers, own_id: bytes) -> None:
         )
 
 
-def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool = False) -> Sender:
+def sender_of(
+    scope: Any, headers: Headers, *, is_connection_test: bool = False, token: str = ""
+) -> Sender:
     """Who sent the request, by its peer and its headers.
 
     A peer on a Unix socket is `unix` and local; one that cannot be named is `unknown`.
@@ -192,7 +202,8 @@ def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool = False)
         # `refuse_loop` has held its length and the number of ids to the limits.
         given = headers[_HOPS].decode("latin-1").split(",")
         hops = ",".join(hop.strip() for hop in given if _HOP.fullmatch(hop.strip()))
-    return Sender(address, is_local(scope, headers), user_agent, is_connection_test, hops)
+    local = is_local(scope, headers)
+    return Sender(address, local, user_agent, is_connection_test, hops, token)
 
 
 def is_local(scope: Any, headers: Headers) -> bool:

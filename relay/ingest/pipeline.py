@@ -141,6 +141,4 @@ class Pipeline:
                 async with self._turn:
                     await asyncio.sleep(0)  # those behind it meet a lock that is taken, and wait
                     return self.prepare(body, encoding, sender, signal=signal, is_bounded=True)
-        return await offload.prepare(
-            self.prepare.settings, body, encoding, signal, is_local=sender.is_local
-        )
+        return await offload.prepare(self.prepare.settings, body, encoding, sender, signal)

@@ -40,6 +40,17 @@ def is_loopback(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
+@functools.lru_cache(maxsize=256)
+def network_of(host: str) -> str:
+    """What one peer can send from: this machine, a network of 64 bits of IPv6, or the address."""
+    address = ip_of(host)
+    if address is not None and address.is_loopback:
+        return "loopback"
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address, 64), strict=False))
+    return str(address or host)
+
+
 def is_wildcard(host: str) -> bool:
     """Whether it is every interface to listen on; who connects to it connects to loopback."""
     address = ip_of(host)

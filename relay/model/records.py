@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from relay.model.hosts import network_of
+
 
 class Encoding(enum.IntEnum):
     """The two encodings of OTLP/HTTP. The numbers are on disk: never renumber."""
@@ -58,7 +60,8 @@ class Sender:
 
     `is_local` is true only for a loopback peer whose request shows no proxy in between
     (no Forwarded, X-Forwarded-*, Via, X-Real-IP or CF-* header): a tunnel's peer is loopback too.
-    `hops` are the ids of the relays that the request came through, comma-separated.
+    `hops` are the ids of the relays that the request came through, comma-separated. `token` is the
+    digest of the token that was asked for, empty where none was.
     """
 
     address: str
@@ -66,6 +69,12 @@ class Sender:
     user_agent: str = ""
     is_connection_test: bool = False
     hops: str = ""
+    token: str = ""
+
+    @property
+    def account(self) -> str:
+        """Whose share of memory and time it counts in: the token's, else the network's."""
+        return self.token or network_of(self.address)
 
 
 @dataclass(frozen=True, slots=True)

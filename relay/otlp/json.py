@@ -312,14 +312,19 @@ def _all_records(entries: list[Any], names: Lists) -> list[Any]:
     ]
 
 
-def decode(body: bytes, cache: ResourceCache, wire: SignalWire = TRACES) -> JsonRequest:
-    """Decode a request either way. Raises Refusal (400) that names a position or a path."""
+def decode(
+    body: bytes, cache: ResourceCache, wire: SignalWire = TRACES, weigh: Weigh | None = None
+) -> JsonRequest:
+    """Decode a request either way. Raises Refusal (400) that names a position or a path.
+
+    `weigh` may raise whatever keeps a request of too many messages from being looked at further.
+    """
     try:
-        return decode_fast(body, cache, wire)
+        return decode_fast(body, cache, wire, weigh)
     except NOT_FAST:
         pass  # not suppress(), which costs half a microsecond
     # Not while that exception is handled: it would hold all that was decoded so far.
-    return decode_exact(body, cache, wire)
+    return decode_exact(body, cache, wire, weigh)
 
 
 def decode_fast(
@@ -328,8 +333,7 @@ def decode_fast(
     """The way for what is normal already, or nearly.
 
     Raises Unusual, RecursionError or one of msgspec's ValueErrors where it cannot vouch. A
-    resource that only the exact way can read does not send the items that way. `weigh` may raise
-    whatever keeps a request of too many messages from being looked at any further.
+    resource that only the exact way can read does not send the items that way.
     """
     # msgspec counts its own recursion and raises; what it still takes is measured level by level.
     form = _FORMS[wire.signal]
@@ -342,10 +346,14 @@ def decode_fast(
     return decoded
 
 
-def decode_exact(body: bytes, cache: ResourceCache, wire: SignalWire = TRACES) -> JsonRequest:
+def decode_exact(
+    body: bytes, cache: ResourceCache, wire: SignalWire = TRACES, weigh: Weigh | None = None
+) -> JsonRequest:
     """The way for every body. Raises Refusal."""
     findings = Findings()
     request = json_exact.read_request(body, findings, wire)
+    if weigh is not None:
+        weigh(request)
     return _settle(_FORMS[wire.signal], request, findings, cache, is_exact=True)
 
 

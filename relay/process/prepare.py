@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -23,14 +23,20 @@ from relay.otlp.protobuf_guess import describe as describe_signal
 from relay.otlp.protobuf_guess import guess_signal, refuse_another
 from relay.otlp.protobuf_mend import Torn, mend, read_former_scopes
 from relay.otlp.resources import ResourceCache
-from relay.otlp.signals import WIRE, SignalWire
+from relay.otlp.signals import WIRE, Lists, SignalWire
 from relay.process.check.ids import MalformedIds
 from relay.process.check.json_spans import check_json
 from relay.process.check.log_rules import check_logs
 from relay.process.check.metric_rules import check_metrics
 from relay.process.check.protobuf_spans import check_protobuf
 from relay.process.check.rejections import NONE_REJECTED, AllItemsRejected, Rejections
-from relay.process.check.weight import MOST_VALUES, refuse_many_messages, refuse_many_tokens
+from relay.process.check.weight import (
+    MOST_VALUES,
+    NEVER_HEAVY_BYTES,
+    refuse_empty_messages,
+    refuse_many_messages,
+    refuse_many_tokens,
+)
 from relay.process.check.words import describe, describe_rejected
 from relay.process.enrich import Enrich, stable
 
@@ -150,9 +156,9 @@ class Prepare:
     ) -> Checked:
         """Decode and check a whole request.
 
-        Raises Refusal (400) when the body cannot be decoded, AllItemsRejected when it holds items
-        and none of them is valid, and TooHeavy when it `is_bounded` and the body turns out to be
-        more than the event loop should take.
+        Raises Refusal (400, or 413 for messages most of which are empty) when the body cannot be
+        decoded, AllItemsRejected when it holds items and none of them is valid, and TooHeavy when
+        it `is_bounded` and the body turns out to be more than the event loop should take.
         """
         wire = WIRE[signal]
         known = self._resources[signal].known[encoding]
@@ -189,13 +195,22 @@ class Prepare:
 def _decode_json(
     body: bytes, known: ResourceCache, wire: SignalWire, *, is_bounded: bool
 ) -> JsonRequest:
+    weigh = _weigh(len(body), wire.lists[Encoding.JSON], is_bounded=is_bounded)
     if not is_bounded:
-        return json.decode(body, known, wire)
-    weigh = partial(refuse_many_messages, lists=wire.lists[Encoding.JSON])
+        return json.decode(body, known, wire, weigh)
     with suppress(*json.NOT_FAST):
         return json.decode_fast(body, known, wire, weigh)
     refuse_many_tokens(body)
-    return json.decode_exact(body, known, wire)
+    return json.decode_exact(body, known, wire, weigh)
+
+
+def _weigh(body_bytes: int, lists: Lists, *, is_bounded: bool) -> Callable[[Any], None] | None:
+    """What keeps a decoded request of too many messages from being looked at further."""
+    if is_bounded:
+        return partial(refuse_many_messages, lists=lists)
+    if body_bytes > NEVER_HEAVY_BYTES:
+        return partial(refuse_empty_messages, lists=lists, body_bytes=body_bytes)
+    return None
 
 
 def _with_unreadable(request: JsonRequest | ProtobufRequest, rejected: Rejections) -> Rejections:
@@ -223,12 +238,14 @@ def _decode_protobuf(
             message = mend(body, wire, findings)
         except Torn:
             raise refusal from None
+    lists = wire.lists[Encoding.PROTOBUF]
+    weigh = _weigh(len(body), lists, is_bounded=is_bounded)
+    if weigh is not None:
+        weigh(message)
     if protobuf.has_former_scopes(message, wire):
         if is_bounded:
             raise TooHeavy  # their entries are read field by field
         read_former_scopes(message, wire)
-    if is_bounded:
-        refuse_many_messages(message, wire.lists[Encoding.PROTOBUF])
     if wire.signal is not Signal.TRACES:
         refuse_another(message, body, wire)
     most_values = MOST_VALUES if is_bounded else None

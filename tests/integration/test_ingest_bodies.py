@@ -19,6 +19,7 @@ from tests.support.edge_server import (
     running_edge,
 )
 from tests.support.examples import examples
+from tests.support.relay_process import eventually
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -167,6 +168,26 @@ def test_ingest_refuses_more_in_flight_than_allowed_and_recovers(edge: Edge) -> 
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
     assert in_flight_bytes == 60_000
     assert (taken.status, again.status) == (200, 200)
+    assert edge.ingest.in_flight_bytes == 0
+
+
+def test_ingest_cuts_an_unfinished_body_off_for_whole_ones(edge: Edge) -> None:
+    """It holds 90 kB for 100 bytes on the wire, and its sender takes its time."""
+    edge.ingest.reload(Settings(max_body_bytes=100_000, max_in_flight_bytes=100_000), tokens=())
+    zipped = gzip.compress(bytes(90_000))
+    with edge.connect() as slow, edge.connect() as other:
+        slow.send(post(zipped[:-8], "Content-Encoding: gzip", length=len(zipped)))
+        eventually(lambda: edge.ingest.in_flight_bytes > 80_000)
+        small = other.ask(post(bytes(5000)))
+        assert edge.ingest.in_flight_bytes > 80_000  # there was room for both
+        large = other.ask(post(bytes(60_000)))
+        cut_off = slow.read()
+        again = slow.ask(zipped[-8:] + post())
+
+    assert (small.status, large.status) == (200, 200)
+    assert (cut_off.status, cut_off.headers["retry-after"]) == (503, "1")
+    assert b"cut off" in cut_off.body
+    assert again.status == 200  # the rest of the body is read and dropped, the connection lives
     assert edge.ingest.in_flight_bytes == 0
 
 

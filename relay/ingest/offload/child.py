@@ -1,9 +1,9 @@
 """Jobs from the daemon in, prepared requests out: what runs in the offload process.
 
-It is meant to die: of too much memory (RLIMIT_AS), of too much time (an alarm that the kernel
-sends, whatever the decoders do), or as the first victim when the host runs out of memory. Signals
-that stop a service are ignored, since they reach the whole group: it ends when the daemon has
-what it asked for and closes the socket.
+It is meant to die: of too much memory (RLIMIT_AS), of too much time of a processor (an alarm that
+the kernel sends, whatever the decoders do), or as the first victim when the host runs out of
+memory. Signals that stop a service are ignored, since they reach the whole group: it ends when the
+daemon has what it asked for and closes the socket.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import time
 import traceback
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from relay.model.records import Encoding, RejectedItem, Sender, Signal
 from relay.process.check.rejections import AllItemsRejected
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
 
+WALL_SECONDS: Final = 10.0  # a sender has given up by then, whoever used the processor
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 # Attributes that are added to each resource may make many times of a body of tiny ones.
 ANSWER_BYTES: Final = 128 * 1024 * 1024
@@ -59,7 +61,8 @@ def main() -> int:
 def _be_modest() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = min((each for each in (soft, hard, MEMORY_BYTES) if each >= 0), default=MEMORY_BYTES)
@@ -68,6 +71,11 @@ def _be_modest() -> None:
         os.nice(_NICENESS)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+
+
+def _allow_memory(memory_bytes: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (min(memory_bytes, hard), hard))
 
 
 class _Worker:
@@ -82,14 +90,24 @@ class _Worker:
         message, body = self._channel.receive()
         if not isinstance(message, Job):
             return False
-        signal.setitimer(signal.ITIMER_REAL, message.seconds)
+        self._limit(message)
+        began = time.process_time()
         done = self._answer(message, body)
         del body
         gc.collect()
         done.is_last = done.is_last or _resident_bytes() > _KEPT_BYTES
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        done.seconds = time.process_time() - began
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0.0)
+        _allow_memory(MEMORY_BYTES)  # the next body has to be received
         self._channel.send(done)
         return not done.is_last
+
+    def _limit(self, job: Job) -> None:
+        """Have the kernel hold the job to what it may take."""
+        signal.setitimer(signal.ITIMER_PROF, job.seconds)
+        signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)
+        _allow_memory(job.memory_bytes)
 
     def _answer(self, job: Job, body: bytes) -> Done:
         """Send all that is to be kept; what is to be said at the end."""

@@ -1,16 +1,17 @@
 """Bodies in, prepared requests or refusals out: the offload process as the event loop has it.
 
-One thread asks one process, one job at a time; what waits is bounded by `ingest.max_in_flight`
-and by patience, since a sender that has given up after ten seconds sends the same again.
+One thread asks one process, one job at a time; `job_queue` says whose is next. What waits is
+bounded by `ingest.max_in_flight` and by patience, since a sender that has given up after ten
+seconds sends the same again.
 
-A process that dies in the middle of a job is not always the job's fault: the kernel may have shot
-it for somebody else's memory. So a job is tried once more, with a new process. One that it also
-kills is refused with 413, at once if it went over its limit of memory or time.
+A job may take time and memory by its size. One that goes over, or that makes the process crash, is
+refused with 413 and not tried again. A process that was killed is not always the job's fault: the
+kernel may have shot it for somebody else's memory. So such a job is tried once more, with a new
+process, and answered 503 when that is killed too.
 """
 
 import asyncio
 import ctypes
-import queue
 import threading
 import time
 from collections import Counter
@@ -24,19 +25,26 @@ import anyio.to_thread
 import structlog
 
 from relay.ingest.offload.child import TOO_MUCH
+from relay.ingest.offload.job_queue import JobQueue
 from relay.ingest.offload.process import OffloadDied, OffloadFailed, OffloadProcess
 from relay.ingest.offload.wire import Job
 from relay.model.errors import Refusal
-from relay.model.records import Encoding, Signal
+from relay.model.records import Encoding, Sender, Signal
 from relay.process.prepare import Prepared, PrepareSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
-JOB_SECONDS: Final = 10.0
+JOB_SECONDS: Final = 10.0  # of a processor, whatever the size
 PATIENCE_SECONDS: Final = 8.0
+_MIB: Final = 1024 * 1024
+# What a job may take of a processor; usual spans take 0.01 to 0.1 s a MiB.
+_LEAST_SECONDS: Final = 1.0
+_SECONDS_A_MIB: Final = 0.3
+# The process itself, and what is made of a body: usual spans take ten times as much in JSON,
+# fifteen times in protobuf.
+_LEAST_MEMORY_BYTES: Final = 256 * _MIB
+_MEMORY_FACTOR: Final = 16
 _LOOK_SECONDS: Final = 2.0  # how often an idle process is looked at
-_FIRST_SPEED: Final = 16 * 1024 * 1024.0  # bytes a second, until it has been measured
-_REMEMBERED: Final = 0.7  # of what was measured before, with each job
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class _Waiting:
     job: Job
     body: bytes
     answer: "asyncio.Future[Prepared]"
+    sender: str
+    size: int
     since: float = field(default_factory=time.monotonic)
 
 
@@ -78,17 +88,17 @@ class Offload:
         self._spawn = spawn
         self._job_seconds = job_seconds
         self._patience_seconds = patience_seconds
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: JobQueue[_Waiting] = JobQueue()
+        self._changed = threading.Condition()  # of the queue, and whether it is to stop
         self._thread = threading.Thread(target=self._run, name="offload", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: OffloadProcess | None = None
         self._is_stopping = False
         self._waiting = 0
         self._waiting_bytes = 0
-        self._speed_bytes = _FIRST_SPEED
-        self._speed_seconds = 1.0
         self._jobs = 0
         self._has_worked = False
+        self._seconds = 0.0  # of a processor, that the latest job took
         self._spawned = 0
         self._failures: Counter[str] = Counter()
 
@@ -102,34 +112,34 @@ class Offload:
         settings: PrepareSettings,
         body: bytes,
         encoding: Encoding,
+        sender: Sender,
         signal: Signal = Signal.TRACES,
-        *,
-        is_local: bool,
     ) -> Prepared:
         """Have a body prepared under `settings`.
 
         Raises Refusal: what `Prepare` raises, 413 when it needs more memory or time than
-        there is, 503 when too much waits already. Raises RuntimeError for a bug.
+        there is, 503 when too much of this sender waits already. Raises RuntimeError for a bug.
         """
         if self._is_stopping or self._loop is None:
             raise _busy("is not running")
-        ahead_bytes = self._waiting_bytes
-        seconds = (ahead_bytes + len(body)) * self._speed_seconds / self._speed_bytes
-        if ahead_bytes and seconds > self._patience_seconds:
-            self._failures["busy"] += 1
-            raise _busy("is overloaded")
+        size = len(body)
         job = Job(
             encoding=int(encoding),
             signal=int(signal),
-            is_local=is_local,
+            is_local=sender.is_local,
             settings=settings,
-            seconds=self._job_seconds,
+            seconds=min(_LEAST_SECONDS + _SECONDS_A_MIB * size / _MIB, self._job_seconds),
+            memory_bytes=_LEAST_MEMORY_BYTES + _MEMORY_FACTOR * size,
         )
-        size = len(body)
-        waiting = _Waiting(job, body, self._loop.create_future())
+        waiting = _Waiting(job, body, self._loop.create_future(), sender.account, size)
+        with self._changed:
+            if self._queue.expected_seconds(waiting.sender, size) > self._patience_seconds:
+                self._failures["busy"] += 1
+                raise _busy("is overloaded")
+            self._queue.put(waiting, time.monotonic())
+            self._changed.notify()
         self._waiting += 1
         self._waiting_bytes += size
-        self._queue.put(waiting)
         try:
             return await waiting.answer
         finally:
@@ -144,7 +154,8 @@ class Offload:
         self._is_stopping = True
         if self._thread.ident is None:
             return
-        self._queue.put(None)
+        with self._changed:
+            self._changed.notify()
         process = self._process
         if self._waiting and process is not None:
             process.kill()
@@ -169,40 +180,54 @@ class Offload:
     def _run(self) -> None:
         self._warm()
         while not self._is_stopping:
-            try:
-                waiting = self._queue.get(timeout=_LOOK_SECONDS)
-            except queue.Empty:
-                self._rest()
-                continue
+            waiting = self._next()
             if waiting is not None:
                 self._serve(waiting)
                 waiting = None  # its body would otherwise stay until the next one comes
                 self._warm()
         self._drop()
-        while not self._queue.empty():
-            waiting = self._queue.get()
-            if waiting is not None:
-                self._tell(waiting, _busy("is stopping"))
+        with self._changed:
+            left = self._queue.take_all()
+        for waiting in left:
+            self._tell(waiting, _busy("is stopping"))
+
+    def _next(self) -> _Waiting | None:
+        """The job that is next; None after a while, or when it is time to stop."""
+        until = time.monotonic() + _LOOK_SECONDS
+        with self._changed:
+            while not self._is_stopping:
+                now = time.monotonic()
+                waiting, ready_at = self._queue.next(now)
+                if waiting is not None:
+                    return waiting
+                if ready_at is None and now >= until:
+                    break
+                self._changed.wait((until if ready_at is None else ready_at) - now)
+        if not self._is_stopping:
+            self._rest()
+        return None
 
     def _serve(self, waiting: _Waiting) -> None:
         """Answer one job, whatever happens."""
         began = time.monotonic()
+        seconds = 0.0
         if waiting.answer.cancelled():
-            return
-        if began - waiting.since > self._patience_seconds:
+            pass
+        elif began - waiting.since > self._patience_seconds:
             self._failures["busy"] += 1
             self._tell(waiting, _busy("is overloaded"))
-            return
-        result = self._result(waiting, began)
-        self._jobs += 1
-        self._has_worked = True
-        self._speed_bytes = self._speed_bytes * _REMEMBERED + len(waiting.body)
-        self._speed_seconds = self._speed_seconds * _REMEMBERED + time.monotonic() - began
-        self._tell(waiting, result)
+        else:
+            result = self._result(waiting)
+            seconds = self._seconds
+            self._jobs += 1
+            self._has_worked = True
+            self._tell(waiting, result)
+        with self._changed:
+            self._queue.done(waiting, seconds, waiting.job.seconds, time.monotonic())
 
-    def _result(self, waiting: _Waiting, began: float) -> Prepared | Exception:
+    def _result(self, waiting: _Waiting) -> Prepared | Exception:
         try:
-            return self._try_twice(waiting, began)
+            return self._try_twice(waiting)
         except OffloadFailed as bug:
             self._failures["bug"] += 1
             log.error("helper_failed", error=str(bug), frames=bug.frames)  # noqa: TRY400 - its own
@@ -212,11 +237,9 @@ class Offload:
                 self._failures["too_much"] += 1
             return error.with_traceback(None)  # it would hold the body
 
-    def _try_twice(self, waiting: _Waiting, began: float) -> Prepared:
+    def _try_twice(self, waiting: _Waiting) -> Prepared:
         is_second = False
         while True:
-            left = began + self._job_seconds - time.monotonic()
-            waiting.job.seconds = max(left, 0.1)
             try:
                 return self._ask(waiting)
             except OffloadDied as death:
@@ -226,13 +249,18 @@ class Offload:
                 self._failures["died"] += 1
                 if death.is_overdue:
                     raise _too_much("time") from None
-                if death.is_out_of_memory or is_second:
+                if death.is_starved:
+                    raise _busy("did not get enough of a processor") from None
+                if not death.is_from_outside:
                     raise _too_much("memory") from None
+                if is_second:
+                    raise _busy("was killed twice") from None
                 is_second = True
 
     def _ask(self, waiting: _Waiting) -> Prepared:
         process = self._warm()
         if process is None:
+            self._seconds = 0.0
             self._failures["not_started"] += 1
             raise _busy("cannot be started")
         try:
@@ -240,6 +268,8 @@ class Offload:
         except OffloadDied:
             self._process = None
             raise
+        finally:
+            self._seconds = process.seconds
 
     def _rest(self) -> None:
         """Nothing has come for a while: give memory back, and see that the process is there."""

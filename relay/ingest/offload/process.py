@@ -34,8 +34,18 @@ class OffloadDied(Exception):
 
     @property
     def is_overdue(self) -> bool:
-        """It took more time than it was given."""
+        """It used more of a processor than it was given."""
+        return self.returncode == -signal.SIGPROF
+
+    @property
+    def is_starved(self) -> bool:
+        """It did not come to an end in time, since others used the processor."""
         return self.returncode == -signal.SIGALRM
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Somebody else ended it: the kernel, short of memory, or a person."""
+        return self.returncode == -signal.SIGKILL
 
     @property
     def is_out_of_memory(self) -> bool:
@@ -75,6 +85,8 @@ class OffloadProcess:
         self._channel = Channel(ours)
         self.is_spent = False
         """It ends by itself after the job that it has answered."""
+        self.seconds = 0.0
+        """Of a processor that the latest job took; all that it was allowed, if it did not end."""
 
     @property
     def pid(self) -> int:
@@ -104,10 +116,11 @@ class OffloadProcess:
             raise OffloadDied(self._end())
 
     def ask(self, job: Job, body: bytes) -> Prepared:
-        """Have one body prepared.
+        """Have one body prepared; `seconds` tells how long that took.
 
         Raises what `prepare` raises, OffloadDied, and OffloadFailed for a bug.
         """
+        self.seconds = job.seconds
         try:
             self._channel.send(job, body)
             return self._receive_prepared(Encoding(job.encoding), Signal(job.signal))
@@ -144,6 +157,7 @@ class OffloadProcess:
                     )
                 case Done() as done, _:
                     self.is_spent = done.is_last
+                    self.seconds = done.seconds
                     return _result(done, tuple(pieces), tuple(rejected))
                 case _:
                     raise EOFError("the offload process says something else")

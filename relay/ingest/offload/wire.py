@@ -20,12 +20,16 @@ _SIZES: Final = struct.Struct("<II")
 
 
 class Job(msgspec.Struct, array_like=True, tag=0):
-    """A body to prepare, which follows raw; under which settings; the time that it may take."""
+    """A body to prepare, which follows raw; under which settings; what it may take.
+
+    `seconds` are of a processor, `memory_bytes` the process's whole address space.
+    """
 
     encoding: int
     is_local: bool
     settings: PrepareSettings
     seconds: float
+    memory_bytes: int
     signal: int = 1
 
 
@@ -50,7 +54,8 @@ class ItemRejected(msgspec.Struct, array_like=True, tag=2):
 class Done(msgspec.Struct, array_like=True, tag=3):
     """The end of a job. `status` is 0 when something can be kept, else that of a refusal.
 
-    `is_last`: the process ends now. `frames` tell where a bug is; then nothing else counts.
+    `seconds` of a processor it took. `is_last`: the process ends now. `frames` tell where a bug is;
+    then nothing else counts.
     """
 
     message: str = ""
@@ -60,6 +65,7 @@ class Done(msgspec.Struct, array_like=True, tag=3):
     status: int = 0
     grpc_code: int = 0
     is_all_rejected: bool = False
+    seconds: float = 0.0
     is_last: bool = False
     frames: str = ""
 

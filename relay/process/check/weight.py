@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence, Sized
 from typing import Any, Final
 
-from relay.model.errors import TooHeavy
+from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import Encoding
 from relay.otlp.signals import Lists
 
@@ -25,6 +25,7 @@ MOST_LINKS: Final = 4000  # of spans; 2 µs
 MOST_FLAWED: Final = 2000  # spans and links among which some must be settled one by one; 3 µs
 MOST_VALUES: Final = 10_000  # looked at one by one for NaN and infinities; 1 µs
 MOST_TOKENS: Final = 10_000  # commas where the exact way of JSON has to decide; 1 µs
+LEAST_MESSAGE_BYTES: Final = 16  # a span has two ids, a record a time and a text
 # Whatever they hold, so few bytes take no longer than that.
 NEVER_HEAVY_BYTES: Final = 8 * KIB
 
@@ -55,17 +56,32 @@ def refuse_many_tokens(body: bytes) -> None:
         raise TooHeavy
 
 
-def refuse_many_messages(
-    request: Any,
-    lists: Lists,
-    *,
-    most_resources: int = MOST_RESOURCES,
-    most_messages: int = MOST_MESSAGES,
-) -> None:
+def refuse_many_messages(request: Any, lists: Lists) -> None:
     """Raise TooHeavy for more resources, scopes or records than the loop should look at.
 
     `request` is a decoded one of any signal and encoding, `lists` are the names of its lists.
     """
+    _count_messages(request, lists, MOST_RESOURCES, MOST_MESSAGES)
+
+
+def refuse_empty_messages(request: Any, lists: Lists, body_bytes: int) -> None:
+    """Raise Refusal 413 for so many messages in so few bytes that most must be empty.
+
+    Each costs some microseconds and half a kilobyte, and would be rejected in the end.
+    """
+    most = MOST_MESSAGES + body_bytes // LEAST_MESSAGE_BYTES
+    try:
+        _count_messages(request, lists, most, most)
+    except TooHeavy:
+        raise Refusal(
+            f"the body holds more than {most} messages, which are too many for its"
+            f" {body_bytes} bytes: most of them must be empty",
+            status=413,
+            grpc_code=8,
+        ) from None
+
+
+def _count_messages(request: Any, lists: Lists, most_resources: int, most_messages: int) -> None:
     entries = getattr(request, lists.entries)
     if len(entries) > most_resources:
         raise TooHeavy
