@@ -25,7 +25,8 @@ CODINGS = ("gzip", "deflate", "zstd")
 _STEP_BYTES = 65536
 _STOP_BYTES = 4 * _STEP_BYTES
 _FREE_MEMBERS = 64
-_LEAST_MEMBER_BYTES = 256
+# By coding: a frame of zstd costs some 10 µs, whatever it holds.
+_LEAST_MEMBER_BYTES = {"gzip": 256, "zstd": 2048}
 _FREE_WASTE_BYTES = 65536
 # 8 MiB, what RFC 9659 lets a sender of HTTP expect, and no more: the window is memory.
 ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
@@ -135,7 +136,7 @@ class Inflater:
         """Set up the decoder of the member that begins with `data`; None: too few bytes to tell."""
         self._members += 1
         spare = self._members - _FREE_MEMBERS
-        if spare > 0 and self.inflated_bytes < spare * _LEAST_MEMBER_BYTES:
+        if spare > 0 and self.inflated_bytes < spare * _LEAST_MEMBER_BYTES[self._coding]:
             raise Refusal(
                 f"the {self._coding} body consists of too many parts that hold too little"
             )

@@ -160,12 +160,16 @@ def varint(number: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "members"),
-    [("json", 21_000_000), ("json", 6_000_000), ("protobuf", 32_000_000)],
+    ("encoding", "members", "words"),
+    [
+        ("json", 21_000_000, b"send fewer spans at a time"),
+        ("json", 6_000_000, b"send fewer spans at a time"),
+        ("protobuf", 32_000_000, b"most of them must be empty"),
+    ],
     ids=["json", "json-below-the-count", "protobuf"],
 )
 def test_bomb_of_empty_messages_is_413_and_disturbs_nobody(
-    relay: Relay, encoding: str, members: int
+    relay: Relay, encoding: str, members: int, words: bytes
 ) -> None:
     body = bomb(encoding, members)
     assert len(body) < 70_000
@@ -177,7 +181,7 @@ def test_bomb_of_empty_messages_is_413_and_disturbs_nobody(
         after = relay.post(request_of(span_ids(5)))
 
     assert status == 413
-    assert b"send fewer spans at a time" in answer
+    assert words in answer
     assert seconds < 12
     assert after[0] == 200
     assert_steady(relay, heartbeat)

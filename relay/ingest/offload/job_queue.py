@@ -5,8 +5,8 @@ long must not keep the others waiting for more than the one in hand:
 
 - of the senders that wait, the one is next whose jobs took least in the last minute, and of its
   jobs the shortest; each sender's speed is its own, so that nobody waits for a guess about others
-- after a *heavy* job, one that took more than a quarter of its allowance, that sender's next one
-  waits as long as that took: it has half of the process at most
+- while others send such bodies too, a sender's next job waits twice as long as its last one took,
+  if that was long: it has a third of the process at most
 - a body whose sender already has more waiting than the process can do in time is turned away
 
 Not thread-safe: the caller holds a lock.
@@ -20,7 +20,8 @@ from typing import Final, Generic, Protocol, TypeVar
 _FIRST_BYTES: Final = 1024.0 * 1024.0
 _FIRST_SECONDS: Final = 1 / 16
 _REMEMBERED: Final = 0.7  # of what was measured before, with each job
-_HEAVY: Final = 0.25  # of the allowance: usual spans take a tenth of it
+_LONG_SECONDS: Final = 0.1
+_PAUSE: Final = 2.0  # times as long as a long job took
 _FORGET_SECONDS: Final = 60.0  # in which what a sender has used shrinks to a third
 _MOST_SENDERS: Final = 1000
 
@@ -100,7 +101,7 @@ class JobQueue(Generic[J]):
         self._senders.clear()
         return jobs
 
-    def done(self, job: J, seconds: float, allowed_seconds: float, now: float) -> None:
+    def done(self, job: J, seconds: float, now: float) -> None:
         """A job that `next` gave took `seconds` of a processor, 0 if it was not begun."""
         sender = self._senders[job.sender]
         sender.waiting_bytes -= job.size
@@ -110,8 +111,17 @@ class JobQueue(Generic[J]):
             return
         sender.speed_bytes = sender.speed_bytes * _REMEMBERED + job.size
         sender.speed_seconds = sender.speed_seconds * _REMEMBERED + seconds
-        if seconds > allowed_seconds * _HEAVY:
-            sender.not_before = now + seconds
+        if seconds > _LONG_SECONDS and self._is_contested(sender, now):
+            sender.not_before = now + _PAUSE * seconds
+
+    def _is_contested(self, sender: _Sender[J], now: float) -> bool:
+        """Whether somebody else waits, or had a job in the last minute."""
+        since = now - _FORGET_SECONDS
+        return any(
+            each.waiting_bytes or (each.used_seconds and each.used_at > since)
+            for each in self._senders.values()
+            if each is not sender
+        )
 
     def _forget(self, now: float) -> None:
         """Keep only who waits or has used much."""

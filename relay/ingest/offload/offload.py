@@ -11,7 +11,6 @@ process, and answered 503 when that is killed too.
 """
 
 import asyncio
-import ctypes
 import threading
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from relay.ingest.offload.child import TOO_MUCH
+from relay.ingest.offload.child import TOO_MUCH, trim
 from relay.ingest.offload.job_queue import JobQueue
 from relay.ingest.offload.process import OffloadDied, OffloadFailed, OffloadProcess
 from relay.ingest.offload.wire import Job
@@ -223,7 +222,7 @@ class Offload:
             self._has_worked = True
             self._tell(waiting, result)
         with self._changed:
-            self._queue.done(waiting, seconds, waiting.job.seconds, time.monotonic())
+            self._queue.done(waiting, seconds, time.monotonic())
 
     def _result(self, waiting: _Waiting) -> Prepared | Exception:
         try:
@@ -275,7 +274,7 @@ class Offload:
         """Nothing has come for a while: give memory back, and see that the process is there."""
         if self._has_worked:
             self._has_worked = False
-            _trim()
+            trim()
         if self._process is not None:  # else none could be spawned: not every two seconds again
             self._warm()
 
@@ -313,12 +312,6 @@ class Offload:
 
         with suppress(RuntimeError):  # the loop has ended, and whoever waited with it
             answer.get_loop().call_soon_threadsafe(settle)
-
-
-def _trim() -> None:
-    """Let the allocator give free memory back to the host: pieces of large bodies leave gaps."""
-    with suppress(AttributeError, OSError):  # musl has none and needs none
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _busy(why: str) -> Refusal:

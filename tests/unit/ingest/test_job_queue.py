@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import pytest
+
 from relay.ingest.offload.job_queue import JobQueue
 
 MIB = 1024 * 1024
@@ -14,10 +16,10 @@ class Job(NamedTuple):
 
 
 def served(queue: JobQueue[Job], now: float, *, seconds: float = 0.1) -> Job | None:
-    """The next one, done at once in so many seconds of 1.3 allowed."""
+    """The next one, done at once in so many seconds."""
     job, _ = queue.next(now)
     if job is not None:
-        queue.done(job, seconds, 1.3, now)
+        queue.done(job, seconds, now)
     return job
 
 
@@ -34,12 +36,12 @@ def test_shortest_of_a_sender_is_first() -> None:
 def test_sender_that_used_least_is_first_whatever_it_sends() -> None:
     queue = JobQueue[Job]()
     queue.put(Job("busy", MIB), 0.0)
-    served(queue, 0.0, seconds=0.3)
+    served(queue, 0.0, seconds=0.09)
     for _ in range(3):
         queue.put(Job("busy", MIB), 0.0)
     queue.put(Job("other", 30 * MIB), 0.0)
 
-    order = [served(queue, 0.0, seconds=0.2) for _ in range(4)]
+    order = [served(queue, 0.0, seconds=0.05) for _ in range(4)]
     assert [job.sender for job in order if job] == ["other", "busy", "busy", "busy"]
 
 
@@ -57,25 +59,33 @@ def test_what_was_used_is_forgotten_by_and_by() -> None:
     assert job.sender == "then"
 
 
-def test_heavy_job_makes_the_next_one_of_its_sender_wait_as_long_as_it_took() -> None:
+def test_long_job_makes_the_next_one_of_its_sender_wait_twice_as_long() -> None:
     queue = JobQueue[Job]()
-    queue.put(Job("a", MIB, "heavy"), 10.0)
-    served(queue, 12.0, seconds=1.2)
+    queue.put(Job("b", MIB), 9.0)
+    served(queue, 9.0)
+    queue.put(Job("a", MIB, "long"), 10.0)
+    served(queue, 12.0, seconds=1.5)
     queue.put(Job("a", MIB, "next"), 12.0)
 
-    assert queue.next(12.0) == (None, 13.2)
+    assert queue.next(12.0) == (None, 15.0)
     queue.put(Job("b", MIB), 12.5)
     other = served(queue, 12.5)
     assert other is not None
     assert other.sender == "b"
-    assert served(queue, 13.2) == Job("a", MIB, "next")
+    assert served(queue, 15.0) == Job("a", MIB, "next")
 
 
-def test_usual_job_makes_nobody_wait() -> None:
+@pytest.mark.parametrize(("seconds", "other_at"), [(0.1, 0.0), (1.5, None), (1.5, -61.0)])
+def test_short_job_or_one_of_a_lone_sender_makes_nobody_wait(
+    seconds: float, other_at: float | None
+) -> None:
     queue = JobQueue[Job]()
+    if other_at is not None:
+        queue.put(Job("other", MIB), other_at)
+        served(queue, other_at)
     for _ in range(2):
         queue.put(Job("a", MIB), 0.0)
-    served(queue, 0.0, seconds=0.1)
+    served(queue, 0.0, seconds=seconds)
 
     assert served(queue, 0.0) is not None
 

@@ -161,20 +161,28 @@ def test_inflater_stops_a_bomb_at_the_cap() -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("coding", "body"),
     [
-        pytest.param(gzip.compress(b"") * (8 * MIB // 20), id="empty members"),
-        pytest.param(gzip.compress(b"x" * 20) * (4 * MIB // 23), id="members of 20 bytes"),
+        pytest.param("gzip", gzip.compress(b"") * (8 * MIB // 20), id="empty members"),
+        pytest.param("gzip", gzip.compress(b"x" * 20) * (4 * MIB // 23), id="members of 20 bytes"),
         pytest.param(
-            b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\0\0\0\xff\xff" * MIB, id="empty stored blocks"
+            "gzip",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\0\0\0\xff\xff" * MIB,
+            id="empty stored blocks",
+        ),
+        # Ten bytes each: a header with a window of 8 MiB, one block that repeats a byte.
+        pytest.param(
+            "zstd",
+            (b"\x28\xb5\x2f\xfd\0\x68" + (256 << 3 | 3).to_bytes(3, "little") + b"x") * 100_000,
+            id="frames of 256 bytes",
         ),
     ],
 )
-def test_inflate_spends_little_time_on_what_holds_nothing(body: bytes) -> None:
+def test_inflate_spends_little_time_on_what_holds_nothing(coding: str, body: bytes) -> None:
     seconds = []
     for _ in range(3):
         started = time.process_time()
-        refusal = refused(lambda: inflate(body, "gzip", 64 * MIB))
+        refusal = refused(lambda: inflate(body, coding, 64 * MIB))
         seconds.append(time.process_time() - started)
 
         assert refusal.status == 400
