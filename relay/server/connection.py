@@ -24,9 +24,10 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
+from relay.model.hosts import network_of
 from relay.server import strangers
+from relay.server.shares import SharedState
 
 _MIB: Final = 1024 * 1024
 
@@ -107,7 +108,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(
         self,
         config: Config,
-        server_state: ServerState,
+        server_state: SharedState,
         *,
         limits: Limits,
         on_limit: Callable[[str], None],
@@ -121,6 +122,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._on_stranger = on_stranger
         self._on_lost = on_lost
         self._is_closed_to_new = is_closed_to_new
+        self._shares = server_state.shares
+        self.peer = ""
+        """Whose share it counts in: `unix`, or what one host can connect from."""
         self._phase = _WAITING
         self._phase_since = self.loop.time()
         self._chunk_bytes = 0  # of the piece that the parser is reading
@@ -136,18 +140,21 @@ class LimitedProtocol(HttpToolsProtocol):
         self._answering: RequestResponseCycle | None = None  # others are queued behind it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or close it at once when there are too many."""
+        """Take a connection; when there are too many close it at once, or another one for it."""
         is_full = len(self.connections) >= self._limits.connections
         super().connection_made(transport)
+        self.peer = network_of(self.client[0]) if self.client else "unix"
+        self._shares.add(self.peer)
         if is_full:
-            self._on_stranger(strangers.CONNECTIONS, self.client[0] if self.client else "unix")
-            self._close_for("connections")
-        elif self._is_closed_to_new():
+            connections = cast("set[LimitedProtocol]", self.connections)
+            self._shares.to_close(self, connections).give_way()
+        if self._is_closed_to_new():
             self.part()  # the kernel took it before we stopped listening: it is owed an answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; a request whose body did not arrive whole leaves nothing."""
         super().connection_lost(exc)  # it tells the latest request only, not one before it
+        self._shares.remove(self.peer)
         answering = self._answering
         if answering is not None and not answering.response_complete:
             answering.disconnected = True
@@ -280,6 +287,18 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._is_answered:
             self.cycle.keep_alive = False
 
+    @property
+    def dispensable(self) -> tuple[int, float] | None:
+        """The lower, the less is lost with this connection; None if an answer is owed."""
+        if (self._phase is _WAITING and not self._is_answered) or self.transport.is_closing():
+            return None
+        return self._phase.value, self._phase_since
+
+    def give_way(self) -> None:
+        """Close, since there are too many connections."""
+        self._on_stranger(strangers.CONNECTIONS, self.client[0] if self.client else "unix")
+        self._close_for("connections")
+
     def close_if_idle(self) -> None:
         """Close unless a request is arriving or an answer is owed."""
         if self._phase is _WAITING and self._is_answered:
@@ -360,7 +379,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing() and limit != "write_seconds":
             return  # closing ends by itself unless the sender does not read
         self._on_limit(limit)
-        if limit == "idle_seconds":
+        if limit == "idle_seconds" or (limit == "connections" and self._phase is _WAITING):
             self.transport.close()  # nothing is under way: part in good order
         else:
             self.transport.abort()

@@ -31,12 +31,12 @@ from typing import Any, Final, cast
 import anyio
 import structlog
 from anyio.abc import TaskStatus
-from uvicorn.server import ServerState
 
 from relay.model.counters import Counters
 from relay.model.errors import ConfigError
 from relay.server.connection import LimitedProtocol, Limits, uvicorn_config
 from relay.server.handshake import Handshake, Tasks
+from relay.server.shares import SharedState
 from relay.server.sockets import BACKLOG
 
 log = structlog.stdlib.get_logger(__name__)
@@ -112,7 +112,7 @@ class Listener:
         self._name = name
         self._full_logged_at = -_FULL_LOG_SECONDS
         self._handshakes: Tasks = set()
-        self._state = ServerState()
+        self._state = SharedState()
         self._servers: list[asyncio.Server] = []
         self._stop_at: float | None = None  # the loop's time
         self._changed = anyio.Event()

@@ -237,6 +237,35 @@ def test_listener_closes_connections_above_the_limit(run: Run) -> None:
         assert edge.counters.connections_closed == {"connections": 1}
 
 
+def test_listener_takes_an_idle_connection_of_who_has_most_for_another_peer(
+    tmp_path: Path,
+) -> None:
+    """All but one of this host's are busy or came later; on the Unix socket is somebody else."""
+    path = str(tmp_path / "socket")
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(path)
+    unix.listen()
+    limits = Limits(connections=4)
+    with running_listener(hello, limits=limits, more_sockets=[unix]) as listening:
+        clients = [listening.connect() for _ in range(4)]
+        clients[0].send(post(b"", length=10))  # its answer comes, but not the rest of its body
+        for client in clients[1:]:
+            client.ask(post())
+        with socket.socket(socket.AF_UNIX) as other, contextlib.ExitStack() as stack:
+            for client in clients:
+                stack.enter_context(client)
+            other.connect(path)
+            other.sendall(post())
+            answer = other.recv(1000)
+            assert clients[1].is_closed()
+            with listening.connect() as fifth:
+                assert fifth.is_closed()
+            assert clients[2].ask(post()).status == 200
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert listening.counters.connections_closed == {"connections": 2}
+
+
 def test_listener_closes_when_too_many_requests_are_queued(run: Run) -> None:
     with run(pipelined_requests=3) as edge, edge.connect() as client:
         edge.acceptor.hold()

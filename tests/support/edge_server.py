@@ -5,7 +5,7 @@ import io
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -123,13 +123,19 @@ def running_listener(
     use_uvloop: bool = False,
     counters: Counters | None = None,
     on_stranger: Callable[[str, str], None] = lambda _kind, _address: None,
+    more_sockets: Sequence[socket.socket] = (),
 ) -> Iterator[RunningListener]:
     (sock,) = bind("127.0.0.1:0")
     port = sock.getsockname()[1]
     counters = counters or Counters()
     with start_blocking_portal("asyncio", {"use_uvloop": use_uvloop}) as portal:
         listener = Listener(
-            app, [sock], counters, limits=limits, ssl_context=tls, on_stranger=on_stranger
+            app,
+            [sock, *more_sockets],
+            counters,
+            limits=limits,
+            ssl_context=tls,
+            on_stranger=on_stranger,
         )
         served, _ = portal.start_task(listener.serve)
         try:
