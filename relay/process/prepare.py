@@ -181,6 +181,8 @@ class Prepare:
         items = request.count_items()
         if not items and isinstance(request, ProtobufRequest):
             request.drop_empty()  # what it holds beside items is told
+        if rejections.counts:
+            rejections.trim(len(body))
         if rejections.counts and not items:
             other = guess_signal(body, wire) if encoding is Encoding.PROTOBUF else None
             hint = f"; {describe_signal(other)}" if other else ""

@@ -17,6 +17,11 @@ from relay.otlp.signals import TRACES, SignalWire
 MOST_KEPT: Final = 1000
 MOST_BYTES_KEPT: Final = 4 * 1024 * 1024
 PATHS_A_REASON: Final = 3
+# Of what is kept of a body: so many in any case, then so many times its bytes. A fragment repeats
+# what is around the span.
+_ALWAYS_KEPT: Final = 16
+_KEPT_TIMES: Final = 4
+_LETTER_BYTES: Final = 256  # what a dead letter takes beside its fragment
 
 
 class AllItemsRejected(Refusal):
@@ -137,6 +142,18 @@ class Rejections:
             self.kept.append(
                 RejectedItem(reason, path, text[:128], self.encoding, body, items, self.wire.signal)
             )
+
+    def trim(self, body_bytes: int) -> None:
+        """Keep no more of a body of so many bytes than its own bytes are good for.
+
+        Eighty bytes on the wire would else make a thousand dead letters.
+        """
+        left = _KEPT_TIMES * body_bytes
+        for index, each in enumerate(self.kept):
+            left -= len(each.body) + _LETTER_BYTES
+            if left < 0 and index >= _ALWAYS_KEPT:
+                del self.kept[index:]
+                return
 
 
 NONE_REJECTED: Final = Rejections(TRACES, Encoding.JSON)

@@ -176,6 +176,22 @@ def test_all_rejected_spans_are_counted_and_the_first_are_kept(encoding: Encodin
 
 
 @BOTH
+def test_body_makes_no_more_dead_letters_than_its_own_bytes_are_good_for(
+    encoding: Encoding,
+) -> None:
+    """Eighty bytes on the wire, of spans that hold nothing."""
+    made = builders.request(*[{}] * 1000)
+    body = encoded(made, encoding)
+    with pytest.raises(AllItemsRejected) as refusal:
+        STRICT.check(body, encoding)
+
+    kept = refusal.value.rejected
+    assert sum(refusal.value.counts.values()) == 1000
+    assert 16 <= len(kept) < 60
+    assert sum(len(each.body) for each in kept) < 4 * len(body)
+
+
+@BOTH
 def test_rejected_spans_under_a_large_resource_are_kept_within_bytes(encoding: Encoding) -> None:
     made = builders.request(*[builders.span(spanId=None)] * 500, service="x" * 500_000)
     with pytest.raises(AllItemsRejected) as refusal:
