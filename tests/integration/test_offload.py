@@ -16,8 +16,10 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from relay.config import IngestConfig
 from relay.ingest import pipeline as pipeline_module
 from relay.ingest.offload import process as process_module
+from relay.ingest.offload.child import MEMORY_BYTES
 from relay.ingest.offload.offload import Offload
 from relay.ingest.offload.process import OffloadDied, OffloadProcess
 from relay.ingest.offload.wire import Channel, Job
@@ -493,6 +495,31 @@ def test_process_has_limits_and_gives_way(process: OffloadProcess) -> None:
     assert os.getpriority(os.PRIO_PROCESS, pid) >= 5
     assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) >= 500
     assert os.getsid(pid) == pid
+
+
+async def test_job_may_take_memory_by_the_size_of_its_body() -> None:
+    body = many_values(1_500_000)
+    allowed = 256 * MIB + 16 * len(body)
+    async with running() as helper, anyio.create_task_group() as group:
+        await warm(helper)
+        group.start_soon(ask, helper, body)
+        pid = helper.statistics().pid
+        await until(lambda: limit_of(pid, "Max address space") == str(allowed))
+        await until(lambda: helper.statistics().waiting == 0)
+
+        assert limit_of(pid, "Max address space") == str(1024 * MIB)
+        assert helper.statistics().pid == pid
+
+
+def test_unit_has_memory_for_the_daemon_all_bodies_in_flight_and_the_process() -> None:
+    """Above MemoryHigh the kernel slows the daemon down, and with it every sender."""
+    unit = Path(__file__).parents[2] / "systemd" / "otlp-relay.service"
+    high = next(line for line in unit.read_text().splitlines() if line.startswith("MemoryHigh="))
+    daemon_bytes = 120 * MIB
+
+    assert int(high.removeprefix("MemoryHigh=").removesuffix("M")) * MIB >= (
+        daemon_bytes + IngestConfig().max_in_flight_bytes + MEMORY_BYTES
+    )
 
 
 def test_process_inherits_no_socket_no_file_and_no_secret(
