@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -157,15 +157,16 @@ def at_rate(
 
 
 def never_ending(unzipped_bytes: int, *headers: str) -> Callable[[Attack], None]:
-    """A gzip body that unzips to so much, and then comes byte by byte."""
-    body = zipped(b" " * unzipped_bytes)
+    """A gzip body that unzips to so much, and then comes slowly and yields nothing more."""
+    compressor = zlib.compressobj(9, wbits=31)
+    body = compressor.compress(b" " * unzipped_bytes) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
     def run(attack: Attack) -> None:
         with Client(attack.relay.ingest_port) as client:
-            client.send(post(body[:-500], GZIP, *headers, length=len(body) + 1_000_000))
+            client.send(post(body, GZIP, *headers, length=len(body) + 1_000_000))
             client.sock.settimeout(0.05)
             while not attack.over.is_set():
-                client.send(b"\x00" * 60)  # more than a thousand bytes a second
+                client.send(b"\0\0\0\xff\xff" * 20)  # more than a thousand bytes a second
                 with contextlib.suppress(TimeoutError):
                     line = client.sock.recv(100)
                     attack.statuses[int(line.split()[1]) if line else 0] += 1
@@ -255,21 +256,25 @@ def measure(
     return attack.statuses
 
 
-BOMBS = [never_ending(63 * MIB)] * 2 + [never_ending(MIB)] * 4
+USUAL: Any = {"padding": 20_000}  # 100 kB
+
+
+def bombs(*headers: str) -> list[Callable[[Attack], None]]:
+    """Two large ones; the smaller ones fill what they leave of 128 MiB, but for some kilobytes."""
+    sizes = [63 * MIB] * 2 + [MIB // 2] * 3 + [MIB // 32] * 8
+    return [never_ending(size, *headers) for size in sizes]
 
 
 def test_bodies_that_never_end_keep_no_other_token_out(relay: Relay) -> None:
-    runs = [never_ending(63 * MIB, *authorised("attacker"))] * 2
-    runs += [never_ending(MIB, *authorised("attacker"))] * 4
-    measure(relay, "never ending", runs, token="neighbour")
+    measure(relay, "never ending", bombs(*authorised("attacker")), **USUAL, token="neighbour")
 
 
 def test_bodies_that_never_end_keep_nobody_of_the_same_host_out(open_relay: Relay) -> None:
-    measure(open_relay, "never ending, same sender", BOMBS)
+    measure(open_relay, "never ending, same sender", bombs(), **USUAL)
 
 
 def test_bodies_that_never_end_keep_large_ones_of_others_out_no_more(open_relay: Relay) -> None:
-    measure(open_relay, "never ending, 2 MB", BOMBS, spans=500, padding=3600, pause=0.2)
+    measure(open_relay, "never ending, 2 MB", bombs(), spans=500, padding=3600, pause=0.2)
 
 
 @pytest.mark.parametrize(
