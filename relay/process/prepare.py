@@ -34,6 +34,7 @@ from relay.process.check.weight import (
     MOST_VALUES,
     NEVER_HEAVY_BYTES,
     refuse_empty_messages,
+    refuse_many_around,
     refuse_many_messages,
     refuse_many_tokens,
 )
@@ -244,6 +245,8 @@ def _decode_protobuf(
     weigh = _weigh(len(body), lists, is_bounded=is_bounded)
     if weigh is not None:
         weigh(message)
+    if is_bounded:
+        refuse_many_around(message, lists)
     if protobuf.has_former_scopes(message, wire):
         if is_bounded:
             raise TooHeavy  # their entries are read field by field

@@ -22,6 +22,8 @@ MOST_BYTES: Final = {Encoding.JSON: 1024 * KIB, Encoding.PROTOBUF: 512 * KIB}
 MOST_OBJECTS: Final = 10_000
 MOST_RESOURCES: Final = 1000  # a new one costs some 7 µs
 MOST_MESSAGES: Final = 10_000  # scopes, and spans, records or metrics: each of them; 1 µs
+# Attributes of a resource or scope in protobuf, which is copied for each rejected item under it.
+MOST_AROUND: Final = 250
 MOST_LINKS: Final = 4000  # of spans; 2 µs
 MOST_FLAWED: Final = 2000  # spans and links among which some must be settled one by one; 3 µs
 MOST_VALUES: Final = 10_000  # looked at one by one for NaN and infinities; 1 µs
@@ -64,6 +66,16 @@ def refuse_many_messages(request: Any, lists: Lists) -> None:
     `request` is a decoded one of any signal and encoding, `lists` are the names of its lists.
     """
     _count_messages(request, lists, MOST_RESOURCES, MOST_MESSAGES)
+
+
+def refuse_many_around(request: Any, lists: Lists) -> None:
+    """Raise TooHeavy for a resource or scope of a protobuf request with too many attributes."""
+    for entry in getattr(request, lists.entries):
+        if len(entry.resource.attributes) > MOST_AROUND:
+            raise TooHeavy
+        for scope in getattr(entry, lists.scopes):
+            if len(scope.scope.attributes) > MOST_AROUND:
+                raise TooHeavy
 
 
 def refuse_empty_messages(request: Any, lists: Lists, body_bytes: int) -> None:

@@ -18,6 +18,7 @@ from relay.process.check.rejections import (
     Rejections,
 )
 from relay.process.check.weight import (
+    MOST_AROUND,
     MOST_BYTES,
     MOST_FLAWED,
     MOST_LINKS,
@@ -109,6 +110,28 @@ def test_many_links_in_protobuf_are_too_heavy_also_where_they_are_good() -> None
 
     with pytest.raises(TooHeavy):
         STRICT.check(body, PROTOBUF, is_bounded=True)
+
+
+@pytest.mark.parametrize("where", ["resource", "scope"])
+def test_what_is_around_spans_in_protobuf_is_too_heavy_where_it_has_many_attributes(
+    where: str,
+) -> None:
+    """It is walked when it is new, and copied for each span that is rejected."""
+
+    def made(count: int) -> bytes:
+        request = builders.protobuf_twin(builders.request(builders.span()))
+        entry = request.resource_spans[0]
+        around = entry.resource if where == "resource" else entry.scope_spans[0].scope
+        del around.attributes[:]
+        for _ in range(count):
+            around.attributes.add()
+        return request.SerializeToString()
+
+    check = STRICT.check
+    with pytest.raises(TooHeavy):
+        check(made(MOST_AROUND + 1), PROTOBUF, is_bounded=True)
+    check(made(MOST_AROUND + 1), PROTOBUF)
+    check(made(MOST_AROUND), PROTOBUF, is_bounded=True)
 
 
 @pytest.mark.parametrize("where", ["array", "list", "attributes", "events"])
