@@ -150,6 +150,7 @@ class Daemon:
             counters,
             own_id,
             tokens=[token.reveal() for token in config.ingest.tokens],
+            signals=config.taken_signals,
             keep_unreadable=self._pipeline.keep_unreadable,
         )
         self._tls = None
@@ -289,6 +290,7 @@ class Daemon:
             admin=", ".join(address_of(sock) for sock in self._sockets.admin),
             health=", ".join(address_of(sock) for sock in self._sockets.health) or "none",
             destinations=", ".join(d.name for d in self._config.destinations) or "none",
+            signals=", ".join(signal.word for signal in self._config.taken_signals),
             state_dir=str(self._config.state_dir),
         )
 

@@ -215,7 +215,9 @@ class Control:
             log.warning("restart_needed", key=key)
         parts.pipeline.prepare = Prepare(prepare_settings(config, self._environ))
         parts.ingest.reload(
-            config.ingest, tokens=[token.reveal() for token in config.ingest.tokens]
+            config.ingest,
+            tokens=[token.reveal() for token in config.ingest.tokens],
+            signals=config.taken_signals,
         )
         parts.buffer.reload(BufferSettings.of(config.buffer))
         self.config = config

@@ -31,18 +31,18 @@ from relay.ingest.slips import collapsed, not_found
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, Refusal
 from relay.model.reasons import UNREADABLE_BODY_BYTES
-from relay.model.records import SUCCESS, Encoding, Sender, SenderResponse
+from relay.model.records import SUCCESS, Encoding, Sender, SenderResponse, Signal
 from relay.otlp.compression import Inflater
 from relay.otlp.responses import encode_response
-from relay.otlp.signals import TRACES
+from relay.otlp.signals import TRACES, WIRE, SignalWire
 from relay.process.check.rejections import AllItemsRejected
 
 log = structlog.stdlib.get_logger(__name__)
 
-Accept = Callable[[bytes, Encoding, Sender], Awaitable[SenderResponse]]
-KeepUnreadable = Callable[[bytes, Encoding, Sender, str], Awaitable[None]]
+Accept = Callable[[bytes, Encoding, Sender, Signal], Awaitable[SenderResponse]]
+KeepUnreadable = Callable[[bytes, Encoding, Sender, str, Signal], Awaitable[None]]
 
-PATH: Final = TRACES.path
+SIGNALS: Final = {wire.path: wire.signal for wire in WIRE.values()}
 _METHODS: Final = ("POST", "PUT")
 _ALLOW: Final = ((b"allow", b"POST, PUT"),)
 _CLOSE: Final = ((b"connection", b"close"),)
@@ -62,11 +62,7 @@ _PLAIN_START: Final = {
     }
     for encoding, body in _EMPTY.items()
 }
-_OTHER_SIGNALS: Final = {
-    "/v1/metrics": "metrics; turn their exporter off with OTEL_METRICS_EXPORTER=none",
-    "/v1/logs": "logs; turn their exporter off with OTEL_LOGS_EXPORTER=none",
-    "/v1development/profiles": "profiles; turn their exporter off in the sender",
-}
+_PROFILES: Final = "/v1development/profiles"
 
 
 class SenderGone(Exception):
@@ -90,6 +86,7 @@ class Ingest:
         own_id: str,
         *,
         tokens: Iterable[str] = (),
+        signals: Iterable[Signal] = Signal,
         keep_unreadable: KeepUnreadable | None = None,
     ) -> None:
         self._accept = accept
@@ -100,9 +97,9 @@ class Ingest:
         self._inflating = 0  # bodies that wait between two steps of unzipping
         self._in_flight = InFlight(settings.max_in_flight_bytes)
         self.refusals = Refusals(counters)
-        self.reload(settings, tokens=tokens)
-        self._traces = traces = _Endpoint(self, self._take)
-        self.app = Starlette(routes=[Route(PATH, traces), Route(PATH + "/", traces)])
+        self.reload(settings, tokens=tokens, signals=signals)
+        endpoint = _Endpoint(self, self._take)
+        self.app = Starlette(routes=[Route(path, endpoint) for path in SIGNALS])
         self.app.router.redirect_slashes = False
         self.app.router.default = _Endpoint(self, self._take_elsewhere)
 
@@ -112,7 +109,7 @@ class Ingest:
         What nearly every request is goes past the router and the middleware around it: they cost
         a tenth of a small request, and `respond` answers for every exception by itself.
         """
-        if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
+        if scope["type"] == "http" and scope["path"] in SIGNALS and scope["method"] == "POST":
             await self.respond(self._take, scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -122,8 +119,11 @@ class Ingest:
         """Bytes that have arrived of requests not yet answered, unzipped ones included."""
         return self._in_flight.bytes
 
-    def reload(self, settings: IngestConfig, *, tokens: Iterable[str]) -> None:
-        """From the next request on, use these settings and these tokens."""
+    def reload(
+        self, settings: IngestConfig, *, tokens: Iterable[str], signals: Iterable[Signal]
+    ) -> None:
+        """From the next request on, use these settings and these tokens, and take these signals."""
+        self._taken = frozenset(signals)
         self._max_body_bytes = settings.max_body_bytes
         self._in_flight.max_bytes = settings.max_in_flight_bytes
         self._gate = Gate(settings, tokens=tokens, own_id=self._own_id)
@@ -159,7 +159,7 @@ class Ingest:
             await send(_PLAIN_START[encoding])
             await send({"type": "http.response.body", "body": _EMPTY[encoding]})
             return
-        await _send(send, response, encoding, extra)
+        await _send(send, response, encoding, extra, _signal_of(scope["path"]))
 
     def _note(
         self, error: BaseException, response: SenderResponse, sender: Sender, path: str
@@ -174,8 +174,11 @@ class Ingest:
         self, scope: Scope, receive: Receive, arrived: Body
     ) -> tuple[SenderResponse, Encoding]:
         """Judge the request by its head, read it and hand it on. Raises Refusal."""
+        signal = _signal_of(scope["path"])
+        if signal not in self._taken:
+            raise _not_taken(signal)
         if scope["method"] not in _METHODS:
-            raise _wrong_method()
+            raise _wrong_method(WIRE[signal])
         if self._is_closed:
             stopping = _stopping()
             raise HttpRefusal(stopping.message, status=503, grpc_code=14, headers=_CLOSE)
@@ -188,7 +191,7 @@ class Ingest:
             if refusal.status == 400 and self._keep_unreadable:
                 why = f"{refusal.message} (its bytes are kept as they came)"
                 kept_as = encoding or Encoding.JSON
-                await self._keep_unreadable(arrived.first, kept_as, head.sender, why)
+                await self._keep_unreadable(arrived.first, kept_as, head.sender, why, signal)
             raise
         if head.sender.is_connection_test and body.strip() in (b"", b"{}"):
             encoding = encoding or Encoding.JSON
@@ -196,7 +199,7 @@ class Ingest:
         elif encoding is None:
             raise wrong_type()
         self._counters.received_bytes += len(body)
-        response = self._accept(body, encoding, head.sender)
+        response = self._accept(body, encoding, head.sender, signal)
         del body  # `accept` lets go of it as soon as it can: large ones would be in memory twice
         return await response, encoding
 
@@ -262,15 +265,15 @@ class Ingest:
     async def _take_elsewhere(
         self, scope: Scope, receive: Receive, arrived: Body
     ) -> tuple[SenderResponse, Encoding]:
-        """Any path but the right one, which may be meant. Raises Refusal."""
+        """Any path but a right one, which may be meant. Raises Refusal."""
         path = collapsed(scope["path"])
-        if path.removesuffix("/") == PATH:
+        if path.removesuffix("/") in SIGNALS:
             return await self._take(scope, receive, arrived)
         if path == "/" and scope["method"] not in _METHODS:
-            raise _wrong_method()
-        signal = _OTHER_SIGNALS.get(path.rstrip("/"))
-        if signal:
-            raise Refusal(f"this relay accepts traces only, not {signal}", status=404, grpc_code=12)
+            raise _wrong_method(TRACES)
+        if path.rstrip("/") == _PROFILES:
+            message = "this relay takes no profiles; turn their exporter off in the sender"
+            raise Refusal(message, status=404, grpc_code=12)
         raise Refusal(not_found(path), status=404, grpc_code=12)
 
     async def answer_preflight(self, scope: Scope, send: Send) -> bool:
@@ -304,9 +307,9 @@ class _Endpoint:
 
 
 async def _send(
-    send: Send, response: SenderResponse, encoding: Encoding, extra: HeaderList
+    send: Send, response: SenderResponse, encoding: Encoding, extra: HeaderList, signal: Signal
 ) -> None:
-    body = encode_response(response, encoding)
+    body = encode_response(response, encoding, signal)
     headers = [
         (b"content-type", encoding.media_type.encode()),
         (b"content-length", b"%d" % len(body)),
@@ -326,13 +329,28 @@ def _cut_off() -> Refusal:
     return cut_off_refusal()
 
 
+def _signal_of(path: str) -> Signal:
+    """What is posted to a path; traces where it is none of the three."""
+    return SIGNALS.get(path) or SIGNALS.get(collapsed(path).removesuffix("/"), Signal.TRACES)
+
+
+def _not_taken(signal: Signal) -> Refusal:
+    word = signal.word
+    return Refusal(
+        f'no destination of this relay takes {word}: add "{word}" to the signals of one, or to '
+        f"ingest.signals, or turn the exporter off with OTEL_{word.upper()}_EXPORTER=none",
+        status=404,
+        grpc_code=12,
+    )
+
+
 def _stopping() -> SenderResponse:
     return SenderResponse(503, "the relay is stopping; retry", grpc_code=14)
 
 
-def _wrong_method() -> Refusal:
+def _wrong_method(wire: SignalWire) -> Refusal:
     return HttpRefusal(
-        f"send spans by POST (or PUT) to {PATH}; web pages need their origin in "
+        f"send {wire.items} by POST (or PUT) to {wire.path}; web pages need their origin in "
         "ingest.cors_origins",
         status=405,
         grpc_code=12,

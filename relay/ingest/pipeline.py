@@ -113,7 +113,7 @@ class Pipeline:
         encoding: Encoding,
         sender: Sender,
         why: str,
-        signal: Signal = Signal.TRACES,
+        signal: Signal,
     ) -> None:
         """As a dead letter, so that somebody can look at it; the answer is the same without."""
         rejected = (unreadable_body(body, encoding, why, signal),)

@@ -3,14 +3,15 @@
 import re
 from typing import Final
 
-from relay.otlp.signals import TRACES
+from relay.otlp.signals import LOGS, METRICS, TRACES
 from relay.otlp.words import clean
 
+OTHERS: Final = f"log records to {LOGS.path}, metrics to {METRICS.path}"
 _MOST_CHARACTERS: Final = 100
 _LOOK_CHARACTERS: Final = 500  # a path may be as long as all headers together
 _SLASHES: Final = re.compile(r"/{2,}")
 _BASE: Final = (
-    "an endpoint for traces alone is used as it is, so append the path to it, or set "
+    "an endpoint for one signal alone is used as it is, so append the path to it, or set "
     "OTEL_EXPORTER_OTLP_ENDPOINT, to which exporters append it"
 )
 _DOUBLED: Final = (
@@ -39,7 +40,7 @@ def not_found(path: str) -> str:
     """What the sender of a request to `path` is told."""
     path = path[:_LOOK_CHARACTERS]
     shown = clean(path, _MOST_CHARACTERS)
-    said = f"{shown} is not here: send spans by POST to {TRACES.path}"
+    said = f"{shown} is not here: spans go by POST to {TRACES.path}, {OTHERS}"
     for slip, words in _SLIPS:
         if re.search(slip, path.lower()):
             return f"{said}; {words}"

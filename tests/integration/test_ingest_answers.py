@@ -10,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.model.errors import BufferFull, BufferUnavailable, Refusal
-from relay.model.records import Encoding, SenderResponse
+from relay.model.records import Encoding, SenderResponse, Signal
+from relay.otlp.signals import WIRE
 from tests.support.edge_server import OWN_ID, Edge, Reply, Settings, chunked, post, running_edge
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
@@ -203,10 +204,44 @@ def test_ingest_repeats_a_path_only_as_far_as_it_is_fit_to_be_read(edge: Edge) -
     ],
 )
 def test_ingest_says_how_to_switch_other_signals_off(edge: Edge, path: str, words: str) -> None:
+    edge.ingest.reload(Settings(), tokens=(), signals=[Signal.TRACES])
+
     reply = edge.ask(post(path=path))
 
     assert reply.status == 404
     assert words in status_code(reply)[1]
+    assert edge.acceptor.received == []
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs", "/v1/metrics"])
+@pytest.mark.parametrize("shape", ["{}", "{}/", "/{}"])
+def test_ingest_takes_each_signal_at_its_path_and_answers_in_its_words(
+    edge: Edge, path: str, shape: str, media_type: str
+) -> None:
+    wire = next(wire for wire in WIRE.values() if wire.path == path)
+    edge.acceptor.answer = SenderResponse(rejected_items=3, message="why")
+
+    reply = edge.ask(post(path=shape.format(path), content_type=media_type))
+
+    assert (reply.status, edge.acceptor.signals) == (200, [wire.signal])
+    if media_type == Encoding.JSON.media_type:
+        said = json.loads(reply.body)["partialSuccess"]
+        assert said == {wire.rejected[Encoding.JSON]: "3", "errorMessage": "why"}
+    else:
+        partial = wire.response.FromString(reply.body).partial_success  # type: ignore[attr-defined]
+        assert getattr(partial, wire.rejected[Encoding.PROTOBUF]) == 3
+
+
+def test_ingest_with_a_destination_for_logs_alone_says_how_to_switch_traces_off(
+    edge: Edge,
+) -> None:
+    edge.ingest.reload(Settings(), tokens=(), signals=[Signal.LOGS])
+
+    reply = edge.ask(post(path="/v1/traces"))
+
+    assert reply.status == 404
+    assert "OTEL_TRACES_EXPORTER=none" in status_code(reply)[1]
+    assert edge.ask(post(path="/v1/logs")).status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/traces"])
@@ -370,7 +405,7 @@ def test_ingest_asks_for_a_token_and_refuses_a_wrong_one(guarded: Edge, media_ty
 
 
 def test_ingest_uses_new_tokens_after_a_reload(guarded: Edge) -> None:
-    guarded.ingest.reload(Settings(), tokens=["third-token"])
+    guarded.ingest.reload(Settings(), tokens=["third-token"], signals=Signal)
 
     assert guarded.ask(post(b"{}", "Authorization: Bearer first-token")).status == 403
     assert guarded.ask(post(b"{}", "Authorization: Bearer third-token")).status == 200
@@ -500,9 +535,9 @@ def test_ingest_answers_421_to_a_name_that_a_page_may_have_and_that_has_no_token
     foreign = post(b"{}").replace(b"Host: localhost", b"Host: rebound.example:4318")
     with running_edge() as edge:
         refused, last = edge.ask(foreign), edge.ingest.refusals.last_hour()
-        edge.ingest.reload(Settings(allowed_hosts=("rebound.example",)), tokens=())
+        edge.ingest.reload(Settings(allowed_hosts=("rebound.example",)), tokens=(), signals=Signal)
         allowed = edge.ask(foreign)
-        edge.ingest.reload(Settings(), tokens=("t",))
+        edge.ingest.reload(Settings(), tokens=("t",), signals=Signal)
         with_token = edge.ask(foreign.replace(b"Host:", b"Authorization: Bearer t\r\nHost:"))
         no_name = edge.ask(post(b"{}").replace(b"Host: localhost\r\n", b"", 1))
 

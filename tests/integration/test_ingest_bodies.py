@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from relay.model.records import Signal
 from tests.support.edge_server import (
     PATIENCE_SECONDS,
     Edge,
@@ -40,7 +41,7 @@ def test_ingest_takes_chunked_bodies_whole(edge: Edge) -> None:
 
 
 def test_ingest_takes_a_body_larger_than_a_socket_buffer_in_pieces(edge: Edge) -> None:
-    edge.ingest.reload(Settings(max_body_bytes=8_000_000), tokens=())
+    edge.ingest.reload(Settings(max_body_bytes=8_000_000), tokens=(), signals=Signal)
     body = bytes(range(256)) * 30_000
 
     reply = edge.ask(post(body))
@@ -154,7 +155,7 @@ def test_ingest_answers_413_to_an_endless_chunked_body(edge: Edge) -> None:
 
 
 def test_ingest_refuses_more_in_flight_than_allowed_and_recovers(edge: Edge) -> None:
-    edge.ingest.reload(Settings(max_in_flight_bytes=100_000), tokens=())
+    edge.ingest.reload(Settings(max_in_flight_bytes=100_000), tokens=(), signals=Signal)
     edge.acceptor.hold()
     with edge.connect() as first, edge.connect() as second:
         first.send(post(bytes(60_000)))
@@ -173,7 +174,9 @@ def test_ingest_refuses_more_in_flight_than_allowed_and_recovers(edge: Edge) -> 
 
 def test_ingest_cuts_an_unfinished_body_off_for_whole_ones(edge: Edge) -> None:
     """It holds 90 kB for 100 bytes on the wire, and its sender takes its time."""
-    edge.ingest.reload(Settings(max_body_bytes=100_000, max_in_flight_bytes=100_000), tokens=())
+    edge.ingest.reload(
+        Settings(max_body_bytes=100_000, max_in_flight_bytes=100_000), tokens=(), signals=Signal
+    )
     zipped = gzip.compress(bytes(90_000))
     with edge.connect() as slow, edge.connect() as other:
         slow.send(post(zipped[:-8], "Content-Encoding: gzip", length=len(zipped)))
@@ -192,7 +195,7 @@ def test_ingest_cuts_an_unfinished_body_off_for_whole_ones(edge: Edge) -> None:
 
 
 def test_ingest_takes_one_request_larger_than_what_may_be_in_flight(edge: Edge) -> None:
-    edge.ingest.reload(Settings(max_in_flight_bytes=10), tokens=())
+    edge.ingest.reload(Settings(max_in_flight_bytes=10), tokens=(), signals=Signal)
 
     assert edge.ask(post(bytes(60_000))).status == 200
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from relay.model.records import Signal
 from relay.server.connection import LimitedProtocol, Limits
 from relay.server.listener import tls_context
 from tests.support.edge_server import (
@@ -113,7 +114,7 @@ def test_listener_does_not_count_the_time_that_the_app_takes(run: Run) -> None:
 def test_listener_does_not_count_the_time_in_which_it_does_not_read(run: Run) -> None:
     with run(body_seconds=0.3) as edge, edge.connect() as client:
         edge.acceptor.hold()
-        edge.ingest.reload(Settings(max_body_bytes=200_000), tokens=())
+        edge.ingest.reload(Settings(max_body_bytes=200_000), tokens=(), signals=Signal)
         large = post(bytes(200_000))  # not read to its end while the first awaits its answer
         client.send(post() + large[:-1])
         edge.acceptor.wait_entered()

@@ -18,7 +18,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from relay.config import IngestConfig
 from relay.ingest.endpoint import Ingest
 from relay.model.counters import Counters
-from relay.model.records import Encoding, Sender, SenderResponse
+from relay.model.records import Encoding, Sender, SenderResponse, Signal
 from relay.server.connection import Limits
 from relay.server.listener import Listener
 from relay.server.sockets import bind
@@ -154,11 +154,15 @@ class Acceptor:
 
     answer: SenderResponse | BaseException = field(default_factory=SenderResponse)
     received: list[tuple[bytes, Encoding, Sender]] = field(default_factory=list)
+    signals: list[Signal] = field(default_factory=list)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _gate: anyio.Event | None = None
 
-    async def __call__(self, body: bytes, encoding: Encoding, sender: Sender) -> SenderResponse:
+    async def __call__(
+        self, body: bytes, encoding: Encoding, sender: Sender, signal: Signal
+    ) -> SenderResponse:
         self.received.append((body, encoding, sender))
+        self.signals.append(signal)
         self.entered.release()
         if self._gate is not None:
             await self._gate.wait()
