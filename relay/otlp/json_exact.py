@@ -45,7 +45,7 @@ from relay.otlp.json_scalars import (
     read_uint32,
     render,
 )
-from relay.otlp.json_tree import parse
+from relay.otlp.json_tree import Number, parse
 from relay.otlp.json_values import (
     MOST_LEVELS,
     Findings,
@@ -132,6 +132,8 @@ class _Shape:
         for name, read in self.fields.items():
             if struct in _DESCRIPTIONS or (struct in _ENVELOPES and name in _AROUND_ITEMS):
                 self.fields[name] = _envelope(read)
+            elif struct in _POINTING and name in _IDS:
+                self.fields[name] = _id_of_another
         self.former = {
             former: name for former, name in _FORMER_NAMES.items() if name in self.fields
         }
@@ -307,6 +309,18 @@ def _envelope(read: Read) -> Read:
     return read_or_tell
 
 
+def _id_of_another(reader: _Reader, item: Any, place: Place) -> Any:
+    """The id of a span that something else is about: whatever it is, it costs no more than itself.
+
+    A number is its own text; whether that is an id is for the check to say.
+    """
+    try:
+        return str(item) if isinstance(item, Number) else read_text(reader, item, place)
+    except Misfit as misfit:
+        reader.findings.warn_at("value_unreadable", render(misfit.place))
+        return _ABSENT
+
+
 def _rejecting(struct: type[Struct]) -> Read:
     """A list of envelopes, records or points: what cannot be read is set aside by itself.
 
@@ -383,6 +397,9 @@ _ONEOFS: Final[dict[type[Struct], tuple[str, ...]]] = {
 }
 # What describes items: each of its members counts as absent where it cannot be read.
 _DESCRIPTIONS: Final = (messages.Resource, messages.InstrumentationScope)
+# What points to a span by its ids, and is worth something without them.
+_POINTING: Final = (messages.Link, messages_logs.LogRecord, Exemplar)
+_IDS: Final = frozenset({"traceId", "spanId"})
 # What holds items: so do these of its members.
 _ENVELOPES: Final = (
     *(wire.entry for wire in WIRE.values()),

@@ -283,7 +283,6 @@ def test_temporality_may_be_named() -> None:
     [
         ({"timeUnixNano": "yesterday"}, "timeUnixNano"),
         ({"severityNumber": "LOUD"}, "severityNumber"),
-        ({"traceId": 7}, "traceId"),
         ({"attributes": {}}, "attributes"),
         ("text", ""),
     ],
@@ -299,6 +298,15 @@ def test_log_record_that_cannot_be_read_costs_itself_alone(bad: Any, path: str) 
     assert unreadable.path == (f"{place}.{path}" if path else place)
     fragment = json.loads(found.fragment_as_sent(unreadable))
     assert fragment == {"scopeLogs": [{"logRecords": [bad]}]}
+
+
+def test_id_of_a_log_record_that_is_no_text_costs_no_more_than_itself() -> None:
+    found = read(LOGS, logs({"traceId": 7, "spanId": {"a": 1}, "severityText": "x"}))
+
+    assert json.loads(messages.encode(found.records)) == [{"traceId": "7", "severityText": "x"}]
+    assert found.findings.places["value_unreadable"] == [
+        "resourceLogs[0].scopeLogs[0].logRecords[0].spanId"
+    ]
 
 
 def test_body_of_a_log_record_that_cannot_be_read_is_empty() -> None:

@@ -558,6 +558,15 @@ def test_good_spans_beside_one_that_cannot_be_read_are_kept() -> None:
     assert [checked.rejected[0].items, checked.rejected[3].trace_id] == [1, ""]
 
 
+def test_link_whose_id_is_no_text_costs_itself_alone() -> None:
+    links = [{"traceId": 5}, {"traceId": builders.TRACE_ID, "spanId": builders.SPAN_ID}]
+    checked = check(builders.to_body(builders.request(builders.span(links=links))))
+    span = only_span(checked, Encoding.JSON)
+
+    assert [link.trace_id.hex() for link in span.links] == [builders.TRACE_ID]
+    assert checked.warnings == {"link_ids_malformed": 1}
+
+
 def test_path_of_a_bad_id_counts_the_spans_that_could_not_be_read() -> None:
     flawed = builders.span(kind=[])
     bad = builders.span(spanId=ZERO_SPAN)
