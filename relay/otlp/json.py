@@ -223,7 +223,7 @@ class JsonRequest:
         services = dict.fromkeys([self.resources[index].service for index in resources])
         services.pop("", None)
         return Piece(
-            encoding=Encoding.JSON,
+            encoding=self.encoding,
             body=body,
             items=items,
             trace_ids=bytes.fromhex("".join(distinct)),

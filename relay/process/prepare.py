@@ -42,6 +42,10 @@ from relay.process.check.words import describe, describe_rejected
 from relay.process.enrich import Enrich, stable
 
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
+# Looked up once: until Python 3.12 a member of an enum costs a tenth of a microsecond each time.
+_JSON: Final = Encoding.JSON
+_LOGS: Final = Signal.LOGS
+_METRICS: Final = Signal.METRICS
 
 
 class PrepareSettings(msgspec.Struct, frozen=True, array_like=True):
@@ -165,13 +169,13 @@ class Prepare:
         known = self._resources[signal].known[encoding]
         mode, now_ns = self.settings.malformed_ids, self._clock_ns()
         request: JsonRequest | ProtobufRequest
-        if encoding is Encoding.JSON:
+        if encoding is _JSON:
             request = _decode_json(body, known, wire, is_bounded=is_bounded)
         else:
             request = _decode_protobuf(body, known, wire, is_bounded=is_bounded)
-        if signal is Signal.LOGS:
+        if signal is _LOGS:
             rejections = check_logs(request, mode, now_ns, is_bounded=is_bounded)
-        elif signal is Signal.METRICS:
+        elif signal is _METRICS:
             rejections = check_metrics(request, now_ns, is_bounded=is_bounded)
         elif isinstance(request, JsonRequest):
             rejections = check_json(request, mode, now_ns, is_bounded=is_bounded)
