@@ -20,6 +20,12 @@ from relay.process.prepare import Prepare, PrepareSettings
 
 SENDER = Sender("", user_agent="otlp-relay dead-letter replay")
 _MALFORMED = (Reason.TRACE_ID_MALFORMED, Reason.SPAN_ID_MALFORMED, Reason.PARENT_SPAN_ID_MALFORMED)
+_MISSING = (
+    Reason.TRACE_ID_MISSING,
+    Reason.TRACE_ID_ZERO,
+    Reason.SPAN_ID_MISSING,
+    Reason.SPAN_ID_ZERO,
+)
 _MOST_NAMED = 20
 
 
@@ -68,7 +74,7 @@ def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | str:
     if letter.encoding is Encoding.JSON:
         body = WIRE[letter.signal].json_request % body
     try:
-        prepared = Prepare(settings)(body, letter.encoding, SENDER)
+        prepared = Prepare(settings)(body, letter.encoding, SENDER, signal=letter.signal)
     except AllItemsRejected as refusal:
         return _words(refusal.rejected[0].reason)
     except Refusal as refusal:
@@ -86,7 +92,10 @@ def _unsendable(stored: StoredDeadLetter) -> str:
             "its bytes were damaged on disk, and wrong bytes are never sent; "
             "`dead-letter show ID --json` shows what is left of them"
         )
-    if stored.letter.reason == Reason.BODY_UNREADABLE:
+    letter = stored.letter
+    if letter.reason == Reason.VALUE_MALFORMED and letter.encoding is Encoding.PROTOBUF:
+        return _words(letter.reason)  # what is kept can be read, but it is not all that came
+    if letter.reason == Reason.BODY_UNREADABLE:
         return (
             "it is the body of a request that could not be read, of which there are no spans to "
             "send; `dead-letter show ID --json` has its bytes: correct what sends it"
@@ -98,6 +107,6 @@ def _words(reason: str) -> str:
     said = REASON_WORDS.get(reason, reason)
     if reason in _MALFORMED:
         return f"{said}; --derive-ids derives a valid id from it"
-    if reason == Reason.VALUE_MALFORMED:
-        return f"{said}: export it, correct it and post it again"
-    return f"{said}: no id can be derived from that; export it, correct it and post it again"
+    if reason in _MISSING:
+        return f"{said}: no id can be derived from that; export it, correct it and post it again"
+    return f"{said}: export it, correct it and post it again"

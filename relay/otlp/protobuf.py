@@ -314,11 +314,10 @@ def take_out(items: MutableSequence[Any], bad: list[int]) -> None:
 def has_former_scopes(message: Any, wire: SignalWire) -> bool:
     """Whether an entry has scopes under the number that they had until OTLP 0.15, and no others."""
     lists = wire.lists[Encoding.PROTOBUF]
-    return any(
-        FORMER_SCOPES in unknown_numbers(entry)
-        for entry in getattr(message, lists.entries)
-        if not getattr(entry, lists.scopes)
-    )
+    for entry in getattr(message, lists.entries):  # a loop: any() costs twice as much here
+        if not getattr(entry, lists.scopes) and FORMER_SCOPES in unknown_numbers(entry):
+            return True
+    return False
 
 
 def unknown_numbers(message: Message) -> list[int]:

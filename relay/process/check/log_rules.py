@@ -78,6 +78,6 @@ class _SettleLog(Settle):
                 made = derive(source, each.size) if self.derives else b""
                 form.add_attribute(record, each.original, text)
                 self.warnings["ids_derived" if self.derives else "log_ids_malformed"] += 1
-            elif not any(made):
-                made = b""
+            if not any(made):
+                made = b""  # all zero is none
             setattr(record, name, form.write(made))
