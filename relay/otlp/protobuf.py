@@ -67,6 +67,8 @@ class ProtobufRequest:
         message: Any,
         resources: list[KnownResource],
         findings: Findings,
+        *,
+        is_filled: bool,
     ) -> None:
         self.wire = wire
         self.lists = wire.lists[Encoding.PROTOBUF]
@@ -74,6 +76,7 @@ class ProtobufRequest:
         self.resources = resources
         self.findings = findings
         self.records = all_records(message, wire)
+        self._is_filled = is_filled
 
     @property
     def entries(self) -> list[Any]:
@@ -83,6 +86,7 @@ class ProtobufRequest:
     def changed(self) -> None:
         """Records were taken out."""
         self.records = all_records(self.message, self.wire)
+        self._is_filled = False
 
     def count_items(self) -> int:
         """How many spans, log records or data points there are."""
@@ -133,9 +137,9 @@ class ProtobufRequest:
 
     def drop_empty(self) -> None:
         """Take out what holds no item. Unknown fields that go with it are told."""
-        entries = getattr(self.message, self.lists.entries)
-        if entries and all(map(self._is_filled, entries)):
+        if self._is_filled:
             return
+        entries = getattr(self.message, self.lists.entries)
         name = self.wire.lists[Encoding.JSON].entries
         empty = []
         for index, entry in enumerate(entries):
@@ -148,19 +152,6 @@ class ProtobufRequest:
             self._tell_unknown(self.message, "the request")
             fields = [f"field {number}" for number in unknown_numbers(self.message)]
             self.findings.top_keys = (*[name][: len(empty)], *fields[:_TOP_KEYS])
-
-    def _is_filled(self, entry: Any) -> bool:
-        """Whether everything in an entry holds items, as nearly always."""
-        scopes = getattr(entry, self.lists.scopes)
-        if not scopes:
-            return False
-        for scope in scopes:
-            records = getattr(scope, self.lists.records)
-            if not records:
-                return False
-            if self.wire.signal is Signal.METRICS and not all(map(points_of, records)):
-                return False
-        return True
 
     def _keep_filled(self, entry: Any, path: str) -> bool:
         """Take out of an entry what holds no item; whether there are scopes left."""
@@ -311,13 +302,31 @@ def take_out(items: MutableSequence[Any], bad: list[int]) -> None:
     items.extend(kept)
 
 
+def is_filled(message: Any, wire: SignalWire) -> bool:
+    """Whether everything in a request holds items, and there are some: as nearly always."""
+    lists = wire.lists[Encoding.PROTOBUF]
+    entries = getattr(message, lists.entries)
+    for entry in entries:
+        scopes = getattr(entry, lists.scopes)
+        if not scopes:
+            return False
+        for scope in scopes:
+            records = getattr(scope, lists.records)
+            if not records:
+                return False
+            if wire.signal is Signal.METRICS and not all(map(points_of, records)):
+                return False
+    return bool(entries)
+
+
 def has_former_scopes(message: Any, wire: SignalWire) -> bool:
     """Whether an entry has scopes under the number that they had until OTLP 0.15, and no others."""
     lists = wire.lists[Encoding.PROTOBUF]
-    for entry in getattr(message, lists.entries):  # a loop: any() costs twice as much here
-        if not getattr(entry, lists.scopes) and FORMER_SCOPES in unknown_numbers(entry):
-            return True
-    return False
+    return any(
+        FORMER_SCOPES in unknown_numbers(entry)
+        for entry in getattr(message, lists.entries)
+        if not getattr(entry, lists.scopes)
+    )
 
 
 def unknown_numbers(message: Message) -> list[int]:
@@ -392,9 +401,12 @@ def settle(
     wire: SignalWire,
     findings: Findings,
     *,
+    is_filled: bool = False,
     most_values: int | None = None,
 ) -> ProtobufRequest:
     """What is known of a parsed request: its resources, more findings. `body` is its bytes.
+
+    `is_filled` spares a look at what is empty.
 
     Raises TooHeavy when more than `most_values` would have to be looked at one by one.
     """
@@ -406,7 +418,7 @@ def settle(
             findings.warnings[code] += times
     if _MAYBE_SPECIAL.search(body) and has_special_double(message, wire, most_values):
         findings.flags |= BodyFlag.SPECIAL_DOUBLES
-    return ProtobufRequest(wire, message, resources, findings)
+    return ProtobufRequest(wire, message, resources, findings, is_filled=is_filled)
 
 
 def _describe(words: str, wire: SignalWire) -> str:

@@ -251,11 +251,14 @@ def _decode_protobuf(
         weigh(message)
     if is_bounded:
         refuse_many_around(message, lists)
-    if protobuf.has_former_scopes(message, wire):
+    is_filled = protobuf.is_filled(message, wire)
+    if not is_filled and protobuf.has_former_scopes(message, wire):
         if is_bounded:
             raise TooHeavy  # their entries are read field by field
         read_former_scopes(message, wire)
     if wire.signal is not Signal.TRACES:
         refuse_another(message, body, wire)
     most_values = MOST_VALUES if is_bounded else None
-    return protobuf.settle(message, body, known, wire, findings, most_values=most_values)
+    return protobuf.settle(
+        message, body, known, wire, findings, is_filled=is_filled, most_values=most_values
+    )
