@@ -78,6 +78,10 @@ def tell(found: dict[str, Any]) -> None:
     )
     for reason, times in sorted(ingest["rejected_spans"].items()):
         say(f"         rejected {times:,}: {reason}")
+    for signal, items in ingest["signals"].items():
+        flaws = ", ".join(f"{n:,} {code}" for code, n in sorted(items["warnings"].items()))
+        if flaws:
+            say(f"         kept and told to the senders of {signal}: {flaws}")
     if ingest["tested_by_sender_at"]:
         say(f"         tested by sender at {ingest['tested_by_sender_at']}")
     for line in refused_lines(ingest):

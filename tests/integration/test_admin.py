@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -109,6 +110,22 @@ def test_senders_own_connection_test_is_shown_in_status(tmp_path: Path) -> None:
 
         assert relay.status()["ingest"]["tested_by_sender_at"]
         assert "tested by sender" in relay.run("status").stdout
+
+
+def test_times_in_milliseconds_are_told_to_the_sender_counted_and_shown(tmp_path: Path) -> None:
+    odd = span(startTimeUnixNano=str(time.time_ns() // 10**6))
+    with Relay(tmp_path) as relay:
+        status, answer = relay.post(request(odd, span()))
+
+        assert status == 200
+        assert json.loads(answer)["partialSuccess"]["errorMessage"] == (
+            "times that seem to be in milliseconds (1): OTLP wants nanoseconds since 1970"
+        )
+        assert relay.status()["ingest"]["warnings"] == {"time_in_milliseconds": 1}
+        shown = relay.run("status").stdout
+        assert "kept and told to the senders of traces: 1 time_in_milliseconds" in shown
+        _, metrics = relay.get("/metrics", parse=False)
+        assert 'code="time_in_milliseconds",signal="traces"} 1.0' in metrics
 
 
 def test_partial_success_upstream_becomes_a_dead_letter_with_the_words(tmp_path: Path) -> None:
