@@ -127,24 +127,25 @@ class _Walk:
     def envelope(self, content: bytes, spot: _Spot) -> bytes:
         """What can be read of a message around items. It calls itself as deep as items are."""
         since = len(self._findings.unreadable)
+        leads_on = self._inner[spot.descriptor]
         around: list[bytes] = []
         inside: list[bytes] = []
         for field in self.fields(content):
             raw = content[field.start : field.end]
-            if field.number in self._inner[spot.descriptor] and field.wire_type == _DELIMITED:
+            if field.number not in leads_on or field.wire_type != _DELIMITED:
+                around.append(self._around(raw, spot, field))
+            elif self.is_readable(raw, spot.tags):
+                inside.append(raw)
+            else:
                 inner = spot.inner(field, len(inside))
                 inside.append(self._inside(content[field.content : field.end], inner))
-            else:
-                around.append(self._around(raw, spot, field))
         if spot.descriptor is _METRIC:
             for each in self._findings.unreadable[since:]:
                 each.tree = b"".join((*around, each.tree))
         return b"".join((*around, *inside))
 
     def _inside(self, content: bytes, spot: _Spot) -> bytes:
-        """A message that is an item or leads on to some, as a field; empty if it is taken out."""
-        if self.is_readable(content, spot.tags):
-            return delimited(spot.tags[-1], content)
+        """What can be read of an item, or of what leads to some, as a field; empty if nothing."""
         if spot.descriptor not in self._inner:
             return self._item(content, spot)
         unreadable = self._findings.unreadable
