@@ -156,7 +156,7 @@ class Daemon:
         self._tls = None
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
-        self._fleet = Fleet(buffer.consumer, environ, own_id, age_ns=buffer.age_ns)
+        self._fleet = Fleet(buffer, environ, own_id, age_ns=buffer.age_ns)
         self._replay = Replay(buffer, self._fleet)
         self._salvage = Salvage(buffer, counters)
         parts = Parts(buffer, self._fleet, self._pipeline, self._ingest, self._replay, self._tls)

@@ -13,6 +13,7 @@ from typing import Final
 import anyio
 import structlog
 
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.config import Config, DestinationConfig, changes_needing_restart
@@ -101,18 +102,18 @@ class Control:
 
         Raises UnknownDestination.
         """
-        backlog = self._parts.buffer.consumers().get(name)
-        if backlog is None:
+        consumers = self._parts.buffer.consumers().items()
+        found = [each.statistics() for key, each in consumers if key.destination == name]
+        if not found:
             raise UnknownDestination.named(name)
         configured = self.config.destination(name)
-        statistics = backlog.statistics()
         return KnownDestination(
             name,
             is_configured=configured is not None,
             source=str(configured.source or "") if configured else "",
-            is_paused=statistics.is_paused,
-            waiting_spans=statistics.owed_items,
-            in_flight_spans=statistics.in_flight_items,
+            is_paused=any(each.is_paused for each in found),
+            waiting_spans=sum(each.owed_items for each in found),
+            in_flight_spans=sum(each.in_flight_items for each in found),
         )
 
     async def reload(self, starts: Mapping[str, Start] | None = None) -> TakenUp:
@@ -169,12 +170,11 @@ class Control:
                 )
             await self._take_up(config, {})
             found = self.destination(name)
-            backlog = self._parts.buffer.consumers()[name]
             if drop:
-                await backlog.remove()
-            elif backlog.is_paused:
+                await self._parts.buffer.remove(name)
+            elif found.is_paused:
                 # A later destination of this name begins as any other: it was not paused.
-                await backlog.set_paused(False)
+                await self._parts.buffer.set_paused(name, is_paused=False)
         log.info("destination_removed", destination=name, waiting="dropped" if drop else "kept")
         return found
 
@@ -208,7 +208,7 @@ class Control:
         names = [destination.name for destination in config.destinations]
         for name in names:  # first, since the disk may refuse: then nothing was taken up
             if name in starts:
-                await parts.replay.begin(name, starts[name])
+                await parts.replay.begin(BacklogName(name), starts[name])
         self.problem = ""
         restart_needed = changes_needing_restart(self.config, config)
         for key in restart_needed:

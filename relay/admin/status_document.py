@@ -77,10 +77,19 @@ class Status:
             "buffer": _buffer(self.counters, buffer, [backlog for _, backlog in destinations])
             | {"set_aside": [asdict(each) for each in self.salvage.quarantined]},
             "destinations": [
-                _destination(status, backlog, now_ns, buffer.evicted_items.get(status.name, 0))
+                _destination(status, backlog, now_ns, _evicted(buffer).get(status.name, 0))
                 for status, backlog in destinations
             ],
         }
+
+
+def _evicted(buffer: BufferStatistics) -> dict[str, int]:
+    """Spans evicted, by destination."""
+    return {
+        key.destination: number
+        for key, number in buffer.evicted_items.items()
+        if key.signal is Signal.TRACES
+    }
 
 
 def _ingest(counters: Counters) -> dict[str, Any]:
@@ -132,7 +141,7 @@ def _buffer(
         "owed_spans": max(buffer.owed_items, owed_spans),
         "owed_bytes_on_disk": buffer.owed_disk_bytes,
         "full_in_seconds": buffer.full_in_seconds,
-        "evicted_spans": dict(buffer.evicted_items),
+        "evicted_spans": _evicted(buffer),
         "file_system_free_bytes": buffer.file_system_free_bytes,
         "oldest_received_at": iso(buffer.oldest_received_ns),
         "dead_letters": sum(each.count for each in buffer.dead_letters.values()),

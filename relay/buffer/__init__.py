@@ -16,15 +16,18 @@ Files, all 0600 in a directory of 0700::
     relay.db.…-TIME.report.json            what was read back of it; then it may be removed
 
 Tables (drawn in `schema`): `rows`, whole requests of one encoding up to 512 KiB in one zstd frame,
-with a checksum over all columns; `traces`, the packed trace ids of each row; `destinations`, what
-each is owed, as ranges; `deliveries`, when what was settled with which status (-1: evicted);
-`dead_letters`; `totals`, sums over rows that have gone; `tallies`, counts that outlive a restart.
+with a checksum over all columns; `traces`, the packed trace ids of each row; `signal_runs`, from
+which row on they are of which signal; `destinations`, what each is owed of each signal, as ranges;
+`deliveries`, when what was settled with which status (-1: evicted); `dead_letters`; `totals`, sums
+over rows that have gone; `tallies`, counts that outlive a restart.
 
 The body of a row is a fragment that concatenates: comma-joined `resourceSpans` entries in JSON,
-encoded `resource_items` fields in protobuf. A batch for an upstream is a join of bodies.
+encoded `resource_spans` fields in protobuf, or what its signal has for them. A batch for an
+upstream is a join of bodies.
 
-Where to look: `buffer` is the log, `backlog` the consumer of one destination, `owed_ranges` the
-arithmetic of ranges. Both stand on `ledger`, what the event loop knows without asking the disk;
+Where to look: `buffer` is the log, `backlog` the consumer of one destination and signal,
+`backlog_name` its name, `owed_ranges` the arithmetic of ranges, `signal_runs` what lets a backlog
+pass over other signals. Both stand on `ledger`, what the event loop knows without asking the disk;
 `backlogs` hears the news of `writer`, which commits. `lifecycle` keeps the open file (`open`,
 `logfile`, `schema`, `directory`), `reader` is asked what memory does not know. Named abilities on
 top: `dead_letter_*`, `trace_lookup`, `replay_query`. `space`, a folder beside them, is what gives
@@ -44,13 +47,15 @@ Without a good copy everything is owed to everybody.
 What holds, at every moment:
 
 - A row's id is never used twice, not even after the table was emptied or the file replaced.
-- Rows are owed to every destination with an open range without anything being written for it.
+- Rows are owed to every backlog of their signal with an open range without anything being written
+  for it. Where no destination asks for a signal they are owed to a backlog of nobody, and the first
+  destination that does begins at the beginning. What a range covers of other signals means nothing.
 - In memory the ranges are the truth; on disk they owe the same or more. They move with the next
   ingest commit, or by themselves after 200 ms, in one transaction with the dead letters of what
   was settled. So a crash may send again, never skip.
 - In flight is known in memory only: after a crash it is owed again.
-- A row is deleted only when no range on disk owes any of it, or in one transaction with the ranges
-  that did; and never while there is no destination at all.
+- A row is deleted only when no range of a backlog of its signal on disk owes any of it, or in one
+  transaction with the ranges that did.
 - A body leaves the disk only after its checksum was compared. A row that fails becomes a dead
   letter `damaged_on_disk` of the destination that met it, and the file stays in use.
 

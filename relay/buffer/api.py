@@ -10,6 +10,7 @@ it (`Position`), and what a destination is owed are ranges of places.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import (
     BacklogStatistics,
@@ -30,21 +31,31 @@ from relay.model.records import (
     Health,
     Position,
     Request,
+    Signal,
     StoredRow,
     Taken,
 )
 
-# Where a new consumer begins. "auto": at the beginning if nobody is owed anything by name yet,
-# since nothing counts as delivered before; else at the end.
+# Where a new consumer begins. "auto": at the beginning if no destination is owed anything of its
+# signal by name yet, since nothing of that counts as delivered before; else at the end.
 Start = Literal["auto", "beginning", "end"]
 
 
 class Consumer(Protocol):
-    """What one destination is owed. Everything belongs to the event loop."""
+    """What one destination is owed of one signal. Everything belongs to the event loop.
+
+    Of metrics `take` hands out the oldest alone, and nothing while an earlier one is in flight: a
+    receiver refuses points that are older than those it has.
+    """
 
     @property
     def name(self) -> str:
         """The destination's name."""
+        ...
+
+    @property
+    def signal(self) -> Signal:
+        """What its rows hold; those of other signals are as if they were not there."""
         ...
 
     @property
@@ -75,7 +86,8 @@ class Consumer(Protocol):
     async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
         """The last row that `take` would come to, alone; with `encoding` the last such row.
 
-        None when there is none among the newest few. Raises and may be cancelled as `take`.
+        None when there is none among the newest few, and always of metrics. Raises and may be
+        cancelled as `take`.
         """
         ...
 
@@ -125,14 +137,6 @@ class Consumer(Protocol):
 
     def detach(self) -> None:
         """No courier serves it any more: what it is owed waits."""
-        ...
-
-    async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
-        """Keep the flag; returns when it is safe. Raises BufferUnavailable."""
-        ...
-
-    async def remove(self) -> None:
-        """Drop what it is owed, for good; returns when that is safe. Dead letters stay."""
         ...
 
     def statistics(self) -> BacklogStatistics:
@@ -221,26 +225,26 @@ class TraceIndex(Protocol):
 
 
 class ReplayIndex(Protocol):
-    """Rows that are kept, found by time or trace and owed again to one destination."""
+    """Rows that are kept, found by time or trace and owed again to one backlog."""
 
-    async def since(self, since_ns: int) -> KeptRows:
-        """Rows received at `since_ns` or later. Raises BufferUnavailable."""
+    async def since(self, since_ns: int, signal: Signal) -> KeptRows:
+        """Rows of a signal received at `since_ns` or later. Raises BufferUnavailable."""
         ...
 
-    async def of_trace(self, trace_id: bytes) -> KeptRows:
-        """The spans of a trace (16 bytes), and nothing else of the rows that hold them."""
+    async def of_trace(self, trace_id: bytes, signal: Signal) -> KeptRows:
+        """What of a signal is of a trace (16 bytes), and nothing else of the rows that hold it."""
         ...
 
-    async def owe(self, name: str, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
-        """Owe to `name` what of it is not owed already; it is safe when this returns.
+    async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
+        """Owe to `backlog` what of it is not owed already; it is safe when this returns.
 
         With `is_dry_run` only say what that would be. None: the destination was removed meanwhile.
         One at a time: each counts what the other would. Raises BufferUnavailable.
         """
         ...
 
-    async def begin(self, name: str, since_ns: int) -> None:
-        """Make the consumer `name` begin with what was received at `since_ns` or later.
+    async def begin(self, key: BacklogName, since_ns: int) -> None:
+        """Make the consumer of `backlog` begin with what was received at `since_ns` or later.
 
         Nothing for one that is known. Raises BufferUnavailable.
         """
@@ -277,12 +281,31 @@ class Log(Protocol):
         """
         ...
 
-    def consumer(self, name: str, start: Start = "auto") -> Consumer:
-        """The consumer of `name`, made if it is new; then it begins at `start`."""
+    def consumer(
+        self, destination: str, start: Start = "auto", *, signal: Signal = Signal.TRACES
+    ) -> Consumer:
+        """The consumer of one signal for a destination, made if it is new.
+
+        Then it begins at `start`, paused if the destination is.
+        """
         ...
 
-    def consumers(self) -> Mapping[str, Consumer]:
-        """Every destination that is owed anything by name, those gone from the config, too."""
+    def consumers(self) -> Mapping[BacklogName, Consumer]:
+        """Every backlog that is owed anything, also of destinations gone from the config."""
+        ...
+
+    async def set_paused(self, destination: str, *, is_paused: bool) -> None:
+        """Keep for all signals of a destination whether a command paused it, over restarts, too.
+
+        Returns when that is safe. Raises BufferUnavailable.
+        """
+        ...
+
+    async def remove(self, destination: str) -> None:
+        """Drop what a destination is owed, of all signals, for good. Dead letters stay.
+
+        Returns when that is safe. Raises BufferUnavailable.
+        """
         ...
 
     async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:

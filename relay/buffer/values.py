@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.owed_ranges import Ranges
-from relay.model.records import DeadLetter, Encoding, Request
+from relay.model.records import DeadLetter, Encoding, Request, Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class BufferStatistics:
     owed_items: int = 0
     owed_disk_bytes: int = 0  # their share of the pages in use, about
     full_in_seconds: float | None = None  # at the present rate; None: it is not filling
-    evicted_items: dict[str, int] = field(default_factory=dict)  # by destination, since ever
+    evicted_items: dict[BacklogName, int] = field(default_factory=dict)  # since ever
 
     @property
     def disk_bytes(self) -> int:
@@ -53,9 +54,11 @@ class BufferStatistics:
 
 @dataclass(frozen=True, slots=True)
 class BacklogStatistics:
-    """What one destination is owed. What is in flight is owed too, until it is settled."""
+    """What one destination is owed of one signal. What is in flight is owed too, until it is
+    settled.
+    """
 
-    name: str
+    name: str  # the destination's
     owed_items: int
     owed_rows: int
     owed_bytes: int  # before compression
@@ -63,6 +66,7 @@ class BacklogStatistics:
     in_flight_items: int
     is_paused: bool
     is_attached: bool  # False: known from disk, no courier of this process asked for it
+    signal: Signal = Signal.TRACES
 
 
 def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
@@ -118,6 +122,7 @@ class TracePlace:
     dead_letter: DeadLetter | None = None
     letter_id: int = 0
     set_aside_ns: int = 0
+    signal: Signal = Signal.TRACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,7 @@ class RecentTrace:
     received_ns: int
     services: tuple[str, ...]
     sender_address: str
+    signal: Signal = Signal.TRACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,7 @@ class DeadLetterFilter:
     trace: str = ""
     ids: tuple[int, ...] = ()
     until: int | None = None
+    signal: Signal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 import anyio
 from anyio.abc import TaskGroup
 
-from relay.buffer.api import Consumer
+from relay.buffer.api import Log
 from relay.config import DestinationConfig, resolve_headers
 from relay.deliver.courier import Courier
 from relay.model.records import DestinationStatus, StoredRow
@@ -21,13 +21,13 @@ class Fleet:
 
     def __init__(
         self,
-        consumer_of: Callable[[str], Consumer],
+        log: Log,
         environ: Mapping[str, str],
         own_id: str,
         *,
         age_ns: Callable[[StoredRow], int] | None = None,
     ) -> None:
-        self._consumer_of = consumer_of
+        self._log = log
         self._age_ns = age_ns
         self._environ = environ
         self._own_id = own_id
@@ -44,7 +44,7 @@ class Fleet:
             raise RuntimeError("the fleet was not started")
         for destination in destinations:
             if destination.name not in self._couriers:
-                consumer = self._consumer_of(destination.name)
+                consumer = self._log.consumer(destination.name)
                 courier = Courier(
                     destination,
                     consumer,
@@ -65,7 +65,7 @@ class Fleet:
         names = self._couriers.keys() - wanted.keys()
         gone = [self._couriers.pop(name) for name in names]
         for name in names:
-            self._consumer_of(name).detach()
+            self._log.consumer(name).detach()
         for name, courier in self._couriers.items():
             courier.update(wanted[name])
         self._start_new(wanted.values())
@@ -81,7 +81,7 @@ class Fleet:
         courier = self._couriers.get(name)
         if courier is None:
             return False
-        await self._consumer_of(name).set_paused(is_paused)
+        await self._log.set_paused(name, is_paused=is_paused)
         if is_paused:
             courier.pause()
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.buffer.owed_ranges import intersection, open_from, row_range, subtract, union
+from relay.buffer.sqlite import signal_runs
 from relay.buffer.sqlite.dead_letter_table import stored_letter
 from relay.buffer.sqlite.partial_rows import part_of
 from relay.buffer.sqlite.quarantine import quarantined_files, wal_of
@@ -22,7 +23,16 @@ from relay.salvage.pages import PageFiles
 from relay.salvage.salvage import QuarantinedFile, described
 
 # What each takes as one statement is bounded by the size of the table; `rows` is gone through here.
-_SMALL_TABLES = ("traces", "destinations", "deliveries", "totals", "history", "tallies", "salvages")
+_SMALL_TABLES = (
+    "traces",
+    "destinations",
+    "deliveries",
+    "totals",
+    "history",
+    "tallies",
+    "salvages",
+    "signal_runs",
+)
 _LETTERS = 64
 _PROGRESS_ROWS = 256
 
@@ -31,7 +41,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class DestinationFinding:
-    """What a destination is owed, counted row by row."""
+    """What a destination is owed of a signal, counted row by row."""
 
     name: str
     is_paused: bool
@@ -39,6 +49,7 @@ class DestinationFinding:
     spans: int = 0
     raw_bytes: int = 0
     is_damaged: bool = False
+    signal: str = "traces"
 
 
 @dataclass(slots=True)
@@ -92,10 +103,17 @@ def check(state_dir: Path, progress: Progress) -> CheckReport:
         except BROKEN as error:
             found.structure.append(str(error))
         found.destinations = [
-            DestinationFinding(each.name, each.is_paused, is_damaged=each.ranges is None)
+            DestinationFinding(
+                each.key.destination,
+                each.is_paused,
+                is_damaged=each.ranges is None,
+                signal=each.key.signal.name.lower(),
+            )
             for each in owners
         ]
         _check_rows(file, owners, found, progress)
+        claimed = zip(owners, found.destinations, strict=True)
+        found.destinations = [each for owner, each in claimed if owner.key.is_claimed]
         _check_letters(file, found)
         _check_tables(file, found)
         return found
@@ -135,7 +153,7 @@ def _check_rows(
         found.spans += columns.items
         found.raw_bytes += columns.raw_bytes
         if before is not None:
-            found.missing_rows += _missing(before, columns, owners, found.damaged_rows)
+            found.missing_rows += _missing(file, before, columns, owners, found.damaged_rows)
         before = columns
         for owner, each in zip(owners, found.destinations, strict=True):
             _add_owed(owner, each, columns)
@@ -143,7 +161,11 @@ def _check_rows(
 
 
 def _missing(
-    before: RowColumns, row: RowColumns, owners: list[OwedDestination], damaged: list[int]
+    file: BufferFile,
+    before: RowColumns,
+    row: RowColumns,
+    owners: list[OwedDestination],
+    damaged: list[int],
 ) -> list[tuple[int, int]]:
     """First and last ids that were there between two whole rows, owed and not damaged.
 
@@ -152,12 +174,33 @@ def _missing(
     if row.rows_before == before.rows_before + 1 or row.id <= before.id:
         return []
     gap = (OwedRange(Position(before.id + 1), Position(row.id)),)
-    owed = union(item for owner in owners for item in intersection(gap, owner.ranges or ()))
+    owed = union(
+        item
+        for owner in owners
+        for item in intersection(_of_signal(file, owner, gap), owner.ranges or ())
+    )
     seen = (row_range(each) for each in damaged if before.id < each < row.id)
     return [(first, end - 1) for first, end in runs_of(subtract(owed, seen), row.id - 1)]
 
 
+def _of_signal(
+    file: BufferFile, owner: OwedDestination, gap: tuple[OwedRange, ...]
+) -> tuple[OwedRange, ...]:
+    """What of a gap between rows was of the owner's signal, if that can be told."""
+    ((start, end),) = gap
+    if end is None:
+        raise ValueError("a gap has two ends")
+    signal = owner.key.signal
+    try:
+        runs = list(signal_runs.stretches(file.connection, signal, start.row, end.row - 1))
+    except BROKEN:
+        return gap
+    return tuple(OwedRange(Position(first), Position(last + 1)) for first, last in runs)
+
+
 def _add_owed(owner: OwedDestination, found: DestinationFinding, row: RowColumns) -> None:
+    if owner.key.signal != row.signal:
+        return
     ranges = open_from(row.id) if owner.ranges is None else owner.ranges
     part = part_of(ranges, row.id, row.items, row.raw_bytes)
     found.rows += part.rows
@@ -178,6 +221,10 @@ def _check_letters(file: BufferFile, found: CheckReport) -> None:
 
 def _check_tables(file: BufferFile, found: CheckReport) -> None:
     """SQLite's own check; of all pages at once only where no daemon waits for its WAL meanwhile."""
+    try:
+        signal_runs.check(file.connection)
+    except BROKEN as error:
+        found.structure.append(f"signal_runs: {error}")
     tables = _SMALL_TABLES if file.is_running else ("",)
     for table in tables:
         argument = f"('{table}')" if table else ""

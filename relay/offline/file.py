@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName, backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.load import number
@@ -39,15 +40,15 @@ BROKEN = (*CORRUPT_ERRORS, apsw.IOError, apsw.SQLError)
 
 @dataclass(frozen=True, slots=True)
 class OwedDestination:
-    """A destination on disk. `ranges` of None: its list is damaged, so it counts as owed all."""
+    """A backlog on disk. `ranges` of None: its list is damaged, so it counts as owed all."""
 
-    name: str
+    key: BacklogName
     is_paused: bool
     ranges: Ranges | None
     stored: bytes  # `ranges` as they stand there
 
     def owes(self, row: int) -> bool:
-        """Whether any of `row` is owed."""
+        """Whether any of `row`, which is of its signal, is owed."""
         return self.ranges is None or owed_ranges.overlaps(self.ranges, owed_ranges.row_range(row))
 
 
@@ -77,7 +78,7 @@ class BufferFile:
         return last - first + 1 if last else 0
 
     def destinations(self) -> list[OwedDestination]:
-        """By name. Raises one of CORRUPT_ERRORS."""
+        """By name, with those that no destination claims. Raises one of CORRUPT_ERRORS."""
         found = []
         for name, paused, stored in fetch(
             self.connection, "SELECT name, paused, ranges FROM destinations ORDER BY name"
@@ -86,7 +87,7 @@ class BufferFile:
                 ranges: Ranges | None = owed_ranges.decode(stored)
             except (ValueError, TypeError):
                 ranges = None
-            found.append(OwedDestination(str(name), paused == 1, ranges, stored))
+            found.append(OwedDestination(backlog_name(str(name)), paused == 1, ranges, stored))
         return found
 
     def chunks(

@@ -27,7 +27,7 @@ from relay.offline.file import BufferFile, OwedDestination, open_buffer
 
 _ROWS = 64  # at most 512 KiB each, and usually some kilobytes
 _OTHERS = 500
-_SMALL = ("deliveries", "history", "dead_letters")
+_SMALL = {"deliveries": "id", "history": "row", "dead_letters": "id"}
 
 Progress = Callable[[int, int], None]
 
@@ -79,10 +79,10 @@ def _copy(file: BufferFile, part: Path, target: Path, progress: Progress) -> Sna
     try:
         writer.pragma("synchronous", 0)  # synced as a whole at its end
         writer.wal_autocheckpoint(1000)
-        standing = _begin(file)
+        standing = _begin(file, writer)
         rows, spans, damaged, missing = _copy_rows(file, writer, standing, progress)
-        for table in _SMALL:
-            _copy_table(file, writer, table)
+        for table, key in _SMALL.items():
+            _copy_table(file, writer, table, key)
         # Only a daemon deletes; without one, what is not there was damaged: the reader says so.
         _copy_rest(writer, standing, rows, spans, missing if file.is_running else [])
         writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -109,12 +109,17 @@ class _Standing:
     counters: dict[str, int]
 
 
-def _begin(file: BufferFile) -> _Standing:
+def _begin(file: BufferFile, writer: apsw.Connection) -> _Standing:
     connection = file.connection
     connection.execute("BEGIN")
     try:
         destinations = file.destinations()
         newest = number(fetch_value(connection, "SELECT max(id) FROM rows"))
+        # All at once: each leans on the one before it, and the oldest go with their rows.
+        with writer:
+            writer.execute("DELETE FROM signal_runs")
+            runs = connection.execute("SELECT * FROM signal_runs")
+            writer.executemany("INSERT INTO signal_runs VALUES (?,?,?)", runs)
         return _Standing(
             max(newest, load.last_row(connection, (each.ranges or () for each in destinations))),
             number(fetch_value(connection, "SELECT min(id) FROM rows")),
@@ -158,8 +163,7 @@ def _copy_rows(
     return rows, spans, damaged, missing
 
 
-def _copy_table(file: BufferFile, writer: apsw.Connection, table: str) -> None:
-    key = "row" if table == "history" else "id"
+def _copy_table(file: BufferFile, writer: apsw.Connection, table: str, key: str) -> None:
     for found in file.chunks(table, key=key, limit=_OTHERS):
         marks = ",".join("?" * len(found[0]))
         with writer:
@@ -185,7 +189,8 @@ def _copy_rest(
             if each.ranges:
                 stored = owed_ranges.encode(owed_ranges.subtract(each.ranges, holes))
             writer.execute(
-                "INSERT INTO destinations VALUES (?,?,?)", (each.name, each.is_paused, stored)
+                "INSERT INTO destinations VALUES (?,?,?)",
+                (each.key.text, each.is_paused, stored),
             )
         writer.executemany("INSERT INTO tallies VALUES (?,?)", standing.counters.items())
         writer.execute(

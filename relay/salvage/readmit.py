@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.partial_rows import part_of
@@ -28,8 +29,6 @@ from relay.buffer.values import StoredDeadLetter
 from relay.model.errors import RelayError
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position, StoredRow
 from relay.otlp.ids import trace_ids_of
-
-NOBODY = ""  # rows of a file without destinations: for the first one to come
 
 
 class Overtaken(RelayError):
@@ -56,7 +55,7 @@ def found_row(columns: RowColumns) -> Found:
 
 @dataclass
 class Readmission(Transaction[SalvageState]):
-    """Append `rows` with new ids, owed as `ranges` (in old ids) says, and `letters`.
+    """Append `rows` with new ids, owed as `ranges` (in old ids, by backlog) says, and `letters`.
 
     `before` is how far the file `name` was read back by then, as it stands on disk.
     """
@@ -110,12 +109,15 @@ class Readmission(Transaction[SalvageState]):
         return self._readmitted
 
     def _runs(self) -> list[list[Found]]:
-        """Rows that follow each other and are owed alike; one owed in part stands alone."""
+        """Rows of one signal that follow each other and are owed alike; one owed in part stands
+        alone.
+        """
         runs: list[list[Found]] = []
         last: frozenset[str] | None = None
         for row in self.rows:
             whole, parts = self._owing(row.columns)
-            if parts or whole != last or not runs:
+            is_other = not runs or runs[-1][0].stored.signal is not row.stored.signal
+            if parts or whole != last or is_other:
                 runs.append([])
             runs[-1].append(row)
             last = None if parts else whole
@@ -126,6 +128,7 @@ class Readmission(Transaction[SalvageState]):
         owed = {
             name: part_of(ranges, row.id, row.items, row.raw_bytes)
             for name, ranges in self.ranges.items()
+            if backlog_name(name).signal == row.signal
         }
         whole = frozenset(
             name for name, part in owed.items() if part.rows and part.items >= row.items

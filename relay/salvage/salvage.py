@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import UNCLAIMED, BacklogName, backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.private_files import open_new, read_private
@@ -35,18 +36,17 @@ from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, BufferFull
 from relay.model.reasons import Reason
-from relay.model.records import DeadLetter, Encoding
+from relay.model.records import DeadLetter, Encoding, Signal
 from relay.salvage.losses import Loss, bound, losses, named, runs_of, sentence
 from relay.salvage.old_state import read_old_state
 from relay.salvage.pages import PageFiles
 from relay.salvage.readmit import (
-    NOBODY,
     Found,
     Overtaken,
     Readmission,
     found_row,
 )
-from relay.salvage.scan import Pause, Scan, Wanted
+from relay.salvage.scan import KnownRun, Pause, Scan, Wanted
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -172,6 +172,7 @@ class Salvage:
             state = self._with_owners(state)
             work = _Reading(self._buffer, files, name, stored, state, self._publish)
             log.warning("read_back_begins", file=name, rows_before=state.rows)
+            await anyio.to_thread.run_sync(work.begin)
             await work.rows()
             await work.letters()
             lost = await work.finish()
@@ -183,10 +184,12 @@ class Salvage:
         """Whom the file does not name and should, is owed everything of it."""
         if not state.is_guess:
             return state
-        names = list(self._buffer.consumers()) or [NOBODY]
+        keys = list(self._buffer.consumers())
+        have_one = {key.signal for key in keys}
+        keys += [BacklogName(UNCLAIMED, signal) for signal in Signal if signal not in have_one]
         everything = owed_ranges.encode(owed_ranges.open_from(1))
         return msgspec.structs.replace(
-            state, owed=dict.fromkeys(names, everything) | dict(state.owed)
+            state, owed=dict.fromkeys((each.text for each in keys), everything) | state.owed
         )
 
     # -- what status tells --------------------------------------------------------------------
@@ -228,11 +231,34 @@ class _Reading:
         self._name = name
         self._stored = stored
         self._ranges = state.ranges()
+        self._own = self._ranges  # of them what is of the backlog's signal, as far as that is known
+        self._looked_to = 0  # rows below were met, or are damaged
+        self._tail = KnownRun(0, 0, None)  # the last run that is known
+        self._of_tail: set[int] = set()  # signals of the rows found in it
         self._scan = Scan(files)
         self.state = state
 
+    def begin(self) -> None:
+        """Find out which rows are of which signal. Blocks."""
+        *runs, self._tail = self._scan.runs() or [KnownRun(0, 0, None)]
+        if self._tail.end:
+            # A run has a row at least; that none came behind the last shows by rows found there.
+            first = self._tail._replace(end=self._tail.first + 1)
+            self._narrow([*runs, first, KnownRun(first.end, self._tail.end, None)])
+
+    def _narrow(self, runs: list[KnownRun]) -> None:
+        """Owe to each backlog only what is of its signal, as far as `runs` tell."""
+        of_each = {
+            signal: owed_ranges.union(run.range for run in runs if run.signal in (None, signal))
+            for signal in Signal
+        }
+        self._own = {
+            name: owed_ranges.intersection(ranges, of_each[backlog_name(name).signal])
+            for name, ranges in self._own.items()
+        }
+
     def _missing(self) -> Ranges:
-        return owed_ranges.union(item for ranges in self._ranges.values() for item in ranges)
+        return owed_ranges.union(item for ranges in self._own.values() for item in ranges)
 
     async def rows(self) -> None:
         """Every row that is whole and owed."""
@@ -252,17 +278,39 @@ class _Reading:
                 await self._take(batch)
 
     async def _take(self, batch: _Batch) -> None:
+        rows = [row for row in batch.rows if self._is_owed(row)]
+        tail = (row.columns for row in batch.rows if row.columns.id >= self._tail.first)
+        self._of_tail.update(columns.signal for columns in tail)
         gone = owed_ranges.union(owed_ranges.row_range(row) for row in batch.ids)
-        left = {name: owed_ranges.subtract(ranges, gone) for name, ranges in self._ranges.items()}
+        own = {name: owed_ranges.subtract(ranges, gone) for name, ranges in self._own.items()}
+        self._looked_to = max(self._looked_to, *batch.ids)
+        done = owed_ranges.before(self._looked_to + 1)
+        # What is ahead is noted with what is of other signals in it: few ranges, as they were owed.
+        left = {
+            name: owed_ranges.union(
+                (
+                    *owed_ranges.intersection(own[name], (done,)),
+                    *owed_ranges.subtract(ranges, (done,)),
+                )
+            )
+            for name, ranges in self._ranges.items()
+        }
         after = msgspec.structs.replace(
             self.state,
             owed={name: owed_ranges.encode(ranges) for name, ranges in left.items()},
-            rows=self.state.rows + len(batch.rows),
-            spans=self.state.spans + sum(row.stored.items for row in batch.rows),
+            rows=self.state.rows + len(rows),
+            spans=self.state.spans + sum(row.stored.items for row in rows),
         )
-        await self._work(after, rows=batch.rows, ranges=self._ranges)
-        self._ranges = left
+        await self._work(after, rows=rows, ranges=self._own)
+        self._ranges, self._own = left, own
         self._scan.wanted = Wanted(self._missing())
+
+    def _is_owed(self, row: Found) -> bool:
+        place = owed_ranges.row_range(row.columns.id)
+        return any(
+            backlog_name(name).signal is row.stored.signal and owed_ranges.overlaps(ranges, place)
+            for name, ranges in self._own.items()
+        )
 
     async def _work(self, after: SalvageState, **what: object) -> None:
         job = Readmission(self._name, self._stored, after, **what)  # type: ignore[arg-type]
@@ -314,6 +362,8 @@ class _Reading:
         return len(letters)
 
     def _look_for_losses(self) -> tuple[list[Loss], list[DeadLetter]]:
+        if self._tail.end and self._of_tail == {self._tail.signal}:
+            self._narrow([KnownRun(0, self._tail.first, None), self._tail])
         last_row = max(self._scan.last_row, self._scan.highest)
         runs = runs_of(self._missing(), last_row)
         found = losses(runs, self._scan.anchors(runs), self.state) if runs else []
@@ -322,8 +372,8 @@ class _Reading:
         letters = [
             self._letter(name, loss, traces)
             for loss in found
-            for name, ranges in self._ranges.items()
-            if name != NOBODY and owed_ranges.overlaps(ranges, loss.range)
+            for name, ranges in self._own.items()
+            if backlog_name(name).is_claimed and owed_ranges.overlaps(ranges, loss.range)
         ]
         return found, letters[:_MOST_LETTERS]
 
@@ -331,7 +381,8 @@ class _Reading:
         ids = b"".join(traces.get(row, b"") for row in range(loss.first, loss.last + 1))
         about = bound(is_exact=loss.is_exact, is_guess=self.state.is_guess)
         return DeadLetter(
-            destination=name,
+            destination=backlog_name(name).destination,
+            signal=backlog_name(name).signal,
             reason=Reason.DAMAGED_ON_DISK,
             words=f"row {named([(loss.first, loss.last)])} of {self._name} could not be read back:"
             f" the bytes that held {about}{loss.spans} spans are damaged",

@@ -7,21 +7,29 @@ each page searched for what the head of a row looks like, where the page's own h
 
 import bisect
 import enum
+import itertools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import apsw
 
 from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite import signal_runs
 from relay.buffer.sqlite.dead_letter_table import stored_letter
 from relay.buffer.sqlite.rows import RowColumns, checksum
+from relay.buffer.sqlite.signal_runs import Run
 from relay.buffer.values import StoredDeadLetter
+from relay.model.records import OwedRange, Position, Signal
 from relay.salvage import pages
 from relay.salvage.pages import Cell, Leaf, PageFiles
 
-_ROW_COLUMNS = 14
-_LETTER_COLUMNS = 17
-_TRACES_COLUMNS = 2
+_ROW_COLUMNS = (14,)
+_LETTER_COLUMNS = (17, 18)  # without a signal, as earlier versions wrote them, and with
+_TRACES_COLUMNS = (2,)
+_RUN_COLUMNS = (3,)
 # After so many pages without a find the caller gets a None, to let others have their turn.
 _STEP_PAGES = 64
 _ABOVE_ALL = 1 << 63
@@ -65,6 +73,19 @@ class Anchor:
     spans_before: int
     rows_after: int
     spans_after: int
+
+
+class KnownRun(NamedTuple):
+    """Rows `first`…`end` (not included) are of `signal`; None: of any, a run is missing."""
+
+    first: int
+    end: int
+    signal: Signal | None
+
+    @property
+    def range(self) -> OwedRange:
+        """All of its rows."""
+        return OwedRange(Position(self.first), Position(self.end))
 
 
 class Pause(enum.Enum):
@@ -143,6 +164,23 @@ class Scan:
                 return row
         return None
 
+    def runs(self) -> list[KnownRun]:
+        """Which rows are of which signal, by what is left of table `signal_runs`; in order."""
+        found: dict[int, Run] = {}
+        for is_live in (False, True):
+            for leaf, content in self._files.leaves(is_live=is_live):
+                for cell in _cells_of(leaf, content, _RUN_COLUMNS):
+                    values = next(self._files.records(cell), [None] * 3)
+                    with suppress(apsw.CorruptError):
+                        run = signal_runs.of_stored(cell.rowid, values[1], values[2])
+                        found[run.first_row] = run
+        runs = [found[first] for first in sorted(found)]
+        known = [KnownRun(0, runs[0].first_row, None)] if runs else []
+        for run, following in itertools.pairwise(runs):
+            signal = run.signal if run.is_followed_by(following) else None
+            known.append(KnownRun(run.first_row, following.first_row, signal))
+        return known + [KnownRun(run.first_row, _ABOVE_ALL, run.signal) for run in runs[-1:]]
+
     def letters(self, after: int) -> Iterator[StoredDeadLetter | None]:
         """Dead letters with a higher id than `after` that are whole, in order; None: go on.
 
@@ -214,10 +252,10 @@ def _anchor(row: RowColumns) -> Anchor:
     )
 
 
-def _cells_of(leaf: Leaf, content: bytes, columns: int) -> Iterator[Cell]:
+def _cells_of(leaf: Leaf, content: bytes, columns: tuple[int, ...]) -> Iterator[Cell]:
     if pages.page_kind(leaf.page, content) != pages.TABLE_LEAF:
         return
-    yield from (cell for cell in pages.cells(leaf.page, content) if cell.columns == columns)
+    yield from (cell for cell in pages.cells(leaf.page, content) if cell.columns in columns)
 
 
 def _row_cells(leaf: Leaf, content: bytes) -> Iterator[Cell]:
@@ -231,7 +269,7 @@ def _cells_with_head(content: bytes, head: int) -> Iterator[Cell]:
         size = content[head] + sum(pages.serial_size(kind) for kind in kinds)
     except ValueError:
         return
-    if len(kinds) != _ROW_COLUMNS:
+    if len(kinds) not in _ROW_COLUMNS:
         return
     for start in range(max(0, head - 9), head):
         try:
@@ -246,7 +284,7 @@ def _cells_with_head(content: bytes, head: int) -> Iterator[Cell]:
 def _row(row: int, values: list[Any]) -> RowColumns | None:
     """The row, if every byte of it is as it was written."""
     is_row = (
-        len(values) == _ROW_COLUMNS
+        len(values) in _ROW_COLUMNS
         and values[0] is None
         and all(isinstance(number, int) for number in values[1:12])
         and all(isinstance(piece, bytes) for piece in values[12:])

@@ -11,9 +11,11 @@ from typing import Literal
 import structlog
 
 from relay.buffer.api import Log, ReplayIndex
-from relay.buffer.values import KeptRows
+from relay.buffer.backlog_name import BacklogName
+from relay.buffer.values import KeptRows, OwedAgain
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable, ControlRefused, UnknownDestination
+from relay.model.records import Signal
 from relay.model.units import iso
 from relay.traces.where import readings
 
@@ -55,42 +57,53 @@ class Replay:
         self._fleet = fleet
         self._one_at_a_time = asyncio.Lock()
 
-    async def since(self, name: str, since_ns: int, *, is_dry_run: bool) -> ReplayedRows:
+    async def since(
+        self, name: str, since_ns: int, *, is_dry_run: bool, signal: Signal | None = None
+    ) -> ReplayedRows:
         """Owe `name` again what was received at `since_ns` or later and is kept.
 
-        Raises UnknownDestination, ControlRefused, BufferUnavailable.
+        Of one `signal` alone if it is given. Raises UnknownDestination, ControlRefused,
+        BufferUnavailable.
         """
         async with self._one_at_a_time:
-            self._must_be_configured(name)
-            found = await self._index.since(since_ns)
+            found = [
+                (key, await self._index.since(since_ns, key.signal))
+                for key in self._keys(name, signal)
+            ]
             return await self._owe(name, found, is_dry_run=is_dry_run, since_ns=since_ns)
 
-    async def trace(self, name: str, text: str, *, is_dry_run: bool) -> ReplayedRows:
-        """Owe `name` again the spans of one trace that are kept, and nothing else.
+    async def trace(
+        self, name: str, text: str, *, is_dry_run: bool, signal: Signal | None = None
+    ) -> ReplayedRows:
+        """Owe `name` again what is kept of one trace, and nothing else.
 
-        Raises UnknownDestination, ControlRefused, BufferUnavailable.
+        Of one `signal` alone if it is given. Raises UnknownDestination, ControlRefused,
+        BufferUnavailable.
         """
         async with self._one_at_a_time:
-            self._must_be_configured(name)
-            found, trace_id = KeptRows(), ""
+            keys = self._keys(name, signal)
+            found: list[tuple[BacklogName, KeptRows]] = []
+            trace_id = ""
             for reading in readings(text):
                 trace_id = reading.trace_id.hex()
-                found = await self._index.of_trace(reading.trace_id)
-                if found.rows or found.gone_rows:
+                found = [
+                    (key, await self._index.of_trace(reading.trace_id, key.signal)) for key in keys
+                ]
+                if any(kept.rows or kept.gone_rows for _, kept in found):
                     break
             return await self._owe(name, found, is_dry_run=is_dry_run, trace_id=trace_id)
 
-    async def begin(self, name: str, start: Start) -> None:
-        """Make the backlog of a new destination begin at `start`; nothing for one that is known.
+    async def begin(self, key: BacklogName, start: Start) -> None:
+        """Make the backlog of a new backlog begin at `start`; nothing for one that is known.
 
         A number is a time: what was received then or later, in nanoseconds. Raises
         BufferUnavailable.
         """
         if isinstance(start, str):
-            self._buffer.consumer(name, start)
+            self._buffer.consumer(key.destination, start, signal=key.signal)
             return
         async with self._one_at_a_time:
-            await self._index.begin(name, start)
+            await self._index.begin(key, start)
 
     @property
     def _index(self) -> ReplayIndex:
@@ -99,8 +112,10 @@ class Replay:
             raise BufferUnavailable("this buffer cannot find what it keeps by time or trace")
         return index
 
-    def _must_be_configured(self, name: str) -> None:
-        is_known = name in self._buffer.consumers()
+    def _keys(self, name: str, signal: Signal | None) -> list[BacklogName]:
+        """Those of a destination, of one signal if it is given. Raises as `since`."""
+        keys = sorted(key for key in self._buffer.consumers() if key.destination == name)
+        is_known = bool(keys)
         is_configured = any(status.name == name for status in self._fleet.statuses())
         if not is_known and not is_configured:
             raise UnknownDestination.named(name)
@@ -109,31 +124,40 @@ class Replay:
                 f"{name} is not in the configuration, so nothing is sent to it",
                 hint="add it again, then replay",
             )
+        wanted = [key for key in keys if signal in (None, key.signal)]
+        if not wanted and signal is not None:
+            words = ", ".join(key.signal.name.lower() for key in keys)
+            raise ControlRefused(f"{name} takes no {signal.name.lower()}, only {words}")
+        return wanted
 
     async def _owe(
         self,
         name: str,
-        found: KeptRows,
+        found: list[tuple[BacklogName, KeptRows]],
         *,
         is_dry_run: bool,
         since_ns: int = 0,
         trace_id: str | None = None,
     ) -> ReplayedRows:
         """Owe what of it is not owed already, on disk when this returns."""
-        owed = await self._index.owe(name, found, is_dry_run=is_dry_run)
-        if owed is None:
-            raise ControlRefused(f"{name} was removed meanwhile")
+        owed = OwedAgain(0, 0, 0)
+        for key, kept in found:
+            more = await self._index.owe(key, kept, is_dry_run=is_dry_run)
+            if more is None:
+                raise ControlRefused(f"{name} was removed meanwhile")
+            owed = OwedAgain(*map(sum, zip(owed, more, strict=True)))
+        kept_since_ns = max((kept.kept_since_ns for _, kept in found), default=0)
         status = next(each for each in self._fleet.statuses() if each.name == name)
         replayed = ReplayedRows(
             destination=name,
             is_dry_run=is_dry_run,
-            found_rows=found.rows,
+            found_rows=sum(kept.rows for _, kept in found),
             spans=owed.items,
             rows=owed.rows,
             bytes=owed.raw_bytes,
-            gone_rows=found.gone_rows,
-            gone_spans=found.gone_items,
-            kept_since_ns=found.kept_since_ns or self._buffer.statistics().oldest_received_ns,
+            gone_rows=sum(kept.gone_rows for _, kept in found),
+            gone_spans=sum(kept.gone_items for _, kept in found),
+            kept_since_ns=kept_since_ns or self._buffer.statistics().oldest_received_ns,
             since_ns=since_ns,
             trace_id=trace_id,
             destination_state=str(status.state),

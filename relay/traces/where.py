@@ -82,9 +82,8 @@ class Traces:
         # What was just settled is told with its dead letter, which is only on disk.
         with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
             await self._buffer.flush()
-        report = await report_of(
-            text, self._index, self._fleet.statuses(), self._buffer.consumers()
-        )
+        names = {key.destination for key in self._buffer.consumers()}
+        report = await report_of(text, self._index, self._fleet.statuses(), names)
         kept = sorted({place.row for place in report.places if place.row and place.is_kept})
         if not with_spans or not kept:
             return report

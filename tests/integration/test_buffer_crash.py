@@ -5,7 +5,7 @@ loses what was not synced, or a random part of it, and the last tests show that 
 """
 
 import re
-import signal
+import signal as signals
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
+from relay.model.records import Signal
 from tests.support.faulty_vfs import lose_power
 
 pytestmark = [pytest.mark.anyio, pytest.mark.proofs]
@@ -54,7 +55,7 @@ class Claims:
                 if seen >= appends:
                     break
         finally:
-            child.send_signal(signal.SIGKILL)
+            child.send_signal(signals.SIGKILL)
             rest = child.stdout.read()
             child.stdout.close()
             child.wait()
@@ -85,15 +86,15 @@ async def numbers_owed(state_dir: Path, destination: str, *, is_whole: bool = Tr
     buffer = Buffer(state_dir, SETTINGS, Counters())
     buffer.open()
     try:
-        backlog = buffer.consumer(destination)
         found: set[int] = set()
-        while (
-            taken := await backlog.take(max_bytes=1 << 20, max_items=8192, one_encoding=True)
-        ) is not None:
-            for row in taken.rows:
-                numbers = re.findall(rb'\{"n":(\d+),"fill":"[0-9a-f]{400}"\}', row.body)
-                assert len(numbers) == row.items
-                found.update(int(number) for number in numbers)
+        for signal in Signal:
+            backlog = buffer.consumer(destination, signal=signal)
+            while (taken := await backlog.take(max_bytes=1 << 30, max_items=1 << 30)) is not None:
+                for row in taken.rows:
+                    numbers = re.findall(rb'\{"n":(\d+),"fill":"[0-9a-f]{400}"\}', row.body)
+                    assert len(numbers) == row.items
+                    assert {Signal(1 + int(number) // 8 % 3) for number in numbers} == {signal}
+                    found.update(int(number) for number in numbers)
         assert not is_whole or buffer.statistics().dead_letters == {}
         return found
     finally:

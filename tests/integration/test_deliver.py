@@ -23,6 +23,7 @@ from relay.model.records import (
     Health,
     OwedRange,
     Position,
+    Signal,
     StoredRow,
     Taken,
 )
@@ -48,6 +49,7 @@ class Backlog:
     """What is owed, in memory."""
 
     name: str = "mock"
+    signal: Signal = Signal.TRACES
     owed: list[StoredRow] = dataclasses.field(default_factory=list)
     settled: list[int] = dataclasses.field(default_factory=list)
     dead: list[DeadLetter] = dataclasses.field(default_factory=list)
@@ -108,12 +110,6 @@ class Backlog:
         pass
 
     is_paused: bool = False
-
-    async def set_paused(self, is_paused: bool) -> None:
-        self.is_paused = is_paused
-
-    async def remove(self) -> None:
-        self.owed.clear()
 
     def attach(self, health: Callable[[], Health]) -> None:
         pass

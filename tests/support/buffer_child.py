@@ -18,14 +18,15 @@ from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.counters import Counters
-from relay.model.records import Encoding, Piece, Request, Sender
+from relay.model.records import Encoding, Piece, Request, Sender, Signal
 from tests.support import faulty_vfs
 
 
 def request(number: int) -> Request:
     """A request that can be told from all others by its body."""
     body = b'{"n":%d,"fill":"%s"}' % (number, os.urandom(200).hex().encode())
-    piece = Piece(Encoding.JSON, body, 1, number.to_bytes(16, "big"), ("child",))
+    signal = Signal(1 + number // 8 % 3)
+    piece = Piece(Encoding.JSON, body, 1, number.to_bytes(16, "big"), ("child",), signal=signal)
     return Request((piece,), Sender("127.0.0.1", is_local=True), time.time_ns())
 
 
@@ -61,12 +62,14 @@ async def main(state_dir: Path, first: int, vfs: str | None, sync: str) -> None:
     )
     buffer = Buffer(state_dir, settings, Counters(), vfs=vfs)
     buffer.open()
-    backlog = buffer.consumer("child")
-    buffer.consumer("keeper")
+    backlogs = [buffer.consumer("child", signal=signal) for signal in Signal]
+    for signal in Signal:
+        buffer.consumer("keeper", signal=signal)
     async with anyio.create_task_group() as tasks:
         for start in range(8):
             tasks.start_soon(append, buffer, first + start, 8)
-        tasks.start_soon(deliver, backlog)
+        for backlog in backlogs:
+            tasks.start_soon(deliver, backlog)
 
 
 if __name__ == "__main__":

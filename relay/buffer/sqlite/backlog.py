@@ -1,4 +1,8 @@
-"""What one destination is owed, and what of it its courier holds: the engine's `api.Consumer`.
+"""What one destination is owed of one signal, and what of it its courier holds: the engine's
+`api.Consumer`.
+
+Its ranges may cover rows of other signals, which mean nothing here: they are passed over, and
+settled with what stands around them, so that ranges stay few however signals mix.
 
 A row may be owed in part: then only that part is handed out, as a row of its own.
 
@@ -11,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.batch_builder import BatchBuilder
@@ -26,6 +31,7 @@ from relay.model.records import (
     Health,
     OwedRange,
     Position,
+    Signal,
     StoredRow,
     Taken,
 )
@@ -35,19 +41,23 @@ _NEWEST_LOOKS = 16
 
 
 class Backlog:
-    """What one destination is owed, and what of it is in flight."""
+    """What one destination is owed of one signal, and what of it is in flight."""
 
     def __init__(
         self,
         ledger: Ledger,
         reader: Reader,
-        name: str,
+        key: BacklogName,
         ranges: Ranges,
         *,
         sums: Totals,
         is_paused: bool = False,
     ) -> None:
-        self.name = name
+        self.name = key.destination
+        self.signal = key.signal
+        self.key = key.text  # as on disk
+        # Newer points before older ones would make these out of order.
+        self._keeps_order = key.signal is Signal.METRICS
         self.is_paused = is_paused
         self.is_removed = False
         self._ledger = ledger
@@ -93,15 +103,22 @@ class Backlog:
             return None
 
     async def take_newest(self, encoding: Encoding | None = None) -> Taken | None:
-        """The last row that `take` would come to, alone; None: none among the newest few."""
+        """The last row that `take` would come to, alone; None: none among the newest few, or they
+        are to go in their order.
+        """
         async with self._taking:
             before: OwedRange | None = None
             for _ in range(_NEWEST_LOOKS):
                 free = owed_ranges.subtract(self._free(), (before,) if before is not None else ())
-                if not free:
+                if not free or self._keeps_order:
                     break
                 start, end = free[-1]
                 newest = (end.row if end.item else end.row - 1) if end is not None else start.row
+                if before is not None:
+                    newest = await self._reader.last_row(self.signal, start.row, newest)
+                    if not newest:  # all of it is of other signals
+                        before = OwedRange(start, None)
+                        continue
                 item = OwedRange(max(start, Position(newest)), end)
                 batch = BatchBuilder(max_bytes=0, max_items=0, one_encoding=False)
                 await self._gather(batch, item)
@@ -157,12 +174,15 @@ class Backlog:
 
     def statistics(self) -> BacklogStatistics:
         """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog."""
-        free = owed_ranges.clip(self.ranges, self._ledger.last_row)
+        free = self._there(self.ranges)
         oldest_ns = 0
         if free:
             head = free[0].start.row
             row = self._flying.get(head)
-            found = row.received_ns if row is not None else self._reader.received_ns(head)
+            if row is not None:
+                found: int | None = row.received_ns
+            else:
+                found = self._reader.received_ns(self.signal, head)
             oldest_ns = found or 0
         return BacklogStatistics(
             self.name,
@@ -173,6 +193,7 @@ class Backlog:
             self._in_flight_items,
             self.is_paused,
             self._health is not None,
+            self.signal,
         )
 
     def attach(self, health: Callable[[], Health]) -> None:
@@ -188,23 +209,21 @@ class Backlog:
         report = self._health
         return report() if report is not None else None
 
-    async def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
-        """Keep the flag; returns when it is on disk."""
+    # -- what the log calls -------------------------------------------------------------------
+
+    def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
+        """Keep the flag with the next commit."""
         self.is_paused = is_paused
         self.changed()
-        await self._ledger.flush()
 
-    async def remove(self) -> None:
-        """Drop what it is owed, for good; returns when that is on disk. Dead letters stay."""
+    def remove(self) -> None:
+        """Drop what it is owed, for good, with the next commit. Dead letters stay."""
         if not self.is_removed:
-            self._ledger.pending.remove(self.name)
+            self._ledger.pending.remove(self.key)
         self.is_removed, self._health = True, None
         self.ranges, self.in_flight = (), ()
         self._forget()
         self._sums, self._in_flight_items = Totals(), 0
-        await self._ledger.flush()
-
-    # -- what the log calls -------------------------------------------------------------------
 
     def changed(
         self,
@@ -216,7 +235,7 @@ class Backlog:
     ) -> None:
         """Have what is owed now, and what was settled of it, written with the next commit."""
         self._ledger.pending.update(
-            self.name,
+            self.key,
             self.ranges,
             is_paused=self.is_paused,
             settled=settled,
@@ -227,7 +246,7 @@ class Backlog:
         self._ledger.changed(dead_letters)
 
     def rows_added(self, sums: Totals) -> None:
-        """Rows were committed; an open range owes them."""
+        """Rows of its signal were committed; an open range owes them."""
         if self.ranges and self.ranges[-1].end is None:
             self._wake()
             self._sums += sums
@@ -264,9 +283,7 @@ class Backlog:
         """
         if self.is_removed:
             return ()
-        held = owed_ranges.subtract(
-            owed_ranges.clip(owed_ranges.union(ranges), self._ledger.last_row), self.ranges
-        )
+        held = owed_ranges.subtract(self._there(owed_ranges.union(ranges)), self.ranges)
         if held:
             self.ranges = owed_ranges.union((*self.ranges, *held))
             self.in_flight = owed_ranges.union((*self.in_flight, *held))
@@ -288,12 +305,14 @@ class Backlog:
         self._wake()
         return True
 
-    def skip(self, ranges: Ranges) -> None:
+    def skip(self, item: OwedRange) -> None:
         """Rows of another destination alone: not owed, and not settled either.
 
-        To be called instead of `rows_added`, before anything can have taken them.
+        To be called instead of `rows_added`, before anything can have taken them. What is before
+        them, back to the last row of this signal, is of others.
         """
-        self.ranges = owed_ranges.subtract(self.ranges, ranges)
+        start = Position(self._ledger.last_rows[self.signal] + 1)
+        self.ranges = owed_ranges.subtract(self.ranges, (OwedRange(start, item.end),))
         self.changed()
 
     def readmitted(self, item: OwedRange, sums: Totals) -> None:
@@ -313,10 +332,14 @@ class Backlog:
     # -- inside -------------------------------------------------------------------------------
 
     def _free(self) -> Ranges:
-        if self.is_removed:
+        if self.is_removed or (self._keeps_order and self.in_flight):
             return ()
         held = (*self.in_flight, *self.parked.ranges)
-        return owed_ranges.clip(owed_ranges.subtract(self.ranges, held), self._ledger.last_row)
+        return self._there(owed_ranges.subtract(self.ranges, held))
+
+    def _there(self, ranges: Ranges) -> Ranges:
+        """What of `ranges` can hold rows of this signal."""
+        return owed_ranges.clip(ranges, self._ledger.last_rows[self.signal])
 
     def _forget(self) -> None:
         """What was known of rows that are not owed any more."""
@@ -330,11 +353,13 @@ class Backlog:
 
     async def _gather(self, batch: BatchBuilder, item: OwedRange) -> bool:
         """Fill `batch` from one range; returns whether it is full."""
-        end = item.end or Position(self._ledger.last_row + 1)
+        end = item.end or Position(self._ledger.last_rows[self.signal] + 1)
         last_row = end.row if end.item else end.row - 1
         position = item.start
         while position < end:
-            chunk = await self._reader.read_chunk(position.row, last_row, batch.budget())
+            chunk = await self._reader.read_chunk(
+                self.signal, position.row, last_row, batch.budget()
+            )
             if chunk is None:
                 return True
             await batch.add(chunk, item, self._parts)
@@ -354,6 +379,13 @@ class Backlog:
         if self.is_removed or owed_ranges.subtract(covered, still_owed):
             return None
         bad = tuple(owed_ranges.row_range(row.row) for row in batch.damaged)
+        if not batch.rows and not batch.damaged:
+            # It has gone, or is of other signals.
+            self.ranges = owed_ranges.subtract(self.ranges, covered)
+            self.parked.keep(self.ranges)
+            self._mend_sums()
+            self.changed()
+            return None
         if not batch.rows:
             self._settle_damaged(covered, batch.damaged)
             return None
@@ -393,6 +425,8 @@ class Backlog:
         self._in_flight_items -= taken.items
         for row in taken.rows:
             self._flying.pop(row.row, None)
+        if self._keeps_order:
+            self._wake()
         return True
 
     def _settle(
@@ -419,5 +453,5 @@ class Backlog:
         self.changed(ranges, dead_letters, status=status, at_ns=at_ns)
 
     def _mend_sums(self) -> None:
-        if not owed_ranges.clip(self.ranges, self._ledger.last_row):
+        if not self._there(self.ranges):
             self._sums = Totals()

@@ -4,85 +4,104 @@ The writer's thread posts the methods of "news" into the event loop.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.buffer import owed_ranges
 from relay.buffer.api import Start
+from relay.buffer.backlog_name import BacklogName, backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.commands import Append, Waiter
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.reader import Reader
 from relay.buffer.sqlite.rows import Group
+from relay.buffer.sqlite.signal_runs import SignalTotals
 from relay.buffer.sqlite.transactions import Readmitted
 from relay.buffer.sqlite.types import GoneRow, Loaded, Totals
-from relay.model.records import Health, StoredRow
+from relay.model.records import Health, Signal, StoredRow
 
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """Rows that have gone, and what of them each destination was owed until then."""
+    """Rows that have gone, by signal, and what of them each backlog was owed until then."""
 
-    rows: list[GoneRow]
+    rows: Mapping[Signal, list[GoneRow]]
     ranges: dict[str, Ranges]
 
 
 class Backlogs:
-    """What each destination is owed by name."""
+    """What each destination is owed by name, a signal at a time."""
 
     def __init__(self, ledger: Ledger, reader: Reader) -> None:
         self._ledger = ledger
         self._reader = reader
-        self._backlogs: dict[str, Backlog] = {}
+        self._backlogs: dict[BacklogName, Backlog] = {}
         self.ended = asyncio.Event()  # the writer's thread has ended
         self.file_changed = asyncio.Event()  # a file was quarantined: there is something to read
 
     def load(self, loaded: Loaded) -> None:
         """Take up what the file says that was just opened."""
-        self._ledger.last_row = loaded.last_row
+        ledger = self._ledger
+        ledger.last_row = loaded.last_row
+        ledger.last_rows = dict(loaded.last_rows)
+        ledger.cache.clear(loaded.last_row)
         for name, found in loaded.destinations.items():
-            backlog = self._backlogs[name] = Backlog(
-                self._ledger,
+            key = backlog_name(name)
+            if not key.is_claimed:
+                continue  # by the first one to come, which finds it on disk
+            backlog = self._backlogs[key] = Backlog(
+                ledger,
                 self._reader,
-                name,
+                key,
                 found.state.ranges,
                 sums=found.owed,
                 is_paused=found.state.is_paused,
             )
-            free = owed_ranges.clip(backlog.ranges, loaded.last_row)
+            free = owed_ranges.clip(backlog.ranges, loaded.last_rows[key.signal])
             if free:
-                self._reader.note_oldest(free[0].start.row, found.oldest_owed_ns)
+                self._reader.note_oldest(key.signal, free[0].start.row, found.oldest_owed_ns)
 
-    def open(self, name: str, start: Start = "auto", *, held: Ranges = ()) -> Backlog:
-        """The backlog of `name`, made if it is new: see `api.Log.consumer`.
+    def open(self, key: BacklogName, start: Start = "auto", *, held: Ranges = ()) -> Backlog:
+        """The backlog of that name, made if it is new: see `api.Log.consumer`.
 
         `held` is for a new one too, in the same transaction (`Backlog.hold`).
         """
-        known = self._backlogs.get(name)
+        known = self._backlogs.get(key)
         if known is not None and not known.is_removed:
             return known
-        at_beginning = start == "beginning" or (start == "auto" and not self.known())
-        kept = self._ledger.published
+        others = self.known()
+        is_first = all(other.signal is not key.signal for other in others)
+        at_beginning = start == "beginning" or (start == "auto" and is_first)
+        kept, kept_sums = self._ledger.published, self._ledger.sums
+        sums = kept_sums.kept(key.signal) if at_beginning and kept_sums else Totals()
         first = 1 if at_beginning else self._ledger.last_row + 1
-        sums = Totals(kept.rows, kept.items, kept.raw_bytes) if at_beginning else Totals()
-        backlog = self._backlogs[name] = Backlog(
-            self._ledger, self._reader, name, owed_ranges.open_from(first), sums=sums
+        backlog = self._backlogs[key] = Backlog(
+            self._ledger,
+            self._reader,
+            key,
+            owed_ranges.open_from(first),
+            sums=sums,
+            is_paused=any(other.is_paused for other in self.of(key.destination)),
         )
-        if at_beginning and kept.first_row:
-            self._reader.note_oldest(first, kept.oldest_received_ns)
+        if sums.rows and sums.rows == kept.rows:
+            self._reader.note_oldest(key.signal, first, kept.oldest_received_ns)
         if not backlog.hold(held):
             backlog.changed()
         return backlog
 
-    def known(self) -> dict[str, Backlog]:
+    def known(self) -> dict[BacklogName, Backlog]:
         """All of them by name. Any thread may ask."""
         return {name: each for name, each in dict(self._backlogs).items() if not each.is_removed}
 
+    def of(self, destination: str) -> list[Backlog]:
+        """Those of one destination."""
+        return [each for name, each in self.known().items() if name.destination == destination]
+
     def health(self) -> Mapping[str, Health]:
-        """How each destination fares that has a courier. Any thread may ask."""
-        found = {name: backlog.health() for name, backlog in self.known().items()}
+        """How each backlog fares that has a courier, by its name on disk. Any thread may ask."""
+        found = {backlog.key: backlog.health() for backlog in self.known().values()}
         return {name: health for name, health in found.items() if health is not None}
 
     # -- news from the writer's thread, in the event loop (`Ledger.post`) -----------------------
@@ -97,22 +116,30 @@ class Backlogs:
             if not append.waiter.done():
                 append.waiter.set_result(None)
 
-    def on_rows(self, last_row: int, sums: Totals, rows: Iterable[StoredRow] = ()) -> None:
-        """Rows up to `last_row` are on disk, `sums` of them new; `rows` are what is at hand."""
+    def on_rows(self, last_row: int, sums: SignalTotals, rows: Sequence[StoredRow] = ()) -> None:
+        """Rows up to `last_row` are on disk, `sums` of them new; `rows` are they, if at hand."""
         ledger = self._ledger
         ledger.last_row = max(ledger.last_row, last_row)
+        for signal in sums:
+            ledger.last_rows[signal] = ledger.last_row
         for row in rows:
+            ledger.last_rows[row.signal] = row.row
             ledger.cache.add(row)
+        if not rows:
+            ledger.cache.clear(ledger.last_row)
         for backlog in self._backlogs.values():
-            backlog.rows_added(sums)
+            added = sums.get(backlog.signal)
+            if added is not None:
+                backlog.rows_added(added)
 
     def on_evicted(self, evicted: Evicted) -> None:
         """These were evicted, undelivered."""
         self._ledger.evictions_heard += 1
         for name, ranges in evicted.ranges.items():
             self._ledger.pending.heard(name)
-            if name in self._backlogs:
-                self._backlogs[name].evict(ranges, evicted.rows)
+            backlog = self._backlogs.get(backlog_name(name))
+            if backlog is not None:
+                backlog.evict(ranges, evicted.rows[backlog.signal])
 
     def on_transacted(self, waiter: Waiter, result: Any, readmitted: Sequence[Readmitted]) -> None:
         """A transaction is committed, and returned `result`."""
@@ -122,18 +149,21 @@ class Backlogs:
             waiter.set_result(result)
 
     def _on_readmitted(self, readmitted: Readmitted) -> None:
-        group, owed_to, known = readmitted.group, readmitted.owed_to, self.known()
+        group, owed_to = readmitted.group, readmitted.owed_to
+        known = {each.key: each for each in self.known().values()}
         if group.rows:
-            # Before `last_row` tells of them: until then nobody can have taken any.
+            signal, ledger = group.stored[0].signal, self._ledger
+            # Before `last_rows` tell of them: until then nobody can have taken any.
             for name, backlog in known.items():
-                if name not in owed_to:
-                    backlog.skip((group.range,))
-            self._ledger.last_row = max(self._ledger.last_row, group.rows[-1].id)
+                if name not in owed_to and backlog.signal is signal:
+                    backlog.skip(group.range)
+            ledger.last_row = max(ledger.last_row, group.rows[-1].id)
+            ledger.last_rows[signal] = ledger.last_row
             for row in group.stored:
-                self._ledger.cache.add(row)
+                ledger.cache.add(row)
             for name, backlog in known.items():
                 if name in owed_to:
-                    backlog.readmitted(group.range, group.sums)
+                    backlog.readmitted(group.range, group.sums[signal])
         for name, (ranges, sums) in readmitted.parts.items():
             if name in known:
                 known[name].owe(ranges, sums)
@@ -141,7 +171,8 @@ class Backlogs:
     def on_replaced(self, last_row: int) -> None:
         """The file was quarantined; in the new one rows follow on `last_row`."""
         self._ledger.last_row = last_row
-        self._ledger.cache.clear()
+        self._ledger.last_rows = dict.fromkeys(Signal, last_row)
+        self._ledger.cache.clear(last_row)
         self._reader.forget()
         for backlog in self.known().values():
             backlog.restart_after(last_row)

@@ -26,7 +26,6 @@ class BatchBuilder:
         return Budget(
             self.max_bytes - sum(len(row.body) for row in rows),
             self.max_items - sum(row.items for row in rows),
-            last.signal if last is not None else None,
             last.encoding if last is not None else None,
             one_encoding=self.one_encoding,
             is_first=not rows,
@@ -63,6 +62,7 @@ class BatchBuilder:
                     row.body,
                     words,
                     Reason.RELAY_ERROR,
+                    signal=row.signal,
                 )
             )
 

@@ -1,4 +1,4 @@
-"""The log on SQLite: life, the way in, one consumer a destination, statistics.
+"""The log on SQLite: life, the way in, one consumer a destination and signal, statistics.
 
 Belongs to one event loop. Behind it are the writer's thread, which commits, and the reader's, which
 answers what memory cannot.
@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from relay.buffer.api import Start
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.append_timeout import AppendTimeout
 from relay.buffer.sqlite.backlog import Backlog
@@ -33,7 +34,7 @@ from relay.buffer.sqlite.writer import Writer
 from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
 from relay.model.errors import BufferDiskError
-from relay.model.records import Request, StoredRow
+from relay.model.records import Request, Signal, StoredRow
 
 
 class Buffer:
@@ -158,13 +159,27 @@ class Buffer:
         finally:
             del self._timeout.since[waiter]
 
-    def consumer(self, name: str, start: Start = "auto") -> Backlog:
-        """The consumer of `name`, made if it is new; then it begins at `start`."""
-        return self._backlogs.open(name, start)
+    def consumer(
+        self, destination: str, start: Start = "auto", *, signal: Signal = Signal.TRACES
+    ) -> Backlog:
+        """The consumer of one signal for a destination: see `api.Log`, as the next three."""
+        return self._backlogs.open(BacklogName(destination, signal), start)
 
-    def consumers(self) -> dict[str, Backlog]:
-        """Every destination that is owed anything by name, those gone from the config, too."""
+    def consumers(self) -> dict[BacklogName, Backlog]:
+        """Every backlog that is owed anything, also of destinations gone from the config."""
         return self._backlogs.known()
+
+    async def set_paused(self, destination: str, *, is_paused: bool) -> None:
+        """Keep for all signals of a destination whether a command paused it."""
+        for backlog in self._backlogs.of(destination):
+            backlog.set_paused(is_paused)
+        await self._ledger.flush()
+
+    async def remove(self, destination: str) -> None:
+        """Drop what a destination is owed, of all signals, for good."""
+        for backlog in self._backlogs.of(destination):
+            backlog.remove()
+        await self._ledger.flush()
 
     # -- asking -------------------------------------------------------------------------------
 

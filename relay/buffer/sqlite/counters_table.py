@@ -2,20 +2,26 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 
 import apsw
 
 from relay.buffer.sqlite.schema import fetch
+from relay.buffer.sqlite.types import Totals
+from relay.model.records import Signal
 
 # Each is followed by the name of a destination; nothing after the colon: what ingest refused.
 DROPPED_LETTERS = "dead_letters_dropped:"  # given up for space or age
 EVICTED = "evicted:"
+# Rows, items and bytes of a signal that have gone, where it is not spans: `gone:logs:rows`.
+_GONE = "gone:"
 # Those that say something without the rows of their file.
 WITHOUT_ROWS = (EVICTED, DROPPED_LETTERS)
 FAILING = "failing_seconds:"
 HOLD = "hold_seconds:"
 # What they say of a destination that was removed is of no use to a later one of its name.
 _REMOVABLE = (FAILING, HOLD)
+_SUMS = [each.name for each in fields(Totals)]
 _WRITE_SECONDS = 60.0
 _FIRST_SECONDS = 1.0
 
@@ -38,6 +44,22 @@ def read(connection: apsw.Connection, prefix: str = "") -> dict[str, int]:
         str(name)[len(prefix) :]: value
         for name, value in found
         if str(name).startswith(prefix) and isinstance(value, int)
+    }
+
+
+def add_gone(connection: apsw.Connection, signal: Signal, sums: Totals) -> None:
+    """Count rows of `signal` that have gone, inside the caller's transaction."""
+    for what, more in asdict(sums).items():
+        add(connection, f"{_GONE}{signal.name.lower()}:{what}", more)
+
+
+def gone_by_signal(connection: apsw.Connection) -> dict[Signal, Totals]:
+    """Of each signal but spans, what has gone."""
+    counts = read(connection, _GONE)
+    return {
+        signal: Totals(**{what: counts.get(f"{name}:{what}", 0) for what in _SUMS})
+        for signal in Signal
+        if f"{(name := signal.name.lower())}:rows" in counts
     }
 
 

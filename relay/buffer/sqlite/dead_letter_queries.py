@@ -32,7 +32,7 @@ NEWEST = 2**63 - 1
 _ENTRY = f"SELECT {ENTRY_COLUMNS} FROM dead_letters "  # noqa: S608 - ours
 _WANTED = (
     " (? = '' OR destination = ? OR (destination = '' AND ? = 'ingest'))"
-    " AND (? = '' OR reason = ?) AND set_aside_ns >= ?"
+    " AND (? = '' OR reason = ?) AND (? = 0 OR signal = ?) AND set_aside_ns >= ?"
 )
 _UP = "SELECT id FROM dead_letters WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
 _DOWN = "SELECT id FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?"
@@ -120,11 +120,11 @@ def _by_id(
 def _entries(
     connection: apsw.Connection, wanted: DeadLetterFilter, first: int, last: int
 ) -> list[DeadLetterEntry]:
-    name, reason = wanted.destination, wanted.reason
+    name, reason, signal = wanted.destination, wanted.reason, int(wanted.signal or 0)
     found = fetch(
         connection,
         _ENTRY + "WHERE id >= ? AND id <= ? AND" + _WANTED + " ORDER BY id",
-        (first, last, name, name, name, reason, reason, wanted.since_ns),
+        (first, last, name, name, name, reason, reason, signal, signal, wanted.since_ns),
     )
     return [
         entry

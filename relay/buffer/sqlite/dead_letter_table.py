@@ -14,17 +14,17 @@ import apsw
 
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table
-from relay.buffer.sqlite.rows import unzstd, zstd_1
+from relay.buffer.sqlite.rows import signal_of, unzstd, zstd_1
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.values import DeadLetterCount, DeadLetterEntry, StoredDeadLetter
 from relay.model.reasons import UNREADABLE_BODIES, Reason
-from relay.model.records import DeadLetter, Encoding
+from relay.model.records import DeadLetter, Encoding, Signal
 
-_INSERT = "INSERT INTO dead_letters VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT = "INSERT INTO dead_letters VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 # The table's, in its order, but for the checksum and the body: what `entry_of` takes.
 ENTRY_COLUMNS = (
     "id, set_aside_ns, received_ns, destination, reason, status, spans, affected, encoding, row,"
-    " raw_bytes, stored_bytes, path, trace_ids, words"
+    " raw_bytes, stored_bytes, path, trace_ids, words, signal"
 )
 _SELECT = "SELECT * FROM dead_letters "
 _OVERHEAD_BYTES = 200
@@ -47,6 +47,8 @@ def _checksum(letter: DeadLetter, set_aside_ns: int, words: str, body: bytes) ->
         len(letter.trace_ids),
     )
     texts = f"{letter.destination}\0{letter.reason}\0{letter.path}\0{words}"
+    if letter.signal is not Signal.TRACES:  # as those were written before there were others
+        texts += f"\0{letter.signal}"
     checksum = zlib.crc32(texts.encode("utf-8", "surrogatepass"), zlib.crc32(numbers))
     return zlib.crc32(body, zlib.crc32(letter.trace_ids, checksum))
 
@@ -116,6 +118,7 @@ class DeadLetterTable:
                     letter.trace_ids,
                     words,
                     body,
+                    int(letter.signal),
                 ),
             )
             self._count(letter.destination, 1, size)
@@ -266,9 +269,12 @@ def letter_of(connection: apsw.Connection, letter_id: int) -> StoredDeadLetter |
 
 
 def stored_letter(row: tuple[object, ...]) -> StoredDeadLetter:
-    """A row of the table, all its columns, as a value; its checksum is compared."""
-    checksum, stored = row[12], row[16]
-    entry = entry_of(row[:12] + row[13:16])
+    """A row of the table, all its columns, as a value; its checksum is compared.
+
+    Without the last column, as a page may hold it that an earlier version wrote, it is of spans.
+    """
+    checksum, stored, *signal = row[12], *row[16:]
+    entry = entry_of(row[:12] + row[13:16] + tuple(signal or (int(Signal.TRACES),)))
     letter, set_aside_ns = entry.letter, entry.set_aside_ns
     body, is_damaged = b"", False
     try:
@@ -286,7 +292,7 @@ def entry_of(columns: Sequence[object]) -> DeadLetterEntry:
     (letter_id, set_aside_ns, received_ns, destination, reason, status, items, affected) = columns[
         :8
     ]
-    encoding, row, raw_bytes, stored_bytes, path, trace_ids, words = columns[8:]
+    encoding, row, raw_bytes, stored_bytes, path, trace_ids, words, signal = columns[8:]
     letter = DeadLetter(
         destination=str(destination),
         reason=str(reason),
@@ -300,6 +306,7 @@ def entry_of(columns: Sequence[object]) -> DeadLetterEntry:
         trace_ids=trace_ids if isinstance(trace_ids, bytes) else b"",
         row=whole_number(row),
         received_ns=whole_number(received_ns),
+        signal=signal_of(signal) or Signal.TRACES,
     )
     return DeadLetterEntry(
         whole_number(letter_id),

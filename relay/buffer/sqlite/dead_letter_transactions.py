@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 import anyio
 import anyio.lowlevel
 
+from relay.buffer.backlog_name import BacklogName, backlog_name
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.dead_letter_queries import SqliteDeadLetterReader
 from relay.buffer.sqlite.ledger import Ledger
@@ -30,7 +31,7 @@ from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.space import history
 from relay.buffer.sqlite.transactions import Readmitted, Transaction
 from relay.buffer.values import DeadLetterReplay
-from relay.model.records import Request
+from relay.model.records import Request, Signal
 
 # Moved at a time: about 4 MiB, some milliseconds.
 _VACUUM_PAGES = 1024
@@ -94,18 +95,20 @@ class ReplayDeadLetters(Transaction[list[int]]):
         One for a destination that was removed meanwhile stays: nobody would be owed its rows.
         """
         self._readmitted = []
-        everybody = frozenset(file.destinations)
-        sendable = [each for each in self.letters if (each.owed_to or everybody) <= everybody]
-        present = file.letters.having(each.letter_id for each in sendable)
+        sendable = [
+            (each, receivers)
+            for each in self.letters
+            if (receivers := self._receivers(file, each)) is not None
+        ]
+        present = file.letters.having(each.letter_id for each, _ in sendable)
         if not self.keeps:
             file.letters.remove(present)
         still_there = set(present)
-        by_receivers: dict[frozenset[str], list[Request]] = {}
-        for each in sendable:
+        alike: dict[tuple[Signal, frozenset[str]], list[Request]] = {}
+        for each, receivers in sendable:
             if each.letter_id in still_there:
-                receivers = everybody if each.owed_to is None else each.owed_to
-                by_receivers.setdefault(receivers, []).append(each.request)
-        for receivers, requests in by_receivers.items():
+                alike.setdefault((_signal_of(each), receivers), []).append(each.request)
+        for (_, receivers), requests in alike.items():
             group = build_group(
                 requests,
                 after_row=file.last_row,
@@ -117,9 +120,22 @@ class ReplayDeadLetters(Transaction[list[int]]):
             self._readmitted.append(Readmitted(group, receivers))
         return present
 
+    def _receivers(self, file: LogFile, letter: DeadLetterReplay) -> frozenset[str] | None:
+        """The backlogs that are owed it; None where one of them was removed meanwhile."""
+        signal = _signal_of(letter)
+        everybody = {name for name in file.destinations if backlog_name(name).signal is signal}
+        if letter.owed_to is None:
+            return frozenset(everybody)
+        wanted = frozenset(BacklogName(name, signal).text for name in letter.owed_to)
+        return wanted if wanted <= everybody else None
+
     def readmitted(self) -> list[Readmitted]:
         """Couriers may take them now."""
         return self._readmitted
+
+
+def _signal_of(letter: DeadLetterReplay) -> Signal:
+    return letter.request.pieces[0].signal
 
 
 @dataclass

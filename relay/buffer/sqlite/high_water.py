@@ -28,6 +28,7 @@ from pathlib import Path
 import msgspec
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import backlog_name
 from relay.buffer.sqlite.private_files import open_new, open_private, read_private
 from relay.buffer.sqlite.schema import sync_directory
 from relay.buffer.sqlite.types import Persisted, Totals
@@ -111,9 +112,14 @@ class HighWater:
 
     def misses(self, names: Iterable[str]) -> bool:
         """Whether `names` cannot be all destinations. New ones may be ahead of the line."""
-        found = list(names)
+        found = _claimed(names)
         is_other = len(found) == self.destinations and _names(found) != self.names
         return len(found) < self.destinations or is_other
+
+
+def _claimed(names: Iterable[str]) -> list[str]:
+    """Those of destinations: what nobody claims is another's from one commit to the next."""
+    return [name for name in names if backlog_name(name).is_claimed]
 
 
 def _names(names: Iterable[str]) -> int:
@@ -196,7 +202,8 @@ class HighWaterFile:
         if known != self._known:
             # With a zero, which a version that keeps no ledger reads and never writes: so its line
             # differs from ours even where it says the same.
-            self._known, self._end = known, f"{len(known)} 0{_names(known)}"
+            claimed = _claimed(known)
+            self._known, self._end = known, f"{len(claimed)} 0{_names(claimed)}"
         text = f"{row} {totals.rows} {totals.items} {totals.raw_bytes} {self._end}"
         if text == self._written:
             return

@@ -5,7 +5,7 @@ Everything here happens after waiters were answered; no step should take more th
 
 import apsw
 
-from relay.buffer.owed_ranges import clip
+from relay.buffer.backlog_name import backlog_name
 from relay.buffer.settings import MIB, BufferSettings
 from relay.buffer.sqlite import counters_table
 from relay.buffer.sqlite.backlogs import Backlogs
@@ -118,8 +118,9 @@ class Housekeeping:
             owed_items=outlook.owed.items,
             owed_disk_bytes=outlook.owed_bytes,
             full_in_seconds=outlook.full_in_seconds,
-            evicted_items=self.eviction.items,
+            evicted_items={backlog_name(name): n for name, n in self.eviction.items.items()},
         )
+        self._ledger.sums = file.standing
         self._state_dir.high_water.write(file.last_row, totals, file.destinations)
 
     def oldest(self, file: LogFile) -> tuple[int, int]:
@@ -225,10 +226,11 @@ class Housekeeping:
 
     def _look_at_holds(self, file: LogFile) -> None:
         self._next_holds = self._ages.uptime_seconds() + _HOLDS_SECONDS
-        owing = {
-            name for name, found in file.destinations.items() if clip(found.ranges, file.last_row)
-        }
-        self._holds.look(file.destinations, self._backlogs.health(), owing)
+        names = set(file.destinations)
+        if not any(backlog_name(name).is_claimed for name in names):
+            names = set()  # without any destination nothing may go
+        owing = {name for name in names if file.clip(name, file.destinations[name].ranges)}
+        self._holds.look(names, self._backlogs.health(), owing)
 
     def _cut_wal(self, file: LogFile) -> None:
         file.cut_wal()  # if a reader is in the middle of a statement, the next time will do

@@ -14,11 +14,12 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.commands import Command, Flush, Transact, Waiter
 from relay.buffer.sqlite.pending_acks import PendingAcks
 from relay.buffer.sqlite.row_cache import RowCache
+from relay.buffer.sqlite.signal_runs import FileSums
 from relay.buffer.sqlite.transactions import Result, Transaction
 from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, BufferUnavailable
-from relay.model.records import DeadLetter
+from relay.model.records import DeadLetter, Signal
 
 
 class Ledger:
@@ -31,7 +32,10 @@ class Ledger:
         self.counters = counters
         self.now_ns = clock_ns
         self.last_row = 0
-        self.published = BufferStatistics()  # by the writer, as a whole: it needs no lock
+        self.last_rows = dict.fromkeys(Signal, 0)  # of each signal, or a later one of another
+        # By the writer, each as a whole: they need no lock.
+        self.published = BufferStatistics()
+        self.sums: FileSums | None = None
         self.cache = RowCache(settings.tail_bytes)
         self.pending = PendingAcks()
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()

@@ -21,6 +21,7 @@ from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import InheritedState, open_file
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, ODD_VALUES, is_damage
+from relay.buffer.sqlite.signal_runs import Run
 from relay.buffer.sqlite.types import Loaded, Persisted, Totals
 from relay.model.errors import BufferFull, BufferUnavailable
 
@@ -49,6 +50,7 @@ class Lifecycle:
         self._house = house
         self._vfs = vfs
         self._known_totals = Totals()
+        self._known_run: Run | None = None  # in which that row is
         self._known_row = 0
         self._known_destinations: dict[str, Persisted] | None = None
         self._inherited = InheritedState()  # what a file that was given up leaves to the next
@@ -131,6 +133,7 @@ class Lifecycle:
             log.info("buffer_disk_recovered")
         self.last_error = ""
         self._known_row, self._known_totals = file.last_row, file.totals
+        self._known_run = file.run
 
     @contextmanager
     def trouble(self) -> Iterator[None]:
@@ -198,9 +201,15 @@ class Lifecycle:
             self._ledger.post(self._backlogs.on_replaced, file.last_row)
         elif not is_first and file.last_row > self._known_row:
             # A commit whose fsync failed is in it after all.
-            sums = file.totals - self._known_totals
+            before = self._known_run.sums_at(self._known_totals) if self._known_run else {}
+            sums = {
+                signal: more
+                for signal, now in file.run.sums_at(file.totals).items()
+                if (more := now - before.get(signal, Totals())).rows
+            }
             self._ledger.post(self._backlogs.on_rows, file.last_row, sums)
         self._known_row, self._known_totals = file.last_row, file.totals
+        self._known_run = file.run
         self._house.look(file)
 
     def _lose(self, error: Exception) -> None:

@@ -11,6 +11,7 @@ import structlog
 
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite import signal_runs
 from relay.buffer.sqlite.rows import RowColumns, read_row
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.sqlite.types import Totals
@@ -41,7 +42,10 @@ def kept_totals(connection: apsw.Connection) -> tuple[Totals, Totals]:
 
 
 def newest(connection: apsw.Connection, kept: Totals) -> tuple[int, Totals]:
-    """The newest row (0: there is none) and the sums up to it, by the newest row that is whole."""
+    """The newest row (0: there is none) and the sums up to it, by the newest row that is whole.
+
+    Raises CorruptError where that is of another signal than its run says.
+    """
     last = _id(fetch_value(connection, "SELECT max(id) FROM rows"))
     before = last + 1
     for _ in range(_NEWEST_LOOKS):
@@ -51,7 +55,10 @@ def newest(connection: apsw.Connection, kept: Totals) -> tuple[int, Totals]:
         if not found:
             break
         row = RowColumns(*found[0])
-        if isinstance(read_row(row), StoredRow):
+        read = read_row(row)
+        if isinstance(read, StoredRow):
+            if signal_runs.at(connection, row.id).signal is not read.signal:
+                raise apsw.CorruptError("a run of rows is missing")
             more = last - row.id
             return last, Totals(
                 row.rows_before + 1 + more,

@@ -4,32 +4,32 @@ What is held in memory here (last row, sums, persisted ranges) is changed only a
 came back, so a transaction that failed leaves no trace in either place.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 import structlog
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import UNCLAIMED, BacklogName, backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite import counters_table, load, schema
+from relay.buffer.sqlite import counters_table, load, schema, signal_runs, sums
 from relay.buffer.sqlite.dead_letter_table import DeadLetterTable
 from relay.buffer.sqlite.high_water import HighWaterFile, LedgerCopy
-from relay.buffer.sqlite.partial_rows import share
 from relay.buffer.sqlite.pending_acks import Delivery, PendingAck
 from relay.buffer.sqlite.rows import Group
-from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.schema import fetch
+from relay.buffer.sqlite.signal_runs import FileSums, Run, SignalTotals
 from relay.buffer.sqlite.types import Loaded, LoadedDestination, Persisted, Totals
-from relay.model.records import OwedRange, Position
+from relay.model.records import OwedRange, Position, Signal
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"
-_SELECT_SUMS = "SELECT id, spans, raw_bytes, rows_before, spans_before, bytes_before FROM rows"
 _NO_ROWS = Totals()
 Result = TypeVar("Result")
 
@@ -45,7 +45,11 @@ class LogFile:
         self.last_row = 0
         self.totals = Totals()  # over all rows ever written
         self.gone = Totals()  # of them, no longer kept
+        self.gone_by_signal: SignalTotals = {}  # the same, where it is not spans
+        # By the keys of backlogs, as on disk; what nobody asks for by its signal has one, too.
         self.destinations: dict[str, Persisted] = {}
+        self._claimed: set[str] = set()  # backlogs when they were last looked at
+        self._have_backlogs: set[Signal] = set()  # then
         self._last_delivery: dict[str, Delivery] = {}
         self._proper_gaps: Ranges = ()  # ids that rightly have no row; none ever comes back
         self._load()
@@ -56,10 +60,37 @@ class LogFile:
         """Sums over the rows that are in the file now."""
         return self.totals - self.gone
 
+    @property
+    def standing(self) -> FileSums:
+        """All of the sums, as they are now."""
+        return FileSums(self.run, self.totals, self.gone, self.gone_by_signal)
+
+    def owed_by_signal(self, but: Collection[str] = ()) -> dict[Signal, list[Ranges]]:
+        """What backlogs are owed, but those; a signal that nobody ever had rows of is missing."""
+        owed: dict[Signal, list[Ranges]] = {}
+        for name, found in self.destinations.items():
+            owed.setdefault(backlog_name(name).signal, []).extend(
+                (found.ranges,) if name not in but else ()
+            )
+        return owed
+
+    def clip(self, name: str, ranges: Ranges) -> Ranges:
+        """What of the ranges of that backlog may hold rows of its signal."""
+        return owed_ranges.clip(ranges, self.last_row_of(backlog_name(name).signal))
+
+    def last_row_of(self, signal: Signal) -> int:
+        """The newest row of `signal`, or a later one of another."""
+        if self.run.signal is signal:
+            return self.last_row
+        found = signal_runs.stretches_down(self.connection, signal, 1, self.last_row)
+        return next(found, (0, 0))[1]
+
     def _load(self) -> None:
         self.totals, self.gone = load.kept_totals(self.connection)
+        self.gone_by_signal = counters_table.gone_by_signal(self.connection)
         newest, totals = load.newest(self.connection, self.totals)
         self.totals = totals
+        self.run = signal_runs.last(self.connection)  # that the next row follows on
         for name, is_paused, ranges in load.destinations(self.connection):
             self.destinations[name] = Persisted(ranges, is_paused)
         every = [each.ranges for each in self.destinations.values()]
@@ -102,94 +133,72 @@ class LogFile:
         """What couriers need to know of the file as it was opened."""
         return Loaded(
             self.last_row,
+            {signal: self.last_row_of(signal) for signal in Signal},
             {
                 name: LoadedDestination(
-                    found, self.sums(found.ranges), self.oldest_ns(found.ranges)
+                    found,
+                    self.sums(found.ranges, backlog_name(name).signal),
+                    sums.oldest_ns(
+                        self.connection,
+                        owed_ranges.clip(found.ranges, self.last_row),
+                        backlog_name(name).signal,
+                    ),
                 )
                 for name, found in self.destinations.items()
             },
         )
 
-    def sums(self, ranges: Ranges) -> Totals:
-        """Rows, spans and bytes of `ranges`: two look-ups a range, however long it is.
-
-        A row that is in them in part counts as a row, with the share of its bytes.
-        """
-        result = Totals()
-        last_row = 0
-        for item in owed_ranges.clip(ranges, self.last_row):
-            if item.end is not None:
-                begin, end = self._before(item.start), self._up_to(item.end)
-                if end.rows > begin.rows:
-                    result += end - begin
-                    result.rows -= int(item.start.row == last_row)
-                last_row = item.end.row if item.end.item else item.end.row - 1
-        return result
-
-    def _before(self, start: Position) -> Totals:
-        """Sums over everything before `start`: told by the first row that is not."""
-        found = fetch(
-            self.connection, f"{_SELECT_SUMS} WHERE id >= ? ORDER BY id LIMIT 1", (start.row,)
-        )
-        if not found:
-            return self.totals
-        # Before its checksum was read a value may be anything.
-        row, row_items, row_bytes, *before = map(load.number, found[0])
-        first = min(start.item, row_items) if row == start.row else 0
-        return Totals(*before) + (
-            Totals(0, first, share(row_bytes, row_items, 0, first)) if first else _NO_ROWS
-        )
-
-    def _up_to(self, end: Position) -> Totals:
-        """Sums over everything before `end`: told by the last row that is.
-
-        The next row would not do: rows between may have gone, which nobody is owed.
-        """
-        last_row = end.row if end.item else end.row - 1
-        found = fetch(
-            self.connection, f"{_SELECT_SUMS} WHERE id <= ? ORDER BY id DESC LIMIT 1", (last_row,)
-        )
-        if not found:
-            return Totals()
-        row, row_items, row_bytes, *before = map(load.number, found[0])
-        items = min(end.item, row_items) if end.item and row == end.row else row_items
-        return Totals(*before) + Totals(1, items, share(row_bytes, row_items, 0, items))
-
-    def oldest_ns(self, ranges: Ranges) -> int:
-        """Received time of the first row of `ranges`; 0 when there is none."""
-        for item in owed_ranges.clip(ranges, self.last_row):
-            found = fetch_value(
-                self.connection,
-                "SELECT received_ns FROM rows WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-                (item.start.row, item.end.row + 1 if item.end else self.last_row + 1),
-            )
-            if found is not None:
-                return load.number(found)
-        return 0
+    def sums(self, ranges: Ranges, signal: Signal) -> Totals:
+        """Rows, items and bytes of `signal` in `ranges` (`sums`)."""
+        return sums.sums(self.connection, owed_ranges.clip(ranges, self.last_row), signal)
 
     def work(self, run: Callable[["LogFile"], Result]) -> Result:
         """`run` in one transaction. Raises what it raises and what SQLite raises; then nothing of
         it is on disk (unless the very fsync failed), nor in memory here.
         """
-        held = (self.last_row, self.totals, self.gone, self.destinations, self._last_delivery)
+        held = self._state()
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             result = run(self)
             self._high_water.promise(self.destinations)
             self.connection.execute("COMMIT")
         except BaseException:
-            self.last_row, self.totals, self.gone, self.destinations, self._last_delivery = held
+            self._put_back(held)
             self._roll_back()
             raise
         return result
 
+    def _state(self) -> tuple[Any, ...]:
+        return (
+            self.last_row,
+            self.totals,
+            self.gone,
+            self.gone_by_signal,
+            self.run,
+            self.destinations,
+            self._last_delivery,
+        )
+
+    def _put_back(self, held: tuple[Any, ...]) -> None:
+        (
+            self.last_row,
+            self.totals,
+            self.gone,
+            self.gone_by_signal,
+            self.run,
+            self.destinations,
+            self._last_delivery,
+        ) = held
+
     def readmit(self, group: Group, owed_to: frozenset[str], *, now_ns: int) -> None:
-        """Rows that come again, owed to the destinations `owed_to` alone. For `work`."""
+        """Rows of one signal that come again, owed to the backlogs `owed_to` alone. For `work`."""
         self._insert(group, now_ns)
         if not group.rows:
             return
-        self.last_row, self.totals = group.rows[-1].id, group.totals
+        signal = group.stored[0].signal
         for name, found in self.destinations.items():
+            if backlog_name(name).signal is not signal:
+                continue
             ranges = owed_ranges.only_if(found.ranges, group.range, is_owed=name in owed_to)
             if ranges != found.ranges:
                 self.write_destination(name, replace(found, ranges=ranges))
@@ -261,18 +270,50 @@ class LogFile:
 
     def _insert(self, group: Group, now_ns: int) -> None:
         execute = self.connection.execute
+        signal = self.run.signal
         for columns in group.rows:
+            if columns.signal != signal:
+                totals = Totals(columns.rows_before, columns.items_before, columns.bytes_before)
+                self.run = Run(columns.id, Signal(columns.signal), self.run.sums_at(totals))
+                signal_runs.write(self.connection, self.run)
+                signal = self.run.signal
             execute(_INSERT_ROW, columns)
         for trace_ids in group.traces:
             execute(_INSERT_TRACES, trace_ids)
         if group.letters:
             self.letters.add(group.letters, now_ns=now_ns)
+        if group.rows:
+            self.last_row, self.totals = group.rows[-1].id, group.totals
+            self._claim(group.sums)
+
+    def _claim(self, signals: Iterable[Signal]) -> None:
+        """Owe rows of these signals to the backlog of nobody while there is no other."""
+        if self._claimed == self.destinations.keys() and self._have_backlogs.issuperset(signals):
+            return
+        ever = self.run.sums_at(self.totals)
+        claimed = {key.signal for key in map(backlog_name, self.destinations) if key.is_claimed}
+        for signal in signals:
+            name = BacklogName(UNCLAIMED, signal).text
+            if signal in claimed and name in self.destinations:
+                self.connection.execute("DELETE FROM destinations WHERE name = ?", (name,))
+                self.destinations = {
+                    each: state for each, state in self.destinations.items() if each != name
+                }
+            elif (
+                signal not in claimed
+                and name not in self.destinations
+                and ever.get(signal, _NO_ROWS).rows
+            ):
+                self.write_destination(name, Persisted(owed_ranges.open_from(1), is_paused=False))
+        self._claimed = set(self.destinations)
+        self._have_backlogs = {backlog_name(name).signal for name in self.destinations}
 
     def commit(self, group: Group, acks: dict[str, PendingAck], *, now_ns: int) -> None:
         """Write `group` and `acks` in one transaction. Raises what SQLite raises; then nothing
         of it is on disk, unless the very fsync failed.
         """
         execute = self.connection.execute
+        held, before = self._state(), self.destinations
         execute("BEGIN IMMEDIATE")
         try:
             if group.rows or group.letters:
@@ -281,18 +322,15 @@ class LogFile:
                 # A probe after trouble: a commit that writes nothing would prove nothing, and an
                 # UPDATE to the same values writes nothing. This pragma always writes page 1.
                 self.connection.pragma("user_version", schema.SCHEMA_VERSION)
-            after = self._write_acks(acks, now_ns) if acks else None
-            if after is not None:
-                self._high_water.promise(after[0])
+            if acks:
+                self._write_acks(acks, now_ns)
+            if self.destinations is not before:
+                self._high_water.promise(self.destinations)
             execute("COMMIT")
         except BaseException:
+            self._put_back(held)
             self._roll_back()
             raise
-        if group.rows:
-            self.last_row = group.rows[-1].id
-            self.totals = group.totals
-        if after is not None:
-            self.destinations, self._last_delivery = after
 
     def _roll_back(self) -> None:
         with suppress(apsw.Error):
@@ -301,11 +339,11 @@ class LogFile:
         with suppress(apsw.Error):
             self.letters.load()
 
-    def _write_acks(
-        self, acks: dict[str, PendingAck], now_ns: int
-    ) -> tuple[dict[str, Persisted], dict[str, Delivery]]:
+    def _write_acks(self, acks: dict[str, PendingAck], now_ns: int) -> None:
         execute = self.connection.execute
         destinations, deliveries = dict(self.destinations), dict(self._last_delivery)
+        changed = {name for name, ack in acks.items() if ack.is_removed}
+        changed |= acks.keys() - destinations.keys()
         for name, ack in acks.items():
             if ack.is_removed:
                 execute("DELETE FROM destinations WHERE name = ?", (name,))
@@ -324,7 +362,9 @@ class LogFile:
                 deliveries[name] = self._write_delivery(name, deliveries.get(name), delivery)
             if ack.letters:
                 self.letters.add(ack.letters, now_ns=now_ns)
-        return destinations, deliveries
+        self.destinations, self._last_delivery = destinations, deliveries
+        if changed:
+            self._claim({backlog_name(name).signal for name in changed})
 
     def _write_delivery(self, name: str, last: Delivery | None, new: Delivery) -> Delivery:
         execute = self.connection.execute

@@ -17,6 +17,7 @@ import apsw
 import structlog
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import backlog_name
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.directory import StateDirectory, time_label
@@ -345,7 +346,8 @@ def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
     rows = str(first) if first == last else f"{first}\N{EN DASH}{last}"
     letters = [
         DeadLetter(
-            destination=name,
+            destination=backlog_name(name).destination,
+            signal=backlog_name(name).signal,
             reason=Reason.DAMAGED_ON_DISK,
             words=f"rows {rows} ({lost.items} spans) are not in the buffer any more: {LOST_TAIL};"
             " what of them had been delivered is not known",
@@ -356,7 +358,7 @@ def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
             row=first,
         )
         for name, found in file.destinations.items()
-        if owed_ranges.overlaps(found.ranges, hole)
+        if backlog_name(name).is_claimed and owed_ranges.overlaps(found.ranges, hole)
     ]
     file.letters.add(letters, now_ns=time.time_ns())
     _skip(file, hole)

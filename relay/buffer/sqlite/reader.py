@@ -17,20 +17,22 @@ import apsw
 
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
-from relay.buffer.sqlite import schema
+from relay.buffer.sqlite import schema, signal_runs, sums
 from relay.buffer.sqlite.commands import Corrupt
 from relay.buffer.sqlite.ledger import Ledger
+from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row, signal_of
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.errors import BufferUnavailable
-from relay.model.records import Encoding, OwedRange, Position, StoredRow
+from relay.model.records import Encoding, OwedRange, Position, Signal, StoredRow
 
 Result = TypeVar("Result")
 Question = Callable[[apsw.Connection], Result]
 Told = Callable[[Any, BaseException | None], None]
 
 _META_ROWS = 512
+_RECENT_LOOKS = 10_000
 _EVICTION_SECONDS = 0.01
 _MOST_HEADS = 64  # looked-up rows, more than there are destinations
 
@@ -63,7 +65,7 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name="buffer-reader", daemon=True)
         self._connection: apsw.Connection | None = None
         self._opened_generation = -1
-        self._oldest: dict[int, int] = {}  # row -> received_ns, of heads that were looked up
+        self._oldest: dict[tuple[Signal, int], int] = {}  # received_ns of heads looked up, by row
 
     def start(self) -> None:
         """Start the thread."""
@@ -106,21 +108,29 @@ class Reader:
         self._ledger.commands.put(Corrupt(generation, words, seen, gaps))
         await seen
 
-    async def read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
-        """Rows from memory if they are there, else from disk; None: the file was replaced."""
+    async def read_chunk(
+        self, signal: Signal, first_row: int, last_row: int, budget: Budget
+    ) -> Chunk | None:
+        """Rows of a signal, from memory if they are there, else from disk; None: the file was
+        replaced.
+        """
         ledger = self._ledger
-        chunk = ledger.cache.read(first_row, last_row, budget)
+        chunk = ledger.cache.read(signal, first_row, last_row, budget)
         if chunk is None:
-            chunk = await self._read_chunk(first_row, last_row, budget)
+            chunk = await self._read_chunk(signal, first_row, last_row, budget)
             while ledger.evictions_heard < ledger.evictions_begun:
                 # Rows may be missing that are still owed here: they would count as settled.
                 chunk = None
                 await asyncio.sleep(_EVICTION_SECONDS)
         return chunk
 
-    async def _read_chunk(self, first_row: int, last_row: int, budget: Budget) -> Chunk | None:
+    async def _read_chunk(
+        self, signal: Signal, first_row: int, last_row: int, budget: Budget
+    ) -> Chunk | None:
         generation = self._ledger.generation
-        question = partial(read_rows, first_row=first_row, last_row=last_row, budget=budget)
+        question = partial(
+            read_rows, signal=signal, first_row=first_row, last_row=last_row, budget=budget
+        )
         proper: Ranges = ()
         chunk: Chunk | None = None
         try:
@@ -143,30 +153,46 @@ class Reader:
         """That row; None when it has gone or is damaged."""
         return self._ledger.cache.get(row) or await self.ask(partial(read_one, row=row))
 
-    def received_ns(self, row: int) -> int | None:
-        """Received time of a row at hand; if it is not, it is looked up behind the scenes."""
-        found = self._ledger.cache.get(row)
+    async def last_row(self, signal: Signal, first_row: int, last_row: int) -> int:
+        """The last row of a signal among those, or where it was; 0 when there is none."""
+        return await self.ask(
+            partial(last_row_of, signal=signal, first_row=first_row, last_row=last_row)
+        )
+
+    def received_ns(self, signal: Signal, row: int) -> int | None:
+        """Received time of the first row of a signal from `row` on, if it is at hand; if not, it
+        is looked up behind the scenes.
+        """
+        found = self._ledger.cache.first(signal, row)
         if found is not None:
             return found.received_ns
-        known = self._oldest.pop(row, None)
+        key = (signal, row)
+        known = self._oldest.pop(key, None)
         if known is None and self._ledger.is_bound and not self._ledger.is_closing:
             # Until the answer comes: it is younger than rows before it, older than those in memory.
-            before = (at_ns for other, at_ns in self._oldest.items() if other < row)
-            known = max(before, default=self._ledger.cache.oldest_received_ns)
-            self._put(partial(first_received_ns, first_row=row), partial(self._found_oldest, row))
+            before = (
+                at_ns for (of, other), at_ns in self._oldest.items() if of is signal and other < row
+            )
+            known = max(before, default=self._ledger.cache.oldest_received_ns(signal))
+            self._put(
+                partial(first_received_ns, signal=signal, first_row=row),
+                partial(self._found_oldest, key),
+            )
         if known is not None:
-            self._oldest[row] = known  # last: those that nobody asks for any more leave first
+            self._oldest[key] = known  # last: those that nobody asks for any more leave first
             if len(self._oldest) > _MOST_HEADS:
                 del self._oldest[next(iter(self._oldest))]
         return known
 
-    def note_oldest(self, row: int, received_ns: int) -> None:
-        """The received time of a row that is somebody's oldest, or 0."""
-        self._oldest[row] = received_ns
+    def note_oldest(self, signal: Signal, row: int, received_ns: int) -> None:
+        """The received time of the first row of a signal from `row` on, or 0."""
+        self._oldest[signal, row] = received_ns
 
-    def _found_oldest(self, row: int, found: int | None, error: BaseException | None) -> None:
-        if error is None and found and row in self._oldest:
-            self._oldest[row] = found
+    def _found_oldest(
+        self, key: tuple[Signal, int], found: int | None, error: BaseException | None
+    ) -> None:
+        if error is None and found and key in self._oldest:
+            self._oldest[key] = found
 
     def forget(self) -> None:
         """The file was replaced."""
@@ -229,27 +255,48 @@ class RecentPart(NamedTuple):
     """One request among the newest, with its own trace ids."""
 
     row: int
+    signal: Signal
     part: Part
     trace_ids: bytes
 
 
 def read_rows(
     connection: apsw.Connection,
+    signal: Signal,
     first_row: int,
     last_row: int,
     budget: Budget,
     *,
     may_skip: Ranges = (),
 ) -> Chunk:
-    """Rows of `first_row`…`last_row` (both included) that fit into `budget`, some at a time.
+    """Rows of `signal` among `first_row`…`last_row` (both included) that fit into `budget`, some at
+    a time. What is of another signal is passed over without a look at it.
 
     Raises RowMissing where some of them are not there, unless it `may_skip` those: damage can
     take rows out of a table without a word of SQLite. Raises CorruptError where they are in no
-    order.
+    order, or of another signal than was said of them.
     """
+    budget = replace(budget)  # the event loop's own may be asked again
+    rows: list[StoredRow | DamagedRow] = []
+    for first, last in signal_runs.stretches(connection, signal, first_row, last_row):
+        chunk = _read_stretch(connection, first, last, budget, may_skip)
+        for row in chunk.rows:
+            is_damaged = isinstance(row, DamagedRow)
+            if not is_damaged and row.signal is not signal:
+                raise apsw.CorruptError(f"row {row.row} is of another signal than its run")
+            # Of a damaged one its run knows better, which has a checksum of its own.
+            rows.append(replace(row, signal=signal) if is_damaged else row)
+        if chunk.is_full or chunk.next_row <= last or len(rows) >= _META_ROWS:
+            return Chunk(rows, chunk.next_row, chunk.is_full)
+    return Chunk(rows, last_row + 1, is_full=False)
+
+
+def _read_stretch(
+    connection: apsw.Connection, first_row: int, last_row: int, budget: Budget, may_skip: Ranges
+) -> Chunk:
     meta = fetch(
         connection,
-        "SELECT id, signal, encoding, spans, raw_bytes FROM rows WHERE id >= ? AND id <= ?"
+        "SELECT id, encoding, spans, raw_bytes FROM rows WHERE id >= ? AND id <= ?"
         " ORDER BY id LIMIT ?",
         (first_row, last_row, _META_ROWS),
     )
@@ -257,12 +304,11 @@ def read_rows(
     missing = owed_ranges.subtract(_gaps([row for row, *_ in meta], first_row, read_to), may_skip)
     if missing:
         raise RowMissing(missing)
-    budget = replace(budget)  # the event loop's own may be asked again
-    for chosen, (row_id, signal, encoding, *numbers) in enumerate(meta):
+    for chosen, (row_id, encoding, *numbers) in enumerate(meta):
         # What is damaged need not even be a number; its checksum is read with its body.
         row_items, row_bytes = (each if isinstance(each, int) else 0 for each in numbers)
         kind = Encoding(encoding) if is_encoding(encoding) else None
-        if not budget.takes(signal_of(signal), kind, row_bytes, row_items):
+        if not budget.takes(kind, row_bytes, row_items):
             return Chunk(_bodies(connection, meta[:chosen]), row_id, is_full=True)
     return Chunk(_bodies(connection, meta), read_to + 1, is_full=False)
 
@@ -322,12 +368,16 @@ def read_one(connection: apsw.Connection, row: int) -> StoredRow | None:
     return read if isinstance(read, StoredRow) else None
 
 
-def first_received_ns(connection: apsw.Connection, first_row: int) -> int:
-    """Received time of the first row that is not before `first_row`; 0 when there is none."""
-    found = fetch_value(
-        connection, "SELECT received_ns FROM rows WHERE id >= ? ORDER BY id LIMIT 1", (first_row,)
-    )
-    return int(found) if found is not None else 0
+def first_received_ns(connection: apsw.Connection, signal: Signal, first_row: int) -> int:
+    """Received time of the first row of a signal from `first_row` on; 0 when there is none."""
+    last = number(fetch_value(connection, "SELECT max(id) FROM rows"))
+    ranges = (OwedRange(Position(first_row), Position(last + 1)),)
+    return sums.oldest_ns(connection, ranges, signal) if first_row <= last else 0
+
+
+def last_row_of(connection: apsw.Connection, signal: Signal, first_row: int, last_row: int) -> int:
+    """The last row of a signal among those, or where it was; 0 when there is none."""
+    return next(signal_runs.stretches_down(connection, signal, first_row, last_row), (0, 0))[1]
 
 
 def split_parts(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:
@@ -344,19 +394,29 @@ def split_parts(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:
     return result
 
 
-def recent_parts(connection: apsw.Connection, before_row: int, limit: int) -> list[RecentPart]:
-    """Requests of up to `limit` rows before `before_row`, newest first."""
+def recent_parts(
+    connection: apsw.Connection, before_row: int, limit: int
+) -> tuple[list[RecentPart], int]:
+    """Requests with trace ids of up to `limit` rows before `before_row`, newest first, and before
+    which row to go on (0: that was the end).
+    """
+    newest = fetch_value(connection, "SELECT max(id) FROM rows WHERE id < ?", (before_row,))
+    if newest is None:
+        return [], 0
+    # Most rows of metrics have no ids: they are passed over in the narrow table.
     found = fetch(
         connection,
-        "SELECT rows.id, rows.parts, traces.ids FROM rows JOIN traces ON traces.row = rows.id"
-        " WHERE rows.id < ? ORDER BY rows.id DESC LIMIT ?",
-        (before_row, limit),
+        "SELECT id, signal, parts, ids FROM traces CROSS JOIN rows ON id = row"
+        " WHERE row <= ? AND row > ? AND length(ids) > 0 ORDER BY row DESC LIMIT ?",
+        (newest, newest - _RECENT_LOOKS, limit),
     )
-    return [
-        RecentPart(row, part, own_ids)
-        for row, parts, ids in found
+    parts_found = [
+        RecentPart(row, signal_of(signal) or Signal.TRACES, part, own_ids)
+        for row, signal, parts, ids in found
         for part, own_ids in reversed(split_parts(parts, ids))
     ]
+    following = found[-1][0] if len(found) == limit else max(newest - _RECENT_LOOKS + 1, 0)
+    return parts_found, following
 
 
 def quarantined(connection: apsw.Connection) -> list[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""Rows that are kept, found by time or by trace and owed again to one destination.
+"""Rows that are kept, found by time or by trace and owed again to one backlog.
 
 A scan goes by ids, a step at a time, and reads every row's time: wall clocks jump, so rows are not
 in the order of their times.
@@ -11,6 +11,7 @@ import anyio.to_thread
 import apsw
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import trace_lookup
 from relay.buffer.sqlite.backlog import Backlog
@@ -21,7 +22,7 @@ from relay.buffer.sqlite.reader import Ask, Reader
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.types import Totals
 from relay.buffer.values import KeptRows, OwedAgain
-from relay.model.records import OwedRange, Position, StoredRow
+from relay.model.records import OwedRange, Position, Signal, StoredRow
 from relay.otlp.ids import stretches_of_trace
 
 # A row's numbers may stand on a page of their own: so many take up to 20 ms.
@@ -32,7 +33,7 @@ _HISTORY_ROWS = 20_000
 class Replays:
     """What can be sent again, and sending it again (`api.ReplayIndex`).
 
-    The others are not touched: only the ranges of that one destination grow. They are on disk
+    The others are not touched: only the ranges of that one backlog grow. They are on disk
     before anybody is answered, so from then on no row of them goes, and a crash loses nothing.
     """
 
@@ -41,14 +42,14 @@ class Replays:
         self._ledger = ledger
         self._backlogs = backlogs
 
-    async def since(self, since_ns: int) -> KeptRows:
-        """Rows received at `since_ns` or later."""
-        return await _since(self._reader.ask, since_ns)
+    async def since(self, since_ns: int, signal: Signal) -> KeptRows:
+        """Rows of a signal received at `since_ns` or later."""
+        return await _since(self._reader.ask, since_ns, signal)
 
-    async def of_trace(self, trace_id: bytes) -> KeptRows:
-        """The spans of a trace (16 bytes), and nothing else of the rows that hold them."""
+    async def of_trace(self, trace_id: bytes, signal: Signal) -> KeptRows:
+        """What of a signal is of a trace (16 bytes), and nothing else of the rows that hold it."""
         ranges: list[OwedRange] = []
-        found = await trace_lookup.rows_of(self._reader.ask, trace_id)
+        found = await trace_lookup.rows_of(self._reader.ask, trace_id, signal)
         for number in found.kept:
             row = await self._reader.read_row(number)
             if row is not None:
@@ -63,35 +64,36 @@ class Replays:
             rows=len({item.start.row for item in ranges}),
         )
 
-    async def owe(self, name: str, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
-        """Owe to `name` what of it is not owed already; it is on disk when this returns."""
-        backlog = self._backlogs.known().get(name)
+    async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
+        """Owe to `backlog` what of it is not owed already; it is on disk when this returns."""
+        backlog = self._backlogs.known().get(key)
         if backlog is None:
             return None
         before = backlog.ranges
         if is_dry_run:
             new = owed_ranges.subtract(kept.ranges, before)
-            return _told((await measure(self._reader.ask, new, also_owed=before)).sums)
+            measured = await measure(self._reader.ask, new, key.signal, also_owed=before)
+            return _told(measured.sums)
         held = backlog.hold(kept.ranges)
         return await self._release(backlog, held, before) if held else OwedAgain(0, 0, 0)
 
-    async def begin(self, name: str, since_ns: int) -> None:
-        """Make the backlog of `name`, if it is new, begin with what was received since then."""
-        if name in self._backlogs.known():
+    async def begin(self, key: BacklogName, since_ns: int) -> None:
+        """Make the backlog of `backlog`, if it is new, begin with what was received since then."""
+        if key in self._backlogs.known():
             return
-        found = await self.since(since_ns)
+        found = await self.since(since_ns, key.signal)
         # What came while we looked is owed as well, and all of it in one transaction: a first
         # destination is what lets older rows go.
         came = OwedRange(Position(found.looked_to + 1), Position(self._ledger.last_row + 1))
         ranges = owed_ranges.union((*found.ranges, came))
-        if name not in self._backlogs.known():
-            backlog = self._backlogs.open(name, "end", held=ranges)
+        if key not in self._backlogs.known():
+            backlog = self._backlogs.open(key, "end", held=ranges)
             await self._release(backlog, backlog.in_flight, ())
 
     async def _release(self, backlog: Backlog, held: Ranges, before: Ranges) -> OwedAgain | None:
         try:
             await self._ledger.flush()
-            measured = await measure(self._reader.ask, held, also_owed=before)
+            measured = await measure(self._reader.ask, held, backlog.signal, also_owed=before)
         except BaseException:
             # Owed it stays, so it must be sent; only its sums are not known.
             backlog.release(held, held, Totals())
@@ -106,44 +108,48 @@ def _told(sums: Totals) -> OwedAgain:
     return OwedAgain(sums.rows, sums.items, sums.raw_bytes)
 
 
-async def _since(ask: Ask, since_ns: int) -> KeptRows:
+async def _since(ask: Ask, since_ns: int, signal: Signal) -> KeptRows:
     runs: list[OwedRange] = []
     looked_to, oldest_ns, count = 0, 0, 0
+    is_going_on = False  # the last row of the signal was one
     while True:
         found = await ask(partial(_times, after_row=looked_to))
-        for row, received_ns in found:
+        for row, of, received_ns in found:
             oldest_ns = min(oldest_ns or received_ns, received_ns)
+            if of != signal:
+                continue
             if received_ns < since_ns:
+                is_going_on = False
                 continue
             count += 1
-            if runs and runs[-1].end == Position(row):
-                runs[-1] = OwedRange(runs[-1].start, Position(row + 1))
-            else:
-                runs.append(owed_ranges.row_range(row))
+            # What is of other signals between two rows is in the range, and means nothing there.
+            start = runs.pop().start if is_going_on else Position(row)
+            runs.append(OwedRange(start, Position(row + 1)))
+            is_going_on = True
         if found:
             looked_to = found[-1][0]
         if len(found) < _STEP_ROWS:
             break
-    gone_rows, gone_items = await _gone(ask, since_ns)
+    gone_rows, gone_items = await _gone(ask, since_ns, signal)
     return KeptRows(tuple(runs), looked_to, oldest_ns, gone_rows, gone_items, count)
 
 
-def _times(connection: apsw.Connection, after_row: int) -> list[tuple[int, int]]:
+def _times(connection: apsw.Connection, after_row: int) -> list[tuple[int, int, int]]:
     return [
-        (int(row), int(received_ns))
-        for row, received_ns in fetch(
+        (int(row), int(signal), int(received_ns))
+        for row, signal, received_ns in fetch(
             connection,
-            "SELECT id, received_ns FROM rows WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, signal, received_ns FROM rows WHERE id > ? ORDER BY id LIMIT ?",
             (after_row, _STEP_ROWS),
         )
     ]
 
 
-async def _gone(ask: Ask, since_ns: int) -> tuple[int, int]:
+async def _gone(ask: Ask, since_ns: int, signal: Signal) -> tuple[int, int]:
     rows, items, after = 0, 0, 0
     while True:
         count, last, more_rows, more_items = await ask(
-            partial(_remembered, after_row=after, since_ns=since_ns)
+            partial(_remembered, after_row=after, since_ns=since_ns, signal=signal)
         )
         rows, items = rows + more_rows, items + more_items
         if count < _HISTORY_ROWS:
@@ -152,13 +158,14 @@ async def _gone(ask: Ask, since_ns: int) -> tuple[int, int]:
 
 
 def _remembered(
-    connection: apsw.Connection, after_row: int, since_ns: int
+    connection: apsw.Connection, after_row: int, since_ns: int, signal: Signal
 ) -> tuple[int, int, int, int]:
     count, last, rows, items = fetch(
         connection,
-        "SELECT count(*), max(row), sum(received_ns >= ?), sum((received_ns >= ?) * spans) FROM"
-        " (SELECT row, received_ns, spans FROM history WHERE row > ? ORDER BY row LIMIT ?)",
-        (since_ns, since_ns, after_row, _HISTORY_ROWS),
+        "SELECT count(*), max(row), sum(is_one), sum(is_one * spans) FROM (SELECT row, spans,"
+        " (received_ns >= ? AND signal = ?) AS is_one FROM history WHERE row > ?"
+        " ORDER BY row LIMIT ?)",
+        (since_ns, int(signal), after_row, _HISTORY_ROWS),
     )[0]
     return int(count), int(last or 0), int(rows or 0), int(items or 0)
 
@@ -176,8 +183,8 @@ class Measured:
     sums: Totals
 
 
-async def measure(ask: Ask, ranges: Ranges, *, also_owed: Ranges) -> Measured:
-    """The rows of `ranges` (every end a place) that exist, and exact sums of their spans in them.
+async def measure(ask: Ask, ranges: Ranges, signal: Signal, *, also_owed: Ranges) -> Measured:
+    """The rows of `signal` in `ranges` (every end a place) that exist, and exact sums of them.
 
     A row counts as one unless some of it is in `also_owed`, where it counts already.
     """
@@ -188,13 +195,18 @@ async def measure(ask: Ask, ranges: Ranges, *, also_owed: Ranges) -> Measured:
             raise ValueError("an open range has no sums")
         after = item.start.row - 1
         last = item.end.row if item.end.item else item.end.row - 1
+        begin: Position | None = None  # from its first row on all is there, or of other signals
         while after < last:
             found = await ask(partial(_sizes, after_row=after, last_row=last))
-            for row, items, raw_bytes in found:
+            for row, of, items, raw_bytes in found:
+                if of != signal:
+                    continue
                 first, stop = items_of(item, row, items)
-                start = max(item.start, Position(row))
-                end = min(item.end, Position(row + 1))
-                there.append(OwedRange(start, end))
+                if begin is None:
+                    begin = max(item.start, Position(row))
+                else:
+                    there.pop()
+                there.append(OwedRange(begin, min(item.end, Position(row + 1))))
                 is_new = row != counted and not owed_ranges.overlaps(
                     also_owed, owed_ranges.row_range(row)
                 )
@@ -207,12 +219,13 @@ async def measure(ask: Ask, ranges: Ranges, *, also_owed: Ranges) -> Measured:
 
 def _sizes(
     connection: apsw.Connection, after_row: int, last_row: int
-) -> list[tuple[int, int, int]]:
+) -> list[tuple[int, int, int, int]]:
     return [
-        (int(row), int(items), int(raw_bytes))
-        for row, items, raw_bytes in fetch(
+        (int(row), int(signal), int(items), int(raw_bytes))
+        for row, signal, items, raw_bytes in fetch(
             connection,
-            "SELECT id, spans, raw_bytes FROM rows WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+            "SELECT id, signal, spans, raw_bytes FROM rows WHERE id > ? AND id <= ?"
+            " ORDER BY id LIMIT ?",
             (after_row, last_row, _STEP_ROWS),
         )
     ]

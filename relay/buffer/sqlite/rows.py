@@ -189,7 +189,7 @@ class Group:
     stored: list[StoredRow] = field(default_factory=list)  # the same rows for the couriers
     letters: list[DeadLetter] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)  # after its last row
-    sums: Totals = field(default_factory=Totals)  # over its rows
+    sums: dict[Signal, Totals] = field(default_factory=dict)  # over its rows, by signal
     need_bytes: int = 0  # on disk, about
 
     def add(self, columns: RowColumns, trace_ids: bytes, stored: StoredRow) -> None:
@@ -197,9 +197,12 @@ class Group:
         self.rows.append(columns)
         self.traces.append((columns.id, trace_ids))
         self.stored.append(stored)
-        self.sums.rows += 1
-        self.sums.items += stored.items
-        self.sums.raw_bytes += len(stored.body)
+        sums = self.sums.get(stored.signal)
+        if sums is None:
+            sums = self.sums[stored.signal] = Totals()
+        sums.rows += 1
+        sums.items += stored.items
+        sums.raw_bytes += len(stored.body)
         self.need_bytes += (
             len(columns.body) + len(columns.parts) + len(trace_ids) + ROW_OVERHEAD_BYTES
         )
@@ -223,6 +226,9 @@ def _drafts(requests: Iterable[Request], row_bytes: int) -> list[_Draft]:
                 draft = growing[kind] = _Draft(*kind, request.received_ns)
                 drafts.append(draft)
             draft.add(piece, request)
+    if len(growing) > 1:
+        # What is of one signal stands together: few runs, whatever came mixed.
+        drafts.sort(key=lambda draft: draft.signal)
     return drafts
 
 

@@ -20,7 +20,7 @@ import apsw
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.private_files import open_private
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x4F54524C  # "OTRL"
 PAGE_BYTES: Final = 4096
 SYNCHRONOUS: Final[dict[str, int]] = {"full": 2, "normal": 1}
@@ -143,7 +143,22 @@ CREATE TABLE salvages (
     state BLOB NOT NULL
 ) WITHOUT ROWID;
 """
-_STEPS: Final = (_VERSION_1, _VERSION_2)
+# signal_runs: where rows of another signal begin, a file's first being traces (`signal_runs`).
+# Rows that were owed to nobody by name are now owed to the backlog without a destination.
+_VERSION_3: Final = """
+CREATE TABLE signal_runs (
+    first_row INTEGER PRIMARY KEY,
+    signal INTEGER NOT NULL,
+    sums BLOB NOT NULL
+);
+CREATE INDEX signal_runs_by_signal ON signal_runs (signal);
+INSERT INTO signal_runs VALUES (0, 1, X'ba769b2e90');
+INSERT INTO destinations SELECT '', 0, X'be55383091940100c000'
+    WHERE NOT EXISTS (SELECT 1 FROM destinations) AND EXISTS (SELECT 1 FROM rows);
+ALTER TABLE history ADD COLUMN signal INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE dead_letters ADD COLUMN signal INTEGER NOT NULL DEFAULT 1;
+"""
+_STEPS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 # Of SQLite's machine, in one statement: opening needs some thousand, whatever the file's size.
 _MOST_STEPS: Final = 10_000_000
 _GUARDS: Final = (

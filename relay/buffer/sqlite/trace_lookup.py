@@ -7,6 +7,7 @@ from typing import NamedTuple
 import apsw
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName, backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import reader, trace_queries
 from relay.buffer.sqlite.backlog import Backlog
@@ -24,7 +25,7 @@ from relay.buffer.values import (
     TraceDelivery,
     TracePlace,
 )
-from relay.model.records import OwedRange, Position
+from relay.model.records import OwedRange, Position, Signal
 
 _RECENT_ROWS = 64
 _ALL_ROWS = 1_000_000
@@ -63,19 +64,16 @@ class TraceReader:
         """The newest distinct traces, newest first."""
         seen: dict[bytes, RecentTrace] = {}
         before_row = self._end_row()
-        while len(seen) < limit:
+        while before_row and len(seen) < limit:
             question = partial(reader.recent_parts, before_row=before_row, limit=_RECENT_ROWS)
-            found = await self._ask(question)
-            for row, part, trace_ids in found:
+            found, before_row = await self._ask(question)
+            for row, signal, part, trace_ids in found:
                 for at in range(0, len(trace_ids), 16):
                     trace_id = trace_ids[at : at + 16]
                     if trace_id not in seen:
                         seen[trace_id] = RecentTrace(
-                            trace_id, row, part.received_ns, part.services, part.address
+                            trace_id, row, part.received_ns, part.services, part.address, signal
                         )
-                before_row = min(before_row, row)
-            if not found:
-                break
         return list(seen.values())[:limit]
 
     async def reaches_back(self) -> ReachesBack:
@@ -110,8 +108,8 @@ class SqliteTraceIndex(TraceReader):
 
     async def _standings(self, trace_id: bytes) -> list["Standing"]:
         return [
-            _standing(name, backlog, self._ledger.pending, trace_id)
-            for name, backlog in sorted(self._backlogs.known().items())
+            _standing(key, backlog, self._ledger.pending, trace_id)
+            for key, backlog in sorted(self._backlogs.known().items())
         ]
 
     def _end_row(self) -> int:
@@ -123,7 +121,7 @@ class TracesAtRest(TraceReader):
 
     async def destinations(self) -> list[str]:
         """Names of those that are owed anything, sorted."""
-        return [standing.name for standing in await self._standings(b"")]
+        return sorted({standing.key.destination for standing in await self._standings(b"")})
 
     async def _standings(self, trace_id: bytes) -> list["Standing"]:
         return await self._ask(_standings_on_disk)
@@ -131,8 +129,9 @@ class TracesAtRest(TraceReader):
 
 def _standings_on_disk(connection: apsw.Connection) -> list["Standing"]:
     return [
-        Standing(str(name), _owed(stored), (), [])
+        Standing(key, _owed(stored), (), [])
         for name, stored in fetch(connection, "SELECT name, ranges FROM destinations ORDER BY name")
+        if (key := backlog_name(str(name))).is_claimed
     ]
 
 
@@ -170,13 +169,13 @@ class TraceRows(NamedTuple):
     gone: list[int]  # only remembered
 
 
-async def rows_of(ask: Ask, trace_id: bytes) -> TraceRows:
-    """The rows that hold the trace, lowest first; at most a million."""
+async def rows_of(ask: Ask, trace_id: bytes, signal: Signal) -> TraceRows:
+    """The rows of a signal that hold the trace, lowest first; at most a million."""
     rows = await _rows_of(ask, trace_id, _ALL_ROWS)
     kept: dict[int, bool] = {}
     for few in trace_queries.batches(rows):
         places = await ask(partial(trace_queries.trace_places, trace_id=trace_id, rows=few))
-        kept.update((place.row, place.is_kept) for place in places)
+        kept.update((place.row, place.is_kept) for place in places if place.signal is signal)
     return TraceRows(
         sorted(row for row, is_kept in kept.items() if is_kept),
         sorted(row for row, is_kept in kept.items() if not is_kept),
@@ -185,26 +184,26 @@ async def rows_of(ask: Ask, trace_id: bytes) -> TraceRows:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a destination was owed, and what of it had been settled, at one moment.
+    """What a destination was owed of a signal, and what of it had been settled, at one moment.
 
     Taken before the disk is asked: what is settled later is on disk or not, but was owed here.
     """
 
-    name: str
+    key: BacklogName
     ranges: Ranges
     in_flight: Ranges
     settled: list[DeliveredEntry]
     parked: Ranges = ()  # what of `ranges` others go before
 
 
-def _standing(name: str, backlog: Backlog, acks: PendingAcks, trace_id: bytes) -> Standing:
+def _standing(key: BacklogName, backlog: Backlog, acks: PendingAcks, trace_id: bytes) -> Standing:
     own, of_others = backlog.parked.of_trace(trace_id)
     settled = [
-        DeliveredEntry(name, item.start, item.end, item.at_ns, item.status)
-        for item in acks.deliveries(name)
+        DeliveredEntry(key.text, item.start, item.end, item.at_ns, item.status)
+        for item in acks.deliveries(key.text)
     ]
     ranges = owed_ranges.subtract(backlog.ranges, of_others)
-    return Standing(name, ranges, backlog.in_flight, settled, own)
+    return Standing(key, ranges, backlog.in_flight, settled, own)
 
 
 def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePlace]:
@@ -214,7 +213,8 @@ def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePla
     for entry in (*finding.deliveries, *(one for each in destinations for one in each.settled)):
         for row in trace_queries.rows_within(rows, entry.start, entry.end):
             settled.setdefault((entry.destination, row), []).append(entry)
-    has_letter = {stored.letter.destination for stored in finding.letters}
+    letters = (stored.letter for stored in finding.letters)
+    has_letter = {BacklogName(letter.destination, letter.signal) for letter in letters}
     result = [
         TracePlace(
             place.row,
@@ -228,12 +228,14 @@ def places(finding: TraceFinding, destinations: list[Standing]) -> list[TracePla
                 _delivery(
                     place,
                     standing,
-                    settled.get((standing.name, place.row), []),
-                    has_letter=standing.name in has_letter,
+                    settled.get((standing.key.text, place.row), []),
+                    has_letter=standing.key in has_letter,
                 )
                 for standing in destinations
+                if standing.key.signal is place.signal
             ),
             place.is_kept,
+            signal=place.signal,
         )
         for place in finding.places
     ]
@@ -250,7 +252,7 @@ def _delivery(
     if place.is_kept and owed_ranges.overlaps(standing.ranges, whole):
         is_in_flight = owed_ranges.overlaps(standing.in_flight, whole)
         return TraceDelivery(
-            standing.name,
+            standing.key.destination,
             "waiting",
             is_in_flight=is_in_flight,
             is_parked=owed_ranges.overlaps(standing.parked, whole),
@@ -268,8 +270,10 @@ def _delivery(
         found.pop("set_aside", None)
     for state in SETTLED_STATES:
         if state in found:
-            return TraceDelivery(standing.name, state, found[state].at_ns, found[state].status)
-    return TraceDelivery(standing.name, "not_owed")
+            return TraceDelivery(
+                standing.key.destination, state, found[state].at_ns, found[state].status
+            )
+    return TraceDelivery(standing.key.destination, "not_owed")
 
 
 def _state_of(status: int) -> str:
@@ -291,4 +295,5 @@ def _letter_place(stored: StoredDeadLetter) -> TracePlace:
         dead_letter=letter,
         letter_id=stored.letter_id,
         set_aside_ns=stored.set_aside_ns,
+        signal=letter.signal,
     )

@@ -15,10 +15,10 @@ import apsw
 
 from relay.buffer.sqlite.dead_letter_table import ENTRY_COLUMNS, entry_of
 from relay.buffer.sqlite.reader import is_encoding, split_parts
-from relay.buffer.sqlite.rows import Part
+from relay.buffer.sqlite.rows import Part, signal_of
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.values import ReachesBack, StoredDeadLetter, packed_index
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 
 MOST_ROWS = 1000  # of one trace that are told
 FIRST_STEP = 20_000
@@ -40,6 +40,7 @@ class PartPlace(NamedTuple):
     part: Part
     first_item: int  # its place in the row
     is_kept: bool = True  # False: only what history tells
+    signal: Signal = Signal.TRACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +106,19 @@ def trace_places(
     """The requests of `rows` (few) that hold the trace, in their order."""
     places: list[PartPlace] = []
     for row in rows:
-        for is_kept, encoding, parts, ids in fetch(
+        for is_kept, signal, encoding, parts, ids in fetch(
             connection,
-            "SELECT 1, encoding, parts, ids FROM rows JOIN traces ON traces.row = id WHERE id = ?1"
-            " UNION ALL SELECT 0, encoding, parts, ids FROM history JOIN traces USING (row)"
-            " WHERE row = ?1",
+            "SELECT 1, signal, encoding, parts, ids FROM rows JOIN traces ON traces.row = id"
+            " WHERE id = ?1 UNION ALL SELECT 0, signal, encoding, parts, ids FROM history"
+            " JOIN traces USING (row) WHERE row = ?1",
             (row,),
         ):
             first_item = 0
             for part, own_ids in split_parts(parts, ids):
                 if packed_index(own_ids, trace_id) is not None and is_encoding(encoding):
+                    of = signal_of(signal) or Signal.TRACES
                     places.append(
-                        PartPlace(row, Encoding(encoding), part, first_item, bool(is_kept))
+                        PartPlace(row, Encoding(encoding), part, first_item, bool(is_kept), of)
                     )
                 first_item += part.items
     return places

@@ -1,5 +1,6 @@
 """The values that travel between the files of the buffer, and nowhere else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,29 +30,25 @@ class DamagedRow:
 
 @dataclass(slots=True)
 class Budget:
-    """What a courier still takes: one row whatever its size, then of its kind what fits.
+    """What a courier still takes: one row whatever its size, then of its encoding what fits.
 
-    `signal` and `encoding` are those of the rows it has already (None: none yet).
+    `encoding` is that of the rows it has already (None: none yet).
     """
 
     raw_bytes: int
     items: int
-    signal: Signal | None
     encoding: Encoding | None
     one_encoding: bool
     is_first: bool  # nothing taken yet
 
-    def takes(
-        self, signal: Signal | None, encoding: Encoding | None, raw_bytes: int, items: int
-    ) -> bool:
+    def takes(self, encoding: Encoding | None, raw_bytes: int, items: int) -> bool:
         """Whether a row like that is taken, too; then it counts. None: what is damaged."""
-        is_other_signal = self.signal is not None and signal is not self.signal
         is_other_encoding = self.encoding is not None and encoding is not self.encoding
-        if is_other_signal or (self.one_encoding and is_other_encoding):
+        if self.one_encoding and is_other_encoding:
             return False
         if not self.is_first and (raw_bytes > self.raw_bytes or items > self.items):
             return False
-        self.signal, self.encoding = self.signal or signal, self.encoding or encoding
+        self.encoding = self.encoding or encoding
         self.raw_bytes, self.items = self.raw_bytes - raw_bytes, self.items - items
         self.is_first = False
         return True
@@ -59,8 +56,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows in order. `next_row`: all before it were looked at; `is_full`: what follows is too much
-    (or of another encoding).
+    """Rows of one signal in order. `next_row`: all before it were looked at; `is_full`: what
+    follows is too much (or of another encoding).
     """
 
     rows: list[StoredRow | DamagedRow]
@@ -112,7 +109,10 @@ class LoadedDestination(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What opening the file found, for the event loop's side."""
+    """What opening the file found, for the event loop's side. `last_rows` are the newest by signal,
+    or later ones of another.
+    """
 
     last_row: int
+    last_rows: Mapping[Signal, int]
     destinations: dict[str, LoadedDestination]

@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from relay.buffer.backlog_name import BacklogName
 from relay.model.records import DeadLetter, Encoding, StoredRow
 from tests.unit.buffer.making import (
     NOW_NS,
@@ -118,7 +119,7 @@ async def test_destination_gone_from_the_config_keeps_what_it_is_owed(tmp_path: 
     async with opened(tmp_path) as buffer:
         buffer.consumer("other")
         await buffer.append(request(piece(b"2")))
-        assert not buffer.consumers()["gone"].statistics().is_attached
+        assert not buffer.consumers()[BacklogName("gone")].statistics().is_attached
     async with opened(tmp_path) as buffer:
         assert await take_all(buffer.consumer("gone")) == [b"1", b"2"]
 
@@ -128,22 +129,22 @@ async def test_removed_destination_is_owed_nothing_any_more(tmp_path: Path) -> N
         keeper, removed = buffer.consumer("keeper"), buffer.consumer("removed")
         await buffer.append(request(piece()))
         taken = await take(removed)
-        await removed.remove()
+        await buffer.remove(removed.name)
         removed.settle(taken, status=200, at_ns=NOW_NS)
 
         assert await removed.take(max_bytes=1, max_items=1) is None
         assert keeper.statistics().owed_items == 1
     async with opened(tmp_path) as buffer:
-        assert sorted(buffer.consumers()) == ["keeper"]
+        assert list(buffer.consumers()) == [BacklogName("keeper")]
 
 
 async def test_pause_is_kept_over_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
-        await buffer.consumer("a").set_paused(True)
+        await buffer.set_paused(buffer.consumer("a").name, is_paused=True)
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         assert backlog.is_paused
-        await backlog.set_paused(False)
+        await buffer.set_paused(backlog.name, is_paused=False)
     async with opened(tmp_path) as buffer:
         assert not buffer.consumer("a").is_paused
 
@@ -285,7 +286,7 @@ async def test_no_body_stays_in_memory_once_it_is_in_flight_no_more(
         elif end == "given back":
             backlog.give_back(taken)
         else:
-            await backlog.remove()
+            await buffer.remove(backlog.name)
             backlog.give_back(taken)
         del taken
         await buffer.flush()

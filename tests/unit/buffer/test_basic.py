@@ -98,25 +98,26 @@ async def test_take_crosses_encodings_when_it_may(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
-async def test_take_stops_where_the_signal_changes(tmp_path: Path, tail_bytes: int) -> None:
+async def test_each_signal_is_taken_by_itself(tmp_path: Path, tail_bytes: int) -> None:
     async with opened(tmp_path, tail_bytes=tail_bytes) as buffer:
-        backlog = buffer.consumer("a")
+        spans, logs = buffer.consumer("a"), buffer.consumer("a", signal=Signal.LOGS)
         for signal in (Signal.TRACES, Signal.LOGS, Signal.LOGS, Signal.TRACES):
             await buffer.append(request(piece(signal=signal)))
-        batches = [await take(backlog, one_encoding=False) for _ in range(3)]
+        batches = [await take(each, one_encoding=False) for each in (spans, logs)]
+        assert not spans.has_more
+        assert not logs.has_more
 
-    assert [[row.row for row in taken.rows] for taken in batches] == [[1], [2, 3], [4]]
-    assert [taken.signal for taken in batches] == [Signal.TRACES, Signal.LOGS, Signal.TRACES]
+    assert [[row.row for row in taken.rows] for taken in batches] == [[1, 4], [2, 3]]
+    assert [taken.signal for taken in batches] == [Signal.TRACES, Signal.LOGS]
 
 
 async def test_signals_of_one_request_do_not_share_a_row(tmp_path: Path) -> None:
     async with opened(tmp_path, tail_bytes=0) as buffer:
-        backlog = buffer.consumer("a")
+        spans, points = buffer.consumer("a"), buffer.consumer("a", signal=Signal.METRICS)
         await buffer.append(request(piece(b"1"), piece(b"2", signal=Signal.METRICS), piece(b"3")))
-        batches = [await take(backlog) for _ in range(2)]
+        batches = [await take(each) for each in (spans, points)]
 
     assert [[row.body for row in taken.rows] for taken in batches] == [[b"1,3"], [b"2"]]
-    assert [taken.signal for taken in batches] == [Signal.TRACES, Signal.METRICS]
 
 
 @pytest.mark.parametrize("tail_bytes", [0, 1 << 20])

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
@@ -85,7 +86,7 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
         good, dead = buffer.consumer("good"), buffer.consumer("dead")
         clocks.pass_seconds(30)
         kept = await fill(buffer, [good])
-        evicted = buffer.statistics().evicted_items["dead"]
+        evicted = buffer.statistics().evicted_items[BacklogName("dead")]
         await eventually(lambda: dead.statistics().owed_items == SPANS * 400 - evicted)
         bodies = await take_all(dead)
         before = dead.statistics()
@@ -100,7 +101,7 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
         after = buffer.consumer("dead").statistics()
         assert after.owed_items == before.owed_items
         assert after.owed_bytes == before.owed_bytes
-        assert buffer.statistics().evicted_items == {"dead": evicted}
+        assert buffer.statistics().evicted_items == {BacklogName("dead"): evicted}
 
 
 async def test_who_takes_what_it_is_owed_under_load_is_healthy(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ async def test_who_takes_what_it_is_owed_under_load_is_healthy(tmp_path: Path) -
             held = taken
             assert good.statistics().owed_rows == 1
 
-        assert buffer.statistics().evicted_items["dead"] > SPANS * 200
+        assert buffer.statistics().evicted_items[BacklogName("dead")] > SPANS * 200
         assert dead.statistics().owed_rows < 200
 
 
@@ -213,7 +214,7 @@ async def test_what_a_healthy_destination_has_not_had_never_goes(tmp_path: Path)
 
         slow.settle(await take(slow, max_items=SPANS * 20), status=200, at_ns=NOW_NS)
         await eventually(lambda: not buffer.statistics().is_full)
-        assert 0 < buffer.statistics().evicted_items["dead"] <= SPANS * 20
+        assert 0 < buffer.statistics().evicted_items[BacklogName("dead")] <= SPANS * 20
         assert len(await take_all(slow)) == kept - 20
 
 
@@ -226,7 +227,7 @@ async def test_drop_oldest_drops_what_is_younger_than_its_hold(
     async with faring(tmp_path, clocks, health, when_full="drop-oldest") as buffer:
         dead = buffer.consumer("dead")
         kept = await fill(buffer, [buffer.consumer(name) for name in others], times=200)
-        evicted = buffer.statistics().evicted_items["dead"]
+        evicted = buffer.statistics().evicted_items[BacklogName("dead")]
 
         assert kept == 200
         await eventually(lambda: dead.statistics().owed_items == SPANS * 200 - evicted)
@@ -268,7 +269,7 @@ async def test_destination_gone_from_the_config_gives_way_after_its_hold(tmp_pat
         clocks.pass_seconds(30)
 
         await eventually(lambda: not buffer.statistics().is_full)
-        assert buffer.statistics().evicted_items["gone"] > 0
+        assert buffer.statistics().evicted_items[BacklogName("gone")] > 0
 
 
 async def test_time_of_failing_is_summed_up_over_restarts(tmp_path: Path) -> None:
@@ -294,7 +295,7 @@ async def test_time_of_failing_is_summed_up_over_restarts(tmp_path: Path) -> Non
 
         await eventually(lambda: not buffer.statistics().is_full)
         await fill(buffer, [good], times=80)
-        assert buffer.statistics().evicted_items["dead"] > 0
+        assert buffer.statistics().evicted_items[BacklogName("dead")] > 0
 
 
 def test_only_a_success_ends_the_time_of_failing() -> None:
@@ -350,7 +351,7 @@ async def test_row_owed_in_part_counts_by_its_spans(tmp_path: Path) -> None:
         dead.settle(had, status=200, at_ns=NOW_NS)
         dead.give_back(rest)
         await fill(buffer, [good])
-        evicted = buffer.statistics().evicted_items["dead"]
+        evicted = buffer.statistics().evicted_items[BacklogName("dead")]
 
         await eventually(lambda: (dead.statistics().owed_items + evicted) == SPANS * 400 + 6)
         assert dead.statistics().owed_rows == len(await take_all(dead))
@@ -365,7 +366,7 @@ async def test_what_is_in_flight_may_still_be_delivered(tmp_path: Path) -> None:
         await buffer.append(request(piece(b"first", spans=SPANS)))
         in_flight = await take(dead)
         await fill(buffer, [good], times=200)
-        evicted = buffer.statistics().evicted_items["dead"]
+        evicted = buffer.statistics().evicted_items[BacklogName("dead")]
         assert evicted > 0
         await eventually(lambda: dead.statistics().owed_items == SPANS * 201 - evicted)
         dead.settle(in_flight, status=200, at_ns=NOW_NS)
@@ -468,7 +469,7 @@ async def give_way_with_holes(state_dir: Path, holes: int) -> float:
             await buffer.append(request(piece(noise(3000, number))))
             await deliver_all(good)
         seconds = time.process_time() - started
-        evicted = buffer.statistics().evicted_items["dead"]
+        evicted = buffer.statistics().evicted_items[BacklogName("dead")]
 
         assert evicted > 0
         await eventually(lambda: dead.statistics().owed_items == holes + 100 - evicted)
@@ -564,7 +565,7 @@ async def test_who_fares_badly_by_its_couriers_report_may_lose_rows(tmp_path: Pa
         assert await fill(buffer, [good], times=250) == 250, (
             "the one that fails kept the buffer full"
         )
-        assert buffer.statistics().evicted_items["dead"] > 0
+        assert buffer.statistics().evicted_items[BacklogName("dead")] > 0
 
         dead.detach()
         assert list(buffer._backlogs.health()) == ["good"]

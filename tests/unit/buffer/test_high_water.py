@@ -259,8 +259,8 @@ def test_what_is_owed_in_addition_is_in_the_sidecar_before_the_table_is_committe
     tmp_path: Path, crashes: list[Path]
 ) -> None:
     with log_file(tmp_path / "state") as file:
-        append(file, b"one", b"two", b"three")
         move(file, "a", rows(3, 3))  # a destination
+        append(file, b"one", b"two", b"three")
         move(file, "a", rows(1, 1))  # settled, and replayed
         file.work(lambda it: it.owe("a", rows(2, 2)))
     for state_dir in crashes:
@@ -394,8 +394,8 @@ async def test_a_destination_has_gone_from_the_sidecar_when_its_removal_is_answe
     monkeypatch.setattr(Housekeeping, "step", lambda *_, **__: False)  # it comes after the answer
     async with opened(tmp_path) as buffer:
         b = buffer.consumer("b")
-        await buffer.consumer("a").set_paused(False)
-        await b.remove()
+        await buffer.set_paused(buffer.consumer("a").name, is_paused=False)
+        await buffer.remove(b.name)
 
         assert ledger_of(tmp_path) == {"a": ALL}
 
@@ -494,3 +494,15 @@ def test_what_is_being_read_back_is_carried_through_one_more_damage(tmp_path: Pa
 
     assert len(second) == 2
     assert first.items() <= second.items()
+
+
+def test_a_kill_before_the_line_follows_the_first_destination_costs_nothing(tmp_path: Path) -> None:
+    """Until then rows are owed to nobody by name; the line is a commit behind at worst."""
+    with log_file(tmp_path / "state") as file:
+        append(file, b"one")
+        file.commit(Group(), {"a": PendingAck(ALL)}, now_ns=NOW_NS)
+        state_dir = crash(tmp_path / "state", tmp_path / "crash")
+    own_copy(state_dir)
+    with log_file(state_dir) as file:
+        assert list(file.destinations) == ["a"]
+    assert not list(state_dir.glob("relay.db.corrupt*"))

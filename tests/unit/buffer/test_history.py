@@ -296,7 +296,7 @@ def test_schema_says_what_a_remembered_row_holds(tmp_path: Path) -> None:
         for step in schema._STEPS:
             connection.executescript(step)
         columns = [each[1] for each in connection.execute("PRAGMA table_info(history)")]
-    assert columns == ["row", "received_ns", "encoding", "spans", "parts"]
+    assert columns == ["row", "received_ns", "encoding", "spans", "parts", "signal"]
 
 
 async def test_destination_from_the_beginning_does_not_wait_for_what_has_gone(

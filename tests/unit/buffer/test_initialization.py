@@ -195,7 +195,7 @@ async def test_a_new_file_that_cannot_be_made_at_once_is_made_later(
 
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
-        await backlog.set_paused(True)
+        await buffer.set_paused(backlog.name, is_paused=True)
         await buffer.append(request(piece(b"before")))
         monkeypatch.setattr(schema, "open_writer", refuse_twice)
         waiter = buffer._ledger.new_waiter()
@@ -214,7 +214,7 @@ async def test_damage_that_is_met_just_after_opening_is_no_reason_not_to_start(
     tmp_path: Path, name: str
 ) -> None:
     async with opened(tmp_path) as buffer:
-        await buffer.consumer("a").set_paused(True)
+        await buffer.set_paused(buffer.consumer("a").name, is_paused=True)
         await buffer.append(request(piece(b"kept")))
     connection = apsw.Connection(str(tmp_path / "relay.db"))
     sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?"

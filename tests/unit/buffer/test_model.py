@@ -27,9 +27,15 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from relay.buffer.api import Start
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.types import GoneRow, Totals
@@ -43,8 +49,10 @@ from relay.model.records import (
     Position,
     Request,
     Sender,
+    Signal,
     Taken,
 )
+from relay.otlp import transcode
 from tests.support import builders
 from tests.support.examples import examples
 from tests.support.faulty_vfs import FaultyVFS
@@ -53,12 +61,22 @@ from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, rejected_span, tra
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", examples(60)))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 HOUR_NS = 3600 * 10**9
-NAMES = ("a", "b", "c")
+TRACES, LOGS, METRICS = Signal
+NAMES = (
+    BacklogName("a"),
+    BacklogName("a", LOGS),
+    BacklogName("b"),
+    BacklogName("b", LOGS),
+    BacklogName("b", METRICS),
+    BacklogName("c"),
+)
 Result = TypeVar("Result")
 # What is drawn never depends on the state of the buffer, which is a matter of timing in part: which
 # requests share a row, when a delivered row goes. Rules that cannot be applied do nothing.
 picks = st.integers(0, 10_000)
 encodings = st.sampled_from(Encoding)
+signals = st.sampled_from([TRACES, TRACES, TRACES, LOGS, LOGS, METRICS])
+Shape = tuple[int, int, Encoding, Signal]
 _disks = itertools.count()
 
 
@@ -78,7 +96,7 @@ class Owed:
 class Held:
     """What a courier would hold."""
 
-    name: str
+    name: BacklogName
     taken: Taken
     spans: list[int]
 
@@ -94,17 +112,18 @@ class BufferModel(RuleBasedStateMachine):
         self.count = 0
         self.now_ns = NOW_NS
         self.rows: dict[int, list[int]] = {}
-        self.owed: dict[str, Owed] = {}
-        self.backlogs: dict[str, Backlog] = {}
+        self.owed: dict[BacklogName, Owed] = {}
+        self.backlogs: dict[BacklogName, Backlog] = {}
         self.held: list[Held] = []
-        self.deferred: dict[tuple[str, Position], set[int]] = {}
-        self.letters: dict[str, tuple[str, set[int], bool]] = {}  # words: whose, what, is on disk
+        self.deferred: dict[tuple[BacklogName, Position], set[int]] = {}
+        self.letters: dict[str, tuple[BacklogName, set[int], bool]] = {}  # whose, what, is on disk
         self.rejected = 0
-        self.kept_spans = 0
+        self.kept_spans = dict.fromkeys(Signal, 0)
+        self.signal_of: dict[int, Signal] = {}  # of each row
         self.is_expiring = False  # rows that nobody is owed may go at any time
 
     @staticmethod
-    def one_of(choices: Iterable[str], pick: int) -> str | None:
+    def one_of(choices: Iterable[BacklogName], pick: int) -> BacklogName | None:
         ordered = sorted(choices)
         return ordered[pick % len(ordered)] if ordered else None
 
@@ -173,7 +192,7 @@ class BufferModel(RuleBasedStateMachine):
                 assert not self.owed[name].is_on_disk, f"{name} was forgotten"
                 del self.owed[name]
                 continue
-            self.backlogs[name] = self.buffer.consumer(name)
+            self.backlogs[name] = self.buffer.consumer(name.destination, signal=name.signal)
 
     @rule(is_crash=st.booleans())
     def end(self, is_crash: bool) -> None:
@@ -258,20 +277,29 @@ class BufferModel(RuleBasedStateMachine):
 
     # -- the way in ---------------------------------------------------------------------------
 
-    @rule(sizes=st.lists(st.sampled_from([0, 40, 900]), min_size=1, max_size=6), encoding=encodings)
-    def append_small(self, sizes: list[int], encoding: Encoding) -> None:
-        """Requests of a span or two, as they come from one application."""
-        self.append([[(1 + index % 2, size, encoding)] for index, size in enumerate(sizes)])
+    @rule(
+        sizes=st.lists(st.sampled_from([0, 40, 900]), min_size=1, max_size=6),
+        encoding=encodings,
+        signal=signals,
+    )
+    def append_small(self, sizes: list[int], encoding: Encoding, signal: Signal) -> None:
+        """Requests of an item or two, as they come from one application."""
+        self.append([[(1 + index % 2, size, encoding, signal)] for index, size in enumerate(sizes)])
 
-    @rule(spans=st.integers(3, 9), size=st.sampled_from([0, 3000]), encoding=encodings)
-    def append_batch(self, spans: int, size: int, encoding: Encoding) -> None:
+    @rule(
+        spans=st.integers(3, 9),
+        size=st.sampled_from([0, 3000]),
+        encoding=encodings,
+        signal=signals,
+    )
+    def append_batch(self, spans: int, size: int, encoding: Encoding, signal: Signal) -> None:
         """One request of several spans."""
-        self.append([[(spans, size, encoding)]])
+        self.append([[(spans, size, encoding, signal)]])
 
     @rule(
         shapes=st.lists(
             st.lists(
-                st.tuples(st.integers(1, 5), st.sampled_from([0, 40, 3000]), encodings),
+                st.tuples(st.integers(1, 5), st.sampled_from([0, 40, 3000]), encodings, signals),
                 max_size=3,
             ),
             min_size=1,
@@ -279,19 +307,21 @@ class BufferModel(RuleBasedStateMachine):
         ),
         rejected=st.integers(0, 2),
     )
-    def append_any(self, shapes: list[list[tuple[int, int, Encoding]]], rejected: int) -> None:
+    def append_any(self, shapes: list[list[Shape]], rejected: int) -> None:
         """Requests in pieces, with refused spans."""
         self.append(shapes, rejected)
 
-    def append(self, shapes: list[list[tuple[int, int, Encoding]]], rejected: int = 0) -> None:
+    def append(self, shapes: list[list[Shape]], rejected: int = 0) -> None:
         requests, numbers = [], []
+        of: dict[int, Signal] = {}
         for index, shape in enumerate(shapes):
             pieces, own = [], []
-            for spans, size, encoding in shape:
+            for spans, size, encoding, signal in shape:
                 ids = [self.count + i + 1 for i in range(spans)]
                 self.count += spans
-                pieces.append(piece_of(ids, size, encoding))
+                pieces.append(piece_of(ids, size, encoding, signal))
                 own += ids
+                of.update(dict.fromkeys(ids, signal))
             bad = tuple(rejected_span() for _ in range(rejected if index == 0 else 0))
             sender = Sender("192.0.2.7")
             requests.append(Request(tuple(pieces), sender, self.now_ns, bad))
@@ -312,17 +342,19 @@ class BufferModel(RuleBasedStateMachine):
             else:
                 assert isinstance(answer, BufferFull)
                 assert self.settings.max_size_bytes < 1 << 30
-        self.kept_spans += len(kept)
+        for number in kept:
+            self.kept_spans[of[number]] += 1
         for row in self.run(self.buffer.read_rows(range(before + 1, self.buffer.last_row + 1))):
             assert row.row not in self.rows, "an id was used twice"
-            self.rows[row.row] = ids_in(row.body, row.encoding)
+            self.rows[row.row] = ids_in(row.body, row.encoding, row.signal)
+            self.signal_of[row.row] = row.signal
         if any(
             answer is None and (own or each.rejected)
             for each, own, answer in zip(requests, numbers, answers, strict=True)
         ):
             self.everything_is_on_disk()
-        for owed in self.owed.values():
-            owed.spans |= kept
+        for name, owed in self.owed.items():
+            owed.spans |= {number for number in kept if of[number] is name.signal}
 
     # -- destinations -------------------------------------------------------------------------
 
@@ -335,21 +367,33 @@ class BufferModel(RuleBasedStateMachine):
         name = self.one_of([name for name in NAMES if name not in self.owed], pick)
         if name is None:
             return
-        if start == "beginning" and self.is_expiring and self.owed:
+        others = [other for other in self.owed if other.signal is name.signal]
+        if start == "beginning" and self.is_expiring and others:
             return  # what is there just now cannot be known from outside
-        is_first = start == "beginning" or (start == "auto" and not self.owed)
+        is_first = start == "beginning" or (start == "auto" and not others)
         spans: set[int] = set()
         has_gaps = False
         if is_first:
             self.run(self.buffer.flush())
             self.everything_is_on_disk()
-            rows = self.run(self.buffer.read_rows(range(1, self.buffer.last_row + 1)))
-            spans = {number for row in rows for number in ids_in(row.body, row.encoding)}
-            has_gaps = bool(rows) and rows[-1].row - rows[0].row >= len(rows)
+            rows = [
+                row
+                for row in self.run(self.buffer.read_rows(range(1, self.buffer.last_row + 1)))
+                if row.signal is name.signal
+            ]
+            spans = {n for row in rows for n in ids_in(row.body, row.encoding, row.signal)}
+            ends = (rows[0].row, rows[-1].row) if rows else (0, 0)
+            others_between = sum(
+                ends[0] < row < ends[1] and signal is not name.signal
+                for row, signal in self.signal_of.items()
+            )
+            has_gaps = bool(rows) and ends[1] - ends[0] >= len(rows) + others_between
             if not self.is_expiring:
-                assert len(spans) == self.kept_spans
-        self.backlogs[name] = self.buffer.consumer(name, start)
-        self.owed[name] = Owed(spans, set(), set(), has_gaps=has_gaps)
+                assert len(spans) == self.kept_spans[name.signal]
+        is_paused = any(owed.is_paused for other, owed in self.owed.items() if is_same(other, name))
+        self.backlogs[name] = self.buffer.consumer(name.destination, start, signal=name.signal)
+        assert self.backlogs[name].is_paused == is_paused
+        self.owed[name] = Owed(spans, set(), set(), is_paused=is_paused, has_gaps=has_gaps)
         if is_flushed:
             self.flush()
 
@@ -358,14 +402,15 @@ class BufferModel(RuleBasedStateMachine):
         name = self.one_of(self.owed, pick)
         if name is None or pick % 3:  # seldom: it takes all that was built up with it
             return
-        self.run(self.backlogs.pop(name).remove())
-        del self.owed[name]
-        for held in [held for held in self.held if held.name == name]:
-            self.held.remove(held)
-        self.forget_deferred(name)
+        self.run(self.buffer.remove(name.destination))
+        for each in [each for each in self.owed if is_same(each, name)]:
+            del self.backlogs[each], self.owed[each]
+            for held in [held for held in self.held if held.name == each]:
+                self.held.remove(held)
+            self.forget_deferred(each)
         self.everything_is_on_disk()
 
-    def forget_deferred(self, name: str, gone: set[int] | None = None) -> None:
+    def forget_deferred(self, name: BacklogName, gone: set[int] | None = None) -> None:
         """Nothing of `gone`, or nothing at all, is deferred any more."""
         self.deferred = {
             at: spans
@@ -377,19 +422,22 @@ class BufferModel(RuleBasedStateMachine):
         name = self.one_of(self.owed, pick)
         if name is None:
             return
-        self.run(self.backlogs[name].set_paused(is_paused))
-        self.owed[name].is_paused = is_paused
+        self.run(self.buffer.set_paused(name.destination, is_paused=is_paused))
+        for each, owed in self.owed.items():
+            if is_same(each, name):
+                owed.is_paused = is_paused
         self.everything_is_on_disk()
 
     # -- the way out --------------------------------------------------------------------------
 
-    def free(self, name: str) -> set[int]:
+    def free(self, name: BacklogName) -> set[int]:
         flying = {number for held in self.held if held.name == name for number in held.spans}
         deferred = {n for at, spans in self.deferred.items() if at[0] == name for n in spans}
         return self.owed[name].spans - flying - deferred
 
-    def hold(self, name: str, taken: Taken) -> None:
+    def hold(self, name: BacklogName, taken: Taken) -> None:
         numbers = self.numbers_of(taken)
+        assert {row.signal for row in taken.rows} == {name.signal}
         assert set(numbers) <= self.free(name)
         assert len(numbers) == len(set(numbers)) == taken.items
         # A row may be there in two parts: what is between them was settled or is in flight.
@@ -401,7 +449,7 @@ class BufferModel(RuleBasedStateMachine):
         """The spans in the bodies; each row holds what it held at first, or its part of that."""
         numbers: list[int] = []
         for row in taken.rows:
-            found = ids_in(row.body, row.encoding)
+            found = ids_in(row.body, row.encoding, row.signal)
             assert len(found) == row.items
             known = self.rows.get(row.row)
             if known is not None:
@@ -424,7 +472,7 @@ class BufferModel(RuleBasedStateMachine):
             backlog.take(max_bytes=max_bytes, max_items=max_items, one_encoding=one_encoding)
         )
         if taken is None:
-            assert not self.free(name)
+            assert not self.free(name) or self.is_in_turn(name)
             return
         first = min(self.free(name), key=self.place_of)
         self.hold(name, taken)
@@ -434,6 +482,10 @@ class BufferModel(RuleBasedStateMachine):
         if len(taken.rows) > 1:
             assert sum(len(row.body) for row in taken.rows) <= max_bytes
             assert taken.items <= max_items
+
+    def is_in_turn(self, name: BacklogName) -> bool:
+        """Whether what comes next has to wait for what is out."""
+        return name.signal is METRICS and any(held.name == name for held in self.held)
 
     def place_of(self, number: int) -> tuple[int, int]:
         for row, numbers in self.rows.items():
@@ -448,8 +500,9 @@ class BufferModel(RuleBasedStateMachine):
             return
         taken = self.run(self.backlogs[name].take_newest(encoding))
         if taken is None:
-            assert encoding is not None or not self.free(name)
+            assert encoding is not None or not self.free(name) or name.signal is METRICS
             return
+        assert name.signal is not METRICS
         (row,) = taken.rows
         assert encoding in (None, row.encoding)
         if encoding is None:
@@ -485,7 +538,17 @@ class BufferModel(RuleBasedStateMachine):
             words = f"refused {len(self.letters)} of {self.count} in {self.generation}"
             row = held.taken.rows[0]
             body = b"{}"
-            dead.append(DeadLetter(held.name, "upstream_refused", words, 1, row.encoding, body))
+            dead.append(
+                DeadLetter(
+                    held.name.destination,
+                    "upstream_refused",
+                    words,
+                    1,
+                    row.encoding,
+                    body,
+                    signal=held.name.signal,
+                )
+            )
             self.letters[words] = (held.name, set(held.spans) & owed.spans, False)
         backlog.settle_with(held.taken, dead, status=200, at_ns=self.now_ns)
         # Settled twice is settled once.
@@ -548,7 +611,11 @@ class BufferModel(RuleBasedStateMachine):
         if name is None or self.is_expiring:
             return
         owed = self.owed[name]
-        done = [row for row, numbers in self.rows.items() if not owed.spans & set(numbers)]
+        done = [
+            row
+            for row, numbers in self.rows.items()
+            if self.signal_of[row] is name.signal and not owed.spans & set(numbers)
+        ]
         if not done:
             return
         chosen = done[pick % len(done) :][:count]
@@ -580,8 +647,10 @@ class BufferModel(RuleBasedStateMachine):
 
     # -- what holds ---------------------------------------------------------------------------
 
-    def all_of(self, name: str) -> set[int]:
+    def all_of(self, name: BacklogName) -> set[int]:
         """Everything the destination is owed and nobody holds, as it is read from the buffer."""
+        if self.is_in_turn(name):
+            return self.free(name)
         held: list[Taken] = []
         backlog = self.backlogs[name]
         while (
@@ -632,7 +701,10 @@ class BufferModel(RuleBasedStateMachine):
         assert len(places) == 1
         states = {each.destination: each.state for each in places[0].deliveries}
         for name, owed in self.owed.items():
-            assert states[name] == "waiting" or number not in owed.spans
+            if name.signal is places[0].signal:
+                assert states[name.destination] == "waiting" or number not in owed.spans
+            else:
+                assert number not in owed.spans
 
     @invariant()
     def statistics_agree_with_the_model(self) -> None:
@@ -650,7 +722,7 @@ class BufferModel(RuleBasedStateMachine):
                 assert found.owed_rows == rows
             assert bool(found.owed_bytes) == bool(owed.spans)
         if not self.is_expiring and hasattr(self, "buffer"):
-            assert self.buffer.statistics().items == self.kept_spans
+            assert self.buffer.statistics().items == sum(self.kept_spans.values())
 
     def look_at_everything(self) -> None:
         for name in self.owed:
@@ -677,8 +749,19 @@ def whole(row: int) -> OwedRange:
     return OwedRange(Position(row), Position(row + 1))
 
 
-def piece_of(numbers: list[int], size: int, encoding: Encoding) -> Piece:
-    """A piece whose spans have these numbers as their ids; `size` bytes do not get smaller."""
+def is_same(one: BacklogName, other: BacklogName) -> bool:
+    """Whether both are of one destination."""
+    return one.destination == other.destination
+
+
+def piece_of(numbers: list[int], size: int, encoding: Encoding, signal: Signal) -> Piece:
+    """A piece whose items have these numbers as their ids; `size` bytes do not get smaller."""
+    if signal is not TRACES:
+        body = items_of(numbers, size, signal)
+        if encoding is Encoding.JSON:
+            body = transcode.to_json(body, signal)
+        trace_ids = b"".join(map(trace_id, numbers))
+        return Piece(encoding, body, len(numbers), trace_ids, ("shop",), signal=signal)
     filling = [builders.text_attribute("fill", noise(size, numbers[0]).hex())] if size else None
     made = builders.request(
         *(
@@ -695,8 +778,43 @@ def piece_of(numbers: list[int], size: int, encoding: Encoding) -> Piece:
     return Piece(encoding, body, len(numbers), b"".join(map(trace_id, numbers)), ("shop",))
 
 
-def ids_in(body: bytes, encoding: Encoding) -> list[int]:
-    """The numbers of the spans of a fragment, in order."""
+def items_of(numbers: list[int], size: int, signal: Signal) -> bytes:
+    """Log records or points in protobuf."""
+    fill = KeyValue(key="fill", value=AnyValue(string_value=noise(size, numbers[0]).hex()))
+    attributes = [fill] if size else []
+    if signal is LOGS:
+        logs = ExportLogsServiceRequest()
+        for number in numbers:
+            record = logs.resource_logs.add().scope_logs.add().log_records.add()
+            record.span_id = number.to_bytes(8, "big")
+            record.attributes.extend(attributes)
+        return logs.SerializeToString()
+    metrics = ExportMetricsServiceRequest()
+    for number in numbers:
+        metric = metrics.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
+        metric.gauge.data_points.add(as_int=number, time_unix_nano=1, attributes=attributes)
+    return metrics.SerializeToString()
+
+
+def ids_in(body: bytes, encoding: Encoding, signal: Signal) -> list[int]:
+    """The numbers of the items of a fragment, in order."""
+    if signal is METRICS:
+        if encoding is Encoding.JSON:
+            return [int(found) for found in re.findall(rb'"asInt": ?"([0-9]+)"', body)]
+        return [
+            point.as_int
+            for entry in ExportMetricsServiceRequest.FromString(body).resource_metrics
+            for scope in entry.scope_metrics
+            for metric in scope.metrics
+            for point in metric.gauge.data_points
+        ]
+    if signal is LOGS and encoding is Encoding.PROTOBUF:
+        return [
+            int.from_bytes(record.span_id, "big")
+            for entry in ExportLogsServiceRequest.FromString(body).resource_logs
+            for scope in entry.scope_logs
+            for record in scope.log_records
+        ]
     if encoding is Encoding.JSON:
         return [int(found, 16) for found in re.findall(rb'"spanId": ?"([0-9a-f]{16})"', body)]
     message = ExportTraceServiceRequest.FromString(body)

@@ -92,7 +92,7 @@ async def test_deferred_gives_way_with_its_row_and_goes_with_its_destination(
         places = [await defer_third(each) for each in (a, b)]
         gone = (OwedRange(Position(1), Position(2)),)
         a.evict(gone, [GoneRow(1, 4, 1000)])
-        await b.remove()
+        await buffer.remove(b.name)
 
         assert a.statistics().owed_items == 1
         assert await a.take_parked(places[0]) is None

@@ -251,7 +251,7 @@ async def test_settled_spans_are_owed_again_when_asked_for(tmp_path: Path) -> No
 async def test_skipped_rows_are_neither_owed_nor_settled(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
-        backlog.skip((owed_ranges.row_range(1),))
+        backlog.skip(owed_ranges.row_range(1))
         await keep(buffer, "a", "b")
 
         assert names((await take(backlog)).rows) == ["b"]

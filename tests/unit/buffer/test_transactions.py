@@ -156,8 +156,9 @@ async def test_a_file_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
         buffer.consumer("one")
         await buffer.append(request(piece(b"old")))
     with apsw.Connection(str(tmp_path / "relay.db")) as connection:
-        for table in ("history", "tallies", "salvages"):
+        for table in ("history", "tallies", "salvages", "signal_runs"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE dead_letters DROP COLUMN signal")
         connection.pragma("user_version", 1)
     connection.close()
 

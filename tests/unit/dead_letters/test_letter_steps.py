@@ -182,7 +182,7 @@ async def test_erasing_comes_to_its_end_while_spans_come_and_go(tmp_path: Path) 
         letters,
     ):
         backlog = buffer.consumer("a")
-        await buffer.consumer("b").remove()
+        await buffer.remove(buffer.consumer("b").name)
         stop = anyio.Event()
         delivered = 0
 
@@ -204,3 +204,22 @@ async def test_erasing_comes_to_its_end_while_spans_come_and_go(tmp_path: Path) 
 
     assert (done.is_done, done.why) == (True, "")
     assert not any(frame[at : at + 40] in held for at in range(0, len(frame), 500))
+
+
+async def test_log_records_are_sent_again_as_log_records(tmp_path: Path) -> None:
+    record = b'{"scopeLogs":[{"logRecords":[{"timeUnixNano":"7","body":{"stringValue":"hi"}}]}]}'
+    async with letters_of(tmp_path) as (buffer, letters):
+        logs = buffer.consumer("a", signal=Signal.LOGS)
+        put(
+            buffer,
+            DeadLetter(
+                "a", "upstream_refused", "no", 1, Encoding.JSON, record, 1, signal=Signal.LOGS
+            ),
+        )
+        await buffer.flush()
+        assert (await replay(letters, DeadLetterFilter(signal=Signal.TRACES))).letters == 0
+        assert (await replay(letters, DeadLetterFilter(signal=Signal.LOGS))).letters == 1
+        (body,) = await take_all(logs)
+        assert b'"hi"' in body
+        assert body.startswith(b'{"scopeLogs"')
+        assert not buffer.consumer("a").has_more

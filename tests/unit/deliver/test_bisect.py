@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.config import DestinationConfig
@@ -125,7 +126,7 @@ class Case:
         self.upstream = upstream
         self.clock = clock
         self.courier = courier
-        self.backlog: Backlog = buffer.consumers()["axiom"]
+        self.backlog: Backlog = buffer.consumers()[BacklogName("axiom")]
 
     async def done(self) -> None:
         """Nothing is owed any more."""

@@ -50,7 +50,7 @@ async def test_everything_that_is_kept_is_in_it(tmp_path: Path) -> None:
     bodies = [noise(20_000, seed) for seed in range(150)]
     async with opened(tmp_path / "one") as buffer:
         a = buffer.consumer("a")
-        await buffer.consumer("b").set_paused(True)
+        await buffer.set_paused(buffer.consumer("b").name, is_paused=True)
         await buffer.append(request(rejected=(rejected_span(),)))
         for body in bodies:
             await buffer.append(request(piece(body)))

@@ -4,6 +4,7 @@ It starts; no wrong byte goes out; every row is delivered, or named by a dead le
 are taken. The places are random and the same at each run.
 """
 
+import itertools
 import random
 import shutil
 from collections.abc import Callable
@@ -14,11 +15,13 @@ import anyio
 import pytest
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.types import Persisted
 from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure
+from relay.model.records import Signal
 from relay.salvage import pages
 from relay.salvage.pages import Leaf, PageFiles
 from relay.salvage.salvage import Salvage
@@ -50,18 +53,32 @@ def body(number: int) -> bytes:
     return b'{"n":%d,"x":"%s"}' % (number, noise(SIZES[number % 5], number).hex().encode())
 
 
-async def make(state_dir: Path, *, as_after_a_crash: bool) -> Path:
+def signal_of(number: int, *, is_mixed: bool = True) -> Signal:
+    """What a row holds: most are of spans, and some runs longer than a row."""
+    return (Signal.TRACES, Signal.METRICS, Signal.LOGS, Signal.LOGS, Signal.TRACES)[
+        number % 5 if is_mixed else 0
+    ]
+
+
+async def make(state_dir: Path, *, as_after_a_crash: bool, is_mixed: bool = True) -> Path:
     """120 rows owed to b, the last 90 of them to a; closed in order, or with all in the WAL."""
     steps = 128 * 1024 if as_after_a_crash else SETTINGS.wal_checkpoint_bytes
     async with opened(state_dir, wal_checkpoint_bytes=steps) as buffer:
-        a, _ = buffer.consumer("a"), buffer.consumer("b")
+        signals = {signal_of(number, is_mixed=is_mixed) for number in range(ROWS)}
+        for signal in signals:
+            buffer.consumer("a", signal=signal)
+            buffer.consumer("b", signal=signal)
         await buffer.append(request(rejected=(rejected_span(), rejected_span())))
         for number in range(1, ROWS + 1):
-            await buffer.append(request(piece(body(number), traces=(number,))))
-            if number == ROWS // 2:
-                for _ in range(SETTLED // 10):
-                    taken = await take(a, max_items=10)
-                    a.settle(taken, status=200, at_ns=NOW_NS)
+            signal = signal_of(number, is_mixed=is_mixed)
+            await buffer.append(request(piece(body(number), traces=(number,), signal=signal)))
+            for signal in signals if number == ROWS // 2 else ():
+                done = sum(
+                    signal_of(each, is_mixed=is_mixed) is signal for each in range(1, SETTLED + 1)
+                )
+                taken = await take(buffer.consumer("a", signal=signal), max_items=done)
+                assert taken.items == done
+                buffer.consumer("a", signal=signal).settle(taken, status=200, at_ns=NOW_NS)
         await buffer.flush()
         if not as_after_a_crash:
             return state_dir
@@ -230,10 +247,10 @@ class Outcome:
         return found
 
 
-async def deliver(buffer: Buffer, name: str, outcome: Outcome) -> None:
+async def deliver(buffer: Buffer, key: BacklogName, outcome: Outcome) -> None:
     """A courier that keeps up, and looks at every byte."""
     known = {body(number): number for number in range(1, ROWS + 1)} | {NEW: 0}
-    backlog = buffer.consumer(name)
+    backlog = buffer.consumer(key.destination, signal=key.signal)
     while True:
         await backlog.wait()
         try:
@@ -242,7 +259,8 @@ async def deliver(buffer: Buffer, name: str, outcome: Outcome) -> None:
             await anyio.sleep(0.01)
             continue
         if taken is not None:
-            outcome.delivered[name] += [known[row.body] for row in taken.rows]
+            assert taken.signal is key.signal
+            outcome.delivered[key.destination] += [known[row.body] for row in taken.rows]
             backlog.settle(taken, status=200, at_ns=NOW_NS)
 
 
@@ -282,8 +300,8 @@ async def run(state_dir: Path, damage_in_use: Callable[[], None] | None = None) 
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(buffer.wait_failed)
-            for name in outcome.delivered:
-                tasks.start_soon(deliver, buffer, name, outcome)
+            for name, signal in itertools.product(outcome.delivered, Signal):
+                tasks.start_soon(deliver, buffer, BacklogName(name, signal), outcome)
             tasks.start_soon(salvage.run)
             await anyio.sleep(0.005)
             if damage_in_use is not None:
@@ -369,7 +387,7 @@ async def test_every_row_is_delivered_or_named_when_it_happens_in_use(
 async def test_rows_lost_with_the_wal_are_counted_and_their_ids_never_come_again(
     tmp_path: Path,
 ) -> None:
-    state_dir = await make(tmp_path / "made", as_after_a_crash=True)
+    state_dir = await make(tmp_path / "made", as_after_a_crash=True, is_mixed=False)
     hit_dir = copy(state_dir, tmp_path / "hit")
     (hit_dir / "relay.db-wal").unlink()
     async with opened(hit_dir) as buffer:

@@ -176,7 +176,7 @@ async def test_file_found_corrupt_while_reading_is_replaced_and_ids_go_on(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as buffer:
-        await buffer.consumer("a").set_paused(True)
+        await buffer.set_paused(buffer.consumer("a").name, is_paused=True)
         for seed in range(200):
             await buffer.append(request(piece(noise(3000, seed))))
     path = tmp_path / "relay.db"
@@ -217,7 +217,7 @@ async def test_file_found_corrupt_when_it_is_opened_is_set_aside_before_anybody_
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as buffer:
-        await buffer.consumer("a").set_paused(True)
+        await buffer.set_paused(buffer.consumer("a").name, is_paused=True)
         for seed in range(200):
             await buffer.append(request(piece(noise(3000, seed))))
     path = tmp_path / "relay.db"
@@ -414,7 +414,7 @@ async def test_file_found_corrupt_when_it_is_opened_again_is_replaced(
     disk = BrokenDisk("broken-again")
     async with opened(tmp_path, vfs="broken-again") as buffer:
         backlog = buffer.consumer("a")
-        await backlog.set_paused(True)
+        await buffer.set_paused(backlog.name, is_paused=True)
         await buffer.append(request(piece(b"before")))
         disk.error = apsw.IOError
         with pytest.raises(BufferUnavailable):

@@ -12,7 +12,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.reader import RowMissing, read_rows
 from relay.buffer.sqlite.types import Budget
 from relay.model.counters import Counters
-from relay.model.records import OwedRange, Position
+from relay.model.records import OwedRange, Position, Signal
 from relay.salvage.salvage import Salvage
 from tests.unit.buffer.making import NOW_NS, noise, opened, piece, request
 
@@ -26,7 +26,7 @@ def body(number: int) -> bytes:
 
 
 def budget() -> Budget:
-    return Budget(1 << 20, 100, None, None, one_encoding=False, is_first=True)
+    return Budget(1 << 20, 100, None, one_encoding=False, is_first=True)
 
 
 async def make(state_dir: Path, rows: int) -> None:
@@ -128,7 +128,7 @@ async def test_rows_that_go_between_their_sizes_and_their_bodies_are_missed(
 
     connection.exec_trace = lose
     with pytest.raises(RowMissing) as missing:
-        read_rows(connection, 1, 4, budget())
+        read_rows(connection, Signal.TRACES, 1, 4, budget())
     connection.close()
 
     assert missing.value.gaps == (OwedRange(Position(2), Position(4)),)
@@ -142,7 +142,7 @@ async def test_one_gap_that_is_proper_does_not_excuse_another(tmp_path: Path) ->
     connection = schema.open_reader(tmp_path / "relay.db", vfs=None)
     proper = (OwedRange(Position(2), Position(3)),)
     with pytest.raises(RowMissing) as missing:
-        read_rows(connection, 1, 5, budget(), may_skip=proper)
+        read_rows(connection, Signal.TRACES, 1, 5, budget(), may_skip=proper)
     connection.close()
 
     assert missing.value.gaps == (OwedRange(Position(4), Position(5)),)

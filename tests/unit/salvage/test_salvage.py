@@ -149,7 +149,7 @@ async def test_dead_letters_counts_pauses_and_trace_ids_come_along(tmp_path: Pat
     span = f'{{"traceId":"{77:032x}","spanId":"0000000000000001"}}'
     span = '{"scopeSpans":[{"spans":[' + span + "]}]}"
     async with opened(tmp_path) as buffer:
-        await buffer.consumer("a").set_paused(True)
+        await buffer.set_paused(buffer.consumer("a").name, is_paused=True)
         await buffer.append(
             request(piece(span.encode(), traces=(77,)), rejected=(rejected_span("f" * 32),))
         )

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite import replay_query
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.types import Totals
-from relay.model.records import Encoding, OwedRange, Position
+from relay.model.records import Encoding, OwedRange, Position, Signal
 from tests.support.builders import protobuf_twin, span, to_body
 from tests.support.builders import request as otlp
 from tests.unit.buffer.making import (
@@ -37,7 +38,7 @@ async def send_again(
     before = backlog.ranges
     held = backlog.hold(ranges)
     await buffer.flush()
-    measured = await replay_query.measure(buffer._reader.ask, held, also_owed=before)
+    measured = await replay_query.measure(buffer._reader.ask, held, Signal.TRACES, also_owed=before)
     assert backlog.release(held, measured.there, measured.sums)
     return measured
 
@@ -56,7 +57,7 @@ async def test_rows_since_a_time_are_found_whatever_the_order_of_times(tmp_path:
         buffer.consumer("a")
         for seconds in (0, 50, 10, 60, 61):
             await buffer.append(request(piece(), received_ns=NOW_NS + seconds * 10**9))
-        found = await buffer.replays.since(NOW_NS + 50 * 10**9)
+        found = await buffer.replays.since(NOW_NS + 50 * 10**9, Signal.TRACES)
 
     assert found.ranges == (
         OwedRange(Position(2), Position(3)),
@@ -95,7 +96,7 @@ async def test_nothing_that_is_held_is_handed_out_or_deleted(tmp_path: Path) -> 
         # From here on delivered rows go at once.
         buffer.reload(type(buffer.settings)(min_free_bytes=0, keep_delivered_seconds=0))
         await eventually(lambda: buffer.statistics().rows == 1)
-        measured = await replay_query.measure(buffer._reader.ask, held, also_owed=())
+        measured = await replay_query.measure(buffer._reader.ask, held, Signal.TRACES, also_owed=())
         assert backlog.release(held, measured.there, measured.sums)
 
         assert await take_all(backlog) == [b"one"]
@@ -144,7 +145,7 @@ async def test_of_a_trace_only_its_own_spans_come_again(tmp_path: Path, encoding
         await buffer.append(request(mixed(encoding, OTHER, OTHER)))
         await buffer.append(request(mixed(encoding, MINE)))
         await deliver_all(backlog)
-        found = await buffer.replays.of_trace(bytes.fromhex(MINE))
+        found = await buffer.replays.of_trace(bytes.fromhex(MINE), Signal.TRACES)
         measured = await send_again(buffer, backlog, found.ranges)
 
         assert found.rows == 2
@@ -174,8 +175,8 @@ async def test_trace_that_has_gone_is_said_so(tmp_path: Path) -> None:
         await buffer.append(request(piece(traces=(7,), spans=3)))
         await deliver_all(backlog)
         await eventually(lambda: buffer.statistics().rows == 0)
-        found = await buffer.replays.of_trace(trace_id(7))
-        by_time = await buffer.replays.since(NOW_NS)
+        found = await buffer.replays.of_trace(trace_id(7), Signal.TRACES)
+        by_time = await buffer.replays.since(NOW_NS, Signal.TRACES)
 
     assert (found.ranges, found.rows, found.gone_rows) == ((), 0, 1)
     assert (by_time.rows, by_time.gone_rows, by_time.gone_items) == (0, 1, 3)
@@ -187,7 +188,7 @@ async def test_removed_destination_is_not_owed_what_was_held(tmp_path: Path) -> 
         await buffer.append(request(piece()))
         await deliver_all(backlog)
         held = backlog.hold((owed_ranges.row_range(1),))
-        await backlog.remove()
+        await buffer.remove(backlog.name)
 
         assert not backlog.release(held, held, Totals())
         assert not backlog.has_more
@@ -198,9 +199,11 @@ async def test_new_destination_that_holds_lets_no_row_go_that_it_wants(tmp_path:
         for number in range(3):
             await buffer.append(request(piece(b"%d" % number)))
         wanted = (OwedRange(Position(2), Position(4)),)
-        backlog = buffer._backlogs.open("first", "end", held=wanted)
+        backlog = buffer._backlogs.open(BacklogName("first"), "end", held=wanted)
         await eventually(lambda: buffer.statistics().rows == 2)
-        measured = await replay_query.measure(buffer._reader.ask, wanted, also_owed=())
+        measured = await replay_query.measure(
+            buffer._reader.ask, wanted, Signal.TRACES, also_owed=()
+        )
         backlog.release(backlog.in_flight, measured.there, measured.sums)
         await buffer.append(request(piece(b"new")))
 

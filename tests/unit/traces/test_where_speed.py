@@ -37,7 +37,7 @@ def fill(database: Path) -> None:
             ((row, ids_of(row)) for row in range(1, ROWS + 1)),
         )
         connection.executemany(
-            "INSERT INTO history VALUES (?,?,1,1,?)",
+            "INSERT INTO history VALUES (?,?,1,1,?,1)",
             ((row, NOW_NS + row, parts) for row in range(1, half + 1)),
         )
         connection.executemany(

@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.backlogs import Backlogs, Evicted
@@ -21,9 +22,8 @@ from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.partial_rows import sums_of
 from relay.buffer.sqlite.space.hold_timers import HoldTimers
-from relay.buffer.sqlite.space.retention import Chosen, Retention, remove, untouched
+from relay.buffer.sqlite.space.retention import Chosen, Retention, remove
 from relay.buffer.sqlite.types import EVICTED_STATUS
-from relay.model.records import OwedRange, Position
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -57,25 +57,24 @@ class Eviction:
         """Delete some rows that may go undelivered; returns how many (0: there are none)."""
         drops_oldest = settings.when_full == "drop-oldest"
         for names in self._holds.evictable(drops_oldest=drops_oldest):
-            keepers = [f.ranges for name, f in file.destinations.items() if name not in names]
-            chosen = retention.choose(file, untouched(file, keepers))
-            if chosen.rows and any(name in names for name in file.destinations):
+            chosen = retention.choose(file, file.owed_by_signal(but=names))
+            if chosen.count and any(name in names for name in file.destinations):
                 with retention.timed():
                     self._evict(file, names, chosen)
-                return len(chosen.rows)
+                return chosen.count
         return 0
 
     def _evict(self, file: LogFile, names: frozenset[str], chosen: Chosen) -> None:
-        gone = tuple(OwedRange(Position(first), Position(end + 1)) for first, end in chosen.runs)
         lost: dict[str, Ranges] = {}
         items: dict[str, int] = {}
         for name in names & file.destinations.keys():
             had = file.destinations[name].ranges
-            ranges = owed_ranges.intersection(gone, had)
+            rows = chosen.rows.get(backlog_name(name).signal, [])
+            ranges = owed_ranges.intersection(chosen.ranges(backlog_name(name).signal), had)
             if ranges:
                 left = owed_ranges.subtract(had, ranges)
                 lost[name] = ranges
-                items[name] = sums_of(ranges, chosen.rows, left=left).items
+                items[name] = sums_of(ranges, rows, left=left).items
         self._ledger.evictions_begun += 1
         try:
             file.work(
@@ -101,7 +100,8 @@ class Eviction:
         for name, items in unlogged.items():
             log.warning(
                 "spans_evicted",
-                destination=name,
+                destination=backlog_name(name).destination,
+                signal=backlog_name(name).signal.name.lower(),
                 spans=items,
                 since_ever=self.items.get(name, 0),
                 reason="space was short, and they could not be delivered",

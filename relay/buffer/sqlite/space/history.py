@@ -62,7 +62,8 @@ def _remember(file: LogFile, first: int, last: int) -> None:
         (ROW_BYTES, first, last),
     )
     file.connection.execute(
-        "INSERT OR REPLACE INTO history SELECT id, received_ns, encoding, spans, parts FROM rows"
+        "INSERT OR REPLACE INTO history SELECT id, received_ns, encoding, spans, parts, signal"
+        " FROM rows"
         " WHERE id >= ? AND id <= ?",
         (first, last),
     )
@@ -91,10 +92,8 @@ def forget_deliveries(file: LogFile) -> None:
         "SELECT min(oldest) FROM"
         " (SELECT min(id) AS oldest FROM rows UNION ALL SELECT min(row) FROM history)",
     )
-    file.connection.execute(
-        "DELETE FROM deliveries WHERE (end_row, end_span) <= (?, 0)",
-        (file.last_row + 1 if oldest is None else oldest,),
-    )
+    oldest = file.last_row + 1 if oldest is None else oldest
+    file.connection.execute("DELETE FROM deliveries WHERE (end_row, end_span) <= (?, 0)", (oldest,))
 
 
 class History:

@@ -1,32 +1,32 @@
 """Deletes rows that nobody needs, one short step at a time, on the writer's connection.
 
-A row may go when no destination on disk is owed any of it, and there is a destination at all:
-without one nothing counts as delivered. What decides is what is *on disk*, so that a crash after
-a step never leaves a range that owes a row which has gone. Rows that are owed go by `eviction`,
-which chooses and removes them by the same means.
+A row may go when no backlog of its signal on disk is owed any of it; where no destination asks for
+a signal yet, a backlog of nobody is owed it all. What decides is what is *on disk*, so that a crash
+after a step never leaves a range that owes a row which has gone. Rows that are owed go by
+`eviction`, which chooses and removes them by the same means.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import apsw
 
-from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import MIB, BufferSettings
+from relay.buffer.sqlite import counters_table, signal_runs
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.schema import PAGE_BYTES, fetch
+from relay.buffer.sqlite.schema import PAGE_BYTES, fetch, fetch_value
+from relay.buffer.sqlite.space.gaps import FreeRow, Gap, Gaps
 from relay.buffer.sqlite.space.history import forget_deliveries, let_go
 from relay.buffer.sqlite.space.row_age import RowAges
 from relay.buffer.sqlite.types import GoneRow, Totals
+from relay.model.records import OwedRange, Position, Signal
 
 _CANDIDATES = 512
 _FEW = 32
-# Gaps that one query looks into at once: of many small ones most may be empty.
-_GAPS_AT_ONCE = 64
 _MAX_STEP_BYTES = 4 * MIB
 _MIN_STEP_BYTES = 256 * 1024
 _FAST_SECONDS = 0.005
@@ -41,29 +41,41 @@ _KEEP_FREE_BYTES = 4 * MIB
 class Chosen:
     """Rows of one step, in order, and the runs of ids that hold them and nothing that stays."""
 
-    rows: list[GoneRow] = field(default_factory=list)
+    rows: dict[Signal, list[GoneRow]] = field(default_factory=dict)
     runs: list[tuple[int, int]] = field(default_factory=list)  # first and last row
+    # Of each signal, from where a hole in what is owed begins up to the last row chosen in it.
+    holes: dict[Signal, dict[int, int]] = field(default_factory=dict)
+    count: int = 0
     stored_bytes: int = 0
-    _gap: int = -1
+    _gap: Gap | None = None
 
-    def add(self, row: GoneRow, stored_bytes: int, gap: int) -> None:
-        """`row` is the next one, in the gap of that number."""
-        self.rows.append(row)
-        self.stored_bytes += stored_bytes
-        if gap == self._gap:
+    def add(self, row: FreeRow, gap: Gap) -> None:
+        """`row` is the next one, in `gap`."""
+        self.rows.setdefault(gap.signal, []).append(GoneRow(row.row, row.items, row.raw_bytes))
+        self.holes.setdefault(gap.signal, {})[gap.of] = row.row
+        self.count += 1
+        self.stored_bytes += row.stored_bytes
+        if gap is self._gap:
             self.runs[-1] = (self.runs[-1][0], row.row)
         else:
             self.runs.append((row.row, row.row))
             self._gap = gap
 
-    @property
-    def sums(self) -> Totals:
-        """Over its rows."""
-        return Totals(
-            len(self.rows),
-            sum(row.items for row in self.rows),
-            sum(row.raw_bytes for row in self.rows),
+    def ranges(self, signal: Signal) -> Ranges:
+        """The places of its rows of `signal`, what is of other signals between them included."""
+        holes = self.holes.get(signal, {})
+        return tuple(
+            OwedRange(Position(first), Position(last + 1)) for first, last in holes.items()
         )
+
+    def sums(self) -> dict[Signal, Totals]:
+        """Over its rows."""
+        return {
+            signal: Totals(
+                len(rows), sum(row.items for row in rows), sum(row.raw_bytes for row in rows)
+            )
+            for signal, rows in self.rows.items()
+        }
 
 
 class Retention:
@@ -72,6 +84,7 @@ class Retention:
     def __init__(self, settings: BufferSettings, ages: RowAges) -> None:
         self._keep_ns = int(settings.keep_delivered_seconds * 1e9)
         self._ages = ages
+        self._gaps = Gaps()
         self._step_bytes = MIB
         # Of a small buffer a step must not take much more than was asked for.
         self._most_bytes = max(settings.max_size_bytes // 32, _MIN_STEP_BYTES)
@@ -86,7 +99,7 @@ class Retention:
 
     def next_due_seconds(self, file: LogFile) -> float | None:
         """How long until the oldest delivered row was kept long enough; None: there is none."""
-        for _gap, found in _walk(file, deletable(file), _FEW):
+        for _gap, found in self._gaps.rows(file, file.owed_by_signal(), _FEW):
             return max((self._keep_ns - self._ages.age_ns(*found[:3])) / 1e9, 0.0)
         return None
 
@@ -94,29 +107,30 @@ class Retention:
         return self._ages.age_ns(row, received_ns, monotonic_ns) >= self._keep_ns
 
     def _step(self, file: LogFile, is_old: Callable[[int, int, int], bool] | None) -> int:
-        chosen = self.choose(file, deletable(file), is_old)
-        if chosen.rows:
+        chosen = self.choose(file, file.owed_by_signal(), is_old)
+        if chosen.count:
             with self.timed():
                 file.work(lambda it: remove(it, chosen))
-        return len(chosen.rows)
+        return chosen.count
 
     def choose(
         self,
         file: LogFile,
-        gaps: list[tuple[int, int]],
+        owed: Mapping[Signal, list[Ranges]],
         is_old: Callable[[int, int, int], bool] | None = None,
     ) -> Chosen:
-        """The oldest rows of `gaps`, as many as one step takes; with `is_old` until one is not."""
+        """The oldest rows that are not `owed`, as many as one step takes; with `is_old` until one
+        is not.
+        """
         chosen = Chosen()
-        for gap, found in _walk(file, gaps, _CANDIDATES):
-            row, received_ns, monotonic_ns, stored_bytes, items, raw_bytes = found
-            if is_old is not None and not is_old(row, received_ns, monotonic_ns):
+        for gap, found in self._gaps.rows(file, owed, _CANDIDATES):
+            if is_old is not None and not is_old(*found[:3]):
                 break
-            size = chosen.stored_bytes + stored_bytes
+            size = chosen.stored_bytes + found.stored_bytes
             is_enough = size > min(self._step_bytes, self._most_bytes)
-            if chosen.rows and (is_enough or len(chosen.rows) >= _CANDIDATES):
+            if chosen.count and (is_enough or chosen.count >= _CANDIDATES):
                 break
-            chosen.add(GoneRow(row, items, raw_bytes), stored_bytes, gap)
+            chosen.add(found, gap)
         return chosen
 
     @contextmanager
@@ -131,50 +145,19 @@ class Retention:
             self._step_bytes = min(self._step_bytes * 2, _MAX_STEP_BYTES)
 
 
-def deletable(file: LogFile) -> list[tuple[int, int]]:
-    """Half-open intervals of rows that every destination has had; none without a destination."""
-    if not file.destinations:
-        return []
-    return untouched(file, (found.ranges for found in file.destinations.values()))
-
-
-def untouched(file: LogFile, kept: Iterable[Ranges]) -> list[tuple[int, int]]:
-    """Half-open intervals of rows in none of `kept`."""
-    return owed_ranges.row_gaps(
-        owed_ranges.union(item for ranges in kept for item in ranges), file.last_row + 1
-    )
-
-
-def _walk(
-    file: LogFile, gaps: list[tuple[int, int]], at_once: int
-) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Each row that lies in `gaps`, in order, with the number of its gap."""
-    gap, start = 0, 0
-    while gap < len(gaps):
-        start, end = max(start, gaps[gap][0]), gaps[min(gap + _GAPS_AT_ONCE, len(gaps)) - 1][1]
-        rows = fetch(
-            file.connection,
-            "SELECT id, received_ns, monotonic_ns, length(parts) + length(body), spans, raw_bytes"
-            " FROM rows WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-            (start, end, at_once),
-        )
-        for values in rows:
-            found = tuple(map(number, values))  # what was hit need not be one
-            while gaps[gap][1] <= found[0]:
-                gap += 1
-            if found[0] >= gaps[gap][0]:
-                yield gap, found
-        start = end if len(rows) < at_once else rows[-1][0] + 1
-        while gap < len(gaps) and gaps[gap][1] <= start:
-            gap += 1
-
-
 def remove(file: LogFile, chosen: Chosen) -> None:
     """Delete what was chosen, and what speaks of it. For `LogFile.work`."""
-    gone, totals = file.gone + chosen.sums, file.totals
+    sums, totals = chosen.sums(), file.totals
+    gone = sum(sums.values(), file.gone)
     for first, last in chosen.runs:
         let_go(file, first, last)
     forget_deliveries(file)
+    oldest = fetch_value(file.connection, "SELECT min(id) FROM rows")
+    signal_runs.forget(file.connection, file.last_row if oldest is None else number(oldest))
+    for signal in sums.keys() - {Signal.TRACES}:
+        counters_table.add_gone(file.connection, signal, sums[signal])
+        so_far = file.gone_by_signal.get(signal, Totals())
+        file.gone_by_signal = {**file.gone_by_signal, signal: so_far + sums[signal]}
     file.connection.execute(
         "UPDATE totals SET rows = ?, spans = ?, raw_bytes = ?,"
         " gone_rows = ?, gone_spans = ?, gone_raw_bytes = ?",

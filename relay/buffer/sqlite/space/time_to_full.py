@@ -92,14 +92,14 @@ def room_bytes(space: Space, owed_bytes: int) -> int:
 
 
 def sums_owed(file: LogFile, *, but: frozenset[str] = frozenset()) -> Totals:
-    """Sums over rows that somebody but those is owed; without any destination all are."""
-    if not file.destinations:
-        return file.kept
-    lists = [found.ranges for name, found in file.destinations.items() if name not in but]
-    ranges = owed_ranges.union(item for each in lists for item in each)
-    if len(ranges) > _MOST_RANGES:
-        ranges = (ranges[0]._replace(end=ranges[-1].end),)  # with its holes: at most so much
-    return file.sums(ranges)
+    """Sums over rows that a backlog of their signal is owed, but those."""
+    total = Totals()
+    for signal, lists in file.owed_by_signal(but).items():
+        ranges = owed_ranges.union(item for each in lists for item in each)
+        if len(ranges) > _MOST_RANGES:
+            ranges = (ranges[0]._replace(end=ranges[-1].end),)  # with its holes: at most so much
+        total += file.sums(ranges, signal)
+    return total
 
 
 class Sample(NamedTuple):

@@ -1,0 +1,209 @@
+"""Tells which rows are of which signal without looking at them (table `signal_runs`).
+
+A run is a row and those after it up to the next run: all of one signal. A log of one signal has one
+run, however long it is, so who wants another signal's rows passes over it in one look-up.
+
+Each run holds the sums of every signal over all rows before it. So what one signal has between two
+places is a difference; and a run that damage took away shows, since from one run to the next the
+sums of that run's own signal alone may have grown. A run has a checksum: whoever passes over rows
+by it must be sure.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import apsw
+import msgspec
+
+from relay.buffer.sqlite.schema import fetch
+from relay.buffer.sqlite.types import Totals
+from relay.model.records import Signal
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, int]]).decode
+_KEY = struct.Struct("<qq")
+_SELECT = "SELECT first_row, signal, sums FROM signal_runs "
+_NOTHING = Totals()
+
+SignalTotals = Mapping[Signal, Totals]
+"""Sums by signal; one that has none may be missing."""
+
+
+class Run(NamedTuple):
+    """Rows from `first_row` on are of `signal`; `before` are the sums up to there."""
+
+    first_row: int
+    signal: Signal
+    before: SignalTotals
+
+    def sums_at(self, totals: Totals) -> dict[Signal, Totals]:
+        """The sums by signal at a place in this run, where those over all signals are `totals`."""
+        sums = dict(self.before)
+        others = [each for signal, each in sums.items() if signal is not self.signal]
+        sums[self.signal] = totals - sum(others, _NOTHING)
+        return sums
+
+    def is_followed_by(self, other: "Run") -> bool:
+        """Whether no run is missing between the two: what came was of this one's signal alone."""
+        return other.signal is not self.signal and all(
+            other.before.get(each, _NOTHING) == self.before.get(each, _NOTHING)
+            for each in Signal
+            if each is not self.signal
+        )
+
+
+class FileSums(NamedTuple):
+    """Sums over all rows ever written, those in `run` at their end, and over those that have gone;
+    `gone_by_signal` lacks spans.
+    """
+
+    run: Run
+    totals: Totals
+    gone: Totals
+    gone_by_signal: SignalTotals
+
+    def kept(self, signal: Signal) -> Totals:
+        """The sums over the rows of a signal that are kept."""
+        gone = {**self.gone_by_signal}
+        gone[Signal.TRACES] = self.gone - sum(self.gone_by_signal.values(), _NOTHING)
+        ever = self.run.sums_at(self.totals)
+        return ever.get(signal, _NOTHING) - gone.get(signal, _NOTHING)
+
+
+def write(connection: apsw.Connection, run: Run) -> None:
+    """Add a run, inside the caller's transaction."""
+    connection.execute("INSERT INTO signal_runs VALUES (?,?,?)", as_stored(run))
+
+
+def as_stored(run: Run) -> tuple[int, int, bytes]:
+    """A run as it is on disk."""
+    packed = _encode(
+        [
+            (int(signal), each.rows, each.items, each.raw_bytes)
+            for signal, each in run.before.items()
+            if each != _NOTHING
+        ]
+    )
+    return run.first_row, int(run.signal), _sealed(run.first_row, int(run.signal), packed)
+
+
+def _sealed(first_row: int, signal: int, packed: bytes) -> bytes:
+    checksum = zlib.crc32(packed, zlib.crc32(_KEY.pack(first_row, signal)))
+    return checksum.to_bytes(4, "little") + packed
+
+
+def of_stored(first_row: object, signal: object, stored: object) -> Run:
+    """The run that `as_stored` told of. Raises CorruptError when it is not what was written."""
+    try:
+        if not (isinstance(first_row, int) and isinstance(signal, int)):
+            raise TypeError
+        if not isinstance(stored, bytes) or _sealed(first_row, signal, stored[4:]) != stored:
+            raise ValueError
+        before = {Signal(of): Totals(*numbers) for of, *numbers in _decode(stored[4:])}
+        return Run(first_row, Signal(signal), before)
+    except (TypeError, ValueError, struct.error, msgspec.MsgspecError):
+        raise apsw.CorruptError("a run of rows is not what was written") from None
+
+
+def _one(connection: apsw.Connection, rest: str, *bindings: int) -> Run | None:
+    found = fetch(connection, f"{_SELECT}{rest} LIMIT 1", bindings)
+    return of_stored(*found[0]) if found else None
+
+
+def last(connection: apsw.Connection) -> Run:
+    """The run that rows are added to. Raises CorruptError, as every function here."""
+    run = _one(connection, "ORDER BY first_row DESC")
+    if run is None:
+        raise apsw.CorruptError("no run of rows is left")
+    return run
+
+
+def at(connection: apsw.Connection, row: int) -> Run:
+    """The run that `row` is in; the first there is for a row that has gone with its run."""
+    run = _one(connection, "WHERE first_row <= ? ORDER BY first_row DESC", row)
+    if run is None:
+        run = _one(connection, "ORDER BY first_row")
+        if run is None or fetch(
+            connection, "SELECT 1 FROM rows WHERE id < ? LIMIT 1", (run.first_row,)
+        ):
+            raise apsw.CorruptError("the first run of rows is missing")
+    return run
+
+
+def _following(connection: apsw.Connection, run: Run) -> Run | None:
+    """The run behind `run`."""
+    found = _one(connection, "WHERE first_row > ? ORDER BY first_row", run.first_row)
+    if found is not None and not run.is_followed_by(found):
+        raise apsw.CorruptError("a run of rows is missing")
+    return found
+
+
+def stretches(
+    connection: apsw.Connection, signal: Signal, first_row: int, last_row: int
+) -> Iterator[tuple[int, int]]:
+    """First and last id of each stretch of `signal` among those rows (both ends included)."""
+    run = at(connection, first_row)
+    while run.first_row <= last_row:
+        if run.signal is signal:
+            following = _following(connection, run)
+            end = following.first_row - 1 if following is not None else last_row
+            if max(first_row, run.first_row) <= min(end, last_row):
+                yield max(first_row, run.first_row), min(end, last_row)
+            if following is None:
+                return
+            run = following
+        own = _one(
+            connection,
+            "WHERE signal = ? AND first_row > ? ORDER BY first_row",
+            int(signal),
+            run.first_row,
+        )
+        if own is None:
+            return
+        if own.before.get(signal, _NOTHING) != run.before.get(signal, _NOTHING):
+            raise apsw.CorruptError("a run of rows is missing")
+        run = own
+
+
+def stretches_down(
+    connection: apsw.Connection, signal: Signal, first_row: int, last_row: int
+) -> Iterator[tuple[int, int]]:
+    """The same, from the last one to the first."""
+    end = last_row
+    while end >= first_row:
+        run = at(connection, end)
+        if run.first_row > end:
+            return
+        if run.signal is not signal:
+            before = _one(
+                connection,
+                "WHERE signal = ? AND first_row <= ? ORDER BY first_row DESC",
+                int(signal),
+                end,
+            )
+            if before is None:
+                return
+            following = _following(connection, before)
+            end = following.first_row - 1 if following is not None else end
+            run = before
+        if max(first_row, run.first_row) <= end:
+            yield max(first_row, run.first_row), end
+        end = run.first_row - 1
+
+
+def check(connection: apsw.Connection) -> None:
+    """Look at every run. Raises CorruptError when one is damaged or missing."""
+    run: Run | None = at(connection, 0)
+    while run is not None:
+        run = _following(connection, run)
+
+
+def forget(connection: apsw.Connection, oldest_row: int) -> None:
+    """Drop runs that lie wholly before the oldest row that is kept. For a transaction."""
+    connection.execute(
+        "DELETE FROM signal_runs WHERE first_row <"
+        " (SELECT max(first_row) FROM signal_runs WHERE first_row <= ?)",
+        (oldest_row,),
+    )
