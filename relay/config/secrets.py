@@ -71,6 +71,10 @@ class Reference(NamedTuple):
         return f"${{{self.kind}:{self.name}}}"
 
 
+# Nothing changes the environment of a process that runs.
+RESTART: Final = "set it in the environment that the daemon is started with, then restart it"
+
+
 class Resolver:
     """Looks references up in one environment; relative ${file:…} start at `folder`."""
 
@@ -108,7 +112,9 @@ class Resolver:
             )
             value = _read(reference, Path(directory) / reference.name, hint)
         if not value:
-            raise SecretUnset(f"secret {reference} is not set")
+            raise SecretUnset(
+                f"secret {reference} is not set", hint=RESTART if reference.kind == "env" else None
+            )
         return value
 
 

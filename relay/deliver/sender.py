@@ -295,10 +295,8 @@ class BatchSender:
         return self._headers
 
     def _cannot_send(self, error: ConfigError) -> outcomes.Blocked:
-        return outcomes.Blocked(
-            f"{self.status.name}: {error.message}; it is retried automatically, "
-            "and at once on a reload"
-        )
+        then = error.hint or "it is retried automatically, and at once on a reload"
+        return outcomes.Blocked(f"{self.status.name}: {error.message}; {then}")
 
     # Settling
 

@@ -352,7 +352,10 @@ def test_unset_secret_elsewhere_is_an_error(place: Place) -> None:
     text = "[ingest]\nlisten = '0.0.0.0:1'\ntokens = ['${env:NOPE}']"
 
     assert place.problems(text) == [
-        f"{place.file}: ingest.tokens[0]: secret ${{env:NOPE}} is not set"
+        (
+            f"{place.file}: ingest.tokens[0]: secret ${{env:NOPE}} is not set "
+            "(set it in the environment that the daemon is started with, then restart it)"
+        )
     ]
 
 
