@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -238,8 +238,10 @@ def with_environment(
 ) -> list[FoundDestination]:
     """The destinations and, made of OTEL_EXPORTER_OTLP_*, one named env.
 
-    The rules are those of the OTLP exporter specification: the variable for traces wins over the
-    general one, an empty one counts as unset, only the general endpoint is a base.
+    The rules are those of the OTLP exporter specification: the variable for a signal wins over the
+    general one, an empty one counts as unset, only the general endpoint is a base. Logs and metrics
+    are for it only where they have an endpoint of their own: applications have the general one for
+    whatever they make.
     """
     where = "the environment (destinations_from_env)"
     try:
@@ -249,8 +251,8 @@ def with_environment(
         return found
     if table is None:
         reading.warnings.append(
-            "destinations_from_env is true, but neither OTEL_EXPORTER_OTLP_ENDPOINT nor "
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set"
+            "destinations_from_env is true, but neither OTEL_EXPORTER_OTLP_ENDPOINT nor that of a "
+            "signal, such as OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, is set"
         )
         return found
     return [*found, FoundDestination("env", table, "destinations.env", where, None)]
@@ -261,41 +263,56 @@ def _table_of_environment(environ: Mapping[str, str], warnings: list[str]) -> di
 
     Raises ConfigError, which repeats no header's value.
     """
-    endpoint = _endpoint_of(environ, warnings)
-    if endpoint is None:
+    endpoints = _endpoints_of(environ, warnings)
+    if not endpoints:
         return None
-    table: dict[str, Any] = {"endpoint": escape(endpoint), "encoding": "protobuf"}
-    variable, value = _variable(environ, "HEADERS")
-    if value:
-        table["headers"] = {
-            name: escape(content) for name, content in _header_pairs(variable, value)
-        }
-    variable, value = _variable(environ, "PROTOCOL")
-    if value.lower() == "grpc":
-        raise ConfigError(
-            f"{variable} is grpc, and this relay speaks no gRPC",
-            hint='set it to "http/protobuf" or "http/json" and the endpoint to that port',
-        )
+    first, *others = endpoints
+    table: dict[str, Any] = {
+        "signals": [signal.word for signal in endpoints],
+        "encoding": "protobuf",
+        **{_endpoint_key(signal): escape(url) for signal, url in endpoints.items()},
+    }
+    headers = table["headers"] = _headers_of(environ, first)
+    for signal in others:
+        own = _headers_of(environ, signal)
+        table[f"{signal.word}_headers"] = dict.fromkeys(headers.keys() - own.keys(), "") | own
+    for signal in endpoints:
+        variable, value = _variable(environ, "PROTOCOL", signal)
+        if value.lower() == "grpc":
+            raise ConfigError(
+                f"{variable} is grpc, and this relay speaks no gRPC",
+                hint='set it to "http/protobuf" or "http/json" and the endpoint to that port',
+            )
+    variable, value = _variable(environ, "PROTOCOL", first)
     if value:
         if value.lower() not in {"http/protobuf", "http/json"}:
             raise ConfigError(f'{variable} must be "http/protobuf" or "http/json", not {value!r}')
         table["encoding"] = value.lower().removeprefix("http/")
-    variable, value = _variable(environ, "COMPRESSION")
+    variable, value = _variable(environ, "COMPRESSION", first)
     if value:
         if value.lower() not in {"none", "gzip"}:
             raise ConfigError(f'{variable} must be "gzip" or "none", not {value!r}')
         table["compression"] = value.lower()
-    variable, value = _variable(environ, "TIMEOUT")
+    variable, value = _variable(environ, "TIMEOUT", first)
     if value:
         if not _MILLISECONDS.fullmatch(value):
             raise ConfigError(f"{variable} must be milliseconds, such as 10000, not {value!r}")
         table["timeout"] = f"{value}ms"
-    return table | _files_of_environment(environ)
+    return table | _files_of_environment(environ, first)
 
 
-def _files_of_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def _endpoint_key(signal: Signal) -> str:
+    return "endpoint" if signal is Signal.TRACES else f"{signal.word}_endpoint"
+
+
+def _headers_of(environ: Mapping[str, str], signal: Signal) -> dict[str, str]:
+    variable, value = _variable(environ, "HEADERS", signal)
+    return {name: escape(content) for name, content in _header_pairs(variable, value)}
+
+
+def _files_of_environment(environ: Mapping[str, str], signal: Signal) -> dict[str, str]:
     """The certificates. A client's is a pair."""
-    found = {name: _variable(environ, name) for name in _FILES}
+    found = {name: _variable(environ, name, signal) for name in _FILES}
     pair = ("CLIENT_CERTIFICATE", "CLIENT_KEY")
     for one, other in (pair, pair[::-1]):
         if found[one][1] and not found[other][1]:
@@ -307,24 +324,35 @@ def _files_of_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
-    """Name and value of the variable that counts: that for traces, if it is not empty."""
-    for variable in (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
+def _variable(environ: Mapping[str, str], name: str, signal: Signal) -> tuple[str, str]:
+    """Name and value of the variable that counts: that for the signal, if it is not empty."""
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal.name}_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
         if value := environ.get(variable, "").strip():
             return variable, value
     return f"OTEL_EXPORTER_OTLP_{name}", ""
 
 
-def _endpoint_of(environ: Mapping[str, str], warnings: list[str]) -> str | None:
-    variable, url = _variable(environ, "ENDPOINT")
-    if not url:
-        return None
-    try:
-        parts = parse_url(url)
-    except ConfigError as error:
-        raise ConfigError(f"{variable} {error.message}") from None
-    if variable.endswith("TRACES_ENDPOINT"):
-        return urlunsplit(parts._replace(path=parts.path or "/"))
+def _endpoints_of(environ: Mapping[str, str], warnings: list[str]) -> dict[Signal, str]:
+    """The URL of each signal that has one of its own; of traces by the general one, too."""
+    found = {}
+    for signal in Signal:
+        variable, url = _variable(environ, "ENDPOINT", signal)
+        is_general = variable == "OTEL_EXPORTER_OTLP_ENDPOINT"
+        if not url or (is_general and signal is not Signal.TRACES):
+            continue
+        try:
+            parts = parse_url(url)
+        except ConfigError as error:
+            raise ConfigError(f"{variable} {error.message}") from None
+        if is_general:
+            found[signal] = _with_path(parts, variable, warnings)
+        else:
+            found[signal] = urlunsplit(parts._replace(path=parts.path or "/"))
+    return found
+
+
+def _with_path(parts: SplitResult, variable: str, warnings: list[str]) -> str:
+    """The URL for traces by the general one."""
     path = parts.path.rstrip("/")
     base = _SIGNAL_PATH.sub("", path)
     if base != path:

@@ -38,6 +38,58 @@ def test_endpoint_variable_becomes_the_endpoint(
     assert destination.encoding == "protobuf"
 
 
+@pytest.mark.parametrize(
+    ("variables", "endpoints"),
+    [
+        ({"ENDPOINT": "https://up"}, {"traces": "https://up/v1/traces"}),
+        (
+            {"ENDPOINT": "https://up", "LOGS_ENDPOINT": "https://logs/as/it/is"},
+            {"traces": "https://up/v1/traces", "logs": "https://logs/as/it/is"},
+        ),
+        ({"LOGS_ENDPOINT": "https://logs/$x"}, {"logs": "https://logs/$x"}),
+        (
+            {"METRICS_ENDPOINT": "https://m", "LOGS_ENDPOINT": "https://l/x"},
+            {"logs": "https://l/x", "metrics": "https://m/"},
+        ),
+        ({"ENDPOINT": "https://up", "LOGS_ENDPOINT": ""}, {"traces": "https://up/v1/traces"}),
+        ({"ENDPOINT": "https://up", "LOGS_HEADERS": "a=b"}, {"traces": "https://up/v1/traces"}),
+    ],
+)
+def test_signal_with_an_endpoint_variable_of_its_own_is_sent(
+    tmp_path: Path, variables: dict[str, str], endpoints: dict[str, str]
+) -> None:
+    (destination,) = loaded(tmp_path, **variables).destinations
+
+    assert {view.signal.word: view.endpoint for view in destination.views} == endpoints
+
+
+def test_headers_variable_of_a_signal_takes_the_place_of_the_general_one(tmp_path: Path) -> None:
+    (destination,) = loaded(
+        tmp_path,
+        ENDPOINT="https://up",
+        HEADERS="x-general=1,x-both=general",
+        TRACES_HEADERS="x-traces=1",
+        LOGS_ENDPOINT="https://logs/x",
+        LOGS_HEADERS="x-both=logs",
+        METRICS_ENDPOINT="https://metrics/x",
+    ).destinations
+    headers = {view.signal.word: resolve_headers(view, {}) for view in destination.views}
+
+    assert headers == {
+        "traces": {"x-traces": "1"},
+        "logs": {"x-both": "logs"},
+        "metrics": {"x-general": "1", "x-both": "general"},
+    }
+
+
+def test_variables_of_the_only_signal_count(tmp_path: Path) -> None:
+    (destination,) = loaded(
+        tmp_path, LOGS_ENDPOINT="https://logs/x", LOGS_PROTOCOL="http/json", LOGS_TIMEOUT="1500"
+    ).destinations
+
+    assert (destination.encoding, destination.timeout_seconds) == ("json", 1.5)
+
+
 def test_variables_make_nothing_unless_asked_for(tmp_path: Path) -> None:
     (tmp_path / "relay.toml").write_text("")
     environ = {"HOME": str(tmp_path), BASE + "ENDPOINT": "http://up"}
@@ -113,6 +165,9 @@ def test_file_of_a_client_certificate_that_is_absent_blocks_the_destination(tmp_
     ("variables", "part"),
     [
         ({"PROTOCOL": "grpc"}, "no gRPC"),
+        ({"LOGS_ENDPOINT": "https://l", "LOGS_PROTOCOL": "grpc"}, "LOGS_PROTOCOL is grpc"),
+        ({"METRICS_ENDPOINT": "l:1"}, "METRICS_ENDPOINT must begin with http://"),
+        ({"LOGS_ENDPOINT": "https://l", "LOGS_HEADERS": "s3cr3t"}, "LOGS_HEADERS has no ="),
         ({"PROTOCOL": "thrift"}, "PROTOCOL must be"),
         ({"TIMEOUT": "10s"}, "OTLP_TIMEOUT must be milliseconds, such as 10000, not '10s'"),
         ({"TRACES_TIMEOUT": "0"}, "TRACES_TIMEOUT must be milliseconds"),
