@@ -8,7 +8,7 @@ can change. One change at a time, whoever asks for it: a signal or the admin API
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import structlog
@@ -20,7 +20,7 @@ from relay.config import Config, DestinationConfig, changes_needing_restart
 from relay.config.load import load
 from relay.deliver.fleet import Fleet
 from relay.doctor.connection import test_configured
-from relay.doctor.report import Report
+from relay.doctor.report import as_document
 from relay.ingest.endpoint import Ingest
 from relay.ingest.pipeline import Pipeline
 from relay.model.errors import ControlRefused, RelayError, UnknownDestination
@@ -141,18 +141,23 @@ class Control:
         log.info("pause_changed", destination=name, is_paused=is_paused)
         return self.destination(name)
 
-    async def test(self, name: str, *, send_span: bool) -> Report:
-        """Test the connection to a configured destination with this process's secrets.
+    async def test(self, name: str, *, send_span: bool) -> dict[str, Any]:
+        """Test the connection to a configured destination, for each of its signals, with this
+        process's secrets.
 
         Raises UnknownDestination.
         """
-        return await test_configured(
-            self._configured(name),
-            self._environ,
-            send_span=send_span,
-            own_addresses=self.config.ingest.listen,
-            own_id=self._own_id,
-        )
+        reports = {
+            view.signal: await test_configured(
+                view,
+                self._environ,
+                send_span=send_span,
+                own_addresses=self.config.ingest.listen,
+                own_id=self._own_id,
+            )
+            for view in self._configured(name).views
+        }
+        return as_document(reports)
 
     async def remove(self, name: str, *, drop: bool) -> KnownDestination:
         """Take up that a destination is gone; drop or keep what waits for it.

@@ -10,13 +10,12 @@ from pathlib import Path
 from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset
 from relay.config.presets.example import (
     command_of,
-    megabytes,
     probe_of,
+    settings_for,
     settings_of,
     toml_of,
     variable_of,
 )
-from relay.model.units import format_duration
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "destinations"
 BAR = r"\|"
@@ -151,7 +150,7 @@ def _settings(preset: Preset) -> str:
 
 def _signals(preset: Preset) -> str:
     rows = [
-        _row(signal, f"`{_url_of(preset, signal)}`", *_facts(preset, signal))
+        _row(signal, f"`{preset.endpoint_of(signal)}`", *_facts(preset, signal))
         for signal in preset.taken_signals
     ]
     table = ["| signal | endpoint | encoding | its own settings |", "|---|---|---|---|", *rows]
@@ -173,24 +172,11 @@ def _signals(preset: Preset) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _url_of(preset: Preset, signal: str) -> str:
-    facts = preset.facts_of(signal)
-    first = preset.default_signals[0]
-    if signal == first:
-        return preset.endpoint
-    path = facts.path or f"/v1/{signal}"
-    return facts.endpoint or preset.endpoint.removesuffix(f"/v1/{first}") + path
-
-
 def _facts(preset: Preset, signal: str) -> tuple[str, str]:
     facts = preset.facts_of(signal)
-    own = []
-    if facts.temporality != "any":
-        own.append(f'`temporality = "{facts.temporality}"`')
-    if facts.max_batch_bytes is not None:
-        own.append(f'`max_batch_bytes = "{megabytes(facts.max_batch_bytes)}"`')
-    if facts.max_age_seconds is not None:
-        own.append(f'`max_age = "{format_duration(facts.max_age_seconds)}"`')
+    own = [
+        f'`{key} = "{value}"`' for key, value in settings_for(preset, signal) if key != "encoding"
+    ]
     own += [f"without `{name}`" for name in facts.without_headers]
     return facts.encoding or preset.encoding, ", ".join(own) or "-"
 

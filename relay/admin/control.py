@@ -23,7 +23,6 @@ from typing import Any
 from starlette.requests import Request
 
 from relay.admin.api import MOST, Api, BadQuery, digits, flag
-from relay.doctor.report import Report
 from relay.reload import Control, KnownDestination, TakenUp
 from relay.traces.replay import Start
 
@@ -60,7 +59,7 @@ def routes(control: Control) -> list[Api]:
     async def resume(request: Request) -> KnownDestination:
         return await control.set_paused(request.path_params["name"], is_paused=False)
 
-    async def test(request: Request) -> Report:
+    async def test(request: Request) -> dict[str, Any]:
         send_span = flag(request.query_params, "span")
         return await control.test(request.path_params["name"], send_span=send_span)
 

@@ -1,7 +1,7 @@
 """The connection test of a destination for commands, each step told as it happens."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -12,9 +12,11 @@ from relay.config import Config, DestinationConfig, resolve_headers
 from relay.doctor.connection import test_configured, test_connection
 from relay.doctor.report import Report, Step
 from relay.model.errors import SecretUnset
+from relay.model.records import Signal
 
 MARKS: Final = {"ok": "ok", "failed": "FAILED", "skipped": "-", "warning": "note"}
 OnStep = Callable[[Step], None] | None
+Run = Callable[..., Report]
 
 
 def run_test(
@@ -60,6 +62,29 @@ def run_configured(
             on_step=on_step,
         )
     )
+
+
+def run_each(
+    views: Sequence[DestinationConfig],
+    config: Config,
+    *,
+    send_span: bool,
+    is_shown: bool,
+    run: Run = run_configured,
+    tell: Callable[[Report], None] | None = None,
+) -> dict[Signal, Report]:
+    """The test of each view in turn; if it `is_shown`, its steps under a heading where there are
+    several, then what `tell` says of it.
+    """
+    reports = {}
+    for view in views:
+        if is_shown and len(views) > 1:
+            say(f"{view.signal.word}: {view.shown_endpoint}")
+        on_step = tell_step if is_shown else None
+        report = reports[view.signal] = run(view, config, send_span=send_span, on_step=on_step)
+        if is_shown and tell is not None:
+            tell(report)
+    return reports
 
 
 def tell_step(step: Step) -> None:

@@ -12,7 +12,13 @@ import msgspec
 from relay.cli.options import json_option
 from relay.cli.output import PIPE_WIDTH, print_table, say, say_json
 from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find
-from relay.config.presets.example import command_of, probe_of, settings_of, toml_of
+from relay.config.presets.example import (
+    command_of,
+    probe_of,
+    settings_for,
+    settings_of,
+    toml_of,
+)
 from relay.model.errors import ConfigError
 
 INDENT = " " * 14
@@ -27,6 +33,7 @@ def header_names(preset: Preset) -> str:
 COLUMNS = {
     "NAME": lambda it: it.name,
     "WHAT IT IS": lambda it: it.title,
+    "SIGNALS": lambda it: ", ".join(it.taken_signals),
     "HEADERS": header_names,
     "ENCODING": lambda it: it.encoding,
 }
@@ -80,12 +87,33 @@ def _described(preset: Preset) -> list[str]:
     if not preset.is_sender:
         lines += _titled("settings", [f'{key} = "{value}"' for key, value in settings_of(preset)])
         lines += _titled("success", [", ".join(map(str, preset.success_statuses))])
+        lines += _titled("signals", _signals(preset))
     lines += _titled("test", [probe_of(preset)])
     lines += _titled("read back", [preset.query_endpoint] if preset.query else [])
     lines += _titled("refusals", [line for each in preset.refusals for line in _refusal(each)])
     lines += _titled("notes", preset.notes)
     lines += _titled("unconfirmed", preset.unconfirmed)
     return [*lines, *_titled("see", [preset.page])]
+
+
+def _signals(preset: Preset) -> list[str]:
+    """What it takes and how, then what it does not take and why."""
+    lines = [line for word in preset.taken_signals for line in _signal(word, preset)]
+    return [*lines, *(f"not {word}: {fact}" for word, fact in preset.refuses.items())]
+
+
+def _signal(word: str, preset: Preset) -> list[str]:
+    facts = preset.facts_of(word)
+    known = [
+        *(f'{key} = "{value}"' for key, value in settings_for(preset, word)),
+        *(line for each in facts.headers for line in _header(each)),
+        *(f"without {name}" for name in facts.without_headers),
+        *(line for each in facts.refusals for line in _refusal(each)),
+        *facts.notes,
+        *facts.unconfirmed,
+    ]
+    is_default = " (default)" if word in preset.default_signals else ""
+    return [f"{word}: {preset.endpoint_of(word)}{is_default}", *(f"  {line}" for line in known)]
 
 
 def _folded(line: str, width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""`otlp-relay doctor`: is this relay in order, and does each destination take spans?"""
+"""`otlp-relay doctor`: is this relay in order, and does each destination take its signals?"""
 
 import os
 import socket
@@ -12,10 +12,8 @@ from relay.buffer.sqlite.private_files import exposures
 from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon, admin_client
 from relay.cli.connection import (
     MARKS,
-    OnStep,
-    run_configured,
+    run_each,
     run_test,
-    tell_step,
     tell_verdict,
 )
 from relay.cli.destination_add import read_or_refuse
@@ -26,7 +24,7 @@ from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_json
 from relay.cli.status import MOST_REFUSED, refused_text
 from relay.config import Config
-from relay.doctor.report import Report
+from relay.doctor.report import as_document
 from relay.model.run_as_hint import hint_for
 
 NAME_OF_FLAGS: Final = "doctor"
@@ -61,23 +59,28 @@ def doctor(
     table = table_of(flags)
     if table and name:
         raise click.UsageError("give a NAME or flags such as --endpoint, not both")
-    on_step = None if as_json else tell_step
     findings = [] if table or name else look_at_relay(config)
     if not as_json:
         for finding in findings:
             say(f"{MARKS[finding.state]:<7} {finding.name:<10} {finding.found}")
-    reports: dict[str, Report] = {}
+    reports: dict[str, dict[str, Any]] = {}
     if table:
         preset_of(table)  # refuses one that is unknown, by the name of its flag
         destination, _warnings = read_or_refuse(NAME_OF_FLAGS, table, config)
-        reports[destination.endpoint] = run_test(
-            destination, config, send_span=with_span, on_step=on_step
+        found = run_each(
+            destination.views,
+            config,
+            send_span=with_span,
+            is_shown=not as_json,
+            run=run_test,
+            tell=tell_verdict,
         )
-        if not as_json:
-            tell_verdict(reports[destination.endpoint])
+        reports[destination.endpoint] = as_document(found)
     else:
-        test_named(name, config, reports, with_span=with_span, on_step=on_step)
-    passed = all(r.passed for r in reports.values()) and all(f.state != "failed" for f in findings)
+        reports = test_named(name, config, with_span=with_span, is_shown=not as_json)
+    passed = all(r["passed"] for r in reports.values()) and all(
+        f.state != "failed" for f in findings
+    )
     if as_json:
         say_json({"passed": passed, "relay": findings, "destinations": reports})
     elif not reports:
@@ -86,22 +89,19 @@ def doctor(
 
 
 def test_named(
-    name: str | None,
-    config: Config,
-    reports: dict[str, Report],
-    *,
-    with_span: bool,
-    on_step: OnStep,
-) -> None:
-    """Test the destination of that name, or all of them in turn."""
+    name: str | None, config: Config, *, with_span: bool, is_shown: bool
+) -> dict[str, dict[str, Any]]:
+    """Test the destination of that name, or all of them in turn; what was found, by name."""
+    reports = {}
     chosen = config.destinations if name is None else (configured(name, config),)
     for destination in chosen:
-        if on_step:
-            say("", f"{destination.name}: {destination.shown_endpoint}")
-        report = run_configured(destination, config, send_span=with_span, on_step=on_step)
-        reports[destination.name] = report
-        if on_step:
-            tell_verdict(report)
+        views = destination.views
+        if is_shown:
+            endpoint = f": {destination.shown_endpoint}" if len(views) == 1 else ""
+            say("", f"{destination.name}{endpoint}")
+        found = run_each(views, config, send_span=with_span, is_shown=is_shown, tell=tell_verdict)
+        reports[destination.name] = as_document(found)
+    return reports
 
 
 def look_at_relay(config: Config) -> list[Finding]:

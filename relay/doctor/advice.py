@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from relay.config.presets import HeaderField, Preset
 from relay.doctor.report import StepFailed, StepName
+from relay.otlp.signals import WIRE
 from relay.upstream.explain_response import Asked, answered, explain_response
 from relay.upstream.response import Response
 
@@ -24,7 +25,17 @@ class Question(Asked):
 
     headers: Mapping[str, str] = field(repr=False)
     preset: Preset | None = None
-    has_span: bool = False
+    has_item: bool = False
+
+    @property
+    def item(self) -> str:
+        """What the request carries, for people."""
+        return f"the test {WIRE[self.signal].item}" if self.has_item else "an empty request"
+
+    @property
+    def known_headers(self) -> tuple[HeaderField, ...]:
+        """What the preset knows of the headers of this signal."""
+        return self.preset.headers_of(self.signal.word) if self.preset else ()
 
     def lacks(self, header: str) -> bool:
         """Whether this header was not sent."""
@@ -45,7 +56,7 @@ def on_credentials(response: Response, asked: Question) -> StepFailed:
     fault = explain_response(response, asked)
     if response.status == 402 or not asked.headers:
         return StepFailed.of(fault)
-    unlike = _unlike(asked.headers, asked.preset)
+    unlike = _unlike(asked)
     if unlike:
         return asked.failed(response, "it refuses the credentials", unlike)
     known = by_preset(response, asked, "auth")
@@ -62,13 +73,15 @@ def on_credentials(response: Response, asked: Question) -> StepFailed:
 
 def by_preset(response: Response, asked: Question, step: StepName) -> StepFailed | None:
     """What the preset knows of this response."""
-    known = asked.preset.explain(response.status, response.heard) if asked.preset else None
+    if asked.preset is None:
+        return None
+    known = asked.preset.explain(response.status, response.heard, asked.signal.word)
     return asked.failed(response, known.meaning, known.remedy, step) if known else None
 
 
 def on_missing_header(response: Response, asked: Question) -> StepFailed | None:
     """A header that the preset, or the response itself, says is needed and that is not set."""
-    known = asked.preset.headers if asked.preset else ()
+    known = asked.known_headers
     lacking = [each for each in known if each.is_required and asked.lacks(each.name)]
     if lacking:
         first = lacking[0]
@@ -105,10 +118,10 @@ def _named_headers(words: str) -> Iterable[str]:
     return (word for word in _HEADER_WORD.findall(words) if word.lower() != "content-type")
 
 
-def _unlike(headers: Mapping[str, str], preset: Preset | None) -> str:
+def _unlike(asked: Question) -> str:
     """What to do about a value that does not begin as it should; empty if all do."""
-    by_name = {name.lower(): value for name, value in headers.items()}
-    fields: tuple[HeaderField, ...] = preset.headers if preset else ()
+    by_name = {name.lower(): value for name, value in asked.headers.items()}
+    fields = asked.known_headers
     for each in fields:
         value = by_name.get(each.name.lower())
         if value is not None and each.prefix and not value.startswith(each.prefix):

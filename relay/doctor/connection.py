@@ -1,13 +1,14 @@
-"""The connection test: whether a destination takes spans, and if not, why and what to do.
+"""The connection test: whether a destination takes a signal, and if not, why and what to do.
 
 ::
 
     name → tcp → tls ─ watch        http → auth → encoding → request ─ responses
                                     read_back ─ where the preset knows a query API
 
-One empty request answers four of the questions at once: whoever answers it as OTLP does has
-understood HTTP, taken the credentials and the encoding. Only `send_span` makes a span, since some
-backends make a data set of it.
+For traces one empty request answers four of the questions at once: whoever answers it as OTLP does
+has understood HTTP, taken the credentials and the encoding. Only `send_span` makes a span, since
+some backends make a data set of it. For logs and metrics it is one log record or one data point:
+several vendors answer 200 to an empty request without looking at token or data set.
 """
 # ruff: noqa: PT028 - test_connection is no test of pytest
 
@@ -19,13 +20,13 @@ from relay.config import DestinationConfig, ListenAddress, points_at, resolve_he
 from relay.config.presets import Preset, find
 from relay.doctor import loops, responses
 from relay.doctor.advice import Question
-from relay.doctor.payload import ProbeSpan, body_of
+from relay.doctor.payload import ProbeItem, body_of
 from relay.doctor.read_back import read_back
 from relay.doctor.report import EncodingName, Recorder, Report, Step, StepFailed, StepName
 from relay.doctor.responses import Accepted, Refused, Verdict
 from relay.doctor.watch import CONNECT_SECONDS, StepWatch
 from relay.model.errors import ConfigError
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 from relay.otlp.compression import gzip_level_1
 from relay.upstream.exchange import Body, ExchangeFailed, Upstream
 from relay.upstream.explain import plain_to_tls
@@ -48,7 +49,7 @@ async def test_connection(
     own_id: str = "",
     on_step: Callable[[Step], None] | None = None,
 ) -> Report:
-    """Test one destination with these `headers`, secrets filled in. Changes nothing here.
+    """Test one view of a destination with these `headers`, secrets filled in. Changes nothing here.
 
     Never raises for what the network or the configuration do: that is in the report. A step is
     told to `on_step` as soon as it is known. `own_addresses` are those of this relay's ingest and
@@ -78,7 +79,7 @@ async def test_configured(
     own_id: str = "",
     on_step: Callable[[Step], None] | None = None,
 ) -> Report:
-    """The test of a destination as it is configured: its preset, its secrets read now."""
+    """The test of a view as it is configured: its preset, its secrets read now."""
     try:
         headers = resolve_headers(destination, environ)
     except ConfigError as error:
@@ -130,32 +131,35 @@ class _Test:
         except ExchangeFailed as failed:
             raise StepFailed.of(failed.fault) from failed
         self._who, self._proxy = str(route.place), str(route.proxy or "")
-        sends_only_spans = send_span and self._preset is not None and self._preset.refuses_empty
-        span = ProbeSpan.new() if sends_only_spans else None
-        encoding, response, verdict = await self._settle_encoding(span)
+        is_traces = self._destination.signal is Signal.TRACES
+        refuses_empty = self._preset is not None and self._preset.refuses_empty
+        is_never_empty = not is_traces or (send_span and refuses_empty)
+        item = ProbeItem.new() if is_never_empty else None
+        encoding, response, verdict = await self._settle_encoding(item)
         self._note_response(response)
         note = f"{_WORDS[encoding]} was accepted"
         if encoding is not self._first:
             note = f"{_WORDS[self._first]} was refused, {_WORDS[encoding]} accepted: set it"
         self._record.ok("encoding", note)
-        if send_span and span is None:
-            span = ProbeSpan.new()
-            verdict = await self._send_span(encoding, span)
-        self._note_request(verdict, span)
-        await self._read_back(span)
+        if send_span and item is None:
+            item = ProbeItem.new()
+            verdict = await self._send_span(encoding, item)
+        self._note_request(verdict, item)
+        if is_traces:
+            await self._read_back(item)
         return encoding
 
-    async def _settle_encoding(self, span: ProbeSpan | None) -> tuple[Encoding, Response, Accepted]:
+    async def _settle_encoding(self, item: ProbeItem | None) -> tuple[Encoding, Response, Accepted]:
         """The encoding that passes, with its response. Raises StepFailed if none does."""
         first = self._first
-        response, verdict = await self._ask(first, span)
+        response, verdict = await self._ask(first, item)
         if isinstance(verdict, Accepted):
             return first, response, verdict
         if not verdict.may_be_the_encoding:
             raise await self._failed(verdict, response, first)
         other = Encoding.PROTOBUF if first is Encoding.JSON else Encoding.JSON
         try:
-            other_response, other_verdict = await self._ask(other, span)
+            other_response, other_verdict = await self._ask(other, item)
         except StepFailed:
             other_response, other_verdict = response, verdict
         if isinstance(other_verdict, Accepted):
@@ -169,16 +173,16 @@ class _Test:
             )
         if not other_verdict.may_be_the_encoding:
             raise await self._failed(other_verdict, other_response, other)
-        await self._blame_gzip(first, span)
+        await self._blame_gzip(first, item)
         self._note_before("encoding", response)
         raise verdict.failed
 
-    async def _blame_gzip(self, encoding: Encoding, span: ProbeSpan | None) -> None:
+    async def _blame_gzip(self, encoding: Encoding, item: ProbeItem | None) -> None:
         """Raises StepFailed if the body passes once it is not compressed."""
         if not self._gzips:
             return
         self._gzips = False
-        response, verdict = await self._ask(encoding, span)
+        response, verdict = await self._ask(encoding, item)
         if isinstance(verdict, Accepted):
             self._note_before("encoding", response)
             raise StepFailed(
@@ -188,10 +192,10 @@ class _Test:
             )
 
     async def _ask(
-        self, encoding: Encoding, span: ProbeSpan | None, endpoint: str = ""
+        self, encoding: Encoding, item: ProbeItem | None, endpoint: str = ""
     ) -> tuple[Response, Verdict]:
         """One POST and what its response means. Raises StepFailed when there is none."""
-        response = await self._post(encoding, span)
+        response = await self._post(encoding, item)
         question = Question(
             who=self._who,
             endpoint=endpoint or self._destination.endpoint,
@@ -201,12 +205,13 @@ class _Test:
             proxy=self._proxy,
             headers=self._headers,
             preset=self._preset,
-            has_span=span is not None,
+            has_item=item is not None,
         )
         return response, responses.judge(response, question)
 
-    async def _post(self, encoding: Encoding, span: ProbeSpan | None) -> Response:
-        content, coding = body_of(encoding, span), ""
+    async def _post(self, encoding: Encoding, item: ProbeItem | None) -> Response:
+        settings = self._destination
+        content, coding = body_of(encoding, settings.signal, item, settings.temporality), ""
         if self._gzips:
             content, coding = gzip_level_1(content), "gzip"
         body = Body(encoding=encoding, content=content, content_encoding=coding)
@@ -275,34 +280,35 @@ class _Test:
         for name in _OF_ONE_RESPONSE[bool(response.mended) : min(steps, 3)]:
             self._record.ok(name, found[name])
 
-    async def _send_span(self, encoding: Encoding, span: ProbeSpan) -> Accepted:
-        response, verdict = await self._ask(encoding, span)
+    async def _send_span(self, encoding: Encoding, item: ProbeItem) -> Accepted:
+        response, verdict = await self._ask(encoding, item)
         if isinstance(verdict, Accepted):
             return verdict
         failed = verdict.failed
         wrong = f"an empty request was accepted, the test span was not: {failed.wrong}"
         raise StepFailed("request", wrong, failed.remedy, response.said)
 
-    def _note_request(self, verdict: Accepted, span: ProbeSpan | None) -> None:
+    def _note_request(self, verdict: Accepted, item: ProbeItem | None) -> None:
         if verdict.is_empty_refused:
             self._record.add("request", "skipped", f"{verdict.found}; --span sends a test span")
             return
         found = verdict.found
-        if span is not None:
-            found = f"{found}, trace {span.trace_id}"
+        if item is not None:
+            if self._destination.signal is Signal.TRACES:
+                found = f"{found}, trace {item.trace_id}"
             if self._preset is not None and self._preset.makes_dataset:
                 found += "; it may have created a data set for it"
         warning = f"; {verdict.warning}" if verdict.warning else ""
         self._record.add("request", "warning" if warning else "ok", found + warning)
 
-    async def _read_back(self, span: ProbeSpan | None) -> None:
+    async def _read_back(self, item: ProbeItem | None) -> None:
         preset = self._preset
         if preset is None or preset.query is None:
             return
-        if span is None:
+        if item is None:
             self._record.add("read_back", "skipped", "only a test span can be read: --span")
             return
-        result = await read_back(self._destination, preset, span.trace_id, self._headers)
+        result = await read_back(self._destination, preset, item.trace_id, self._headers)
         if result.is_there is None:
             self._record.add("read_back", "skipped", result.found)
         elif result.is_there:

@@ -1,10 +1,11 @@
 """What a connection test found, step by step: the values that travel. No I/O."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
+from relay.model.records import Signal
 from relay.upstream.explain import Fault
 
 StepName = Literal["name", "tcp", "tls", "http", "auth", "encoding", "request", "read_back"]
@@ -36,6 +37,19 @@ class Report:
     wrong: str = ""
     remedy: str = ""
     encoding: EncodingName | None = None
+
+
+def as_document(reports: Mapping[Signal, Report]) -> dict[str, Any]:
+    """The tests of one destination as `--json` and the admin API show them.
+
+    The report of its only signal; of several the first that failed, else the first, and each by
+    the name of its signal under `signals`.
+    """
+    chosen = next((each for each in reports.values() if not each.passed), None)
+    document = asdict(chosen or next(iter(reports.values())))
+    if len(reports) > 1:
+        document["signals"] = {signal.word: asdict(each) for signal, each in reports.items()}
+    return document
 
 
 class StepFailed(Exception):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from relay.doctor import advice
 from relay.doctor.advice import Question
 from relay.doctor.report import StepFailed, StepName
+from relay.otlp.signals import WIRE
 from relay.upstream import paths
 from relay.upstream.explain import plain_to_tls
 from relay.upstream.explain_response import explain_response
@@ -37,7 +38,7 @@ _PROXY_HEADERS = ("x-squid-error", "proxy-authenticate", "x-bluecoat-via", "prox
 class Accepted:
     """The request was taken; `warning` is what should be looked at all the same.
 
-    `is_empty_refused`: not so, but only for want of a span, and all else was accepted by that.
+    `is_empty_refused`: not so, but only for want of items, and all else was accepted by that.
     """
 
     found: str
@@ -118,8 +119,14 @@ def _proxy_sign(response: Response, asked: Question) -> str:
 
 
 def _of_the_path(response: Response, asked: Question) -> Refused:
-    meant = paths.meant(asked.endpoint, asked.path)
     path = urlsplit(asked.endpoint).path
+    usual = asked.preset.endpoint_of(asked.signal.word) if asked.preset else ""
+    usual_path = urlsplit(usual).path
+    if path == usual_path and (known := advice.by_preset(response, asked, "http")):
+        return Refused(known)
+    meant = paths.meant(asked.endpoint, asked.path)
+    if usual and path != usual_path and "{" not in usual_path:
+        meant = paths.at(asked.endpoint, usual_path)
     fault = explain_response(response, asked)
     wrong, remedy = fault.cause, fault.remedy
     if paths.is_doubled(asked.endpoint, asked.path):
@@ -129,22 +136,20 @@ def _of_the_path(response: Response, asked: Question) -> Refused:
         )
     elif path in ("", "/"):
         wrong = f"the endpoint has no path, and nothing is appended to it ({response.said})"
-    usual = asked.preset.endpoint if asked.preset else ""
-    if meant is None and usual and urlsplit(usual).path != path:
+    if usual and path != usual_path:
         remedy = f"compare it with the usual {usual}"
     return _wrong("http", wrong, remedy, meant)
 
 
 def _of_success(response: Response, asked: Question) -> Verdict:
-    what = "the test span" if asked.has_span else "an empty request"
     if not response.is_success:
         fault = explain_response(response, asked)
         return Refused(StepFailed.of(fault), paths.meant(asked.endpoint, asked.path))
     said = response.success
-    if said.rejected and asked.has_span:
+    if said.rejected and asked.has_item:
         return _wrong(
             "request",
-            f"{asked.who} answered {response.status} and refused the test span: "
+            f"{asked.who} answered {response.status} and refused {asked.item}: "
             f"“{response.shown(said.message)}”",
             "do what it asks for, in its settings or in the headers",
         )
@@ -155,14 +160,15 @@ def _of_success(response: Response, asked: Question) -> Verdict:
         warnings.append(f"it warns: “{response.shown(said.message)}”")
     if response.ending == "too slow":
         warnings.append("it did not end its response in time")
-    return Accepted(f"{what} was accepted: {response.status}", "; ".join(warnings))
+    return Accepted(f"{asked.item} was accepted: {response.status}", "; ".join(warnings))
 
 
 def _of_the_body(response: Response, asked: Question) -> Verdict:
     """400, 415 and 422: a header that is missing, an empty request, or the encoding."""
-    if not asked.has_span and response.status != 415 and _EMPTY.search(response.heard):
+    if not asked.has_item and response.status != 415 and _EMPTY.search(response.heard):
         return Accepted(
-            f"it refuses requests without spans ({response.said})", is_empty_refused=True
+            f"it refuses requests without {WIRE[asked.signal].items} ({response.said})",
+            is_empty_refused=True,
         )
     missing = advice.on_missing_header(response, asked)
     if missing is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from relay.config import DestinationConfig, ListenAddress
 from relay.doctor import loops
 from relay.doctor.report import Recorder
+from relay.otlp.signals import WIRE
 from relay.upstream.dial import Watch
 from relay.upstream.explain import words_of
 from relay.upstream.routes import Place, Route
@@ -28,6 +29,7 @@ class StepWatch(Watch):
     ) -> None:
         self.stage_seconds = min(destination.timeout_seconds, CONNECT_SECONDS)
         self._shown_endpoint = destination.shown_endpoint
+        self._items = WIRE[destination.signal].items
         self._own_addresses = own_addresses
         self._record: Recorder | None = record
 
@@ -57,7 +59,9 @@ class StepWatch(Watch):
         if record is None:
             return
         if tls is None:
-            note = "the endpoint begins with http://: headers and spans travel in the clear"
+            note = (
+                f"the endpoint begins with http://: headers and {self._items} travel in the clear"
+            )
             is_here = route.settings.is_loopback
             record.add("tls", "skipped", "this machine: not needed" if is_here else note)
             return

@@ -28,4 +28,10 @@ def meant(endpoint: str, path: str) -> str | None:
         better = found
     else:
         better = _OTHER_SIGNAL.sub("", found) + path
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], better, "", ""))
+    return at(endpoint, better)
+
+
+def at(endpoint: str, path: str) -> str:
+    """The URL of `path` at the same place, without userinfo and query."""
+    parts = urlsplit(endpoint)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))

@@ -21,7 +21,7 @@ from relay.config import DestinationConfig, ListenAddress
 from relay.config.presets import PRESETS
 from relay.doctor import connection
 from relay.doctor.report import Report
-from relay.model.records import Encoding
+from relay.model.records import Encoding, Signal
 from relay.upstream.exchange import Body, Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.certificates import DAY, NOW, make_authority
@@ -458,6 +458,61 @@ def test_connection_explains_a_wrong_token_by_the_preset(name: str) -> None:
     assert not report.passed
     assert report.steps[-1].name == "auth", report
     assert "wrong-token-value" not in repr(report)
+
+
+OF_SIGNALS = [
+    (Signal.LOGS, "/v1/logs", "log record", b'{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no"}}'),
+    (Signal.METRICS, "/v1/metrics", "data point", b'{"partialSuccess":{"rejectedDataPoints":"1","errorMessage":"no"}}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("signal", "path", "item", "_refusal"), OF_SIGNALS)
+def test_connection_says_which_path_of_the_signal_was_meant(
+    signal: Signal, path: str, item: str, _refusal: bytes
+) -> None:
+    with Raw(by_path(path.encode(), OK, http("404 Not Found"))).run() as server:
+        base = f"http://127.0.0.1:{server.port}"
+        for wrong in ("/v1/traces", "", path * 2, "/v1"):
+            report = check(base + wrong, keys={"signal": signal})
+            assert_failed(report, "http", f"did you mean {base}{path}? There it answers 200")
+        passed = check(base + path, keys={"signal": signal})
+
+    assert passed.steps[-1].found == f"the test {item} was accepted: 200"
+
+
+@pytest.mark.parametrize(("signal", "path", "item", "refusal"), OF_SIGNALS)
+def test_connection_fails_when_the_item_is_refused_with_200(
+    signal: Signal, path: str, item: str, refusal: bytes
+) -> None:
+    with Raw(always(http("200 OK", refusal))).run() as server:
+        report = check(f"http://127.0.0.1:{server.port}{path}", keys={"signal": signal})
+
+    assert_failed(report, "request", f"refused the test {item}", "“no”")
+
+
+@pytest.mark.parametrize("signal", [Signal.LOGS, Signal.METRICS])
+def test_connection_explains_a_missing_header_by_what_the_preset_knows_of_the_signal(
+    signal: Signal,
+) -> None:
+    with MockCollector(profile="axiom") as upstream:
+        report = check(
+            upstream.endpoint_of(signal.word),
+            preset="axiom",
+            headers={"Authorization": "Bearer xaat-mock"},
+            keys={"signal": signal},
+        )
+
+    name = "X-Axiom-Metrics-Dataset" if signal is Signal.METRICS else "X-Axiom-Dataset"
+    assert not report.passed
+    assert report.wrong.endswith(f"({name} is not set)")
+
+
+def test_connection_knows_what_a_collector_lacks_that_answers_404_for_one_signal() -> None:
+    with Raw(by_path(b"/v1/traces", OK, http("404 Not Found"))).run() as server:
+        endpoint = f"http://127.0.0.1:{server.port}/v1/logs"
+        report = check(endpoint, preset="otel-collector", keys={"signal": Signal.LOGS})
+
+    assert_failed(report, "http", "no pipeline for logs", "take logs out of signals")
 
 
 def test_doctor_shows_each_step_and_ends_with_0_or_1(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import difflib
 import tomllib
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -31,6 +32,7 @@ __all__ = [
     "SignalFacts",
     "Temporality",
     "find",
+    "known_at",
 ]
 
 
@@ -45,6 +47,19 @@ PRESETS: Final = {
         key=lambda preset: (not preset.is_sender, preset.name),
     )
 }
+
+
+def known_at(endpoint: str) -> Preset | None:
+    """The backend that has this host and port for everybody; None if nobody knows."""
+    place = urlsplit(endpoint).netloc.rpartition("@")[2]
+    return next(
+        (
+            preset
+            for preset in PRESETS.values()
+            if any(urlsplit(url).netloc == place for url in preset.all_endpoints)
+        ),
+        None,
+    )
 
 
 def find(name: str) -> Preset:

@@ -54,10 +54,33 @@ def settings_of(preset: Preset) -> list[tuple[str, str]]:
     return settings
 
 
+def settings_for(preset: Preset, signal: str) -> list[tuple[str, str]]:
+    """The keys that are particular to a signal, as they are written."""
+    facts = preset.facts_of(signal)
+    settings: list[tuple[str, str]] = []
+    if facts.encoding is not None:
+        settings.append(("encoding", facts.encoding))
+    if facts.temporality != "any":
+        settings.append(("temporality", facts.temporality))
+    if facts.max_batch_bytes is not None:
+        settings.append(("max_batch_bytes", megabytes(facts.max_batch_bytes)))
+    if facts.max_age_seconds is not None:
+        settings.append(("max_age", format_duration(facts.max_age_seconds)))
+    return settings
+
+
 def probe_of(preset: Preset) -> str:
-    """What a connection test sends, in one sentence."""
+    """What a connection test sends, in a sentence or two."""
     if preset.is_sender:
         return "The sender tests the connection."
+    real = {"logs": "one log record for logs", "metrics": "one data point for metrics"}
+    others = " and ".join(words for word, words in real.items() if word in preset.taken_signals)
+    if "traces" not in preset.taken_signals:
+        return f"The connection test sends {others}."
+    return f"{_probe_of_traces(preset)} It sends {others}." if others else _probe_of_traces(preset)
+
+
+def _probe_of_traces(preset: Preset) -> str:
     if preset.refuses_empty:
         return "It refuses a request without spans, so the connection test sends one."
     if preset.makes_dataset:

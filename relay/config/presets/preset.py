@@ -172,6 +172,14 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             hint=f"it takes {', '.join(self.taken_signals)}",
         )
 
+    def endpoint_of(self, signal: str) -> str:
+        """The URL for this signal; placeholders as in `endpoint`."""
+        facts, first = self.facts_of(signal), self.default_signals[0]
+        if signal == first:
+            return self.endpoint
+        path = facts.path or f"/v1/{signal}"
+        return facts.endpoint or self.endpoint.removesuffix(f"/v1/{first}") + path
+
     def headers_of(self, signal: str) -> tuple[HeaderField, ...]:
         """The headers of a request of this signal."""
         facts = self.facts_of(signal)

@@ -16,10 +16,13 @@ def test_list_has_a_line_a_preset() -> None:
 
     assert result.exit_code == 0
     title, *lines = result.stdout.splitlines()
-    assert title.split() == ["NAME", "WHAT", "IT", "IS", "HEADERS", "ENCODING"]
+    assert title.split() == ["NAME", "WHAT", "IT", "IS", "SIGNALS", "HEADERS", "ENCODING"]
     assert [line.split()[0] for line in lines] == list(PRESETS)
     axiom, phoenix = (next(x for x in lines if x.startswith(n)) for n in ("axiom", "phoenix"))
-    assert axiom.split() == ["axiom", "Axiom", "Authorization,", "X-Axiom-Dataset", "auto"]
+    assert " ".join(axiom.split()) == (
+        "axiom Axiom traces, logs, metrics Authorization, X-Axiom-Dataset auto"
+    )
+    assert " traces  " in phoenix
     assert "(Authorization), (x-project-name)" in phoenix
     assert phoenix.split()[-1] == "protobuf"
 
@@ -33,7 +36,23 @@ def test_one_preset_is_shown_with_everything(name: str) -> None:
     parts = [preset.title, *preset.all_endpoints, *preset.notes, *preset.unconfirmed, preset.page]
     parts += [part for each in preset.refusals for part in (each.meaning, each.remedy)]
     parts += [part for each in preset.headers for part in (each.name, each.asks, each.found_at)]
+    for word, facts in preset.signals.items():
+        parts += [f"{word}: {preset.endpoint_of(word)}", *facts.notes]
+        parts += [part for each in facts.refusals for part in (each.meaning, each.remedy)]
+        parts += [part for each in facts.headers for part in (each.name, each.asks)]
+    if not preset.is_sender:
+        parts += [f"not {word}: {fact}" for word, fact in preset.refuses.items()]
     assert [part for part in parts if part not in result.stdout] == []
+
+
+def test_settings_of_a_signal_are_shown_with_it() -> None:
+    shown = " ".join(run("axiom").stdout.split())
+
+    assert (
+        "metrics: https://api.axiom.co/v1/metrics "
+        'encoding = "protobuf" max_batch_bytes = "4MiB"' in shown
+    )
+    assert 'temporality = "delta"' in run("datadog").stdout
 
 
 def test_one_preset_ends_with_what_can_be_copied() -> None:
