@@ -19,14 +19,17 @@ from relay.config.fields import DESTINATION_KEYS
 from relay.config.presets import Preset, find
 from relay.config.secrets import MASK, Reference, mask_url, parse, read_text
 from relay.config.tables import by_first_names
+from relay.model.records import Signal
 from relay.model.units import FOREVER, format_duration, format_size
 
 # Words before a credential (RFC 9110, 11.4): they tell the scheme and are no secret.
 _URLS: Final = {*ENDPOINT_KEYS, "proxy"}
 _SCHEMES: Final = frozenset({"bearer", "basic", "token", "apikey", "api-key", "lstoken"})
 
+WORST_FIRST: Final = ("blocked", "waiting", "paused", "delivering", "idle")
 COLUMNS: Final = {
     "NAME": lambda it: it["name"],
+    "SIGNALS": lambda it: ", ".join(it["endpoints"]),
     "ENDPOINT": lambda it: it["endpoint"] or "(unknown)",
     "ENCODING": lambda it: it["encoding"],
     "HEADERS": lambda it: ", ".join(it["header_names"]) or "-",
@@ -86,6 +89,8 @@ def show(name: str, config_path: str | None, as_json: bool) -> None:
         return
     by = "a command" if document["is_saved_by_command"] else "a person"
     say(f"{name}, in {document['source']}, written by {by}")
+    for word, endpoint in document["endpoints"].items():
+        say(f"  {word} to {endpoint}")
     for key, value in document["keys"].items():
         if key.endswith("headers"):
             what = key.removesuffix("s").replace("_", " ")
@@ -100,32 +105,50 @@ def show(name: str, config_path: str | None, as_json: bool) -> None:
         say(f"  cannot send from here: {document['blocked_reason']}")
 
 
-def states_of(config: Config) -> dict[str, Any] | None:
-    """What the daemon says of each destination, by name; None if none responds."""
+def states_of(config: Config) -> dict[tuple[str, str], Any] | None:
+    """What the daemon says of each destination, by name and signal; None if none responds."""
     try:
         found = admin_client(config).ask("GET", "/api/status")
     except (DaemonUnreachable, DaemonRefused):
         return None
-    return {each["name"]: each for each in found["destinations"]}
+    return {
+        (each["name"], each.get("signal", Signal.TRACES.word)): each
+        for each in found["destinations"]
+    }
 
 
 def summary(
-    each: DestinationConfig, config: Config, states: Mapping[str, Any] | None
+    each: DestinationConfig, config: Config, states: Mapping[tuple[str, str], Any] | None
 ) -> dict[str, Any]:
-    """One destination as `list` shows it: names of headers, never their values."""
-    now = (states or {}).get(each.name, {})
+    """One destination as `list` shows it: names of headers, never their values.
+
+    Its state is that of the signal that fares worst.
+    """
+    found = [(states or {}).get((each.name, view.signal.word)) for view in each.views]
+    now = min(filter(None, found), key=lambda it: WORST_FIRST.index(it["state"]), default=None)
+    keys = keys_of(each, config)
     is_ours = each.source is not None and each.source != config.source
     return {
         "name": each.name,
-        "endpoint": keys_of(each, config)["endpoint"],
+        "endpoint": keys["endpoint"],
         "encoding": each.encoding,
+        "endpoints": {view.signal.word: endpoint_of(view, keys) for view in each.views},
         "header_names": list(each.headers),
         "source": str(each.source or "the environment"),
         "is_saved_by_command": bool(is_ours and each.source and saved.is_ours(each.source)),
-        "state": now.get("state"),
+        "state": now["state"] if now else None,
         "reason": now["reason"] if now else each.blocked_reason,
-        "waiting_spans": now.get("waiting_spans"),
+        "waiting_spans": sum(it["waiting_spans"] for it in found if it) if now else None,
     }
+
+
+def endpoint_of(view: DestinationConfig, keys: Mapping[str, Any]) -> str:
+    """The URL of a signal; where it is written with references, as it is written."""
+    own = keys.get(f"{view.signal.word}_endpoint")
+    written: str = own or keys["endpoint"] or ""
+    if own or "${" not in written:
+        return own or view.shown_endpoint
+    return written if view.signal is view.signals[0] else f"{written}, for {view.signal.word}"
 
 
 def keys_of(each: DestinationConfig, config: Config) -> dict[str, Any]:

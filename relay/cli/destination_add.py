@@ -3,7 +3,9 @@
 import re
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,19 +19,22 @@ from relay.cli.client import (
     admin_client,
     destination_path,
 )
-from relay.cli.connection import run_test, tell_step
-from relay.cli.destination_ask import fill_gaps, preset_of
+from relay.cli.connection import run_each, run_test
+from relay.cli.destination_ask import fill_gaps, is_terminal, preset_of
 from relay.cli.destination_flags import destination_options, read_table_of, table_of
+from relay.cli.destination_signals import failed_of, failed_words, hint_of_others, offer
 from relay.cli.moments import START
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_result
 from relay.config import Config, DestinationConfig, saved
 from relay.config.destinations import NAME, NAME_RULE
 from relay.config.presets import Preset
-from relay.config.secrets import has_reference
+from relay.config.secrets import RESTART, has_reference
+from relay.config.signals import signals_of
 from relay.config.tables import one_line, problems_of
-from relay.doctor.report import Report
+from relay.doctor.report import Report, as_document
 from relay.model.errors import ConfigError, RelayError
+from relay.model.records import Signal
 
 # The daemon lets a request in flight end before it responds.
 RELOAD_SECONDS: Final = 30.0
@@ -50,7 +55,7 @@ class Added:
     daemon: str = "not told"
     warnings: list[str] = field(default_factory=list)
     hint: str = ""
-    test: Report | None = None
+    test: dict[str, Any] | None = None
 
 
 @click.command()
@@ -81,6 +86,9 @@ def add(
 ) -> None:
     """Test the connection to a destination; save it only if the test passes.
 
+    Each signal of --signals must pass; without it the test is of what the preset has by default,
+    traces without a preset, and on a terminal of what else may be sent there, which is asked for.
+
     What the preset still needs is asked for on a terminal. A secret given as ${env:NAME},
     ${file:PATH} or ${credential:NAME} is saved as that reference, never as its value. A running
     daemon takes the destination up at once.
@@ -97,19 +105,25 @@ def add(
         preset = preset_of(table)
         fill_gaps(table, preset)
         destination, added.warnings = read_or_refuse(name, table, config)
-        on_step = None if as_json else tell_step
-        report = run_test(destination, config, send_span=with_span, on_step=on_step)
-        added.test = report
-        if not report.passed:
-            added.error = "the test failed"
-        if report.passed or save_anyway:
-            if report.encoding == "protobuf" and destination.encoding == "auto":
-                table["encoding"] = report.encoding
-            notes = notes_of(report)
+        test = partial(
+            run_each, config=config, send_span=with_span, is_shown=not as_json, run=run_test
+        )
+        reports = test(destination.views)
+        added.error = failed_words(reports)
+        is_open = not added.error and "signals" not in table
+        if is_open and is_terminal():
+            reports |= offer(destination, table, preset, config, test)
+        added.test = as_document(reports)
+        if not added.error or save_anyway:
+            hints = [hint_of(table, preset)]
+            if is_open and not is_terminal():
+                hints.append(hint_of_others(destination, table, preset, config))
+            complete(table, destination, reports, preset)
+            notes = notes_of(reports)
             path = saved.save(folder, name, table, notes=notes, may_replace=may_replace)
             added.saved, added.error = str(path), ""
-            added.hint = hint_of(table, preset)
-            added.daemon = tell_daemon(name, config, start)
+            added.hint = "; ".join(filter(None, hints))
+            added.daemon = tell_daemon(name, config, start, may_be_blocked=save_anyway)
     except RelayError as error:
         added.error = str(error)
     say_result(added, _tell, as_json=as_json)
@@ -165,14 +179,31 @@ def read_or_refuse(
         raise click.UsageError("\n".join(lines)) from None
 
 
-def notes_of(report: Report) -> list[str]:
+def complete(
+    table: dict[str, Any],
+    destination: DestinationConfig,
+    reports: Mapping[Signal, Report],
+    preset: Preset | None,
+) -> None:
+    """Put into `table` what the tests showed: the signals, and protobuf where JSON is refused."""
+    signals = tuple(reports)
+    table.pop("signals", None)
+    if signals != signals_of({}, preset):
+        table["signals"] = [signal.word for signal in signals]
+    encodings = {report.encoding for report in reports.values()}
+    if encodings == {"protobuf"} and destination.encoding == "auto":
+        table["encoding"] = "protobuf"
+
+
+def notes_of(reports: Mapping[Signal, Report]) -> list[str]:
     """Comments of the file: when it was tested, and whether it passed."""
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    if report.passed:
+    failed = failed_of(reports)
+    if not failed:
         return [f"Tested and saved {now}."]
     return [
         f"Saved {now} with --save-anyway although the connection test did not pass:",
-        report.wrong,
+        *(report.wrong for report in failed.values()),
     ]
 
 
@@ -193,10 +224,13 @@ def hint_of(table: dict[str, Any], preset: Preset | None) -> str:
     )
 
 
-def tell_daemon(name: str, config: Config, start: str | None = None) -> str:
+def tell_daemon(
+    name: str, config: Config, start: str | None = None, *, may_be_blocked: bool = False
+) -> str:
     """Have a running daemon take the files up; what became of that, in a sentence.
 
-    Raises DaemonRefused with its reason, and DaemonUnreachable when one runs that does not respond.
+    Raises DaemonRefused with its reason, also where it cannot send unless it `may_be_blocked`, and
+    DaemonUnreachable when one runs that does not respond.
     """
     query = f"?start={quote(name, safe='')}:{start}" if start else ""
     client = admin_client(config, RELOAD_SECONDS)
@@ -216,18 +250,24 @@ def tell_daemon(name: str, config: Config, start: str | None = None) -> str:
         )
     blocked = found["blocked"].get(name)
     if blocked:
-        return f"the running daemon has loaded it but cannot send yet: {blocked}"
+        then = RESTART if "${env:" in blocked else "correct that: it is tried again by itself"
+        words = f"the running daemon has loaded it but cannot send yet: {blocked}"
+        if may_be_blocked:
+            return f"{words}; {then}"
+        raise DaemonRefused(words, hint=then)
     return "the running daemon has loaded it"
 
 
 def _tell(added: Added) -> None:
-    test = added.test
     for warning in added.warnings:
         say(f"warning: {warning}", err=True)
-    if test and not test.passed:
-        say(test.wrong, f"  {test.remedy}", err=True)
+    reports = added.test.get("signals", {"": added.test}) if added.test else {}
+    failed = {word: each for word, each in reports.items() if not each["passed"]}
+    for word, report in failed.items():
+        said = f"{word}: " if word else ""
+        say(f"{said}{report['wrong']}", f"  {report['remedy']}", err=True)
     if added.saved:
-        tested = "" if test and test.passed else ", though the test did not pass"
+        tested = ", though the test did not pass" if failed else ""
         say(f"saved in {added.saved}{tested}")
     if added.error:
         saved_or_not = "" if added.saved else "nothing was saved: "

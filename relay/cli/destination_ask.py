@@ -54,10 +54,21 @@ def fill_gaps(table: dict[str, Any], preset: Preset | None) -> None:
         _ask_headers(table, preset)
 
 
-def _missing(table: dict[str, Any], preset: Preset) -> list[HeaderField]:
-    """Headers that nobody gave and that cannot be filled in."""
-    given = {name.lower() for name in table.get("headers", {})}
-    return [f for f in preset.headers if not f.is_fixed and f.name.lower() not in given]
+def _missing(table: dict[str, Any], preset: Preset | None) -> list[tuple[str, HeaderField]]:
+    """Headers that nobody gave and that cannot be filled in, each with the key that it is for."""
+    if preset is None:
+        return []
+    written = table.get("signals", "")
+    words = [word.strip() for word in written.split(",")] if written else preset.default_signals
+    missing: dict[tuple[str, str], HeaderField] = {}
+    for word in preset.taken_signals:
+        own = f"{word}_headers"
+        given = {name.lower() for key in ("headers", own) for name in table.get(key, {})}
+        for field in preset.headers_of(word) if word in words else ():
+            if not field.is_fixed and field.name.lower() not in given:
+                key = "headers" if field in preset.headers else own
+                missing[key, field.name] = field
+    return [(key, field) for (key, _name), field in missing.items()]
 
 
 def _refuse_gaps(table: dict[str, Any], preset: Preset | None) -> None:
@@ -66,11 +77,12 @@ def _refuse_gaps(table: dict[str, Any], preset: Preset | None) -> None:
         gaps.append("--endpoint URL, or --preset NAME")
     elif "endpoint" not in table and preset is not None and preset.placeholders:
         gaps.append(f"--endpoint, such as {' or '.join(preset.all_endpoints)}")
-    for field in _missing(table, preset) if preset else ():
+    for key, field in _missing(table, preset):
         if field.is_required:
+            flag = f"--{key.removesuffix('s').replace('_', '-')}"
             value = field.template.replace("{token}", "…")
             found_at = f"; found at: {field.found_at}" if field.found_at else ""
-            gaps.append(f"--header '{field.name}={value}' ({field.asks}{found_at})")
+            gaps.append(f"{flag} '{field.name}={value}' ({field.asks}{found_at})")
     if gaps:
         raise click.UsageError(
             "missing, and there is no terminal to ask on:\n  " + "\n  ".join(gaps)
@@ -102,7 +114,7 @@ def _ask_endpoint(table: dict[str, Any], preset: Preset | None) -> None:
 
 
 def _ask_headers(table: dict[str, Any], preset: Preset | None) -> None:
-    for field in _missing(table, preset) if preset else ():
+    for key, field in _missing(table, preset):
         if field.found_at:
             say(f"  {field.name}: {field.found_at}", err=True)
         text = f"{field.name}: {field.asks}"
@@ -112,7 +124,7 @@ def _ask_headers(table: dict[str, Any], preset: Preset | None) -> None:
             continue
         if field.prefix and answer.lower().startswith(field.prefix.lower()):
             answer = answer[len(field.prefix) :].lstrip()  # the whole value was pasted
-        table.setdefault("headers", {})[field.name] = field.fill(_typed(answer))
+        table.setdefault(key, {})[field.name] = field.fill(_typed(answer))
 
 
 def _prompt(text: str, **more: Any) -> str:
