@@ -30,7 +30,6 @@ class Batch(Body):
     """One request's body. `fragment` is it without the envelope, as dead letters keep it."""
 
     fragment: bytes
-    items: int
     rows: int
 
 

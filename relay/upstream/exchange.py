@@ -45,12 +45,16 @@ REFUSED_AGE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What is posted. `hops` are the relays that it came through, this one not among them."""
+    """What is posted. `hops` are the relays that it came through, this one not among them.
+
+    `items` are the spans, log records or data points in it; 0 where nobody has counted.
+    """
 
     encoding: Encoding
     content: bytes
     content_encoding: str = ""
     hops: str = ""
+    items: int = 0
 
 
 class ExchangeFailed(Exception):
@@ -145,6 +149,7 @@ class Upstream:
                 signal=self._settings.signal,
                 header_names=tuple(headers),
                 proxy=str(self._route.proxy or "") if self._route else "",
+                items=body.items,
             )
             return outcomes.classify(response, asked, self._now())
         if isinstance(outcome, outcomes.Blocked):

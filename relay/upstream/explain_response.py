@@ -25,7 +25,10 @@ _LOGIN = re.compile(r"log[-_]?in|sign[-_]?in|/auth|sso|oauth", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a response answers; `who` is what the sentences call the upstream."""
+    """What a response answers; `who` is what the sentences call the upstream.
+
+    `items` are those of the request, 0 where nobody has counted.
+    """
 
     who: str
     endpoint: str = field(repr=False)
@@ -33,6 +36,7 @@ class Asked:
     signal: Signal = Signal.TRACES
     header_names: tuple[str, ...] = ()
     proxy: str = ""
+    items: int = 0
 
     @property
     def path(self) -> str:
@@ -61,6 +65,9 @@ def _of_status(  # noqa: PLR0911 - one a status
         return ("http", f"it {GRPC_CAUSE}", GRPC_REMEDY)
     if response.is_2xx:
         return _of_no_success(response, asked)
+    if status == 413 and asked.items == 1:
+        meaning = f"one {WIRE[asked.signal].item} alone is too large for it"
+        return ("request", meaning, "raise the body limit there, or of a proxy in between")
     if status in _MEANINGS:
         return _MEANINGS[status]
     if status in (401, 403):

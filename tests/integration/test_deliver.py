@@ -259,6 +259,20 @@ async def test_destination_with_a_wrong_token_loses_nothing_and_delivers_once_it
         assert len(collector.journal.spans()) == 1
 
 
+async def test_lone_span_that_is_too_large_is_not_told_to_be_fewer() -> None:
+    with MockCollector(script="413*") as collector:
+        async with delivering(collector, no_headers, span_row(1)) as at:
+            at.pauses.are_short = False
+            began = at.pauses.began
+            with anyio.fail_after(10):
+                await began.wait()
+            status = at.courier.status
+
+            assert status.state is DestinationState.BLOCKED
+            assert "one span alone is too large for it" in status.reason
+            assert "max_batch" not in status.reason
+
+
 async def test_login_page_with_a_200_loses_nothing_and_all_arrives_once_it_is_gone() -> None:
     page = ok(body="<html><title>Sign in</title>", content_type="text/html", times=None)
     with MockCollector(script=[page]) as collector:

@@ -1,6 +1,7 @@
 """Responses and what they mean: tables."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -47,6 +48,20 @@ def partial(rejected: int, message: str = "") -> Delivered | Wait | Blocked:
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299])
 def test_classify_takes_every_2xx_as_delivered(status: int) -> None:
     assert outcome_of(status) == Delivered(status)
+
+
+@pytest.mark.parametrize(("signal", "item"), [(Signal.TRACES, "span"), (Signal.LOGS, "log record")])
+def test_one_item_that_is_too_large_is_not_told_to_be_fewer(signal: Signal, item: str) -> None:
+    asked = Asked(who="a", endpoint="", encoding=Encoding.JSON, signal=signal, items=1)
+    alone = classify(Response(413), asked, NOW)
+    several = classify(Response(413), replace(asked, items=2), NOW)
+
+    assert isinstance(alone, Blocked)
+    assert f"one {item} alone is too large for it" in alone.reason
+    assert "raise the body limit there" in alone.reason
+    assert "max_batch" not in alone.reason
+    assert isinstance(several, Blocked)
+    assert "lower max_batch_bytes or max_batch_items" in several.reason
 
 
 def test_classify_keeps_count_and_words_of_a_partial_success() -> None:
