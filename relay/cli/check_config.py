@@ -84,12 +84,13 @@ def _summary(config: Config, warnings: list[str]) -> dict[str, Any]:
             {
                 "name": destination.name,
                 "endpoint": destination.shown_endpoint,
+                "endpoints": {it.signal.word: it.shown_endpoint for it in destination.views},
                 "header_names": list(destination.headers),
                 "encoding": destination.encoding,
                 "compression": destination.compression,
                 "paused": destination.paused,
                 "source": str(destination.source) if destination.source else None,
-                "blocked_reason": destination.blocked_reason or None,
+                "blocked_reason": destination.problem or None,
             }
             for destination in config.destinations
         ],
@@ -115,13 +116,15 @@ def _lines(config: Config, warnings: list[str]) -> list[str]:
         lines.append("destinations   none: spans are kept until there is one")
     for destination in config.destinations:
         headers = ", ".join(destination.headers) or "none"
+        others = [it for it in destination.views if it.signal is not destination.signal]
         lines += [
             f"destination    {destination.name} → {destination.shown_endpoint or '(unknown)'}",
+            *(f"                 {it.signal.word}: {it.shown_endpoint}" for it in others),
             f"                 headers: {headers}",
             f"                 from: {destination.source or 'the environment'}",
         ]
         if destination.paused:
             lines.append("                 paused")
-        if destination.blocked_reason:
-            lines.append(f"                 blocked: {destination.blocked_reason}")
+        if destination.problem:
+            lines.append(f"                 blocked: {destination.problem}")
     return [*lines, *(f"warning: {warning}" for warning in warnings)]

@@ -82,7 +82,7 @@ def show(name: str, config_path: str | None, as_json: bool) -> None:
     document = {
         **summary(chosen, config, states_of(config)),
         "keys": keys_of(chosen, config),
-        "blocked_reason": chosen.blocked_reason or None,
+        "blocked_reason": chosen.problem or None,
     }
     if as_json:
         say_json(document)
@@ -137,7 +137,7 @@ def summary(
         "source": str(each.source or "the environment"),
         "is_saved_by_command": bool(is_ours and each.source and saved.is_ours(each.source)),
         "state": now["state"] if now else None,
-        "reason": now["reason"] if now else each.blocked_reason,
+        "reason": now["reason"] if now else each.problem,
         "waiting_spans": sum(it["waiting_spans"] for it in found if it) if now else None,
     }
 

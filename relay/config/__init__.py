@@ -224,6 +224,14 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
         return self.by_signal or (self,)
 
     @property
+    def problem(self) -> str:
+        """Why nothing can be sent, or not every signal; empty if all can."""
+        reasons = {view.signal.word: view.blocked_reason for view in self.views}
+        if len(set(reasons.values())) == 1:
+            return self.blocked_reason
+        return "; ".join(f"{word}: {reason}" for word, reason in reasons.items() if reason)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether the endpoint is this machine by its spelling, without asking DNS."""
         return hosts.is_this_machine(split_url(self.endpoint).hostname or "")
@@ -274,7 +282,7 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def destination_problems(self) -> dict[str, str]:
         """Why destinations cannot send now, by name."""
-        return {d.name: d.blocked_reason for d in self.destinations if d.blocked_reason}
+        return {d.name: d.problem for d in self.destinations if d.problem}
 
 
 def resolve_headers(

@@ -256,6 +256,18 @@ def test_add_says_that_only_the_daemon_lacks_the_secret(tmp_path: Path) -> None:
             assert "the environment that the daemon is started with, then restart it" in each
 
 
+def test_add_says_which_signal_lacks_a_secret_in_the_daemon_only(tmp_path: Path) -> None:
+    with MockCollector() as upstream, Relay(tmp_path) as relay:
+        signals = ("--signals", "traces,logs", "--logs-header", "X-Logs=${env:UP_TOKEN}")
+        arguments = ("add", "up", "--endpoint", upstream.endpoint, *signals)
+        shown = run(relay, *arguments, environ={"UP_TOKEN": CANARY})
+        listed = json.loads(run(relay, "show", "up", "--json").stdout)
+
+        assert shown.returncode == 1
+        assert "cannot send yet: logs: secret ${env:UP_TOKEN} is not set" in shown.stderr
+        assert listed["blocked_reason"] == "logs: secret ${env:UP_TOKEN} is not set"
+
+
 def test_secret_that_is_not_set_here_is_not_tested_and_not_saved(tmp_path: Path) -> None:
     with MockCollector() as upstream:
         relay = Relay(tmp_path)

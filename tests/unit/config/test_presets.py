@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from relay.config.load import load
-from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find
+from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find, known_at
 from relay.config.presets.example import command_of, headers_of, settings_of, toml_of, variable_of
 from relay.model.errors import ConfigError
 from scripts.preset_pages import FOLDER, pages, wrong_pages
@@ -65,6 +65,14 @@ def test_unknown_preset_is_an_error_with_the_nearest(name: str, hint: str) -> No
 
     assert caught.value.hint is not None
     assert caught.value.hint.startswith(hint)
+
+
+def test_backend_is_known_by_a_host_that_it_has_for_everybody() -> None:
+    langfuse = known_at("https://us.cloud.langfuse.com/any/path")
+    axiom = known_at("https://x@api.axiom.co/v1/traces")
+
+    assert (langfuse and langfuse.name, axiom and axiom.name) == ("langfuse", "axiom")
+    assert known_at("https://langfuse.example/api/public/otel/v1/traces") is None
 
 
 @EACH
