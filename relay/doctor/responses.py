@@ -26,6 +26,8 @@ _EMPTY = re.compile(
     r"\bno (?:resource_?)?spans\b|\bempty (?:body|request|payload)\b|\bno data\b|body is empty",
     re.IGNORECASE,
 )
+# VictoriaMetrics and VictoriaLogs say it with 400.
+_NO_SUCH_PATH = re.compile(r"unsupported path requested", re.IGNORECASE)
 _PROXY_SERVERS = re.compile(
     r"squid|zscaler|bluecoat|blue coat|fortigate|fortinet|mitmproxy|privoxy|tinyproxy|"
     r"web gateway|websense|sophos|palo alto|forcepoint|netskope|barracuda|proxy",
@@ -69,7 +71,10 @@ def judge(response: Response, asked: Question) -> Verdict:
     is_odd_path = paths.is_doubled(asked.endpoint, asked.path) or not urlsplit(
         asked.endpoint
     ).path.strip("/")
-    if status in (404, 405, 410) or (is_odd_path and status != 401 and status < 500):
+    is_no_path = status in (404, 405, 410) or (
+        status == 400 and _NO_SUCH_PATH.search(response.heard)
+    )
+    if is_no_path or (is_odd_path and status != 401 and status < 500):
         return _of_the_path(response, asked)
     if status < 300:
         return _of_success(response, asked)

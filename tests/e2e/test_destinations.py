@@ -1,15 +1,25 @@
 """`destination add` against real backends: what passes is saved, what does not is not."""
 
 import base64
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e import images
 from tests.e2e.collector import Collector
 from tests.e2e.collector_configs import to_jaeger
+from tests.e2e.containers import Ground
 from tests.e2e.jaeger import Jaeger
 from tests.e2e.phoenix import Phoenix
+from tests.e2e.receivers import (
+    PROMETHEUS,
+    VICTORIA_LOGS,
+    VICTORIA_METRICS,
+    Kind,
+    Receiver,
+)
 from tests.e2e.sent import SPANS, post_trace
 from tests.support.relay_process import Relay, eventually
 
@@ -92,3 +102,54 @@ def test_phoenix_refuses_json_and_is_saved_with_protobuf(relay: Relay, phoenix: 
     assert added.returncode == 0, added.stdout + added.stderr
     assert 'encoding = "protobuf"' in saved(relay, "phoenix").read_text()
     eventually(lambda: trace_id in phoenix.trace_ids(), seconds=30, what="the trace in Phoenix")
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset"),
+    [
+        (PROMETHEUS, "prometheus"),
+        (VICTORIA_METRICS, "victoria-metrics"),
+        (VICTORIA_LOGS, "victoria-logs"),
+    ],
+    ids=lambda it: it if isinstance(it, str) else "",
+)
+def test_receiver_of_one_signal_is_added_and_keeps_the_test_item(
+    relay: Relay, ground: Ground, tmp_path: Path, kind: Kind, preset: str
+) -> None:
+    word = "logs" if kind is VICTORIA_LOGS else "metrics"
+    with Receiver(ground, images.ready(kind.image), kind, tmp_path) as real:
+        added = relay.run("destination add", "up", "--preset", preset, "--endpoint", real.endpoint)
+        plain = relay.run(
+            "destination add", "plain", "--endpoint", real.endpoint, "--signals", word
+        )
+        astray = relay.run(
+            "doctor", "--preset", preset, "--endpoint", real.endpoint.rpartition("/v1")[0]
+        )
+        real.flush()
+
+        assert added.returncode == 0, added.stdout + added.stderr
+        assert plain.returncode == 0, plain.stdout + plain.stderr
+        refuses_json = kind is not PROMETHEUS
+        assert ('encoding = "protobuf"' in saved(relay, "plain").read_text()) is refuses_json
+        assert f"did you mean {real.endpoint}? There it answers 200" in astray.stdout
+
+        def found() -> object:
+            if kind is VICTORIA_LOGS:
+                return real.lines('"otlp-relay connection test"')
+            return real.samples('{__name__=~"otlp_relay.connection_test.*"}', time.time())
+
+        eventually(found, what=f"the test item in {preset}")
+
+
+def test_collector_without_a_pipeline_for_logs_is_added_for_what_it_takes(
+    relay: Relay, jaeger: Jaeger, collector: Callable[..., Collector]
+) -> None:
+    endpoint = collector(to_jaeger()).endpoint
+    arguments = ("destination add", "up", "--preset", "otel-collector", "--endpoint", endpoint)
+    refused = relay.run(*arguments, "--signals", "traces,logs")
+    added = relay.run(*arguments, "--signals", "traces")
+
+    assert refused.returncode == 1
+    assert "it has no pipeline for logs" in refused.stderr
+    assert "`--signals traces` saves that" in refused.stderr
+    assert added.returncode == 0, added.stderr

@@ -480,6 +480,18 @@ def test_connection_says_which_path_of_the_signal_was_meant(
     assert passed.steps[-1].found == f"the test {item} was accepted: 200"
 
 
+def test_connection_knows_a_path_that_is_refused_with_400() -> None:
+    words = b'unsupported path requested: "/insert/opentelemetry"'
+    path = "/insert/opentelemetry/v1/logs"
+    no_path = http("400 Bad Request", words, "text/plain")
+    with Raw(by_path(path.encode(), OK, no_path)).run() as server:
+        base = f"http://127.0.0.1:{server.port}"
+        keys = {"signal": Signal.LOGS}
+        report = check(f"{base}/insert/opentelemetry", preset="victoria-logs", keys=keys)
+
+    assert_failed(report, "http", "unsupported path", f"did you mean {base}{path}?")
+
+
 @pytest.mark.parametrize(("signal", "path", "item", "refusal"), OF_SIGNALS)
 def test_connection_fails_when_the_item_is_refused_with_200(
     signal: Signal, path: str, item: str, refusal: bytes
