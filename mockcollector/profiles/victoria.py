@@ -45,6 +45,7 @@ def _rules(path: str, check: Check, prefix: str) -> Rules:
         errors=ErrorForm.TEXT,
         bare_success=True,
         wordings={
+            Cause.PATH: Wording(400, "unsupported path requested"),
             Cause.MEDIA_TYPE: Wording(400, words),
             Cause.CODING: Wording(400, f"{prefix}unsupported contentType"),
             Cause.BODY: Wording(400, f"{prefix}{{message}}"),

@@ -101,7 +101,9 @@ def test_victoria_takes_protobuf_only_and_says_so_with_a_400(name: str, signal: 
     with MockCollector(profile=name) as collector:
         refused = post(collector, signal, MADE[signal], is_json=True)
         taken = post(collector, signal, MADE[signal])
+        astray = send(collector, b"", path="/v1/elsewhere")
 
+    assert words(astray) == (400, "unsupported path requested")
     assert words(refused) == (
         400,
         "json encoding isn't supported for opentelemetry format. Use protobuf encoding",
