@@ -71,6 +71,7 @@ def _summary(config: Config, warnings: list[str]) -> dict[str, Any]:
             "tls": config.ingest.tls_cert is not None,
             "tokens": len(config.ingest.tokens),
             "max_body_bytes": config.ingest.max_body_bytes,
+            "signals": [signal.word for signal in config.taken_signals],
         },
         "admin": {
             "listen": [str(address) for address in config.admin.listen],
@@ -104,10 +105,11 @@ def _lines(config: Config, warnings: list[str]) -> list[str]:
     tokens = f"{len(ingest.tokens)} tokens" if ingest.tokens else "no token required"
     if ingest.tokens_for == "remote":
         tokens += ", of remote senders only"
+    paths = ", ".join(f"/v1/{signal.word}" for signal in config.taken_signals)
     lines = [
         f"configuration  {config.source or 'none found, all defaults'}",
         f"state          {config.state_dir}",
-        *(f"ingest         {scheme}://{address}/v1/traces, {tokens}" for address in ingest.listen),
+        *(f"ingest         {scheme}://{address}{paths}, {tokens}" for address in ingest.listen),
         *(f"admin          http://{address}/" for address in config.admin.listen),
         *(f"health         http://{address}/readyz" for address in config.admin.health_listen),
         f"buffer         at most {format_size(buffer.max_size_bytes)}, then {buffer.when_full}",

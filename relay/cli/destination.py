@@ -96,7 +96,7 @@ def show(name: str, config_path: str | None, as_json: bool) -> None:
             what = key.removesuffix("s").replace("_", " ")
             for header, template in value.items():
                 say(f"  {what} {header}: {template}")
-        elif value is not None:
+        elif value not in (None, ""):
             text = str(value).lower() if isinstance(value, bool) else value
             say(f"  {key:<16} {text}")
     if document["state"]:
@@ -201,7 +201,7 @@ def masked(name: str, template: str, preset: Preset | None) -> str:
     """A header's template: references and the scheme are shown, other text only where the preset
     says that it is no secret.
     """
-    known = {header.name.lower(): header for header in preset.headers} if preset else {}
+    known = {header.name.lower(): header for header in preset.all_headers} if preset else {}
     header = known.get(name.lower())
     if header is not None and not header.is_secret:
         return template

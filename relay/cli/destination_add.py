@@ -209,10 +209,11 @@ def notes_of(reports: Mapping[Signal, Report]) -> list[str]:
 
 def hint_of(table: dict[str, Any], preset: Preset | None) -> str:
     """Where a secret was typed into the file, that there is another way; else empty."""
-    known = {each.name.lower(): each.is_secret for each in preset.headers} if preset else {}
+    known = {each.name.lower(): each.is_secret for each in preset.all_headers} if preset else {}
     typed = [
         name
-        for name, template in table.get("headers", {}).items()
+        for key in ("headers", "logs_headers", "metrics_headers")
+        for name, template in table.get(key, {}).items()
         if not has_reference(template)
         and known.get(name.lower(), bool(_SECRET_HEADER.search(name)))
     ]

@@ -429,6 +429,25 @@ def test_signals_are_shown_with_the_endpoint_of_each(tmp_path: Path) -> None:
         assert listed["endpoints"] == urls
         assert "traces, logs" in run(relay, "list").stdout
         assert [f"{word} to {url}" in shown for word, url in urls.items()] == [True, True]
+        assert "logs_endpoint" not in shown
+        assert "/v1/traces, /v1/logs, no token" in relay.run("check-config").stdout
+
+
+def test_typed_header_of_a_signal_is_hinted_at_and_shown_as_the_preset_says(tmp_path: Path) -> None:
+    with MockCollector(profile="axiom", token=CANARY) as upstream:
+        relay = Relay(tmp_path)
+        arguments = ["add", "ax", "--preset", "axiom", "--endpoint", upstream.endpoint]
+        arguments += [*REFERENCE, "--header", "X-Axiom-Dataset=traces", "--signals"]
+        arguments += ["traces,logs,metrics", "--metrics-header", "X-Axiom-Metrics-Dataset=points"]
+        added = run(
+            relay, *arguments, "--logs-header", "X-Api-Key=key5", environ={"UP_TOKEN": CANARY}
+        )
+        shown = run(relay, "show", "ax").stdout
+
+        assert added.returncode == 0, added.stderr
+        assert "the value of X-Api-Key is in the file" in added.stdout
+        assert "metrics header X-Axiom-Metrics-Dataset: points" in shown
+        assert "logs header X-Api-Key: ***" in shown
 
 
 def test_tests_of_several_signals_are_one_document_by_name(tmp_path: Path) -> None:

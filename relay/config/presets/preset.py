@@ -172,6 +172,11 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             hint=f"it takes {', '.join(self.taken_signals)}",
         )
 
+    @property
+    def all_headers(self) -> tuple[HeaderField, ...]:
+        """The headers of every signal."""
+        return (*self.headers, *(h for facts in self.signals.values() for h in facts.headers))
+
     def endpoint_of(self, signal: str) -> str:
         """The URL for this signal; placeholders as in `endpoint`."""
         facts, first = self.facts_of(signal), self.default_signals[0]
