@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mockcollector.server import MockCollector
 from tests.support.destination_commands import add, on_terminal, run, saved_file
-from tests.support.relay_process import Relay
+from tests.support.load import request_of, span_ids
+from tests.support.relay_process import Relay, eventually
 
 CANARY = "canary-5f1c-right"
 AUTHORIZED = {"Authorization": f"Bearer {CANARY}"}
@@ -177,3 +178,18 @@ def test_add_says_which_signal_lacks_a_secret_in_the_daemon_only(tmp_path: Path)
         assert shown.returncode == 1
         assert "cannot send yet: logs: secret ${env:UP_TOKEN} is not set" in shown.stderr
         assert listed["blocked_reason"] == "logs: secret ${env:UP_TOKEN} is not set"
+
+
+def test_state_in_the_list_is_that_of_the_signal_that_fares_worst(tmp_path: Path) -> None:
+    with MockCollector(profile="loki") as logs, MockCollector() as upstream:
+        more = ("--logs-endpoint", logs.endpoint, "--signals", "traces,logs")
+        with Relay(tmp_path) as relay:
+            add(relay, "up", upstream, *more)
+            upstream.script.replace("401*")
+            assert relay.post(request_of(span_ids(3)))[0] == 200
+
+            def state() -> str:
+                (found,) = json.loads(run(relay, "list", "--json").stdout)["destinations"]
+                return str(found["state"])
+
+            eventually(lambda: state() == "blocked")
