@@ -5,12 +5,12 @@ HOST_PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml scripts/requirements.lock 2>/dev/null | sha256sum | cut -c1-16)
-# Tests that need neither containers nor a systemd.
-HERE := not e2e and not systemd
+# Tests that need neither containers, nor a systemd, nor a browser.
+HERE := not e2e and not systemd and not browser
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test proofs soak check fix architecture mutants test-e2e test-systemd bench install uninstall deb lock clean
+.PHONY: help setup run test proofs soak check fix architecture mutants test-e2e test-browser test-systemd bench install uninstall deb lock clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and expor
 	@$(BIN)/python -m tests.e2e.phoenix
 	@$(BIN)/python scripts/wheel.py
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+test-browser: $(STAMP)  ## web exporters in a real Chromium; needs Node.js and npm
+	@scripts/chromium
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 test-systemd: $(STAMP)  ## the package as a service on a real systemd; needs root on Debian
 	@scripts/test-systemd $(BIN)/python $(ARGS)

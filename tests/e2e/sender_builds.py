@@ -92,10 +92,24 @@ class Program:
     command: tuple[str, ...]
 
 
+NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 NODE = Recipe(
     "node",
-    steps=(("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"),),
+    steps=(("npm", *NPM_CI),),
     keep=("node_modules", "package.json", "trace.js", "json.js", "proto.js"),
+)
+# Two generations of exporters, each bundled as `dist/GENERATION/page.js` for a page of a browser.
+WEB = Recipe(
+    "web",
+    steps=(
+        ("npm", "--prefix", "beacon", *NPM_CI),
+        ("npm", "--prefix", "fetch", *NPM_CI),
+        (
+            *("node", "fetch/node_modules/esbuild/bin/esbuild", "beacon/page.js", "fetch/page.js"),
+            *("--bundle", "--format=iife", "--outdir=dist"),
+        ),
+    ),
+    keep=("dist",),
 )
 MAVEN = ("mvn", "--batch-mode", "--quiet", "--no-transfer-progress")
 PROGRAMS = {

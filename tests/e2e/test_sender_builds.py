@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import sender_builds
-from tests.e2e.sender_builds import PROGRAMS, Recipe, SenderBuildError, built, command_of
+from tests.e2e.sender_builds import PROGRAMS, WEB, Recipe, SenderBuildError, built, command_of
 
 pytestmark = pytest.mark.e2e
 
@@ -61,7 +61,7 @@ def test_recipes_name_no_registry_and_no_machine() -> None:
     allowed = {
         "http://maven.apache.org/POM/4.0.0",  # a name of XML, not an address
     }
-    for recipe in {program.recipe for program in PROGRAMS.values()}:
+    for recipe in {WEB, *(program.recipe for program in PROGRAMS.values())}:
         for path in recipe.files():
             text = path.read_text()
             assert set(re.findall(r"https?://[\w./-]+", text)) <= allowed, path
