@@ -32,6 +32,7 @@ SHOWN_CHARACTERS = 3000
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
 
 WHERE_TO_GET = {
+    "python3": "Python 3.11 or newer with pip, the Debian package python3-pip",
     "go": "Go 1.26 or newer, from go.dev/dl",
     "node": "Node.js 20.6 or newer, from nodejs.org",
     "npm": "npm, which comes with Node.js or as the Debian package npm",
@@ -115,6 +116,20 @@ MAVEN = ("mvn", "--batch-mode", "--quiet", "--no-transfer-progress")
 PROGRAMS = {
     # The exporter is in the virtual environment that runs the tests: there is nothing to build.
     "python": Program(Recipe("python"), (sys.executable, str(SOURCES / "python" / "sender.py"))),
+    "python-grpc": Program(
+        Recipe(
+            "python-grpc",
+            steps=(
+                (
+                    *("python3", "-m", "pip", "install", "--quiet", "--no-deps"),
+                    *("--disable-pip-version-check", "--require-hashes", "--only-binary=:all:"),
+                    *("--target", "packages", "--requirement", "requirements.lock"),
+                ),
+            ),
+            keep=("packages", "sender.py"),
+        ),
+        ("python3", "{build}/sender.py"),
+    ),
     "node-json": Program(NODE, ("node", "{build}/json.js")),
     "node-proto": Program(NODE, ("node", "{build}/proto.js")),
     "go": Program(

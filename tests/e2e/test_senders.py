@@ -57,6 +57,24 @@ SENDERS = [
     Sender("java", "java", environ=(("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),)),
     Sender("rust", "rust"),
 ]
+# The exporter that many languages have by default: its protocol is not ours.
+OVER_GRPC = [
+    Sender(
+        "python-grpc",
+        "python",
+        environ=(("OTEL_EXPORTER_OTLP_INSECURE", "true"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "2")),
+    ),
+    Sender(
+        "java",
+        "java",
+        environ=(
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            ("OTEL_LOGS_EXPORTER", "none"),
+        ),
+    ),
+]
 PYTHON, GO, JAVA = (next(s for s in SENDERS if s.name == name) for name in ("python", "go", "java"))
 
 
@@ -266,6 +284,27 @@ def test_java_exporters_print_the_words_of_the_relays_refusal(
     assert "accepts traces only" in ran.stderr
     for signal in ("metrics", "logs"):
         assert f"OTEL_{signal.upper()}_EXPORTER=none" in ran.stderr, ran.stderr
+
+
+@senders(*OVER_GRPC)
+@pytest.mark.parametrize("is_hinted", [False, True], ids=["4318", "4317"])
+def test_grpc_exporter_is_told_of_everywhere_before_it_has_given_up(
+    program: Program, is_hinted: bool, relay_command: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It gives up after the 2 s that it is given; then log, `status` and `doctor` have told."""
+    # An address of its own, since 4317 of the usual one may be in use on the host of the tests.
+    address = "127.0.0.119"
+    relay = Relay(tmp_path, executable=relay_command)
+    text = relay.config.read_text().replace("127.0.0.1:", f"{address}:", 1)
+    relay.config.write_text(text.replace("[ingest]\n", "[ingest]\ngrpc_hint = true\n"))
+    with relay:
+        program.run(f"http://{address}:{4317 if is_hinted else relay.ingest_port}")
+        log, status, doctor = relay.log(), relay.run("status"), relay.run("doctor")
+
+    (refused,) = [line for line in log.splitlines() if '"connection_refused"' in line]
+    for told in (refused, status.stdout, doctor.stdout):
+        assert "a gRPC exporter connected" in told
+        assert "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in told
 
 
 @pytest.mark.parametrize("signal", ["metrics", "logs"])
