@@ -14,7 +14,37 @@ from relay.server import strangers
 HANDSHAKE_SECONDS: Final = 10.0
 _SHUTDOWN_SECONDS: Final = 1.0
 
-Tasks = set["asyncio.Task[None]"]
+
+class Handshakes:
+    """Those under way on one listener, at most `most`: for one more the oldest gives way.
+
+    Not the newest: who means it is through in a moment, who only holds a place is old.
+    `on_full` is told each time.
+    """
+
+    def __init__(self, most: int, on_full: Callable[[], None]) -> None:
+        self._most = most
+        self._on_full = on_full
+        self._under_way: dict[Handshake, None] = {}  # in the order in which they began
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Whose they are."""
+        return [each.address for each in self._under_way]
+
+    def begin(self, handshake: "Handshake") -> None:
+        """One more."""
+        self._under_way[handshake] = None
+        if len(self._under_way) > self._most:
+            oldest = next(iter(self._under_way))
+            self.end(oldest)
+            self._on_full()
+            oldest.give_way()
+
+    def end(self, handshake: "Handshake") -> None:
+        """TLS is agreed, or nothing came of it."""
+        self._under_way.pop(handshake, None)
 
 
 class _Early(asyncio.Protocol):
@@ -49,7 +79,7 @@ class Handshake(asyncio.Protocol):
     """One connection until TLS is agreed; `new_connection` makes the protocol that goes on.
 
     `on_stranger` is told the kind of what came instead and from where. The work is a task of
-    `tasks`.
+    `handshakes`.
     """
 
     def __init__(
@@ -57,37 +87,49 @@ class Handshake(asyncio.Protocol):
         context: ssl.SSLContext,
         new_connection: Callable[[], asyncio.Protocol],
         on_stranger: Callable[[str, str], None],
-        tasks: Tasks,
+        handshakes: Handshakes,
     ) -> None:
         self._context = context
         self._new_connection = new_connection
         self._on_stranger = on_stranger
-        self._tasks = tasks
+        self._handshakes = handshakes
+        self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first bytes, for as long as a handshake may take."""
         self._transport = transport
         peer = transport.get_extra_info("peername")
-        self._address = str(peer[0]) if isinstance(peer, tuple) else "unix"
+        self.address = str(peer[0]) if isinstance(peer, tuple) else "unix"
         self._patience = self._loop.call_later(HANDSHAKE_SECONDS, transport.abort)
+        self._handshakes.begin(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any more."""
         self._patience.cancel()
+        self._handshakes.end(self)
+
+    def give_way(self) -> None:
+        """Close, since there are too many."""
+        self._on_stranger(strangers.CONNECTIONS, self.address)
+        if self._task is None:
+            self._transport.abort()
+        else:  # to uvloop, TLS on an aborted transport is TLS that was agreed
+            self._task.add_done_callback(lambda _task: self._transport.abort())
+            self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Judge by the first bytes."""
         self._patience.cancel()
         self._transport.pause_reading()
         if kind := strangers.kind_on_tls(data):
-            self._on_stranger(kind, self._address)
+            self._on_stranger(kind, self.address)
         if not strangers.is_tls(data):
             self._transport.close()
             return
-        task = self._loop.create_task(self._begin(data))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._task = self._loop.create_task(self._begin(data))
+        self._handshakes.tasks.add(task)
+        task.add_done_callback(self._handshakes.tasks.discard)
 
     async def _begin(self, first: bytes) -> None:
         early, transport = _Early(), self._transport
@@ -107,11 +149,13 @@ class Handshake(asyncio.Protocol):
             secured = await starting
         except ssl.SSLError as error:
             if strangers.is_distrust(error):
-                self._on_stranger(strangers.DISTRUST, self._address)
+                self._on_stranger(strangers.DISTRUST, self.address)
         except OSError:
             pass  # it went away, or took too long
         else:
             early.hand_on(cast("asyncio.Transport", secured), self._new_connection())
+        finally:
+            self._handshakes.end(self)
 
     def _give(self, first: bytes) -> None:
         """Let TLS read what we have read, before anything else."""

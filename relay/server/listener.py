@@ -35,7 +35,7 @@ from anyio.abc import TaskStatus
 from relay.model.counters import Counters
 from relay.model.errors import ConfigError
 from relay.server.connection import LimitedProtocol, Limits, uvicorn_config
-from relay.server.handshake import Handshake, Tasks
+from relay.server.handshake import Handshake, Handshakes
 from relay.server.shares import SharedState
 from relay.server.sockets import BACKLOG
 
@@ -111,7 +111,10 @@ class Listener:
         self._on_stranger = on_stranger
         self._name = name
         self._full_logged_at = -_FULL_LOG_SECONDS
-        self._handshakes: Tasks = set()
+        # Apart from those that speak HTTP: senders known so far lose nothing to a flood of them.
+        self._handshakes = Handshakes(
+            self._limits.connections, lambda: self._count_limit("connections")
+        )
         self._state = SharedState()
         self._servers: list[asyncio.Server] = []
         self._stop_at: float | None = None  # the loop's time
@@ -243,7 +246,7 @@ class Listener:
         """Whatever happened: nothing listens, no request runs and no connection is open."""
         self._stop_at = self._stop_at or 0.0
         self._close_to_new()
-        for task in tuple(self._handshakes):
+        for task in tuple(self._handshakes.tasks):
             task.cancel()
         await asyncio.sleep(0)  # a task that never ran could not catch its cancellation
         for task in tuple(self._state.tasks):
@@ -270,12 +273,13 @@ class Listener:
         now = asyncio.get_running_loop().time()
         if limit == "connections" and now - self._full_logged_at >= _FULL_LOG_SECONDS:
             self._full_logged_at = now
-            peers = Counter(each.client[0] if each.client else "unix" for each in self._connections)
+            peers = Counter(self._handshakes.addresses)
+            peers.update(each.client[0] if each.client else "unix" for each in self._connections)
             busiest, theirs = peers.most_common(1)[0]
             log.warning(
                 "connections_full",
                 listener=self._name,
-                connections=len(self._connections),
+                connections=peers.total(),
                 busiest=busiest,
                 theirs=theirs,
             )

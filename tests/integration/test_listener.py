@@ -642,6 +642,34 @@ def test_listener_loses_nothing_of_many_that_begin_tls_at_once(
     assert sorted(map(len, edge.acceptor.bodies)) == [number * 500 for number in range(100)]
 
 
+@pytest.mark.parametrize("use_uvloop", [False, True])
+@pytest.mark.parametrize("said", [b"", HELLO], ids=["silent", "half a handshake"])
+def test_listener_bounds_connections_that_never_agree_on_tls_and_takes_who_does(
+    certificate: tuple[Path, Path], said: bytes, use_uvloop: bool
+) -> None:
+    """They are no connections of HTTP yet, and so many files would leave none for the buffer."""
+    limits, tls = Limits(connections=4), tls_context(*certificate)
+    with (
+        capture_logs() as events,
+        running_edge(tls=tls, limits=limits, use_uvloop=use_uvloop) as edge,
+        contextlib.ExitStack() as opened,
+    ):
+        idle = [opened.enter_context(edge.connect()).send(said) for _ in range(12)]
+        for each in idle[:8]:  # the oldest give way
+            assert each.is_closed()
+        kept = ask_over_tls(edge.listening, certificate[0])
+        (refused,) = edge.ingest.refusals.last_hour()
+
+    assert kept == b"{}"
+    assert (refused["reason"], refused["sender"], refused["times"]) == (
+        "connections",
+        "127.0.0.1",
+        9,
+    )
+    (event,) = [each for each in events if each["event"] == "connections_full"]
+    assert (event["busiest"], event["theirs"]) == ("127.0.0.1", 4)
+
+
 def test_listener_stops_at_once_while_a_sender_begins_tls(
     certificate: tuple[Path, Path],
 ) -> None:
