@@ -18,9 +18,11 @@ HeaderList = Sequence[tuple[bytes, bytes]]
 
 _MAX_PREFLIGHT_BYTES: Final = 1024
 _HEADER_NAMES: Final = re.compile(rb"[A-Za-z0-9_\-, ]*")
-# Names that no page of somebody else can have: addresses, names without a dot, reserved ones.
+# Names that no page of somebody else can have: addresses (with a zone, or as 127.1), names without
+# a dot, and those below what nobody can register (localhost.localdomain is usual on Fedora).
 _NOBODYS: Final = re.compile(
-    rb"\[[0-9a-f:.]+\]|[0-9.]{7,15}|[a-z0-9_-]{1,63}|(?:[a-z0-9_-]+\.)+(?:localhost|internal)"
+    rb"\[[0-9a-f:.]+(?:%[a-z0-9._~%-]+)?\]|[0-9.]{3,15}|[a-z0-9_-]{1,63}|"
+    rb"(?:[a-z0-9_-]+\.)+(?:localhost|localdomain|internal)"
 )
 _PORT: Final = re.compile(rb":[0-9]*$")
 _MOST_CHARACTERS: Final = 255  # of a host's name
