@@ -121,7 +121,8 @@ class HeadReader:
         Where there is doubt the connection is not used again, so that nothing is misread.
         """
         lengths = _of(fields, b"content-length")
-        codings = [each.lower() for each in _of(fields, b"transfer-encoding")]
+        named = [each.lower() for each in _of(fields, b"transfer-encoding")]
+        codings = [each for each in named if each not in _NO_CODING]
         others = [(n, v) for n, v in fields if n.lower() not in _FRAMING][:MAX_FIELDS]
         lines = [b"%b: %b" % field for field in others]
         if codings:
@@ -131,8 +132,9 @@ class HeadReader:
             sizes = {int(each) for each in lengths if _LENGTH.fullmatch(each)}
             is_sure = len(sizes) == len(set(lengths)) <= 1
             framing = [b"Content-Length: %d" % min(sizes)] if sizes else []
+        if not is_sure or named != codings:
+            self._note(b", ".join((*named, *lengths)))
         if not is_sure:
-            self._note(b", ".join((*codings, *lengths)))
             framing.append(b"Connection: close")
         return [*lines, *framing]
 
@@ -147,6 +149,7 @@ class HeadReader:
 
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_NO_CODING = frozenset({b"identity", b""})  # RFC 2616 had the first; its servers are still there
 
 
 def _of(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

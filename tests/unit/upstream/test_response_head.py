@@ -92,6 +92,23 @@ async def test_upstream_takes_every_spelling_of_a_head_and_uses_the_connection_a
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("coding", [b"identity", b"Identity, chunked", b""])
+async def test_coding_that_is_none_leaves_the_length_of_the_body_as_it_is(
+    raw_server: Running, settings: Settings, coding: bytes
+) -> None:
+    """A server of before 2014 may name it, and keeps the connection open behind the body."""
+    framing = b"Content-Length: 2\r\n\r\n{}"
+    if b"chunked" in coding:
+        framing = b"\r\n2\r\n{}\r\n0\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + coding + b"\r\n" + framing
+    async with raw_server(answer) as server:
+        with anyio.fail_after(10):
+            sent = await send_twice(settings(server.url, timeout_seconds=30))
+
+    assert sent == [Delivered(200), Delivered(200)]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
