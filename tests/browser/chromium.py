@@ -37,7 +37,7 @@ class ChromiumError(Exception):
 class Chromium:
     """One browser with an empty profile. Names below `.example` lead to 127.0.0.1."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more_flags: str) -> None:
         found = shutil.which(PROGRAM)
         if found is None:
             raise ChromiumError(f"{PROGRAM} is not on the PATH; run scripts/chromium")
@@ -48,7 +48,7 @@ class Chromium:
         its_input, self._input = os.pipe()
         self._output, its_output = os.pipe()
         # Root has no sandbox; the pages of the tests are our own.
-        flags = (*FLAGS, *(("--no-sandbox",) if os.geteuid() == 0 else ()))
+        flags = (*FLAGS, *more_flags, *(("--no-sandbox",) if os.geteuid() == 0 else ()))
         self._log = folder / "chromium.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -165,6 +165,15 @@ class Page:
                 for event in self._browser.events(self._session)[seen:]
             ),
             what=f"the load of {url}",
+        )
+
+    def permit(self, name: str) -> None:
+        """Grant its sites what the user would be asked for, by the name of the Permissions API."""
+        self._browser.call(
+            "Browser.setPermission",
+            permission={"name": name},
+            setting="granted",
+            browserContextId=self._context,
         )
 
     def evaluate(self, expression: str) -> Any:

@@ -30,6 +30,7 @@ class Site:
                 """Say nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
         self._scheme = "http"
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -54,4 +55,4 @@ class Site:
 
     def origin(self, host: str = "127.0.0.1") -> str:
         """Its origin by one of its names: any that ends with `.example`, or its address."""
-        return f"{self._scheme}://{host}:{self._server.server_port}"
+        return f"{self._scheme}://{host}:{self.port}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.browser.chromium import Page
+from tests.browser.chromium import Chromium, Page
 from tests.browser.site import Site
 from tests.e2e.sender_builds import WEB, built
 from tests.support.certificates import make_authority
@@ -128,3 +128,23 @@ def test_page_of_another_origin_sends_nothing_and_the_relay_tells_whose_it_is(
             assert stranger in refused["message"]
             assert relay.status()["ingest"]["received_bytes"] == 0
             eventually(lambda: any("CORS policy" in line for line in page.console()))
+
+
+@pytest.mark.parametrize("way", [WAYS["sendBeacon"], WAYS["fetch"]], ids=["sendBeacon", "fetch"])
+def test_page_of_a_public_site_delivers_its_spans_once_the_user_lets_it_reach_this_host(
+    way: Way, tmp_path: Path
+) -> None:
+    """Without that the browser sends nothing at all, so the relay cannot tell of it."""
+    issued = make_authority(tmp_path).issue("site", host="shop.example")
+    with site_of(way, issued) as site, relay_for(tmp_path, way, "*") as (relay, upstream):
+        is_public = f"--ip-address-space-overrides=127.0.0.1:{site.port}=public"
+        with Chromium(tmp_path, is_public) as browser:
+            with browser.page() as kept_out:
+                kept_out.open(site.origin("shop.example"))
+                kept_out.evaluate(f"void {sending(way, relay)}")
+                eventually(lambda: any("loopback" in line for line in kept_out.console()))
+                assert relay.status()["ingest"]["refused_last_hour"] == []
+            with browser.page() as let_in:
+                let_in.permit("loopback-network")
+                let_in.open(site.origin("shop.example"))
+                assert_delivered(let_in, way, relay, upstream)
