@@ -39,7 +39,12 @@ STRANGERS: Final = {
     ),
     strangers.DISTRUST: (
         "a sender does not trust the certificate of this relay: name its authority in "
-        "OTEL_EXPORTER_OTLP_CERTIFICATE there"
+        "OTEL_EXPORTER_OTLP_CERTIFICATE there, and see whether the certificate is for the name in "
+        "its endpoint"
+    ),
+    strangers.EXPIRED: (
+        "to a sender the certificate of this relay has expired: renew ingest.tls_cert, then "
+        "reload; or its clock is wrong"
     ),
     strangers.MALFORMED: "what came is no HTTP: see which program of the sender connects here",
     strangers.CONNECTIONS: "all connections are taken: see which sender leaves so many open",

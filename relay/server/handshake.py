@@ -148,8 +148,8 @@ class Handshake(asyncio.Protocol):
         try:
             secured = await starting
         except ssl.SSLError as error:
-            if strangers.is_distrust(error):
-                self._on_stranger(strangers.DISTRUST, self.address)
+            if kind := strangers.kind_of_failure(error):
+                self._on_stranger(kind, self.address)
         except OSError:
             pass  # it went away, or took too long
         else:

@@ -12,6 +12,7 @@ GRPC: Final = "grpc"  # HTTP/2, which OTLP/gRPC speaks
 TLS: Final = "tls"  # a handshake on a listener without a certificate
 PLAIN_HTTP: Final = "plain_http"  # on a listener with one
 DISTRUST: Final = "distrust"  # the sender does not take our certificate
+EXPIRED: Final = "expired"  # nor does it here, and says why
 MALFORMED: Final = "malformed"
 CONNECTIONS: Final = "connections"  # one too many
 
@@ -50,7 +51,9 @@ def kind_on_tls(piece: bytes) -> str:
     return PLAIN_HTTP if _REQUEST_LINE.match(piece) else MALFORMED
 
 
-def is_distrust(error: ssl.SSLError) -> bool:
-    """Whether a handshake ended since the sender does not take our certificate."""
+def kind_of_failure(error: ssl.SSLError) -> str:
+    """Why the sender ended a handshake, by its alert; empty where that is not our certificate."""
     reason = error.reason or ""
-    return "UNKNOWN_CA" in reason or "CERTIFICATE" in reason
+    if "CERTIFICATE_EXPIRED" in reason:
+        return EXPIRED
+    return DISTRUST if "UNKNOWN_CA" in reason or "CERTIFICATE" in reason else ""

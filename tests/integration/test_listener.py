@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from structlog.testing import capture_logs
 from relay.model.records import Signal
 from relay.server.connection import LimitedProtocol, Limits
 from relay.server.listener import tls_context
+from tests.support.certificates import DAY, NOW, make_authority
 from tests.support.edge_server import (
     PATIENCE_SECONDS,
     Edge,
@@ -602,6 +604,30 @@ def test_listener_tells_of_senders_that_do_not_trust_its_certificate(
         kept = ask_over_tls(edge.listening, certificate[0])
 
     assert (refused["reason"], kept) == ("distrust", b"{}")
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+@pytest.mark.parametrize(
+    ("host", "ends", "reason", "advice"),
+    [
+        ("localhost", NOW - DAY / 2, "expired", "renew"),
+        ("elsewhere.example", NOW + DAY, "distrust", "for the name in its endpoint"),
+    ],
+)
+def test_listener_tells_why_its_certificate_is_not_taken(
+    tmp_path: Path, host: str, ends: datetime, reason: str, advice: str, use_uvloop: bool
+) -> None:
+    authority = make_authority(tmp_path)
+    pem, key = authority.issue("relay", host=host, ends=ends)
+    tls = tls_context(Path(pem), Path(key))
+    with running_edge(tls=tls, use_uvloop=use_uvloop) as edge:
+        with pytest.raises(ssl.SSLError):
+            ask_over_tls(edge.listening, Path(authority.file))
+        wait_until(lambda: bool(edge.ingest.refusals.last_hour()))
+        (refused,) = edge.ingest.refusals.last_hour()
+
+    assert refused["reason"] == reason
+    assert advice in refused["message"]
 
 
 @pytest.mark.parametrize("has_tls", [False, True])
