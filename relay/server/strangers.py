@@ -21,7 +21,8 @@ _TLS_HANDSHAKE: Final = b"\x16\x03"
 _H2_ALONE: Final = b"\x00\x10\x00\x05\x00\x03\x02h2"
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{3,10} \S")
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n"
-# gRPC clients repeat the status line of this answer, some its words.
+# gRPC clients repeat the status line of this answer, some its words. A GOAWAY of HTTP/2 with these
+# words would be shown whole, but those in C then connect hundreds of times a second, without pause.
 GRPC_ANSWER: Final = "This is OTLP/HTTP: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"
 
 
