@@ -48,10 +48,10 @@ def test_sigterm_lets_the_request_in_flight_be_answered_and_exits_0(
     slow = """
 import anyio
 kept = pipeline.Pipeline.accept
-async def accept(self, body, encoding, sender):
+async def accept(self, body, encoding, sender, signal):
     open("in-flight", "w").close()
     await anyio.sleep(1.0)
-    return await kept(self, body, encoding, sender)
+    return await kept(self, body, encoding, sender, signal)
 pipeline.Pipeline.accept = accept
 """
     monkeypatch.chdir(tmp_path)

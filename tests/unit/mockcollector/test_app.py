@@ -34,7 +34,7 @@ else:
     from backports import zstd
 
 # Where the collector is stricter than a relay must be, with the status that it answers.
-STRICTER = {"15_enum_names": 400, "18_invalid_ids_mixed": 400}
+STRICTER = {"15_enum_names": 400, "18_invalid_ids_mixed": 400, "27_invalid_utf8": 400}
 
 
 @pytest.mark.parametrize("fixture", fixtures_of("traces"), ids=str)
