@@ -36,7 +36,7 @@ from relay.deliver.isolate.policy import FAILURES_OF_ONE_HEAD, Isolation
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
 from relay.deliver.rest import PACE_SECONDS, Rest
-from relay.deliver.sender import BatchSender, Exchanges, own_fault
+from relay.deliver.sender import SHORT_OF_MEMORY, BatchSender, Exchanges, own_fault
 from relay.deliver.status import IN_TROUBLE
 from relay.model.records import DestinationState, DestinationStatus, Health, StoredRow, Taken
 from relay.upstream import outcomes
@@ -221,6 +221,11 @@ class Courier:
     async def _survive(self, error: Exception) -> None:
         """An exception came out of a turn. The second one at the same place stops the courier."""
         status = self._sender.status
+        if isinstance(error, MemoryError):
+            await self._act_on(
+                outcomes.Wait(f"{status.name}: {SHORT_OF_MEMORY}; {outcomes.RETRIED}")
+            )
+            return
         place = (type(error), traceback.extract_tb(error.__traceback__)[-1:])
         is_second = place == self._died_at
         self._died_at = None if is_second else place

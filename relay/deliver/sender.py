@@ -26,6 +26,8 @@ from relay.upstream import outcomes
 
 log = structlog.stdlib.get_logger(__name__)
 
+SHORT_OF_MEMORY = "this relay is short of memory"
+
 
 class Exchanges(Protocol):
     """The way to the upstream: `upstream.exchange.Upstream`, or a double of it."""
@@ -239,7 +241,11 @@ class BatchSender:
         ):
             return first
         second = await self.send(taken, batches.other_than(first.encoding))
-        if isinstance(second.outcome, outcomes.Delivered):
+        is_taken = isinstance(second.outcome, outcomes.Delivered) or (
+            # It got past what refused the first one, whatever becomes of it.
+            refusal.is_about_the_encoding and outcomes.is_refused_as_content(second.outcome)
+        )
+        if is_taken:
             self.learn_encoding(second, refusal.status)
         return weigh(first, second)
 
@@ -271,6 +277,9 @@ class BatchSender:
                 outcome = await (upstream or self.upstream).send(batch, headers)
             except ConfigError as error:
                 outcome = self._cannot_send(error)
+            except MemoryError:  # a shortage passes, and less at once needs less
+                learnt.limits.too_slow(taken)
+                outcome = outcomes.Wait(f"{status.name}: {SHORT_OF_MEMORY}; {outcomes.RETRIED}")
             except Exception as error:
                 log.exception("batch_failed", destination=status.name, spans=taken.items)
                 outcome = outcomes.Faulty(
@@ -370,8 +379,8 @@ def weigh(first: Attempt, second: Attempt) -> Attempt:
     one, two = first.refusal, second.refusal
     if one is None or two is None:
         return second
-    is_two_content = two.status in outcomes.OF_THE_CONTENT
-    if one.status not in outcomes.OF_THE_CONTENT and is_two_content:
+    is_two_content = outcomes.is_refused_as_content(two)
+    if not outcomes.is_refused_as_content(one) and is_two_content:
         return second  # the encoding of the first is not taken at all
     outcome = outcomes.worse_of_two(one, two)
     if outcome is two:

@@ -20,6 +20,7 @@ import httpcore2
 import structlog
 
 from relay.config import DestinationConfig
+from relay.config.presets import PRESETS
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding
 from relay.upstream import outcomes
@@ -138,20 +139,22 @@ class Upstream:
                 log.debug("answer_broken_off", destination=name, error=response.cut_by)
             if response.is_success and response.success is FULL_SUCCESS:
                 return outcomes.Delivered(response.status)
-            if not response.is_success:
-                is_content = response.status in outcomes.OF_THE_BATCH
-                age = REFUSED_AGE_SECONDS if is_content else 0.0
-                self._ends_at = min(self._ends_at, time.monotonic() + age)
             asked = Asked(
                 who=name,
                 endpoint=self._settings.endpoint,
                 encoding=body.encoding,
                 signal=self._settings.signal,
+                preset=PRESETS.get(self._settings.preset or ""),
                 header_names=tuple(headers),
                 proxy=str(self._route.proxy or "") if self._route else "",
                 items=body.items,
             )
-            return outcomes.classify(response, asked, self._now())
+            outcome = outcomes.classify(response, asked, self._now())
+            if not response.is_success:
+                is_content = outcomes.is_of_the_batch(outcome)
+                age = REFUSED_AGE_SECONDS if is_content else 0.0
+                self._ends_at = min(self._ends_at, time.monotonic() + age)
+            return outcome
         if isinstance(outcome, outcomes.Blocked):
             # Files and the environment are read again by the next probe.
             await self._forget()

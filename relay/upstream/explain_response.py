@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from relay.config.presets import KnownRefusal, Preset
 from relay.model.records import Encoding, Signal
 from relay.otlp.signals import WIRE
 from relay.otlp.upstream_response import HEALTH_CHECK, WEB_PAGE
@@ -34,6 +35,7 @@ class Asked:
     endpoint: str = field(repr=False)
     encoding: Encoding
     signal: Signal = Signal.TRACES
+    preset: Preset | None = None
     header_names: tuple[str, ...] = ()
     proxy: str = ""
     items: int = 0
@@ -47,9 +49,22 @@ class Asked:
 def explain_response(response: Response, asked: Asked) -> Fault:
     """What a response that is no success (`Response.is_success`) means."""
     status = response.status
+    known = known_of_content(response, asked)
+    if known is not None:
+        cause = answered(asked, response, known.meaning)
+        return Fault("request", cause, f"{known.remedy}")
     step, meaning, remedy = _of_status(response, asked)
     heals = status in RETRY_LATER or status >= 500
     return Fault(step, answered(asked, response, meaning), remedy, heals=heals)
+
+
+def known_of_content(response: Response, asked: Asked) -> KnownRefusal | None:
+    """What the preset knows of these words, if they are about what was sent."""
+    preset = asked.preset
+    if preset is None or response.is_2xx or asked.signal.word not in preset.taken_signals:
+        return None
+    known = preset.explain(response.status, response.heard, asked.signal.word)
+    return known if known is not None and (known.is_content or known.age) else None
 
 
 def answered(asked: Asked, response: Response, meaning: str = "") -> str:

@@ -10,8 +10,9 @@ The specification retries 429, 502, 503 and 504 only and lets every other failur
 Here a 500 waits too, and a refusal keeps what it refused: nothing that was kept is dropped for
 the mistake of a proxy or of a configuration.
 
-Responses that may speak of what is *in* the batch (`OF_THE_CONTENT`) are blocked, too, but first
-the courier looks for the spans that they are about. After those that may mean that it was too much
+Responses that may speak of what is *in* the batch (`OF_THE_CONTENT`, and whatever a preset knows by
+its words, a 500 too) are blocked, too, but first the courier looks for the items that they are
+about. After those that may mean that it was too much
 at once (`OF_THE_SIZE`, a timeout) it waits and sends less.
 
 415 may be meant for the encoding, and so may a 400 or a 422 of an upstream that reads what it does
@@ -23,10 +24,15 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from relay.upstream.explain import Fault
-from relay.upstream.explain_response import Asked, answered, explain_response
+from relay.upstream.explain_response import (
+    Asked,
+    answered,
+    explain_response,
+    known_of_content,
+)
 from relay.upstream.response import Response
 
 RETRIED = "it is retried automatically"
@@ -35,8 +41,15 @@ OF_THE_CONTENT = frozenset({400, 413, 422})
 OF_THE_ENCODING = frozenset({400, 415, 422})
 OF_THE_SIZE = frozenset({500, 502, 504})
 TOO_LARGE = 413
+UNSUPPORTED = 415
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
+
+# As VictoriaMetrics and VictoriaLogs answer 400.
+_ENCODING_WORDS = re.compile(r"\b(json|protobuf) encoding (isn't|is not) supported", re.IGNORECASE)
+
+About = Literal["", "encoding", "content", "older", "newer", "series"]
+AGES: tuple[About, ...] = ("older", "newer", "series")
 
 # Several fields of the name are one list; a date has a comma of its own.
 _VALUES = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,[^,]*|[^,]+", re.IGNORECASE)
@@ -72,13 +85,25 @@ class Blocked:
     """The upstream, or the way to it, refuses; everything is kept and probed.
 
     `said` is the part of `reason` that the upstream said, without our advice; may be empty. `words`
-    are its own words alone, masked.
+    are its own words alone, masked. `about`: what those are known to mean, beyond what the status
+    says; the last three are those of `KnownRefusal.age`.
     """
 
     reason: str
     status: int = 0
     said: str = field(default="", compare=False)
     words: str = field(default="", compare=False)
+    about: About = field(default="", compare=False, kw_only=True)
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether it is known to be about the items themselves: no others need be seen to pass."""
+        return self.about in ("content", *AGES)
+
+    @property
+    def is_about_the_encoding(self) -> bool:
+        """Whether it is known to be about nothing else."""
+        return self.status == UNSUPPORTED or self.about == "encoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +144,18 @@ def classify(response: Response, asked: Asked, now: datetime) -> Outcome:
         said_at = _parse_date(response.headers.get("date", "")) or now
         told = parse_retry_after(response.headers.get("retry-after", ""), said_at)
         return Wait(f"{fault.cause}; {RETRIED}", told, status, status in OF_THE_SIZE, said)
-    return Blocked(_then_reload(fault.cause, fault.remedy), status, said, response.words)
+    about = _about(response, asked)
+    return Blocked(
+        _then_reload(fault.cause, fault.remedy), status, said, response.words, about=about
+    )
+
+
+def _about(response: Response, asked: Asked) -> About:
+    known = known_of_content(response, asked)
+    if known is not None:
+        return known.age or "content"
+    is_encoding = response.status in OF_THE_ENCODING and _ENCODING_WORDS.search(response.heard)
+    return "encoding" if is_encoding else ""
 
 
 def of_fault(fault: Fault, name: str) -> Wait | Blocked:
@@ -139,14 +175,28 @@ def _then_reload(said: str, remedy: str) -> str:
 
 def may_mean_the_encoding(outcome: Outcome) -> TypeGuard[Blocked]:
     """Whether the same rows in the other encoding may fare better."""
-    return isinstance(outcome, Blocked) and outcome.status in OF_THE_ENCODING
+    return (
+        isinstance(outcome, Blocked) and outcome.status in OF_THE_ENCODING and not outcome.is_proof
+    )
 
 
 def may_mean_the_content(outcome: Outcome | None) -> TypeGuard[Blocked]:
     """Whether parts of the same rows may fare better than all of them."""
-    return isinstance(outcome, Faulty) or (
-        isinstance(outcome, Blocked) and outcome.status in OF_THE_CONTENT
+    return isinstance(outcome, Faulty) or is_refused_as_content(outcome)
+
+
+def is_refused_as_content(outcome: Outcome | None) -> TypeGuard[Blocked]:
+    """Whether the upstream has read it, and may refuse what it read."""
+    return (
+        isinstance(outcome, Blocked)
+        and (outcome.status in OF_THE_CONTENT or outcome.is_proof)
+        and outcome.about != "encoding"
     )
+
+
+def is_of_the_batch(outcome: Outcome) -> bool:
+    """Whether it is about the request, not about who sends it or where to."""
+    return isinstance(outcome, Blocked) and (outcome.status in OF_THE_BATCH or outcome.is_proof)
 
 
 def breaks(outcome: Outcome | None) -> Breaks | None:

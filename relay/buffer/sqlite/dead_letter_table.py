@@ -279,7 +279,7 @@ def stored_letter(row: tuple[object, ...]) -> StoredDeadLetter:
     body, is_damaged = b"", False
     try:
         body = unzstd(stored, entry.raw_bytes)  # type: ignore[arg-type]
-    except (ValueError, TypeError, OverflowError, MemoryError):
+    except (ValueError, TypeError, OverflowError):
         is_damaged = True
         body = stored if isinstance(stored, bytes) else b""
     if isinstance(stored, bytes):

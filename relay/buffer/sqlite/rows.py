@@ -63,13 +63,17 @@ def zstd_1(body: bytes) -> bytes:
 
 
 def unzstd(body: bytes, size: int) -> bytes:
-    """Give back what `zstd_1` was given: exactly `size` bytes. Raises ValueError if it is not."""
+    """Give back what `zstd_1` was given: exactly `size` bytes. Raises ValueError if it is not, and
+    MemoryError where there is none: that says nothing of the bytes.
+    """
     decoder = zstd.ZstdDecompressor(options=ZSTD_OPTIONS)
     try:
         # Room for one byte more: a frame that holds too much shows by its length, and no more of
         # it is unpacked.
         plain = decoder.decompress(body, size + 1)
     except zstd.ZstdError as error:
+        if "memory" in str(error).lower():  # its own allocation failed
+            raise MemoryError from None
         raise ValueError(f"not readable as zstd: {error}") from None
     if len(plain) != size or not decoder.eof or decoder.unused_data:
         raise ValueError(f"the zstd frame does not hold exactly {size} bytes")

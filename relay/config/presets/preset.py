@@ -56,6 +56,9 @@ class KnownRefusal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     remedy: str
     is_content: bool = False
     """It is about what was sent, whatever the status says: treated as 400 is."""
+    age: Literal["older", "newer", "series"] | None = None
+    """It is about the time of items: whatever is older is refused, too, or whatever is newer; or
+    whatever is older in the same series or stream."""
 
     def fits(self, status: int, words: str) -> bool:
         """Whether a response is this refusal; the case of letters does not count."""

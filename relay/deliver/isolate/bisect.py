@@ -226,6 +226,8 @@ class Bisection:
             return False
         if isinstance(refusal, outcomes.Faulty):
             return refusal.is_certain
+        if refusal is not None and refusal.is_proof:
+            return True
         return _is_about_size(attempt) and raw_bytes(attempt.taken) > LARGE_SPAN_BYTES
 
     async def _is_refused_each_time(self, attempt: Attempt) -> bool:

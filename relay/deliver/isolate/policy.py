@@ -122,7 +122,7 @@ class Isolation:
             raise RuntimeError("only what was refused can be searched")
         if refusal.status == outcomes.TOO_LARGE:
             learnt.limits.too_large(taken)
-        needs_proof = taken.items > 1 and self._was_searched(taken, learnt)
+        needs_proof = taken.items > 1 and not refusal.is_proof and self._was_searched(taken, learnt)
         if needs_proof and self._unproven is not None and self._unproven[1] == taken.ranges:
             self._consumer.give_back(taken)
             return refusal

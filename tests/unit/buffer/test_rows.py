@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.buffer.sqlite import rows
 from relay.buffer.sqlite.rows import unzstd, zstd_1
 
 
@@ -32,3 +33,22 @@ def test_unzstd_raises_value_error_when_the_size_is_another(size: int) -> None:
 def test_unzstd_raises_value_error_for_what_is_no_frame(body: bytes) -> None:
     with pytest.raises(ValueError, match="zstd"):
         unzstd(body, 5)
+
+
+def test_unzstd_that_finds_no_memory_says_nothing_against_the_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a sound row would become a dead letter as damaged on disk."""
+
+    zstd = vars(rows)["zstd"]  # by the version of Python another module
+
+    class Short:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def decompress(self, *_: object) -> bytes:
+            raise zstd.ZstdError("Unable to decompress: Allocation error : not enough memory")
+
+    monkeypatch.setattr(zstd, "ZstdDecompressor", Short)
+    with pytest.raises(MemoryError):
+        unzstd(b"", 1)

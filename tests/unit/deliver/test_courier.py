@@ -739,3 +739,33 @@ async def test_courier_that_hangs_holds_up_no_other(
 
             assert other_backlog.settled == list(range(1, 50))
             assert (hanging.state, well.state) == ("delivering", "idle")
+
+
+async def test_courier_waits_while_memory_is_short_and_sends_less_after_it(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    """A shortage passes: nothing is to be set aside for it."""
+    backlog.add(row(1), row(2), row(3), row(4))
+    shortage = [MemoryError() for _ in range(5)]
+    async with world(settings(), backlog, *shortage, Delivered(200)) as at:
+        for _ in shortage:
+            assert (at.state, backlog.dead, len(backlog.owed)) == ("waiting", [], 4)
+            assert "short of memory" in at.courier.status.reason
+            await at.clock.advance()
+
+        assert [batch.items for batch in at.upstream.sent] == [4, 2, 1, 1, 1, 1, 2, 1]
+        assert (at.state, backlog.settled, backlog.dead) == ("idle", [1, 2, 3, 4], [])
+
+
+async def test_courier_outlives_a_shortage_of_memory_at_the_buffer(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    """An exception that comes twice stops a courier until a reload; this one ends by itself."""
+    backlog.add(row(1))
+    backlog.take_errors = [MemoryError() for _ in range(3)]
+    async with world(settings(), backlog) as at:
+        for _ in range(3):
+            assert at.state == "waiting"
+            await at.clock.advance()
+
+        assert (at.state, backlog.settled) == ("idle", [1])

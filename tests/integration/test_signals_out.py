@@ -1,0 +1,222 @@
+"""Logs and metrics on their way out, against vendors as the mock collector knows them.
+
+A real buffer, couriers and sockets; what arrived is told by the mock's journal.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mockcollector.server import MockCollector
+from relay.buffer.sqlite.buffer import Buffer
+from relay.config import DestinationConfig
+from relay.deliver.courier import Courier
+from relay.model.records import DeadLetter, Encoding, Signal
+from relay.otlp.transcode import to_protobuf
+from relay.upstream.exchange import Upstream
+from tests.support.builders import to_body
+from tests.unit.buffer.making import opened, piece, request
+
+pytestmark = pytest.mark.anyio
+
+SECOND_NS = 10**9
+HOUR_NS = 3600 * SECOND_NS
+Json = dict[str, Any]
+
+
+def number(series: str, at_ns: int, value: float = 1.0, name: str = "load", **more: Any) -> Json:
+    """A gauge with one point."""
+    point = {
+        "attributes": [{"key": "series", "value": {"stringValue": series}}],
+        "timeUnixNano": str(at_ns),
+        "asDouble": value,
+    }
+    return {"name": name, "gauge": {"dataPoints": [point]}} | more
+
+
+def total(name: str, temporality: int, at_ns: int) -> Json:
+    """A sum with one point."""
+    point = {"timeUnixNano": str(at_ns), "asDouble": 1.0}
+    made = {"dataPoints": [point], "aggregationTemporality": temporality}
+    return {"name": name, "sum": made}
+
+
+def metrics(*made: Json) -> bytes:
+    """A fragment of a request."""
+    return to_body({"scopeMetrics": [{"metrics": list(made)}]})
+
+
+def logs(*times_ns: int, stream: str = "shop", text: str = "") -> bytes:
+    """A fragment with a record for each time."""
+    records = [
+        {"timeUnixNano": str(at), "body": {"stringValue": text or str(at)}} for at in times_ns
+    ]
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": stream}}]}
+    return to_body({"resource": resource, "scopeLogs": [{"logRecords": records}]})
+
+
+class Case:
+    """A courier under way."""
+
+    def __init__(self, buffer: Buffer, signal: Signal, courier: Courier) -> None:
+        self.buffer = buffer
+        self.signal = signal
+        self.courier = courier
+        self.backlog = buffer.consumer("up", signal=signal)
+
+    async def keep(self, fragment: bytes, items: int, encoding: Encoding = Encoding.JSON) -> None:
+        if encoding is Encoding.PROTOBUF:
+            fragment = to_protobuf(fragment, self.signal)
+        made = piece(fragment, spans=items, signal=self.signal, encoding=encoding)
+        await self.buffer.append(request(made, received_ns=time.time_ns()))
+
+    async def done(self) -> None:
+        """Nothing is owed any more."""
+        await self.until(lambda: not self.backlog.statistics().owed_items)
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        with anyio.fail_after(30):
+            while not is_so():  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.002)
+
+    async def letters(self) -> list[DeadLetter]:
+        await self.buffer.flush()
+        return [stored.letter for stored in await self.buffer.dead_letters.newest(1000)]
+
+
+@asynccontextmanager
+async def delivering(
+    state_dir: Path,
+    collector: MockCollector,
+    signal: Signal,
+    kept: Iterable[tuple[bytes, int]] = (),
+    *,
+    encoding: Encoding = Encoding.JSON,
+    **changes: Any,
+) -> AsyncIterator[Case]:
+    """What is kept is owed before the courier starts."""
+    terms = DestinationConfig(
+        name="up",
+        endpoint=collector.endpoint_of(signal.word),
+        signal=signal,
+        signals=(signal,),
+        **changes,
+    )
+    async with opened(state_dir) as buffer:
+        backlog = buffer.consumer("up", signal=signal)
+        courier = Courier(
+            terms, backlog, Upstream(terms), lambda _: {}, pace_seconds=0, age_ns=buffer.age_ns
+        )
+        at = Case(buffer, signal, courier)
+        for fragment, items in kept:
+            await at.keep(fragment, items, encoding)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(courier.run)
+            yield at
+            await courier.stop()
+
+
+def requests(collector: MockCollector) -> list[tuple[str, int]]:
+    """Encoding and status of every request, in order."""
+    return [(str(r.encoding), r.status or 0) for r in collector.journal.requests()]
+
+
+def points(collector: MockCollector) -> list[tuple[str, int]]:
+    """Name and time of every point that was taken, in order."""
+    return [(each.name, each.time_unix_nano) for each in collector.journal.data_points()]
+
+
+# Words that mean content
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+async def test_point_that_prometheus_answers_500_to_is_set_aside_and_the_others_arrive(
+    tmp_path: Path, encoding: Encoding
+) -> None:
+    now = time.time_ns()
+    bad = number("bad", now)
+    bad["gauge"]["dataPoints"][0]["attributes"].append({"key": "", "value": {"stringValue": "x"}})
+    fragment = metrics(number("a", now), bad, number("b", now))
+    with MockCollector(profile="prometheus") as collector:
+        async with delivering(
+            tmp_path,
+            collector,
+            Signal.METRICS,
+            [(fragment, 3)],
+            preset="prometheus",
+            encoding=encoding,
+        ) as at:
+            await at.done()
+            (letter,) = await at.letters()
+
+        assert (letter.items, letter.reason, letter.status) == (1, "upstream_refused", 500)
+        assert letter.words == "label name is empty"
+        assert len(points(collector)) == 2
+        assert at.courier.status.delivered_items == 2
+
+
+async def test_lone_point_of_bad_content_does_not_wait_for_others_to_pass(tmp_path: Path) -> None:
+    fragment = metrics(number("a", time.time_ns(), name="%%"))
+    with MockCollector(profile="prometheus") as collector:
+        async with delivering(
+            tmp_path, collector, Signal.METRICS, [(fragment, 1)], preset="prometheus"
+        ) as at:
+            await at.done()
+            (letter,) = await at.letters()
+
+        assert "resulted in empty name" in letter.words
+        assert requests(collector) == [("json", 500)]
+
+
+async def test_500_without_words_that_mean_content_waits(tmp_path: Path) -> None:
+    fragment = metrics(number("a", time.time_ns()))
+    with MockCollector(profile="prometheus", script="500:on fire*") as collector:
+        async with delivering(
+            tmp_path, collector, Signal.METRICS, [(fragment, 1)], preset="prometheus"
+        ) as at:
+            await at.until(lambda: at.courier.status.state == "waiting")
+            assert "on fire" in at.courier.status.reason
+            assert not await at.letters()
+
+
+@pytest.mark.parametrize(
+    ("profile", "signal"),
+    [("victoria-metrics", Signal.METRICS), ("victoria-logs", Signal.LOGS)],
+)
+async def test_auto_turns_to_protobuf_where_words_say_that_json_is_not_supported(
+    tmp_path: Path, profile: str, signal: Signal
+) -> None:
+    now = time.time_ns()
+    made = metrics(number("a", now)) if signal is Signal.METRICS else logs(now)
+    with MockCollector(profile=profile) as collector:
+        async with delivering(tmp_path, collector, signal, [(made, 1)]) as at:
+            await at.done()
+            await at.keep(made, 1)
+            await at.done()
+            warnings = at.courier.status.warnings
+
+        assert requests(collector) == [("json", 400), ("protobuf", 200), ("protobuf", 200)]
+        assert warnings == ["refuses JSON (400): sent as protobuf"]
+
+
+async def test_encoding_is_remembered_though_the_first_batch_is_refused_for_its_content(
+    tmp_path: Path,
+) -> None:
+    """Else each batch with a bad point would be searched in an encoding that nobody takes."""
+    now = time.time_ns()
+    fragment = metrics(number("a", now), number("b", now, name=""))
+    with MockCollector(profile="victoria-metrics") as collector:
+        async with delivering(
+            tmp_path, collector, Signal.METRICS, [(fragment, 2)], preset="victoria-metrics"
+        ) as at:
+            await at.done()
+            (letter,) = await at.letters()
+
+        assert "missing metric name" in letter.words
+        assert [encoding for encoding, _ in requests(collector)].count("json") == 1
+        assert len(points(collector)) == 1
