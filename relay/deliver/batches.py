@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 
 from relay.config import DestinationConfig
+from relay.deliver.left_out import Judge, LeftOut, sift
 from relay.model.records import BodyFlag, Encoding, StoredRow, longest_way
 from relay.otlp import doubles, transcode
 from relay.otlp.compression import gzip_level_1
@@ -27,10 +28,15 @@ GZIP_FROM_BYTES = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch(Body):
-    """One request's body. `fragment` is it without the envelope, as dead letters keep it."""
+    """One request's body. `fragment` is it without the envelope, as dead letters keep it.
+
+    `items` are those in it. Those `left_out` are not: of a batch that has none there is nothing to
+    send.
+    """
 
     fragment: bytes
     rows: int
+    left_out: Sequence[LeftOut] = ()
 
 
 def other_than(encoding: Encoding) -> Encoding:
@@ -44,16 +50,22 @@ def spoken(encoding: Encoding) -> str:
 
 
 async def build(
-    rows: Sequence[StoredRow], settings: DestinationConfig, encoding: Encoding, *, gzips: bool
+    rows: Sequence[StoredRow],
+    settings: DestinationConfig,
+    encoding: Encoding,
+    *,
+    gzips: bool,
+    judges: Sequence[Judge] = (),
 ) -> Batch:
     """The batch of `rows` for the destination of `settings`, in `encoding`, as gzip if it `gzips`.
 
-    Long work is done in a thread. Raises TranscodeError when a row cannot be put into it.
+    What one of `judges` speaks against is left out. Long work is done in a thread. Raises
+    TranscodeError when a row cannot be put into it.
     """
     size = sum(len(row.body) for row in rows)
     # Joins of megabytes stay on the loop: they are copies.
-    is_work = gzips or any(_needs_work(row, encoding, settings) for row in rows)
-    make = functools.partial(make_batch, rows, encoding, settings, gzips=gzips)
+    is_work = gzips or bool(judges) or any(_needs_work(row, encoding, settings) for row in rows)
+    make = functools.partial(make_batch, rows, encoding, settings, gzips=gzips, judges=judges)
     if is_work and size > THREAD_FROM_BYTES:
         return await anyio.to_thread.run_sync(make)
     return make()
@@ -65,9 +77,15 @@ def make_batch(
     settings: DestinationConfig,
     *,
     gzips: bool,
+    judges: Sequence[Judge] = (),
 ) -> Batch:
     """`build` without threads."""
-    fragment = body = joined((_fragment(row, encoding, settings) for row in rows), encoding)
+    fragment = joined((_fragment(row, encoding, settings) for row in rows), encoding)
+    left_out: list[LeftOut] = []
+    for judge in judges:
+        fragment, more = sift(fragment, encoding, rows[0].signal, judge)
+        left_out += more
+    body = fragment
     if encoding is Encoding.JSON:
         body = WIRE[rows[0].signal].json_request % fragment
     content, content_encoding = body, ""
@@ -79,8 +97,9 @@ def make_batch(
         content_encoding=content_encoding,
         hops=longest_way(row.hops for row in rows) if any(row.hops for row in rows) else "",
         fragment=fragment,
-        items=sum(row.items for row in rows),
+        items=sum(row.items for row in rows) - sum(each.items for each in left_out),
         rows=len(rows),
+        left_out=left_out,
     )
 
 

@@ -195,7 +195,7 @@ class Courier:
         began = anyio.current_time()
         attempt = await sender.deliver(taken)
         outcome = attempt.outcome
-        if outcome is None:
+        if outcome is None or isinstance(outcome, outcomes.Unsent):
             return
         self._died_at = None
         if not isinstance(outcome, outcomes.Delivered):
@@ -213,7 +213,7 @@ class Courier:
         if isinstance(outcome, outcomes.Delivered):
             status.consecutive_failures = 0
             status.enter(DestinationState.DELIVERING)
-        elif outcome is not None:
+        elif isinstance(outcome, outcomes.Wait | outcomes.Blocked):
             # After a failure secrets are read anew: a file may hold the right one by now.
             self._sender.look_anew()
             await self._rest.until_next_try(status.failed(outcome, self._random))

@@ -9,6 +9,7 @@ from collections import Counter
 
 from relay.config import DestinationConfig
 from relay.deliver import batches, pauses
+from relay.deliver.left_out import judge_of_temporality
 from relay.model.records import Encoding, Taken
 
 # So many requests in a row near the limit of bytes pass before a larger one is tried.
@@ -25,11 +26,16 @@ def raw_bytes(taken: Taken) -> int:
 
 
 class Learnt:
-    """The settings, and what was learnt under them: `limits`, `evidence` and encodings."""
+    """The settings, and what was learnt under them: `limits`, `evidence` and encodings.
+
+    `judges` are the settings' own, of items that are not for this destination.
+    """
 
     def __init__(self, settings: DestinationConfig) -> None:
         self.settings = settings
         self.gzips = batches.gzips_for(settings)
+        judge = judge_of_temporality(settings)
+        self.judges = () if judge is None else (judge,)
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()
         # By the encoding that rows came in: the one that is taken instead, and the status of the

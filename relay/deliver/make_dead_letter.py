@@ -42,6 +42,16 @@ async def of_refusal(
     return replace(await _of_rows(name, reason, words, taken.rows, batch), status=refusal.status)
 
 
+async def of_left_out(name: str, taken: Taken, batch: Batch) -> list[DeadLetter]:
+    """What was not sent with the rest of the batch, one for each reason."""
+    made = []
+    for each in batch.left_out:
+        part = replace(batch, fragment=each.fragment, items=each.items)
+        letter = await _of_rows(name, each.why.reason, each.why.words, taken.rows, part)
+        made.append(replace(letter, status=each.why.status))
+    return made
+
+
 async def of_age(
     settings: DestinationConfig, taken: Taken, max_age_seconds: float, now_ns: int
 ) -> list[DeadLetter]:
@@ -66,9 +76,10 @@ async def _of_rows(
     """`rows`, which are of one encoding, or were sent as `batch`."""
     if batch is not None:
         encoding, body = batch.encoding, batch.fragment
+        items = batch.items
     else:
         encoding, body = rows[0].encoding, _fragment(rows)
-    items = sum(row.items for row in rows)
+        items = sum(row.items for row in rows)
     return DeadLetter(
         destination=name,
         reason=reason,

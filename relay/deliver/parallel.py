@@ -14,9 +14,8 @@ from anyio.abc import TaskGroup
 
 from relay.config import DestinationConfig
 from relay.deliver.learnt import Learnt, raw_bytes
-from relay.deliver.sender import BatchSender, Exchanges
+from relay.deliver.sender import SETTLED, BatchSender, Exchanges
 from relay.model.records import Taken
-from relay.upstream import outcomes
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -102,7 +101,7 @@ class Parallel:
                 and not learnt.limits.is_too_large(taken)
             ):
                 attempt = await self._sender.send(taken, upstream=upstream)
-                if isinstance(attempt.outcome, outcomes.Delivered):
+                if isinstance(attempt.outcome, SETTLED):
                     await self._sender.settle(attempt)
                     is_settled = True
         finally:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import structlog
 
 from relay.deliver import make_dead_letter, pauses
-from relay.deliver.sender import Attempt, BatchSender
+from relay.deliver.sender import SETTLED, Attempt, BatchSender
 from relay.model.records import ParkedSpan, Position
 from relay.upstream import outcomes
 
@@ -91,7 +91,7 @@ class Parked:
             attempt = await self._sender.send(taken)
             elapsed = self._sender.monotonic() - began
             self._rest_until = began + elapsed * SHARE
-            if isinstance(attempt.outcome, outcomes.Delivered):
+            if isinstance(attempt.outcome, SETTLED):
                 await self._sender.settle(attempt)
                 is_landed = True
                 self._say_got_through(self.items[place])

@@ -26,6 +26,8 @@ from relay.upstream import outcomes
 
 log = structlog.stdlib.get_logger(__name__)
 
+# What is owed no more after it.
+SETTLED = (outcomes.Delivered, outcomes.Unsent)
 SHORT_OF_MEMORY = "this relay is short of memory"
 
 
@@ -213,7 +215,7 @@ class BatchSender:
         is_done = False
         try:
             attempt = await self._send_either(taken)
-            if isinstance(attempt.outcome, outcomes.Delivered):
+            if isinstance(attempt.outcome, SETTLED):
                 await self.settle(attempt)
                 is_done = True
             else:
@@ -230,7 +232,7 @@ class BatchSender:
         Not after a wake: then they are taken again at once, with what is true by then.
         """
         first = await self.send(taken)
-        if isinstance(first.outcome, outcomes.Delivered):
+        if isinstance(first.outcome, SETTLED):
             return first
         refusal = first.refusal
         if (
@@ -268,11 +270,17 @@ class BatchSender:
             try:
                 headers = self._headers or self._read_headers()
                 batch = await batches.build(
-                    taken.rows, learnt.settings, encoding, gzips=learnt.gzips
+                    taken.rows,
+                    learnt.settings,
+                    encoding,
+                    gzips=learnt.gzips,
+                    judges=learnt.judges,
                 )
                 if learnt is not self.learnt:
                     return attempt  # not with the headers of before to another endpoint
                 attempt = replace(attempt, batch=batch)
+                if not batch.items:
+                    return replace(attempt, outcome=outcomes.Unsent())
                 status.requests += 1
                 outcome = await (upstream or self.upstream).send(batch, headers)
             except ConfigError as error:
@@ -310,20 +318,30 @@ class BatchSender:
     # Settling
 
     async def settle(self, attempt: Attempt) -> None:
-        """`attempt` was delivered: owed no more. What was refused of it becomes a dead letter."""
+        """`attempt` was delivered: owed no more. What was refused of it becomes a dead letter, and
+        what was left out of it.
+        """
         outcome, batch, taken = attempt.outcome, attempt.batch, attempt.taken
-        if not isinstance(outcome, outcomes.Delivered) or batch is None:
+        if not isinstance(outcome, SETTLED) or batch is None:
             raise TypeError("only what was delivered can be settled")
         name = self.status.name
+        dead = await make_dead_letter.of_left_out(name, taken, batch) if batch.left_out else []
+        if isinstance(outcome, outcomes.Unsent):
+            self._settle_dead(taken, dead, 0, self.now_ns())
+            return
         refused = min(outcome.rejected, batch.items)
         at_ns = self.now_ns()
         if refused:
             made = await make_dead_letter.of_partial_success(name, taken, batch, outcome, refused)
-            self.consumer.settle_with(taken, [made], status=outcome.status, at_ns=at_ns)
+            self.consumer.settle_with(taken, [made, *dead], status=outcome.status, at_ns=at_ns)
+        elif dead:
+            self.consumer.settle_with(taken, dead, status=outcome.status, at_ns=at_ns)
         else:
             self.consumer.settle(taken, status=outcome.status, at_ns=at_ns)
         attempt.learnt.passed(taken, attempt.encoding, self.monotonic())
         self.status.delivered(outcome, refused, batch.items)
+        for each in dead:
+            self.status.gave_up(each)
         log.debug(
             "batch_delivered",
             destination=name,
@@ -339,11 +357,13 @@ class BatchSender:
         refusal = attempt.refusal
         if refusal is None:
             raise TypeError("only what was refused can become a dead letter for it")
-        name = self.status.name
-        made = await make_dead_letter.of_refusal(name, attempt.taken, attempt.batch, refusal)
+        name, taken, batch = self.status.name, attempt.taken, attempt.batch
+        made = [await make_dead_letter.of_refusal(name, taken, batch, refusal)]
+        if batch is not None:
+            made += await make_dead_letter.of_left_out(name, taken, batch)
         # With the 2xx of somebody who took nothing it would be remembered as delivered.
         status = 0 if 200 <= refusal.status < 300 else refusal.status
-        self._settle_dead(attempt.taken, [made], status, self.now_ns())
+        self._settle_dead(taken, made, status, self.now_ns())
 
     async def _give_up_old(self, taken: Taken, max_age_seconds: float) -> None:
         """All of `taken` was received too long ago to be sent."""

@@ -3,6 +3,7 @@
 Only transitions are logged: a destination that is blocked for a week is two lines.
 """
 
+import logging
 from collections.abc import Callable
 
 import structlog
@@ -10,6 +11,7 @@ import structlog
 from relay.config import DestinationConfig
 from relay.config.secrets import mask_url
 from relay.deliver import pauses
+from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, DestinationState, DestinationStatus
 from relay.upstream import outcomes
 
@@ -35,12 +37,14 @@ class CourierStatus(DestinationStatus):
         self._last_refusal = ""
         self._learnt_notes: list[str] = []
         self._upstream_words: list[str] = []
+        self._notes_of_senders: list[str] = []
 
     def update(self, settings: DestinationConfig) -> None:
         """The settings are new; what was learnt under the old ones is forgotten."""
         self.endpoint = mask_url(settings.endpoint)
         self.encoding = settings.encoding
         self.header_names = settings.header_names
+        self._notes_of_senders = []
         self.learnt([])
 
     def learnt(self, notes: list[str]) -> None:
@@ -49,7 +53,7 @@ class CourierStatus(DestinationStatus):
         self._show_warnings()
 
     def _show_warnings(self) -> None:
-        self.warnings = [*self._learnt_notes, *self._upstream_words]
+        self.warnings = [*self._learnt_notes, *self._upstream_words, *self._notes_of_senders]
 
     def delivered(self, outcome: outcomes.Delivered, refused: int, items: int) -> None:
         """`items` were delivered but for `refused` of them."""
@@ -76,7 +80,16 @@ class CourierStatus(DestinationStatus):
     def gave_up(self, dead_letter: DeadLetter) -> None:
         """Spans became a dead letter."""
         self.refused_items += dead_letter.items
-        log.warning(
+        level = logging.WARNING
+        if dead_letter.reason == Reason.TEMPORALITY:
+            # Said once: a sender has it in every request.
+            if dead_letter.words in self._notes_of_senders:
+                level = logging.DEBUG
+            else:
+                self._notes_of_senders.append(dead_letter.words)
+                self._show_warnings()
+        log.log(
+            level,
             "spans_set_aside",
             destination=self.name,
             reason=dead_letter.reason,

@@ -37,5 +37,6 @@ class Reason(enum.StrEnum):
     UPSTREAM_PARTIAL = "upstream_partial"  # some of these spans, upstream does not say which
     TOO_LARGE = "too_large"  # for this upstream, alone
     TOO_OLD = "too_old"  # for the destination's `max_age`
+    TEMPORALITY = "temporality"  # cumulative or delta, and the destination takes the other
     RELAY_ERROR = "relay_error"  # an exception of ours
     DAMAGED_ON_DISK = "damaged_on_disk"

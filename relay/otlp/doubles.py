@@ -13,15 +13,20 @@ from math import isfinite
 from typing import Literal
 
 import msgspec
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from msgspec import Struct
 from opentelemetry.proto.common.v1 import common_pb2
 
 from relay.model.records import Encoding, Signal
 from relay.otlp import messages
 from relay.otlp.folding import replace_below
-from relay.otlp.signals import WIRE
-from relay.otlp.transcode import TranscodeError, decode_entries, describe_error, name_special
+from relay.otlp.transcode import (
+    TranscodeError,
+    decode_entries,
+    describe_error,
+    name_special,
+    read_request,
+)
 
 DoublesMode = Literal["string", "drop"]
 
@@ -39,13 +44,15 @@ def rewrite_special_doubles(
     """
     try:
         if encoding is Encoding.PROTOBUF:
-            request = WIRE[signal].request.FromString(fragment)
+            request = read_request(fragment, signal)
             _rewrite_message(request, mode)
             return request.SerializeToString()
         if mode == "string":
             return _JSON_MEMBER.sub(rb'"stringValue":"\1"', fragment)
         return _drop_from_json(fragment, signal)
-    except (ValueError, RecursionError, msgspec.MsgspecError, DecodeError) as error:
+    except TranscodeError:
+        raise
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise TranscodeError(describe_error(encoding.name, error)) from None
 
 

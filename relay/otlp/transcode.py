@@ -68,13 +68,23 @@ def to_json(fragment: bytes, signal: Signal) -> bytes:
     Raises TranscodeError, and nothing else, when the fragment is not readable protobuf.
     """
     wire = WIRE[signal]
-    try:
-        request = wire.request.FromString(fragment)
-    except DecodeError as error:
-        raise TranscodeError(describe_error("protobuf", error)) from None
+    request = read_request(fragment, signal)
     entries = wire.request.DESCRIPTOR.fields[0]
     read = _message(wire.entry, entries.message_type)
     return messages.encode([read(entry) for entry in getattr(request, entries.name)])[1:-1]
+
+
+def read_request(fragment: bytes, signal: Signal) -> Message:
+    """A protobuf fragment as a request of the official class.
+
+    Raises TranscodeError when it is none, and MemoryError where there is not enough.
+    """
+    try:
+        return WIRE[signal].request.FromString(fragment)
+    except DecodeError as error:
+        if "alloc" in str(error):
+            raise MemoryError from None
+        raise TranscodeError(describe_error("protobuf", error)) from None
 
 
 def describe_error(encoding: str, error: Exception) -> str:

@@ -126,10 +126,15 @@ class Breaks(Blocked):
     wait: Wait = Wait("")
 
 
-Outcome = Delivered | Wait | Blocked
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """Nothing of the batch was for this upstream, so nothing was sent. It says nothing of it."""
 
 
-def classify(response: Response, asked: Asked, now: datetime) -> Outcome:
+Outcome = Delivered | Wait | Blocked | Unsent
+
+
+def classify(response: Response, asked: Asked, now: datetime) -> Delivered | Wait | Blocked:
     """What `response` means. `now` is what a date in Retry-After is compared with where the
     response has no date of its own.
     """

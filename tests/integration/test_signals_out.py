@@ -4,6 +4,7 @@ A real buffer, couriers and sockets; what arrived is told by the mock's journal.
 """
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+import structlog.testing
 
 from mockcollector.server import MockCollector
 from relay.buffer.sqlite.buffer import Buffer
@@ -220,3 +222,81 @@ async def test_encoding_is_remembered_though_the_first_batch_is_refused_for_its_
         assert "missing metric name" in letter.words
         assert [encoding for encoding, _ in requests(collector)].count("json") == 1
         assert len(points(collector)) == 1
+
+
+# Temporality
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+async def test_points_of_the_other_temporality_are_dead_letters_and_the_rest_is_sent(
+    tmp_path: Path, encoding: Encoding
+) -> None:
+    now = time.time_ns()
+    fragment = metrics(
+        total("delta", 1, now),
+        total("cumulative", 2, now),
+        total("unspecified", 0, now),
+        number("a", now),
+        total("delta too", 1, now),
+    )
+    with MockCollector(profile="prometheus") as collector:
+        with structlog.testing.capture_logs() as lines:
+            async with delivering(
+                tmp_path,
+                collector,
+                Signal.METRICS,
+                [(fragment, 5), (metrics(total("delta", 1, now)), 1)],
+                temporality="cumulative",
+                max_batch_items=5,
+                encoding=encoding,
+            ) as at:
+                await at.done()
+                letters = await at.letters()
+                status = at.courier.status
+
+        assert [name for name, _ in points(collector)] == ["cumulative", "load"]
+        assert requests(collector) == [(str(encoding.name.lower()), 200)]
+        other = (
+            "up takes only cumulative; set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE="
+            "cumulative at the sender"
+        )
+        unspecified = (
+            "up takes only cumulative, and the sender does not say which this is "
+            "(aggregationTemporality is unspecified); correct the sender"
+        )
+        found = Counter((each.words, each.items) for each in letters)
+        assert found == {(other, 2): 1, (other, 1): 1, (unspecified, 1): 1}
+        assert {(each.reason, each.status) for each in letters} == {("temporality", 0)}
+        assert (status.delivered_items, status.refused_items, status.state) == (2, 4, "idle")
+        assert status.warnings == [other, unspecified]
+        warned = [each for each in lines if each["event"] == "spans_set_aside"]
+        assert [each["log_level"] for each in warned] == ["warning", "warning", "debug"]
+
+
+async def test_delta_alone_is_taken_where_a_destination_wants_it(tmp_path: Path) -> None:
+    now = time.time_ns()
+    fragment = metrics(total("delta", 1, now), total("cumulative", 2, now))
+    with MockCollector() as collector:
+        async with delivering(
+            tmp_path, collector, Signal.METRICS, [(fragment, 2)], temporality="delta"
+        ) as at:
+            await at.done()
+            (letter,) = await at.letters()
+
+        assert [name for name, _ in points(collector)] == ["delta"]
+        assert letter.words.endswith("TEMPORALITY_PREFERENCE=delta at the sender")
+
+
+async def test_points_of_the_other_temporality_wait_with_the_rest_of_their_batch(
+    tmp_path: Path,
+) -> None:
+    """What is set aside is settled with what was sent: nothing is set aside twice."""
+    now = time.time_ns()
+    fragment = metrics(total("delta", 1, now), total("cumulative", 2, now))
+    with MockCollector(script="503,200*") as collector:
+        async with delivering(
+            tmp_path, collector, Signal.METRICS, [(fragment, 2)], temporality="cumulative"
+        ) as at:
+            await at.done()
+            assert len(await at.letters()) == 1
+        assert at.courier.status.delivered_items == 1

@@ -284,7 +284,10 @@ class Bisection:
         if not self._sender.may_go_on:
             raise _BrokenOff(None)
         attempt = await self._exchange(part, self._head.encoding)
-        if isinstance(attempt.outcome, outcomes.Delivered):
+        if isinstance(attempt.outcome, outcomes.Unsent):
+            await self._sender.settle(attempt)
+            self._drop(part)
+        elif isinstance(attempt.outcome, outcomes.Delivered):
             await self._sender.settle(attempt)
             self._drop(part)
             self._has_evidence = True

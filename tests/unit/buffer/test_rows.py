@@ -39,7 +39,6 @@ def test_unzstd_that_finds_no_memory_says_nothing_against_the_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else a sound row would become a dead letter as damaged on disk."""
-
     zstd = vars(rows)["zstd"]  # by the version of Python another module
 
     class Short:
