@@ -211,9 +211,10 @@ class Control:
         """Use `config` from now on."""
         parts = self._parts
         names = [destination.name for destination in config.destinations]
-        for name in names:  # first, since the disk may refuse: then nothing was taken up
-            if name in starts:
-                await parts.replay.begin(BacklogName(name), starts[name])
+        for each in config.destinations:  # first, since the disk may refuse: nothing was taken up
+            if each.name in starts:
+                for signal in each.signals:
+                    await parts.replay.begin(BacklogName(each.name, signal), starts[each.name])
         self.problem = ""
         restart_needed = changes_needing_restart(self.config, config)
         for key in restart_needed:

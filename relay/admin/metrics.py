@@ -30,7 +30,6 @@ COUNTERS: Final = {
     "helper_jobs": ("helper.jobs", "Large bodies given to the process that decodes them."),
     "helper_restarts": ("helper.restarts", "Restarts of the process that decodes large bodies."),
     "helper_failures": ("helper.failures", "Large bodies that could not be decoded, by reason."),
-    "evicted_spans": ("buffer.evicted_spans", "Undelivered spans evicted for space."),
     "dead_letters_dropped": (
         "buffer.dead_letters_dropped",
         "Dead letters evicted for space or age.",
@@ -83,14 +82,17 @@ LABELS: Final = {
 }
 # Of each destination, likewise.
 DESTINATION_COUNTERS: Final = {
-    "delivered_spans": ("delivered_spans", "Spans that the upstream accepted."),
-    "refused_spans": ("refused_spans", "Spans that the upstream refused in a partial success."),
+    "delivered_spans": ("delivered_spans", "Spans or other items that the upstream accepted."),
+    "refused_spans": (
+        "refused_spans",
+        "Spans or other items that the upstream refused, or that it was not sent.",
+    ),
     "upstream_requests": ("requests", "Requests sent to the upstream."),
 }
 DESTINATION_GAUGES: Final = {
-    "waiting_spans": ("waiting_spans", "Spans owed and not delivered yet."),
+    "waiting_spans": ("waiting_spans", "Spans or other items owed and not delivered yet."),
     "waiting_bytes": ("waiting_bytes", "Bytes of the waiting spans, uncompressed."),
-    "in_flight_spans": ("in_flight_spans", "Spans in requests in flight."),
+    "in_flight_spans": ("in_flight_spans", "Spans or other items in requests in flight."),
     "stepped_around_spans": (
         "stepped_around_spans",
         "Waiting spans that are parked: the upstream fails at them, others go first.",
@@ -123,12 +125,21 @@ class _Document(Collector):
             yield of_signals(name, text, label, {s: d[key] for s, d in signals.items()})
         for kind, table in ((COUNTER, DESTINATION_COUNTERS), (GAUGE, DESTINATION_GAUGES)):
             for name, (key, text) in table.items():
-                yield metric(kind, name, text, {d["name"]: d[key] for d in destinations})
-        yield metric(
+                yield _by_destination(kind, name, text, {_key(d): d[key] for d in destinations})
+        yield _by_destination(
             GAUGE,
             "blocked",
             "1 while the upstream refuses and somebody should look.",
-            {d["name"]: d["state"] == "blocked" for d in destinations},
+            {_key(d): d["state"] == "blocked" for d in destinations},
+        )
+        yield _by_destination(
+            COUNTER,
+            "evicted_spans",
+            "Undelivered spans, log records and data points evicted for space.",
+            {
+                (each["destination"], each["signal"]): each["items"]
+                for each in status["buffer"]["evicted"]
+            },
         )
         buffer = status["buffer"]
         yield metric(
@@ -141,11 +152,11 @@ class _Document(Collector):
         states = GaugeMetricFamily(
             "otlp_relay_destination_state",
             "1 for the state that a destination is in.",
-            labels=["destination", "state"],
+            labels=["destination", "signal", "state"],
         )
         for each in destinations:
             for state in STATES:
-                states.add_metric([each["name"], state], each["state"] == state)
+                states.add_metric([*_key(each), state], each["state"] == state)
         yield states
 
 
@@ -154,6 +165,19 @@ def render(status: dict[str, Any]) -> tuple[bytes, str]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Document(status))
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _key(destination: Mapping[str, Any]) -> tuple[str, str]:
+    return destination["name"], destination["signal"]
+
+
+def _by_destination(
+    kind: Kind, name: str, text: str, values: Mapping[tuple[str, str], float]
+) -> Metric:
+    family = kind(f"otlp_relay_{name}", text, labels=["destination", "signal"])
+    for labels, number in values.items():
+        family.add_metric(labels, number)
+    return family
 
 
 def metric(

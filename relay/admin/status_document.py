@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.append_timeout import stalled
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.values import BacklogStatistics, BufferStatistics
@@ -56,7 +57,7 @@ class Status:
         config = self.control.config
         buffer = self.buffer.statistics()
         destinations = [
-            (status, self.buffer.consumer(status.name).statistics())
+            (status, self.buffer.consumer(status.name, signal=status.signal).statistics())
             for status in self.fleet.statuses()
         ]
         return {
@@ -77,10 +78,14 @@ class Status:
             "buffer": _buffer(self.counters, buffer, [backlog for _, backlog in destinations])
             | {"set_aside": [asdict(each) for each in self.salvage.quarantined]},
             "destinations": [
-                _destination(status, backlog, now_ns, _evicted(buffer).get(status.name, 0))
+                _destination(status, backlog, now_ns, _evicted_of(buffer, status))
                 for status, backlog in destinations
             ],
         }
+
+
+def _evicted_of(buffer: BufferStatistics, status: DestinationStatus) -> int:
+    return buffer.evicted_items.get(BacklogName(status.name, status.signal), 0)
 
 
 def _evicted(buffer: BufferStatistics) -> dict[str, int]:
@@ -127,8 +132,9 @@ def _buffer(
     counters: Counters, buffer: BufferStatistics, backlogs: Sequence[BacklogStatistics]
 ) -> dict[str, Any]:
     # What is owed to anybody is looked at every few seconds: what came since, each knows at once.
-    owed_rows = max((backlog.owed_rows for backlog in backlogs), default=0)
-    owed_spans = max((backlog.owed_items for backlog in backlogs), default=0)
+    of_signals = [[each for each in backlogs if each.signal is signal] for signal in Signal]
+    owed_rows = sum(max((each.owed_rows for each in them), default=0) for them in of_signals)
+    owed_spans = sum(max((each.owed_items for each in them), default=0) for them in of_signals)
     return {
         "rows": buffer.rows,
         "spans": buffer.items,
@@ -142,6 +148,10 @@ def _buffer(
         "owed_bytes_on_disk": buffer.owed_disk_bytes,
         "full_in_seconds": buffer.full_in_seconds,
         "evicted_spans": _evicted(buffer),
+        "evicted": [
+            {"destination": name, "signal": signal.word, "items": number}
+            for (name, signal), number in buffer.evicted_items.items()
+        ],
         "file_system_free_bytes": buffer.file_system_free_bytes,
         "oldest_received_at": iso(buffer.oldest_received_ns),
         "dead_letters": sum(each.count for each in buffer.dead_letters.values()),
@@ -167,6 +177,7 @@ def _destination(
     oldest_ns = backlog.oldest_owed_ns
     return {
         "name": status.name,
+        "signal": status.signal.word,
         "endpoint": status.endpoint,
         "encoding": status.encoding,
         "header_names": list(status.header_names),

@@ -132,7 +132,14 @@ class Consumer(Protocol):
         ...
 
     def attach(self, health: Callable[[], Health]) -> None:
-        """A courier serves it from now on; how it fares, any thread may ask by `health`."""
+        """A courier serves it from now on; how it fares, any thread may ask by `health`.
+
+        Closed before, it is owed what comes from now on.
+        """
+        ...
+
+    def close(self) -> None:
+        """Owe it nothing new; what it is owed stays so."""
         ...
 
     def detach(self) -> None:

@@ -229,7 +229,13 @@ class Courier:
         place = (type(error), traceback.extract_tb(error.__traceback__)[-1:])
         is_second = place == self._died_at
         self._died_at = None if is_second else place
-        log.error("courier_died", destination=status.name, again=is_second, exc_info=error)
+        log.error(
+            "courier_died",
+            destination=status.name,
+            signal=status.signal.word,
+            again=is_second,
+            exc_info=error,
+        )
         status.consecutive_failures += 1
         if is_second:
             reason = f"{own_fault(error)}, twice: stopped until a reload or resume"

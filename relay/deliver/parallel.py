@@ -73,7 +73,12 @@ class Parallel:
                 await anyio.lowlevel.checkpoint()
         except Exception as error:  # noqa: BLE001 - the others go on
             # The courier comes to the same rows, and says what is wrong with them.
-            log.warning("lane_ended", destination=learnt.settings.name, error=type(error).__name__)
+            log.warning(
+                "lane_ended",
+                destination=learnt.settings.name,
+                signal=learnt.settings.signal.word,
+                error=type(error).__name__,
+            )
         finally:
             self._open -= 1
             ended, self._ended = self._ended, anyio.Event()

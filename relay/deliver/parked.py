@@ -60,6 +60,7 @@ class Parked:
         log.warning(
             "span_stepped_around",
             destination=self._consumer.name,
+            signal=self._consumer.signal.word,
             spans=taken.items,
             trace=trace_ids[:16].hex(),
             reason=f"{said}, each time while others pass; it stays owed and is tried again alone",
@@ -150,6 +151,7 @@ class Parked:
         log.info(
             "span_got_through",
             destination=self._consumer.name,
+            signal=self._consumer.signal.word,
             spans=parked.items,
             trace=parked.trace_ids[:16].hex(),
             tries=parked.tries + 1,

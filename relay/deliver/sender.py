@@ -289,7 +289,12 @@ class BatchSender:
                 learnt.limits.too_slow(taken)
                 outcome = outcomes.Wait(f"{status.name}: {SHORT_OF_MEMORY}; {outcomes.RETRIED}")
             except Exception as error:
-                log.exception("batch_failed", destination=status.name, spans=taken.items)
+                log.exception(
+                    "batch_failed",
+                    destination=status.name,
+                    signal=status.signal.word,
+                    spans=taken.items,
+                )
                 outcome = outcomes.Faulty(
                     own_fault(error),
                     words=make_dead_letter.words_of(error),
@@ -345,6 +350,7 @@ class BatchSender:
         log.debug(
             "batch_delivered",
             destination=name,
+            signal=self.status.signal.word,
             spans=batch.items,
             rows=batch.rows,
             bytes=len(batch.content),
@@ -385,6 +391,7 @@ class BatchSender:
         log.warning(
             "encoding_changed",
             destination=self.status.name,
+            signal=self.status.signal.word,
             refused=batches.spoken(batches.other_than(passed)),
             sent=batches.spoken(passed),
             status=refusal_status,

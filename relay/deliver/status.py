@@ -3,7 +3,6 @@
 Only transitions are logged: a destination that is blocked for a week is two lines.
 """
 
-import logging
 from collections.abc import Callable
 
 import structlog
@@ -32,19 +31,20 @@ class CourierStatus(DestinationStatus):
             settings.encoding,
             settings.header_names,
             since_ns=now_ns(),
+            signal=settings.signal,
         )
         self._now_ns = now_ns
         self._last_refusal = ""
         self._learnt_notes: list[str] = []
         self._upstream_words: list[str] = []
-        self._notes_of_senders: list[str] = []
+        self._words_of_settings: list[str] = []
 
     def update(self, settings: DestinationConfig) -> None:
         """The settings are new; what was learnt under the old ones is forgotten."""
         self.endpoint = mask_url(settings.endpoint)
         self.encoding = settings.encoding
         self.header_names = settings.header_names
-        self._notes_of_senders = []
+        self._words_of_settings = []
         self.learnt([])
 
     def learnt(self, notes: list[str]) -> None:
@@ -53,7 +53,7 @@ class CourierStatus(DestinationStatus):
         self._show_warnings()
 
     def _show_warnings(self) -> None:
-        self.warnings = [*self._learnt_notes, *self._upstream_words, *self._notes_of_senders]
+        self.warnings = [*self._learnt_notes, *self._upstream_words, *self._words_of_settings]
 
     def delivered(self, outcome: outcomes.Delivered, refused: int, items: int) -> None:
         """`items` were delivered but for `refused` of them."""
@@ -67,35 +67,43 @@ class CourierStatus(DestinationStatus):
             log.warning(
                 "spans_refused",
                 destination=self.name,
+                signal=self.signal.word,
                 refused=refused,
                 spans=items,
                 words=message,
             )
             self._last_refusal = message
         elif message and not refused and message not in self._upstream_words:
-            log.warning("destination_warned", destination=self.name, words=message)
+            log.warning(
+                "destination_warned", destination=self.name, signal=self.signal.word, words=message
+            )
             self._upstream_words = [*self._upstream_words, message][-MAX_WARNINGS:]
             self._show_warnings()
 
     def gave_up(self, dead_letter: DeadLetter) -> None:
-        """Spans became a dead letter."""
+        """Items became a dead letter."""
         self.refused_items += dead_letter.items
-        level = logging.WARNING
+        words = dead_letter.words
         if dead_letter.reason == Reason.TEMPORALITY:
-            # Said once: a sender has it in every request.
-            if dead_letter.words in self._notes_of_senders:
-                level = logging.DEBUG
-            else:
-                self._notes_of_senders.append(dead_letter.words)
-                self._show_warnings()
-        log.log(
-            level,
+            if words in self._words_of_settings:  # said once: a sender has it in every request
+                log.debug(
+                    "spans_set_aside_again",
+                    destination=self.name,
+                    signal=self.signal.word,
+                    reason=dead_letter.reason,
+                    spans=dead_letter.items,
+                )
+                return
+            self._words_of_settings.append(words)
+            self._show_warnings()
+        log.warning(
             "spans_set_aside",
             destination=self.name,
+            signal=self.signal.word,
             reason=dead_letter.reason,
             spans=dead_letter.items,
             status=dead_letter.status,
-            words=dead_letter.words,
+            words=words,
         )
 
     def failed(
@@ -126,11 +134,17 @@ class CourierStatus(DestinationStatus):
         elif not self.failing_since_ns:
             self.failing_since_ns = self.since_ns
         if state is DestinationState.WAITING:
-            log.warning("destination_waiting", destination=self.name, reason=reason)
+            log.warning(
+                "destination_waiting", destination=self.name, signal=self.signal.word, reason=reason
+            )
         elif state is DestinationState.BLOCKED:
-            log.error("destination_blocked", destination=self.name, reason=reason)
+            log.error(
+                "destination_blocked", destination=self.name, signal=self.signal.word, reason=reason
+            )
         elif state is DestinationState.PAUSED:
-            log.info("destination_paused", destination=self.name, reason=reason)
+            log.info(
+                "destination_paused", destination=self.name, signal=self.signal.word, reason=reason
+            )
         elif before in IN_TROUBLE:
             self.consecutive_failures = 0
             if state is DestinationState.DELIVERING:
@@ -138,6 +152,7 @@ class CourierStatus(DestinationStatus):
                 log.info(
                     "destination_recovered",
                     destination=self.name,
+                    signal=self.signal.word,
                     was=before.value,
                     seconds=seconds,
                 )

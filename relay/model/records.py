@@ -273,7 +273,10 @@ class ParkedSpan:
 
 @dataclass(slots=True)
 class DestinationStatus:
-    """A courier's own account of itself. Header names are shown, values never."""
+    """A courier's own account of itself: of one destination, and one signal.
+
+    Header names are shown, values never.
+    """
 
     name: str
     endpoint: str
@@ -292,4 +295,5 @@ class DestinationStatus:
     in_flight_items: int = 0
     consecutive_failures: int = 0
     warnings: list[str] = field(default_factory=list)
+    signal: Signal = Signal.TRACES
     parked: tuple[ParkedSpan, ...] = ()

@@ -5,6 +5,7 @@
 What is wrong stands first, numbers last. Reasons are the upstream's own words and masked already.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,26 +55,35 @@ def cut(text: str, characters: int) -> str:
 def _destinations(destinations: Sequence[Mapping[str, Any]]) -> str:
     if not destinations:
         return "no destination is configured: spans are kept until there is one"
-    number = len(destinations)
+    number = len({each["name"] for each in destinations})
     counted = f"{number} destination{'s' if number > 1 else ''}"
+    entries = Counter(each["name"] for each in destinations)
     troubles = [
-        _trouble(state, [each for each in destinations if each["state"] == state])
+        _trouble(state, [each for each in destinations if each["state"] == state], entries)
         for state in _TROUBLES
         if any(each["state"] == state for each in destinations)
     ]
     return ", ".join([counted, *troubles]) if troubles else f"{counted}, all well"
 
 
-def _trouble(state: str, destinations: Sequence[Mapping[str, Any]]) -> str:
+def _trouble(
+    state: str, destinations: Sequence[Mapping[str, Any]], entries: Mapping[str, int]
+) -> str:
+    """The entries of one state; the signal is named where a destination has several."""
+    names = [
+        f"{each['name']} ({each['signal']})" if entries[each["name"]] > 1 else str(each["name"])
+        for each in destinations
+    ]
     shown = [
-        f"{each['name']} {cut(each['reason'], _REASON_CHARACTERS)}".rstrip()
+        f"{name} {cut(each['reason'], _REASON_CHARACTERS)}".rstrip()
         if state != "paused"  # its reason says no more than its name
-        else str(each["name"])
-        for each in destinations[:_NAMED]
+        else name
+        for name, each in zip(names[:_NAMED], destinations, strict=False)
     ]
     if len(destinations) > _NAMED:
         shown.append(f"{len(destinations) - _NAMED} more")
-    return f"{len(destinations)} {state}: {', '.join(shown)}"
+    number = len({each["name"] for each in destinations})
+    return f"{number} {state}: {', '.join(shown)}"
 
 
 def _amounts(buffer: Mapping[str, Any], destinations: Sequence[Mapping[str, Any]]) -> str:

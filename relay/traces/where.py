@@ -113,7 +113,8 @@ def _destinations(
     statuses: Iterable[DestinationStatus], known: Iterable[str], places: list[TracePlace]
 ) -> list[NamedDestination]:
     """Those configured, those `known` to the disk, and those that only dead letters name."""
-    configured = {status.name: status for status in statuses}
+    # Traces come first, and what is said of them counts here.
+    configured = {status.name: status for status in reversed(list(statuses))}
     on_disk = set(known)
     named = {place.dead_letter.destination for place in places if place.dead_letter} - {""}
     return [

@@ -134,9 +134,19 @@ class Upstream:
             if response.mended and not self._has_warned:
                 # Whoever runs the upstream, or the proxy in between, should hear of it; once.
                 self._has_warned = True
-                log.warning("answer_mended", destination=name, line=response.mended)
+                log.warning(
+                    "answer_mended",
+                    destination=name,
+                    signal=self._settings.signal.word,
+                    line=response.mended,
+                )
             if response.cut_by:
-                log.debug("answer_broken_off", destination=name, error=response.cut_by)
+                log.debug(
+                    "answer_broken_off",
+                    destination=name,
+                    signal=self._settings.signal.word,
+                    error=response.cut_by,
+                )
             if response.is_success and response.success is FULL_SUCCESS:
                 return outcomes.Delivered(response.status)
             asked = Asked(

@@ -87,8 +87,9 @@ def test_destination_that_expired_stops_no_healthy_one(tmp_path: Path) -> None:
             shown = relay.run("status").stdout
             assert f"{evicted['dead']:,} undelivered spans for dead evicted for space" in shown
             metrics = relay.get("/metrics", parse=False)[1]
-            assert f'otlp_relay_evicted_spans_total{{destination="dead"}} {evicted["dead"]}' in (
-                metrics.replace(".0\n", "\n")
+            assert (
+                f'otlp_relay_evicted_spans_total{{destination="dead",signal="traces"}} '
+                f"{evicted['dead']}" in (metrics.replace(".0\n", "\n"))
             )
             assert 1 <= relay.log().count("spans_evicted") <= 5
 

@@ -114,6 +114,9 @@ class Backlog:
     def attach(self, health: Callable[[], Health]) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def detach(self) -> None:
         pass
 

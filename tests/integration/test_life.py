@@ -314,8 +314,8 @@ def test_metrics_name_what_is_received_kept_and_waiting(tmp_path: Path) -> None:
         for line in (
             'otlp_relay_received_spans_total{signal="traces"} 4.0',
             'otlp_relay_kept_spans_total{signal="traces"} 4.0',
-            'otlp_relay_waiting_spans{destination="gone"} 4.0',
-            'otlp_relay_blocked{destination="gone"} 0.0',
+            'otlp_relay_waiting_spans{destination="gone",signal="traces"} 4.0',
+            'otlp_relay_blocked{destination="gone",signal="traces"} 0.0',
             "otlp_relay_commits_total",
             "otlp_relay_buffer_bytes",
             "otlp_relay_oldest_undelivered_age_seconds",

@@ -74,7 +74,7 @@ def test_span_that_is_answered_500_holds_up_no_other_and_arrives_once_it_is_take
         assert "retried alone, next in " in warning
         assert f"up: {warning.partition(', next')[0]}" in relay.run("status").stdout
         assert (
-            'otlp_relay_stepped_around_spans{destination="up"} 1.0'
+            'otlp_relay_stepped_around_spans{destination="up",signal="traces"} 1.0'
             in relay.get("/metrics", parse=False)[1]
         )
         text = where(relay, BAD)

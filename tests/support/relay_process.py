@@ -135,14 +135,18 @@ class Relay:
             return False
 
     def post(
-        self, body: bytes | Mapping[str, Any], *, headers: Mapping[str, str] | None = None
+        self,
+        body: bytes | Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        path: str = "/v1/traces",
     ) -> tuple[int, bytes]:
-        """POST /v1/traces: status and body of the answer; JSON unless headers say otherwise."""
+        """POST to `path`: status and body of the answer; JSON unless headers say otherwise."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.ingest_port, timeout=30)
         try:
             sent = {"Content-Type": "application/json", **(headers or {})}
-            connection.request("POST", "/v1/traces", data, sent)
+            connection.request("POST", path, data, sent)
             response = connection.getresponse()
             return response.status, response.read()
         finally:

@@ -199,6 +199,17 @@ class Backlog:
     def attach(self, health: Callable[[], Health]) -> None:
         """A courier serves it from now on; how it fares, any thread may ask by `health`."""
         self._health = health
+        if not self.is_removed and (not self.ranges or self.ranges[-1].end is not None):
+            self.ranges = owed_ranges.union((*self.ranges, *self._to_come()))
+            self.changed()
+
+    def close(self) -> None:
+        """Owe it nothing new; what it is owed stays so."""
+        self.ranges = owed_ranges.subtract(self.ranges, self._to_come())
+        self.changed()
+
+    def _to_come(self) -> Ranges:
+        return owed_ranges.open_from(self._ledger.last_row + 1)
 
     def detach(self) -> None:
         """No courier serves it any more: what it is owed waits."""

@@ -13,6 +13,7 @@ from relay.model.records import (
     Encoding,
     OwedRange,
     Position,
+    Signal,
     StoredRow,
     Taken,
 )
@@ -53,6 +54,7 @@ class MemoryBacklog:
     """What a destination is owed, in a list: the interface that a courier is given."""
 
     name: str = "axiom"
+    signal: Signal = Signal.TRACES
     owed: list[StoredRow] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)

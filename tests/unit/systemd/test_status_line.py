@@ -102,3 +102,15 @@ def test_amounts_are_no_part_of_the_condition() -> None:
 
     assert before.condition == after.condition
     assert before != after
+
+
+def test_line_counts_a_destination_once_and_names_the_signal_where_it_has_several() -> None:
+    entries = [
+        destination("a", signal="traces"),
+        destination("a", signal="logs", state="blocked", reason="404"),
+        destination("b", signal="metrics", state="blocked", reason="403"),
+    ]
+
+    assert str(summarize(status(*entries))).startswith(
+        "2 destinations, 2 blocked: a (logs) 404, b 403"
+    )
