@@ -151,8 +151,8 @@ class BatchLimits:
         self._passes = 0
 
     def narrow(self, items: int) -> None:
-        """A search was broken off when it had come down to so many spans."""
-        self._part_items = max(items, 1)
+        """A search was broken off when it had come down to so many spans; 0: no matter."""
+        self._part_items = items
 
     def _doubled(self, limit: int) -> int:
         return 0 if limit * 2 >= self._max_items else limit * 2

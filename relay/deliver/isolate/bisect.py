@@ -14,6 +14,12 @@ Spans that were refused once so, and for which nothing is owed that could pass b
 time, stay owed as `suspects`: the next search goes on from there. A single one that is left is
 given up when it is refused once more after a pause (`learnt.Evidence`).
 
+**Order.** Metrics must arrive in order: a point that comes after a later one of its series is
+refused for that. So no other rows are asked, and what was refused is cut at once, evidence or not,
+before anything to its right is sent; without evidence for so many requests. What is sent once more,
+after others to its right have passed, may be refused for its lateness: that counts, under the words
+of its first refusal.
+
 Statuses that speak of other things than content (401, 404, …) count only while another row is seen
 to pass, and a span must be refused for them several times. So do responses that are no refusals
 (`outcomes.Breaks`): what is found to break the upstream so is parked.
@@ -25,7 +31,7 @@ from dataclasses import dataclass, replace
 from relay.deliver.learnt import raw_bytes
 from relay.deliver.parked import Parked
 from relay.deliver.sender import Attempt, BatchSender
-from relay.model.records import Encoding, OwedRange, Position, Taken
+from relay.model.records import Encoding, OwedRange, Position, Signal, Taken
 from relay.otlp.transcode import TranscodeError
 from relay.upstream import outcomes
 
@@ -36,6 +42,10 @@ LARGE_SPAN_BYTES = 1024 * 1024
 # Requests of one search that may end without a response: each may take the whole timeout. It
 # goes on from the part it had come to, after the head has failed once more.
 MOST_UNANSWERED = 12
+# Requests of one search in order that may be refused before anything has passed; and those that an
+# upstream breaks at: if it recovers meanwhile, what was sent before comes too late for it.
+MOST_WITHOUT_EVIDENCE = 40
+MOST_BROKEN_IN_ORDER = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,8 @@ class Bisection:
         self._parked = parked
         self._suspected = suspected
         self._limits = head.learnt.limits
+        self._is_in_order = self._consumer.signal is Signal.METRICS
+        self._refusals = 0
         self._status = head.refusal.status if head.refusal is not None else 0
         self._broke: set[tuple[OwedRange, ...]] = set()  # what the upstream broke at
         self._unanswered = 0
@@ -166,16 +178,16 @@ class Bisection:
         while True:
             if self._to_confirm:
                 attempt = await self._send(self._to_confirm[-1].taken)
-                self._to_confirm.pop()
+                first = self._to_confirm.pop()
                 if attempt.refusal is not None:
-                    await self._give_up(attempt)
+                    await self._give_up(first if self._is_in_order else attempt)
             elif self._has_evidence and self._suspects:
                 attempt = await self._send(self._suspects.pop().taken)
                 if attempt.refusal is not None:
                     await self._judge(attempt)
             elif self._has_evidence and self._refused:
                 await self._cut_refused(self._refused.pop())
-            elif self._unsent:
+            elif self._unsent and not self._is_hopeless:
                 await self._send_next(self._unsent.pop())
             elif not is_asked and self._held:
                 is_asked = True
@@ -194,8 +206,15 @@ class Bisection:
             return
         if self._is_unit(part):
             await self._judge(attempt)
+        elif self._is_in_order:
+            await self._cut_refused(attempt)
         else:
             self._refused.append(attempt)
+
+    @property
+    def _is_hopeless(self) -> bool:
+        most = MOST_WITHOUT_EVIDENCE if self._parked is None else MOST_BROKEN_IN_ORDER
+        return self._is_in_order and self._refusals >= most and not self._has_evidence
 
     async def _cut_refused(self, attempt: Attempt) -> None:
         cut = await self._halve(attempt.taken)
@@ -296,8 +315,10 @@ class Bisection:
         elif not self._is_refusal(attempt.outcome):
             is_other = any(part is other for other in self._others)
             raise _BrokenOff(attempt.outcome, None if is_other else part)
-        elif _is_about_size(attempt):
-            self._limits.too_large(part)
+        else:
+            self._refusals += 1
+            if _is_about_size(attempt):
+                self._limits.too_large(part)
         return attempt
 
     async def _exchange(self, part: Taken, encoding: Encoding) -> Attempt:
@@ -306,7 +327,7 @@ class Bisection:
         if self._parked is None or breaks is None:
             return attempt
         self._unanswered += not breaks.status
-        if self._unanswered > MOST_UNANSWERED:
+        if self._unanswered > (1 if self._is_in_order else MOST_UNANSWERED):
             return attempt
         self._broke.add(part.ranges)
         return replace(attempt, outcome=breaks)

@@ -15,7 +15,7 @@ from relay.deliver.learnt import Learnt, raw_bytes
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
 from relay.deliver.sender import Attempt, BatchSender
-from relay.model.records import DestinationState, OwedRange, Position, Taken
+from relay.model.records import DestinationState, OwedRange, Position, Signal, Taken
 from relay.upstream import outcomes
 
 # So many failures in a row of one head are put down to the upstream; then another row is asked.
@@ -30,6 +30,8 @@ class Isolation:
         self._consumer = sender.consumer
         self._parked = parked
         self._parallel = parallel
+        # What is newer is never sent before the head.
+        self._is_in_order = self._consumer.signal is Signal.METRICS
         self.failures = 0  # of the head, in a row
         self._head: Position | None = None
         self._refused: Attempt | None = None
@@ -61,7 +63,7 @@ class Isolation:
             or not self._may_be_the_head(refused.refusal)
         ):
             return False
-        has_others = len(taken.rows) > 1 or self._consumer.has_more
+        has_others = not self._is_in_order and (len(taken.rows) > 1 or self._consumer.has_more)
         if not has_others and not self._may_be_cut(refused, taken):
             return False  # there is nothing else to send
         self._asks_another = not self._asks_another
@@ -123,7 +125,11 @@ class Isolation:
         if refusal.status == outcomes.TOO_LARGE:
             learnt.limits.too_large(taken)
         needs_proof = taken.items > 1 and not refusal.is_proof and self._was_searched(taken, learnt)
-        if needs_proof and self._unproven is not None and self._unproven[1] == taken.ranges:
+        is_same = self._unproven is not None and self._unproven[1] == taken.ranges
+        if self._is_in_order:
+            # By turns parts of more, and the first alone, which an earlier success may condemn.
+            learnt.limits.narrow(0 if taken.items < 2 else 1)
+        if needs_proof and (is_same or self._is_in_order):
             self._consumer.give_back(taken)
             return refusal
         is_lone = taken.items < 2 and not self._consumer.has_more
@@ -132,6 +138,8 @@ class Isolation:
         if is_open and not is_lone:
             verdict = await self._search_alternative(head) or verdict
         self._note_unproven(verdict, head)
+        if not is_open and self._is_in_order:
+            learnt.limits.narrow(0)
         return self._conclude(verdict, head)
 
     async def _search_alternative(self, head: Attempt) -> Verdict | None:

@@ -1,0 +1,245 @@
+"""Metrics arrive in the order in which they were kept, also where some of them are refused.
+
+The upstream here is as Prometheus is: it takes all of a request or nothing, and refuses a point
+that comes after a later one. The oracle: every good point is delivered exactly once, in order.
+"""
+
+import json
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay.buffer.sqlite.buffer import Buffer
+from relay.config import DestinationConfig
+from relay.deliver.batches import Batch
+from relay.deliver.courier import Courier
+from relay.model.records import DeadLetter, Signal
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from tests.support.builders import to_body
+from tests.support.examples import examples
+from tests.unit.buffer.making import NOW_NS, opened, piece, request
+from tests.unit.deliver.test_bisect import Clock
+
+pytestmark = pytest.mark.anyio
+NO = Blocked("up answered 400: no", status=400, words="no")
+LATE = Blocked("up answered 400: out of order", status=400, words="out of order sample")
+
+
+def numbers_in(fragment: bytes) -> list[int]:
+    return [
+        int(point["timeUnixNano"])
+        for entry in json.loads(fragment)["resourceMetrics"]
+        for scope in entry["scopeMetrics"]
+        for metric in scope["metrics"]
+        for point in metric["gauge"]["dataPoints"]
+    ]
+
+
+class Prometheus:
+    """Refuses what holds a bad point, or one that is older than the newest it has."""
+
+    def __init__(self, bad: frozenset[int], answer: Outcome = NO) -> None:
+        self.bad = bad
+        self.answer = answer
+        self.took: list[int] = []
+        self.sent: list[list[int]] = []
+        self.script: list[Outcome] = []
+        self.away: Outcome | None = None
+
+    async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
+        found = numbers_in(batch.content)
+        self.sent.append(found)
+        if self.script:
+            return self.script.pop(0)
+        if self.away is not None:
+            return self.away
+        if self.bad & set(found):
+            return self.answer
+        if self.took and found[0] < self.took[-1]:
+            return LATE
+        self.took += found
+        return Delivered(200)
+
+    def update(self, settings: DestinationConfig) -> None:
+        pass
+
+    def renew(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Case:
+    def __init__(self, buffer: Buffer, courier: Courier, clock: Clock) -> None:
+        self.buffer = buffer
+        self.courier = courier
+        self.clock = clock
+        self.backlog = buffer.consumer("up", signal=Signal.METRICS)
+
+    async def done(self) -> None:
+        with anyio.fail_after(30):
+            while self.backlog.statistics().owed_items:  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.002)
+
+    async def letters(self) -> list[DeadLetter]:
+        await self.buffer.flush()
+        return [stored.letter for stored in await self.buffer.dead_letters.newest(1000)]
+
+
+@asynccontextmanager
+async def case(
+    state_dir: Path,
+    rows: Sequence[range],
+    upstream: Prometheus,
+    *,
+    most_sleeps: int = 10**9,
+    back_after: int = 10**9,
+) -> AsyncIterator[Case]:
+    terms = DestinationConfig(
+        name="up",
+        endpoint="http://127.0.0.1:1/v1/metrics",
+        signal=Signal.METRICS,
+        encoding="json",
+    )
+    clock = Clock(most_sleeps)
+
+    async def sleep(seconds: float) -> None:
+        if len(clock.sleeps) >= back_after:
+            upstream.away = None
+        await clock.sleep(seconds)
+
+    async with opened(state_dir, clock_ns=lambda: clock.now_ns) as buffer:
+        backlog = buffer.consumer("up", signal=Signal.METRICS)
+        for row in rows:
+            points = [{"timeUnixNano": str(number), "asDouble": 1.0} for number in row]
+            metric = {"name": "m", "gauge": {"dataPoints": points}}
+            body = to_body({"scopeMetrics": [{"metrics": [metric]}]})
+            made = piece(body, spans=len(row), signal=Signal.METRICS)
+            await buffer.append(request(made, received_ns=NOW_NS))
+        courier = Courier(
+            terms,
+            backlog,
+            upstream,
+            lambda _: {},
+            now_ns=lambda: clock.now_ns,
+            monotonic=lambda: clock.now_ns / 1e9,
+            sleep=sleep,
+            random=lambda: 0.5,
+            pace_seconds=0.0,
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(courier.run)
+            yield Case(buffer, courier, clock)
+            await courier.stop()
+
+
+def rows_of(count: int, per_row: int) -> list[range]:
+    return [range(at, min(at + per_row, count)) for at in range(0, count, per_row)]
+
+
+@given(
+    count=st.integers(2, 40),
+    per_row=st.integers(1, 12),
+    bad=st.sets(st.integers(0, 39), max_size=6),
+)
+@settings(
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+async def test_good_points_arrive_once_and_in_order_whatever_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, count: int, per_row: int, bad: set[int]
+) -> None:
+    culprits = frozenset(bad) & frozenset(range(count - 1))  # the last one passes
+    upstream = Prometheus(culprits)
+    async with case(tmp_path_factory.mktemp("order"), rows_of(count, per_row), upstream) as at:
+        await at.done()
+        letters = await at.letters()
+
+    assert upstream.took == [number for number in range(count) if number not in culprits]
+    assert sorted(number for each in letters for number in numbers_of(each)) == sorted(culprits)
+    assert {each.words for each in letters} <= {"no"}
+
+
+def numbers_of(letter: DeadLetter) -> list[int]:
+    return numbers_in(b'{"resourceMetrics":[%b]}' % letter.body)
+
+
+async def test_search_of_one_point_takes_few_requests(tmp_path: Path) -> None:
+    upstream = Prometheus(frozenset({17}))
+    async with case(tmp_path, rows_of(64, 8), upstream) as at:
+        await at.done()
+    assert len(upstream.sent) <= 2 * math.log2(64) + 4
+
+
+async def test_newer_points_are_no_probe_of_an_upstream_that_refuses(tmp_path: Path) -> None:
+    """401 to the head time and again: spans would be asked for by the newest row then."""
+    upstream = Prometheus(frozenset())
+    upstream.script = [Blocked("up answered 401", status=401)] * 8
+    async with case(tmp_path, rows_of(30, 10), upstream) as at:
+        await at.done()
+
+    assert upstream.sent == [list(range(30))] * 9
+    assert upstream.took == list(range(30))
+
+
+@pytest.mark.parametrize("status", [0, 500, 503])
+async def test_upstream_that_is_away_gets_all_in_order_once_it_is_back(
+    tmp_path: Path, status: int
+) -> None:
+    """Whatever is tried meanwhile."""
+    upstream = Prometheus(frozenset())
+    upstream.away = Wait("up is away", status=status, may_be_the_size=status != 503)
+    async with case(tmp_path, rows_of(32, 8), upstream, back_after=9) as at:
+        await at.done()
+        assert await at.letters() == []
+
+    assert upstream.took == list(range(32))
+
+
+async def test_point_that_breaks_its_upstream_stays_owed_and_the_others_arrive_in_order(
+    tmp_path: Path,
+) -> None:
+    broken = Wait("up answered 500", status=500, may_be_the_size=True)
+    upstream = Prometheus(frozenset({9}), broken)
+    async with case(tmp_path, rows_of(32, 8), upstream) as at:
+        with anyio.fail_after(30):
+            while at.backlog.statistics().owed_items > 1:  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.002)
+        assert await at.letters() == []
+        assert [each.items for each in at.courier.status.parked] == [1]
+
+    assert upstream.took == [number for number in range(32) if number != 9]
+
+
+async def test_upstream_that_refuses_all_is_blocked_after_few_requests(tmp_path: Path) -> None:
+    upstream = Prometheus(frozenset(range(2000)))
+    async with case(tmp_path, rows_of(2000, 100), upstream, most_sleeps=3) as at:
+        with anyio.fail_after(30):
+            await at.clock.is_spent.wait()
+        assert at.courier.status.state == "blocked"
+        assert await at.letters() == []
+    assert len(upstream.sent) <= 100
+
+
+async def test_first_points_that_are_all_bad_hold_up_nothing_for_ever(tmp_path: Path) -> None:
+    upstream = Prometheus(frozenset(range(5, 20)))
+    async with case(tmp_path, [range(5)], upstream) as at:
+        await at.done()
+        for row in (range(5, 20), range(20, 25)):
+            points = [{"timeUnixNano": str(number), "asDouble": 1.0} for number in row]
+            metric = {"name": "m", "gauge": {"dataPoints": points}}
+            body = to_body({"scopeMetrics": [{"metrics": [metric]}]})
+            made = piece(body, spans=len(row), signal=Signal.METRICS)
+            await at.buffer.append(request(made, received_ns=NOW_NS))
+        with anyio.fail_after(30):
+            while upstream.took[-1] != 24:  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.002)
+    assert upstream.took == [*range(5), *range(20, 25)]
