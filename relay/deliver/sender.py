@@ -6,7 +6,7 @@ also knows whether one may go on, and is what `stop` cuts off.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from relay.buffer.api import Consumer
 from relay.config import DestinationConfig
 from relay.deliver import batches, make_dead_letter
 from relay.deliver.learnt import Learnt
+from relay.deliver.left_out import Judge
 from relay.deliver.status import CourierStatus
 from relay.model.errors import ConfigError
 from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
@@ -252,9 +253,15 @@ class BatchSender:
         return weigh(first, second)
 
     async def send(
-        self, taken: Taken, encoding: Encoding | None = None, upstream: Exchanges | None = None
+        self,
+        taken: Taken,
+        encoding: Encoding | None = None,
+        upstream: Exchanges | None = None,
+        judges: Sequence[Judge] = (),
     ) -> Attempt:
         """One request, in the encoding that is known to be taken if none is given.
+
+        What one of `judges`, beside those of the settings, speaks against is left out.
 
         Whatever fails is an outcome; only a cancellation of the task comes through.
         """
@@ -274,7 +281,7 @@ class BatchSender:
                     learnt.settings,
                     encoding,
                     gzips=learnt.gzips,
-                    judges=learnt.judges,
+                    judges=(*learnt.judges, *judges),
                 )
                 if learnt is not self.learnt:
                     return attempt  # not with the headers of before to another endpoint

@@ -300,3 +300,114 @@ async def test_points_of_the_other_temporality_wait_with_the_rest_of_their_batch
             await at.done()
             assert len(await at.letters()) == 1
         assert at.courier.status.delivered_items == 1
+
+
+# Refusals by age
+
+STEP_NS = 15 * SECOND_NS
+
+
+def scrape(at_ns: int, series: int) -> tuple[bytes, int]:
+    """A point of each of so many series."""
+    return metrics(*(number(f"s{each}", at_ns, name=f"m{each}") for each in range(series))), series
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+async def test_backlog_of_an_hour_that_prometheus_refuses_costs_few_requests(
+    tmp_path: Path, encoding: Encoding
+) -> None:
+    """Two hours of an outage: it takes what is not older than an hour."""
+    now = time.time_ns()
+    kept = [scrape(now - at * STEP_NS, 10) for at in range(480, 0, -1)]
+    with MockCollector(profile="prometheus") as collector:
+        async with delivering(
+            tmp_path,
+            collector,
+            Signal.METRICS,
+            [(metrics(number("other", now)), 1)],
+            preset="prometheus",
+            max_batch_items=500,
+            encoding=encoding,
+        ) as at:
+            await at.done()  # another sender's point, of a series of its own below
+            at.courier.pause()
+            for fragment, items in kept:
+                await at.keep(fragment, items, encoding)
+            at.courier.resume()
+            await at.done()
+            letters = await at.letters()
+
+        asked = len(requests(collector)) - 1
+        batches = 10
+        assert asked <= 3 * batches + 40, asked
+        good = {(each.name, each.time_unix_nano) for each in collector.journal.data_points()}
+        late = sum(each.items for each in letters)
+        assert {each.reason for each in letters} == {"upstream_refused"}
+        assert len(good) + late == 4801
+        wanted = {(f"m{s}", now - at * STEP_NS) for s in range(10) for at in range(1, 239)}
+        assert len(wanted - good) <= 0.03 * len(wanted)
+        assert not {each for each in good if each[1] < now - HOUR_NS - 60 * SECOND_NS}
+
+
+async def test_points_too_far_in_the_future_are_set_aside_in_bulk(tmp_path: Path) -> None:
+    now = time.time_ns()
+    kept = [scrape(now + HOUR_NS + at * STEP_NS, 10) for at in range(40)]
+    with MockCollector(profile="prometheus") as collector:
+        async with delivering(
+            tmp_path, collector, Signal.METRICS, kept, preset="prometheus", encoding=Encoding.JSON
+        ) as at:
+            await at.done()
+            letters = await at.letters()
+
+        assert len(requests(collector)) <= 4
+        assert sum(each.items for each in letters) == 400
+        assert "too far in the future" in letters[0].words
+        assert points(collector) == []
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+async def test_log_records_that_are_too_old_for_loki_cost_few_requests(
+    tmp_path: Path, encoding: Encoding
+) -> None:
+    now = time.time_ns()
+    week = 7 * 24 * HOUR_NS
+    times = range(now - week - HOUR_NS, now - week - 60 * SECOND_NS, SECOND_NS)
+    old = [(logs(*times), len(times))]
+    new = [(logs(*(now - each * SECOND_NS for each in range(500, 0, -1))), 500)]
+    with MockCollector(profile="loki") as collector:
+        async with delivering(
+            tmp_path, collector, Signal.LOGS, [*old, *new], preset="loki", encoding=encoding
+        ) as at:
+            await at.done()
+            letters = await at.letters()
+
+        assert len(requests(collector)) <= 25
+        assert sum(each.items for each in letters) == 3540
+        assert {each.time_unix_nano for each in collector.journal.log_records()} >= {
+            now - each * SECOND_NS for each in range(500, 0, -1)
+        }
+
+
+async def test_records_too_far_behind_their_stream_cost_a_bounded_number_of_requests(
+    tmp_path: Path,
+) -> None:
+    """Of one stream they are late, of the other they are not: the good ones are kept by Loki."""
+    now = time.time_ns()
+    late = [now - 3 * HOUR_NS + at * SECOND_NS for at in range(1000)]
+    with MockCollector(profile="loki") as collector:
+        async with delivering(
+            tmp_path, collector, Signal.LOGS, [(logs(now), 1)], preset="loki"
+        ) as at:
+            await at.done()
+            await at.keep(logs(*late), 1000)
+            await at.keep(logs(*late, stream="other"), 1000)
+            await at.done()
+            letters = await at.letters()
+
+        assert len(requests(collector)) <= 160
+        assert sum(each.items for each in letters) >= 1000
+        taken = Counter(
+            each.resource.attributes["service.name"] for each in collector.journal.log_records()
+        )
+        assert taken["shop"] == 1
+        assert taken["other"] >= 1000

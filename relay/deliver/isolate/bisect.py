@@ -14,6 +14,9 @@ Spans that were refused once so, and for which nothing is owed that could pass b
 time, stay owed as `suspects`: the next search goes on from there. A single one that is left is
 given up when it is refused once more after a pause (`learnt.Evidence`).
 
+**Age.** What is refused for the age of items is searched by their times first (`age`). Then the
+requests of a search are bounded: in a backlog of an hour each item may be late.
+
 **Order.** Metrics must arrive in order: a point that comes after a later one of its series is
 refused for that. So no other rows are asked, and what was refused is cut at once, evidence or not,
 before anything to its right is sent; without evidence for so many requests. What is sent once more,
@@ -25,10 +28,12 @@ to pass, and a span must be refused for them several times. So do responses that
 (`outcomes.Breaks`): what is found to break the upstream so is parked.
 """
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from relay.deliver.learnt import raw_bytes
+from relay.deliver.left_out import Judge
 from relay.deliver.parked import Parked
 from relay.deliver.sender import Attempt, BatchSender
 from relay.model.records import Encoding, OwedRange, Position, Signal, Taken
@@ -46,6 +51,8 @@ MOST_UNANSWERED = 12
 # upstream breaks at: if it recovers meanwhile, what was sent before comes too late for it.
 MOST_WITHOUT_EVIDENCE = 40
 MOST_BROKEN_IN_ORDER = 12
+# Requests of one search after which whatever is refused for its age is given up as it was sent.
+MOST_FOR_AGE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +97,18 @@ class Bisection:
         *,
         parked: Parked | None,
         suspected: AbstractSet[Position],
+        judges: Sequence[Judge] = (),
     ) -> None:
         self._head = head
         self._sender = sender
         self._consumer = sender.consumer
         self._parked = parked
+        self._judges = judges
         self._suspected = suspected
         self._limits = head.learnt.limits
         self._is_in_order = self._consumer.signal is Signal.METRICS
         self._refusals = 0
+        self._is_proven = head.refusal is not None and head.refusal.is_proof
         self._status = head.refusal.status if head.refusal is not None else 0
         self._broke: set[tuple[OwedRange, ...]] = set()  # what the upstream broke at
         self._unanswered = 0
@@ -206,7 +216,9 @@ class Bisection:
             return
         if self._is_unit(part):
             await self._judge(attempt)
-        elif self._is_in_order:
+        elif attempt.refusal.about in outcomes.AGES and self._refusals >= MOST_FOR_AGE:
+            await self._give_up(attempt)
+        elif self._is_in_order or attempt.refusal.is_proof:
             await self._cut_refused(attempt)
         else:
             self._refused.append(attempt)
@@ -214,7 +226,9 @@ class Bisection:
     @property
     def _is_hopeless(self) -> bool:
         most = MOST_WITHOUT_EVIDENCE if self._parked is None else MOST_BROKEN_IN_ORDER
-        return self._is_in_order and self._refusals >= most and not self._has_evidence
+        if not self._is_in_order or self._has_evidence or self._is_proven:
+            return False
+        return self._refusals >= most
 
     async def _cut_refused(self, attempt: Attempt) -> None:
         cut = await self._halve(attempt.taken)
@@ -322,7 +336,7 @@ class Bisection:
         return attempt
 
     async def _exchange(self, part: Taken, encoding: Encoding) -> Attempt:
-        attempt = await self._sender.send(part, encoding)
+        attempt = await self._sender.send(part, encoding, judges=self._judges)
         breaks = outcomes.breaks(attempt.outcome)
         if self._parked is None or breaks is None:
             return attempt

@@ -8,13 +8,16 @@ A head that waits each time (500, 502, 504, a timeout) is searched after three t
 found then is parked, and nothing is given up for it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from relay.deliver.isolate.age import Interrupted, find_late
 from relay.deliver.isolate.bisect import Bisection, Verdict
 from relay.deliver.learnt import Learnt, raw_bytes
+from relay.deliver.left_out import Judge
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
-from relay.deliver.sender import Attempt, BatchSender
+from relay.deliver.sender import SETTLED, Attempt, BatchSender
 from relay.model.records import DestinationState, OwedRange, Position, Signal, Taken
 from relay.upstream import outcomes
 
@@ -133,7 +136,23 @@ class Isolation:
             self._consumer.give_back(taken)
             return refusal
         is_lone = taken.items < 2 and not self._consumer.has_more
-        verdict = await self._bisection(head).run(needs_proof=needs_proof)
+        judges: tuple[Judge, ...] = ()
+        if taken.items > 1 and refusal.about in outcomes.AGES:
+            try:
+                late = await find_late(head, self._sender)
+            except Interrupted as interrupted:
+                self._consumer.give_back(taken)
+                return interrupted.outcome
+            if late is not None:
+                judges = (late.judge,)
+                head = await self._sender.send(taken, head.encoding, judges=judges)
+                if isinstance(head.outcome, SETTLED):
+                    await self._sender.settle(head)
+                    return outcomes.Delivered(200)
+                if not outcomes.may_mean_the_content(head.outcome):
+                    self._consumer.give_back(taken)
+                    return head.outcome
+        verdict = await self._bisection(head, judges).run(needs_proof=needs_proof)
         is_open = not (verdict.is_solved or verdict.is_broken_off or verdict.has_evidence)
         if is_open and not is_lone:
             verdict = await self._search_alternative(head) or verdict
@@ -162,13 +181,13 @@ class Isolation:
 
     # What both come to
 
-    def _bisection(self, head: Attempt) -> Bisection:
+    def _bisection(self, head: Attempt, judges: Sequence[Judge] = ()) -> Bisection:
         breaks = isinstance(head.refusal, outcomes.Breaks)
         suspected: frozenset[Position] = frozenset()
         if self._suspected is not None and self._suspected[:2] == (head.learnt, breaks):
             suspected = self._suspected[2]
         parked = self._parked if breaks else None
-        return Bisection(head, self._sender, parked=parked, suspected=suspected)
+        return Bisection(head, self._sender, parked=parked, suspected=suspected, judges=judges)
 
     def _note_unproven(self, verdict: Verdict, head: Attempt) -> None:
         if not verdict.is_solved and not verdict.is_broken_off:
