@@ -1,7 +1,7 @@
 """Delivery: what every destination is owed gets there, and nothing is lost on the way.
 
-One courier a destination runs the loop *take → build → send → decide* and knows nothing of the
-other couriers: a destination that hangs holds up only itself.
+One courier for each signal of a destination runs the loop *take → build → send → decide* and knows
+nothing of the other couriers: what hangs holds up only itself.
 
 **At least once.** A row is settled only after the upstream has said 2xx, or when what it refused
 becomes a dead letter in the same step. Everything in between (a crash, a kill, a cut
@@ -12,6 +12,9 @@ twice: when its answer was lost on the way to us.
 lingers to make a batch larger: what was kept while one request was out goes with the next. Where
 the settings allow it and more is owed than one request holds, further requests go beside the first
 (`parallel`); they end with the backlog, or with the first failure.
+
+Metrics go one request at a time and are never overtaken: a receiver refuses points that come after
+later ones of their series. So no newer row is their probe, and a search goes from left to right.
 
 **What waits.** 408, 425, 429, every 5xx, no connection, a timeout. The upstream is expected to
 come back by itself; it is tried again after its Retry-After, else after a random part of a span
@@ -34,8 +37,8 @@ the same, after five seconds and then less often, down to once a minute, because
 on the other side. A reload or a resume probes at once.
 
 **The other encoding.** With `encoding = "auto"` a batch goes as it came in. Where an upstream
-answers 415, 400 or 422, the same rows are sent once in the other encoding; if that passes it is
-remembered until the settings change, and the status says so.
+answers 415, 400 or 422, the same rows are sent once in the other encoding; if that passes, or if
+the words named the encoding, it is remembered until the settings change, and the status says so.
 
 **What is refused for itself.** 400 and 422 may mean a single span, 413 the size, and an exception
 of ours the bytes at hand. The batch is halved, and what is at fault is found and becomes a dead
@@ -43,15 +46,20 @@ letter, if others are seen to pass (`isolate`). After three failures of one head
 status, every other probe is the newest row instead: if that passes, it is the head, and it is
 searched.
 
+Words that a preset knows to mean content are treated as a 400, whatever the status, and prove it:
+no others need to pass. Those that mean the age of items are searched by time (`isolate.age`).
+
 **What becomes a dead letter**, with the upstream's own words:
 
 - `upstream_refused`, `too_large`: a span that was refused alone while others passed;
 - `upstream_partial`: OTLP's partial success says how many were refused, never which, so the whole
   batch is kept as "N of M";
 - `too_old`: received longer ago than the destination's `max_age`; not sent;
+- `temporality`: points that are cumulative where the destination takes delta, or the reverse; left
+  out of the request before it is sent (`left_out`);
 - `relay_error`: an exception of ours, with the lines it came through.
 
-The files: `fleet` keeps a courier for each destination; `courier` is the loop, `rest` its pauses
+The files: `fleet` keeps the couriers; `courier` is the loop of one, `rest` its pauses
 and `pauses` how long they are, `status` what people are told of it. `sender` takes, sends and
 settles one batch; `batches` turns rows into a request body, `learnt` says how much of them goes at
 once and in which encoding, `make_dead_letter` keeps what is given up. `isolate` finds what a
