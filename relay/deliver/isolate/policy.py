@@ -132,7 +132,7 @@ class Isolation:
         if self._is_in_order:
             # By turns parts of more, and the first alone, which an earlier success may condemn.
             learnt.limits.narrow(0 if taken.items < 2 else 1)
-        if needs_proof and (is_same or self._is_in_order):
+        if needs_proof and is_same:
             self._consumer.give_back(taken)
             return refusal
         is_lone = taken.items < 2 and not self._consumer.has_more
@@ -152,6 +152,7 @@ class Isolation:
                 if not outcomes.may_mean_the_content(head.outcome):
                     self._consumer.give_back(taken)
                     return head.outcome
+        needs_proof &= not self._is_in_order  # what came since is the proof, in its turn
         verdict = await self._bisection(head, judges).run(needs_proof=needs_proof)
         is_open = not (verdict.is_solved or verdict.is_broken_off or verdict.has_evidence)
         if is_open and not is_lone:
