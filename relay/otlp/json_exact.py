@@ -6,8 +6,9 @@ twice is appended. Leniencies are counted as warnings, and so is what was ignore
 thrown away in silence.
 
 What cannot be read costs no more than it must: a value of an attribute becomes an empty one, a
-member of a resource or scope counts as absent; anything else costs its span, log record or data
-point, or the envelope without which there are none. Those go to `findings.unreadable`, as sent.
+member of a resource, scope, event or link counts as absent, as does what a metric says of itself;
+anything else costs its span, log record or data point, or the envelope without which there are
+none. Those go to `findings.unreadable`, as sent.
 
 Nothing here is trusted to be shallow or short: depth is measured before anything recurses, and
 digits are counted before they become numbers.
@@ -111,7 +112,8 @@ def read_resource(text: bytes, findings: Findings) -> messages.Resource:
     reader = _Reader(findings, {})
     if tree is None:
         return messages.Resource()
-    resource = _envelope(_RESOURCE_READ)(reader, tree, (None, "resource"))
+    read = _or_absent(_RESOURCE_READ, "envelope_unreadable")
+    resource = read(reader, tree, (None, "resource"))
     reader.finish_values()
     return messages.Resource() if resource is _ABSENT else resource
 
@@ -130,10 +132,12 @@ class _Shape:
             for name, kind in get_type_hints(struct, include_extras=True).items()
         }
         for name, read in self.fields.items():
-            if struct in _DESCRIPTIONS or (struct in _ENVELOPES and name in _AROUND_ITEMS):
-                self.fields[name] = _envelope(read)
-            elif struct in _POINTING and name in _IDS:
+            if struct in _POINTING and name in _IDS:
                 self.fields[name] = _id_of_another
+            elif struct in _DESCRIPTIONS or (struct in _AROUND and name in _AROUND_ITEMS):
+                self.fields[name] = _or_absent(read, "envelope_unreadable")
+            elif struct in _PARTS:
+                self.fields[name] = _or_absent(read, "value_unreadable")
         self.former = {
             former: name for former, name in _FORMER_NAMES.items() if name in self.fields
         }
@@ -215,14 +219,16 @@ class _Reader:
             raise Misfit(place, "a list")
         return [read(self, item, (place, index)) for index, item in enumerate(tree)]
 
-    def reject(self, misfit: Misfit, place: Place, tree: Any, since: int) -> None:
+    def reject(
+        self, misfit: Misfit, place: Place, tree: Any, since: int, *, items: int = 1
+    ) -> None:
         """Set aside, as it was sent, what stands at `place`: it cannot be read.
 
         What was set aside within it, since there were so many, is a part of that.
         """
         unreadable = self.findings.unreadable
         del unreadable[since:]
-        unreadable.append(Unreadable(indices(place), render(misfit.place), tree))
+        unreadable.append(Unreadable(indices(place), render(misfit.place), tree, items=items))
 
     def value(self, tree: Any, place: Place) -> messages.AnyValue:
         """An AnyValue; empty, with a warning, where it cannot be read."""
@@ -296,14 +302,14 @@ def _some(read: Read, warning: str) -> Read:
     return read_some
 
 
-def _envelope(read: Read) -> Read:
-    """What describes items and is none: where it cannot be read, it counts as absent."""
+def _or_absent(read: Read, warning: str) -> Read:
+    """What is no item itself: where it cannot be read, it counts as absent, with a warning."""
 
     def read_or_tell(reader: _Reader, item: Any, place: Place) -> Any:
         try:
             return read(reader, item, place)
         except Misfit as misfit:
-            reader.findings.warn_at("envelope_unreadable", render(misfit.place))
+            reader.findings.warn_at(warning, render(misfit.place))
             return _ABSENT
 
     return read_or_tell
@@ -340,7 +346,8 @@ def _rejecting(struct: type[Struct]) -> Read:
                 made = reader.message(shape, each, (place, index))
             except Misfit as misfit:
                 if not is_envelope or each is not None:
-                    reader.reject(misfit, (place, index), each, since)
+                    items = _count_points(each) if struct is Metric else 1
+                    reader.reject(misfit, (place, index), each, since, items=items)
                 if is_envelope:
                     kept.append(struct())
                 continue
@@ -351,6 +358,14 @@ def _rejecting(struct: type[Struct]) -> Read:
         return kept
 
     return read_each
+
+
+def _count_points(tree: Any) -> int:
+    """How many points go with a metric that cannot be read; one where these cannot be told."""
+    held = [item for key, item in tree if key in DATA] if type(tree) is tuple else []
+    members = held[-1] if held and type(held[-1]) is tuple else ()
+    lists = [item for key, item in members if key == "dataPoints" and type(item) is list]
+    return max(1, sum(map(len, lists)))
 
 
 def _raw_resource(reader: _Reader, item: Any, place: Place) -> Raw:
@@ -397,17 +412,23 @@ _ONEOFS: Final[dict[type[Struct], tuple[str, ...]]] = {
 }
 # What describes items: each of its members counts as absent where it cannot be read.
 _DESCRIPTIONS: Final = (messages.Resource, messages.InstrumentationScope)
+# Parts of a span: each of their members likewise.
+_PARTS: Final = (messages.Event, messages.Link)
 # What points to a span by its ids, and is worth something without them.
 _POINTING: Final = (messages.Link, messages_logs.LogRecord, Exemplar)
 _IDS: Final = frozenset({"traceId", "spanId"})
-# What holds items: so do these of its members.
+# What holds items.
 _ENVELOPES: Final = (
     *(wire.entry for wire in WIRE.values()),
     messages.ScopeSpans,
     messages_logs.ScopeLogs,
     messages_metrics.ScopeMetrics,
 )
-_AROUND_ITEMS: Final = frozenset({"resource", "scope", "schemaUrl"})
+# What these members say is around items: each counts as absent where it cannot be read.
+_AROUND: Final = (*_ENVELOPES, Metric)
+_AROUND_ITEMS: Final = frozenset(
+    {"resource", "scope", "schemaUrl", "name", "description", "unit", "metadata"}
+)
 _RECORDS: Final = (
     messages.Span,
     messages_logs.LogRecord,
@@ -417,7 +438,12 @@ _RECORDS: Final = (
     messages_metrics.ExponentialHistogramDataPoint,
     messages_metrics.SummaryDataPoint,
 )
-_LEFT_OUT: Final = {messages.KeyValue: "attribute_unreadable", Exemplar: "exemplar_unreadable"}
+_LEFT_OUT: Final = {
+    messages.KeyValue: "attribute_unreadable",
+    messages.Event: "event_unreadable",
+    messages.Link: "link_unreadable",
+    Exemplar: "exemplar_unreadable",
+}
 
 
 def _read_as(kind: Any) -> Read:

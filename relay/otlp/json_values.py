@@ -52,7 +52,7 @@ class Unreadable:
 
     `place` are its indices in the lists as they were sent, `path` is where it is wrong, `tree` what
     was sent: of JSON a tree, of protobuf an encoded record. Of a point in JSON, `metric` is the
-    metric that it was taken out of.
+    metric that it was taken out of. It counts as so many `items`.
     """
 
     place: tuple[int, ...]
@@ -60,6 +60,7 @@ class Unreadable:
     tree: Any
     metric: Metric | None = None
     trace_id: str = ""
+    items: int = 1
 
 
 @dataclass(slots=True)

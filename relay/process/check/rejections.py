@@ -100,7 +100,7 @@ class Rejections:
             lambda: unreadable.path,
             str(trace_id) if isinstance(trace_id, str) else "",
             fragment,
-            1,
+            unreadable.items,
         )
 
     def _path(self, place: tuple[int, int, int], member: str) -> str:

@@ -27,6 +27,8 @@ WARNING_WORDS: Final = {
     "utf8_broken": "text that is not UTF-8 was replaced by U+FFFD",
     "value_unreadable": "{n} values could not be read and are empty ({where})",
     "attribute_unreadable": "{n} attributes could not be read and were left out ({where})",
+    "event_unreadable": "events that could not be read ({n}): left out ({where})",
+    "link_unreadable": "links that could not be read ({n}): left out ({where})",
     "exemplar_unreadable": "{n} exemplars could not be read and were left out ({where})",
     "envelope_unreadable": "{n} members of a resource, scope or metric could not be read and were"
     " left out ({where})",

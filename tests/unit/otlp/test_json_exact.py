@@ -338,6 +338,30 @@ def test_what_cannot_be_read_around_items_costs_none_of_them(member: str, bad: A
     assert place.startswith(f"resourceSpans[0].{member}")
 
 
+@pytest.mark.parametrize(
+    ("part", "kept", "code", "where"),
+    [
+        ({"events": [{"name": "e", "timeUnixNano": "2026-01-01T00:00:00Z"}]},
+         {"events": [{"name": "e"}]}, "value_unreadable", "events[0].timeUnixNano"),
+        ({"events": [5, {"name": "e"}]},
+         {"events": [{"name": "e"}]}, "event_unreadable", "events[0]"),
+        ({"links": [{"traceState": "t", "flags": "?"}]},
+         {"links": [{"traceState": "t"}]}, "value_unreadable", "links[0].flags"),
+        ({"links": ["x", {"traceState": "t"}]},
+         {"links": [{"traceState": "t"}]}, "link_unreadable", "links[0]"),
+    ],
+)  # fmt: skip
+def test_part_of_an_event_or_link_that_cannot_be_read_does_not_cost_its_span(
+    part: builders.Json, kept: builders.Json, code: str, where: str
+) -> None:
+    findings = Findings()
+    found = read(builders.request(builders.span(**part)), findings)
+
+    assert builders.spans_of(found) == [builders.span(**kept)]
+    assert findings.places == {code: [f"resourceSpans[0].scopeSpans[0].spans[0].{where}"]}
+    assert findings.unreadable == []
+
+
 def test_scope_that_cannot_be_read_is_absent() -> None:
     made = builders.request(builders.span())
     made["resourceSpans"][0]["scopeSpans"][0]["scope"] = {"name": ["x"], "version": "1"}

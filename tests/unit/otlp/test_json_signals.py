@@ -336,8 +336,18 @@ def test_point_that_cannot_be_read_costs_itself_alone(bad: Any) -> None:
     assert metric == {"name": "m", "unit": "s", "gauge": {"dataPoints": [bad]}}
 
 
-@pytest.mark.parametrize("bad", [{"gauge": []}, {"name": 5}, {"sum": {"dataPoints": {}}}])
-def test_metric_that_cannot_be_read_costs_itself_and_is_kept_as_it_was_sent(bad: Any) -> None:
+@pytest.mark.parametrize(
+    ("bad", "items"),
+    [
+        ({"gauge": []}, 1),
+        ({"sum": {"dataPoints": {}}}, 1),
+        ({"sum": {"isMonotonic": "no", "dataPoints": [POINT, POINT]}}, 2),
+        ({"histogram": {"aggregationTemporality": "?", "dataPoints": [5, 6, 7]}}, 3),
+    ],
+)
+def test_metric_that_cannot_be_read_costs_its_points_and_is_kept_as_it_was_sent(
+    bad: Any, items: int
+) -> None:
     flawed = {"histogram": {"dataPoints": [5]}} | bad
     good = {"name": "m", "gauge": {"dataPoints": [POINT]}}
     found = read(METRICS, metrics(flawed, good))
@@ -346,7 +356,20 @@ def test_metric_that_cannot_be_read_costs_itself_and_is_kept_as_it_was_sent(bad:
     # Its own bad point is a part of it.
     (unreadable,) = found.findings.unreadable
     assert unreadable.place == (0, 0, 0)
+    assert unreadable.items == items
     assert json.loads(write(unreadable.tree)) == flawed
+
+
+@pytest.mark.parametrize("member", ["description", "unit", "metadata"])
+def test_what_a_metric_says_of_itself_costs_none_of_its_points(member: str) -> None:
+    metric = {"name": "m", "gauge": {"dataPoints": [POINT]}}
+    found = read(METRICS, metrics(metric | {member: 5}))
+
+    assert json.loads(messages.encode(found.records)) == [metric]
+    assert found.findings.unreadable == []
+    assert found.findings.places == {
+        "envelope_unreadable": [f"resourceMetrics[0].scopeMetrics[0].metrics[0].{member}"]
+    }
 
 
 def test_exemplar_that_cannot_be_read_is_left_out_and_told() -> None:
