@@ -82,6 +82,8 @@ class JsonRequest:
     """
 
     encoding: Final = Encoding.JSON
+    body_bytes = 0
+    """How long the body was; for who checks it."""
 
     def __init__(
         self,

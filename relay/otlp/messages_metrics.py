@@ -165,6 +165,16 @@ def points_of(metric: Metric) -> list[Any]:
     return found[1].dataPoints if found else []
 
 
+def lists_of_numbers(point: Any) -> list[list[Any]]:
+    """The lists of a histogram's point that hold numbers; none of other points."""
+    if isinstance(point, HistogramDataPoint):
+        return [point.bucketCounts, point.explicitBounds]
+    if isinstance(point, ExponentialHistogramDataPoint):
+        sides = (point.positive, point.negative)
+        return [side.bucketCounts for side in sides if isinstance(side, Buckets)]
+    return []
+
+
 def with_points(metric: Metric, points: list[Any]) -> Metric:
     """A copy of a metric that has points, with these instead."""
     found = data_of(metric)

@@ -35,9 +35,12 @@ _FRAME_BYTES: Final = 6
 _NO_RESOURCE: Final = b""
 FORMER_SCOPES: Final = 1000
 """The number of an entry's scopes until OTLP 0.15. Some senders never changed."""
+_FORMER_TAG: Final = b"\xc2\x3e"
 
 _TAKEN_OUT_SINGLY: Final = 64
 _TOP_KEYS: Final = 10
+# Of a message whose unknown fields are listed: each takes a microsecond, and two bytes.
+_MOST_BYTES_LISTED: Final = 2048
 # Tags of the envelopes from the outside in: entry, scope, record; a metric's kind; its points.
 _ENTRY_TAG: Final = b"\x0a"
 _SCOPE_TAG: Final = b"\x12"
@@ -60,6 +63,8 @@ class ProtobufRequest:
     """
 
     encoding: Final = Encoding.PROTOBUF
+    body_bytes = 0
+    """How long the body was; for who checks it."""
 
     def __init__(
         self,
@@ -149,8 +154,7 @@ class ProtobufRequest:
         take_out(entries, empty)
         take_out(self.resources, empty)
         if not entries:
-            self._tell_unknown(self.message, "the request")
-            fields = [f"field {number}" for number in unknown_numbers(self.message)]
+            fields = self._tell_unknown(self.message, "the request")
             self.findings.top_keys = (*[name][: len(empty)], *fields[:_TOP_KEYS])
 
     def _keep_filled(self, entry: Any, path: str) -> bool:
@@ -168,9 +172,15 @@ class ProtobufRequest:
         take_out(scopes, empty)
         return bool(scopes)
 
-    def _tell_unknown(self, message: Message, path: str) -> None:
-        for number in unknown_numbers(message):
-            self.findings.warn_at("unknown_key", f"field {number} of {path}")
+    def _tell_unknown(self, message: Message, path: str) -> list[str]:
+        """Tell, and give back, the fields of a message that is left out and has no items."""
+        if message.ByteSize() > _MOST_BYTES_LISTED:
+            fields = ["many fields"] if discard_unknown(message) else []
+        else:
+            fields = [f"field {number}" for number in unknown_numbers(message)]
+        for field in fields:
+            self.findings.warn_at("unknown_key", f"{field} of {path}")
+        return fields
 
     def _piece(
         self, body: bytes, items: int, records: Sequence[Any], resources: Sequence[int]
@@ -320,17 +330,27 @@ def is_filled(message: Any, wire: SignalWire) -> bool:
 
 
 def has_former_scopes(message: Any, wire: SignalWire) -> bool:
-    """Whether an entry has scopes under the number that they had until OTLP 0.15, and no others."""
+    """Whether an entry seems to have scopes under their number until OTLP 0.15, and no others."""
     lists = wire.lists[Encoding.PROTOBUF]
     return any(
-        FORMER_SCOPES in unknown_numbers(entry)
+        _FORMER_TAG in entry.SerializeToString()
         for entry in getattr(message, lists.entries)
         if not getattr(entry, lists.scopes)
     )
 
 
+def discard_unknown(message: Message) -> bool:
+    """Take out, at every depth, the fields that the schema does not know; whether there were any.
+
+    It costs no object of Python a field.
+    """
+    before = message.ByteSize()
+    message.DiscardUnknownFields()
+    return message.ByteSize() != before
+
+
 def unknown_numbers(message: Message) -> list[int]:
-    """The numbers of a message's fields that its schema does not know."""
+    """The numbers of a message's fields that its schema does not know; a microsecond each."""
     fields = UnknownFieldSet(message)
     return [fields[index].field_number for index in range(len(fields))]
 

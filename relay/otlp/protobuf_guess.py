@@ -9,18 +9,20 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.wrappers_pb2 import BytesValue, DoubleValue
 
 from relay.model.errors import Refusal
 from relay.model.records import Signal
-from relay.otlp.protobuf import all_records, unknown_numbers
+from relay.otlp.protobuf import all_records, discard_unknown
 from relay.otlp.signals import LOGS, METRICS, WIRE, SignalWire
 
-_FIRST_FIELD: Final = 1
 _RECORDS_LOOKED_AT: Final = 10
-
-
-# Whose records have their first field in the form that is strange here.
-_TAKEN_FOR: Final = {Signal.LOGS: METRICS, Signal.METRICS: LOGS}
+# Whose records have their first field in the form that is strange here, and what reads that field
+# alone: a list of all that a parser does not know may be a million long.
+_TAKEN_FOR: Final[dict[Signal, tuple[SignalWire, Any]]] = {
+    Signal.LOGS: (METRICS, BytesValue),
+    Signal.METRICS: (LOGS, DoubleValue),
+}
 
 
 def guess_signal(body: bytes, wire: SignalWire) -> SignalWire | None:
@@ -34,20 +36,17 @@ def guess_signal(body: bytes, wire: SignalWire) -> SignalWire | None:
 def refuse_another(message: Message, body: bytes, wire: SignalWire) -> None:
     """Raise Refusal if it decoded by chance: the first field of every record is of another signal.
 
-    Such a field is unknown to the parser; one look at the first record settles nearly all.
+    One look at the first record settles nearly all.
     """
     records = all_records(message, wire)
-    if records and all(map(_has_strange_first_field, records)):
-        raise Refusal(describe(guess_signal(body, wire) or _TAKEN_FOR[wire.signal]))
+    other, first_field = _TAKEN_FOR[wire.signal]
+    if records and all(first_field.FromString(each.SerializeToString()).value for each in records):
+        raise Refusal(describe(guess_signal(body, wire) or other))
 
 
 def describe(wire: SignalWire) -> str:
     """What to do with a body of this signal."""
     return f"this looks like a {wire.signal.name.lower()} body; send it to {wire.path}"
-
-
-def _has_strange_first_field(record: Message) -> bool:
-    return _FIRST_FIELD in unknown_numbers(record)
 
 
 def _reads_well(body: bytes, wire: SignalWire) -> bool:
@@ -57,7 +56,7 @@ def _reads_well(body: bytes, wire: SignalWire) -> bool:
         return False
     records = all_records(message, wire)[:_RECORDS_LOOKED_AT]
     return bool(records) and all(
-        not unknown_numbers(record) and _LOOKS_RIGHT[wire.signal](record) for record in records
+        not discard_unknown(record) and _LOOKS_RIGHT[wire.signal](record) for record in records
     )
 
 

@@ -29,7 +29,12 @@ from relay.process.check.json_spans import check_json
 from relay.process.check.log_rules import check_logs
 from relay.process.check.metric_rules import check_metrics
 from relay.process.check.protobuf_spans import check_protobuf
-from relay.process.check.rejections import NONE_REJECTED, AllItemsRejected, Rejections
+from relay.process.check.rejections import (
+    NONE_REJECTED,
+    AllItemsRejected,
+    Rejections,
+    rejections_of,
+)
 from relay.process.check.weight import (
     MOST_VALUES,
     NEVER_HEAVY_BYTES,
@@ -173,6 +178,7 @@ class Prepare:
             request = _decode_json(body, known, wire, is_bounded=is_bounded)
         else:
             request = _decode_protobuf(body, known, wire, is_bounded=is_bounded)
+        request.body_bytes = len(body)
         if signal is _LOGS:
             rejections = check_logs(request, mode, now_ns, is_bounded=is_bounded)
         elif signal is _METRICS:
@@ -186,8 +192,6 @@ class Prepare:
         items = request.count_items()
         if not items and isinstance(request, ProtobufRequest):
             request.drop_empty()  # what it holds beside items is told
-        if rejections.counts:
-            rejections.trim(len(body))
         if rejections.counts and not items:
             other = guess_signal(body, wire) if encoding is Encoding.PROTOBUF else None
             hint = f"; {describe_signal(other)}" if other else ""
@@ -223,7 +227,7 @@ def _weigh(body_bytes: int, lists: Lists, *, is_bounded: bool) -> Callable[[Any]
 def _with_unreadable(request: JsonRequest | ProtobufRequest, rejected: Rejections) -> Rejections:
     """What the check rejected, and what could not even be read."""
     if rejected is NONE_REJECTED:
-        rejected = Rejections(request.wire, request.encoding)
+        rejected = rejections_of(request)
     for each in request.findings.unreadable:
         rejected.add_unreadable(each, partial(request.fragment_as_sent, each))
     return rejected

@@ -6,7 +6,7 @@ kept and told: the relay does not know better than who measured. A metric withou
 nothing and is left out, which is worth a word only if its points may be of a kind not known here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
 from operator import attrgetter
@@ -24,13 +24,18 @@ from relay.otlp.protobuf import ProtobufRequest, take_out
 from relay.process.check.clock import are_near, warn_of_clocks
 from relay.process.check.form import FORMS
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES
-from relay.process.check.rejections import Rejections
+from relay.process.check.rejections import Rejections, rejections_of
 from relay.process.check.weight import MOST_FLAWED, MOST_MESSAGES
 
 NO_RECORDED_VALUE: Final = 1  # the flag of a point that says: this series has ended
 MOST_BUCKETS: Final = 20_000  # of a request whose histograms are looked at
 
-Flaw = tuple[str, str]
+# The member at fault, of a metric whose first point at fault is `points`.
+_FLAWED: Final[Mapping[Reason, str]] = {
+    Reason.METRIC_NAME_EMPTY: "name",
+    Reason.VALUE_MISSING: "{points}",
+    Reason.TIME_MISSING: "{points}.timeUnixNano",
+}
 
 
 class _MetricForm(NamedTuple):
@@ -99,7 +104,8 @@ def check_metrics(
 ) -> Rejections:
     """Reject points, settle exemplars, count what is odd but kept.
 
-    Raises TooHeavy if it `is_bounded` and there are too many points or exemplars.
+    Raises TooHeavy if it `is_bounded` and there are too many points, exemplars or metrics with
+    points to reject.
     """
     check = _Metrics(request, now_ns, is_bounded=is_bounded)
     lists = request.wire.lists[request.encoding]
@@ -118,7 +124,7 @@ class _Metrics:
     def __init__(
         self, request: JsonRequest | ProtobufRequest, now_ns: int, *, is_bounded: bool
     ) -> None:
-        self.rejected = Rejections(request.wire, request.encoding, request.findings.unreadable)
+        self.rejected = rejections_of(request)
         self.is_changed = False
         self._request = request
         self._now_ns = now_ns
@@ -128,6 +134,7 @@ class _Metrics:
         self._warnings = request.findings.warnings
         self._points_left = MOST_MESSAGES if is_bounded else None
         self._exemplars_left = MOST_FLAWED if is_bounded else None
+        self._flawed_left = MOST_FLAWED if is_bounded else None
         self._buckets_left = MOST_BUCKETS
 
     def metric(self, metric: Any, place: tuple[int, int, int], scope: Any) -> None:
@@ -141,9 +148,9 @@ class _Metrics:
         if not points:
             return
         self._points_left = _less(self._points_left, len(points))
-        flaws = self._flaws(metric, kind, points, place)
+        flaws = self._flaws(metric, kind, points)
         if flaws:
-            self._reject(flaws, metric, points, place, scope)
+            self._reject(flaws, metric, kind, points, place, scope)
             if not points:
                 return
         self._look_at_times(points)
@@ -154,43 +161,41 @@ class _Metrics:
         if kind in _WITH_BUCKETS:
             self._look_at_buckets(kind, points)
 
-    def _flaws(
-        self, metric: Any, kind: str, points: Any, place: tuple[int, int, int]
-    ) -> dict[int, Flaw]:
-        """The points that must go, by number, each with its flaw."""
+    def _flaws(self, metric: Any, kind: str, points: Any) -> dict[int, Reason]:
+        """The points that must go, by number, each with the reason."""
         if not metric.name:
-            return dict.fromkeys(range(len(points)), (Reason.METRIC_NAME_EMPTY, "name"))
-        flaws: dict[int, Flaw] = {}
+            return dict.fromkeys(range(len(points)), Reason.METRIC_NAME_EMPTY)
+        flaws: dict[int, Reason] = {}
         if kind in _NUMBERS:
             has_value = self._names.has_value
             for number, point in enumerate(points):
                 if not has_value(point) and not point.flags & NO_RECORDED_VALUE:
-                    flaws[number] = Reason.VALUE_MISSING, self._path(place, kind, number)
+                    flaws[number] = Reason.VALUE_MISSING
         no_time = self._form.no_time
         for number, time in enumerate(map(self._time, points)):
             if time == no_time:
-                path = self._path(place, kind, number)
-                flaws.setdefault(number, (Reason.TIME_MISSING, f"{path}.timeUnixNano"))
+                flaws.setdefault(number, Reason.TIME_MISSING)
         return flaws
-
-    def _path(self, place: tuple[int, int, int], kind: str, number: int) -> str:
-        return f"{kind}.dataPoints[{self.rejected.as_sent((*place, number))[-1]}]"
 
     def _reject(
         self,
-        flaws: dict[int, Flaw],
+        flaws: dict[int, Reason],
         metric: Any,
+        kind: str,
         points: Any,
         place: tuple[int, int, int],
         scope: Any,
     ) -> None:
         """Take points out; those of one reason are told, and kept, together."""
-        by_reason: dict[str, list[int]] = {}
-        for number, (reason, _) in sorted(flaws.items()):
+        self._flawed_left = _less(self._flawed_left, 1)
+        by_reason: dict[Reason, list[int]] = {}
+        for number, reason in sorted(flaws.items()):
             by_reason.setdefault(reason, []).append(number)
-        for numbers in by_reason.values():
+        for reason, numbers in by_reason.items():
+            first = self.rejected.as_sent((*place, numbers[0]))[-1]
+            member = _FLAWED[reason].format(points=f"{kind}.dataPoints[{first}]")
             fragment = partial(self._fragment, metric, points, numbers, place[0], scope)
-            self.rejected.add(flaws[numbers[0]], place, "", fragment, len(numbers))
+            self.rejected.add((reason, member), place, "", fragment, len(numbers))
         take_out(points, sorted(flaws))
         self.is_changed = True
 

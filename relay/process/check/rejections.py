@@ -11,7 +11,9 @@ from typing import Final
 from relay.model.errors import Refusal
 from relay.model.reasons import UNREADABLE_BODY_BYTES, Reason
 from relay.model.records import Encoding, RejectedItem, Signal
+from relay.otlp.json import JsonRequest
 from relay.otlp.json_values import Unreadable
+from relay.otlp.protobuf import ProtobufRequest
 from relay.otlp.signals import TRACES, SignalWire
 
 MOST_KEPT: Final = 1000
@@ -55,9 +57,17 @@ class Rejections:
     """
 
     def __init__(
-        self, wire: SignalWire, encoding: Encoding, unreadable: Sequence[Unreadable] = ()
+        self,
+        wire: SignalWire,
+        encoding: Encoding,
+        body_bytes: int = 0,
+        unreadable: Sequence[Unreadable] = (),
     ) -> None:
-        """`unreadable` was taken out before the check: places count it as still there."""
+        """`unreadable` was taken out before the check: places count it as still there.
+
+        No more is kept than a body of `body_bytes` is good for: eighty bytes on the wire would else
+        make a thousand dead letters.
+        """
         self.wire = wire
         self.encoding = encoding
         self._gone: dict[tuple[int, ...], list[int]] = {}
@@ -68,6 +78,7 @@ class Rejections:
         self.counts: dict[str, int] = {}
         self.paths: dict[str, list[str]] = {}
         self._kept_bytes = 0
+        self._left = _KEPT_TIMES * body_bytes
 
     def __len__(self) -> int:
         """How many items were rejected, kept or not."""
@@ -129,7 +140,11 @@ class Rejections:
     ) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + items
         paths = self.paths.setdefault(reason, [])
-        has_room = len(self.kept) < MOST_KEPT and self._kept_bytes < MOST_BYTES_KEPT
+        has_room = (
+            len(self.kept) < MOST_KEPT
+            and self._kept_bytes < MOST_BYTES_KEPT
+            and (self._left > 0 or len(self.kept) < _ALWAYS_KEPT)
+        )
         if not has_room and len(paths) >= PATHS_A_REASON:
             return
         path = path_of()
@@ -139,21 +154,16 @@ class Rejections:
             body = fragment()
             text = trace_id if isinstance(trace_id, str) else trace_id.hex()
             self._kept_bytes += len(body)
+            self._left -= len(body) + _LETTER_BYTES
             self.kept.append(
                 RejectedItem(reason, path, text[:128], self.encoding, body, items, self.wire.signal)
             )
 
-    def trim(self, body_bytes: int) -> None:
-        """Keep no more of a body of so many bytes than its own bytes are good for.
 
-        Eighty bytes on the wire would else make a thousand dead letters.
-        """
-        left = _KEPT_TIMES * body_bytes
-        for index, each in enumerate(self.kept):
-            left -= len(each.body) + _LETTER_BYTES
-            if left < 0 and index >= _ALWAYS_KEPT:
-                del self.kept[index:]
-                return
+def rejections_of(request: JsonRequest | ProtobufRequest) -> Rejections:
+    """None yet, of a request of which what could not be read was taken out."""
+    unreadable = request.findings.unreadable
+    return Rejections(request.wire, request.encoding, request.body_bytes, unreadable)
 
 
 NONE_REJECTED: Final = Rejections(TRACES, Encoding.JSON)

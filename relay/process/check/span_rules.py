@@ -12,7 +12,7 @@ from relay.otlp.json_values import Tally
 from relay.otlp.protobuf import ProtobufRequest, take_out
 from relay.process.check.form import Form
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, MalformedIds, derive, is_derived
-from relay.process.check.rejections import Rejections
+from relay.process.check.rejections import Rejections, rejections_of
 
 _MOST_DROPPED: Final = 2**32 - 1
 
@@ -130,7 +130,7 @@ def check_each(
     request: JsonRequest | ProtobufRequest, mode: MalformedIds, form: Form, settle: type[Settle]
 ) -> Rejections:
     """Take out every span or log record that must be rejected, settle the ids of the others."""
-    rejected = Rejections(request.wire, request.encoding, request.findings.unreadable)
+    rejected = rejections_of(request)
     lists = request.wire.lists[request.encoding]
     for i, entry in enumerate(request.entries):
         service = request.resources[i].service

@@ -13,6 +13,11 @@ from typing import Any, Final
 
 from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import Encoding
+from relay.otlp.messages_metrics import (
+    ExportMetricsServiceRequest,
+    lists_of_numbers,
+    points_of,
+)
 from relay.otlp.signals import Lists
 
 KIB: Final = 1024
@@ -21,16 +26,19 @@ MOST_BYTES: Final = {Encoding.JSON: 1024 * KIB, Encoding.PROTOBUF: 512 * KIB}
 # Of JSON, and three for each hundred bytes: usual spans have some 30,000 a megabyte; 0.5 µs.
 MOST_OBJECTS: Final = 10_000
 MOST_RESOURCES: Final = 1000  # a new one costs some 7 µs
-MOST_MESSAGES: Final = 10_000  # scopes, and spans, records or metrics: each of them; 1 µs
+MOST_MESSAGES: Final = 5000  # scopes, records, metrics and their points: each of them; 2 µs
+MOST_NUMBERS: Final = 40_000  # in lists of histograms in JSON; 0.2 µs
 # Attributes of a resource or scope in protobuf, which is copied for each rejected item under it.
 MOST_AROUND: Final = 250
 MOST_LINKS: Final = 4000  # of spans; 2 µs
 MOST_FLAWED: Final = 2000  # spans and links among which some must be settled one by one; 3 µs
 MOST_VALUES: Final = 10_000  # looked at one by one for NaN and infinities; 1 µs
-MOST_TOKENS: Final = 10_000  # commas where the exact way of JSON has to decide; 1 µs
+MOST_TOKENS: Final = 3000  # commas where the exact way of JSON has to decide; 1 to 4 µs
 LEAST_MESSAGE_BYTES: Final = 16  # a span has two ids, a record a time and a text
-# Whatever they hold, so few bytes take no longer than that.
-NEVER_HEAVY_BYTES: Final = 8 * KIB
+_MESSAGES_ALLOWED: Final = 10_000  # of any body, however few bytes it has
+# Whatever they hold, so few bytes take no longer than that: broken items in protobuf, three bytes
+# each, take the longest; 25 µs.
+NEVER_HEAVY_BYTES: Final = 2 * KIB
 
 _LEAST_DENSE_BYTES: Final = 3 * MOST_OBJECTS  # `{},` over and over: less cannot hold so many
 _STRIDE_BYTES: Final = 8 * KIB
@@ -66,6 +74,24 @@ def refuse_many_messages(request: Any, lists: Lists) -> None:
     `request` is a decoded one of any signal and encoding, `lists` are the names of its lists.
     """
     _count_messages(request, lists, MOST_RESOURCES, MOST_MESSAGES)
+    if isinstance(request, ExportMetricsServiceRequest):
+        _refuse_many_points(request)
+
+
+def _refuse_many_points(request: ExportMetricsServiceRequest) -> None:
+    """Of JSON, where each point, and each number in its lists, is made normal before the check."""
+    points = numbers = 0
+    for entry in request.resourceMetrics:
+        for scope in entry.scopeMetrics:
+            for metric in scope.metrics:
+                held = points_of(metric)
+                points += len(held)
+                if points > MOST_MESSAGES:
+                    raise TooHeavy
+                for point in held:
+                    numbers += sum(map(len, lists_of_numbers(point)))
+                if numbers > MOST_NUMBERS:
+                    raise TooHeavy
 
 
 def refuse_many_around(request: Any, lists: Lists) -> None:
@@ -97,7 +123,7 @@ def refuse_empty_fields(body: bytes) -> None:
 
 
 def _most_messages(body_bytes: int) -> int:
-    return MOST_MESSAGES + body_bytes // LEAST_MESSAGE_BYTES
+    return _MESSAGES_ALLOWED + body_bytes // LEAST_MESSAGE_BYTES
 
 
 def _mostly_empty(body_bytes: int) -> Refusal:
