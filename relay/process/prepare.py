@@ -49,6 +49,8 @@ from relay.process.enrich import Enrich, stable
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 # Looked up once: until Python 3.12 a member of an enum costs a tenth of a microsecond each time.
 _JSON: Final = Encoding.JSON
+_PROTOBUF: Final = Encoding.PROTOBUF
+_TRACES: Final = Signal.TRACES
 _LOGS: Final = Signal.LOGS
 _METRICS: Final = Signal.METRICS
 
@@ -206,7 +208,7 @@ class Prepare:
 def _decode_json(
     body: bytes, known: ResourceCache, wire: SignalWire, *, is_bounded: bool
 ) -> JsonRequest:
-    weigh = _weigh(len(body), wire.lists[Encoding.JSON], is_bounded=is_bounded)
+    weigh = _weigh(len(body), wire.lists[_JSON], is_bounded=is_bounded)
     if not is_bounded:
         return json.decode(body, known, wire, weigh)
     with suppress(*json.NOT_FAST):
@@ -249,7 +251,7 @@ def _decode_protobuf(
             message = mend(body, wire, findings)
         except Torn:
             raise refusal from None
-    lists = wire.lists[Encoding.PROTOBUF]
+    lists = wire.lists[_PROTOBUF]
     weigh = _weigh(len(body), lists, is_bounded=is_bounded)
     if weigh is not None:
         weigh(message)
@@ -260,7 +262,7 @@ def _decode_protobuf(
         if is_bounded:
             raise TooHeavy  # their entries are read field by field
         read_former_scopes(message, wire)
-    if wire.signal is not Signal.TRACES:
+    if wire.signal is not _TRACES:
         refuse_another(message, body, wire)
     most_values = MOST_VALUES if is_bounded else None
     return protobuf.settle(
