@@ -72,10 +72,10 @@ class Pipeline:
             else:
                 prepared = await self._prepare(body, encoding, sender, signal)
         except AllItemsRejected as refusal:
+            # As dead letters, so that `where` and replay know them. Counted once they are kept: a
+            # sender that is answered 503 sends them again.
+            await self._log.append(Request((), sender, self._clock_ns(), refusal.rejected))
             counters.reject(signal, refusal.counts)
-            await self._log.append(
-                Request((), sender, self._clock_ns(), refusal.rejected)
-            )  # as dead letters, so that `where` and replay know them
             raise
         except Refusal as refusal:
             if refusal.status == 400:
@@ -83,8 +83,6 @@ class Pipeline:
             raise
         body_bytes = len(body)
         del body  # what is kept of it is in the pieces
-        for code, times in prepared.warnings.items():
-            counters.warnings[signal, code] += times
         if prepared.items:
             pieces = prepared.pieces
             await self._log.append(Request(pieces, sender, self._clock_ns(), prepared.rejected))
@@ -98,6 +96,8 @@ class Pipeline:
                 services=", ".join(pieces[0].services),
                 sender=sender.address,
             )
+        for code, times in prepared.warnings.items():
+            counters.warnings[signal, code] += times
         if not prepared.message:
             return SUCCESS
         rejected = sum(prepared.rejected_by_reason.values())

@@ -26,8 +26,10 @@ from relay.ingest.offload.wire import Channel, Job
 from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import Refusal
-from relay.model.records import BodyFlag, Encoding, Request, Sender, SenderResponse
+from relay.model.records import BodyFlag, Encoding, Request, Sender, SenderResponse, Signal
 from relay.otlp.protobuf import ProtobufRequest
+from relay.otlp.protobuf_writer import delimited
+from relay.otlp.signals import WIRE
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
 from tests.support import builders
 from tests.support.fixtures import fixtures_of
@@ -100,13 +102,19 @@ class Kept:
         self.requests.append(request)
 
 
-async def outcome(helper: Offload | None, body: bytes, encoding: Encoding, sender: Sender) -> Any:
+async def outcome(
+    helper: Offload | None,
+    body: bytes,
+    encoding: Encoding,
+    sender: Sender,
+    kind: Signal = Signal.TRACES,
+) -> Any:
     """All that can be seen of a request: what is kept, answered and counted."""
     kept, counters = Kept(), Counters()
     way = Pipeline(Prepare(USUAL), kept, counters, offload=helper, clock_ns=lambda: 7)
     answer: SenderResponse | tuple[Any, ...]
     try:
-        answer = await way.accept(body, encoding, sender)
+        answer = await way.accept(body, encoding, sender, kind)
     except Refusal as refusal:
         answer = (type(refusal), refusal.status, refusal.grpc_code, refusal.message)
     counted = (
@@ -143,6 +151,30 @@ async def test_every_fixture_has_the_same_outcome_through_the_helper(
                 assert there == here
         assert helper.statistics().jobs == 2 * len(cases)
         assert helper.statistics().restarts == 0
+
+
+@pytest.mark.parametrize("kind", [Signal.LOGS, Signal.METRICS], ids=lambda kind: kind.word)
+async def test_logs_and_metrics_have_the_same_outcome_through_the_helper(
+    kind: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "is_heavy", lambda *_: True)
+    monkeypatch.setattr(pipeline_module, "NEVER_HEAVY_BYTES", -1)
+    fixtures = fixtures_of(kind.word)
+    # Where the time of arrival is put in, it is another each time.
+    bodies = [each.body for each in fixtures if "arrival" not in str(each.expected)]
+    broken = delimited(b"\x0a", delimited(b"\x12", b"\x12\x01\x0a"))
+    sent = [(body, Encoding.JSON) for body in bodies]
+    for body in bodies:
+        try:
+            twin = builders.protobuf_twin(json.loads(body), WIRE[kind].request).SerializeToString()
+        except (ValueError, AttributeError):
+            continue  # what protobuf cannot say, such as an enum by its name
+        sent += [(twin, Encoding.PROTOBUF), (twin + broken, Encoding.PROTOBUF)]
+    async with running() as helper:
+        for body, encoding in sent:
+            here = await outcome(None, body, encoding, LOCAL, kind)
+            assert await outcome(helper, body, encoding, LOCAL, kind) == here
+        assert helper.statistics().jobs == len(sent)
 
 
 async def test_helper_keeps_flags_services_and_cuts_like_the_loop() -> None:

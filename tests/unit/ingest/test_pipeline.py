@@ -84,6 +84,19 @@ async def test_full_buffer_is_passed_on_and_nothing_counts_as_kept() -> None:
     assert not counters.kept_items
 
 
+@pytest.mark.parametrize("name", ["15_enum_names", "18_invalid_ids_mixed", "19_all_spans_invalid"])
+async def test_what_is_sent_again_for_a_full_buffer_is_not_counted_twice(name: str) -> None:
+    log, counters = FakeLog(BufferFull()), Counters()
+    body = (FIXTURES / f"{name}.json").read_bytes()
+    way_in = pipeline(log, counters)
+    with pytest.raises(BufferFull):
+        await way_in.accept(body, Encoding.JSON, SENDER)
+
+    assert not counters.received_items
+    assert not counters.rejected_items
+    assert not counters.warnings
+
+
 async def test_empty_request_is_a_success_and_writes_nothing() -> None:
     log = FakeLog()
     answer = await pipeline(log).accept(b"{}", Encoding.JSON, SENDER)
