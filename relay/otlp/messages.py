@@ -137,6 +137,5 @@ class ExportTraceServiceRequest(Message):
     resourceSpans: list[ResourceSpans] = []
 
 
-decode_request = msgspec.json.Decoder(ExportTraceServiceRequest).decode
 decode_resource = msgspec.json.Decoder(Resource).decode
 encode = msgspec.json.Encoder().encode

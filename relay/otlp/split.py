@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Raw
 
 from relay.model.records import Encoding, Signal
-from relay.otlp.data_points import METRIC_KINDS, points_of
+from relay.otlp.data_points import points_of
 from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
+from relay.otlp.messages_metrics import DATA
 from relay.otlp.signals import WIRE, SignalWire
 from relay.otlp.transcode import TranscodeError, describe_error, read_request
 
@@ -130,7 +131,7 @@ def _slice_json(fragment: bytes, choice: _Choice, wire: SignalWire) -> bytes:
 
 def _metric(metric: dict[str, Raw], choice: _Choice) -> dict[str, Any]:
     """The metric with those of its points that are taken; empty without any."""
-    for kind in METRIC_KINDS:
+    for kind in DATA:
         if kind in metric:
             data = _decode_object(metric[kind])
             points = _decode_items(data.get("dataPoints", _EMPTY))

@@ -5,6 +5,8 @@ import random
 import time
 from typing import Any
 
+import msgspec
+
 from relay.model.records import Signal
 from relay.otlp import messages, transcode
 
@@ -125,7 +127,7 @@ class Bodies:
 
 def to_protobuf(body: bytes) -> bytes:
     """The same request in the other encoding."""
-    request = messages.decode_request(body)
+    request = msgspec.json.decode(body, type=messages.ExportTraceServiceRequest)
     return transcode.to_protobuf(
         b",".join(messages.encode(r) for r in request.resourceSpans), Signal.TRACES
     )
