@@ -5,6 +5,7 @@ traces, as files of before signals have it, else with the signal behind a colon 
 Names of destinations hold no colon.
 """
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -34,6 +35,15 @@ class BacklogName(NamedTuple):
     def is_claimed(self) -> bool:
         """Whether it is a destination's."""
         return self.destination != UNCLAIMED
+
+    @property
+    def unclaimed(self) -> "BacklogName":
+        """Nobody's backlog of the same signal."""
+        return self._replace(destination=UNCLAIMED)
+
+    def is_among(self, owners: Collection[str]) -> bool:
+        """Whether it is owed what `owners` are: what is owed to nobody is whoever's claims it."""
+        return self.text in owners or self.unclaimed.text in owners
 
 
 @lru_cache(maxsize=1024)

@@ -149,24 +149,24 @@ class Backlogs:
             waiter.set_result(result)
 
     def _on_readmitted(self, readmitted: Readmitted) -> None:
-        group, owed_to = readmitted.group, readmitted.owed_to
-        known = {each.key: each for each in self.known().values()}
+        group, known = readmitted.group, self.known()
         if group.rows:
             signal, ledger = group.stored[0].signal, self._ledger
+            of_signal = [key for key in known if key.signal is signal]
+            owing = {key for key in of_signal if key.is_among(readmitted.owed_to)}
             # Before `last_rows` tell of them: until then nobody can have taken any.
-            for name, backlog in known.items():
-                if name not in owed_to and backlog.signal is signal:
-                    backlog.skip(group.range)
+            for key in of_signal:
+                if key not in owing:
+                    known[key].skip(group.range)
             ledger.last_row = max(ledger.last_row, group.rows[-1].id)
             ledger.last_rows[signal] = ledger.last_row
             for row in group.stored:
                 ledger.cache.add(row)
-            for name, backlog in known.items():
-                if name in owed_to:
-                    backlog.readmitted(group.range, group.sums[signal])
+            for key in owing:
+                known[key].readmitted(group.range, group.sums[signal])
         for name, (ranges, sums) in readmitted.parts.items():
-            if name in known:
-                known[name].owe(ranges, sums)
+            if (key := backlog_name(name)) in known:
+                known[key].owe(ranges, sums)
 
     def on_replaced(self, last_row: int) -> None:
         """The file was quarantined; in the new one rows follow on `last_row`."""

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 import anyio
 import anyio.lowlevel
 
-from relay.buffer.backlog_name import BacklogName, backlog_name
+from relay.buffer.backlog_name import UNCLAIMED, BacklogName, backlog_name
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.dead_letter_queries import SqliteDeadLetterReader
 from relay.buffer.sqlite.ledger import Ledger
@@ -125,7 +125,7 @@ class ReplayDeadLetters(Transaction[list[int]]):
         signal = _signal_of(letter)
         everybody = {name for name in file.destinations if backlog_name(name).signal is signal}
         if letter.owed_to is None:
-            return frozenset(everybody)
+            return frozenset(everybody or {BacklogName(UNCLAIMED, signal).text})
         wanted = frozenset(BacklogName(name, signal).text for name in letter.owed_to)
         return wanted if wanted <= everybody else None
 

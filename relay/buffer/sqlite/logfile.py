@@ -197,9 +197,11 @@ class LogFile:
             return
         signal = group.stored[0].signal
         for name, found in self.destinations.items():
-            if backlog_name(name).signal is not signal:
+            key = backlog_name(name)
+            if key.signal is not signal:
                 continue
-            ranges = owed_ranges.only_if(found.ranges, group.range, is_owed=name in owed_to)
+            is_owed = key.is_among(owed_to)
+            ranges = owed_ranges.only_if(found.ranges, group.range, is_owed=is_owed)
             if ranges != found.ranges:
                 self.write_destination(name, replace(found, ranges=ranges))
 

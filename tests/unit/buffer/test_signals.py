@@ -427,6 +427,21 @@ async def test_a_dead_letter_is_sent_again_to_the_backlog_of_its_signal(tmp_path
         assert await take_all(logs) == [b"again"]
 
 
+async def test_a_letter_for_all_waits_for_the_first_to_come(tmp_path: Path) -> None:
+    """Nobody asks for logs, nor was any log record kept yet."""
+    async with opened(tmp_path, keep_delivered_seconds=0) as buffer:
+        spans = buffer.consumer("a")
+        await buffer.append(request(rejected=(replace(rejected_span(), signal=LOGS),)))
+        (stored,) = await buffer.dead_letters.newest()
+        again = request(piece(b"again", signal=LOGS))
+        replay = DeadLetterReplay(stored.letter_id, again, None, 100)
+        assert await buffer.dead_letters.replay([replay]) == [stored.letter_id]
+        await append(buffer, TRACES, b"t")
+        await deliver_all(spans)
+        await eventually(lambda: buffer.statistics().rows == 1)
+        assert await take_all(buffer.consumer("a", signal=LOGS)) == [b"again"]
+
+
 async def test_a_letter_for_whom_takes_no_such_signal_any_more_stays(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         buffer.consumer("a")

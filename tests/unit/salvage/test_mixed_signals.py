@@ -108,6 +108,19 @@ async def test_what_nobody_asked_for_yet_comes_again_too(tmp_path: Path) -> None
         assert await take_all(buffer.consumer("b", signal=LOGS)) == RECORDS
 
 
+async def test_what_somebody_asks_for_while_it_comes_again_is_his(tmp_path: Path) -> None:
+    """The first destination of logs is configured, and the file is found damaged, at one start."""
+    await fill(tmp_path, takes_logs=False)
+    lose_first_pages(tmp_path)
+    async with opened(tmp_path, keep_delivered_seconds=0) as buffer:
+        logs = buffer.consumer("b", signal=LOGS)
+        await buffer.flush()
+        await read_back(buffer)
+        assert await take_all(logs) == RECORDS
+    async with opened(tmp_path) as buffer:
+        assert await take_all(buffer.consumer("b", signal=LOGS)) == RECORDS
+
+
 async def test_without_a_word_of_who_is_owed_everybody_gets_his_signal(tmp_path: Path) -> None:
     await fill(tmp_path)
     lose_first_pages(tmp_path)
