@@ -273,13 +273,16 @@ class LogFile:
     def _insert(self, group: Group, now_ns: int) -> None:
         execute = self.connection.execute
         signal = self.run.signal
+        runs: list[Run] = []
         for columns in group.rows:
             if columns.signal != signal:
                 totals = Totals(columns.rows_before, columns.items_before, columns.bytes_before)
                 self.run = Run(columns.id, Signal(columns.signal), self.run.sums_at(totals))
-                signal_runs.write(self.connection, self.run)
+                runs.append(self.run)
                 signal = self.run.signal
             execute(_INSERT_ROW, columns)
+        if runs:
+            signal_runs.write(self.connection, runs)
         for trace_ids in group.traces:
             execute(_INSERT_TRACES, trace_ids)
         if group.letters:

@@ -5,13 +5,13 @@ run, however long it is, so who wants another signal's rows passes over it in on
 
 Each run holds the sums of every signal over all rows before it. So what one signal has between two
 places is a difference; and a run that damage took away shows, since from one run to the next the
-sums of that run's own signal alone may have grown. A run has a checksum: whoever passes over rows
-by it must be sure.
+sums of that run's own signal alone may have grown. A run has a checksum, and which is the last one
+stands in table `tallies`, too: whoever passes over rows by them must be sure.
 """
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import apsw
@@ -24,7 +24,13 @@ from relay.model.records import Signal
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, int]]).decode
 _KEY = struct.Struct("<qq")
+_LAST = "last_run"  # the count of that name says where it begins
 _SELECT = "SELECT first_row, signal, sums FROM signal_runs "
+# In one statement, since two may see two states of the file.
+_SELECT_LAST = (
+    "SELECT first_row, signal, sums, (SELECT value FROM tallies WHERE name = ?)"
+    " FROM signal_runs ORDER BY first_row DESC LIMIT 1"
+)
 _NOTHING = Totals()
 
 SignalTotals = Mapping[Signal, Totals]
@@ -72,9 +78,10 @@ class FileSums(NamedTuple):
         return ever.get(signal, _NOTHING) - gone.get(signal, _NOTHING)
 
 
-def write(connection: apsw.Connection, run: Run) -> None:
-    """Add a run, inside the caller's transaction."""
-    connection.execute("INSERT INTO signal_runs VALUES (?,?,?)", as_stored(run))
+def write(connection: apsw.Connection, runs: Sequence[Run]) -> None:
+    """Add some runs, inside the caller's transaction."""
+    connection.executemany("INSERT INTO signal_runs VALUES (?,?,?)", map(as_stored, runs))
+    connection.execute("INSERT OR REPLACE INTO tallies VALUES (?,?)", (_LAST, runs[-1].first_row))
 
 
 def as_stored(run: Run) -> tuple[int, int, bytes]:
@@ -114,10 +121,10 @@ def _one(connection: apsw.Connection, rest: str, *bindings: int) -> Run | None:
 
 def last(connection: apsw.Connection) -> Run:
     """The run that rows are added to. Raises CorruptError, as every function here."""
-    run = _one(connection, "ORDER BY first_row DESC")
-    if run is None:
-        raise apsw.CorruptError("no run of rows is left")
-    return run
+    found = fetch(connection, _SELECT_LAST, (_LAST,))
+    if not found or found[0][3] not in (None, found[0][0]):
+        raise apsw.CorruptError("the last run of rows is missing")
+    return of_stored(*found[0][:3])
 
 
 def at(connection: apsw.Connection, row: int) -> Run:
@@ -135,9 +142,19 @@ def at(connection: apsw.Connection, row: int) -> Run:
 def _following(connection: apsw.Connection, run: Run) -> Run | None:
     """The run behind `run`."""
     found = _one(connection, "WHERE first_row > ? ORDER BY first_row", run.first_row)
-    if found is not None and not run.is_followed_by(found):
+    if found is None:
+        last(connection)
+    elif not run.is_followed_by(found):
         raise apsw.CorruptError("a run of rows is missing")
     return found
+
+
+def _must_have_none(connection: apsw.Connection, signal: Signal, run: Run, before: Run) -> None:
+    """Raise CorruptError when rows of `signal` came between two runs that are not of it."""
+    if run.signal is signal or run.before.get(signal) != before.before.get(signal):
+        raise apsw.CorruptError("a run of rows is missing")
+    if _one(connection, "WHERE first_row > ?", run.first_row) is None:
+        last(connection)
 
 
 def stretches(
@@ -151,7 +168,7 @@ def stretches(
             end = following.first_row - 1 if following is not None else last_row
             if max(first_row, run.first_row) <= min(end, last_row):
                 yield max(first_row, run.first_row), min(end, last_row)
-            if following is None:
+            if following is None or following.first_row > last_row:
                 return
             run = following
         own = _one(
@@ -160,9 +177,10 @@ def stretches(
             int(signal),
             run.first_row,
         )
-        if own is None:
+        if own is None or own.first_row > last_row:
+            _must_have_none(connection, signal, at(connection, last_row), run)
             return
-        if own.before.get(signal, _NOTHING) != run.before.get(signal, _NOTHING):
+        if own.before.get(signal) != run.before.get(signal):
             raise apsw.CorruptError("a run of rows is missing")
         run = own
 
@@ -183,10 +201,11 @@ def stretches_down(
                 int(signal),
                 end,
             )
-            if before is None:
+            following = _following(connection, before) if before is not None else None
+            _must_have_none(connection, signal, run, following or at(connection, first_row))
+            if before is None or following is None:
                 return
-            following = _following(connection, before)
-            end = following.first_row - 1 if following is not None else end
+            end = following.first_row - 1
             run = before
         if max(first_row, run.first_row) <= end:
             yield max(first_row, run.first_row), end

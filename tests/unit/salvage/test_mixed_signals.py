@@ -167,6 +167,25 @@ async def test_a_run_that_was_hit_lets_nobody_pass_over_rows(
         assert set(found[1]) == set(RECORDS)
 
 
+@pytest.mark.parametrize("signal", [TRACES, LOGS])
+@pytest.mark.parametrize("first", [37, 38, 39, 40])
+async def test_the_last_runs_are_missed_when_they_are_gone(
+    tmp_path: Path, first: int, signal: Signal
+) -> None:
+    """What is left is in order, and says that the last rows are of another signal."""
+    await fill(tmp_path)
+    change(tmp_path, f"DELETE FROM signal_runs WHERE first_row >= {first}")  # noqa: S608
+    own_copy(tmp_path)
+    async with opened(tmp_path, tail_bytes=0, keep_delivered_seconds=0) as buffer:
+        backlog = buffer.consumer("a", signal=signal)
+        found: list[bytes] = []
+        for _ in range(2):
+            found += await take_all(backlog)
+            await buffer.flush()
+            await Salvage(buffer, Counters()).read_back()
+        assert set(found) == set(SPANS if signal is TRACES else RECORDS)
+
+
 async def test_a_row_whose_signal_was_hit_is_named_by_whom_it_was_owed(tmp_path: Path) -> None:
     await fill(tmp_path)
     change(tmp_path, "UPDATE rows SET signal = 2 WHERE id = 5")
