@@ -222,7 +222,8 @@ def _check_letters(file: BufferFile, found: CheckReport) -> None:
 def _check_tables(file: BufferFile, found: CheckReport) -> None:
     """SQLite's own check; of all pages at once only where no daemon waits for its WAL meanwhile."""
     try:
-        signal_runs.check(file.connection)
+        if file.connection.pragma("user_version") >= signal_runs.SINCE_SCHEMA:
+            signal_runs.check(file.connection)
     except BROKEN as error:
         found.structure.append(f"signal_runs: {error}")
     tables = _SMALL_TABLES if file.is_running else ("",)

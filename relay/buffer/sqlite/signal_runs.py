@@ -9,6 +9,7 @@ sums of that run's own signal alone may have grown. A run has a checksum, and wh
 stands in table `tallies`, too: whoever passes over rows by them must be sure.
 """
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,9 @@ from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.types import Totals
 from relay.model.records import Signal
 
+SINCE_SCHEMA = 3
+"""The first schema that has the table."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, int]]).decode
 _KEY = struct.Struct("<qq")
@@ -32,6 +36,7 @@ _SELECT_LAST = (
     " FROM signal_runs ORDER BY first_row DESC LIMIT 1"
 )
 _NOTHING = Totals()
+_CHECK_RUNS = 1000
 
 SignalTotals = Mapping[Signal, Totals]
 """Sums by signal; one that has none may be missing."""
@@ -214,9 +219,21 @@ def stretches_down(
 
 def check(connection: apsw.Connection) -> None:
     """Look at every run. Raises CorruptError when one is damaged or missing."""
-    run: Run | None = at(connection, 0)
-    while run is not None:
-        run = _following(connection, run)
+    run = at(connection, 0)
+    while True:
+        # From the last one on, if it is there still: the oldest may go at any time.
+        runs = fetch(
+            connection,
+            f"{_SELECT}WHERE first_row >= ? ORDER BY first_row LIMIT ?",
+            (run.first_row, _CHECK_RUNS),
+        )
+        found = [of_stored(*each) for each in runs]
+        if not all(one.is_followed_by(other) for one, other in itertools.pairwise(found)):
+            raise apsw.CorruptError("a run of rows is missing")
+        if len(found) < 2:
+            break
+        run = found[-1]
+    last(connection)
 
 
 def forget(connection: apsw.Connection, oldest_row: int) -> None:

@@ -1,5 +1,6 @@
 """What `buffer check` finds missing: rows that somebody is owed and that are not in the table."""
 
+import tarfile
 from pathlib import Path
 
 import apsw
@@ -9,6 +10,8 @@ from relay.offline.check import check
 from tests.unit.buffer.making import NOW_NS, opened, piece, request, take
 
 pytestmark = pytest.mark.anyio
+
+STATE_OF_0_1_0 = Path(__file__).parents[2] / "fixtures" / "state_of_0_1_0.tar.gz"
 
 
 async def fill(state_dir: Path, *, settled: int) -> None:
@@ -52,3 +55,14 @@ async def test_rows_that_nobody_is_owed_are_not_missing(tmp_path: Path) -> None:
 
     assert found.missing_rows == []
     assert found.is_sound
+
+
+async def test_file_of_the_version_before_is_sound(tmp_path: Path) -> None:
+    """It is looked at before an upgrade, or before the relay is started after one."""
+    with tarfile.open(STATE_OF_0_1_0) as files:
+        files.extractall(tmp_path, filter="data")
+
+    found = check(tmp_path, lambda _done, _all: None)
+
+    assert found.structure == []
+    assert found.rows == 12
