@@ -209,7 +209,8 @@ class Reader:
     def _answer(self, question: Question[Any], told: Told) -> None:
         post = self._ledger.post
         try:
-            result = question(self._open())
+            with self._open() as connection:  # one state of the file, whatever goes meanwhile
+                result = question(connection)
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             if schema.is_damage(error):
                 error = apsw.CorruptError(str(error))

@@ -4,11 +4,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import apsw
 import pytest
 
 from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import BacklogName, backlog_name
+from relay.buffer.sqlite import signal_runs
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.quarantine import quarantined_files
 from relay.buffer.sqlite.reader import Reader
 from relay.buffer.values import DeadLetterFilter, DeadLetterReplay
 from relay.model.counters import Counters
@@ -477,6 +480,29 @@ async def test_a_reader_is_told_nothing_of_other_signals(
         await eventually(lambda: buffer.statistics().rows == 20)
         assert await deliver_all(spans) == 20
     assert reported == []
+
+
+async def test_runs_that_go_while_somebody_reads_are_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when rows are given up for space just while their courier tries once more."""
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        logs = buffer.consumer("a", signal=LOGS)
+        for _ in range(10):
+            for signal in Signal:
+                await append(buffer, signal, b"x")
+        find = signal_runs._following
+
+        def find_later(connection: apsw.Connection, run: signal_runs.Run) -> object:
+            writer = apsw.Connection(connection.filename)
+            with writer:
+                signal_runs.forget(writer, 20)
+            writer.close()
+            return find(connection, run)
+
+        monkeypatch.setattr(signal_runs, "_following", find_later)
+        assert len((await take(logs)).rows) == 10
+        assert quarantined_files(tmp_path) == []
 
 
 async def test_counters_know_dead_letters_of_all_signals(tmp_path: Path) -> None:
