@@ -318,6 +318,25 @@ def test_only_a_success_ends_the_time_of_failing() -> None:
     assert look(2) == [{"a"}]
 
 
+def test_a_signal_without_data_does_not_make_its_destination_healthy() -> None:
+    """Nothing of metrics came: they are owed to nobody, whatever becomes of the destination."""
+    clocks = Clocks()
+    holds = HoldTimers(clocks.wall, clocks.uptime)
+    hold_ns = 100 * SECOND
+    failing_ns = NOW_NS + 50 * SECOND
+
+    def look(metrics: Health) -> list[frozenset[str]]:
+        clocks.pass_seconds(200)
+        health = {"a": Health(failing_ns, hold_ns), "a:metrics": metrics}
+        holds.look(health, health, {"a"})
+        return holds.evictable(drops_oldest=False)
+
+    clocks.pass_seconds(50)
+    assert look(Health(0, hold_ns, 0)) == []
+    assert look(Health(0, hold_ns, NOW_NS)) == [], "that was before it began to fail"
+    assert look(Health(0, hold_ns, failing_ns + SECOND)) == [{"a"}], "so it fails for traces alone"
+
+
 def test_jump_of_the_wall_clock_makes_no_hold_shorter_nor_longer() -> None:
     clocks = Clocks()
     holds = HoldTimers(clocks.wall, clocks.uptime)

@@ -8,6 +8,7 @@ Only a success ends it; that a courier has just begun anew is none.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from relay.buffer.backlog_name import backlog_name
 from relay.buffer.sqlite.counters_table import FAILING, HOLD
 from relay.model.records import Health
 
@@ -18,12 +19,13 @@ _FOREVER = -1
 
 @dataclass(slots=True)
 class _Record:
-    """One destination."""
+    """One backlog."""
 
     failing_ns: int = 0
     hold_ns: int | None = DEFAULT_HOLD_NS
     looked_ns: int = 0  # by the clock that does not jump; 0: not yet by this process
     success_ns: int = 0
+    failing_since_ns: int = 0  # by its courier, as `success_ns`; 0: it does not, or has none
     is_failing: bool = False
     is_healthy: bool = False
 
@@ -33,7 +35,7 @@ class _Record:
 
 
 class HoldTimers:
-    """The record of each destination. Lives in the writer's thread."""
+    """The record of each backlog. Lives in the writer's thread."""
 
     def __init__(self, clock_ns: Callable[[], int], uptime_ns: Callable[[], int]) -> None:
         self._clock_ns = clock_ns
@@ -75,6 +77,7 @@ class HoldTimers:
     def _look_at(
         self, record: _Record, health: Health | None, elapsed_ns: int, *, is_owed: bool
     ) -> None:
+        record.failing_since_ns = health.failing_since_ns if health is not None else 0
         if health is not None:
             record.hold_ns = health.hold_ns
             if health.last_success_ns != record.success_ns:
@@ -102,13 +105,24 @@ class HoldTimers:
         """
         records = self._records
         groups = []
-        if any(record.is_healthy for record in records.values()):
+        if any(map(self._is_well, records)):
             groups.append(frozenset(n for n, record in records.items() if record.is_expired))
         if drops_oldest:
             groups.append(
                 frozenset(n for n, r in records.items() if r.is_failing and r.hold_ns is not None)
             )
         return [group for group in groups if group]
+
+    def _is_well(self, name: str) -> bool:
+        """Whether it is healthy, and does not only seem so: of a destination that takes nothing any
+        more, a signal of which nothing came meanwhile is owed nothing.
+        """
+        record, destination = self._records[name], backlog_name(name).destination
+        return record.is_healthy and not any(
+            other.failing_since_ns > record.success_ns
+            for key, other in self._records.items()
+            if backlog_name(key).destination == destination
+        )
 
 
 def _named(counters: Mapping[str, int]) -> set[str]:
