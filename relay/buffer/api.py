@@ -243,7 +243,7 @@ class ReplayIndex(Protocol):
         ...
 
     async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
-        """Owe to `backlog` what of it is not owed already; it is safe when this returns.
+        """Owe to that backlog what of it is not owed already; it is safe when this returns.
 
         With `is_dry_run` only say what that would be. None: the destination was removed meanwhile.
         One at a time: each counts what the other would. Raises BufferUnavailable.
@@ -251,7 +251,7 @@ class ReplayIndex(Protocol):
         ...
 
     async def begin(self, key: BacklogName, since_ns: int) -> None:
-        """Make the consumer of `backlog` begin with what was received at `since_ns` or later.
+        """Make a new consumer begin with what was received at `since_ns` or later.
 
         Nothing for one that is known. Raises BufferUnavailable.
         """

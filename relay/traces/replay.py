@@ -94,7 +94,7 @@ class Replay:
             return await self._owe(name, found, is_dry_run=is_dry_run, trace_id=trace_id)
 
     async def begin(self, key: BacklogName, start: Start) -> None:
-        """Make the backlog of a new backlog begin at `start`; nothing for one that is known.
+        """Make a new backlog begin at `start`; nothing for one that is known.
 
         A number is a time: what was received then or later, in nanoseconds. Raises
         BufferUnavailable.

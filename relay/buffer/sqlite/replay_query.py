@@ -65,7 +65,7 @@ class Replays:
         )
 
     async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
-        """Owe to `backlog` what of it is not owed already; it is on disk when this returns."""
+        """Owe to that backlog what of it is not owed already; it is on disk when this returns."""
         backlog = self._backlogs.known().get(key)
         if backlog is None:
             return None
@@ -78,7 +78,7 @@ class Replays:
         return await self._release(backlog, held, before) if held else OwedAgain(0, 0, 0)
 
     async def begin(self, key: BacklogName, since_ns: int) -> None:
-        """Make the backlog of `backlog`, if it is new, begin with what was received since then."""
+        """Make that backlog, if it is new, begin with what was received since then."""
         if key in self._backlogs.known():
             return
         found = await self.since(since_ns, key.signal)
