@@ -15,7 +15,7 @@ from relay.buffer.sqlite.disk_errors import is_no_space
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.schema import CORRUPT_ERRORS, ODD_VALUES, fetch
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, ODD_VALUES, fetch, transaction
 from relay.buffer.sqlite.space.eviction import Eviction
 from relay.buffer.sqlite.space.history import History
 from relay.buffer.sqlite.space.hold_timers import HoldTimers
@@ -330,7 +330,7 @@ class Housekeeping:
         # that jumped back has just stamped the newest, and one that jumped on all before it.
         now_ns = min(self._ages.steady_ns(), self._ages.clock_ns())
         try:
-            with file.connection:
+            with transaction(file.connection):
                 gone = file.letters.trim(now_ns=now_ns)
         except apsw.Error:
             file.letters.load()

@@ -209,7 +209,9 @@ class Reader:
     def _answer(self, question: Question[Any], told: Told) -> None:
         post = self._ledger.post
         try:
-            with self._open() as connection:  # one state of the file, whatever goes meanwhile
+            connection = self._open()
+            # One state of the file, whatever goes meanwhile.
+            with schema.transaction(connection, "BEGIN"):
                 result = question(connection)
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             if schema.is_damage(error):

@@ -10,7 +10,7 @@ the versions below make is not used at all.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -182,6 +182,22 @@ def fetch_value(connection: apsw.Connection, sql: str, bindings: Sequence[Any] =
     return found[0][0] if found else None
 
 
+@contextmanager
+def transaction(connection: apsw.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """All of it or nothing. What is raised is what went wrong: after some errors SQLite has rolled
+    back by itself, and then apsw's own `with` complains of that instead.
+    """
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(apsw.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        raise
+
+
 class NewerSchema(Exception):
     """The file was written by a newer version; `version` is its schema's number."""
 
@@ -311,7 +327,7 @@ def _create_schema(connection: apsw.Connection, floor: int) -> None:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", SYNCHRONOUS["full"])
     # One transaction: a crash leaves either no schema or all of it, the number included.
-    with connection:
+    with transaction(connection):
         for step in _STEPS:
             connection.execute(step)
         if floor > 1:
@@ -328,7 +344,7 @@ def _migrate(connection: apsw.Connection) -> None:
     version = connection.pragma("user_version")
     if version >= SCHEMA_VERSION:
         return
-    with connection:
+    with transaction(connection):
         for step in _STEPS[version:]:
             connection.execute(step)
         connection.pragma("user_version", SCHEMA_VERSION)

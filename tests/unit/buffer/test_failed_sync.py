@@ -1,20 +1,33 @@
 """An fsync that fails, on a disk that then forgets: Linux takes such pages for written."""
 
 import shutil
+import tarfile
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
+import apsw
 import pytest
 
+from relay.buffer.sqlite import schema
 from relay.buffer.sqlite import writer as writer_module
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.quarantine import quarantined_files
 from relay.model.counters import Counters
-from relay.model.errors import BufferUnavailable
+from relay.model.errors import BufferDiskError, BufferUnavailable
 from tests.support.faulty_vfs import Fault, FaultyVFS
-from tests.unit.buffer.making import SETTINGS, eventually, opened, piece, request, take_all
+from tests.unit.buffer.making import (
+    SETTINGS,
+    eventually,
+    opened,
+    piece,
+    request,
+    take_all,
+)
 
 pytestmark = pytest.mark.anyio
+
+STATE_OF_0_1_0 = Path(__file__).parents[2] / "fixtures" / "state_of_0_1_0.tar.gz"
 
 
 @pytest.fixture
@@ -96,3 +109,33 @@ def test_a_copy_of_the_disk_lets_the_new_sidecar_alone_take_its_place_meanwhile(
         disk.copy_disk(source, tmp_path / "crashed")
         copied = {path.name: path.read_bytes() for path in (tmp_path / "crashed").iterdir()}
         assert copied == {"relay.db": b"relay.db", "last-row": b"last-row"}
+
+
+@pytest.mark.parametrize("n", range(1, 25, 5))
+async def test_an_upgrade_that_the_disk_refuses_leaves_the_file_as_it_is(
+    tmp_path: Path, disk: FaultyVFS, n: int
+) -> None:
+    with tarfile.open(STATE_OF_0_1_0) as files:
+        files.extractall(tmp_path, filter="data")
+    disk.faults = (Fault("write", disk.counts["write"] + n),)
+    with suppress(BufferDiskError):
+        async with opened(tmp_path, vfs="failed-sync"):
+            pass
+
+    async with opened(tmp_path) as buffer:
+        assert quarantined_files(tmp_path) == []
+        assert buffer.statistics().rows == 12
+        assert buffer.consumer("b").is_paused
+        assert len(await take_all(buffer.consumer("b"))) == 12
+
+
+def test_what_went_wrong_is_raised_when_sqlite_rolled_back_by_itself() -> None:
+    connection = apsw.Connection(":memory:")
+
+    def fail() -> None:
+        with schema.transaction(connection):
+            connection.execute("ROLLBACK")  # as it does after some errors
+            raise apsw.FullError
+
+    with pytest.raises(apsw.FullError):
+        fail()

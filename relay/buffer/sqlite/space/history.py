@@ -14,7 +14,7 @@ import time
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.pending_acks import Delivery
-from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.schema import fetch, fetch_value, transaction
 from relay.model.records import Position
 
 # About what a row costs on disk: of history and traces together beside their blobs (31 measured),
@@ -159,7 +159,7 @@ class History:
         )
         if not found:
             if self._bytes:
-                with connection:
+                with transaction(connection):
                     file.add_counter(_COUNTER, -self._bytes)
                 self._bytes = 0
             return False
@@ -169,7 +169,7 @@ class History:
             last, size = row, size + row_bytes + ROW_BYTES
             if size >= most:
                 break
-        with connection:
+        with transaction(connection):
             connection.execute(
                 "DELETE FROM traces WHERE row IN"
                 " (SELECT row FROM history WHERE row >= ? AND row <= ?)",
@@ -214,7 +214,7 @@ class History:
                 joined.append((delivery_id,))
             else:
                 last[name, status] = entry
-        with connection:
+        with transaction(connection):
             connection.executemany("DELETE FROM deliveries WHERE id = ?", joined)
             connection.executemany(
                 "UPDATE deliveries SET end_row = ?, end_span = ?, at_ns = ? WHERE id = ?",
