@@ -45,7 +45,7 @@ SIGNAL_COUNTERS: Final = {
     "warnings": ("warnings", "Flaws for which nothing is rejected.", "code"),
 }
 GAUGES: Final = {
-    "ready": ("ready", "1 while spans can be kept."),
+    "ready": ("ready", "1 while what comes can be kept."),
     "uptime_seconds": ("uptime_seconds", "Seconds since the start."),
     "helper_resident_bytes": (
         "helper.resident_bytes",
@@ -65,12 +65,12 @@ GAUGES: Final = {
     ),
     "buffer_full": ("buffer.is_full", "1 while the buffer is full and accepts nothing."),
     "buffer_rows": ("buffer.rows", "Rows kept."),
-    "buffer_spans": ("buffer.spans", "Spans kept."),
-    "buffer_writable": ("buffer.is_writable", "1 while the buffer accepts spans."),
+    "buffer_spans": ("buffer.spans", "Spans, log records and data points kept."),
+    "buffer_writable": ("buffer.is_writable", "1 while the buffer can be written to."),
     "dead_letters": ("buffer.dead_letters", "Dead letters kept."),
     "dead_letters_by_destination": (
         "buffer.dead_letters_by_destination",
-        "Dead letters kept, by destination; ingest: spans refused on the way in.",
+        "Dead letters kept, by destination; ingest: refused on the way in.",
     ),
 }
 # Where the value is a number a label value, and the label is not `destination`.
@@ -91,15 +91,15 @@ DESTINATION_COUNTERS: Final = {
 }
 DESTINATION_GAUGES: Final = {
     "waiting_spans": ("waiting_spans", "Spans or other items owed and not delivered yet."),
-    "waiting_bytes": ("waiting_bytes", "Bytes of the waiting spans, uncompressed."),
+    "waiting_bytes": ("waiting_bytes", "Bytes of what waits, uncompressed."),
     "in_flight_spans": ("in_flight_spans", "Spans or other items in requests in flight."),
     "stepped_around_spans": (
         "stepped_around_spans",
-        "Waiting spans that are parked: the upstream fails at them, others go first.",
+        "Those of them that are parked: the upstream fails at them, others go first.",
     ),
     "oldest_undelivered_age_seconds": (
         "oldest_waiting_seconds",
-        "Seconds that the oldest owed span has waited.",
+        "Seconds that the oldest of it has waited.",
     ),
 }
 

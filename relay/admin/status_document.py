@@ -18,6 +18,7 @@ from relay.deliver.fleet import Fleet
 from relay.ingest.offload.offload import Offload
 from relay.ingest.refusals import Refusals
 from relay.model.counters import Counters
+from relay.model.nouns import counted_items
 from relay.model.records import DestinationStatus, ParkedSpan, Signal
 from relay.model.units import about_duration, iso
 from relay.reload import Control
@@ -98,7 +99,7 @@ def _evicted(buffer: BufferStatistics) -> dict[str, int]:
 
 
 def _ingest(counters: Counters) -> dict[str, Any]:
-    signals = {signal.name.lower(): _of_signal(counters, signal) for signal in Signal}
+    signals = {signal.word: _of_signal(counters, signal) for signal in Signal}
     traces = signals["traces"]
     return {
         "requests": {str(status): number for status, number in counters.requests.items()},
@@ -197,23 +198,23 @@ def _destination(
         "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
         "evicted_spans": evicted_spans,
         "stepped_around_spans": sum(each.items for each in status.parked),
-        "warnings": [*status.warnings, *parked_sentences(status.parked, now_ns)],
+        "warnings": [*status.warnings, *parked_sentences(status, now_ns)],
     }
 
 
-def parked_sentences(parked: Sequence[ParkedSpan], now_ns: int) -> list[str]:
+def parked_sentences(status: DestinationStatus, now_ns: int) -> list[str]:
     """What is owed and not in the way of others, in one sentence for all that fare the same."""
     alike: dict[str, list[ParkedSpan]] = {}
-    for each in parked:
+    for each in status.parked:
         alike.setdefault(each.said, []).append(each)
     sentences = []
     for said, those in alike.items():
-        spans = sum(each.items for each in those)
-        which, it_is = ("span", "it is") if spans == 1 else ("spans", "each is")
+        items = sum(each.items for each in those)
+        it_is = "it is" if items == 1 else "each is"
         seconds = max(min(each.next_try_ns for each in those) - now_ns, 0) / 1e9
         following = f"next in {about_duration(seconds)}" if seconds else "next at once"
         sentences.append(
-            f"{spans} {which} parked: {said}, each time while others pass; {it_is} still owed "
-            f"and retried alone, {following}"
+            f"{counted_items(items, status.signal.word)} parked: {said}, each time while others "
+            f"pass; {it_is} still owed and retried alone, {following}"
         )
     return sentences

@@ -9,13 +9,13 @@ from relay.cli.dead_letter_options import STEP_SECONDS, LetterId, filter_options
 from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import (
-    counted,
     print_table,
     say,
     say_result,
     say_styled,
 )
 from relay.cli.source import NEWEST, Source
+from relay.model.nouns import counted
 from relay.model.reasons import Reason
 from relay.model.units import about_bytes
 

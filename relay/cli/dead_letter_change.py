@@ -24,9 +24,10 @@ from relay.cli.dead_letter_options import (
 )
 from relay.cli.destination_ask import is_terminal
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import counted, say, say_result
+from relay.cli.output import say, say_result
 from relay.cli.source import LETTERS, path_of
 from relay.model.errors import RelayError
+from relay.model.nouns import counted
 
 
 @click.command()

@@ -11,8 +11,9 @@ import click
 
 from relay.buffer.values import DeadLetterFilter
 from relay.cli.moments import DURATION
-from relay.cli.output import counted, progress_bar, say
+from relay.cli.output import progress_bar, say
 from relay.cli.source import NEWEST
+from relay.model.nouns import counted
 
 LetterId = click.IntRange(min=1, max=NEWEST)
 ids_argument = click.argument("ids", nargs=-1, type=LetterId, metavar="[ID]...")

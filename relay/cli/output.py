@@ -66,16 +66,21 @@ def say_error(error: RelayError) -> None:
         say(f"  hint: {error.hint}", err=True)
 
 
-def counted(number: int, noun: str) -> str:
-    """So many of them, such as `1 span` or `1,200 spans`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _console() -> "Console":
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+
+
+def columns_of(columns: "Columns", signals: Iterable[str]) -> "Columns":
+    """`columns` for what is of `signals`: SIGNAL and ITEMS where any is not of traces, else SPANS
+    alone, so that nobody without logs and metrics reads of them.
+    """
+    if {*signals} - {"traces"}:
+        return columns
+    found = columns.items()
+    return {title.replace("ITEMS", "SPANS"): it for title, it in found if title != "SIGNAL"}
 
 
 def print_table(columns: "Columns", items: Iterable[Any]) -> None:

@@ -11,7 +11,8 @@ import click
 from relay.cli.client import DaemonClient, admin_client, destination_path
 from relay.cli.moments import MOMENT
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import counted, progress_bar, say, say_json
+from relay.cli.output import progress_bar, say, say_json
+from relay.model.nouns import counted
 from relay.model.units import about_bytes, about_duration
 
 # It looks at every row that is kept before it responds.

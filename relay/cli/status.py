@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -11,8 +12,10 @@ from rich.text import Text
 
 from relay.cli.client import admin_client
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import counted, print_table, say, say_error, say_result, say_styled
+from relay.cli.output import columns_of, print_table, say, say_error, say_result, say_styled
 from relay.model.errors import RelayError
+from relay.model.nouns import counted, counted_items, listed_items
+from relay.model.records import Signal
 from relay.model.units import about_bytes, about_duration
 
 WATCH_SECONDS = 1.0
@@ -21,6 +24,7 @@ STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked"
 
 COLUMNS = {
     "DESTINATION": lambda it: it["name"],
+    "SIGNAL": lambda it: it["signal"],
     "STATE": lambda it: Text(it["state"], style=STYLES.get(it["state"], "")),
     "WAITING": lambda it: f"{it['waiting_spans']:,}",
     "OLDEST": lambda it: (
@@ -42,8 +46,9 @@ COLUMNS = {
 def status(config_path: str | None, as_json: bool, watch: bool) -> None:
     """Show what is kept, what waits for each destination, and why.
 
-    Exits 0 when the daemon responds, 1 otherwise. WAITING is what a destination is still owed;
-    OLDEST how long the oldest of it has waited; REASON the upstream's own words, secrets masked.
+    A destination that gets more than traces has a line for each signal. Exits 0 when the daemon
+    responds, 1 otherwise. WAITING is what a destination is still owed; OLDEST how long the oldest
+    of it has waited; REASON the upstream's own words, secrets masked.
     """
     client = admin_client(load_or_exit(config_path))
     if not watch:
@@ -71,14 +76,15 @@ def tell(found: dict[str, Any]) -> None:
     up = about_duration(found["uptime_seconds"])
     say(f"otlp-relay {found['version']}, up {up}, {ready}")
     ingest, buffer = found["ingest"], found["buffer"]
-    rejected = sum(ingest["rejected_spans"].values())
+    rejected = sum(sum(each["rejected"].values()) for each in ingest["signals"].values())
+    kept = listed_items({signal: each["kept"] for signal, each in ingest["signals"].items()})
     say(
-        f"ingest   {', '.join(ingest['listening'])}: {ingest['kept_spans']:,} spans kept, "
+        f"ingest   {', '.join(ingest['listening'])}: {kept} kept, "
         f"{rejected:,} rejected since the start"
     )
-    for reason, times in sorted(ingest["rejected_spans"].items()):
-        say(f"         rejected {times:,}: {reason}")
     for signal, items in ingest["signals"].items():
+        for reason, times in sorted(items["rejected"].items()):
+            say(f"         rejected {counted_items(times, signal)}: {reason}")
         flaws = ", ".join(f"{n:,} {code}" for code, n in sorted(items["warnings"].items()))
         if flaws:
             say(f"         kept and told to the senders of {signal}: {flaws}")
@@ -89,22 +95,34 @@ def tell(found: dict[str, Any]) -> None:
     dropped = buffer["dead_letters_dropped"]
     given_up = f" ({dropped:,} evicted for space or age)" if dropped else ""
     say(
-        f"buffer   {buffer['spans']:,} spans in {buffer['rows']:,} rows, "
+        f"buffer   {counted_items(buffer['spans'], *signals_of(found))} in "
+        f"{counted(buffer['rows'], 'row')}, "
         f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
-        f"{buffer['dead_letters']:,} dead letters{given_up}"
+        f"{counted(buffer['dead_letters'], 'dead letter')}{given_up}"
     )
-    say_styled(f"         {space_line(buffer)}", "bold red" if buffer["is_full"] else "")
-    for name, spans in sorted(buffer["evicted_spans"].items()):
-        say_styled(f"         {spans:,} undelivered spans for {name} evicted for space", "yellow")
+    say_styled(
+        f"         {space_line(buffer, signals_of(found))}", "bold red" if buffer["is_full"] else ""
+    )
+    for each in sorted(buffer["evicted"], key=lambda it: it["destination"]):
+        lost = counted(each["items"], f"undelivered {Signal.of(each['signal']).item}")
+        say_styled(f"         {lost} for {each['destination']} evicted for space", "yellow")
     for aside in buffer["set_aside"]:
         say_styled(quarantined(aside), "" if aside["may_be_removed"] else "yellow")
     if not found["destinations"]:
-        say("no destination is configured: spans are kept until there is one")
+        say("no destination is configured: what comes is kept until there is one")
         return
-    print_table(COLUMNS, found["destinations"])
-    for destination in found["destinations"]:
-        for warning in destination["warnings"]:
-            say_styled(f"{destination['name']}: {warning}", "yellow")
+    destinations = found["destinations"]
+    print_table(columns_of(COLUMNS, (each["signal"] for each in destinations)), destinations)
+    for each in destinations:
+        signal = "" if each["signal"] == "traces" else f" ({each['signal']})"
+        for warning in each["warnings"]:
+            say_styled(f"{each['name']}{signal}: {warning}", "yellow")
+
+
+def signals_of(found: dict[str, Any]) -> set[str]:
+    """What the buffer may hold items of; it counts them together."""
+    kept = {signal for signal, each in found["ingest"]["signals"].items() if each["kept"]}
+    return kept | {each["signal"] for each in found["destinations"]}
 
 
 def refused_lines(ingest: dict[str, Any]) -> list[str]:
@@ -133,14 +151,14 @@ def refused_text(refused: dict[str, Any]) -> str:
     return f"{refused['times']:,} x {what} from {who}: {refused['message']}"
 
 
-def space_line(buffer: dict[str, Any]) -> str:
+def space_line(buffer: dict[str, Any], signals: Collection[str]) -> str:
     """What part of the buffer is owed, and when it will be full."""
     if buffer["is_full"]:
         return f"FULL: {buffer['limit']}"
     owed = "nothing in it is owed"
     if buffer["owed_spans"]:
         owed = (
-            f"{buffer['owed_spans']:,} spans of it owed, "
+            f"{counted_items(buffer['owed_spans'], *signals)} of it owed, "
             f"about {about_bytes(buffer['owed_bytes_on_disk'])}"
         )
     seconds = buffer["full_in_seconds"]
@@ -155,6 +173,6 @@ def quarantined(aside: dict[str, Any]) -> str:
     if aside["words"]:
         return f"         {aside['file']} {aside['words']}"
     return (
-        f"         {aside['file']} {aside['state']}: {aside['rows']:,} rows"
-        f" ({aside['spans']:,} spans) so far"
+        f"         {aside['file']} {aside['state']}: "
+        f"{counted(aside['rows'], 'row')} ({counted(aside['spans'], 'item')}) so far"
     )

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import counted, say, say_json
+from relay.cli.output import say, say_json
 from relay.cli.source import Source
+from relay.model.nouns import counted
 from relay.model.units import about_duration
 
 # A million rows take less than one; a disk that is slow and busy may take longer.

@@ -90,6 +90,7 @@ class Pipeline:
             counters.kept_items[signal] += prepared.items
             log.debug(
                 "request_kept",
+                signal=signal.word,
                 spans=prepared.items,
                 encoding=encoding.name.lower(),
                 bytes=body_bytes,
@@ -101,9 +102,9 @@ class Pipeline:
         if not prepared.message:
             return SUCCESS
         rejected = sum(prepared.rejected_by_reason.values())
-        log.debug("request_flawed", rejected=rejected, message=prepared.message)
+        log.debug("request_flawed", signal=signal.word, rejected=rejected, message=prepared.message)
         if not prepared.items:
-            self._note_nothing(sender, prepared.message)
+            self._note_nothing(sender, signal, prepared.message)
         counters.reject(signal, prepared.rejected_by_reason)
         return SenderResponse(message=prepared.message, rejected_items=rejected)
 
@@ -120,12 +121,14 @@ class Pipeline:
         with suppress(BufferFailure):
             await self._log.append(Request((), sender, self._clock_ns(), rejected))
 
-    def _note_nothing(self, sender: Sender, message: str) -> None:
+    def _note_nothing(self, sender: Sender, signal: Signal, message: str) -> None:
         """Log once a minute that something came of which nothing could be kept."""
         now = time.monotonic()
         if now >= self._next_note:
             self._next_note = now + _NOTE_SECONDS
-            log.warning("request_held_nothing", sender=sender.address, message=message)
+            log.warning(
+                "request_held_nothing", signal=signal.word, sender=sender.address, message=message
+            )
 
     async def _prepare(
         self, body: bytes, encoding: Encoding, sender: Sender, signal: Signal

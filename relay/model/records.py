@@ -33,6 +33,8 @@ class Signal(enum.IntEnum):
 
     word: str
     """What configuration, commands and labels call it."""
+    item: str
+    """What people call one of its items; more than one have an s."""
 
     TRACES = 1
     LOGS = 2
@@ -40,9 +42,14 @@ class Signal(enum.IntEnum):
 
     __hash__ = int.__hash__
 
+    @classmethod
+    def of(cls, word: str) -> "Signal":
+        """The signal of that word. Raises KeyError."""
+        return cls[word.upper()]
 
-for _signal in Signal:
-    _signal.word = _signal.name.lower()
+
+for _signal, _item in zip(Signal, ("span", "log record", "data point"), strict=True):
+    _signal.word, _signal.item = _signal.name.lower(), _item
 
 
 class BodyFlag(enum.IntFlag):

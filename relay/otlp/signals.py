@@ -34,15 +34,12 @@ class Lists(NamedTuple):
 class SignalWire(NamedTuple):
     """A signal on the wire: where it is posted to, what its messages are called.
 
-    `rejected` is the member of a partial success that counts rejected items. `item` and `items`
-    are what people call them. `request`, `response` and `partial` are the official classes,
-    `entry` and `json_request_struct` the structs of JSON.
+    `rejected` is the member of a partial success that counts rejected items. `request`, `response`
+    and `partial` are the official classes, `entry` and `json_request_struct` the structs of JSON.
     """
 
     signal: Signal
     path: str
-    item: str
-    items: str
     lists: Mapping[Encoding, Lists]
     rejected: Mapping[Encoding, str]
     json_request: bytes
@@ -52,6 +49,16 @@ class SignalWire(NamedTuple):
     response: type[Message]
     partial: type[Message]
 
+    @property
+    def item(self) -> str:
+        """What people call one of its items."""
+        return self.signal.item
+
+    @property
+    def items(self) -> str:
+        """What people call several of them."""
+        return f"{self.signal.item}s"
+
 
 def _both(camel: str, snake: str) -> Mapping[Encoding, str]:
     return {Encoding.JSON: camel, Encoding.PROTOBUF: snake}
@@ -60,8 +67,6 @@ def _both(camel: str, snake: str) -> Mapping[Encoding, str]:
 TRACES: Final = SignalWire(
     signal=Signal.TRACES,
     path="/v1/traces",
-    item="span",
-    items="spans",
     lists={
         Encoding.JSON: Lists("resourceSpans", "scopeSpans", "spans"),
         Encoding.PROTOBUF: Lists("resource_spans", "scope_spans", "spans"),
@@ -77,8 +82,6 @@ TRACES: Final = SignalWire(
 LOGS: Final = SignalWire(
     signal=Signal.LOGS,
     path="/v1/logs",
-    item="log record",
-    items="log records",
     lists={
         Encoding.JSON: Lists("resourceLogs", "scopeLogs", "logRecords"),
         Encoding.PROTOBUF: Lists("resource_logs", "scope_logs", "log_records"),
@@ -94,8 +97,6 @@ LOGS: Final = SignalWire(
 METRICS: Final = SignalWire(
     signal=Signal.METRICS,
     path="/v1/metrics",
-    item="data point",
-    items="data points",
     lists={
         Encoding.JSON: Lists("resourceMetrics", "scopeMetrics", "metrics"),
         Encoding.PROTOBUF: Lists("resource_metrics", "scope_metrics", "metrics"),

@@ -126,8 +126,8 @@ class Replay:
             )
         wanted = [key for key in keys if signal in (None, key.signal)]
         if not wanted and signal is not None:
-            words = ", ".join(key.signal.name.lower() for key in keys)
-            raise ControlRefused(f"{name} takes no {signal.name.lower()}, only {words}")
+            words = ", ".join(key.signal.word for key in keys)
+            raise ControlRefused(f"{name} takes no {signal.word}, only {words}")
         return wanted
 
     async def _owe(
