@@ -53,6 +53,7 @@ def summary(letter: DeadLetter) -> dict[str, Any]:
         "status": letter.status,
         "words": letter.words,
         "path": letter.path,
+        "signal": letter.signal.word,
         "spans": letter.items,
         "affected": letter.affected,
         "received_at": iso(letter.received_ns),

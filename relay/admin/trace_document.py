@@ -5,7 +5,7 @@ from typing import Any
 
 from relay.admin.dead_letter_documents import summary
 from relay.buffer.values import ReachesBack, RecentTrace, TracePlace, holds_trace
-from relay.model.records import DestinationStatus
+from relay.model.records import DestinationStatus, Signal
 from relay.model.units import iso
 from relay.otlp.trace_items import entries_of_trace
 from relay.traces.where import IdReading, NamedDestination, TraceReport
@@ -43,13 +43,20 @@ def trace_document(report: TraceReport) -> dict[str, Any]:
         "destinations": [_destination(each, ids, pieces, letters) for each in report.destinations],
         **_reach(report.reach),
         "is_cut": len({place.row for place in pieces}) >= MOST_ROWS,
-        "resourceSpans": [
-            entry
-            for row in report.rows
-            for each in ids
-            for entry in entries_of_trace(row, each.trace_id)
-        ],
+        "resourceSpans": _entries(report, Signal.TRACES),
+        "resourceLogs": _entries(report, Signal.LOGS),
     }
+
+
+def _entries(report: TraceReport, signal: Signal) -> list[dict[str, Any]]:
+    """What is shown of the items of a signal. Data points are of no trace."""
+    return [
+        entry
+        for row in report.rows
+        if row.signal is signal
+        for each in report.ids
+        for entry in entries_of_trace(row, each.trace_id)
+    ]
 
 
 def _reach(reach: ReachesBack) -> dict[str, Any]:
@@ -74,6 +81,7 @@ def _received(place: TracePlace) -> dict[str, Any]:
         "user_agent": place.user_agent,
         "services": list(place.services),
         "encoding": place.encoding.name.lower(),
+        "signal": place.signal.word,
         "spans": place.items,
         "is_kept": place.is_kept,
         "destinations": [
@@ -98,13 +106,16 @@ def _destination(
     found = [
         (delivery, place)
         for place in pieces
+        if place.signal is status.signal
         for delivery in place.deliveries
         if delivery.destination == status.name
     ]
     own = [
         place
         for place in letters
-        if place.dead_letter and place.dead_letter.destination == status.name
+        if place.signal is status.signal
+        and place.dead_letter
+        and place.dead_letter.destination == status.name
     ]
     states = {delivery.state for delivery, _place in found}
     state = next((state for state in STATES if state in states), "not_owed")
@@ -116,6 +127,7 @@ def _destination(
     at_ns = last.at_ns if last else max((place.set_aside_ns for place in own), default=0)
     return {
         "name": status.name,
+        "signal": status.signal.word,
         "endpoint": status.endpoint,
         "is_configured": destination.is_configured,
         "is_known": destination.is_known,
@@ -137,7 +149,7 @@ def _destination(
 
 
 def _stepped_around(status: DestinationStatus, ids: Sequence[IdReading]) -> dict[str, Any] | None:
-    """Spans of the trace that the upstream cannot bear: others go first, they are tried alone."""
+    """Items of the trace that the upstream cannot bear: others go first, they are tried alone."""
     own = [
         each
         for each in status.parked

@@ -17,6 +17,7 @@ from relay.cli.output import say
 from relay.cli.traces import SERVICE, make_trace
 from relay.config import Config
 from relay.model.errors import RelayError
+from relay.model.nouns import counted
 
 POLL_SECONDS = 0.05
 
@@ -129,7 +130,7 @@ def tell(posted: Posted, found: dict[str, Any]) -> None:
     for part in found["received"]:
         say(
             f"  received   {part['received_at']} from {part['sender'] or 'unknown'}, "
-            f"{part['encoding']}, {part['spans']} spans of {', '.join(part['services'])}"
+            f"{part['encoding']}, {counted(part['spans'], 'span')} of {', '.join(part['services'])}"
         )
         say(f"  kept       row {part['row']}, on disk and synced before the 200")
     added = attributes_added(found)

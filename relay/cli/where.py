@@ -1,6 +1,7 @@
 """`otlp-relay where`: what became of a trace, from its arrival to every destination."""
 
 import sys
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_json
 from relay.cli.source import Source
-from relay.model.nouns import counted
+from relay.model.nouns import counted_items, noun_of
 from relay.model.units import about_duration
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
@@ -37,7 +38,8 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
         raise click.UsageError("name a trace id")
     is_known, found = Source(load_or_exit(config_path), RESPONSE_SECONDS).trace(text)
     if as_json:
-        found.pop("resourceSpans", None)
+        for key in ("resourceSpans", "resourceLogs"):
+            found.pop(key, None)
         say_json(found)
     else:
         say(*(lines_of(found, text) if is_known else unknown_lines(found, text)))
@@ -55,7 +57,7 @@ def unknown_lines(found: dict[str, Any], text: str) -> list[str]:
         lines.append("  nothing has been received yet, or nothing is remembered. It may be")
     lines += [
         "  - never received: an exporter that gave up, or one that sends to another place",
-        "  - refused as a whole, before its spans were looked at: the log tells why",
+        "  - refused as a whole, before what it holds was looked at: the log tells why",
     ]
     return lines
 
@@ -69,19 +71,39 @@ def lines_of(found: dict[str, Any], text: str) -> list[str]:
             lines.append(f"  id         {each['trace_id']} is {note}")
     lines += [rejected_line(each) for each in found["dead_letters"] if is_rejected(each)]
     pieces = found["received"]
-    differ = len({_standing(piece) for piece in pieces}) > 1
+    standings = {(piece["signal"], _standing(piece)) for piece in pieces}
+    differ = Counter(signal for signal, _standing in standings)
     for piece in pieces:
         lines.append(received_line(piece))
-        if differ:
+        if differ[piece["signal"]] > 1:
             lines += [piece_line(each) for each in piece["destinations"]]
     if found.get("is_cut"):
         lines.append("  …          only its oldest thousand rows are shown")
     lines += kept_lines(pieces)
+    is_of_several = any(each["signal"] != "traces" for each in (*pieces, *found["dead_letters"]))
     for destination in found["destinations"]:
-        own = [each for each in found["dead_letters"] if each["destination"] == destination["name"]]
-        lines += destination_lines(destination, own, has_pieces=bool(pieces))
-    if pieces and not found["destinations"]:
-        lines.append("  waiting    no destination is configured: the spans are kept")
+        name, signal = destination["name"], destination["signal"]
+        own = [
+            each
+            for each in found["dead_letters"]
+            if (each["destination"], each["signal"]) == (name, signal)
+        ]
+        has_pieces = any(piece["signal"] == signal for piece in pieces)
+        what = f"{noun_of([signal])}s " if is_of_several else ""
+        lines += destination_lines(destination, own, what, has_pieces=has_pieces)
+    return lines + unclaimed_lines(found)
+
+
+def unclaimed_lines(found: dict[str, Any]) -> list[str]:
+    """What no destination is there for."""
+    claimed = {each["signal"] for each in found["destinations"]}
+    lines = []
+    for signal in dict.fromkeys(piece["signal"] for piece in found["received"]):
+        if signal not in claimed:
+            of = "" if signal == "traces" else f" for {signal}"
+            lines.append(
+                f"  waiting    no destination is configured{of}: the {noun_of([signal])}s are kept"
+            )
     return lines
 
 
@@ -95,7 +117,7 @@ def is_rejected(letter: dict[str, Any]) -> bool:
 
 
 def rejected_line(letter: dict[str, Any]) -> str:
-    """A span that was refused on the way in."""
+    """An item that was refused on the way in."""
     return (
         f"  rejected   {letter['received_at']}: {letter['reason']} at {letter['path']}; "
         f"{how_to_see(letter)}"
@@ -113,7 +135,8 @@ def received_line(piece: dict[str, Any]) -> str:
     agent = f", User-Agent {piece['user_agent']}" if piece["user_agent"] else ""
     return (
         f"  received   {piece['received_at']} from {services} at {piece['sender'] or 'unknown'}"
-        f"{agent}: a request of {counted(piece['spans'], 'span')}, {piece['encoding']}"
+        f"{agent}: a request of "
+        f"{counted_items(piece['spans'], piece['signal'])}, {piece['encoding']}"
     )
 
 
@@ -139,24 +162,27 @@ def kept_lines(pieces: list[dict[str, Any]]) -> list[str]:
 
 
 def destination_lines(
-    destination: dict[str, Any], letters: list[dict[str, Any]], *, has_pieces: bool
+    destination: dict[str, Any], letters: list[dict[str, Any]], what: str, *, has_pieces: bool
 ) -> list[str]:
-    """What became of the trace for one destination, and what can be done."""
+    """What became of a signal of the trace for one destination, and what can be done.
+
+    `what` names the items, with a space behind it, where there are more than spans.
+    """
     name, state, at = destination["name"], destination["state"], destination["at"]
     place = f"{name} ({destination['endpoint']})" if destination["endpoint"] else name
     if state == "waiting":
-        lines = waiting_lines(destination, place)
+        lines = waiting_lines(destination, f"{what}for {place}")
     elif state == "delivered":
-        lines = [f"  delivered  to {place} at {at}: {destination['status']}"]
+        lines = [f"  delivered  {what}to {place} at {at}: {destination['status']}"]
     elif state == "set_aside":
         status = f": {destination['status']}" if destination["status"] else ""
-        lines = [f"  dead       for {name} at {at}{status}"]
+        lines = [f"  dead       {what}for {name} at {at}{status}"]
         if not letters:
             lines.append("             its dead letter has been replayed, discarded or evicted")
     elif state == "evicted":
-        lines = [f"  evicted    undelivered for {name} at {at}: space was short"]
+        lines = [f"  evicted    undelivered {what}for {name} at {at}: space was short"]
     elif has_pieces:
-        lines = [f"  not owed   to {name}: {NOT_OWED}"]
+        lines = [f"  not owed   {what}to {name}: {NOT_OWED}"]
     else:
         return []
     return lines + [line for letter in letters for line in letter_lines(letter)]
@@ -165,7 +191,7 @@ def destination_lines(
 def letter_lines(letter: dict[str, Any]) -> list[str]:
     """A dead letter of a destination: why, and what to do."""
     of_all = (
-        f", {letter['affected']:,} of {letter['spans']:,} spans"
+        f", {letter['affected']:,} of {counted_items(letter['spans'], letter['signal'])}"
         if letter["affected"] != letter["spans"]
         else ""
     )
@@ -176,9 +202,9 @@ def letter_lines(letter: dict[str, Any]) -> list[str]:
     ]
 
 
-def waiting_lines(destination: dict[str, Any], place: str) -> list[str]:
+def waiting_lines(destination: dict[str, Any], what: str) -> list[str]:
     """Since when it waits, why, and what happens next."""
-    line = f"  waiting    for {place} since {destination['waiting_since']}"
+    line = f"  waiting    {what} since {destination['waiting_since']}"
     if not destination["is_configured"]:
         drop = f"otlp-relay destination remove {destination['name']} --drop-waiting"
         return [
@@ -210,11 +236,12 @@ def waiting_lines(destination: dict[str, Any], place: str) -> list[str]:
 
 
 def parked_line(destination: dict[str, Any]) -> str:
-    """What is done about spans that the upstream fails at each time."""
+    """What is done about items that the upstream fails at each time."""
     around = destination["stepped_around"]
+    parked = counted_items(around["spans"], destination["signal"])
     tries = f" ({around['tries']:,} tr{'y' if around['tries'] == 1 else 'ies'} so far)"
     return (
-        f"             {counted(around['spans'], 'span')} parked so that others pass: retried "
+        f"             {parked} parked so that others pass: retried "
         f"alone{tries if around['tries'] else ''}, next at {around['next_try_at']}; "
         f"at once with `otlp-relay destination resume {destination['name']}`"
     )
@@ -223,7 +250,8 @@ def parked_line(destination: dict[str, Any]) -> str:
 def about_last_success(destination: dict[str, Any]) -> str:
     """When it last took something."""
     last = destination["last_success_at"]
-    return f"it last accepted spans at {last}" if last else "it has accepted none since the start"
+    items = f"{noun_of([destination['signal']])}s"
+    return f"it last accepted {items} at {last}" if last else "it has accepted none since the start"
 
 
 def ago(iso: str) -> str:

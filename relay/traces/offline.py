@@ -29,7 +29,14 @@ def find_at_rest(config: Config, text: str) -> TraceReport:
 
 async def _find(index: TracesAtRest, config: Config, text: str) -> TraceReport:
     statuses = [
-        DestinationStatus(each.name, each.endpoint, encoding=each.encoding, reason=NOT_RUNNING)
-        for each in config.destinations
+        DestinationStatus(
+            each.name,
+            each.endpoint,
+            encoding=each.encoding,
+            reason=NOT_RUNNING,
+            signal=each.signal,
+        )
+        for destination in config.destinations
+        for each in destination.views
     ]
-    return await report_of(text, index, statuses, await index.destinations())
+    return await report_of(text, index, statuses, await index.backlogs())

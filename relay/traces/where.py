@@ -12,6 +12,7 @@ from typing import NamedTuple
 import anyio
 
 from relay.buffer.api import Log, TraceIndex
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.values import ReachesBack, RecentTrace, TracePlace
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable
@@ -36,7 +37,7 @@ class IdReading(NamedTuple):
 
 
 class NamedDestination(NamedTuple):
-    """A destination; `is_known` false: only dead letters still name it."""
+    """A destination as one of its signals has it; `is_known` false: only dead letters name it."""
 
     status: DestinationStatus
     is_configured: bool
@@ -82,8 +83,8 @@ class Traces:
         # What was just settled is told with its dead letter, which is only on disk.
         with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
             await self._buffer.flush()
-        names = {key.destination for key in self._buffer.consumers()}
-        report = await report_of(text, self._index, self._fleet.statuses(), names)
+        known = self._buffer.consumers()
+        report = await report_of(text, self._index, self._fleet.statuses(), known)
         kept = sorted({place.row for place in report.places if place.row and place.is_kept})
         if not with_spans or not kept:
             return report
@@ -99,9 +100,9 @@ async def report_of(
     text: str,
     index: TraceIndex,
     statuses: Iterable[DestinationStatus],
-    known: Iterable[str],
+    known: Iterable[BacklogName],
 ) -> TraceReport:
-    """What `index` tells of a trace, without its spans; `known` are the destinations on disk."""
+    """What `index` tells of a trace, without its items; `known` are the backlogs on disk."""
     ids, places = await _read_all(text, index)
     reach = await index.reaches_back()
     if not places:
@@ -110,20 +111,26 @@ async def report_of(
 
 
 def _destinations(
-    statuses: Iterable[DestinationStatus], known: Iterable[str], places: list[TracePlace]
+    statuses: Iterable[DestinationStatus],
+    known: Iterable[BacklogName],
+    places: list[TracePlace],
 ) -> list[NamedDestination]:
-    """Those configured, those `known` to the disk, and those that only dead letters name."""
-    # Traces come first, and what is said of them counts here.
-    configured = {status.name: status for status in reversed(list(statuses))}
+    """Those configured, those `known` to the disk, and those that only dead letters name: of the
+    signals that the trace has items of.
+    """
+    signals = {place.signal for place in places}
+    configured = {BacklogName(status.name, status.signal): status for status in statuses}
     on_disk = set(known)
-    named = {place.dead_letter.destination for place in places if place.dead_letter} - {""}
+    letters = (place.dead_letter for place in places if place.dead_letter)
+    named = {BacklogName(each.destination, each.signal) for each in letters if each.destination}
     return [
         NamedDestination(
-            configured.get(name) or DestinationStatus(name, ""),
-            is_configured=name in configured,
-            is_known=name in configured or name in on_disk,
+            configured.get(key) or DestinationStatus(key.destination, "", signal=key.signal),
+            is_configured=key in configured,
+            is_known=key in configured or key in on_disk,
         )
-        for name in sorted({*configured, *on_disk, *named})
+        for key in sorted({*configured, *on_disk, *named})
+        if key.signal in signals and key.is_claimed
     ]
 
 

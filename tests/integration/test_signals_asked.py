@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mockcollector.server import MockCollector
 from tests.support.builders import request, span
 from tests.support.relay_process import Relay, eventually
 
@@ -53,10 +54,18 @@ def document(relay: Relay, command: str, *arguments: str) -> Any:
     return json.loads(shown.stdout)
 
 
+def states(relay: Relay) -> list[tuple[str, str, str]]:
+    found = relay.get(f"/api/traces/{TRACE}")[1].get("destinations", [])
+    return [(d["name"], d["signal"], d["state"]) for d in found]
+
+
 @pytest.fixture
 def waiting(tmp_path: Path) -> Iterator[Relay]:
     """A relay that keeps three signals for `all` and traces for `plain`, and nobody takes any."""
-    destinations = {"all": {"endpoint": NOBODY, "signals": ALL}, "plain": {"endpoint": NOBODY}}
+    destinations: dict[str, dict[str, Any]] = {
+        "all": {"endpoint": NOBODY, "signals": ALL},
+        "plain": {"endpoint": NOBODY},
+    }
     with Relay(tmp_path, destinations) as relay:
         post_all(relay)
         yield relay
@@ -91,3 +100,48 @@ def test_status_names_no_signal_where_there_are_traces_alone(tmp_path: Path) -> 
         assert "1 span in 1 row, " in shown
         assert "SIGNAL" not in shown
         assert "log record" not in shown
+
+
+def test_where_tells_of_the_log_records_of_a_trace_too(tmp_path: Path) -> None:
+    with MockCollector() as upstream:
+        destinations = {
+            "all": {"endpoint": upstream.endpoint, "signals": ALL},
+            "away": {"endpoint": NOBODY, "signals": ["logs"], "logs_endpoint": NOBODY},
+            "plain": {"endpoint": upstream.endpoint},
+        }
+        with Relay(tmp_path, destinations) as relay:
+            post_all(relay)
+            wanted = [
+                ("all", "traces", "delivered"),
+                ("all", "logs", "delivered"),
+                ("away", "logs", "waiting"),
+                ("plain", "traces", "delivered"),
+            ]
+            eventually(lambda: states(relay) == wanted)
+            found = relay.get(f"/api/traces/{TRACE}")[1]
+            assert [(p["signal"], p["spans"]) for p in found["received"]] == [
+                ("traces", 1),
+                ("logs", 2),
+            ]
+            (entry,) = found["resourceLogs"]
+            bodies = [r["body"]["stringValue"] for r in entry["scopeLogs"][0]["logRecords"]]
+            assert bodies == ["first", "second"]
+            assert len(found["resourceSpans"]) == 1
+            shown = said(relay, "where", TRACE)
+            told = document(relay, "where", TRACE)
+
+            # Who asks for recent traces is shown no others than before.
+            recent = relay.get("/api/traces")[1]["traces"]
+            assert [each["trace_id"] for each in recent] == [TRACE]
+        assert "a request of 1 span, json" in shown
+        assert "a request of 2 log records, json" in shown
+        assert "\n  delivered  spans to all (http" in shown
+        assert "\n  delivered  log records to all (http" in shown
+        assert "\n  waiting    log records for away (http" in shown
+        assert "\n  delivered  spans to plain (http" in shown
+        assert "log records to plain" not in shown
+        assert not {"resourceSpans", "resourceLogs"} & told.keys()
+        assert [piece["signal"] for piece in told["received"]] == ["traces", "logs"]
+        at_rest = said(relay, "where", TRACE)
+        assert "\n  delivered  log records to all (http" in at_rest
+        assert "\n  waiting    log records for away (http" in at_rest

@@ -119,9 +119,9 @@ class SqliteTraceIndex(TraceReader):
 class TracesAtRest(TraceReader):
     """Traces of a file that no daemon has open for writing."""
 
-    async def destinations(self) -> list[str]:
-        """Names of those that are owed anything, sorted."""
-        return sorted({standing.key.destination for standing in await self._standings(b"")})
+    async def backlogs(self) -> list[BacklogName]:
+        """Of whom anything is owed."""
+        return [standing.key for standing in await self._standings(b"")]
 
     async def _standings(self, trace_id: bytes) -> list["Standing"]:
         return await self._ask(_standings_on_disk)

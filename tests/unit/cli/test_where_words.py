@@ -18,6 +18,7 @@ NOW_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
 def destination(state: str, **more: Any) -> dict[str, Any]:
     return {
         "name": "up",
+        "signal": "traces",
         "endpoint": "https://up.example/v1/traces",
         "is_configured": True,
         "is_known": True,
@@ -46,6 +47,7 @@ def piece(state: str = "waiting", **more: Any) -> dict[str, Any]:
         "user_agent": "sdk/1",
         "services": ["shop"],
         "encoding": "json",
+        "signal": "traces",
         "spans": 2,
         "is_kept": True,
         "destinations": [{"name": "up", "state": state, "at": None, "status": 0}],
