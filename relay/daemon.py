@@ -256,7 +256,7 @@ class Daemon:
         state_dir = self._config.state_dir
         traces = Traces(self._buffer, self._fleet)
         letters = DeadLetters(
-            self._buffer, lambda: self._pipeline.prepare.settings, self._control.names, state_dir
+            self._buffer, lambda: self._pipeline.prepare.settings, self._control.signals, state_dir
         )
         features = Features(self._status, self._control, traces, self._replay, letters)
         return Admin(features, read_or_make(state_dir))

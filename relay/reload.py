@@ -24,6 +24,7 @@ from relay.doctor.report import as_document
 from relay.ingest.endpoint import Ingest
 from relay.ingest.pipeline import Pipeline
 from relay.model.errors import ControlRefused, RelayError, UnknownDestination
+from relay.model.records import Signal
 from relay.process.prepare import Prepare
 from relay.process.settings import prepare_settings
 from relay.server.listener import tls_context
@@ -93,9 +94,9 @@ class Control:
         self._parts = parts
         self._changing = anyio.Lock()
 
-    def names(self) -> list[str]:
-        """The destinations of the configuration."""
-        return [destination.name for destination in self.config.destinations]
+    def signals(self) -> dict[str, tuple[Signal, ...]]:
+        """What each destination of the configuration gets, by name."""
+        return {each.name: each.signals for each in self.config.destinations}
 
     def destination(self, name: str) -> KnownDestination:
         """What is known of a destination, also when it is gone from the configuration.

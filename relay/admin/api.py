@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay.model.errors import RelayError
+from relay.model.records import Signal
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"
 SECURITY_HEADERS = {
@@ -48,6 +49,17 @@ def flag(query: QueryParams, name: str, default: str = "false") -> bool:
     if text not in ("true", "false"):
         raise BadQuery(f"{name} must be true or false")
     return text == "true"
+
+
+def signal_of(query: QueryParams) -> Signal | None:
+    """The parameter `signal`; None where there is none. Raises BadQuery."""
+    word = query.get("signal", "")
+    if not word:
+        return None
+    for signal in Signal:
+        if signal.word == word:
+            return signal
+    raise BadQuery(f"signal must be {', '.join(each.word for each in Signal)}")
 
 
 def document(value: Any, status: int = 200) -> Response:

@@ -1,4 +1,4 @@
-"""What the admin API says of dead letters: entries, groups, spans as OTLP JSON. Pure."""
+"""What the admin API says of dead letters: entries, groups, items as OTLP JSON. Pure."""
 
 import base64
 from typing import Any
@@ -9,8 +9,9 @@ from relay.buffer.values import DeadLetterEntry, StoredDeadLetter
 from relay.dead_letters.groups import DeadLetterGroup
 from relay.dead_letters.look import INGEST, Counted, Listed
 from relay.dead_letters.otlp_lines import json_fragment
-from relay.model.records import DeadLetter
+from relay.model.records import DeadLetter, Encoding
 from relay.model.units import iso
+from relay.otlp.signals import WIRE
 from relay.otlp.transcode import TranscodeError
 
 
@@ -28,6 +29,7 @@ def groups_document(found: Counted) -> dict[str, Any]:
     return {
         "letters": found.letters,
         "spans": found.spans,
+        "by_signal": found.by_signal,
         "groups": [group_document(group) for group in found.groups],
         "dropped": found.dropped,
         "until": found.until,
@@ -46,7 +48,7 @@ def entry_document(entry: DeadLetterEntry) -> dict[str, Any]:
 
 
 def summary(letter: DeadLetter) -> dict[str, Any]:
-    """What became of its spans, and why; for `where`, too."""
+    """What became of its items, and why; for `where`, too."""
     return {
         "destination": letter.destination or INGEST,
         "reason": letter.reason,
@@ -70,21 +72,22 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
 
 
 def letter_document(stored: StoredDeadLetter) -> dict[str, Any]:
-    """Everything about one. `resourceSpans` is null where its bytes are no spans any more; then
-    they are in `body_base64`.
+    """Everything about one. Its items are under the key that a request of its signal has, such as
+    `resourceSpans`; that is null where its bytes are none any more: then they are in `body_base64`.
     """
     letter = stored.letter
-    document = {
+    key = WIRE[letter.signal].lists[Encoding.JSON].entries
+    document: dict[str, Any] = {
         "id": stored.letter_id,
         "set_aside_at": iso(stored.set_aside_ns),
         **_letter(letter),
         "row": letter.row,
         "bytes": len(letter.body),
         "is_damaged": stored.is_damaged,
-        "resourceSpans": None,
+        key: None,
     }
     try:
-        document["resourceSpans"] = msgspec.Raw(b"[%b]" % json_fragment(letter))
+        document[key] = msgspec.Raw(b"[%b]" % json_fragment(letter))
     except TranscodeError as error:
         document["unreadable"] = error.message
         document["body_base64"] = base64.b64encode(letter.body).decode()
@@ -98,6 +101,7 @@ def group_document(group: DeadLetterGroup) -> dict[str, Any]:
         "destination": letter.destination or INGEST,
         "reason": letter.reason,
         "status": letter.status,
+        "signal": letter.signal.word,
         "letters": group.letters,
         "spans": group.spans,
         "bytes": group.stored_bytes,

@@ -5,15 +5,15 @@
     GET    /api/dead-letters?…&before=ID&limit=N          a page of them, newest first
     GET    /api/dead-letters/groups?…                     how many by destination, reason and words
     GET    /api/dead-letters/export?…&after=ID            a page of OTLP JSON lines, oldest first
-    GET    /api/dead-letters/ID                           one, with its spans
+    GET    /api/dead-letters/ID                           one, with its items
     POST   /api/dead-letters/replay?…&after=ID            replay a step of them
                &to=NAME&derive_ids=true&keep=true
     DELETE /api/dead-letters?…&after=ID&erase=true        drop a step of them
     POST   /api/dead-letters/finish-erasing               after it nothing of that is left
 
-… is a filter: destination, reason, since_ns, trace, until, and id as often as wanted. Whoever
-pages gives back as `after` (or `before`) what the last page said as `next`, until that is null;
-`until` keeps letters out that came after somebody began.
+… is a filter: destination, signal, reason, since_ns, trace, until, and id as often as wanted.
+Whoever pages gives back as `after` (or `before`) what the last page said as `next`, until that is
+null; `until` keeps letters out that came after somebody began.
 
 400: the filter cannot be understood. 404: no such letter. 409: refused, and nothing was changed.
 """
@@ -24,7 +24,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from relay.admin.api import MOST, Api, BadQuery, flag, number
+from relay.admin.api import MOST, Api, BadQuery, flag, number, signal_of
 from relay.admin.dead_letter_documents import groups_document, letter_document, list_document
 from relay.buffer.values import DeadLetterFilter
 from relay.dead_letters.change import DeadLetters, Discarded, Erased, Replayed
@@ -47,6 +47,7 @@ def filter_of(query: QueryParams) -> DeadLetterFilter:
         trace=query.get("trace", ""),
         ids=ids,
         until=number(query["until"], "until") if "until" in query else None,
+        signal=signal_of(query),
     )
 
 

@@ -1,5 +1,7 @@
 """`otlp-relay dead-letter …`: the group of commands; `list` and `show`, the others elsewhere."""
 
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
@@ -9,26 +11,31 @@ from relay.cli.dead_letter_options import STEP_SECONDS, LetterId, filter_options
 from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import (
+    columns_of,
     print_table,
     say,
     say_result,
     say_styled,
 )
 from relay.cli.source import NEWEST, Source
-from relay.model.nouns import counted
+from relay.model.nouns import counted_items, listed_items, noun_of
 from relay.model.reasons import Reason
+from relay.model.records import Encoding, Signal
 from relay.model.units import about_bytes
 
 # In text; `--json` has them all.
-_MOST_SPANS: Final = 20
+_MOST_SHOWN: Final = 20
+_MOST_CHARACTERS: Final = 200
 _MOST_TRACES: Final = 5
 _PAGE: Final = 1000
 
 
 def words_of(found: dict[str, Any]) -> str:
-    """What was said; of a span refused on the way in, what stood where."""
+    """What was said; of what was refused on the way in, where it stood, of a span the id, too."""
     if found["destination"] != "ingest" or found["reason"] == Reason.BODY_UNREADABLE:
         return str(found["words"])
+    if found["signal"] != "traces":
+        return f"at {found['path']}"
     return f"trace id {found['words'] or '(none)'} at {found['path']}"
 
 
@@ -41,6 +48,7 @@ def traces_of(letter: dict[str, Any]) -> str:
 
 _KIND: Final = {
     "DESTINATION": lambda it: it["destination"],
+    "SIGNAL": lambda it: it["signal"],
     "REASON": lambda it: it["reason"],
     "STATUS": lambda it: str(it["status"] or "-"),
 }
@@ -48,14 +56,14 @@ LETTER_COLUMNS: Final = {
     "ID": lambda it: str(it["id"]),
     "DEAD SINCE": lambda it: it["set_aside_at"] or "-",
     **_KIND,
-    "SPANS": lambda it: f"{it['affected']:,}",
+    "ITEMS": lambda it: f"{it['affected']:,}",
     "TRACE": traces_of,
     "WORDS": words_of,
 }
 GROUP_COLUMNS: Final = {
     **_KIND,
     "LETTERS": lambda it: f"{it['letters']:,}",
-    "SPANS": lambda it: f"{it['spans']:,}",
+    "ITEMS": lambda it: f"{it['spans']:,}",
     "FIRST": lambda it: it["first_at"] or "-",
     "LAST": lambda it: it["last_at"] or "-",
     "WORDS": words_of,
@@ -119,6 +127,7 @@ def groups(source: Source, wanted: DeadLetterFilter, limit: int) -> dict[str, An
     return {
         "letters": found["letters"],
         "spans": found["spans"],
+        "by_signal": found["by_signal"],
         "groups": found["groups"][:limit],
         "has_more": len(found["groups"]) > limit,
         "dropped": found["dropped"],
@@ -127,8 +136,9 @@ def groups(source: Source, wanted: DeadLetterFilter, limit: int) -> dict[str, An
 
 def tell_letters(found: dict[str, Any]) -> None:
     """The letters as a table."""
-    if found["letters"]:
-        print_table(LETTER_COLUMNS, found["letters"])
+    letters = found["letters"]
+    if letters:
+        print_table(columns_of(LETTER_COLUMNS, (each["signal"] for each in letters)), letters)
     else:
         say("no dead letters")
     if found["has_more"]:
@@ -139,8 +149,8 @@ def tell_letters(found: dict[str, Any]) -> None:
 def tell_groups(found: dict[str, Any]) -> None:
     """The groups as a table, with a sum."""
     if found["groups"]:
-        print_table(GROUP_COLUMNS, found["groups"])
-        say(f"{letters_text(found['letters'])}, {counted(found['spans'], 'span')}")
+        print_table(columns_of(GROUP_COLUMNS, found["by_signal"]), found["groups"])
+        say(f"{letters_text(found['letters'])}, {listed_items(found['by_signal'])}")
     else:
         say("no dead letters")
     if found["has_more"]:
@@ -160,18 +170,20 @@ def tell_dropped(found: dict[str, Any]) -> None:
 @config_option
 @json_option
 def show(letter_id: int, config_path: str | None, as_json: bool) -> None:
-    """Show everything about a dead letter; with --json its spans as OTLP JSON, too."""
+    """Show everything about a dead letter; with --json its items as OTLP JSON, too."""
     found = Source(load_or_exit(config_path), STEP_SECONDS).letter(letter_id)
     say_result(found, lambda it: say(*lines_of(it)), as_json=as_json)
 
 
 def lines_of(found: dict[str, Any]) -> list[str]:
     """A letter as text."""
+    signal = found["signal"]
+    label = "spans" if signal == "traces" else "items"
     lines = [
         f"dead letter {found['id']} of {found['destination']}: {found['reason']}",
         f"  dead since {found['set_aside_at']}, received {found['received_at']}",
         f"  status     {found['status'] or 'none'}",
-        f"  spans      {found['affected']:,} of {found['spans']:,}",
+        f"  {label:<10} {found['affected']:,} of {counted_items(found['spans'], signal)}",
         f"  body       {about_bytes(found['bytes'])} as {found['encoding']}",
     ]
     if found["path"]:
@@ -183,22 +195,47 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     if found["is_damaged"]:
         lines.append("  damaged    its bytes on disk are not those that were written")
     is_body = found["reason"] == Reason.BODY_UNREADABLE
-    title = "trace id" if found["destination"] == "ingest" and not is_body else "words"
+    is_id = found["destination"] == "ingest" and not is_body and signal == "traces"
+    title = "trace id" if is_id else "words"
     lines.append(f"  {title}:")
     lines += [f"    {line}" for line in found["words"].splitlines() or ["(none)"]]
-    if found["resourceSpans"] is None:
+    records = records_of(found)
+    items = f"{noun_of([signal])}s"
+    if records is None:
         in_full = "; --json has its bytes in body_base64" if is_body else ""
-        return [*lines, f"  its spans cannot be shown: {found['unreadable']}{in_full}"]
-    spans = [
-        span
-        for entry in found["resourceSpans"]
-        for scope in entry.get("scopeSpans", [])
-        for span in scope.get("spans", [])
-    ]
-    lines.append("  spans:")
-    for span in spans[:_MOST_SPANS]:
-        ids = f"{span.get('traceId', '-')} {span.get('spanId', '-')}"
-        lines.append(f"    {ids} {span.get('name', '')}")
-    rest = len(spans) - _MOST_SPANS
+        return [*lines, f"  its {items} cannot be shown: {found['unreadable']}{in_full}"]
+    lines.append(f"  {'metrics' if signal == 'metrics' else items}:")
+    lines += [f"    {_TOLD[signal](each)}" for each in records[:_MOST_SHOWN]]
+    rest = len(records) - _MOST_SHOWN
     more = f"    and {rest:,} more; " if rest > 0 else "    "
     return [*lines, f"{more}--json shows them in full"]
+
+
+def records_of(found: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Its spans, log records or metrics; None where its bytes are none any more."""
+    from relay.otlp.signals import WIRE  # with the official classes, which no other command needs
+
+    names = WIRE[Signal.of(found["signal"])].lists[Encoding.JSON]
+    if found[names.entries] is None:
+        return None
+    return [
+        record
+        for entry in found[names.entries]
+        for scope in entry.get(names.scopes, [])
+        for record in scope.get(names.records, [])
+    ]
+
+
+def _told_log(record: dict[str, Any]) -> str:
+    body = record.get("body") or {}
+    text = body.get("stringValue", json.dumps(body, ensure_ascii=False))
+    words = (record.get("traceId", "-"), record.get("severityText", ""), text[:_MOST_CHARACTERS])
+    return " ".join(filter(None, words))
+
+
+# A record in one line.
+_TOLD: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
+    "traces": lambda it: f"{it.get('traceId', '-')} {it.get('spanId', '-')} {it.get('name', '')}",
+    "logs": _told_log,
+    "metrics": lambda it: f"{it.get('name') or '(no name)'} {it.get('unit', '')}".rstrip(),
+}

@@ -1,7 +1,7 @@
 """`otlp-relay dead-letter replay | discard`: sends dead letters again, or deletes them for good."""
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_result
 from relay.cli.source import LETTERS, path_of
 from relay.model.errors import RelayError
-from relay.model.nouns import counted
+from relay.model.nouns import counted_items, listed_items
 
 
 @click.command()
@@ -39,7 +39,7 @@ from relay.model.nouns import counted
 @click.option(
     "--derive-ids",
     is_flag=True,
-    help="Derive valid ids from malformed ones (spans refused on the way in).",
+    help="Derive valid ids from malformed ones (spans that were refused on the way in).",
 )
 @click.option("--keep", is_flag=True, help="Keep the dead letters, too.")
 @json_option
@@ -55,9 +55,9 @@ def replay(
 ) -> None:
     """Send dead letters again, each to its own destination.
 
-    Spans refused on the way in are checked again and go to every destination. A replayed dead
-    letter is removed unless --keep is given; if its spans are refused again, they become a new
-    one. Exits 1 when any could not be replayed; the reason is printed.
+    What was refused on the way in is checked again and goes to every destination that gets its
+    signal. A replayed dead letter is removed unless --keep is given; if it is refused again, it
+    becomes a new one. Exits 1 when any could not be replayed; the reason is printed.
     """
     must_choose(wanted, takes_all=takes_all)
     client = admin_client(load_or_exit(config_path), STEP_SECONDS)
@@ -70,6 +70,7 @@ def replay(
         "letters": 0,
         "spans": 0,
         "spans_by_destination": Counter(),
+        "by_destination": defaultdict(Counter),
         "partial": Counter(letters=0, spans=0, refused=0),
         "stayed": [],
         "error": None,
@@ -79,6 +80,8 @@ def replay(
             done["letters"] += found["letters"]
             done["spans"] += found["spans"]
             done["spans_by_destination"].update(found["spans_by_destination"])
+            for name, items in found["by_destination"].items():
+                done["by_destination"][name].update(items)
             done["partial"].update(found["partial"])
             merge(done["stayed"], found["stayed"])
     except RelayError as error:
@@ -91,17 +94,18 @@ def tell_replayed(done: dict[str, Any]) -> None:
     """What was sent again on standard output, what was not on standard error."""
     if done["letters"]:
         to = ", ".join(
-            f"{counted(spans, 'span')} to {name}"
-            for name, spans in sorted(done["spans_by_destination"].items())
+            f"{listed_items(items)} to {name}"
+            for name, items in sorted(done["by_destination"].items())
         )
         say(f"replayed {letters_text(done['letters'])}: {to}")
     elif not done["stayed"] and not done["error"]:
         say("no dead letter matches")
     unclear = done["partial"]
     if unclear["letters"]:
+        signals = {signal for items in done["by_destination"].values() for signal in items}
         say(
             f"for {letters_text(unclear['letters'])} the upstream did not say which "
-            f"{unclear['refused']:,} of {counted(unclear['spans'], 'span')} it refused: "
+            f"{unclear['refused']:,} of {counted_items(unclear['spans'], *signals)} it refused: "
             "all are sent again, so it may get some of them twice",
             err=True,
         )
@@ -143,7 +147,13 @@ def discard(
         if not yes and not is_terminal():
             raise click.UsageError("there is no terminal to ask on: confirm with --yes")
     client = admin_client(load_or_exit(config_path), STEP_SECONDS)
-    done: dict[str, Any] = {"letters": 0, "spans": 0, "missing": [], "erased": None}
+    done: dict[str, Any] = {
+        "letters": 0,
+        "spans": 0,
+        "by_signal": Counter(),
+        "missing": [],
+        "erased": None,
+    }
     try:
         if not is_erasing_only and may_go(client, wanted, is_sure=yes):
             drop(client, wanted, done, erase=erase)
@@ -166,10 +176,10 @@ def may_go(client: DaemonClient, wanted: DeadLetterFilter, *, is_sure: bool) -> 
     """Whether they may be dropped: asked, unless that is sure."""
     if is_sure:
         return True
-    letters, spans = count(groups_of(client), wanted)
+    letters, items = count(groups_of(client), wanted)
     if not letters:
         return True
-    question = f"discard {letters_text(letters)} ({counted(spans, 'span')}) for good?"
+    question = f"discard {letters_text(letters)} ({listed_items(items)}) for good?"
     return click.confirm(question, err=True)
 
 
@@ -185,6 +195,7 @@ def drop(
     for found in steps(title, wanted, groups_of(client), step):
         for key in ("letters", "spans", "missing"):
             done[key] += found[key]
+        done["by_signal"].update(found["by_signal"])
 
 
 def groups_of(client: DaemonClient) -> Ask:
@@ -195,7 +206,7 @@ def groups_of(client: DaemonClient) -> Ask:
 def tell_discarded(done: dict[str, Any], *, is_erasing_only: bool) -> None:
     """What was dropped, and what of it may still be somewhere."""
     if not is_erasing_only:
-        say(f"discarded {letters_text(done['letters'])}, {counted(done['spans'], 'span')}")
+        say(f"discarded {letters_text(done['letters'])}, {listed_items(done['by_signal'])}")
     for letter_id in done["missing"]:
         say(f"there is no dead letter {letter_id}", err=True)
     erased = done["erased"]
@@ -207,7 +218,7 @@ def tell_discarded(done: dict[str, Any], *, is_erasing_only: bool) -> None:
         say(f"not erased yet: {erased['why']}; `dead-letter discard --erase` retries", err=True)
     if erased["rows_kept"]:
         say(
-            f"but {erased['rows_kept']:,} rows of the log hold spans of the same traces: delivered "
+            f"but {erased['rows_kept']:,} rows of the log hold items of the same traces: delivered "
             f"ones stay for keep_delivered ({erased['keep_delivered']}), owed ones until they are "
             "delivered",
             err=True,

@@ -1,6 +1,7 @@
-"""`otlp-relay dead-letter export`: writes the spans of dead letters as OTLP JSON lines."""
+"""`otlp-relay dead-letter export`: writes what dead letters hold as OTLP JSON lines."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,31 +37,41 @@ from relay.model.errors import RelayError
 def export(
     *, wanted: DeadLetterFilter, config_path: str | None, output: Path | None, as_json: bool
 ) -> None:
-    """Write the spans of dead letters as OTLP JSON lines: one ExportTraceServiceRequest a line.
+    """Write what dead letters hold as OTLP JSON lines: one request a line.
 
-    All of them, or those that the flags choose; they stay. Spans refused on the way in are written
-    as they were sent. --json, with --output, prints what was done. Exits 1 when any had to be left
-    out; the reason is printed.
+    All of them, or those that the flags choose; they stay. A line that begins with resourceSpans
+    is a body for /v1/traces, with resourceLogs for /v1/logs, with resourceMetrics for /v1/metrics;
+    --signal writes those of one alone. What was refused on the way in is written as it was sent.
+    --json, with --output, prints what was done. Exits 1 when any had to be left out; the reason is
+    printed.
     """
     if as_json and output is None:
         raise click.UsageError("--json needs --output: the lines are on standard output")
     source = Source(load_or_exit(config_path), STEP_SECONDS)
-    written = 0
+    written = Counter[str]()
     left_out: list[dict[str, Any]] = []
     try:
         with opened(output) as file:
             for found in steps("exporting", wanted, source.letter_groups, source.exported):
                 for line in found["lines"]:
                     file.write(line.encode() + b"\n")
-                written += len(found["lines"])
+                written.update(found["by_path"])
                 merge(left_out, found["left_out"])
     except RelayError:
         if written:
-            say(f"wrote {letters_text(written)} before this:", err=True)
+            say(f"wrote {letters_text(written.total())} before this:", err=True)
         raise
     if as_json:
-        say_json({"letters": written, "left_out": left_out, "output": str(output)})
+        say_json(
+            {
+                "letters": written.total(),
+                "by_path": written,
+                "left_out": left_out,
+                "output": str(output),
+            }
+        )
     elif output:
-        say(f"wrote {letters_text(written)} to {output}")
+        paths = ", ".join(f"{number:,} for {path}" for path, number in written.items())
+        say(f"wrote {letters_text(written.total())} to {output}{paths and f': {paths}'}")
     tell_stayed(left_out, "left out:")
     sys.exit(1 if left_out else 0)

@@ -3,6 +3,7 @@
 import functools
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,9 +12,11 @@ import click
 
 from relay.buffer.values import DeadLetterFilter
 from relay.cli.moments import DURATION
+from relay.cli.options import signal_option
 from relay.cli.output import progress_bar, say
 from relay.cli.source import NEWEST
 from relay.model.nouns import counted
+from relay.model.records import Signal
 
 LetterId = click.IntRange(min=1, max=NEWEST)
 ids_argument = click.argument("ids", nargs=-1, type=LetterId, metavar="[ID]...")
@@ -28,16 +31,17 @@ Ask = Callable[[DeadLetterFilter], dict[str, Any]]
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--destination`, `--reason`, `--since` and `--trace`, and ids where the command has them:
-    given as `wanted: DeadLetterFilter`. Nothing chosen is all of them.
+    """`--destination`, `--signal`, `--reason`, `--since` and `--trace`, and ids where the command
+    has them: given as `wanted: DeadLetterFilter`. Nothing chosen is all of them.
     """
 
     @click.option(
         "--destination",
         default="",
         metavar="NAME",
-        help='Those of this destination; "ingest": spans refused on the way in.',
+        help='Those of this destination; "ingest": what was refused on the way in.',
     )
+    @signal_option("Those of this signal.")
     @click.option(
         "--reason",
         default="",
@@ -64,12 +68,14 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
         reason: str,
         since_seconds: float | None,
         trace: str,
+        signal: Signal | None,
         ids: tuple[int, ...] = (),
         **more: Any,
     ) -> None:
         since_ns = 0 if since_seconds is None else time.time_ns() - int(since_seconds * 1e9)
         unique = tuple(dict.fromkeys(ids))
-        command(wanted=DeadLetterFilter(destination, reason, since_ns, trace, unique), **more)
+        wanted = DeadLetterFilter(destination, reason, since_ns, trace, unique, signal=signal)
+        command(wanted=wanted, **more)
 
     return chosen
 
@@ -81,7 +87,8 @@ def must_choose(wanted: DeadLetterFilter, *, takes_all: bool) -> None:
         raise click.UsageError("--all cannot be combined with a choice of dead letters")
     if is_empty and not takes_all:
         raise click.UsageError(
-            "say which dead letters: ids, --destination, --reason, --since, --trace, or --all"
+            "say which dead letters: ids, --destination, --signal, --reason, --since, "
+            "--trace, or --all"
         )
 
 
@@ -95,10 +102,13 @@ def passes_of(wanted: DeadLetterFilter) -> list[DeadLetterFilter]:
     ]
 
 
-def count(groups: Ask, wanted: DeadLetterFilter) -> tuple[int, int]:
-    """How many letters and spans are meant. Raises what `groups` raises."""
-    found = [groups(each) for each in passes_of(wanted)]
-    return sum(each["letters"] for each in found), sum(each["spans"] for each in found)
+def count(groups: Ask, wanted: DeadLetterFilter) -> tuple[int, Counter[str]]:
+    """How many letters are meant, and items by signal. Raises what `groups` raises."""
+    letters, items = 0, Counter[str]()
+    for found in map(groups, passes_of(wanted)):
+        letters += found["letters"]
+        items.update(found["by_signal"])
+    return letters, items
 
 
 def steps(

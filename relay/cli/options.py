@@ -12,6 +12,7 @@ from relay.config import Config
 from relay.config.load import load
 from relay.config.tables import one_line, problems_of
 from relay.model.errors import ConfigError, SecretUnset
+from relay.model.records import Signal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,6 +36,12 @@ def json_option(command: Command) -> Command:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
     )(command)
+
+
+def signal_option(text: str) -> Callable[[Command], Command]:
+    """`--signal`, given as `signal: Signal | None`; `text` says what it does."""
+    choice = click.Choice(Signal, case_sensitive=False)
+    return click.option("--signal", type=choice, help=text)
 
 
 def load_or_exit(config_path: str | None) -> Config:

@@ -119,6 +119,7 @@ def path_of(path: str, wanted: DeadLetterFilter, **more: object) -> str:
     query = {
         "destination": wanted.destination,
         "reason": wanted.reason,
+        "signal": wanted.signal and wanted.signal.word,
         "trace": wanted.trace,
         "since_ns": wanted.since_ns,
         "id": wanted.ids,

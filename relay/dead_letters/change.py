@@ -28,7 +28,7 @@ from relay.dead_letters.look import NOT_THERE, Looking, in_thread
 from relay.dead_letters.requests import LeftOut, Wish, left_out, request_of
 from relay.model.errors import RelayError
 from relay.model.reasons import Reason
-from relay.model.records import DeadLetter, Request
+from relay.model.records import DeadLetter, Request, Signal
 from relay.model.units import format_duration
 from relay.process.prepare import PrepareSettings
 
@@ -51,7 +51,7 @@ class ReplayRefused(RelayError):
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """Of what was replayed: letters of which the upstream had refused some spans, not which."""
+    """Of what was replayed: letters of which the upstream had refused some items, not which."""
 
     letters: int
     spans: int
@@ -60,12 +60,16 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A step of a replay. `seen` letters were looked at; `next` is where the next step begins."""
+    """A step of a replay. `seen` letters were looked at; `next` is where the next step begins.
+
+    `spans` and `spans_by_destination` count the items of all signals.
+    """
 
     letters: int
     spans: int
     bytes: int
     spans_by_destination: Mapping[str, int]
+    by_destination: Mapping[str, Mapping[str, int]]  # items of each signal
     partial: Partial
     seen: int
     stayed: Sequence[LeftOut]
@@ -79,6 +83,7 @@ class Discarded:
 
     letters: int
     spans: int
+    by_signal: Mapping[str, int]
     bytes: int
     missing: Sequence[int]
     seen: int
@@ -90,7 +95,7 @@ class Discarded:
 class Erased:
     """Whether nothing erased is left in the buffer's files, else `why` not.
 
-    `rows_kept` of the log hold spans of the same traces, for `keep_delivered` or until they are
+    `rows_kept` of the log hold items of the same traces, for `keep_delivered` or until they are
     delivered; quarantined files may hold copies.
     """
 
@@ -108,10 +113,12 @@ class DeadLetters(Looking):
         self,
         buffer: Log,
         settings: Callable[[], PrepareSettings],
-        known: Callable[[], Collection[str]],
+        known: Callable[[], Mapping[str, Collection[Signal]]],
         state_dir: Path,
     ) -> None:
-        """`settings` are those of the way in now, `known` the destinations in the configuration."""
+        """`settings` are those of the way in now, `known` the destinations in the
+        configuration, with what each gets.
+        """
         super().__init__(buffer.dead_letters)
         self._buffer = buffer
         self._settings = settings
@@ -153,17 +160,19 @@ class DeadLetters(Looking):
             if gone:
                 stayed["it was gone before it could be sent"] += sorted(gone)
         gone_letters = [stored.letter for stored in letters if stored.letter_id in sent]
-        receivers_spans: Counter[str] = Counter()
+        receivers_items: dict[str, Counter[str]] = defaultdict(Counter)
         for letter in gone_letters:
-            receivers_spans[wish.to or letter.destination or ALL] += letter.items
+            receiver = wish.to or letter.destination or ALL
+            receivers_items[receiver][letter.signal.word] += letter.items
         if gone_letters:
-            names = ", ".join(sorted(receivers_spans))
+            names = ", ".join(sorted(receivers_items))
             log.info("dead_letters_replayed", letters=len(gone_letters), to=names)
         return Replayed(
             letters=len(gone_letters),
             spans=sum(letter.items for letter in gone_letters),
             bytes=sum(len(letter.body) for letter in gone_letters),
-            spans_by_destination=receivers_spans,
+            spans_by_destination={name: it.total() for name, it in receivers_items.items()},
+            by_destination=receivers_items,
             partial=_partial(gone_letters),
             seen=len(step.entries) + len(step.missing),
             stayed=left_out(stayed),
@@ -172,7 +181,7 @@ class DeadLetters(Looking):
         )
 
     def _wish(self, to: str, *, derives: bool) -> Wish:
-        known = set(self._known())
+        known = self._known()
         if to and to not in known:
             raise ReplayRefused(
                 f"there is no destination {to!r}",
@@ -188,13 +197,17 @@ class DeadLetters(Looking):
             if step.entries:
                 removed = set(await self._buffer.dead_letters.discard(step.ids, erases=erases))
             gone = [entry for entry in step.entries if entry.letter_id in removed]
+            by_signal = Counter[str]()
+            for entry in gone:
+                by_signal[entry.letter.signal.word] += entry.letter.affected
             if erases:
                 self._remember(gone)
         if gone:
             log.info("dead_letters_discarded", letters=len(gone), is_erased=erases)
         return Discarded(
             letters=len(gone),
-            spans=sum(entry.letter.affected for entry in gone),
+            spans=by_signal.total(),
+            by_signal=by_signal,
             bytes=sum(entry.stored_bytes for entry in gone),
             missing=step.missing,
             seen=len(step.entries) + len(step.missing),

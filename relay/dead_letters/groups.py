@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relay.buffer.values import DeadLetterEntry
+from relay.model.records import Signal
 
 MOST_GROUPS = 1000
 # Numbers and whatever else is made of hex digits: counts, ages, request ids.
@@ -34,23 +35,23 @@ class DeadLetterGroup:
 
 
 class Groups:
-    """Letters by destination, reason, status and words.
+    """Letters by destination, signal, reason, status and words.
 
     Words that differ in numbers or ids only are the same: an upstream that counts, or names the
     request, would else have a group for each letter. Of ingest the words are a trace id: no part.
     """
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, str, int, str], DeadLetterGroup] = {}
+        self._groups: dict[tuple[str, Signal, str, int, str], DeadLetterGroup] = {}
 
     def add(self, entries: Iterable[DeadLetterEntry]) -> None:
         """Count these, too."""
         for entry in entries:
             letter = entry.letter
             words = _PARTICULAR.sub("#", letter.words) if letter.destination else ""
-            key = (letter.destination, letter.reason, letter.status, words)
+            key = (letter.destination, letter.signal, letter.reason, letter.status, words)
             if key not in self._groups and len(self._groups) >= MOST_GROUPS:
-                key = (*key[:3], "")
+                key = (*key[:4], "")
             group = self._groups.get(key)
             if group is None:
                 at_ns = entry.set_aside_ns

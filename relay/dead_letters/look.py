@@ -3,7 +3,7 @@
 What asks the disk is given: the reader of a running buffer, or a file that nobody writes.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +18,7 @@ from relay.dead_letters.otlp_lines import json_line
 from relay.dead_letters.requests import LeftOut, left_out
 from relay.model.errors import RelayError
 from relay.model.reasons import Reason
+from relay.otlp.signals import WIRE
 from relay.otlp.transcode import TranscodeError
 
 STEP_BYTES = 1024 * 1024
@@ -44,10 +45,11 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many letters and spans there are, up to letter `until`, and of which kinds."""
+    """How many letters and items there are, up to letter `until`, and of which kinds."""
 
     letters: int
     spans: int
+    by_signal: Mapping[str, int]
     groups: Sequence[DeadLetterGroup]
     dropped: Mapping[str, int]
     until: int | None
@@ -55,9 +57,13 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A step of an export: OTLP JSON lines, of how many letters, and which had to be left out."""
+    """A step of an export: OTLP JSON lines, of how many letters, and which had to be left out.
+
+    `by_path` is how many of the lines are for which path of an endpoint.
+    """
 
     lines: Sequence[str]
+    by_path: Mapping[str, int]
     letters: int
     left_out: Sequence[LeftOut]
     until: int | None
@@ -108,8 +114,11 @@ class Looking:
             groups.add(page.entries)
             edge = page.edge
         found = groups.newest_first()
-        letters, spans = sum(each.letters for each in found), sum(each.spans for each in found)
-        return Counted(letters, spans, found, await self._dropped(), wanted.until)
+        by_signal = Counter[str]()
+        for each in found:
+            by_signal[each.newest.letter.signal.word] += each.spans
+        letters, items = sum(each.letters for each in found), by_signal.total()
+        return Counted(letters, items, by_signal, found, await self._dropped(), wanted.until)
 
     async def _dropped(self) -> dict[str, int]:
         """Letters given up for space or age, ever, by destination."""
@@ -126,10 +135,10 @@ class Looking:
         """A step of those that are meant, an OTLP JSON line each; `left_out` tells which not."""
         step = await self._step(wanted, after)
         letters = await self._store.bodies(step.ids)
-        lines, why = await in_thread(letters, partial(_lines_of, letters))
+        lines, by_path, why = await in_thread(letters, partial(_lines_of, letters))
         if step.missing:
             why[NOT_THERE] += step.missing
-        return Exported(lines, len(step.entries), left_out(why), step.until, step.next)
+        return Exported(lines, by_path, len(step.entries), left_out(why), step.until, step.next)
 
     async def _bounded(self, wanted: DeadLetterFilter) -> DeadLetterFilter:
         """`wanted`, but nothing that comes from now on: what is sent again may come back."""
@@ -163,9 +172,12 @@ async def in_thread(letters: Sequence[StoredDeadLetter], work: Callable[[], Any]
     return await anyio.to_thread.run_sync(work) if size > THREAD_FROM_BYTES else work()
 
 
-def _lines_of(letters: list[StoredDeadLetter]) -> tuple[list[str], dict[str, list[int]]]:
-    """A line for each letter, and the ids of those that have none, by why."""
+def _lines_of(
+    letters: list[StoredDeadLetter],
+) -> tuple[list[str], Counter[str], dict[str, list[int]]]:
+    """A line for each letter, for which path they are, and ids of those without one, by why."""
     lines: list[str] = []
+    by_path = Counter[str]()
     why: dict[str, list[int]] = defaultdict(list)
     for stored in letters:
         if stored.is_damaged or stored.letter.reason == Reason.DAMAGED_ON_DISK:
@@ -173,6 +185,7 @@ def _lines_of(letters: list[StoredDeadLetter]) -> tuple[list[str], dict[str, lis
             continue
         try:
             lines.append(json_line(stored.letter))
+            by_path[WIRE[stored.letter.signal].path] += 1
         except TranscodeError as error:
             why[error.message].append(stored.letter_id)
-    return lines, why
+    return lines, by_path, why

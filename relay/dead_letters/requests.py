@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from relay.buffer.values import StoredDeadLetter
 from relay.model.errors import Refusal
 from relay.model.reasons import Reason
-from relay.model.records import Encoding, Request, Sender
+from relay.model.records import DeadLetter, Encoding, Request, Sender, Signal
 from relay.otlp.signals import WIRE
 from relay.process.check.ids import REASON_WORDS
 from relay.process.check.rejections import AllItemsRejected
@@ -33,12 +33,12 @@ _MOST_NAMED = 20
 class Wish:
     """How letters are to be sent again: `to` empty is to whom each is owed.
 
-    `known` are the destinations of the configuration.
+    `known` are the destinations of the configuration, with the signals that each gets.
     """
 
     to: str
     derives: bool
-    known: Collection[str]
+    known: Mapping[str, Collection[Signal]]
     settings: PrepareSettings  # for what was rejected on the way in
 
 
@@ -59,10 +59,8 @@ def left_out(ids_by_reason: Mapping[str, list[int]]) -> list[LeftOut]:
 def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | str:
     """The request that `stored` becomes under `wish`, or why it cannot and what would help."""
     letter = stored.letter
-    if unsendable := _unsendable(stored):
-        return unsendable
-    if not wish.to and letter.destination and letter.destination not in wish.known:
-        return f"{letter.destination} is not in the configuration; name another with --to"
+    if why := _unsendable(stored) or _unwanted(letter, wish):
+        return why
     is_of_ingest = not letter.destination
     # Those of an upstream were prepared when they came: nothing is added a second time.
     settings = PrepareSettings(malformed_ids="reject")
@@ -78,11 +76,21 @@ def request_of(stored: StoredDeadLetter, wish: Wish) -> Request | str:
     except AllItemsRejected as refusal:
         return _words(refusal.rejected[0].reason)
     except Refusal as refusal:
-        return f"its spans cannot be read: {refusal.message}"
+        return f"its {letter.signal.item}s cannot be read: {refusal.message}"
     if prepared.rejected:
-        # Of a letter of an upstream every span was valid when it came, of ingest there is but one.
+        # Of a letter of an upstream every item was valid when it came, of ingest there is but one.
         return _words(prepared.rejected[0].reason)
     return Request(prepared.pieces, SENDER, letter.received_ns)
+
+
+def _unwanted(letter: DeadLetter, wish: Wish) -> str:
+    """Why it would reach nobody; empty where somebody gets it."""
+    name = wish.to or letter.destination
+    if name and name not in wish.known:
+        return f"{name} is not in the configuration; name another with --to"
+    if name and letter.signal not in wish.known[name]:
+        return f"{name} gets no {letter.signal.word}; name another with --to"
+    return ""
 
 
 def _unsendable(stored: StoredDeadLetter) -> str:
@@ -97,7 +105,7 @@ def _unsendable(stored: StoredDeadLetter) -> str:
         return _words(letter.reason)  # what is kept can be read, but it is not all that came
     if letter.reason == Reason.BODY_UNREADABLE:
         return (
-            "it is the body of a request that could not be read, of which there are no spans to "
+            "it is the body of a request that could not be read, of which there is nothing to "
             "send; `dead-letter show ID --json` has its bytes: correct what sends it"
         )
     return ""

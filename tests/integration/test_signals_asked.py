@@ -104,7 +104,7 @@ def test_status_names_no_signal_where_there_are_traces_alone(tmp_path: Path) -> 
 
 def test_where_tells_of_the_log_records_of_a_trace_too(tmp_path: Path) -> None:
     with MockCollector() as upstream:
-        destinations = {
+        destinations: dict[str, dict[str, Any]] = {
             "all": {"endpoint": upstream.endpoint, "signals": ALL},
             "away": {"endpoint": NOBODY, "signals": ["logs"], "logs_endpoint": NOBODY},
             "plain": {"endpoint": upstream.endpoint},
@@ -145,3 +145,83 @@ def test_where_tells_of_the_log_records_of_a_trace_too(tmp_path: Path) -> None:
         at_rest = said(relay, "where", TRACE)
         assert "\n  delivered  log records to all (http" in at_rest
         assert "\n  waiting    log records for away (http" in at_rest
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Iterator[tuple[Relay, MockCollector]]:
+    """A relay whose destination refused one item of each request, of three signals; a fourth dead
+    letter is of ingest. `plain` gets traces only.
+    """
+    with MockCollector(script="partial=1:too long*") as upstream:
+        destinations: dict[str, dict[str, Any]] = {
+            "all": {"endpoint": upstream.endpoint, "signals": ALL},
+            "plain": {"endpoint": NOBODY},
+        }
+        with Relay(tmp_path, destinations) as relay:
+            post_all(relay)
+            eventually(lambda: relay.status()["buffer"]["dead_letters"] == 4)
+            yield relay, upstream
+
+
+def test_dead_letters_name_their_signal_and_count_its_items(
+    refused: tuple[Relay, MockCollector],
+) -> None:
+    relay, _upstream = refused
+    shown = said(relay, "dead-letter list")
+    lines = [line.split()[:5] for line in shown.splitlines()]
+    assert ["DESTINATION", "SIGNAL", "REASON", "STATUS", "LETTERS"] in lines
+    assert ["all", "logs", "upstream_partial", "200", "1"] in lines
+    assert ["all", "metrics", "upstream_partial", "200", "1"] in lines
+    assert ["ingest", "metrics", "time_missing", "-", "1"] in lines
+    assert "4 dead letters, 2 data points, 1 log record, 1 span" in shown
+    only = said(relay, "dead-letter list", "--signal", "logs")
+    assert "1 dead letter, 1 log record\n" in only
+    assert "metrics" not in only
+    plain = said(relay, "dead-letter list", "--signal", "traces")
+    assert "SIGNAL" not in plain
+    assert "SPANS" in plain
+    each = document(relay, "dead-letter list", "--all", "--signal", "metrics")["letters"]
+    assert {one["signal"] for one in each} == {"metrics"}
+
+    logs_letter = document(relay, "dead-letter list", "--all", "--signal", "logs")["letters"][0]
+    told = said(relay, "dead-letter show", str(logs_letter["id"]))
+    assert "items      1 of 2 log records\n" in told
+    assert f"log records:\n    {TRACE} first\n    {TRACE} second\n" in told
+    found = document(relay, "dead-letter show", str(logs_letter["id"]))
+    assert found["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    assert "resourceSpans" not in found
+    of_ingest = document(relay, "dead-letter list", "--all", "--destination", "ingest")["letters"]
+    told = said(relay, "dead-letter show", str(of_ingest[0]["id"]))
+    assert "metrics:\n    load\n" in told
+    assert "trace id" not in told
+
+    exported = said(relay, "dead-letter export", "--signal", "logs")
+    assert all(line.startswith('{"resourceLogs":') for line in exported.splitlines())
+    file = relay.folder / "letters.jsonl"
+    wrote = said(relay, "dead-letter export", "--output", str(file))
+    assert f"wrote 4 dead letters to {file}: " in wrote
+    for part in ("1 for /v1/traces", "1 for /v1/logs", "2 for /v1/metrics"):
+        assert part in wrote
+    assert len(file.read_text().splitlines()) == 4
+    assert relay.get("/api/dead-letters?signal=spans")[0] == 400
+
+
+def test_dead_letters_are_replayed_to_who_gets_their_signal(
+    refused: tuple[Relay, MockCollector],
+) -> None:
+    relay, upstream = refused
+    stays = said(relay, "dead-letter replay", "--signal", "logs", "--to", "plain", code=1)
+    assert "plain gets no logs; name another with --to" in stays
+    upstream.script.clear()
+    before = len(upstream.journal.log_records()), len(upstream.journal.data_points())
+    sent = said(relay, "dead-letter replay", "--destination", "all")
+    assert "replayed 3 dead letters: " in sent
+    for part in ("1 span", "2 log records", "3 data points"):
+        assert part in sent
+    assert "which 3 of 6 items it refused" in sent
+    eventually(lambda: len(upstream.journal.log_records()) == before[0] + 2)
+    eventually(lambda: len(upstream.journal.data_points()) == before[1] + 3)
+    stays = said(relay, "dead-letter replay", "--all", code=1)
+    assert "no time: export it, correct it and post it again" in stays
+    dropped = said(relay, "dead-letter discard", "--all", "--yes")
+    assert "discarded 1 dead letter, 1 data point\n" in dropped

@@ -38,7 +38,12 @@ async def letters_of(
     """A buffer with a destination `a` and a dead letter of it for each body."""
     async with opened(tmp_path, **settings) as buffer:
         await add(buffer, *bodies, encoding=encoding)
-        yield buffer, DeadLetters(buffer, prepare_settings, lambda: ["a", "b"], tmp_path)
+        yield (
+            buffer,
+            DeadLetters(
+                buffer, prepare_settings, lambda: dict.fromkeys("ab", tuple(Signal)), tmp_path
+            ),
+        )
 
 
 def put(buffer: Buffer, letter: DeadLetter) -> None:

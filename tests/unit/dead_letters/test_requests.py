@@ -11,7 +11,7 @@ from relay.otlp.protobuf_writer import delimited
 from relay.otlp.signals import LOGS, METRICS, TRACES, SignalWire
 from relay.process.prepare import Prepare, PrepareSettings
 
-WISH: Final = Wish(to="", derives=False, known=(), settings=PrepareSettings())
+WISH: Final = Wish(to="", derives=False, known={}, settings=PrepareSettings())
 
 
 def stored(wire: SignalWire, encoding: Encoding, body: bytes, reason: str) -> StoredDeadLetter:
