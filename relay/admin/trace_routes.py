@@ -1,11 +1,12 @@
-"""Routes of the admin API that tell where a trace is, and replay kept spans.
+"""Routes of the admin API that tell where a trace is, and replay what is kept.
 
 ::
 
     GET  /api/traces?limit=50            the newest distinct traces
     GET  /api/traces/ID?spans=false      where one is; ID as it was sent, or as it is since
     POST /api/destinations/NAME/replay?since=NANOSECONDS    what was received then or later
-    POST /api/destinations/NAME/replay?trace=ID             the spans of one trace
+    POST /api/destinations/NAME/replay?trace=ID             what is of one trace
+         &signal=logs                                       of that signal alone
          &dry_run=true                                      only tell what it would be
 
 404: no such destination, or nothing is known of the trace (then with how far back what is known
@@ -18,7 +19,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.admin.api import Api, BadQuery, digits, document, flag
+from relay.admin.api import Api, BadQuery, digits, document, flag, signal_of
 from relay.admin.control import nanoseconds
 from relay.admin.trace_document import recent_trace, trace_document
 from relay.model.units import iso
@@ -49,14 +50,16 @@ def routes(traces: Traces, replay: Replay) -> list[Api]:
     async def replay_kept(request: Request) -> dict[str, Any]:
         name = request.path_params["name"]
         query = request.query_params
-        is_dry_run = flag(query, "dry_run")
+        is_dry_run, signal = flag(query, "dry_run"), signal_of(query)
         trace = query.get("trace", "").strip()[:MOST_CHARACTERS]
         since_ns = nanoseconds(query.get("since", ""))
         if ("since" in query) == ("trace" in query) or (since_ns is None and not trace):
             raise BadQuery("say since=NANOSECONDS, a time since 1970, or trace=ID")
         if since_ns is not None:
-            return replay_document(await replay.since(name, since_ns, is_dry_run=is_dry_run))
-        return replay_document(await replay.trace(name, trace, is_dry_run=is_dry_run))
+            done = await replay.since(name, since_ns, is_dry_run=is_dry_run, signal=signal)
+        else:
+            done = await replay.trace(name, trace, is_dry_run=is_dry_run, signal=signal)
+        return replay_document(done)
 
     return [
         ("GET", "/api/traces", recent),

@@ -6,14 +6,16 @@ from dataclasses import asdict
 import click
 
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import print_table, progress_bar, say, say_json, say_styled
+from relay.cli.output import columns_of, print_table, progress_bar, say, say_json, say_styled
+from relay.model.nouns import counted, listed_items
 from relay.model.units import about_bytes
 from relay.offline import check as checking
 from relay.salvage.losses import named
 
 COLUMNS = {
     "DESTINATION": lambda it: it.name,
-    "OWED SPANS": lambda it: f"{it.spans:,}",
+    "SIGNAL": lambda it: it.signal,
+    "OWED ITEMS": lambda it: f"{it.spans:,}",
     "ROWS": lambda it: f"{it.rows:,}",
     "SIZE": lambda it: about_bytes(it.raw_bytes),
 }
@@ -43,11 +45,13 @@ def tell(found: checking.CheckReport) -> None:
     beside = "a daemon is using it" if found.is_running else "no daemon is using it"
     say(f"{found.file}: {beside}")
     say(
-        f"{found.rows:,} rows are sound: {found.spans:,} spans, {about_bytes(found.raw_bytes)}"
-        f" before compression; {found.dead_letters:,} dead letters"
+        f"{found.rows:,} rows are sound: {listed_items(found.by_signal)},"
+        f" {about_bytes(found.raw_bytes)} before compression;"
+        f" {counted(found.dead_letters, 'dead letter')}"
     )
     if found.destinations:
-        print_table(COLUMNS, found.destinations)
+        signals = (each.signal for each in found.destinations)
+        print_table(columns_of(COLUMNS, signals), found.destinations)
     for aside in found.set_aside:
         say(f"quarantined: {aside.words or f'{aside.file} {aside.state}'}")
     for line in damage(found):
@@ -73,7 +77,8 @@ def damage(found: checking.CheckReport) -> list[str]:
         ids = named([(letter, letter) for letter in found.damaged_dead_letters])
         lines.append(f"damaged dead letters: {ids}. They stay, marked as damaged")
     lines += [
-        f"what {each.name} is owed cannot be read: it is sent everything, some of it twice"
+        f"what {each.name} is owed{'' if each.signal == 'traces' else f' of {each.signal}'}"
+        " cannot be read: it is sent everything, some of it twice"
         for each in found.destinations
         if each.is_damaged
     ]

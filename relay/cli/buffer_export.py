@@ -9,9 +9,10 @@ import click
 
 from relay.buffer.sqlite.types import DamagedRow
 from relay.cli.moments import DURATION, Typed
-from relay.cli.options import config_option, load_or_exit
+from relay.cli.options import config_option, load_or_exit, signal_option
 from relay.cli.output import opened, say
 from relay.model.errors import ConfigError
+from relay.model.records import Signal
 from relay.offline.export import lines
 from relay.offline.file import open_buffer
 
@@ -44,18 +45,22 @@ def trace_bytes(text: str) -> bytes:
     "trace_id",
     type=Typed("id", trace_bytes),
     metavar="ID",
-    help="Only the spans of this trace.",
+    help="Only what is of this trace.",
 )
+@signal_option("Only what is of this signal.")
 def export(
     config_path: str | None,
     output: Path | None,
     destination: str | None,
     since_seconds: float | None,
     trace_id: bytes | None,
+    signal: Signal | None,
 ) -> None:
-    """Write what is kept as OTLP JSON: a line for each row, `{"resourceSpans": […]}`.
+    """Write what is kept as OTLP JSON: a line for each row, such as `{"resourceSpans": […]}`.
 
-    Each line is a body that any OTLP/HTTP endpoint takes as `application/json`. Works with or
+    Each line is a body that any OTLP/HTTP endpoint takes as `application/json`: one that begins
+    with resourceSpans at /v1/traces, with resourceLogs at /v1/logs, with resourceMetrics at
+    /v1/metrics. Works with or
     without a running daemon. Rows that are damaged are named on standard error and never written.
     Exits 0 when everything asked for was written, 1 when a row was damaged or nothing can be read.
     """
@@ -64,7 +69,11 @@ def export(
     damaged = 0
     with open_buffer(config.state_dir) as file, opened(output) as target:
         for found in lines(
-            file, destination=destination, oldest_ns=oldest_ns, trace_id=trace_id or b""
+            file,
+            destination=destination,
+            oldest_ns=oldest_ns,
+            trace_id=trace_id or b"",
+            signal=signal,
         ):
             if isinstance(found, DamagedRow):
                 say(f"otlp-relay: row {found.row} left out: {found.words}", err=True)

@@ -7,6 +7,7 @@ import click
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import progress_bar, say, say_json
 from relay.model.errors import RelayError
+from relay.model.nouns import counted, listed_items
 from relay.model.units import about_bytes
 from relay.offline import snapshot as copying
 
@@ -35,6 +36,6 @@ def snapshot(target: Path, config_path: str | None, as_json: bool) -> None:
         say_json(found)
         return
     size = about_bytes(found.size_bytes)
-    say(f"{target}: {found.rows:,} rows, {found.spans:,} spans, {size}")
+    say(f"{target}: {counted(found.rows, 'row')}, {listed_items(found.by_signal)}, {size}")
     for row in found.damaged_rows:
         say(f"otlp-relay: row {row} is damaged, in the buffer and in the copy", err=True)

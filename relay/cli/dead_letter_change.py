@@ -27,7 +27,7 @@ from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_result
 from relay.cli.source import LETTERS, path_of
 from relay.model.errors import RelayError
-from relay.model.nouns import counted_items, listed_items
+from relay.model.nouns import counted, counted_items, listed_items
 
 
 @click.command()
@@ -217,8 +217,10 @@ def tell_discarded(done: dict[str, Any], *, is_erasing_only: bool) -> None:
     else:
         say(f"not erased yet: {erased['why']}; `dead-letter discard --erase` retries", err=True)
     if erased["rows_kept"]:
+        rows = erased["rows_kept"]
         say(
-            f"but {erased['rows_kept']:,} rows of the log hold items of the same traces: delivered "
+            f"but {counted(rows, 'row')} of the log hold{'s' if rows == 1 else ''} items of the "
+            "same traces: delivered "
             f"ones stay for keep_delivered ({erased['keep_delivered']}), owed ones until they are "
             "delivered",
             err=True,

@@ -10,9 +10,10 @@ import click
 
 from relay.cli.client import DaemonClient, admin_client, destination_path
 from relay.cli.moments import MOMENT
-from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.options import config_option, json_option, load_or_exit, signal_option
 from relay.cli.output import progress_bar, say, say_json
-from relay.model.nouns import counted
+from relay.model.nouns import counted, counted_items, listed_items
+from relay.model.records import Signal
 from relay.model.units import about_bytes, about_duration
 
 # It looks at every row that is kept before it responds.
@@ -29,22 +30,26 @@ POLL_SECONDS = 0.2
     type=MOMENT,
     help="What was received since: a duration ago (1h) or a time (2026-11-26T03:00).",
 )
-@click.option("--trace", "trace_id", metavar="ID", help="The spans of one trace, and no others.")
+@click.option("--trace", "trace_id", metavar="ID", help="What is of one trace, and nothing else.")
+@signal_option("What is of this signal; by default all that NAME gets.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be sent again.")
 @click.option("--wait", is_flag=True, help="Follow it until nothing waits for NAME any more.")
 @json_option
 def replay(
+    *,
     config_path: str | None,
     name: str,
     since_ns: int | None,
     trace_id: str | None,
+    signal: Signal | None,
     dry_run: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
     """Send what is kept to one destination again, whether it had it or never was owed it.
 
-    Kept is what was delivered within `keep_delivered`, and what still waits for somebody. Exits 0
+    Kept is what was delivered within `keep_delivered`, and what still waits for somebody. Metrics
+    that come twice are the same for cumulative points and gauges; delta points count twice. Exits 0
     when something is sent again (or would be), or all of it waits already; 1 when nothing is kept
     of what was asked for.
     """
@@ -55,6 +60,8 @@ def replay(
     client = admin_client(load_or_exit(config_path), RESPONSE_SECONDS)
     query = {"dry_run": "true" if dry_run else "false"}
     query |= {"trace": trace_id} if trace_id is not None else {"since": str(since_ns)}
+    if signal:
+        query["signal"] = signal.word
     found = client.ask("POST", f"{destination_path(name)}/replay?{urlencode(query)}")
     if not as_json:
         say(*lines_of(found))
@@ -72,11 +79,13 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     would = "would be sent" if found["is_dry_run"] else "will be sent"
     if spans:
         size = f"{counted(found['rows'], 'row')}, {about_bytes(found['bytes'])} before compression"
-        lines = [f"{counted(spans, 'span')} {what} {would} to {name} again: {size}"]
+        lines = [f"{listed_items(found['by_signal'])} {what} {would} to {name} again: {size}"]
     elif found["found_rows"]:
         lines = [f"nothing to do: what is kept {what} is already waiting for {name}"]
     else:
         lines = [f"nothing is kept {what}"]
+    if found["by_signal"].get("metrics"):
+        lines.append(f"delta points among them that {name} had already count twice there")
     lines += reach_lines(found)
     if found["destination_state"] == "paused":
         lines.append(f"{name} is paused: `otlp-relay destination resume {name}` sends it")
@@ -92,9 +101,10 @@ def reach_lines(found: dict[str, Any]) -> list[str]:
     lines = []
     since, kept_since = found["since"], found["kept_since"]
     if found["gone_rows"]:
-        spans = f"{found['gone_spans']:,} spans in " if found["gone_spans"] else ""
+        gone = counted_items(found["gone_spans"], *found["by_signal"])
+        within = f"{gone} in " if found["gone_spans"] else ""
         lines.append(
-            f"{spans}{found['gone_rows']:,} rows of it are gone already: they were delivered "
+            f"{within}{found['gone_rows']:,} rows of it are gone already: they were delivered "
             "longer ago than keep_delivered, or evicted"
         )
     if since and kept_since and moment(since) < moment(kept_since):

@@ -61,6 +61,7 @@ class CheckReport:
     rows: int = 0
     spans: int = 0
     raw_bytes: int = 0
+    by_signal: dict[str, int] = field(default_factory=dict)  # items, by the word of a signal
     damaged_rows: list[int] = field(default_factory=list)
     missing_rows: list[tuple[int, int]] = field(default_factory=list)  # first and last id
     dead_letters: int = 0
@@ -107,7 +108,7 @@ def check(state_dir: Path, progress: Progress) -> CheckReport:
                 each.key.destination,
                 each.is_paused,
                 is_damaged=each.ranges is None,
-                signal=each.key.signal.name.lower(),
+                signal=each.key.signal.word,
             )
             for each in owners
         ]
@@ -151,6 +152,8 @@ def _check_rows(
             continue
         found.rows += 1
         found.spans += columns.items
+        word = read.signal.word
+        found.by_signal[word] = found.by_signal.get(word, 0) + columns.items
         found.raw_bytes += columns.raw_bytes
         if before is not None:
             found.missing_rows += _missing(file, before, columns, owners, found.damaged_rows)

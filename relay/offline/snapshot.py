@@ -7,7 +7,8 @@ when the copy began. Rows that went meanwhile had been delivered to all: the cop
 """
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -18,11 +19,11 @@ from relay.buffer import owed_ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table, load, schema
 from relay.buffer.sqlite.load import number
-from relay.buffer.sqlite.rows import RowColumns, read_row
+from relay.buffer.sqlite.rows import RowColumns, read_row, signal_of
 from relay.buffer.sqlite.schema import DISK_ERRORS, fetch, fetch_value, sync_directory
 from relay.buffer.sqlite.types import DamagedRow, Totals
 from relay.model.errors import BufferUnavailable
-from relay.model.records import OwedRange, Position
+from relay.model.records import OwedRange, Position, Signal
 from relay.offline.file import BufferFile, OwedDestination, open_buffer
 
 _ROWS = 64  # at most 512 KiB each, and usually some kilobytes
@@ -34,11 +35,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was copied. `damaged_rows` are in the copy as they were found."""
+    """What was copied. `damaged_rows` are in the copy as they were found.
+
+    `spans` are items of all signals, `by_signal` those of each.
+    """
 
     file: str
     rows: int
     spans: int
+    by_signal: Mapping[str, int]
     size_bytes: int
     damaged_rows: list[int]
 
@@ -88,6 +93,9 @@ def _copy(file: BufferFile, part: Path, target: Path, progress: Progress) -> Sna
         writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         said = fetch(writer, "PRAGMA quick_check")
         count = fetch_value(writer, "SELECT count(*) FROM rows")
+        by_signal = Counter[str]()
+        for of, items in fetch(writer, "SELECT signal, sum(spans) FROM rows GROUP BY signal"):
+            by_signal[(signal_of(of) or Signal.TRACES).word] += number(items)
     finally:
         writer.close()
     if said != [("ok",)] or count != rows:
@@ -95,7 +103,7 @@ def _copy(file: BufferFile, part: Path, target: Path, progress: Progress) -> Sna
     with part.open("rb") as copied:
         os.fsync(copied.fileno())
         size = os.fstat(copied.fileno()).st_size
-    return Snapshot(str(target), rows, spans, size, damaged)
+    return Snapshot(str(target), rows, spans, dict(by_signal), size, damaged)
 
 
 @dataclass(frozen=True, slots=True)

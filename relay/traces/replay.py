@@ -5,6 +5,7 @@ anybody is answered, so from then on no row of them goes, and a crash loses noth
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,8 +30,9 @@ Start = Literal["beginning", "end"] | int
 class ReplayedRows:
     """What was found, and what of it is sent again. Times in nanoseconds, 0 for none.
 
-    `found_rows` hold some of what was asked for; `spans`, `rows` and `bytes` were not owed
-    already and are now (with `is_dry_run` would be); `gone_rows` and `gone_spans` are remembered of
+    `found_rows` hold some of what was asked for; `spans` (items of all signals, those of each in
+    `by_signal`), `rows` and `bytes` were not owed already and are now (with `is_dry_run` would be);
+    `gone_rows` and `gone_spans` are remembered of
     what was asked for and not kept any more (0 spans where they are not counted).
     """
 
@@ -38,6 +40,7 @@ class ReplayedRows:
     is_dry_run: bool
     found_rows: int
     spans: int
+    by_signal: Mapping[str, int]
     rows: int
     bytes: int
     gone_rows: int
@@ -141,18 +144,26 @@ class Replay:
     ) -> ReplayedRows:
         """Owe what of it is not owed already, on disk when this returns."""
         owed = OwedAgain(0, 0, 0)
+        by_signal: dict[str, int] = {}
         for key, kept in found:
             more = await self._index.owe(key, kept, is_dry_run=is_dry_run)
             if more is None:
                 raise ControlRefused(f"{name} was removed meanwhile")
+            by_signal[key.signal.word] = more.items
             owed = OwedAgain(*map(sum, zip(owed, more, strict=True)))
         kept_since_ns = max((kept.kept_since_ns for _, kept in found), default=0)
-        status = next(each for each in self._fleet.statuses() if each.name == name)
+        # What somebody should know of its signals is which of them takes nothing now.
+        of_it = [each for each in self._fleet.statuses() if each.name == name]
+        status = max(
+            [each for each in of_it if each.signal.word in by_signal] or of_it,
+            key=lambda each: bool(each.failing_since_ns),
+        )
         replayed = ReplayedRows(
             destination=name,
             is_dry_run=is_dry_run,
             found_rows=sum(kept.rows for _, kept in found),
             spans=owed.items,
+            by_signal=by_signal,
             rows=owed.rows,
             bytes=owed.raw_bytes,
             gone_rows=sum(kept.gone_rows for _, kept in found),
@@ -167,6 +178,7 @@ class Replay:
             log.info(
                 "replay",
                 destination=name,
+                signal=", ".join(by_signal),
                 spans=replayed.spans,
                 since=iso(since_ns) or "",
                 trace_id=trace_id or "",

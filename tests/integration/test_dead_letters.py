@@ -470,7 +470,7 @@ def test_erased_letter_leaves_no_byte_in_any_file_of_the_running_relay(
                 assert "rows of the log" not in done.stderr
             else:
                 assert not holds(relay.state_dir, marks[1])
-                assert "1 rows of the log hold spans of the same traces" in done.stderr
+                assert "1 row of the log holds items of the same traces" in done.stderr
                 assert "keep_delivered (1h)" in done.stderr
             relay.post(request(named(GOOD)))
             upstream.journal.wait_for_spans(1)

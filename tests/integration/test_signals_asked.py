@@ -225,3 +225,54 @@ def test_dead_letters_are_replayed_to_who_gets_their_signal(
     assert "no time: export it, correct it and post it again" in stays
     dropped = said(relay, "dead-letter discard", "--all", "--yes")
     assert "discarded 1 dead letter, 1 data point\n" in dropped
+
+
+def test_replay_is_of_all_that_a_destination_gets_or_of_one_signal(tmp_path: Path) -> None:
+    with MockCollector() as upstream:
+        destinations: dict[str, dict[str, Any]] = {
+            "all": {"endpoint": upstream.endpoint, "signals": ALL},
+            "plain": {"endpoint": upstream.endpoint},
+        }
+        with Relay(tmp_path, destinations) as relay:
+            post_all(relay)
+            nothing = [("all", of, 0) for of in ALL] + [("plain", "traces", 0)]
+
+            def is_delivered() -> bool:
+                found = relay.status()["destinations"]
+                waiting = [(d["name"], d["signal"], d["waiting_spans"]) for d in found]
+                return waiting == nothing
+
+            eventually(is_delivered)
+            journal = upstream.journal
+            dry = ("replay", "--since", "1h", "--dry-run", "--to")
+            shown = said(relay, *dry, "all")
+            assert "1 span, 2 log records, 3 data points since" in shown
+            assert "delta points among them that all had already count twice there" in shown
+            assert "2 log records since" in said(relay, *dry, "all", "--signal", "logs")
+            assert "1 span since" in said(relay, *dry, "plain")
+            refused = said(relay, *dry, "plain", "--signal", "metrics", code=1)
+            assert "plain takes no metrics, only traces" in refused
+            of_trace = said(relay, "replay", "--to", "all", "--trace", TRACE, "--wait")
+            assert f"1 span, 2 log records of trace {TRACE} will be sent to all" in of_trace
+            assert "delta" not in of_trace
+            assert (len(journal.log_records()), len(journal.data_points())) == (4, 3)
+            told = document(relay, "replay", "--to", "all", "--since", "1h", "--signal", "metrics")
+            assert told["by_signal"] == {"metrics": 3}
+            eventually(lambda: len(journal.data_points()) == 6)
+            assert len(journal.log_records()) == 4
+
+
+def test_buffer_commands_count_and_choose_by_signal(waiting: Relay) -> None:
+    checked = said(waiting, "buffer check")
+    assert "3 rows are sound: 1 span, 2 log records, 3 data points, " in checked
+    assert "; 1 dead letter\n" in checked
+    lines = [line.split()[:3] for line in checked.splitlines()]
+    assert ["DESTINATION", "SIGNAL", "OWED"] in lines
+    assert ["all", "logs", "2"] in lines
+    assert document(waiting, "buffer check")["by_signal"] == {"traces": 1, "logs": 2, "metrics": 3}
+
+    exported = said(waiting, "buffer export", "--signal", "metrics").splitlines()
+    assert [line[:20] for line in exported] == ['{"resourceMetrics":[']
+    assert len(said(waiting, "buffer export").splitlines()) == 3
+    copied = said(waiting, "buffer snapshot", str(waiting.folder / "copy.db"))
+    assert "3 rows, 1 span, 2 log records, 3 data points, " in copied

@@ -183,6 +183,7 @@ def replayed(**more: Any) -> str:
         "is_dry_run": False,
         "found_rows": 1,
         "spans": 1,
+        "by_signal": {"traces": 1},
         "rows": 1,
         "bytes": 2048,
         "gone_rows": 0,
