@@ -55,6 +55,7 @@ class KnownDestination:
     source: str
     is_paused: bool
     waiting_spans: int
+    waiting_by_signal: Mapping[str, int]
     in_flight_spans: int
 
 
@@ -114,6 +115,7 @@ class Control:
             source=str(configured.source or "") if configured else "",
             is_paused=any(each.is_paused for each in found),
             waiting_spans=sum(each.owed_items for each in found),
+            waiting_by_signal={each.signal.word: each.owed_items for each in found},
             in_flight_spans=sum(each.in_flight_items for each in found),
         )
 

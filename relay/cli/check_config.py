@@ -115,7 +115,7 @@ def _lines(config: Config, warnings: list[str]) -> list[str]:
         f"buffer         at most {format_size(buffer.max_size_bytes)}, then {buffer.when_full}",
     ]
     if not config.destinations:
-        lines.append("destinations   none: spans are kept until there is one")
+        lines.append("destinations   none: what comes is kept until there is one")
     for destination in config.destinations:
         headers = ", ".join(destination.headers) or "none"
         others = [it for it in destination.views if it.signal is not destination.signal]

@@ -34,6 +34,7 @@ from relay.config.signals import signals_of
 from relay.config.tables import one_line, problems_of
 from relay.doctor.report import Report, as_document
 from relay.model.errors import ConfigError, RelayError
+from relay.model.nouns import listed_items
 from relay.model.records import Signal
 
 # The daemon lets a request in flight end before it responds.
@@ -68,7 +69,7 @@ class Added:
     "--from",
     "start",
     type=START,
-    help="Which of the spans already kept it gets: `beginning` all, `end` or `now` none, a "
+    help="What of all that is already kept it gets: `beginning` all, `end` or `now` none, a "
     "duration (1h) or a time (2026-11-26T03:00) those received since. By default the first "
     "destination gets all and a later one none. Needs the running daemon.",
 )
@@ -164,7 +165,7 @@ def refuse_owed(name: str, config: Config) -> None:
         ) from None
     raise ConfigError(
         f"--from is for a new destination, and {name} exists already: "
-        f"{found['waiting_spans']:,} spans wait for it"
+        f"waiting for it are {listed_items(found['waiting_by_signal'])}"
     )
 
 

@@ -19,6 +19,7 @@ from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_result
 from relay.config import Config, saved
 from relay.model.errors import ConfigError
+from relay.model.nouns import listed_items
 from relay.model.printable import escaped
 
 # The daemon lets a request in flight end before it responds.
@@ -93,7 +94,7 @@ def change(name: str, verb: str, config_path: str | None, *, as_json: bool) -> N
 def tell_changed(found: Mapping[str, Any]) -> None:
     """What it is now, and what waits."""
     state = "is paused" if found["is_paused"] else "is resumed"
-    say(f"{found['name']} {state}; {found['waiting_spans']:,} spans wait for it")
+    say(f"{found['name']} {state}; waiting for it: {listed_items(found['waiting_by_signal'])}")
 
 
 def file_to_delete(name: str, config: Config) -> Path | None:
@@ -121,7 +122,7 @@ def what_waits(name: str, client: DaemonClient) -> dict[str, Any] | None:
     try:
         return {"is_known": True, **client.ask("GET", destination_path(name))}
     except DaemonRefused:
-        return {"is_known": False, "waiting_spans": 0}
+        return {"is_known": False, "waiting_spans": 0, "waiting_by_signal": {}}
     except NoDaemon:
         return None
 
@@ -135,7 +136,8 @@ def choose(name: str, known: Mapping[str, Any] | None) -> str:
         return "keep"
     if not known["waiting_spans"]:
         return "drop"
-    words = f"{known['waiting_spans']:,} spans still wait for {name}"
+    verb = "waits" if known["waiting_spans"] == 1 else "wait"
+    words = f"{listed_items(known['waiting_by_signal'])} still {verb} for {name}"
     if not is_terminal():
         raise click.UsageError(f"{words}: say --keep-waiting or --drop-waiting")
     text = f"{words}. Keep them for a later destination of that name, or drop them?"
@@ -155,20 +157,22 @@ def settle(
             f"its file is deleted, but the running daemon refused the change: {error.message}",
             hint=f"correct that, then run `otlp-relay destination remove {name}` again",
         ) from None
-    return {"waiting": "dropped", "waiting_spans": 0}
+    return {"waiting": "dropped", "waiting_spans": 0, "waiting_by_signal": {}}
 
 
 def tell_removed(done: Mapping[str, Any]) -> None:
     """What was done, in sentences."""
     name, told = done["name"], done["daemon"]
+    waited = listed_items(told["waiting_by_signal"]) if told else ""
     if done["deleted"]:
         say(f"removed {done['deleted']}")
     if told is None:
         say("no daemon is running: what waits for it stays in the buffer under its name")
     elif told["waiting"] == "dropped":
-        say(f"{told['waiting_spans']:,} spans that waited for {name} were dropped")
+        verb = "was" if told["waiting_spans"] == 1 else "were"
+        say(f"{waited} that waited for {name} {verb} dropped")
     else:
         say(
-            f"{told['waiting_spans']:,} spans are kept for a later destination named {name}, and "
-            f"those to come; `otlp-relay destination remove {name} --drop-waiting` drops them"
+            f"kept for a later destination named {name}: {waited}, and what is to come; "
+            f"`otlp-relay destination remove {name} --drop-waiting` drops them"
         )

@@ -468,12 +468,12 @@ DESTINATION_KEYS = {
     "hold": Key(
         "hold_seconds",
         duration(may_be_forever=True),
-        "How long spans are held for it while it fails and space is short, such as 24h.",
+        "How long what it is owed is held while it fails and space is short, such as 24h.",
     ),
     "max_age": Key(
         "max_age_seconds",
         duration(may_be_zero=False, may_be_forever=True),
-        "Age at which undelivered spans become dead letters, such as 7d.",
+        "Age at which what is not delivered becomes a dead letter, such as 7d.",
     ),
     "special_doubles": Key(
         "special_doubles",

@@ -173,14 +173,14 @@ def refuse_loop(headers: Headers, own_id: bytes) -> None:
     hops = value[:_MAX_HOPS_BYTES].split(b",", _MAX_HOPS)
     if own_id in (hop.strip() for hop in hops[:_MAX_HOPS]):
         raise HttpRefusal(
-            "loop: these spans were sent by this relay itself; one of its destinations leads back "
+            "loop: this was sent by this relay itself; one of its destinations leads back "
             "to its own listener (see `otlp-relay destination list`)",
             status=508,
             grpc_code=9,
         )
     if len(hops) > _MAX_HOPS or len(value) > _MAX_HOPS_BYTES:
         raise HttpRefusal(
-            f"loop: these spans went through more than {_MAX_HOPS} relays",
+            f"loop: this went through more than {_MAX_HOPS} relays",
             status=508,
             grpc_code=9,
         )

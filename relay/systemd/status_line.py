@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relay.model.nouns import counted
 from relay.model.units import about_bytes, about_duration
 
 MAX_CHARACTERS = 400
@@ -54,7 +55,7 @@ def cut(text: str, characters: int) -> str:
 
 def _destinations(destinations: Sequence[Mapping[str, Any]]) -> str:
     if not destinations:
-        return "no destination is configured: spans are kept until there is one"
+        return "no destination is configured: what comes is kept until there is one"
     number = len({each["name"] for each in destinations})
     counted = f"{number} destination{'s' if number > 1 else ''}"
     entries = Counter(each["name"] for each in destinations)
@@ -88,7 +89,7 @@ def _trouble(
 
 def _amounts(buffer: Mapping[str, Any], destinations: Sequence[Mapping[str, Any]]) -> str:
     if not destinations:
-        return f"{buffer['spans']:,} spans kept"
+        return f"{counted(buffer['spans'], 'item')} kept"
     if not any(each["waiting_spans"] for each in destinations):
         return "nothing waiting"
     waiting = sum(each["waiting_bytes"] for each in destinations)

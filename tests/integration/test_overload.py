@@ -162,8 +162,8 @@ def varint(number: int) -> bytes:
 @pytest.mark.parametrize(
     ("encoding", "members", "words"),
     [
-        ("json", 21_000_000, b"send fewer spans at a time"),
-        ("json", 6_000_000, b"send fewer spans at a time"),
+        ("json", 21_000_000, b"send less at a time"),
+        ("json", 6_000_000, b"send less at a time"),
         ("protobuf", 32_000_000, b"most of them must be empty"),
     ],
     ids=["json", "json-below-the-count", "protobuf"],

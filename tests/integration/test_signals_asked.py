@@ -276,3 +276,9 @@ def test_buffer_commands_count_and_choose_by_signal(waiting: Relay) -> None:
     assert len(said(waiting, "buffer export").splitlines()) == 3
     copied = said(waiting, "buffer snapshot", str(waiting.folder / "copy.db"))
     assert "3 rows, 1 span, 2 log records, 3 data points, " in copied
+
+
+def test_commands_on_a_destination_count_what_waits_by_signal(waiting: Relay) -> None:
+    told = "1 span, 2 log records, 3 data points"
+    assert f"all is paused; waiting for it: {told}" in said(waiting, "destination pause", "all")
+    assert "waiting for it: 1 span\n" in said(waiting, "destination pause", "plain")

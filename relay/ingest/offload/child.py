@@ -37,7 +37,7 @@ _OOM_SCORE: Final = "500"
 _KEPT_BYTES: Final = 96 * 1024 * 1024  # a process that holds more than this after a job ends
 
 TOO_MUCH: Final = (
-    "decoding the body needs more {what} than this relay allows; send fewer spans at a time"
+    "decoding the body needs more {what} than this relay allows; send less at a time"
     " (OTEL_BSP_MAX_EXPORT_BATCH_SIZE, or send_batch_max_size in a Collector)"
 )
 

@@ -31,7 +31,7 @@ def status(*destinations: dict[str, Any], not_ready: str = "", spans: int = 0) -
 
 WAITING = {"waiting_spans": 5, "waiting_bytes": 12 * MIB, "oldest_waiting_seconds": 250.0}
 LINES = {
-    "no destination is configured: spans are kept until there is one; 1,200 spans kept": status(
+    "no destination is configured: what comes is kept until there is one; 1,200 items kept": status(
         spans=1200
     ),
     "1 destination, all well; nothing waiting": status(destination("axiom")),
