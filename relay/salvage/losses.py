@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.quarantine import SalvageState
+from relay.model.nouns import counted
 from relay.model.records import OwedRange, Position
 from relay.salvage.scan import Anchor
 
@@ -93,21 +94,21 @@ def named(found: Sequence[tuple[int, int]], most: int = 50) -> str:
 
 
 def bound(*, is_exact: bool, is_guess: bool) -> str:
-    """What stands before the number of spans lost. `is_guess`: it is not known who was owed."""
+    """What stands before the number of items lost. `is_guess`: it is not known who was owed."""
     return "at most " if is_guess else "" if is_exact else "at least "
 
 
 def sentence(file: str, state: SalvageState) -> str:
     """What became of `file`: for the log, status and its report."""
-    text = f"read back {state.rows:,} rows ({state.spans:,} spans) of {file}"
+    text = f"read back {counted(state.rows, 'row')} ({counted(state.spans, 'item')}) of {file}"
     if state.letters:
-        text += f" and {state.letters:,} dead letters"
+        text += f" and {counted(state.letters, 'dead letter')}"
     if state.lost:
         about = bound(is_exact=state.is_exact, is_guess=state.is_guess)
         is_one = state.lost_rows == 1
         text += (
             f"; row{'' if is_one else 's'} {named(state.lost)} {'is' if is_one else 'are'} lost"
-            f" ({about}{state.lost_spans:,} span{'' if state.lost_spans == 1 else 's'})"
+            f" ({about}{counted(state.lost_spans, 'item')})"
         )
     elif state.is_exact:
         text += "; nothing that was owed is lost"

@@ -35,6 +35,7 @@ from relay.buffer.sqlite.schema import SCHEMA_VERSION
 from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, BufferFull
+from relay.model.nouns import counted
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, Signal
 from relay.salvage.losses import Loss, bound, losses, named, runs_of, sentence
@@ -385,7 +386,7 @@ class _Reading:
             signal=backlog_name(name).signal,
             reason=Reason.DAMAGED_ON_DISK,
             words=f"row {named([(loss.first, loss.last)])} of {self._name} could not be read back:"
-            f" the bytes that held {about}{loss.spans} spans are damaged",
+            f" the bytes that held {about}{counted(loss.spans, 'item')} are damaged",
             items=0,
             affected=loss.spans,
             encoding=Encoding.JSON,

@@ -106,7 +106,7 @@ def test_rows_that_were_hit_are_missing_and_named(tmp_path: Path) -> None:
 
     lost = len(set(ids) - found)
     assert found < set(ids)
-    assert f"({lost} spans)" in aside["words"]
+    assert f"({lost} items)" in aside["words"]
     assert " lost (" in aside["words"]
     assert status["buffer"]["dead_letters_by_destination"]["mock"] >= 1
     assert checked.returncode == 0
@@ -128,7 +128,7 @@ def test_rows_lost_with_the_wal_are_counted(tmp_path: Path) -> None:
         assert relay.post(request_of(span_ids(1)))[0] == 200
         status = relay.status()["buffer"]
 
-    assert told.endswith("rows 1\N{EN DASH}10 are lost (20 spans)")
+    assert told.endswith("rows 1\N{EN DASH}10 are lost (20 items)")
     assert status["dead_letters_by_destination"] == {"mock": 1}
     assert status["last_row"] > 10
 

@@ -109,4 +109,4 @@ def test_damaged_before_it_was_taken_up_everything_goes_to_everybody(tmp_path: P
         assert it.states(3) == {"a": "delivered", "b": "delivered"}
         assert it.relay.status()["buffer"]["dead_letters"] == 1
         (aside,) = it.relay.status()["buffer"]["set_aside"]
-        assert aside["words"].startswith("read back 12 rows (12 spans) of relay.db.corrupt-")
+        assert aside["words"].startswith("read back 12 rows (12 items) of relay.db.corrupt-")

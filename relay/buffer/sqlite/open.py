@@ -38,6 +38,7 @@ from relay.buffer.sqlite.quarantine import (
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.sqlite.types import Loaded, Persisted, Totals
 from relay.buffer.sqlite.wal import frames_of_generation
+from relay.model.nouns import counted
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position
 
@@ -349,8 +350,8 @@ def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
             destination=backlog_name(name).destination,
             signal=backlog_name(name).signal,
             reason=Reason.DAMAGED_ON_DISK,
-            words=f"rows {rows} ({lost.items} spans) are not in the buffer any more: {LOST_TAIL};"
-            " what of them had been delivered is not known",
+            words=f"rows {rows} ({counted(lost.items, 'item')}) are not in the buffer any more:"
+            f" {LOST_TAIL}; what of them had been delivered is not known",
             items=0,
             affected=lost.items,
             encoding=Encoding.JSON,

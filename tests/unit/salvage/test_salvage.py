@@ -90,7 +90,7 @@ async def test_everything_of_a_whole_file_comes_again_to_those_who_still_wait(
         assert b.statistics().owed_rows == 51
         (aside,) = set_aside
         assert aside.may_be_removed
-        assert aside.words.startswith("read back 50 rows (50 spans) of relay.db.corrupt-2026")
+        assert aside.words.startswith("read back 50 rows (50 items) of relay.db.corrupt-2026")
         assert aside.words.endswith("nothing that was owed is lost")
 
 
@@ -362,7 +362,7 @@ async def test_rows_that_were_hit_are_named_with_their_spans(tmp_path: Path) -> 
         report = json.loads((tmp_path / f"{aside.name}.report.json").read_bytes())
 
     assert found == [body(n) for n in range(1, 101) if n not in (17, 20, 21, 22)]
-    assert words.endswith("rows 17, 20\N{EN DASH}22 are lost (80 spans)")
+    assert words.endswith("rows 17, 20\N{EN DASH}22 are lost (80 items)")
     assert report["lost_rows"] == [[17, 17], [20, 22]]
     told = {(each.letter.row, each.letter.affected, each.letter.reason) for each in letters}
     assert told == {(17, 17, "damaged_on_disk"), (20, 63, "damaged_on_disk")}
