@@ -134,7 +134,6 @@ class RecentTrace:
     received_ns: int
     services: tuple[str, ...]
     sender_address: str
-    signal: Signal = Signal.TRACES
 
 
 @dataclass(frozen=True, slots=True)

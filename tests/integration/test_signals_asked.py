@@ -131,6 +131,8 @@ def test_where_tells_of_the_log_records_of_a_trace_too(tmp_path: Path) -> None:
             told = document(relay, "where", TRACE)
 
             # Who asks for recent traces is shown no others than before.
+            alone = logs("of a trace without spans", trace_id="f" * 32)
+            assert relay.post(alone, path="/v1/logs")[0] == 200
             recent = relay.get("/api/traces")[1]["traces"]
             assert [each["trace_id"] for each in recent] == [TRACE]
         assert "a request of 1 span, json" in shown
@@ -282,3 +284,11 @@ def test_commands_on_a_destination_count_what_waits_by_signal(waiting: Relay) ->
     told = "1 span, 2 log records, 3 data points"
     assert f"all is paused; waiting for it: {told}" in said(waiting, "destination pause", "all")
     assert "waiting for it: 1 span\n" in said(waiting, "destination pause", "plain")
+
+
+def test_what_holds_nothing_is_logged_with_its_signal(tmp_path: Path) -> None:
+    with Relay(tmp_path) as relay:
+        assert relay.post({"resourceLog": []}, path="/v1/logs")[0] == 200
+        events = [json.loads(line) for line in relay.log().splitlines()]
+    (event,) = [each for each in events if each["event"] == "request_held_nothing"]
+    assert (event["signal"], event["level"]) == ("logs", "warning")

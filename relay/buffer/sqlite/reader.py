@@ -21,7 +21,7 @@ from relay.buffer.sqlite import schema, signal_runs, sums
 from relay.buffer.sqlite.commands import Corrupt
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.load import number
-from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row, signal_of
+from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.model.errors import BufferUnavailable
@@ -258,7 +258,6 @@ class RecentPart(NamedTuple):
     """One request among the newest, with its own trace ids."""
 
     row: int
-    signal: Signal
     part: Part
     trace_ids: bytes
 
@@ -400,22 +399,23 @@ def split_parts(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:
 def recent_parts(
     connection: apsw.Connection, before_row: int, limit: int
 ) -> tuple[list[RecentPart], int]:
-    """Requests with trace ids of up to `limit` rows before `before_row`, newest first, and before
+    """Requests of spans of up to `limit` rows before `before_row`, newest first, and before
     which row to go on (0: that was the end).
     """
     newest = fetch_value(connection, "SELECT max(id) FROM rows WHERE id < ?", (before_row,))
     if newest is None:
         return [], 0
-    # Most rows of metrics have no ids: they are passed over in the narrow table.
+    # Most rows of metrics have no ids: they are passed over in the narrow table. Log records name
+    # traces, too, but whoever lists traces wants those that there are spans of.
     found = fetch(
         connection,
-        "SELECT id, signal, parts, ids FROM traces CROSS JOIN rows ON id = row"
-        " WHERE row <= ? AND row > ? AND length(ids) > 0 ORDER BY row DESC LIMIT ?",
-        (newest, newest - _RECENT_LOOKS, limit),
+        "SELECT id, parts, ids FROM traces CROSS JOIN rows ON id = row WHERE row <= ? AND row > ?"
+        " AND length(ids) > 0 AND signal = ? ORDER BY row DESC LIMIT ?",
+        (newest, newest - _RECENT_LOOKS, int(Signal.TRACES), limit),
     )
     parts_found = [
-        RecentPart(row, signal_of(signal) or Signal.TRACES, part, own_ids)
-        for row, signal, parts, ids in found
+        RecentPart(row, part, own_ids)
+        for row, parts, ids in found
         for part, own_ids in reversed(split_parts(parts, ids))
     ]
     following = found[-1][0] if len(found) == limit else max(newest - _RECENT_LOOKS + 1, 0)

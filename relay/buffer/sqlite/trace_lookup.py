@@ -61,18 +61,18 @@ class TraceReader:
         return places(await _finding(self._ask, trace_id, text), standings)
 
     async def recent(self, limit: int = 50) -> list[RecentTrace]:
-        """The newest distinct traces, newest first."""
+        """The newest distinct traces that there are spans of, newest first."""
         seen: dict[bytes, RecentTrace] = {}
         before_row = self._end_row()
         while before_row and len(seen) < limit:
             question = partial(reader.recent_parts, before_row=before_row, limit=_RECENT_ROWS)
             found, before_row = await self._ask(question)
-            for row, signal, part, trace_ids in found:
+            for row, part, trace_ids in found:
                 for at in range(0, len(trace_ids), 16):
                     trace_id = trace_ids[at : at + 16]
                     if trace_id not in seen:
                         seen[trace_id] = RecentTrace(
-                            trace_id, row, part.received_ns, part.services, part.address, signal
+                            trace_id, row, part.received_ns, part.services, part.address
                         )
         return list(seen.values())[:limit]
 
