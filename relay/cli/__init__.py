@@ -26,4 +26,4 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="otlp-relay")
 def main() -> None:
-    """Relay OpenTelemetry spans: on disk before the 200, then to every destination."""
+    """Relay OpenTelemetry data: on disk before the 200, then to every destination that gets it."""

@@ -35,7 +35,7 @@ class Source:
         self._is_at_rest = False
 
     def trace(self, text: str) -> tuple[bool, Document]:
-        """Whether a trace is known, and where it is; without its spans. Why a destination takes
+        """Whether a trace is known, and where it is; without its items. Why a destination takes
         nothing the files do not tell.
         """
         return self._ask(lambda: self._trace_of_daemon(text), lambda: self._trace_of_files(text))
@@ -54,7 +54,7 @@ class Source:
         return self._look(path, lambda it: it.groups(wanted), lambda of: of.groups_document)
 
     def letter(self, letter_id: int) -> Document:
-        """A dead letter with its spans."""
+        """A dead letter with its items."""
         path = f"{LETTERS}/{letter_id}"
         return self._look(path, lambda it: it.show(letter_id), lambda of: of.letter_document)
 

@@ -30,8 +30,9 @@ NOT_OWED = "it was added later, or this was replayed for others only"
 def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
     """Tell where a trace is: received, rejected, kept, and what became of it for each destination.
 
-    TRACE_ID is 32 hex digits, with or without dashes, or the id as the app wrote it when that was
-    none (app_trace_001). Exits 0 when something is known of it, 1 when nothing is.
+    Its log records are told of as well as its spans. TRACE_ID is 32 hex digits, with or without
+    dashes, or the id as the app wrote it when that was none (app_trace_001). Exits 0 when something
+    is known of it, 1 when nothing is.
     """
     text = trace_id.strip()
     if not text:
