@@ -406,6 +406,26 @@ async def test_lone_span_after_a_success_is_set_aside_at_its_second_refusal(
         assert len(at.clock.sleeps) >= 1
 
 
+async def test_lone_span_is_set_aside_only_when_the_other_encoding_refuses_it_once_more(
+    tmp_path: Path,
+) -> None:
+    """In protobuf the upstream refuses at first, and takes the span just before it is given up."""
+
+    def rule(names: frozenset[str], number: int, batch: Batch) -> Outcome:
+        is_taken = "one" not in names or (batch.encoding is Encoding.PROTOBUF and number > 5)
+        return Delivered(200) if is_taken else BAD_REQUEST
+
+    async with case(tmp_path, [["good"]], rule, encoding="auto") as at:
+        await at.done()
+        await keep(at.buffer, ["one"], {})
+        await at.done()
+
+        assert await at.letters() == []
+        assert at.upstream.took == Counter(["good", "one"])
+        tried = [Encoding.JSON, Encoding.PROTOBUF]
+        assert at.upstream.encodings == [Encoding.JSON, *tried, *tried, Encoding.PROTOBUF]
+
+
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 409])
 async def test_head_that_alone_is_refused_with_another_status_is_found_after_three_failures(
     tmp_path: Path, status: int
