@@ -299,6 +299,7 @@ async def test_body_that_takes_too_long_is_413_and_the_next_one_passes() -> None
 
         assert refusal.value.status == 413
         assert seconds < 3
+        await until(lambda: helper.statistics().pid != 0)  # before anything asks for it
         assert (await ask(helper, SMALL)).items == 1
 
 
@@ -387,6 +388,11 @@ async def test_process_that_has_grown_gives_memory_back_or_is_replaced() -> None
 
         assert helper.statistics().resident_bytes < 100 * MIB
         assert helper.statistics().failures == {}
+
+
+async def test_process_gets_warm_before_the_first_body_comes() -> None:
+    async with running() as helper:
+        await until(lambda: helper.statistics().pid != 0)
 
 
 async def test_idle_process_that_is_killed_is_replaced_before_it_is_needed() -> None:
@@ -580,6 +586,17 @@ def test_signals_of_a_stop_do_not_end_it(process: OffloadProcess) -> None:
         os.kill(process.pid, number)
 
     assert process.ask(job(), SMALL).items == 1
+
+
+@pytest.mark.parametrize("memory_bytes", [1, 1024 * MIB], ids=["spent", "closed"])
+def test_end_that_was_meant_is_no_failure(memory_bytes: int) -> None:
+    made = OffloadProcess()
+    made.wait_ready()
+    with suppress(Refusal):
+        made.ask(replace(job(), memory_bytes=memory_bytes), many_values(100_000))
+
+    assert made.is_spent == (memory_bytes == 1)
+    assert made.close() == 0
 
 
 def test_process_is_asked_in_vain_once_it_is_dead(process: OffloadProcess) -> None:

@@ -113,7 +113,7 @@ class OffloadProcess:
         except (EOFError, OSError):
             message = None
         if not isinstance(message, Ready):
-            raise OffloadDied(self._end())
+            raise OffloadDied(self.close())
 
     def ask(self, job: Job, body: bytes) -> Prepared:
         """Have one body prepared; `seconds` tells how long that took.
@@ -125,17 +125,14 @@ class OffloadProcess:
             self._channel.send(job, body)
             return self._receive_prepared(Encoding(job.encoding), Signal(job.signal))
         except (EOFError, OSError):
-            raise OffloadDied(self._end()) from None
+            raise OffloadDied(self.close()) from None
 
     def kill(self) -> None:
         """End it at once, whatever it does. May be called in any thread."""
         self._process.kill()
 
-    def close(self) -> None:
-        """Let it end, and wait for that."""
-        self._end()
-
-    def _end(self) -> int:
+    def close(self) -> int:
+        """Let it end, and wait for that: its exit code, below 0 the signal that ended it."""
         self._channel.close()
         try:
             return self._process.wait(_END_SECONDS)
