@@ -186,9 +186,7 @@ def refuse_loop(headers: Headers, own_id: bytes) -> None:
         )
 
 
-def sender_of(
-    scope: Any, headers: Headers, *, is_connection_test: bool = False, token: str = ""
-) -> Sender:
+def sender_of(scope: Any, headers: Headers, *, is_connection_test: bool, token: str = "") -> Sender:
     """Who sent the request, by its peer and its headers.
 
     A peer on a Unix socket is `unix` and local; one that cannot be named is `unknown`.

@@ -109,7 +109,7 @@ def _of_statement(node: ast.stmt) -> Iterator[str]:
             yield ast.unparse(_changed(node, op=_COMPUTED[type(operator)]()))
         case ast.Expr(ast.Call() | ast.Await(ast.Call())) | ast.Delete():
             yield "pass"
-        case ast.Return(value) if not (value is None or _is_none(value)):
+        case ast.Return(value) if not (value is None or _is_none_or_false(value)):
             yield "return None"
         case ast.Break():
             yield "continue"
@@ -119,8 +119,9 @@ def _of_statement(node: ast.stmt) -> Iterator[str]:
             yield "pass"
 
 
-def _is_none(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+def _is_none_or_false(node: ast.AST) -> bool:
+    """False is the same to whoever asks; True in its place is another change."""
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
 
 
 def _is_text(node: ast.BinOp) -> bool:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
         ("raise TypeError(x)", set()),
         ("log.info('x', n=1)", set()),
         ("return None", set()),
+        ("return False", {"return True"}),
         ("x: int = 'é' + y", set()),
         ("x = f'{a + 1}'", set()),
         ("zip(a, strict=True)", {"pass"}),
