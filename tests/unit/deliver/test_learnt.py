@@ -3,8 +3,15 @@
 from collections.abc import Callable
 
 from relay.config import DestinationConfig
-from relay.deliver.learnt import GROW_AFTER, BatchLimits, Learnt
-from relay.model.records import BodyFlag, Encoding, StoredRow, Taken
+from relay.deliver.learnt import (
+    FRESH_SECONDS,
+    GROW_AFTER,
+    PAUSE_SECONDS,
+    BatchLimits,
+    Evidence,
+    Learnt,
+)
+from relay.model.records import BodyFlag, Encoding, OwedRange, Position, StoredRow, Taken
 
 Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
@@ -85,3 +92,55 @@ def test_limit_of_bytes_is_not_learnt_from_one_large_item(settings: Settings) ->
     limits.too_large(taken_of(80_000, items=1))
 
     assert limits.max_bytes == 1_000_000
+
+
+def test_search_that_came_down_to_one_item_goes_on_with_one(settings: Settings) -> None:
+    limits = BatchLimits(settings(max_batch_items=3))
+    limits.narrow(1)
+
+    assert (limits.max_items, limits.items_to_send(taken_of(100))) == (1, 1)
+    limits.passed(taken_of(100, items=1))
+    assert limits.max_items == 2
+    limits.passed(taken_of(100, items=2))
+    assert limits.max_items == 3
+
+
+def condemns(evidence: Evidence, row: int, now: float, *, is_too_large: bool = False) -> bool:
+    """Whether a lone row, refused at `now`, may be given up."""
+    stored = StoredRow(row, 1001, Encoding.JSON, BodyFlag.NONE, 1, b"x")
+    taken = Taken((stored,), (OwedRange(Position(row), Position(row + 1)),))
+    return evidence.condemns_lone(taken, Encoding.JSON, now, is_too_large=is_too_large)
+
+
+def test_lone_item_is_given_up_at_its_second_refusal_after_a_pause_once_for_each_success() -> None:
+    evidence = Evidence()
+    evidence.passed(Encoding.JSON, 0.0)
+    assert not condemns(evidence, 1, 10.0)
+    assert not condemns(evidence, 1, 9.9 + PAUSE_SECONDS)
+    assert condemns(evidence, 1, 10.0 + PAUSE_SECONDS)
+
+    assert not condemns(evidence, 2, 20.0)
+    assert not condemns(evidence, 2, 40.0)
+    evidence.passed(Encoding.PROTOBUF, 40.0)
+    assert not condemns(evidence, 2, 60.0)
+    evidence.passed(Encoding.JSON, 60.0)
+    assert condemns(evidence, 2, 80.0)
+
+
+def test_lone_item_is_not_given_up_for_a_success_of_long_ago() -> None:
+    evidence = Evidence()
+    evidence.passed(Encoding.JSON, 0.0)
+    assert not condemns(evidence, 1, 0.0)
+    assert not condemns(evidence, 1, FRESH_SECONDS + 1)
+    assert condemns(evidence, 1, FRESH_SECONDS)
+
+
+def test_lone_item_that_is_too_large_needs_no_success_but_the_next_one_does() -> None:
+    evidence = Evidence()
+    assert not condemns(evidence, 1, 0.0, is_too_large=True)
+    assert condemns(evidence, 1, 10.0, is_too_large=True)
+
+    assert not condemns(evidence, 2, 20.0, is_too_large=True)
+    assert not condemns(evidence, 2, 40.0, is_too_large=True)
+    evidence.passed(Encoding.JSON, 50.0)
+    assert condemns(evidence, 2, 60.0, is_too_large=True)
