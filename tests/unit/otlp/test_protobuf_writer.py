@@ -2,10 +2,11 @@
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1 import common_pb2
 
 from relay.otlp import messages
 from relay.otlp.messages import AnyValue, ArrayValue, KeyValue
-from relay.otlp.protobuf_writer import write_entries
+from relay.otlp.protobuf_writer import delimited, write_entries
 from relay.otlp.signals import TRACES
 
 
@@ -25,6 +26,15 @@ def written(value: AnyValue) -> object:
 def test_writer_takes_integers_as_text_and_as_numbers(number: int) -> None:
     assert written(AnyValue(intValue=str(number))) == number
     assert written(AnyValue(intValue=number)) == number
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 2047, 2048, 16_383, 16_384])
+def test_writer_says_the_length_of_what_it_writes(size: int) -> None:
+    text = "x" * size
+    official = common_pb2.AnyValue(string_value=text).SerializeToString()
+
+    assert delimited(b"\x0a", text.encode()) == official
+    assert written(AnyValue(stringValue=text)) == text
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
