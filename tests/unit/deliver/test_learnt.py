@@ -90,8 +90,10 @@ def test_limit_of_bytes_goes_on_where_as_much_got_through_after_all(settings: Se
 def test_limit_of_bytes_is_not_learnt_from_one_large_item(settings: Settings) -> None:
     limits = BatchLimits(settings(max_batch_bytes=1_000_000))
     limits.too_large(taken_of(80_000, items=1))
-
     assert limits.max_bytes == 1_000_000
+
+    limits.too_large(taken_of(80_000, items=2))
+    assert limits.max_bytes == 40_000
 
 
 def test_search_that_came_down_to_one_item_goes_on_with_one(settings: Settings) -> None:
