@@ -441,11 +441,12 @@ async def test_head_that_alone_is_refused_with_another_status_is_found_after_thr
         assert len(at.clock.sleeps) >= 3
 
 
+@pytest.mark.parametrize(("status", "settled"), [(200, 0), (299, 0), (300, 300)])
 async def test_what_a_2xx_refused_is_not_settled_as_delivered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, settled: int
 ) -> None:
     """Else `where` would say that it has arrived."""
-    answer = Blocked("axiom answered 200 OK: “no”", status=200, words="no")
+    answer = Blocked(f"axiom answered {status}: “no”", status=status, words="no")
     rows = numbered(30, 10)
     async with case(tmp_path, rows, refuses("span-3", answer=answer), encoding="json") as at:
         statuses: list[int] = []
@@ -461,7 +462,7 @@ async def test_what_a_2xx_refused_is_not_settled_as_delivered(
         await at.done()
 
         assert await at.dead() == Counter(["span-3"])
-        assert statuses == [0]
+        assert statuses == [settled]
 
 
 async def test_lone_row_is_sent_at_every_probe(tmp_path: Path) -> None:
