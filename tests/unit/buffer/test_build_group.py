@@ -1,0 +1,79 @@
+"""What a transaction writes of its requests: rows, where each request stands in them, and sums."""
+
+from dataclasses import replace
+
+import pytest
+
+from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.rows import build_group, checksum, read_parts, read_row
+from relay.buffer.sqlite.types import DamagedRow, Totals
+from relay.model.reasons import Reason
+from relay.model.records import Encoding, RejectedItem, Signal, StoredRow
+from tests.unit.buffer.making import NOW_NS, piece, rejected_span, request
+
+SETTINGS = BufferSettings()
+
+
+def test_each_part_says_where_its_request_begins() -> None:
+    bodies = [b'{"a":1}', b'{"bb":2}', b'{"ccc":3}']
+    for encoding, comma in ((Encoding.JSON, b","), (Encoding.PROTOBUF, b"")):
+        asked = [request(piece(body, encoding=encoding)) for body in bodies]
+        group = build_group(asked, after_row=7, totals=Totals(), settings=SETTINGS)
+
+        (columns,) = group.rows
+        assert group.stored[0].body == comma.join(bodies)
+        offsets = [part.offset for part in read_parts(columns.parts)]
+        assert offsets == [columns.raw_bytes - len(comma.join(bodies[at:])) for at in range(3)]
+        assert (columns.id, columns.raw_bytes) == (8, len(comma.join(bodies)))
+
+
+def test_sums_go_on_from_row_to_row_and_are_kept_by_signal() -> None:
+    asked = [
+        request(piece(b'{"a":1}', spans=2)),
+        request(piece(b'{"b":1}', spans=3, signal=Signal.LOGS)),
+        request(piece(b"x" * 9, spans=4, encoding=Encoding.PROTOBUF)),
+    ]
+    group = build_group(asked, after_row=0, totals=Totals(10, 20, 30), settings=SETTINGS)
+
+    before = [(each.rows_before, each.items_before, each.bytes_before) for each in group.rows]
+    assert before == [(10, 20, 30), (11, 22, 37), (12, 26, 46)]
+    assert group.totals == Totals(13, 29, 53)
+    assert group.sums == {Signal.TRACES: Totals(2, 6, 16), Signal.LOGS: Totals(1, 3, 7)}
+    assert [row for row, _ids in group.traces] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("row_bytes", "rows"), [(15, 1), (14, 2), (1, 2)])
+def test_row_is_whole_requests_up_to_its_size(row_bytes: int, rows: int) -> None:
+    asked = [request(piece(b'{"a":1}')), request(piece(b'{"b":1}'))]
+    settings = replace(SETTINGS, row_bytes=row_bytes)
+
+    assert len(build_group(asked, after_row=0, totals=Totals(), settings=settings).rows) == rows
+
+
+def test_dead_letters_of_ingest_say_what_was_answered() -> None:
+    body = RejectedItem(Reason.BODY_UNREADABLE, "", "no JSON", Encoding.JSON, b"[", 0)
+    group = build_group(
+        [request(rejected=(rejected_span("ab" * 16), body))],
+        after_row=0,
+        totals=Totals(),
+        settings=SETTINGS,
+    )
+
+    span, whole = group.letters
+    assert (span.status, span.items, span.affected, span.trace_ids) == (0, 1, 1, b"\xab" * 16)
+    assert (whole.status, whole.items, whole.words, whole.trace_ids) == (400, 0, "no JSON", b"")
+    assert {letter.received_ns for letter in group.letters} == {NOW_NS}
+    assert group.need_bytes > len(span.body) + len(whole.body)
+
+
+def test_row_with_any_column_changed_is_damaged() -> None:
+    group = build_group([request(piece())], after_row=0, totals=Totals(), settings=SETTINGS)
+    (columns,) = group.rows
+
+    assert read_row(columns) == group.stored[0]
+    assert checksum(columns) == columns.checksum
+    for name in ("received_ns", "monotonic_ns", "items", "rows_before", "items_before"):
+        changed = columns._replace(**{name: getattr(columns, name) + 1})
+        assert isinstance(read_row(changed), DamagedRow)
+    assert isinstance(read_row(columns._replace(parts=b"")), DamagedRow)
+    assert isinstance(group.stored[0], StoredRow)
