@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +103,24 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
         assert after.owed_items == before.owed_items
         assert after.owed_bytes == before.owed_bytes
         assert buffer.statistics().evicted_items == {BacklogName("dead"): evicted}
+
+
+async def test_what_was_evicted_is_logged_once_a_minute_and_at_the_end(tmp_path: Path) -> None:
+    clocks = Clocks()
+    with structlog.testing.capture_logs() as logs:
+        async with faring(
+            tmp_path, clocks, {"good": HEALTHY, "dead": failing(20)}, max_size_bytes=2 * MIB
+        ) as buffer:
+            good, _dead = buffer.consumer("good"), buffer.consumer("dead")
+            clocks.pass_seconds(30)
+            await fill(buffer, [good], times=150)
+            evicted = buffer.statistics().evicted_items[BacklogName("dead")]
+            said = [entry["spans"] for entry in logs if entry["event"] == "spans_evicted"]
+        at_the_end = [entry["spans"] for entry in logs if entry["event"] == "spans_evicted"]
+
+    assert len(said) == 1
+    assert len(at_the_end) == 2
+    assert sum(at_the_end) == evicted
 
 
 async def test_who_takes_what_it_is_owed_under_load_is_healthy(tmp_path: Path) -> None:
