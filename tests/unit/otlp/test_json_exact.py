@@ -102,6 +102,14 @@ def test_list_that_is_given_twice_is_appended() -> None:
     assert spans[0]["events"] == [{"name": "x"}, {"name": "y"}, {"name": "z"}]
 
 
+def test_span_with_a_list_twice_that_is_rejected_is_kept_as_it_was_sent() -> None:
+    span = b'{"kind":{},"events":[{"name":"x"}],"events":[{"name":"y"}],"events":[{"name":"z"}]}'
+    body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[%b]}]}]}' % span
+    (unreadable,) = findings_of(body).unreadable
+
+    assert write(unreadable.tree) == span
+
+
 def test_list_after_null_is_that_list() -> None:
     body = b'{"resourceSpans":[{"schemaUrl":"u"}],"resourceSpans":null,"resourceSpans":[{}]}'
 
