@@ -32,7 +32,6 @@ SHOWN_CHARACTERS = 3000
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
 
 WHERE_TO_GET = {
-    "python3": "Python 3.11 or newer with pip, the Debian package python3-pip",
     "go": "Go 1.26 or newer, from go.dev/dl",
     "node": "Node.js 20.6 or newer, from nodejs.org",
     "npm": "npm, which comes with Node.js or as the Debian package npm",
@@ -97,7 +96,7 @@ NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 NODE = Recipe(
     "node",
     steps=(("npm", *NPM_CI),),
-    keep=("node_modules", "package.json", "trace.js", "json.js", "proto.js"),
+    keep=("node_modules", "package.json", "sender.js"),
 )
 # Two generations of exporters, each bundled as `dist/GENERATION/page.js` for a page of a browser.
 WEB = Recipe(
@@ -112,26 +111,26 @@ WEB = Recipe(
     ),
     keep=("dist",),
 )
+# Into a folder beside the program, which looks there.
+PIP = (
+    *("python3", "-m", "pip", "install", "--quiet", "--no-deps"),
+    *("--disable-pip-version-check", "--require-hashes", "--only-binary=:all:"),
+    *("--target", "packages", "--requirement", "requirements.lock"),
+)
 MAVEN = ("mvn", "--batch-mode", "--quiet", "--no-transfer-progress")
 PROGRAMS = {
     # The exporter is in the virtual environment that runs the tests: there is nothing to build.
     "python": Program(Recipe("python"), (sys.executable, str(SOURCES / "python" / "sender.py"))),
-    "python-grpc": Program(
-        Recipe(
-            "python-grpc",
-            steps=(
-                (
-                    *("python3", "-m", "pip", "install", "--quiet", "--no-deps"),
-                    *("--disable-pip-version-check", "--require-hashes", "--only-binary=:all:"),
-                    *("--target", "packages", "--requirement", "requirements.lock"),
-                ),
-            ),
-            keep=("packages", "sender.py"),
-        ),
+    # Its exporters of JSON are a beta of other packages, which want an older SDK than we have.
+    "python-json": Program(
+        Recipe("python", steps=(PIP,), keep=("packages", "sender.py")),
         ("python3", "{build}/sender.py"),
     ),
-    "node-json": Program(NODE, ("node", "{build}/json.js")),
-    "node-proto": Program(NODE, ("node", "{build}/proto.js")),
+    "python-grpc": Program(
+        Recipe("python-grpc", steps=(PIP,), keep=("packages", "sender.py")),
+        ("python3", "{build}/sender.py"),
+    ),
+    "node": Program(NODE, ("node", "{build}/sender.js")),
     "go": Program(
         Recipe(
             "go",

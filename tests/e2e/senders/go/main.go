@@ -1,41 +1,99 @@
-// The environment goes in; one trace by the stock HTTP exporter comes out, its id on stdout.
+// The environment goes in; one trace by the stock HTTP exporter comes out, its id on stdout. With the
+// argument `signals` metrics and log records are sent first.
 package main
 
 import (
 	"context"
 	"fmt"
 	"log"
+	"os"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	otellog "go.opentelemetry.io/otel/log"
+	"go.opentelemetry.io/otel/metric"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // The child's times are given, so that each nanosecond of them can be checked.
-var began = time.Unix(1767225600, 123456789)
+var began = time.Unix(time.Now().Unix()-1, 123456789)
 
 func main() {
 	log.SetFlags(0)
 	ctx := context.Background()
 	exporter, err := otlptracehttp.New(ctx)
+	check(err)
+	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter))
+	parent := makeTrace(ctx, provider)
+	if slices.Contains(os.Args, "signals") {
+		sendMetrics(ctx)
+		sendLogs(trace.ContextWithSpanContext(ctx, parent))
+	}
+	check(provider.ForceFlush(ctx))
+	check(provider.Shutdown(ctx))
+	fmt.Println(parent.TraceID())
+}
+
+func check(err error) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter))
-	id := makeTrace(ctx, provider)
-	if err := provider.ForceFlush(ctx); err != nil {
-		log.Fatal(err)
-	}
-	if err := provider.Shutdown(ctx); err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(id)
 }
 
-func makeTrace(ctx context.Context, provider trace.TracerProvider) trace.TraceID {
+func sendMetrics(ctx context.Context) {
+	exporter, err := otlpmetrichttp.New(ctx)
+	check(err)
+	provider := sdkmetric.NewMeterProvider(
+		sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)))
+	meter := provider.Meter("shop.checkout", metric.WithInstrumentationVersion("1.2.3"))
+	orders, err := meter.Int64Counter("orders",
+		metric.WithUnit("1"), metric.WithDescription("Orders taken"))
+	check(err)
+	orders.Add(ctx, 3, metric.WithAttributes(
+		attribute.String("region", "eu"), attribute.Bool("express", true)))
+	values, err := meter.Float64Histogram("order.value",
+		metric.WithUnit("EUR"), metric.WithDescription("What an order costs"))
+	check(err)
+	values.Record(ctx, 5.5)
+	values.Record(ctx, 70)
+	check(provider.ForceFlush(ctx))
+	check(provider.Shutdown(ctx))
+}
+
+func sendLogs(ctx context.Context) {
+	exporter, err := otlploghttp.New(ctx)
+	check(err)
+	provider := sdklog.NewLoggerProvider(
+		sdklog.WithProcessor(sdklog.NewBatchProcessor(exporter)))
+	logger := provider.Logger("shop.checkout", otellog.WithInstrumentationVersion("1.2.3"))
+
+	var line otellog.Record
+	line.SetTimestamp(began)
+	line.SetSeverity(otellog.SeverityInfo)
+	line.SetSeverityText("INFO")
+	line.SetBody(attribute.StringValue("Grüße, 世界 🚀"))
+	line.AddAttributes(attribute.Int64("big", 1<<53+1))
+	logger.Emit(ctx, line)
+
+	var event otellog.Record
+	event.SetTimestamp(began)
+	event.SetEventName("order.declined")
+	event.SetBody(attribute.MapValue(
+		attribute.String("reason", "no funds"), attribute.Float64("total", 75.5)))
+	logger.Emit(ctx, event)
+	check(provider.ForceFlush(ctx))
+	check(provider.Shutdown(ctx))
+}
+
+func makeTrace(ctx context.Context, provider trace.TracerProvider) trace.SpanContext {
 	tracer := provider.Tracer("shop.checkout", trace.WithInstrumentationVersion("1.2.3"))
 	ctx, parent := tracer.Start(ctx, "POST /orders",
 		trace.WithSpanKind(trace.SpanKindServer),
@@ -59,7 +117,7 @@ func makeTrace(ctx context.Context, provider trace.TracerProvider) trace.TraceID
 	child.SetStatus(codes.Error, "card declined")
 	child.End(trace.WithTimestamp(began.Add(2000003)))
 	parent.End()
-	return parent.SpanContext().TraceID()
+	return parent.SpanContext()
 }
 
 func earlierOrder() trace.SpanContext {

@@ -1,15 +1,21 @@
 """The environment goes in; one trace by the stock HTTP exporter comes out, its id on stdout.
 
-With the argument `signals` a metric and a log record are sent first, as by an app that has every
+With the argument `signals` metrics and log records are sent first, as by an app that has every
 exporter on: what becomes of them must not touch the trace.
 """
 
+import importlib
+import os
 import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# What builds this for JSON puts its exporters there.
+sys.path.insert(0, str(Path(__file__).parent / "packages"))
 
 from opentelemetry._logs import LogRecord, SeverityNumber
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -18,6 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import (
     Link,
+    NonRecordingSpan,
     SpanContext,
     SpanKind,
     Status,
@@ -27,8 +34,11 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import AttributeValue
 
+# Two packages of exporters with the same names: this variable is what tells them apart.
+JSON = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "http/json"
+EXPORTERS = f"opentelemetry.exporter.otlp.{'json' if JSON else 'proto'}.http"
 # The child's times are given, so that each nanosecond of them can be checked.
-BEGAN_UNIX_NANO = 1767225600_123456789
+BEGAN_UNIX_NANO = (int(time.time()) - 1) * 1_000_000_000 + 123456789
 EARLIER_ORDER = SpanContext(
     trace_id=0x0AF7651916CD43DD8448EB211C80319C,
     span_id=0xB7AD6B7169203331,
@@ -37,23 +47,54 @@ EARLIER_ORDER = SpanContext(
 )
 
 
-def send_other_signals() -> None:
-    """One metric and one log record, each flushed: both answered before there is a span."""
-    metrics = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())])
-    metrics.get_meter("shop.checkout").create_counter("orders").add(1)
-    metrics.force_flush()
-    metrics.shutdown()
-    logs = LoggerProvider()
-    logs.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
-    logs.get_logger("shop.checkout").emit(
-        LogRecord(body="order taken", severity_number=SeverityNumber.INFO)
+def exporter(module: str, name: str) -> Any:
+    """An exporter as the environment sets it up."""
+    return getattr(importlib.import_module(f"{EXPORTERS}.{module}"), name)()
+
+
+def send_metrics() -> None:
+    """A counter and a histogram, flushed."""
+    reader = PeriodicExportingMetricReader(exporter("metric_exporter", "OTLPMetricExporter"))
+    provider = MeterProvider([reader])
+    meter = provider.get_meter("shop.checkout", "1.2.3")
+    meter.create_counter("orders", "1", "Orders taken").add(3, {"region": "eu", "express": True})
+    values = meter.create_histogram("order.value", "EUR", "What an order costs")
+    for value in (5.5, 70.0):
+        values.record(value)
+    provider.force_flush()
+    provider.shutdown()
+
+
+def send_logs(context: Context) -> None:
+    """A line and an event of the span of that context, flushed."""
+    provider = LoggerProvider()
+    processor = BatchLogRecordProcessor(exporter("_log_exporter", "OTLPLogExporter"))
+    provider.add_log_record_processor(processor)
+    logger = provider.get_logger("shop.checkout", "1.2.3")
+    logger.emit(
+        LogRecord(
+            timestamp=BEGAN_UNIX_NANO,
+            context=context,
+            severity_number=SeverityNumber.INFO,
+            severity_text="INFO",
+            body="Grüße, 世界 🚀",
+            attributes={"big": 2**53 + 1},
+        )
     )
-    logs.force_flush()
-    logs.shutdown()
+    logger.emit(
+        LogRecord(
+            timestamp=BEGAN_UNIX_NANO,
+            context=context,
+            event_name="order.declined",
+            body={"reason": "no funds", "total": 75.5},
+        )
+    )
+    provider.force_flush()
+    provider.shutdown()
 
 
-def make_trace(provider: TracerProvider) -> int:
-    """A parent and its child; the trace id."""
+def make_trace(provider: TracerProvider) -> SpanContext:
+    """A parent and its child; who the parent is."""
     tracer = provider.get_tracer("shop.checkout", "1.2.3")
     attributes: dict[str, AttributeValue] = {
         "text": "Grüße, 世界 🚀",
@@ -76,20 +117,22 @@ def make_trace(provider: TracerProvider) -> int:
     child.set_status(Status(StatusCode.ERROR, "card declined"))
     child.end(BEGAN_UNIX_NANO + 2_000_003)
     parent.end()
-    return parent.get_span_context().trace_id
+    return parent.get_span_context()
 
 
 def main() -> None:
     """Send it all; exit with 1 when the trace could not be flushed."""
-    if "signals" in sys.argv:
-        send_other_signals()
     provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace_id = make_trace(provider)
+    processor = BatchSpanProcessor(exporter("trace_exporter", "OTLPSpanExporter"))
+    provider.add_span_processor(processor)
+    parent = make_trace(provider)
+    if "signals" in sys.argv:
+        send_metrics()
+        send_logs(set_span_in_context(NonRecordingSpan(parent)))
     if not provider.force_flush():
         sys.exit("the trace was not flushed")
     provider.shutdown()
-    print(f"{trace_id:032x}")
+    print(f"{parent.trace_id:032x}")
 
 
 if __name__ == "__main__":

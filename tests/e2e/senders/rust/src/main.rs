@@ -1,14 +1,20 @@
-//! The environment goes in; one trace by the stock HTTP exporter comes out, its id on stdout.
+//! The environment goes in; one trace by the stock HTTP exporter comes out, its id on stdout. With the
+//! argument `signals` metrics and log records are sent first.
 
 use std::error::Error;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
+use opentelemetry::metrics::MeterProvider;
 use opentelemetry::trace::{
     Link, Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
     TraceState, Tracer, TracerProvider,
 };
 use opentelemetry::{Array, Context, InstrumentationScope, KeyValue, StringValue, Value};
-use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
+use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -16,23 +22,94 @@ fn main() -> Result<(), Box<dyn Error>> {
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .build();
-    let trace_id = make_trace(&provider);
+    let parent = make_trace(&provider);
+    if std::env::args().any(|argument| argument == "signals") {
+        send_metrics()?;
+        send_logs(&parent)?;
+    }
     provider.force_flush()?;
     provider.shutdown()?;
-    println!("{trace_id}");
+    println!("{}", parent.trace_id());
+    Ok(())
+}
+
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("shop.checkout")
+        .with_version("1.2.3")
+        .build()
+}
+
+fn send_metrics() -> Result<(), Box<dyn Error>> {
+    let exporter = MetricExporter::builder().with_http().build()?;
+    let provider = SdkMeterProvider::builder()
+        .with_periodic_exporter(exporter)
+        .build();
+    let meter = provider.meter_with_scope(scope());
+    let orders = meter
+        .u64_counter("orders")
+        .with_unit("1")
+        .with_description("Orders taken")
+        .build();
+    orders.add(
+        3,
+        &[
+            KeyValue::new("region", "eu"),
+            KeyValue::new("express", true),
+        ],
+    );
+    let values = meter
+        .f64_histogram("order.value")
+        .with_unit("EUR")
+        .with_description("What an order costs")
+        .build();
+    values.record(5.5, &[]);
+    values.record(70.0, &[]);
+    provider.force_flush()?;
+    provider.shutdown()?;
+    Ok(())
+}
+
+fn send_logs(parent: &SpanContext) -> Result<(), Box<dyn Error>> {
+    let exporter = LogExporter::builder().with_http().build()?;
+    let provider = SdkLoggerProvider::builder()
+        .with_batch_exporter(exporter)
+        .build();
+    let logger = provider.logger_with_scope(scope());
+    let mut line = logger.create_log_record();
+    line.set_timestamp(began(0));
+    line.set_severity_number(Severity::Info);
+    line.set_severity_text("INFO");
+    line.set_body("Grüße, 世界 🚀".into());
+    line.add_attribute("big", (1_i64 << 53) + 1);
+    let mut event = logger.create_log_record();
+    event.set_timestamp(began(0));
+    event.set_event_name("order.declined");
+    event.set_body(AnyValue::from_iter([
+        ("reason", AnyValue::from("no funds")),
+        ("total", AnyValue::from(75.5)),
+    ]));
+    for mut record in [line, event] {
+        record.set_trace_context(
+            parent.trace_id(),
+            parent.span_id(),
+            Some(parent.trace_flags()),
+        );
+        logger.emit(record);
+    }
+    provider.force_flush()?;
+    provider.shutdown()?;
     Ok(())
 }
 
 /// The child's times are given, so that each nanosecond of them can be checked.
 fn began(later_nanoseconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::new(1_767_225_600, 123_456_789) + Duration::from_nanos(later_nanoseconds)
+    static SECOND: LazyLock<u64> =
+        LazyLock::new(|| UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs() - 1);
+    UNIX_EPOCH + Duration::new(*SECOND, 123_456_789) + Duration::from_nanos(later_nanoseconds)
 }
 
-fn make_trace(provider: &SdkTracerProvider) -> TraceId {
-    let scope = InstrumentationScope::builder("shop.checkout")
-        .with_version("1.2.3")
-        .build();
-    let tracer = provider.tracer_with_scope(scope);
+fn make_trace(provider: &SdkTracerProvider) -> SpanContext {
+    let tracer = provider.tracer_with_scope(scope());
     let items: Vec<StringValue> = vec!["tea".into(), "cup".into()];
     let parent = tracer
         .span_builder("POST /orders")
@@ -45,7 +122,7 @@ fn make_trace(provider: &SdkTracerProvider) -> TraceId {
             KeyValue::new("items", Value::Array(Array::String(items))),
         ])
         .start(&tracer);
-    let trace_id = parent.span_context().trace_id();
+    let made = parent.span_context().clone();
     let context = Context::new().with_span(parent);
     let mut child = tracer
         .span_builder("charge card")
@@ -65,7 +142,7 @@ fn make_trace(provider: &SdkTracerProvider) -> TraceId {
     child.set_status(Status::error("card declined"));
     child.end_with_timestamp(began(2_000_003));
     context.span().end();
-    trace_id
+    made
 }
 
 fn earlier_order() -> SpanContext {

@@ -1,6 +1,11 @@
 import io.opentelemetry.api.common.AttributeKey;
 import io.opentelemetry.api.common.Attributes;
+import io.opentelemetry.api.common.KeyValue;
+import io.opentelemetry.api.common.Value;
+import io.opentelemetry.api.logs.Logger;
 import io.opentelemetry.api.logs.Severity;
+import io.opentelemetry.api.metrics.DoubleHistogram;
+import io.opentelemetry.api.metrics.Meter;
 import io.opentelemetry.api.trace.Span;
 import io.opentelemetry.api.trace.SpanContext;
 import io.opentelemetry.api.trace.SpanKind;
@@ -18,20 +23,28 @@ import java.util.concurrent.TimeUnit;
 /**
  * The environment goes in; one trace by the autoconfigured SDK comes out, its id on stdout.
  *
- * <p>Its metrics and logs exporters are on by default, so one of each is sent first: what becomes of
- * them must not touch the trace.
+ * <p>Its metrics and logs exporters are on by default, so some of each are sent first: what becomes
+ * of them must not touch the trace.
  */
 public final class Sender {
   // The child's times are given, so that each nanosecond of them can be checked.
-  private static final Instant BEGAN = Instant.ofEpochSecond(1767225600, 123456789);
+  private static final Instant BEGAN =
+      Instant.ofEpochSecond(Instant.now().getEpochSecond() - 1, 123456789);
   private static final long PATIENCE_SECONDS = 20;
+  private static final String SCOPE = "shop.checkout";
 
   private Sender() {}
 
   public static void main(String[] arguments) {
-    OpenTelemetrySdk sdk = AutoConfiguredOpenTelemetrySdk.initialize().getOpenTelemetrySdk();
-    sendOtherSignals(sdk);
-    String traceId = makeTrace(sdk.getTracerProvider().get("shop.checkout", "1.2.3"));
+    // We shut it down ourselves: its own hook would find that done, and say so.
+    OpenTelemetrySdk sdk =
+        AutoConfiguredOpenTelemetrySdk.builder()
+            .disableShutdownHook()
+            .build()
+            .getOpenTelemetrySdk();
+    Span parent = makeTrace(sdk.getTracerProvider().get(SCOPE, "1.2.3"));
+    sendMetrics(sdk);
+    sendLogs(sdk, Context.root().with(parent));
     if (!sdk.getSdkTracerProvider()
         .forceFlush()
         .join(PATIENCE_SECONDS, TimeUnit.SECONDS)
@@ -40,22 +53,53 @@ public final class Sender {
       System.exit(1);
     }
     sdk.shutdown().join(PATIENCE_SECONDS, TimeUnit.SECONDS);
-    System.out.println(traceId);
+    System.out.println(parent.getSpanContext().getTraceId());
   }
 
-  private static void sendOtherSignals(OpenTelemetrySdk sdk) {
-    sdk.getMeter("shop.checkout").counterBuilder("orders").build().add(1);
+  private static void sendMetrics(OpenTelemetrySdk sdk) {
+    Meter meter = sdk.getMeterProvider().meterBuilder(SCOPE).setInstrumentationVersion("1.2.3").build();
+    meter
+        .counterBuilder("orders")
+        .setUnit("1")
+        .setDescription("Orders taken")
+        .build()
+        .add(3, Attributes.builder().put("region", "eu").put("express", true).build());
+    DoubleHistogram values =
+        meter
+            .histogramBuilder("order.value")
+            .setUnit("EUR")
+            .setDescription("What an order costs")
+            .build();
+    values.record(5.5);
+    values.record(70);
     sdk.getSdkMeterProvider().forceFlush().join(PATIENCE_SECONDS, TimeUnit.SECONDS);
-    sdk.getLogsBridge()
-        .get("shop.checkout")
+  }
+
+  private static void sendLogs(OpenTelemetrySdk sdk, Context context) {
+    Logger logger = sdk.getLogsBridge().loggerBuilder(SCOPE).setInstrumentationVersion("1.2.3").build();
+    logger
         .logRecordBuilder()
+        .setTimestamp(BEGAN)
+        .setContext(context)
         .setSeverity(Severity.INFO)
-        .setBody("order taken")
+        .setSeverityText("INFO")
+        .setBody("Grüße, 世界 🚀")
+        .setAttribute("big", (1L << 53) + 1)
+        .emit();
+    logger
+        .logRecordBuilder()
+        .setTimestamp(BEGAN)
+        .setContext(context)
+        .setEventName("order.declined")
+        .setBody(
+            Value.of(
+                KeyValue.of("reason", Value.of("no funds")),
+                KeyValue.of("total", Value.of(75.5))))
         .emit();
     sdk.getSdkLoggerProvider().forceFlush().join(PATIENCE_SECONDS, TimeUnit.SECONDS);
   }
 
-  private static String makeTrace(Tracer tracer) {
+  private static Span makeTrace(Tracer tracer) {
     Span parent =
         tracer
             .spanBuilder("POST /orders")
@@ -86,6 +130,6 @@ public final class Sender {
     child.setStatus(StatusCode.ERROR, "card declined");
     child.end(BEGAN.plusNanos(2000003));
     parent.end();
-    return parent.getSpanContext().getTraceId();
+    return parent;
   }
 }
