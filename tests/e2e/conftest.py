@@ -5,6 +5,7 @@ a file of that name. So a run can take away what it made, however it ends, and t
 tell what a killed one left behind from what another run is using.
 """
 
+import secrets
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from tests.e2e import images
 from tests.e2e.collector import Collector
 from tests.e2e.containers import RUN, RUNS, Ground, sweep
 from tests.e2e.jaeger import Jaeger
+from tests.e2e.received import SIGNALS, Kept, collector_config
+from tests.e2e.receivers import PROMETHEUS, VICTORIA_LOGS, VICTORIA_METRICS, Kind, Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_SECONDS = 180.0
@@ -111,6 +114,62 @@ def collector(ground: Ground, tmp_path: Path) -> Iterator[Callable[..., Collecto
     finally:
         for one in made:
             one.remove()
+
+
+@pytest.fixture(scope="session")
+def collector_of_all(
+    ground: Ground, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Collector]:
+    """The one Collector of all tests that keeps what it gets in a file."""
+    made = Collector(
+        ground,
+        images.ready("collector"),
+        tmp_path_factory.mktemp("collector"),
+        {"config.yaml": collector_config(*SIGNALS)},
+    )
+    try:
+        yield made.start()
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def kept(collector_of_all: Collector) -> Kept:
+    """What comes to it during a test."""
+    found = Kept(collector_of_all)
+    found.forget()
+    return found
+
+
+def started(ground: Ground, factory: pytest.TempPathFactory, kind: Kind) -> Iterator[Receiver]:
+    with Receiver(ground, images.ready(kind.image), kind, factory.mktemp(kind.image)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def prometheus(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """The one Prometheus of all tests, which tell their items apart by names."""
+    yield from started(ground, tmp_path_factory, PROMETHEUS)
+
+
+@pytest.fixture(scope="session")
+def victoria_metrics(
+    ground: Ground, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Receiver]:
+    """The one VictoriaMetrics of all tests, which tell their items apart by names."""
+    yield from started(ground, tmp_path_factory, VICTORIA_METRICS)
+
+
+@pytest.fixture(scope="session")
+def victoria_logs(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """The one VictoriaLogs of all tests, which tell their items apart by names."""
+    yield from started(ground, tmp_path_factory, VICTORIA_LOGS)
+
+
+@pytest.fixture
+def service() -> str:
+    """A name that only this test uses."""
+    return f"shop_{secrets.token_hex(4)}"
 
 
 def pytest_unconfigure() -> None:

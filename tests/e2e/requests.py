@@ -1,4 +1,4 @@
-"""All that came to a path as one request, and what of it is the same in every run of a sender."""
+"""Requests as values that compare: all that came as one, each item with what is around it."""
 
 from typing import Any, cast
 
@@ -8,10 +8,17 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
+from mockcollector.items import (
+    ReceivedDataPoint,
+    ReceivedLogRecord,
+    ReceivedSpan,
+    flatten,
+)
 from mockcollector.server import MockCollector
 from mockcollector.signals import TRAITS, Request
 from mockcollector.validity import points_of
@@ -29,6 +36,35 @@ def merged(collector: MockCollector, path: str) -> Request:
             assert request.message is not None
             cast("Any", whole).MergeFrom(request.message)
     return whole
+
+
+def each_item(message: Request) -> list[tuple[bytes, ...]]:
+    """Every item with its metric, scope and resource, in bytes that compare, sorted."""
+    found = []
+    for item in flatten(message, 0):
+        resource, raw = Resource(), copy_of(cast("Any", item).raw)
+        resource.CopyFrom(item.resource.raw)
+        resource.attributes.sort(key=lambda attribute: attribute.key)
+        # A Collector writes a status and a body that are not set as empty ones: they mean the same.
+        if isinstance(item, ReceivedSpan):
+            raw.status.SetInParent()
+        elif isinstance(item, ReceivedLogRecord):
+            raw.body.SetInParent()
+        metric = metrics_pb2.Metric()
+        if isinstance(item, ReceivedDataPoint):
+            metric.CopyFrom(item.metric.raw)
+            del getattr(metric, item.kind).data_points[:]
+        parts = (resource, item.scope.raw, metric, raw)
+        urls = (item.resource.schema_url.encode(), item.scope.schema_url.encode())
+        found.append((*urls, *(part.SerializeToString(deterministic=True) for part in parts)))
+    return sorted(found)
+
+
+def copy_of(message: Any) -> Any:
+    """A message like it."""
+    made = type(message)()
+    made.CopyFrom(message)
+    return made
 
 
 def resource_keys(message: Request) -> set[str]:
@@ -52,8 +88,7 @@ def of_any_run(message: Request, *, scope: str, without: set[str] | None = None)
 
     `without` are more resource attributes to leave out.
     """
-    copy = type(message)()
-    cast("Any", copy).CopyFrom(message)
+    copy = copy_of(message)
     for resource, scopes in entries_of(copy):
         kept = [a for a in resource.attributes if a.key not in (without or set()) | OF_THE_RUN]
         del resource.attributes[:]
@@ -64,7 +99,7 @@ def of_any_run(message: Request, *, scope: str, without: set[str] | None = None)
         scopes.extend(ours)
         for each in scopes:
             _clear_run(each)
-    return copy
+    return cast("Request", copy)
 
 
 def _clear_run(scope: ScopeSpans | ScopeLogs | ScopeMetrics) -> None:

@@ -33,6 +33,11 @@ class Tap(socketserver.ThreadingTCPServer):
         with self._lock:
             self._seen += chunk
 
+    def requests(self) -> int:
+        """How many requests have come so far."""
+        with self._lock:
+            return len(re.findall(rb"POST /\S* HTTP/1\.1\r\n", self._seen))
+
     def values_of(self, header: str) -> set[str]:
         """Every value that this header had, in any request so far."""
         with self._lock:

@@ -14,6 +14,7 @@ from mockcollector.server import MockCollector
 from tests.e2e.collector import Collector
 from tests.e2e.collector_configs import to_jaeger, to_port
 from tests.e2e.jaeger import Jaeger, spans_of
+from tests.e2e.requests import each_item
 from tests.e2e.sent import SPANS, trace_of
 from tests.e2e.tap import Tap
 from tests.support.builders import protobuf_twin
@@ -51,25 +52,6 @@ def sending_collector(collector: MakeCollector, port: int, **wishes: str) -> Col
     listen_port = free_port()
     text = to_port(port, listen_port, token=OURS, **wishes)
     return collector(text, host_network=True, receiver_port=listen_port)
-
-
-def each_span(message: ExportTraceServiceRequest) -> list[bytes]:
-    """Every span with its scope and resource, in bytes that compare, sorted."""
-    found = []
-    for entry in message.resource_spans:
-        for scope in entry.scope_spans:
-            for one in scope.spans:
-                alone = ExportTraceServiceRequest()
-                kept = alone.resource_spans.add(schema_url=entry.schema_url)
-                kept.resource.CopyFrom(entry.resource)
-                kept.resource.attributes.sort(key=lambda attribute: attribute.key)
-                within = kept.scope_spans.add(schema_url=scope.schema_url)
-                within.scope.CopyFrom(scope.scope)
-                within.spans.add().CopyFrom(one)
-                # A Collector writes a status that is not set as an empty one: they mean the same.
-                within.spans[0].status.SetInParent()
-                found.append(alone.SerializeToString(deterministic=True))
-    return sorted(found)
 
 
 def each_span_id(message: ExportTraceServiceRequest) -> set[bytes]:
@@ -125,7 +107,7 @@ def test_what_a_collector_sends_arrives_field_for_field(
             assert [send(sender, body) for body in bodies] == [200] * len(bodies)
             upstream.journal.wait_for_spans(SPANS + 1, timeout=60)
 
-            assert each_span(arrived(upstream)) == each_span(sent(bodies))
+            assert each_item(arrived(upstream)) == each_item(sent(bodies))
             assert set(relay.status()["ingest"]["requests"]) == {"200"}
         kind = "json" if encoding == "json" else "protobuf"
         media_type = "application/json" if encoding == "json" else "application/x-protobuf"
