@@ -7,7 +7,7 @@ The file itself is only read, and kept: beside it lies a report once all is back
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -371,12 +371,20 @@ class _Reading:
         rows = [row for loss in found for row in range(loss.first, loss.last + 1)]
         traces = self._scan.trace_ids(set(rows[:_MOST_TRACED_ROWS])) if rows else {}
         letters = [
-            self._letter(name, loss, traces)
-            for loss in found
-            for name, ranges in self._own.items()
-            if backlog_name(name).is_claimed and owed_ranges.overlaps(ranges, loss.range)
+            self._letter(name, loss, traces) for loss in found for name in self._owed_once(loss)
         ]
         return found, letters[:_MOST_LETTERS]
+
+    def _owed_once(self, loss: Loss) -> Iterable[str]:
+        """A queue of each destination that was owed some of it: of which signal a lost row was is
+        mostly not known, and then it would be told, and counted, for each of them.
+        """
+        found: dict[str, str] = {}
+        for name, ranges in self._own.items():
+            known = backlog_name(name)
+            if known.is_claimed and owed_ranges.overlaps(ranges, loss.range):
+                found.setdefault(known.destination, name)
+        return found.values()
 
     def _letter(self, name: str, loss: Loss, traces: dict[int, bytes]) -> DeadLetter:
         ids = b"".join(traces.get(row, b"") for row in range(loss.first, loss.last + 1))
