@@ -150,8 +150,7 @@ class CollectorApp:
         body = unpack(body, request.content_encoding, limit_bytes)
         request.decoded_bytes = len(body)
         is_kept = self.journal.keep == "spans"
-        if is_kept:
-            request.body = body
+        request.body = body
         read = decode if is_kept or rules.checks else decode_counts
         decoded = read(body, encoding, signal, rules)
         request.unknown_keys = decoded.unknown_keys

@@ -34,6 +34,7 @@ from relay.ingest.offload.offload import Offload
 from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import ConfigError, RelayError
+from relay.model.records import Signal
 from relay.process.prepare import Prepare
 from relay.process.settings import prepare_settings
 from relay.reload import Control, Parts
@@ -69,6 +70,11 @@ EXIT_PART_DIED = 70
 ANSWER_SECONDS = 15.0
 DELIVER_SECONDS = 30.0
 HEALTH_CONNECTIONS = 64  # anybody may open them: they must leave descriptors to the others
+ONLY_TRACES = (
+    "logs and metrics are answered with 404: to take them, write "
+    'signals = ["traces", "logs", "metrics"] at a destination that is to get them; '
+    'signals = ["traces"] keeps it at traces and ends this line'
+)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -293,6 +299,8 @@ class Daemon:
             signals=", ".join(signal.word for signal in self._config.taken_signals),
             state_dir=str(self._config.state_dir),
         )
+        if not self._config.says_signals and self._config.taken_signals == (Signal.TRACES,):
+            log.info("only_traces_taken", hint=ONLY_TRACES)
 
     async def _reload_by_signal(self) -> None:
         if self._control.is_stopping:

@@ -262,6 +262,8 @@ class Config(Struct, frozen=True, kw_only=True):
     destinations_from_env: bool = False
     """Whether OTEL_EXPORTER_OTLP_* make a destination named env."""
 
+    says_signals: bool = False
+    """Whether any key says what is taken; files of versions that knew spans alone do not."""
     source: Path | None = None
     """The file it was read from; None if there is none."""
     warnings: tuple[str, ...] = ()

@@ -181,6 +181,10 @@ def _read_config(
         return None
     return Config(
         state_dir=state_dir,
+        says_signals=any(
+            isinstance(table, dict) and "signals" in table
+            for table in (raw.get("ingest"), *(each.raw for each in found))
+        ),
         ingest=ingest,
         enrich=enrich,
         buffer=buffer,

@@ -1,11 +1,12 @@
 """Spans and requests with defaults, as dicts of OTLP/JSON; strategies for any of them; twins.
 
-`protobuf_twin` turns such a dict into the official message by its own reading of the schema: it
-shares nothing with relay, so the two cannot share a mistake.
+`protobuf_twin` turns such a dict into the official message by its own reading of the schema, and
+`json_twin` turns one back: they share nothing with relay, so they cannot share a mistake.
 """
 
 import base64
 import json
+import math
 import re
 import struct
 import time
@@ -129,6 +130,27 @@ def _scalar(field: Any, item: Any) -> Any:
     if field.type in (field.TYPE_STRING, field.TYPE_BOOL):
         return item
     return int(item)
+
+
+def json_twin(message: Message) -> Json:
+    """An official message in the normal form of OTLP/JSON: what is absent is not there."""
+    made: Json = {}
+    for field, held in message.ListFields():
+        values = [_in_json(field, each) for each in (held if field.is_repeated else [held])]
+        made[field.json_name] = values if field.is_repeated else values[0]
+    return made
+
+
+def _in_json(field: Any, item: Any) -> Any:
+    if field.type == field.TYPE_MESSAGE:
+        return json_twin(item)
+    if field.type == field.TYPE_BYTES:
+        return item.hex() if field.name.endswith("_id") else base64.b64encode(item).decode()
+    if field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
+        return str(item)
+    if field.type == field.TYPE_DOUBLE and not math.isfinite(item):
+        return "NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity"
+    return item
 
 
 # --- strategies: valid requests in normal form ---------------------------------------------------

@@ -1,12 +1,31 @@
-"""Senders that post until told to stop, and remember exactly what was answered with 200."""
+"""Senders that post until told to stop, and remember exactly what was answered with 200.
+
+Every item carries an id of its own in an attribute, the same text in JSON and in protobuf, so that
+each can be found again wherever it ends up: `ids_in`, `arrived`.
+"""
 
 import http.client
+import itertools
 import json
+import re
 import secrets
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from mockcollector.server import MockCollector
+from mockcollector.signals import TRAITS, Signal
+from tests.support.builders import protobuf_twin
+
+SIGNALS = tuple(str(signal) for signal in Signal)
+MEDIA_TYPES = {"json": "application/json", "protobuf": "application/x-protobuf"}
+Kind = tuple[str, str]  # signal and encoding
+SPANS: tuple[Kind, ...] = (("traces", "json"),)
+MIXED: tuple[Kind, ...] = tuple(itertools.product(SIGNALS, MEDIA_TYPES))
+_IDS = re.compile(rb"(?:%s)-[0-9a-f]{16}" % "|".join(SIGNALS).encode())
 
 
 def span_ids(count: int) -> list[str]:
@@ -14,36 +33,127 @@ def span_ids(count: int) -> list[str]:
     return [secrets.token_hex(8) for _ in range(count)]
 
 
+def item_ids(signal: str, count: int) -> list[str]:
+    """That many fresh ids of items of "traces", "logs" or "metrics"."""
+    return [f"{signal}-{each}" for each in span_ids(count)]
+
+
+def signal_of(item_id: str) -> str:
+    """What signal an id is of; a span id without that word is of traces."""
+    return item_id.rpartition("-")[0] or "traces"
+
+
+def ids_in(body: bytes) -> list[str]:
+    """The ids in a request, or in a part of one, in their order."""
+    return [found.decode() for found in _IDS.findall(body)]
+
+
+def arrived(upstream: MockCollector) -> set[str]:
+    """The ids of all items that an upstream took."""
+    journal = upstream.journal
+    items = (*journal.spans(), *journal.log_records(), *journal.data_points())
+    return {str(item.attributes.get("id")) for item in items}
+
+
 def request_of(ids: list[str], *, service: str = "load", padding: str = "") -> bytes:
-    """An OTLP/JSON request with one span for each id."""
-    now_ns = time.time_ns()
-    spans = [
-        {
-            "traceId": secrets.token_hex(16),
-            "spanId": span_id,
-            "name": "load",
-            "kind": 1,
-            "startTimeUnixNano": str(now_ns),
-            "endTimeUnixNano": str(now_ns + 5_000_000),
-            "attributes": [{"key": "padding", "value": {"stringValue": padding}}],
-        }
-        for span_id in ids
-    ]
-    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
-    return json.dumps(
-        {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}
-    ).encode()
+    """An OTLP/JSON request with one item for each id, all of one signal."""
+    return json.dumps(_request(ids, service, padding)).encode()
+
+
+def _request(ids: list[str], service: str, padding: str) -> dict[str, Any]:
+    name, records, make = _MAKERS[signal_of(ids[0])]
+    resource = {"attributes": [_attribute("service.name", service)]}
+    items = [make(each, time.time_ns(), padding) for each in ids]
+    within = {"resource": resource, f"scope{name}": [{records: items}]}
+    return {f"resource{name}": [within]}
+
+
+def _attribute(key: str, text: str) -> dict[str, Any]:
+    return {"key": key, "value": {"stringValue": text}}
+
+
+def _attributes(item_id: str, padding: str) -> list[dict[str, Any]]:
+    return [_attribute("id", item_id), _attribute("padding", padding)]
+
+
+def _span(item_id: str, now_ns: int, padding: str) -> dict[str, Any]:
+    return {
+        "traceId": secrets.token_hex(16),
+        "spanId": item_id[-16:],
+        "name": "load",
+        "kind": 1,
+        "startTimeUnixNano": str(now_ns),
+        "endTimeUnixNano": str(now_ns + 5_000_000),
+        "attributes": _attributes(item_id, padding),
+    }
+
+
+def _log_record(item_id: str, now_ns: int, padding: str) -> dict[str, Any]:
+    return {
+        "timeUnixNano": str(now_ns),
+        "severityNumber": 9,
+        "body": {"stringValue": "load"},
+        "attributes": _attributes(item_id, padding),
+    }
+
+
+def _metric(item_id: str, now_ns: int, padding: str) -> dict[str, Any]:
+    """One point of a series of its own."""
+    point = {
+        "startTimeUnixNano": str(now_ns - 10**9),
+        "timeUnixNano": str(now_ns),
+        "asInt": "1",
+        "attributes": _attributes(item_id, padding),
+    }
+    total = {"dataPoints": [point], "aggregationTemporality": 2, "isMonotonic": True}
+    return {"name": "load", "unit": "1", "sum": total}
+
+
+_MAKERS = {
+    "traces": ("Spans", "spans", _span),
+    "logs": ("Logs", "logRecords", _log_record),
+    "metrics": ("Metrics", "metrics", _metric),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """A request and the ids that its answer is about."""
+
+    ids: list[str]
+    path: str
+    media_type: str
+    body: bytes
+
+
+def nth_request(
+    number: int, items: int, *, kinds: Sequence[Kind] = MIXED, padding: str = ""
+) -> LoadRequest:
+    """The `number`-th request of a load that has each of `kinds` by turns."""
+    signal, encoding = kinds[number % len(kinds)]
+    traits = TRAITS[Signal(signal)]
+    ids = item_ids(signal, items)
+    if encoding == "json":
+        body = request_of(ids, padding=padding)
+    else:
+        made = _request(ids, "load", padding)
+        body = protobuf_twin(made, traits.request).SerializeToString()
+    return LoadRequest(ids, traits.path, MEDIA_TYPES[encoding], body)
 
 
 class Load:
     """`senders` threads that post to a port; a context manager, over when it is left."""
 
-    def __init__(self, port: int, *, senders: int = 4, spans: int = 5) -> None:
+    def __init__(
+        self, port: int, *, senders: int = 4, items: int = 5, kinds: Sequence[Kind] = SPANS
+    ) -> None:
         self._port = port
-        self._spans = spans
+        self._items = items
+        self._kinds = kinds
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._enough = threading.Condition(self._lock)
+        self._numbers = itertools.count()
         self.acknowledged: set[str] = set()
         self.statuses: dict[int, int] = {}
         self.broken = 0  # requests without an answer: nothing is promised of them
@@ -52,11 +162,10 @@ class Load:
     def _run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         while not self._stop.is_set():
-            ids = span_ids(self._spans)
+            made = nth_request(next(self._numbers), self._items, kinds=self._kinds)
             try:
-                connection.request(
-                    "POST", "/v1/traces", request_of(ids), {"Content-Type": "application/json"}
-                )
+                headers = {"Content-Type": made.media_type}
+                connection.request("POST", made.path, made.body, headers)
                 response = connection.getresponse()
                 response.read()
             except (OSError, http.client.HTTPException):
@@ -68,14 +177,14 @@ class Load:
             with self._enough:
                 self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
                 if response.status == 200:
-                    self.acknowledged.update(ids)
+                    self.acknowledged.update(made.ids)
                     self._enough.notify_all()
         connection.close()
 
-    def wait_for_more(self, spans: int, *, seconds: float = 30.0) -> None:
-        """Until that many more spans have been acknowledged."""
+    def wait_for_more(self, items: int, *, seconds: float = 30.0) -> None:
+        """Until that many more items have been acknowledged."""
         with self._enough:
-            goal = len(self.acknowledged) + spans
+            goal = len(self.acknowledged) + items
             done = self._enough.wait_for(lambda: len(self.acknowledged) >= goal, seconds)
         assert done, f"{len(self.acknowledged)} of {goal} acknowledged; {self.statuses}"
 

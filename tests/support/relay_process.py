@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from tests.support.commands import run_here
 from tests.support.forked import ForkedRelay
+from tests.support.load import LoadRequest
 from tests.support.ports import free_port
 
 READY_SECONDS = 20.0
@@ -152,6 +153,10 @@ class Relay:
         finally:
             connection.close()
 
+    def send(self, made: LoadRequest) -> tuple[int, bytes]:
+        """POST one request of a load: status and body of the answer."""
+        return self.post(made.body, headers={"Content-Type": made.media_type}, path=made.path)
+
     def get(self, path: str, *, parse: bool = True, token: str | None = None) -> tuple[int, Any]:
         """GET from the admin listener with the token of the state directory."""
         return self.ask("GET", path, parse=parse, token=token)
@@ -179,9 +184,17 @@ class Relay:
         assert code == 200, found
         return dict(found)
 
-    def destination(self, name: str) -> dict[str, Any]:
-        """One destination's part of the status."""
-        return next(d for d in self.status()["destinations"] if d["name"] == name)
+    def destination(self, name: str, signal: str = "") -> dict[str, Any]:
+        """One destination's part of the status, the first or that of `signal`."""
+        return next(d for d in self.queues(name) if signal in ("", d.get("signal")))
+
+    def queues(self, name: str) -> list[dict[str, Any]]:
+        """The parts of the status that are of one destination: one for each of its signals."""
+        return [d for d in self.status()["destinations"] if d["name"] == name]
+
+    def owed(self, name: str) -> int:
+        """How many items a destination is owed, of all signals."""
+        return sum(int(each["waiting_spans"]) for each in self.queues(name))
 
     def run(
         self, *arguments: str, environ: Mapping[str, str] | None = None, has_process: bool = False

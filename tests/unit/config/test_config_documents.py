@@ -26,7 +26,7 @@ DOCUMENT = ROOT / "docs" / "configuration.md"
 # Heading in the document, struct, its keys, and its fields that are no keys.
 TABLES = [
     ("Top level", Config, keys.TOP_KEYS,
-     {"ingest", "enrich", "buffer", "admin", "destinations", "source", "warnings"}),
+     {"ingest", "enrich", "buffer", "admin", "destinations", "says_signals", "source", "warnings"}),
     ("`[ingest]`", IngestConfig, keys.INGEST_KEYS, set()),
     ("`[enrich]`", EnrichConfig, keys.ENRICH_KEYS, set()),
     ("`[buffer]`", BufferConfig, keys.BUFFER_KEYS, set()),
@@ -104,6 +104,7 @@ def test_example_uncommented_says_the_defaults(tmp_path: Path) -> None:
         state_dir=Path("/var/lib/otlp-relay"),
         destinations_dir=tmp_path / "destinations.d",
         destinations=(example,),
+        says_signals=True,
         source=path,
     )
 
