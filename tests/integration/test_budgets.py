@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.support.load import Load, request_of, span_ids
+from tests.support.load import Load, arrived, request_of, span_ids
 from tests.support.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.proofs
@@ -24,10 +24,6 @@ def settings(when_full: str = "refuse") -> str:
 def body(ids: list[str]) -> bytes:
     """A request of 20 kB that is 10 kB on disk, like no other."""
     return request_of(ids, padding="".join(span_ids(1250)))
-
-
-def arrived(upstream: MockCollector) -> set[str]:
-    return {span.span_id for span in upstream.journal.spans()}
 
 
 def pour(relay: Relay, size: int, *, healthy: MockCollector) -> tuple[set[str], int]:
@@ -136,7 +132,7 @@ def test_drop_oldest_drops_for_who_fails_and_never_for_who_is_healthy(tmp_path: 
 def test_load_at_the_limit_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     with MockCollector() as good, MockCollector(script="401*") as dead:
         with Relay(tmp_path, both(good, dead, "1s"), settings=settings()) as relay:
-            with Load(relay.ingest_port, senders=4, spans=50) as load:
+            with Load(relay.ingest_port, senders=4, items=50) as load:
                 eventually(
                     lambda: relay.status()["buffer"]["evicted_spans"], seconds=60, what="evictions"
                 )

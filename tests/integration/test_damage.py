@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mockcollector.server import MockCollector
-from tests.support.load import request_of, span_ids
+from tests.support.load import SIGNALS, arrived, nth_request
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay, eventually
 
@@ -16,33 +16,36 @@ PAGE = 4096
 
 
 def away() -> dict[str, dict[str, Any]]:
-    return {"mock": {"endpoint": f"http://127.0.0.1:{free_port()}/v1/traces"}}
+    return to(f"http://127.0.0.1:{free_port()}/v1/traces")
+
+
+def to(endpoint: str) -> dict[str, dict[str, Any]]:
+    return {"mock": {"endpoint": endpoint, "signals": SIGNALS}}
 
 
 def post(relay: Relay, requests: int) -> list[str]:
     ids: list[str] = []
     for number in range(requests):
-        own = span_ids(2)
-        padding = random.Random(number).randbytes(1500).hex()
-        assert relay.post(request_of(own, padding=padding))[0] == 200
-        ids += own
+        made = nth_request(number, 2, padding=random.Random(number).randbytes(1500).hex())
+        assert relay.send(made)[0] == 200
+        ids += made.ids
     return ids
 
 
-def deliver(relay: Relay, upstream: MockCollector, spans: int) -> set[str]:
-    """Let the destination come back; the spans that arrived once nothing waits any more."""
-    relay.write_config({"mock": {"endpoint": upstream.endpoint}})
+def deliver(relay: Relay, upstream: MockCollector, items: int) -> set[str]:
+    """Let the destination come back; the items that arrived once nothing waits any more."""
+    relay.write_config(to(upstream.endpoint))
     relay.start()
 
     def is_over() -> bool:
         status = relay.status()
         files = status["buffer"]["set_aside"]
         is_read = all(each["may_be_removed"] for each in files)
-        return is_read and relay.destination("mock")["waiting_spans"] == 0
+        return is_read and relay.owed("mock") == 0
 
-    upstream.journal.wait_for_spans(spans, timeout=30)
+    eventually(lambda: len(arrived(upstream)) >= items, seconds=30)
     eventually(is_over)
-    return {span.span_id for span in upstream.journal.spans()}
+    return arrived(upstream)
 
 
 def first_page(state_dir: Path) -> None:
@@ -86,7 +89,7 @@ def test_nothing_is_missing_where_no_row_was_hit(
     assert "read back" in text
     assert "nothing that was owed is lost" in text
     assert "may be removed" in text
-    assert len(upstream.journal.spans()) == len(ids)  # once
+    assert sum(upstream.journal.counts.accepted.values()) == len(ids)  # once
 
 
 def test_rows_that_were_hit_are_missing_and_named(tmp_path: Path) -> None:
@@ -125,7 +128,7 @@ def test_rows_lost_with_the_wal_are_counted(tmp_path: Path) -> None:
 
         eventually(lambda: " lost (" in words())
         told = words()
-        assert relay.post(request_of(span_ids(1)))[0] == 200
+        post(relay, 1)
         status = relay.status()["buffer"]
 
     assert told.endswith("rows 1\N{EN DASH}10 are lost (20 items)")
@@ -140,10 +143,10 @@ def test_pages_that_are_hit_in_use_stop_nothing(tmp_path: Path) -> None:
         relay.start()
         heads_of_pages(relay.state_dir)
         later = post(relay, 5)
-        relay.write_config({"mock": {"endpoint": upstream.endpoint}})
+        relay.write_config(to(upstream.endpoint))
         relay.signal(1)
-        upstream.journal.wait_for_spans(len(ids) + len(later), timeout=40)
-        found = {span.span_id for span in upstream.journal.spans()}
+        eventually(lambda: {*ids, *later} <= arrived(upstream), seconds=40)
+        found = arrived(upstream)
         assert relay.stop() == 0
 
     assert found == set(ids) | set(later)

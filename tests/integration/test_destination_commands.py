@@ -17,7 +17,7 @@ from tests.support.destination_commands import (
     run,
     saved_file,
 )
-from tests.support.load import Load, request_of, span_ids
+from tests.support.load import Load, arrived, request_of, span_ids
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay, eventually
 
@@ -26,10 +26,6 @@ WRONG = "canary-77aa-wrong"
 AUTHORIZED = {"Authorization": f"Bearer {CANARY}"}
 TYPED = ("--header", f"Authorization=Bearer {CANARY}")
 REFERENCE = ("--header", "Authorization=Bearer ${env:UP_TOKEN}")
-
-
-def received(upstream: MockCollector) -> set[str]:
-    return {span.span_id for span in upstream.journal.spans()}
 
 
 def post(relay: Relay, count: int = 3) -> list[str]:
@@ -70,7 +66,7 @@ def test_add_with_the_right_token_saves_a_reference_and_spans_flow_at_once(tmp_p
             upstream.journal.wait_for_spans(3, timeout=10)
             path = saved_file(relay, "up")
 
-            assert received(upstream) == set(ids)
+            assert arrived(upstream) == set(ids)
             assert "the running daemon has loaded it" in shown.stdout
             assert tomllib.loads(path.read_text()) == {
                 "endpoint": upstream.endpoint,
@@ -112,11 +108,11 @@ def test_add_loses_no_span_and_no_connection_of_the_destinations_there_are(tmp_p
                 load.wait_for_more(50)
                 assert run(relay, "remove", "second", "--drop-waiting").returncode == 0
                 load.wait_for_more(50)
-            eventually(lambda: load.acknowledged <= received(first))
+            eventually(lambda: load.acknowledged <= arrived(first))
 
             assert load.broken == 0
             assert set(load.statuses) == {200}
-            assert received(second)
+            assert arrived(second)
             assert first.journal.duplicate_spans == 0
             assert relay.destination("first")["state"] in {"idle", "delivering"}
 
@@ -148,7 +144,7 @@ def test_add_without_a_daemon_takes_effect_at_the_next_start(tmp_path: Path) -> 
             ids = post(relay)
             upstream.journal.wait_for_spans(3, timeout=10)
 
-            assert received(upstream) == set(ids)
+            assert arrived(upstream) == set(ids)
 
 
 def test_add_tells_the_reason_when_the_daemon_refuses_the_reload(tmp_path: Path) -> None:
@@ -268,9 +264,9 @@ def test_from_says_whether_kept_spans_are_for_the_new_one_too(
             first.journal.wait_for_spans(3, timeout=10)
             add(relay, "second", second, "--from", start)
             new = post(relay)
-            eventually(lambda: set(new) <= received(second))
+            eventually(lambda: set(new) <= arrived(second))
 
-            assert received(second) == {*(old if gets_old else []), *new}
+            assert arrived(second) == {*(old if gets_old else []), *new}
             again = ("add", "second", "--endpoint", second.endpoint, "--replace", "--from", "end")
             assert "is for a new destination" in run(relay, *again).stderr
 
@@ -344,14 +340,14 @@ def test_pause_survives_a_kill_and_resume_sends_what_waited(tmp_path: Path) -> N
         ids += post(relay)
         assert relay.destination("up")["state"] == "paused"
         assert relay.destination("up")["waiting_spans"] == 6
-        assert received(upstream) == set()
+        assert arrived(upstream) == set()
         shown = run(relay, "resume", "up")
         assert shown.returncode == 0, shown.stderr
         upstream.journal.wait_for_spans(6, timeout=10)
         relay.stop()
         relay.start()
 
-        assert received(upstream) == set(ids)
+        assert arrived(upstream) == set(ids)
         assert relay.destination("up")["state"] == "idle"
 
 
@@ -364,7 +360,7 @@ def test_paused_in_a_file_wins_over_resume(tmp_path: Path) -> None:
         assert shown.returncode == 1
         assert str(saved_file(relay, "up")) in shown.stderr
         assert relay.destination("up")["state"] == "paused"
-        assert received(upstream) == set()
+        assert arrived(upstream) == set()
 
 
 def test_resume_tries_a_blocked_destination_at_once(tmp_path: Path) -> None:
@@ -372,9 +368,9 @@ def test_resume_tries_a_blocked_destination_at_once(tmp_path: Path) -> None:
         add(relay, "up", upstream)
         ids = post(relay)
         eventually(lambda: relay.destination("up")["state"] == "blocked")
-        eventually(lambda: run(relay, "resume", "up").returncode == 0 and received(upstream))
+        eventually(lambda: run(relay, "resume", "up").returncode == 0 and arrived(upstream))
 
-        assert received(upstream) == set(ids)
+        assert arrived(upstream) == set(ids)
 
 
 def test_pause_without_a_daemon_says_who_keeps_it(tmp_path: Path) -> None:
@@ -408,7 +404,7 @@ def test_remove_asks_what_becomes_of_what_waits_and_keeps_it(tmp_path: Path) -> 
             add(relay, "up", upstream)
             upstream.journal.wait_for_spans(3, timeout=10)
 
-            assert received(upstream) == set(ids)
+            assert arrived(upstream) == set(ids)
 
 
 def test_paused_one_that_is_removed_and_added_again_is_paused_no_more(tmp_path: Path) -> None:
@@ -421,7 +417,7 @@ def test_paused_one_that_is_removed_and_added_again_is_paused_no_more(tmp_path: 
         add(relay, "up", upstream)
         upstream.journal.wait_for_spans(6, timeout=10)
 
-        assert received(upstream) == set(ids)
+        assert arrived(upstream) == set(ids)
 
 
 def test_removed_with_drop_gets_nothing_from_before(tmp_path: Path) -> None:
@@ -436,9 +432,9 @@ def test_removed_with_drop_gets_nothing_from_before(tmp_path: Path) -> None:
             relay.start()
             add(relay, "up", upstream)
             ids = post(relay)
-            eventually(lambda: set(ids) <= received(upstream))
+            eventually(lambda: set(ids) <= arrived(upstream))
 
-            assert received(upstream) == set(ids)
+            assert arrived(upstream) == set(ids)
 
 
 def test_kept_ranges_of_a_removed_one_can_be_dropped_later(tmp_path: Path) -> None:
@@ -573,4 +569,4 @@ def test_removal_of_what_still_stands_in_a_file_is_refused(tmp_path: Path) -> No
 
             assert status == 409
             assert str(relay.config) in found["error"]
-            assert received(upstream) == set(ids)
+            assert arrived(upstream) == set(ids)

@@ -12,7 +12,7 @@ def test_each_fault_ends_as_the_table_says_and_the_healthy_destination_does_not_
     row = faults.matrix(seed=4318)
 
     assert row.is_good, "\n" + table([row])
-    assert row.dead
+    assert row.total.dead
 
 
 def test_random_faults_at_two_destinations_at_once_lose_nothing() -> None:
@@ -26,7 +26,7 @@ def test_upstream_that_refuses_for_a_while_loses_nothing_and_holds_up_nobody(sta
     row = faults.away(status, seed=4318, seconds=0.5)
 
     assert row.is_good, "\n" + table([row])
-    assert row.delivered == row.acknowledged
+    assert row.total.delivered == row.total.acknowledged
 
 
 def test_slow_upstream_loses_nothing() -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import http.client
-import json
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -12,12 +12,13 @@ import pytest
 
 from mockcollector.server import MockCollector
 from tests.support.disks import MIB, Disk, mounted, needs_root
-from tests.support.load import Load, request_of, span_ids
+from tests.support.load import MIXED, SIGNALS, Load, LoadRequest, arrived, nth_request
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay, eventually
 
 pytestmark = pytest.mark.proofs
 KINDS = ["tmpfs", "ext4"]
+_numbers = itertools.count()
 NO_LIMIT = '[buffer]\nmax_size = "1GiB"\nmin_free = "0B"\nkeep_delivered = "0s"\n'
 # The relay on a disk whose writes fail with the errno that stands in a file, while it does.
 FAILING = """
@@ -57,21 +58,33 @@ main()
 """
 
 
-def post(relay: Relay, body: bytes) -> tuple[int, str | None, str]:
+def made(items: int = 1, *, padding: str = "") -> LoadRequest:
+    """The next request: each signal by turns, in both encodings."""
+    return nth_request(next(_numbers), items, padding=padding)
+
+
+def post(relay: Relay, request: LoadRequest) -> tuple[int, str | None, str]:
     """Status, Retry-After and message of the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", relay.ingest_port, timeout=30)
     try:
-        connection.request("POST", "/v1/traces", body, {"Content-Type": "application/json"})
+        headers = {"Content-Type": request.media_type}
+        connection.request("POST", request.path, request.body, headers)
         response = connection.getresponse()
         text = response.read()
-        message = json.loads(text).get("message", "") if text else ""
-        return response.status, response.getheader("Retry-After"), str(message)
+        # In protobuf the words stand in it as they are.
+        return response.status, response.getheader("Retry-After"), text.decode(errors="replace")
     finally:
         connection.close()
 
 
-def arrived(upstream: MockCollector) -> set[str]:
-    return {span.span_id for span in upstream.journal.spans()}
+def keep(relay: Relay, requests: int, items: int, *, padding_bytes: int = 0) -> set[str]:
+    """Post so many requests of so many items; their ids, all answered 200."""
+    ids: set[str] = set()
+    for _ in range(requests):
+        request = made(items, padding=os.urandom(padding_bytes // 2).hex())
+        assert post(relay, request)[0] == 200
+        ids.update(request.ids)
+    return ids
 
 
 def is_up(relay: Relay) -> bool:
@@ -82,7 +95,7 @@ def is_up(relay: Relay) -> bool:
 
 
 def config(upstream: MockCollector, **more: Any) -> dict[str, dict[str, Any]]:
-    return {"mock": {"endpoint": upstream.endpoint, **more}}
+    return {"mock": {"endpoint": upstream.endpoint, "signals": SIGNALS, **more}}
 
 
 def refusal(relay: Relay) -> tuple[int, str | None, str]:
@@ -90,7 +103,7 @@ def refusal(relay: Relay) -> tuple[int, str | None, str]:
     found: list[tuple[int, str | None, str]] = []
 
     def is_refused() -> bool:
-        found.append(post(relay, request_of(span_ids(1), padding="x" * 50_000)))
+        found.append(post(relay, made(padding="x" * 50_000)))
         return found[-1][0] != 200
 
     eventually(is_refused, what="a refusal")
@@ -105,7 +118,7 @@ def test_full_disk_is_503_until_there_is_room_and_deliveries_go_on(
     with mounted(tmp_path / "state", kind, 160 * MIB) as disk, MockCollector() as upstream:
         with Relay(tmp_path, config(upstream), settings=NO_LIMIT) as relay:
             relay.run("destination pause", "mock")
-            with Load(relay.ingest_port) as load:
+            with Load(relay.ingest_port, kinds=MIXED) as load:
                 load.wait_for_more(500)
             before = set(load.acknowledged)
             assert relay.status()["buffer"]["reserve_bytes"] == 32 * MIB
@@ -124,11 +137,9 @@ def test_full_disk_is_503_until_there_is_room_and_deliveries_go_on(
             assert not relay.status()["buffer"]["last_error"]
 
             disk.empty()
-            ids = span_ids(3)
-            eventually(
-                lambda: post(relay, request_of(ids))[0] == 200, seconds=4, what="to be taken again"
-            )
-            eventually(lambda: set(ids) <= arrived(upstream), what="the new ones")
+            request = made(3)
+            eventually(lambda: post(relay, request)[0] == 200, seconds=4, what="to be taken again")
+            eventually(lambda: set(request.ids) <= arrived(upstream), what="the new ones")
             eventually(
                 lambda: relay.status()["buffer"]["reserve_bytes"] == 32 * MIB,
                 what="the reserve to be made again",
@@ -136,7 +147,7 @@ def test_full_disk_is_503_until_there_is_room_and_deliveries_go_on(
             requests = upstream.journal.requests()
             relay.kill()
             relay.start()
-            assert relay.destination("mock")["waiting_spans"] == 0
+            assert relay.owed("mock") == 0
             assert len(upstream.journal.requests()) == len(requests)
 
 
@@ -145,7 +156,7 @@ def test_load_on_a_disk_that_is_full_time_and_again_loses_nothing(tmp_path: Path
     with mounted(tmp_path / "state", "tmpfs", 128 * MIB) as disk, MockCollector() as upstream:
         with Relay(tmp_path, config(upstream), settings=NO_LIMIT) as relay:
             relay.run("destination pause", "mock")
-            with Load(relay.ingest_port) as load:
+            with Load(relay.ingest_port, kinds=MIXED) as load:
                 for _ in range(3):
                     load.wait_for_more(300)
                     disk.fill()
@@ -165,20 +176,19 @@ def test_relay_starts_on_a_full_disk_delivers_and_takes_again(tmp_path: Path, ki
         relay = Relay(tmp_path, config(upstream), settings=NO_LIMIT)
         with relay:
             relay.run("destination pause", "mock")
-            ids = span_ids(50)
-            assert post(relay, request_of(ids))[0] == 200
+            ids = keep(relay, len(MIXED), 10)
             assert relay.stop() == 0
             disk.fill()
 
             relay.start(wait=False)
             eventually(lambda: is_up(relay), what="the admin listener")
-            status, retry_after, message = post(relay, request_of(span_ids(1)))
+            status, retry_after, message = post(relay, made())
             assert (status, retry_after) == (503, "1")
             assert "the file system is full" in message
             relay.run("destination resume", "mock")
-            eventually(lambda: set(ids) <= arrived(upstream), what="what was kept")
+            eventually(lambda: ids <= arrived(upstream), what="what was kept")
             disk.empty()
-            eventually(lambda: post(relay, request_of(span_ids(1)))[0] == 200, seconds=4)
+            eventually(lambda: post(relay, made())[0] == 200, seconds=4)
 
 
 @needs_root
@@ -186,18 +196,15 @@ def test_pages_of_delivered_spans_are_given_to_a_disk_that_is_full(tmp_path: Pat
     settings = NO_LIMIT.replace('"0s"', '"1h"')
     with mounted(tmp_path / "state", "tmpfs", 128 * MIB) as disk, MockCollector() as upstream:
         with Relay(tmp_path, config(upstream), settings=settings) as relay:
-            ids = span_ids(150)
-            for span_id in ids:
-                padding = "".join(span_ids(1250))
-                assert post(relay, request_of([span_id], padding=padding))[0] == 200
-            eventually(lambda: set(ids) <= arrived(upstream), what="all of it")
-            eventually(lambda: not relay.destination("mock")["waiting_spans"], what="settled")
+            ids = keep(relay, 150, 1, padding_bytes=20_000)
+            eventually(lambda: ids <= arrived(upstream), what="all of it")
+            eventually(lambda: not relay.owed("mock"), what="settled")
             assert relay.stop() == 0
             disk.fill()
 
             relay.start(wait=False)
             eventually(lambda: is_up(relay), what="the admin listener")
-            eventually(lambda: post(relay, request_of(span_ids(1)))[0] == 200, what="to take one")
+            eventually(lambda: post(relay, made())[0] == 200, what="to take one")
             assert relay.status()["buffer"]["first_row"] > 1
 
 
@@ -214,7 +221,7 @@ def test_min_free_is_kept_and_named(tmp_path: Path) -> None:
             assert "FULL: the file system has " in relay.run("status").stdout
             assert disk.free_bytes() >= 55 * MIB
             disk.empty()
-            eventually(lambda: post(relay, request_of(span_ids(1)))[0] == 200, seconds=4)
+            eventually(lambda: post(relay, made())[0] == 200, seconds=4)
             assert relay.status()["buffer"]["limit"] == ""
 
 
@@ -224,8 +231,7 @@ def test_disk_that_turns_read_only_is_503_and_keeps_delivering(tmp_path: Path) -
         relay = Relay(tmp_path, config(upstream), settings=NO_LIMIT)
         with relay:
             relay.run("destination pause", "mock")
-            ids = span_ids(500)
-            assert post(relay, request_of(ids))[0] == 200
+            ids = keep(relay, len(MIXED), 100)
             disk.fail()
             status, retry_after, message = refusal(relay)
             assert (status, retry_after) == (503, "1")
@@ -243,7 +249,7 @@ def test_disk_that_turns_read_only_is_503_and_keeps_delivering(tmp_path: Path) -
             disk.repair()
             relay.start()
             relay.run("destination resume", "mock")
-            eventually(lambda: set(ids) <= arrived(upstream), what="all acknowledged")
+            eventually(lambda: ids <= arrived(upstream), what="all acknowledged")
 
 
 @needs_root
@@ -261,7 +267,7 @@ def test_start_on_a_read_only_disk_says_so_and_may_be_tried_again(tmp_path: Path
             assert "Traceback" not in relay.log()
             disk.remount("rw")
             relay.start()
-            assert post(relay, request_of(span_ids(1)))[0] == 200
+            assert post(relay, made())[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -280,11 +286,11 @@ def test_disk_that_fails_is_503_and_well_again_by_itself(
     with MockCollector() as upstream:
         command = ("-c", FAILING.format(control=str(control)))
         with Relay(tmp_path, config(upstream), settings=NO_LIMIT, command=command) as relay:
-            with Load(relay.ingest_port) as load:
+            with Load(relay.ingest_port, kinds=MIXED) as load:
                 load.wait_for_more(200)
                 control.write_text(str(number))
                 eventually(lambda: not relay.is_ready(), what="not to be ready")
-                status, retry_after, message = post(relay, request_of(span_ids(1)))
+                status, retry_after, message = post(relay, made())
                 assert (status, retry_after) == (503, "1")
                 assert words in message
                 assert words in relay.get("/readyz", parse=False)[1]
@@ -306,17 +312,15 @@ def test_what_is_kept_is_delivered_while_the_disk_takes_nothing(tmp_path: Path) 
         Relay(tmp_path, config(upstream), settings=NO_LIMIT, command=command) as relay,
     ):
         upstream.stop()
-        ids = span_ids(2000)
-        for at in range(0, len(ids), 100):
-            assert post(relay, request_of(ids[at : at + 100], padding="x" * 2000))[0] == 200
+        ids = keep(relay, 20, 100, padding_bytes=2000)
         control.write_text(str(errno.EIO))
         refusal(relay)
         upstream.start()
         relay.signal(signal.SIGHUP)
-        eventually(lambda: set(ids) <= arrived(upstream), what="what is kept")
+        eventually(lambda: ids <= arrived(upstream), what="what is kept")
         control.unlink()
-        eventually(lambda: post(relay, request_of(span_ids(1)))[0] == 200, seconds=5)
-        eventually(lambda: not relay.destination("mock")["waiting_spans"], what="all settled")
+        eventually(lambda: post(relay, made())[0] == 200, seconds=5)
+        eventually(lambda: not relay.owed("mock"), what="all settled")
 
 
 def test_disk_helper_fills_to_the_last_byte(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A row's `problems` and numbers say what went wrong; its trial prints the seed an
 
 import pytest
 
+from tests.support.load import SIGNALS
 from tests.trials import damage, every_fault, relays, space
 from tests.trials.rows import Row, table
 
@@ -14,7 +15,7 @@ pytestmark = [pytest.mark.proofs, pytest.mark.timeout(120)]
 def assert_good(row: Row) -> None:
     """Nothing is lost, what came twice is explained, and nothing else went wrong."""
     assert row.is_good, "\n" + table([row])
-    assert row.acknowledged
+    assert row.signals.keys() == set(SIGNALS)
 
 
 def test_nothing_is_lost_when_the_relay_is_killed_under_load_with_two_destinations() -> None:
@@ -25,7 +26,7 @@ def test_nothing_is_lost_or_doubled_when_the_relay_is_stopped_and_started_under_
     row = relays.restarts(seed=4318, times=2)
 
     assert_good(row)
-    assert row.duplicates == row.bound == 0
+    assert row.total.duplicates == row.total.bound == 0
 
 
 def test_nothing_is_lost_when_the_disk_forgets_tears_reorders_and_fails() -> None:
@@ -34,7 +35,7 @@ def test_nothing_is_lost_when_the_disk_forgets_tears_reorders_and_fails() -> Non
 
 def test_bad_disk_shows_the_loss_when_sync_is_off() -> None:
     """The test above means something only because this one loses."""
-    assert relays.bad_disk(seed=4318, times=1, is_sync_off=True, has_faults=False).lost
+    assert relays.bad_disk(seed=4318, times=1, is_sync_off=True, has_faults=False).total.lost
 
 
 def test_nothing_is_lost_when_the_wall_clock_jumps() -> None:
@@ -47,14 +48,14 @@ def test_nothing_is_lost_whichever_write_or_sync_fails() -> None:
 
 def test_failing_syncs_show_the_loss_when_sync_is_off() -> None:
     """The test above means something only because this one loses."""
-    assert every_fault.without_sync(seed=4318).lost
+    assert every_fault.without_sync(seed=4318).total.lost
 
 
 def test_overwritten_bytes_cost_the_row_that_they_hit_and_the_relay_names_it() -> None:
     row = damage.trial(seed=4318, is_anywhere=False)
 
     assert_good(row)
-    assert row.dead == 4  # two spans, owed to two destinations
+    assert row.total.dead == 4  # two spans, owed to two destinations
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from tests.trials import damage, every_fault, faults, model, relays, space
-from tests.trials.rows import Row, table
+from tests.trials.rows import Row, by_signal, table
 
 
 class Soak(NamedTuple):
@@ -98,7 +98,7 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     print(f"soak for {options.seconds:g} s, first seed {options.seed}", flush=True)
     rows = soak(options.seconds, options.seed, options.only)
-    print(f"\n{table(rows)}")
+    print(f"\n{table(rows)}\n\n{table(by_signal(rows))}")
     is_good = all(row.is_good for row in rows)
     print("\nnothing lost" if is_good else "\nNOT GOOD: see above")
     return 0 if is_good else 1

@@ -15,9 +15,9 @@ import apsw
 from relay.buffer.sqlite.rows import RowColumns, read_row
 from relay.buffer.values import StoredDeadLetter
 from relay.model.records import DeadLetter, StoredRow
-from tests.support.load import request_of, span_ids
+from tests.support.load import ids_in, nth_request
 from tests.support.relay_process import eventually
-from tests.trials.fates import dead_by_destination, letters_in, span_ids_in
+from tests.trials.fates import dead_by_destination, letters_in
 from tests.trials.relays import Trial
 from tests.trials.rows import Row, judge
 
@@ -47,7 +47,7 @@ def rows_in(database: Path) -> dict[int, KeptRow]:
     for columns in map(RowColumns._make, found):
         row = read_row(columns)
         assert isinstance(row, StoredRow)
-        kept[row.row] = KeptRow(span_ids_in(row.body, row.encoding), columns.body)
+        kept[row.row] = KeptRow(ids_in(row.body), columns.body)
     return kept
 
 
@@ -67,12 +67,11 @@ def trial(*, seed: int, is_anywhere: bool = True) -> Row:
         acknowledged: set[str] = set()
         for collector in trial.collectors.values():
             collector.stop()
-        for _ in range(40):
-            ids = span_ids(2)
+        for number in range(40):
             noise = trial.random.randbytes(1000).hex()
-            status, _ = trial.relay.post(request_of(ids, padding=noise))
-            if status == 200:
-                acknowledged.update(ids)
+            made = nth_request(number, 2, padding=noise)
+            if trial.relay.send(made)[0] == 200:
+                acknowledged.update(made.ids)
         trial.relay.stop()
         database = trial.relay.state_dir / "relay.db"
         rows = rows_in(database)

@@ -1,23 +1,19 @@
 """What collectors took and dead letters hold goes in; the `Fate` of each destination comes out."""
 
 import asyncio
-import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from mockcollector.received import ReceivedRequest
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.values import StoredDeadLetter
 from relay.model.counters import Counters
-from relay.model.records import Encoding
+from tests.support.load import ids_in
 from tests.trials.rows import Fate
 
-KEY_BYTES = 24  # trace id and span id, as the collector packs them
 # Settled ranges are on disk after 200 ms at the latest; the rest is for a request and a busy host:
 # what arrived so long before a crash may come again after it.
 IN_FLIGHT_SECONDS = 1.0
@@ -28,7 +24,7 @@ LAG_SECONDS = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that was taken: when it came, its span ids, whether its sender got an answer."""
+    """A request that was taken: when it came, its ids, whether its sender got an answer."""
 
     at: float
     ids: tuple[str, ...]
@@ -36,7 +32,7 @@ class Arrival:
 
 
 class Recorder:
-    """Give it to a MockCollector as `on_request`; it remembers every span that was accepted."""
+    """Give it to a MockCollector as `on_request`; it remembers every item that was accepted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,13 +40,9 @@ class Recorder:
         self._ids: set[str] = set()
 
     def __call__(self, request: ReceivedRequest) -> None:
-        count = request.accepted_spans
-        if not count:
+        if not request.accepted_count:
             return
-        packed = request.span_ids
-        ids = tuple(
-            packed[at + 16 : at + KEY_BYTES].hex() for at in range(0, count * KEY_BYTES, KEY_BYTES)
-        )
+        ids = tuple(ids_in(request.body)[: request.accepted_count])
         arrival = Arrival(
             request.received_unix_nano / 1e9, ids, is_answered=request.status is not None
         )
@@ -85,7 +77,7 @@ class Recorder:
             if not arrival.is_answered or any(
                 since <= arrival.at <= until + LAG_SECONDS for since, until in crashes
             ):
-                fate.bound += len(arrival.ids)
+                fate.may_repeat += arrival.ids
             for each in arrival.ids:
                 before = first.setdefault(each, arrival)
                 is_explained = (
@@ -118,28 +110,12 @@ def letters_in(state_dir: Path) -> list[StoredDeadLetter]:
     return asyncio.run(read())
 
 
-def span_ids_in(body: bytes, encoding: Encoding) -> list[str]:
-    """The span ids of a fragment; none where it cannot be read."""
-    if encoding is Encoding.JSON:
-        return [found.decode() for found in re.findall(rb'"spanId": ?"([0-9a-f]{16})"', body)]
-    try:
-        message = ExportTraceServiceRequest.FromString(body)
-    except ValueError:
-        return []
-    return [
-        span.span_id.hex()
-        for entry in message.resource_spans
-        for scope in entry.scope_spans
-        for span in scope.spans
-    ]
-
-
 def dead_by_destination(letters: Iterable[StoredDeadLetter]) -> dict[str, dict[str, str]]:
-    """For each destination the span ids in its dead letters, with reason, status and words."""
+    """For each destination the ids in its dead letters, with reason, status and words."""
     found: dict[str, dict[str, str]] = {}
     for stored in letters:
         letter = stored.letter
         said = f"{letter.reason} {letter.status} {letter.words}"
-        for each in span_ids_in(letter.body, letter.encoding):
+        for each in ids_in(letter.body):
             found.setdefault(letter.destination, {})[each] = said
     return found

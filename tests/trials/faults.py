@@ -6,7 +6,6 @@ asks for, all faults end. The oracle is that of every trial; where a fault conde
 those must be dead letters, with the upstream's status in them.
 """
 
-import json
 import socket
 import threading
 import time
@@ -15,13 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from mockcollector.rules import Check, Encoding, Payload, Refused
+from mockcollector.rules import Check, Payload, Refused
 from mockcollector.script import Script, cut, cut_answer, hang, ok, partial, refuse
 from mockcollector.script_values import Answer, Ending
 from mockcollector.server import MockCollector
 from mockcollector.signals import Signal
-from tests.support import builders
-from tests.support.load import request_of, span_ids
+from tests.support.load import SIGNALS, LoadRequest, nth_request, signal_of
 from tests.support.relay_process import eventually
 from tests.trials.relays import Trial, only
 from tests.trials.rows import Row
@@ -40,7 +38,7 @@ class Fault:
 
     `answers` come first, then `default` until the faults end. `state` is what the destination comes
     to meanwhile: "blocked", "waiting", "delivered", when it gets over the fault by itself, or
-    "stepped around", when only those spans wait that the upstream cannot bear.
+    "stepped around", when only those items wait that the upstream cannot bear.
     """
 
     name: str
@@ -48,7 +46,7 @@ class Fault:
     answers: tuple[Answer, ...] = ()
     default: Answer | None = None
     status: int = 0
-    condemns: int = 0  # so many spans, each by itself
+    condemns: int = 0  # so many items of each signal, each by itself
     limit_bytes: int = 0  # more than that is a 413
     is_down: bool = False
     is_slamming: bool = False  # takes the connection and closes it at once
@@ -76,7 +74,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("slams", WAITING, is_slamming=True),
     Fault("hangs", WAITING, default=hang(times=None)),
     Fault("cut", WAITING, default=cut(times=None)),
-    # Its status line was a success: the spans are taken.
+    # Its status line was a success: the items are taken.
     Fault("cut-answer", DELIVERED, default=cut_answer(times=None)),
     Fault("slow", DELIVERED, default=ok(delay_seconds=0.2, times=None)),
     Fault(
@@ -94,7 +92,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("culprit-400", DELIVERED, condemns=2, status=400, dead_reason="upstream_refused"),
     Fault("culprit-422", DELIVERED, condemns=1, status=422, dead_reason="upstream_refused"),
-    Fault("breaks-500", AROUND, condemns=2, status=500),
+    Fault("breaks-500", AROUND, condemns=1, status=500),
     Fault("too-large", DELIVERED, limit_bytes=4000, status=413),
     Fault("mends-413", DELIVERED, answers=(refuse(413, times=2),)),
     Fault("mends-429", DELIVERED, answers=(refuse(429, retry_after=0, times=2),)),
@@ -138,17 +136,15 @@ class Upstream:
 
     def _set_checks(self, *checks: Check) -> None:
         rules = self.collector._app.rules
-        rules[Signal.TRACES] = replace(rules[Signal.TRACES], checks=checks)
+        for signal in Signal:
+            rules[signal] = replace(rules[signal], checks=checks)
 
     def _check(self, payload: Payload) -> None:
         fault = self.fault
         if fault.limit_bytes and len(payload.body) > fault.limit_bytes:
             raise Refused(413, f"more than {fault.limit_bytes} bytes")
-        for span_id in self.condemned:
-            is_text = payload.encoding is Encoding.JSON
-            needle = span_id.encode() if is_text else bytes.fromhex(span_id)
-            if needle in payload.body:
-                raise Refused(fault.status, "a span of this batch has a bad name")
+        if any(each.encode() in payload.body for each in self.condemned):
+            raise Refused(fault.status, "an item of this batch has a bad name")
 
 
 class Slammer:
@@ -172,61 +168,62 @@ class Slammer:
         self._thread.join()
 
 
-def matrix(*, seed: int, requests: int = 10, spans: int = 4) -> Row:
+def matrix(*, seed: int, requests: int = 12, items: int = 4) -> Row:
     """Every fault at once."""
     names = (WELL, *(fault.name for fault in FAULTS))
     keys = {"timeout": f"{TIMEOUT_SECONDS}s"}
     with Trial("fault matrix", seed, names=names, keys=keys) as trial:
         upstreams = {each.name: Upstream(each, trial.collectors[each.name]) for each in FAULTS}
-        ids = span_ids(requests * spans)
+        made = [
+            nth_request(number, items, padding="x" * trial.random.randrange(300))
+            for number in range(requests)
+        ]
+        ids = {each for request in made for each in request.ids}
         for upstream in upstreams.values():
-            if upstream.fault.condemns:
-                upstream.condemned.update(trial.random.sample(ids, upstream.fault.condemns))
+            for signal in SIGNALS:
+                own = sorted(each for each in ids if signal_of(each) == signal)
+                upstream.condemned.update(trial.random.sample(own, upstream.fault.condemns))
             upstream.begin()
         try:
-            _send(trial, ids, spans)
+            _send(trial, made)
             _wait_for_states(trial)
         finally:
             for upstream in upstreams.values():
                 upstream.end()
         trial.nudge()
-        trial.wait_until_delivered(set(ids))
-        row = trial.row(set(ids))
+        trial.wait_until_delivered(ids)
+        row = trial.row(ids)
         problems = [p for upstream in upstreams.values() for p in _compare(trial, upstream)]
         return replace(row, problems=(*row.problems, *problems))
 
 
-def _send(trial: Trial, ids: list[str], spans: int) -> None:
-    """Post `ids`, three in four as JSON; the healthy destination has them soon."""
-    for index in range(0, len(ids), spans):
-        body = request_of(ids[index : index + spans], padding="x" * trial.random.randrange(300))
-        headers = {}
-        if index // spans % 4 == 3:
-            body = builders.protobuf_twin(json.loads(body)).SerializeToString()
-            headers = {"Content-Type": "application/x-protobuf"}
-        status, answer = trial.relay.post(body, headers=headers)
+def _send(trial: Trial, made: list[LoadRequest]) -> None:
+    """Post them all; the healthy destination has them soon."""
+    for request in made:
+        status, answer = trial.relay.send(request)
         if status != 200:
             trial.problems.append(f"answered {status}: {answer[:200]!r}")
+    ids = {each for request in made for each in request.ids}
     began = time.monotonic()
     try:
         eventually(
             lambda: trial.recorders[WELL].holds(ids), seconds=WELL_SECONDS, what="the healthy one"
         )
     except AssertionError:
-        left = set(ids) - trial.recorders[WELL].ids
+        left = ids - trial.recorders[WELL].ids
         seconds = time.monotonic() - began
-        trial.problems.append(f"{WELL} misses {len(left)} spans after {seconds:.1f} s")
+        trial.problems.append(f"{WELL} misses {len(left)} items after {seconds:.1f} s")
 
 
 def _wait_for_states(trial: Trial) -> None:
     """Until each destination is where its fault puts it."""
+    faults = {fault.name: fault for fault in FAULTS}
 
     def astray() -> list[str]:
-        found = {each["name"]: each for each in trial.relay.status()["destinations"]}
         return [
-            f"{fault.name} is {found[fault.name]['state']}: {found[fault.name]['reason']}"
-            for fault in FAULTS
-            if not _is_there(fault, found[fault.name])
+            f"{found['name']}, {found['signal']} is {found['state']}: {found['reason']}"
+            for found in trial.relay.status()["destinations"]
+            if found["name"] in faults and not _is_there(faults[found["name"]], found)
         ]
 
     try:
@@ -238,9 +235,11 @@ def _wait_for_states(trial: Trial) -> None:
 def _is_there(fault: Fault, found: dict[str, object]) -> bool:
     if fault.state == DELIVERED:
         return found["waiting_spans"] == 0
-    if fault.state == AROUND:
+    if fault.state == AROUND and found["signal"] != "metrics":
         return found["waiting_spans"] == found["stepped_around_spans"] == fault.condemns
-    if found["state"] != fault.state or not found["waiting_spans"]:
+    # Points keep their order: those behind one that the upstream cannot bear wait with it.
+    state = WAITING if fault.state == AROUND else fault.state
+    if found["state"] != state or not found["waiting_spans"]:
         return False
     return not fault.status or str(fault.status) in str(found["reason"])
 
@@ -283,7 +282,7 @@ _MIXED: tuple[Callable[[], Answer], ...] = (
 def mixed(*, seed: int, waves: int = 12) -> Row:
     """Random faults in any order at two destinations at once, while spans come in."""
     with Trial("mixed faults", seed, keys={"timeout": f"{TIMEOUT_SECONDS}s"}) as trial:
-        with trial.load(spans=3) as load:
+        with trial.load(items=3) as load:
             for _ in range(waves):
                 for collector in trial.collectors.values():
                     collector.script.add(
@@ -308,7 +307,7 @@ def _is_used_up(trial: Trial, script: Script) -> bool:
     if not script.left:
         return True
     trial.nudge()
-    return all(trial.relay.destination(name)["waiting_spans"] == 0 for name in trial.names)
+    return not any(map(trial.relay.owed, trial.names))
 
 
 def away(status: int, *, seed: int, seconds: float) -> Row:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mockcollector.server import MockCollector
-from tests.support.load import Load
+from tests.support.load import MIXED, SIGNALS, Load
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay, eventually
 from tests.trials.fates import IN_FLIGHT_SECONDS, Recorder, dead_by_destination, letters_in
@@ -136,7 +136,7 @@ class Trial:
         self.relay = Relay(
             folder,
             {
-                name: {"endpoint": collector.endpoint, **self._keys}
+                name: {"endpoint": collector.endpoint, "signals": SIGNALS, **self._keys}
                 for name, collector in self.collectors.items()
             },
             settings=self._settings,
@@ -153,11 +153,10 @@ class Trial:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     @contextmanager
-    def load(self, *, spans: int = 5, senders: int = 4) -> Iterator[Load]:
-        """Senders at work; what they were promised is judged by `row`."""
-        with Load(self.relay.ingest_port, spans=spans, senders=senders) as load:
+    def load(self, *, items: int = 5) -> Iterator[Load]:
+        """Senders at work on every signal; what they were promised is judged by `row`."""
+        with Load(self.relay.ingest_port, items=items, kinds=MIXED) as load:
             yield load
-        self._acknowledged = load.acknowledged
 
     def kill(self) -> None:
         """Kill -9; the moment counts as a crash."""
@@ -178,13 +177,16 @@ class Trial:
         def is_done() -> bool:
             if all(recorder.holds(acknowledged) for recorder in self.recorders.values()):
                 return True
-            return all(self.relay.destination(name)["waiting_spans"] == 0 for name in self.names)
+            return not any(map(self.relay.owed, self.names))
 
         try:
             eventually(is_done, seconds=seconds, what="an end of delivery")
         except AssertionError as error:
-            states = [self.relay.destination(name) for name in self.names]
-            reasons = ", ".join(f"{s['name']} {s['state']}: {s['reason']}" for s in states)
+            reasons = ", ".join(
+                f"{each['name']} {each['signal']} {each['state']}: {each['reason']}"
+                for name in self.names
+                for each in self.relay.queues(name)
+            )
             self.problems.append(f"{error}; {reasons}")
 
     def row(self, acknowledged: set[str]) -> Row:
@@ -260,7 +262,7 @@ def bad_disk(*, seed: int, times: int, is_sync_off: bool = False, has_faults: bo
                 collector.stop()
             trial.kill()
             trial.relay.start()
-        with trial.load(spans=2) as load:
+        with trial.load(items=2) as load:
             for life in range(times):
                 load.wait_for_more(trial.random.randrange(20, 120))
                 trial.kill()

@@ -3,6 +3,7 @@
 Needs root and loop devices: `why_not` says what is missing. Whatever happens, it is unmounted.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from mockcollector.script import ok, refuse
-from tests.support.load import request_of, span_ids
+from tests.support.load import nth_request
 from tests.support.relay_process import eventually
 from tests.trials.relays import Trial
 from tests.trials.rows import Row
@@ -97,14 +98,15 @@ class _Poster:
         self._trial = trial
         self.acknowledged: set[str] = set()
         self.statuses: dict[int, int] = {}
+        self._numbers = itertools.count()
 
-    def post(self, *, spans: int = 2, padding: int = PADDING) -> int:
-        ids = span_ids(spans)
+    def post(self, *, items: int = 2, padding: int = PADDING) -> int:
         noise = self._trial.random.randbytes(padding // 2).hex()
-        status, _ = self._trial.relay.post(request_of(ids, padding=noise))
+        made = nth_request(next(self._numbers), items, padding=noise)
+        status, _ = self._trial.relay.send(made)
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if status == 200:
-            self.acknowledged.update(ids)
+            self.acknowledged.update(made.ids)
         elif status != 503:
             self._trial.problems.append(f"answered {status}")
         return status
@@ -128,7 +130,7 @@ def _on_small_disk(name: str, seed: int) -> Iterator[tuple[Trial, _Poster, Small
 
 
 def full_disk(*, seed: int, times: int = 1, is_alone: bool = False) -> Row:
-    """The disk fills up while an upstream is away; 503, then it drains and takes spans again.
+    """The disk fills up while an upstream is away; 503, then it drains and takes items again.
 
     Something else is on the disk, and goes once all is delivered; or the relay `is_alone` there:
     then only what it deletes itself makes room.
@@ -145,12 +147,14 @@ def full_disk(*, seed: int, times: int = 1, is_alone: bool = False) -> Row:
             poster.post_until(503, "a full disk")
             for _ in range(20):  # and it stays refused, without harm
                 poster.post()
-            if trial.relay.destination(away)["waiting_spans"] == 0:
-                trial.problems.append(f"nothing waits for {away}: the disk was not full of spans")
+            if trial.relay.owed(away) == 0:
+                trial.problems.append(
+                    f"nothing waits for {away}: the disk was full of other things"
+                )
             trial.collectors[away].script.default = ok(times=None)
             trial.nudge()
             _drains(trial, poster, away, ballast)
-            poster.post_until(200, "taking spans again by itself", seconds=RECOVERY_SECONDS)
+            poster.post_until(200, "taking items again by itself", seconds=RECOVERY_SECONDS)
         trial.wait_until_delivered(poster.acknowledged)
         return trial.row(poster.acknowledged)
 
@@ -190,6 +194,6 @@ def read_only(*, seed: int, times: int = 1) -> Row:
             trial.note_crash(since=began)
             disk.mend()
             trial.relay.start()
-            poster.post_until(200, "taking spans again", seconds=RECOVERY_SECONDS)
+            poster.post_until(200, "taking items again", seconds=RECOVERY_SECONDS)
         trial.wait_until_delivered(poster.acknowledged)
         return trial.row(poster.acknowledged)
