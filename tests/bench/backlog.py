@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=10_000_000)
     options = parser.parse_args()
     bodies = Bodies("service", SPANS_A_REQUEST)
-    made = [to_protobuf(bodies.body()) for _ in range(60)]
+    made = [to_protobuf(bodies.body(), bodies.wire) for _ in range(60)]
     with tempfile.TemporaryDirectory() as folder:
         upstream = free_port()
         running = Relay(Path(folder), upstream)

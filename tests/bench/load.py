@@ -63,10 +63,12 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
 
-def request_bytes(port: int, body: bytes, media_type: str = "application/json") -> bytes:
-    """A POST to /v1/traces, whole."""
+def request_bytes(
+    port: int, body: bytes, media_type: str = "application/json", path: str = "/v1/traces"
+) -> bytes:
+    """A POST, whole."""
     return (
-        f"POST /v1/traces HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {media_type}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {media_type}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 

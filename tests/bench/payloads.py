@@ -5,13 +5,13 @@ import random
 import time
 from typing import Any
 
-import msgspec
-
-from relay.model.records import Signal
-from relay.otlp import messages, transcode
+from relay.model.records import Encoding
+from relay.otlp import transcode
+from relay.otlp.signals import LOGS, METRICS, TRACES, SignalWire
 
 SEED = 4318
-KINDS = ("service", "genai")
+KINDS = {"service": TRACES, "genai": TRACES, "log": LOGS, "point": METRICS}
+POINTS_A_METRIC = 10
 
 
 class Prose:
@@ -43,27 +43,31 @@ def attribute(key: str, value: str | float) -> dict[str, Any]:
 class Bodies:
     """Makes request bodies of one kind."""
 
-    def __init__(self, kind: str, spans: int) -> None:
-        assert kind in KINDS
+    def __init__(self, kind: str, items: int) -> None:
+        self.wire = KINDS[kind]
         self._rng = random.Random(SEED)
         self._now_ns = time.time_ns()
         self._prose = Prose(self._rng)
         self._kind = kind
-        self._spans = spans
+        self._items = items
 
     def body(self) -> bytes:
         """One request, never the same twice."""
-        make = self._genai if self._kind == "genai" else self._service
-        entry = {
-            "resource": {"attributes": self._resource()},
-            "scopeSpans": [
-                {
-                    "scope": {"name": "bench", "version": "1.0"},
-                    "spans": [self._span(make()) for _ in range(self._spans)],
-                }
-            ],
-        }
-        return json.dumps({"resourceSpans": [entry]}, separators=(",", ":")).encode()
+        entries, scopes, records = self.wire.lists[Encoding.JSON]
+        scope = {"scope": {"name": "bench", "version": "1.0"}, records: self._records()}
+        entry = {"resource": {"attributes": self._resource()}, scopes: [scope]}
+        return json.dumps({entries: [entry]}, separators=(",", ":")).encode()
+
+    def _records(self) -> list[dict[str, Any]]:
+        match self._kind:
+            case "genai":
+                return [self._span(self._genai()) for _ in range(self._items)]
+            case "service":
+                return [self._span(self._service()) for _ in range(self._items)]
+            case "log":
+                return [self._log_record() for _ in range(self._items)]
+            case _:
+                return [self._metric(at) for at in range(0, self._items, POINTS_A_METRIC)]
 
     def _resource(self) -> list[dict[str, Any]]:
         instance = f"i-{self._rng.getrandbits(48):012x}" if self._kind == "genai" else "i-1"
@@ -85,6 +89,51 @@ class Bodies:
             "endTimeUnixNano": str(start + self._rng.randrange(10**9)),
             "attributes": attributes,
             "status": {"code": 1},
+        }
+
+    def _log_record(self) -> dict[str, Any]:
+        at_ns = self._now_ns - self._rng.randrange(10**14)
+        return {
+            "timeUnixNano": str(at_ns),
+            "observedTimeUnixNano": str(at_ns + 10**6),
+            "severityNumber": self._rng.choice([5, 9, 9, 9, 13, 17]),
+            "severityText": "INFO",
+            "body": {"stringValue": self._prose.text(150)},
+            "attributes": self._service()[:6],
+            "traceId": f"{self._rng.getrandbits(128) | 1:032x}",
+            "spanId": f"{self._rng.getrandbits(64) | 1:016x}",
+        }
+
+    def _metric(self, at: int) -> dict[str, Any]:
+        """Every fifth is a histogram, the others are sums."""
+        is_histogram = at // POINTS_A_METRIC % 5 == 4
+        make = self._histogram_point if is_histogram else self._number_point
+        data: dict[str, Any] = {
+            "dataPoints": [
+                {
+                    "startTimeUnixNano": str(self._now_ns - 10**13),
+                    "timeUnixNano": str(self._now_ns - self._rng.randrange(10**9)),
+                    "attributes": self._service()[:5],
+                    **make(),
+                }
+                for _ in range(min(POINTS_A_METRIC, self._items - at))
+            ],
+            "aggregationTemporality": 2,
+        }
+        if is_histogram:
+            return {"name": f"http.server.{at}", "unit": "s", "histogram": data}
+        return {"name": f"http.server.{at}", "unit": "1", "sum": {**data, "isMonotonic": True}}
+
+    def _number_point(self) -> dict[str, Any]:
+        return {"asInt": str(self._rng.randrange(10**6))}
+
+    def _histogram_point(self) -> dict[str, Any]:
+        counts = [self._rng.randrange(1000) for _ in range(16)]
+        return {
+            "count": str(sum(counts)),
+            "sum": self._rng.random() * 1000,
+            "bucketCounts": [str(count) for count in counts],
+            "explicitBounds": [2.0**power / 100 for power in range(15)],
         }
 
     def _service(self) -> list[dict[str, Any]]:
@@ -125,9 +174,7 @@ class Bodies:
         ]
 
 
-def to_protobuf(body: bytes) -> bytes:
+def to_protobuf(body: bytes, wire: SignalWire) -> bytes:
     """The same request in the other encoding."""
-    request = msgspec.json.decode(body, type=messages.ExportTraceServiceRequest)
-    return transcode.to_protobuf(
-        b",".join(messages.encode(r) for r in request.resourceSpans), Signal.TRACES
-    )
+    before, _, after = wire.json_request.partition(b"%b")
+    return transcode.to_protobuf(body[len(before) : -len(after)], wire.signal)

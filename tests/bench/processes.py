@@ -10,14 +10,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+from relay.model.records import Signal
 from tests.support.ports import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def start(arguments: list[str], core: int) -> subprocess.Popen[bytes]:
+def start(arguments: list[str], core: int, *, stdout: int | None = None) -> subprocess.Popen[bytes]:
     """A process pinned to one core."""
-    return subprocess.Popen(arguments, preexec_fn=lambda: os.sched_setaffinity(0, {core}))  # noqa: PLW1509
+    return subprocess.Popen(
+        arguments,
+        stdout=stdout,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509
+    )
 
 
 def cpu_seconds(pid: int) -> float:
@@ -53,11 +58,13 @@ class Relay:
         self.state_dir = folder / "state"
         self.config = folder / "relay.toml"
         self.config.touch(mode=0o600)
+        signals = ", ".join(f'"{signal.word}"' for signal in Signal)
         self.config.write_text(
             f'state_dir = "state"\n[ingest]\nlisten = "127.0.0.1:{self.ingest}"\n'
             f'[admin]\nlisten = "127.0.0.1:{self._admin}"\n[buffer]\nmax_size = "16GiB"\n'
             f'min_free = "64MiB"\n'
             f'[destinations.up]\nendpoint = "http://127.0.0.1:{upstream}/v1/traces"\n'
+            f"signals = [{signals}]\n"
             f'headers = {{ Authorization = "Bearer x" }}\n'
         )
         self._profiler = profiler or []

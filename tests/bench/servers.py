@@ -12,9 +12,14 @@ from starlette.routing import Route
 
 
 class Swallow(asyncio.Protocol):
-    """Reads HTTP/1.1 requests with a Content-Length and answers 200 `{}`: cheap on purpose."""
+    """Reads HTTP/1.1 requests with a Content-Length and answers 200 in their encoding, which is
+    empty in protobuf: cheap on purpose.
+    """
 
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    in_json = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    in_protobuf = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
+    )
 
     def __init__(self) -> None:
         self._head = b""
@@ -32,11 +37,13 @@ class Swallow(asyncio.Protocol):
             if not separator:
                 return
             self._head = b""
-            at = head.lower().find(b"content-length: ")
+            head = head.lower()
+            at = head.find(b"content-length: ")
+            self._answer = self.in_protobuf if b"x-protobuf" in head else self.in_json
             self._missing = int(head[at + 16 :].split(b"\r\n", 1)[0]) - len(body)
         if self._missing <= 0:
             self._missing = 0
-            self._transport.write(self.answer)
+            self._transport.write(self._answer)
 
 
 async def swallow(port: int) -> None:
