@@ -294,11 +294,15 @@ class Bisection:
                 attempt.taken,
                 attempt.encoding,
                 self._sender.monotonic(),
-                is_too_large=_is_about_size(attempt),
+                # In order more may be owed, and an upstream may find all of it too large.
+                is_too_large=_is_about_size(attempt) and self._is_all_that_is_owed(attempt),
             )
             if is_condemned and await self._is_refused_in_other(attempt):
                 self._suspects.clear()
                 await self._give_up(attempt)
+
+    def _is_all_that_is_owed(self, attempt: Attempt) -> bool:
+        return self._consumer.statistics().owed_items <= attempt.taken.items
 
     async def _give_up(self, attempt: Attempt) -> None:
         """`attempt` is at fault: a dead letter, or parked."""

@@ -230,6 +230,19 @@ async def test_upstream_that_refuses_all_is_blocked_after_few_requests(tmp_path:
     assert len(upstream.sent) <= 100
 
 
+async def test_upstream_that_finds_all_of_it_too_large_is_blocked_and_costs_no_point(
+    tmp_path: Path,
+) -> None:
+    """The point that is sent alone is not all that is owed, as it would be where nothing else is."""
+    upstream = Prometheus(frozenset(range(16)), Blocked("up answered 413", status=413))
+    async with case(tmp_path, rows_of(16, 4), upstream, most_sleeps=12) as at:
+        with anyio.fail_after(30):
+            await at.clock.is_spent.wait()
+        assert at.courier.status.state == "blocked"
+        assert await at.letters() == []
+    assert [0] in upstream.sent
+
+
 async def test_first_points_that_are_all_bad_hold_up_nothing_for_ever(tmp_path: Path) -> None:
     upstream = Prometheus(frozenset(range(5, 20)))
     async with case(tmp_path, [range(5)], upstream) as at:
