@@ -76,7 +76,7 @@ mutants: $(STAMP)  ## does a test notice? 100 random changes in the core, below 
 architecture: $(STAMP)  ## draw the picture in docs/architecture.md anew
 	@$(BIN)/python scripts/architecture.py
 
-bench: $(STAMP)  ## spans a second and CPU a span, beside a null server in the same run
+bench: $(STAMP)  ## items a second and CPU an item, beside a null server and other relays in one run
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lock:  ## renew scripts/requirements.lock (needs uv)

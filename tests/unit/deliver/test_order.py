@@ -233,7 +233,7 @@ async def test_upstream_that_refuses_all_is_blocked_after_few_requests(tmp_path:
 async def test_upstream_that_finds_all_of_it_too_large_is_blocked_and_costs_no_point(
     tmp_path: Path,
 ) -> None:
-    """The point that is sent alone is not all that is owed, as it would be where nothing else is."""
+    """The point that is sent alone is not all that is owed."""
     upstream = Prometheus(frozenset(range(16)), Blocked("up answered 413", status=413))
     async with case(tmp_path, rows_of(16, 4), upstream, most_sleeps=12) as at:
         with anyio.fail_after(30):
