@@ -27,7 +27,6 @@ class Soak(NamedTuple):
 
 
 TRIALS = (
-    Soak("model", lambda seed: model.trial(seed=seed, examples=150)),
     Soak("kills", lambda seed: relays.kills(seed=seed, times=40)),
     Soak("restarts", lambda seed: relays.restarts(seed=seed, times=15)),
     Soak("bad-disk", lambda seed: relays.bad_disk(seed=seed, times=30)),
@@ -45,6 +44,7 @@ TRIALS = (
     Soak("read-only-disk", lambda seed: space.read_only(seed=seed, times=3)),
     Soak("damaged-row", lambda seed: damage.trial(seed=seed, is_anywhere=False)),
     *(Soak("damage", lambda seed, n=n: damage.trial(seed=seed * 10 + n)) for n in range(5)),  # type: ignore[misc]
+    Soak("model", lambda seed: model.trial(seed=seed, examples=150)),
 )
 NEED_A_DISK = {"full-disk", "full-disk-alone", "read-only-disk"}
 
