@@ -5,6 +5,7 @@ for nothing else; whatever it does not know (an unknown key, null, two members i
 number that is out of range, broken text) goes the exact way, which decides and names paths.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -120,15 +121,12 @@ class JsonRequest:
         return len(self.records)
 
     def has_lost_a_list(self, body: bytes) -> bool:
-        """Whether a list of items stood twice in one object of `body`: the decoder takes the last.
-
-        Too much is said of a body that has the name of such a list as a text elsewhere.
-        """
+        """Whether a list of items stood twice in one object of `body`: the last one is decoded."""
         _, scopes_name, records_name = self._form.names
         lists = sum(len(getattr(entry, scopes_name)) for entry in self.entries)
-        if body.count(b'"%b"' % records_name.encode()) > lists:
-            return True
-        return self._form.is_metrics and body.count(b'"dataPoints"') > len(self.records)
+        return _has_members(body, records_name, lists) or (
+            self._form.is_metrics and _has_members(body, "dataPoints", len(self.records))
+        )
 
     def fragment_of(self, index: int, scope: Any, record: Any) -> bytes:
         """A fragment with this record alone, its resource and scope around it."""
@@ -346,6 +344,12 @@ def decode_fast(
     if len(body) > decoded.normal_bytes + _LEAST_LIST_BYTES and decoded.has_lost_a_list(body):
         raise Unusual
     return decoded
+
+
+def _has_members(body: bytes, name: str, most: int) -> bool:
+    """Whether members of this name stand in `body` more than `most` times. Texts are no members."""
+    quoted = b'"%b"' % name.encode()
+    return body.count(quoted) > most and len(re.findall(quoted + rb"\s*:", body)) > most
 
 
 def decode_exact(
