@@ -93,10 +93,15 @@ def test_prometheus_has_the_rest_where_some_points_are_late_repeated_old_or_brok
     assert found == expected
 
 
+@pytest.mark.parametrize("is_one_service", [True, False])
 def test_backlog_of_hours_is_cut_at_the_age_that_prometheus_takes(
-    tmp_path: Path, relay_command: tuple[str, ...], prometheus: Receiver, service: str
+    tmp_path: Path,
+    relay_command: tuple[str, ...],
+    prometheus: Receiver,
+    service: str,
+    is_one_service: bool,
 ) -> None:
-    """Each point is of a service of its own."""
+    """Of one service, `target_info` is one series: a newer point makes all older ones late."""
     now = time.time_ns()
     minutes = 180
     backlog = gauges(f"{service}_at", [now - at * MINUTE for at in reversed(range(minutes))], 3)
@@ -108,7 +113,8 @@ def test_backlog_of_hours_is_cut_at_the_age_that_prometheus_takes(
         paused = {"real": destinations["real"] | {"paused": True}}
         with Relay(tmp_path, paused, executable=relay_command) as relay:
             for at, each in enumerate(backlog):
-                post(relay, metrics_json(each, service=f"{service}_{at}"), "metrics")
+                name = service if is_one_service else f"{service}_{at}"
+                post(relay, metrics_json(each, service=name), "metrics")
             relay.write_config(destinations)
             relay.signal(signal.SIGHUP)
             settle(relay)
@@ -116,7 +122,8 @@ def test_backlog_of_hours_is_cut_at_the_age_that_prometheus_takes(
         assert tap.requests() <= 30
 
     stored = prometheus.samples(
-        f'count(last_over_time({{job=~"{service}_.*",__name__!="target_info"}}[4h]))', now / 1e9 + 1
+        f'count(last_over_time({{job=~"{service}(_.*)?",__name__=~".*_at_.*",__name__!="target_info"}}[4h]))',
+        now / 1e9 + 1,
     )
     (count,) = stored.values()
     assert all("out of bounds" in each for each in words.values())

@@ -2,15 +2,21 @@
 
 Some receivers refuse what is older than a moment, or newer. Halving down to single items would be
 millions of requests for a backlog of an hour. Instead single items are sent: that of the far end,
-which tells whether all are refused, then by bisection over the times those between. A point that
-passes makes earlier ones of its series late, and they are set aside, too; so each probe of metrics
-is of another series.
+which tells whether all are refused, then by bisection over the times those between.
+
+A point that passes makes earlier ones late: those of its series, and in Prometheus all of its
+resource, of which it writes a series of its own (`target_info`). So where some points may be young
+enough, all from a time on are sent as one request, and that time rises until one passes, which is
+then the delivery itself: what is refused is rolled back and does no harm. Elsewhere each probe is
+of another series.
 """
 
 import functools
+from bisect import bisect_left
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio.to_thread
 
@@ -25,6 +31,11 @@ from relay.upstream import outcomes
 
 # Enough to halve a batch of thousands down to one.
 MOST_PROBES = 16
+# How far behind the newest Prometheus takes a sample, unless it is told to take older ones.
+USUAL_WINDOW_NS = 3600 * 10**9
+# So many parts of what is older than that are tried, for a receiver that takes older ones, then so
+# many of what is younger.
+_OLDER_PARTS, _YOUNGER_PARTS = 4, 9
 _OTHERS = Why(Reason.UPSTREAM_REFUSED, "not sent by this probe")
 
 
@@ -60,7 +71,14 @@ class Interrupted(Exception):
         self.outcome = outcome
 
 
-async def find_late(head: Attempt, sender: BatchSender) -> Late | None:
+class Found(NamedTuple):
+    """What is late, and how the rest was sent, if it was."""
+
+    late: Late
+    rest: Attempt | None = None
+
+
+async def find_late(head: Attempt, sender: BatchSender) -> Found | None:
     """What of `head`, refused for the age of some items, is late; None where that cannot be told.
 
     Nothing is settled. Raises Interrupted.
@@ -80,8 +98,12 @@ async def find_late(head: Attempt, sender: BatchSender) -> Late | None:
     if refusal.about == "newer":
         oldest = ranks[0]
         is_all = await probe.is_refused(oldest)
-        return Late(why, after_ns=items[oldest].time_ns - 1) if is_all else None
+        return Found(Late(why, after_ns=items[oldest].time_ns - 1)) if is_all else None
     is_in_order = head.taken.signal is Signal.METRICS
+    times = [items[at].time_ns for at in ranks]
+    usual = bisect_left(times, sender.now_ns() - USUAL_WINDOW_NS)
+    if is_in_order and usual < len(times):
+        return await _send_the_young(head, sender, why, times, usual)
     if not is_in_order:  # the order within a stream matters little
         items = [each._replace(series=at) for at, each in enumerate(items)]
     low, high = -1, len(ranks)  # the newest that was refused, the oldest that passed
@@ -102,7 +124,31 @@ async def find_late(head: Attempt, sender: BatchSender) -> Late | None:
     if low < 0 and not passed:
         return None
     before_ns = by_rank[low].time_ns + 1 if low >= 0 else 0
-    return Late(why, before_ns, passed=passed if is_in_order else ())
+    return Found(Late(why, before_ns, passed=passed if is_in_order else ()))
+
+
+async def _send_the_young(
+    head: Attempt, sender: BatchSender, why: Why, times: Sequence[int], usual: int
+) -> Found:
+    """Send all points from a time on, a later one each time, until they are not refused for age.
+
+    `usual` is the place in `times`, which rise, from which on a receiver takes them mostly.
+    """
+    younger = len(times) - usual
+    places = [usual * part // _OLDER_PARTS for part in range(1, _OLDER_PARTS)]
+    places += [usual + younger * part // _YOUNGER_PARTS for part in range(_YOUNGER_PARTS)]
+    for before_ns in dict.fromkeys(times[place] for place in places):
+        if before_ns == times[0]:
+            continue  # that is all of it, which was refused
+        if not sender.may_go_on:
+            raise Interrupted(None)
+        late = Late(why, before_ns)
+        rest = await sender.send(head.taken, head.encoding, judges=(late.judge,))
+        outcome = rest.outcome
+        if outcomes.is_refused_as_content(outcome) and outcome.about == "older":
+            continue
+        return Found(late, rest)
+    return Found(Late(why, times[-1] + 1))
 
 
 def _next(low: int, high: int, items: Sequence[ItemTime], asked: AbstractSet[int]) -> int | None:

@@ -139,13 +139,13 @@ class Isolation:
         judges: tuple[Judge, ...] = ()
         if taken.items > 1 and refusal.about in outcomes.AGES:
             try:
-                late = await find_late(head, self._sender)
+                found = await find_late(head, self._sender)
             except Interrupted as interrupted:
                 self._consumer.give_back(taken)
                 return interrupted.outcome
-            if late is not None:
-                judges = (late.judge,)
-                head = await self._sender.send(taken, head.encoding, judges=judges)
+            if found is not None:
+                judges = (found.late.judge,)
+                head = found.rest or await self._sender.send(taken, head.encoding, judges=judges)
                 if isinstance(head.outcome, SETTLED):
                     await self._sender.settle(head)
                     return outcomes.Delivered(200)
