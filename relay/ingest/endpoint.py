@@ -367,7 +367,7 @@ def _response_to(error: BaseException) -> tuple[SenderResponse, HeaderList]:
         return SenderResponse(503, error.message, grpc_code=14), ()
     if isinstance(error, asyncio.CancelledError):
         # Only the listener cancels, when it can wait no longer: uvicorn would write a 500,
-        # which is final for the sender, where this one comes again.
+        # which is final for the sender; after this it sends once more.
         return _stopping(), _CLOSE
     # Where it happened, but not the error's text: that may quote the body.
     frames = "".join(traceback.format_tb(error.__traceback__))

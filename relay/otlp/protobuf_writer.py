@@ -230,7 +230,7 @@ def _write_value(value: messages.AnyValue, level: int) -> bytes:  # noqa: PLR091
 
 def _write_container(value: messages.AnyValue, level: int) -> bytes:
     if level > MAX_PROTOBUF_LEVELS:
-        # The same as when the decoder gives up: the caller folds and comes again.
+        # The same as when the decoder gives up: the caller folds and tries once more.
         raise RecursionError
     if value.arrayValue is not UNSET:
         parts = [delimited(b"\x0a", _write_value(item, level)) for item in value.arrayValue.values]

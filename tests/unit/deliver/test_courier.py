@@ -450,6 +450,34 @@ async def test_courier_update_takes_effect_with_the_next_request(
         assert at.courier.status.endpoint == "https://***@other.example/?***"
 
 
+async def test_courier_sends_what_it_was_taking_during_an_update_under_the_new_settings(
+    settings: Settings, row: Row, backlog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, asked, take = anyio.Event(), anyio.Event(), backlog.take
+
+    async def take_slowly(**limits: Any) -> Any:
+        asked.set()
+        await gate.wait()
+        return await take(**limits)
+
+    monkeypatch.setattr(backlog, "take", take_slowly)
+    backlog.add(row(1), row(2))
+    async with world(settings(), backlog) as at:
+        await asked.wait()
+        changed = settings("http://127.0.0.1:2/v1/traces", compression="none")
+        at.headers.clear()
+        at.headers["Authorization"] = "Bearer new"
+        at.courier.update(changed)
+        gate.set()
+        await at.settle_down()
+
+        assert at.upstream.settings == [changed]
+        assert {frozenset(each.items()) for each in at.upstream.headers} == {
+            frozenset({("Authorization", "Bearer new")})
+        }
+        assert (backlog.settled, backlog.in_flight) == ([1, 2], 0)
+
+
 async def test_courier_sends_no_header_of_before_to_the_endpoint_of_an_update(
     settings: Settings, row: Row, backlog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
