@@ -342,7 +342,8 @@ def slow(*, seed: int, seconds: float) -> Row:
         trial.collectors[left].script.default = Answer(
             delay_seconds=0.5, ending=Ending.ANSWER, times=None
         )
-        with trial.load() as load:
+        # A batch is of one encoding: were they mixed, it would take hundreds of requests.
+        with trial.load(kinds=[(signal, "json") for signal in SIGNALS]) as load:
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 load.wait_for_more(50)

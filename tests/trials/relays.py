@@ -8,13 +8,13 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from mockcollector.server import MockCollector
-from tests.support.load import MIXED, SIGNALS, Load
+from tests.support.load import MIXED, SIGNALS, Kind, Load
 from tests.support.ports import free_port
 from tests.support.relay_process import Relay, eventually
 from tests.trials.fates import IN_FLIGHT_SECONDS, Recorder, dead_by_destination, letters_in
@@ -153,9 +153,9 @@ class Trial:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     @contextmanager
-    def load(self, *, items: int = 5) -> Iterator[Load]:
+    def load(self, *, items: int = 5, kinds: Sequence[Kind] = MIXED) -> Iterator[Load]:
         """Senders at work on every signal; what they were promised is judged by `row`."""
-        with Load(self.relay.ingest_port, items=items, kinds=MIXED) as load:
+        with Load(self.relay.ingest_port, items=items, kinds=kinds) as load:
             yield load
 
     def kill(self) -> None:

@@ -77,8 +77,12 @@ class Gaps:
             )
             for signal, lists in owed.items()
         }
-        known = {(signal, first) for signal, found in holes.items() for first, _ in found}
-        self._empty_to = {key: to for key, to in self._empty_to.items() if key in known}
+        begins = {signal: {first for first, _ in found} for signal, found in holes.items()}
+        self._empty_to = {
+            (signal, first): to
+            for (signal, first), to in self._empty_to.items()
+            if first in begins.get(signal, ())
+        }
         if not file.run.first_row:
             # A log of spans alone: its holes are gaps.
             found = holes.get(Signal.TRACES, [])
@@ -98,6 +102,7 @@ class Gaps:
         self, file: LogFile, batch: list[Gap], at_once: int, seen: set[tuple[Signal, int]]
     ) -> Iterator[tuple[Gap, FreeRow]]:
         at, start, end = 0, batch[0].first, batch[-1].end
+        entered = -1  # the gap that a row was last found in
         while at < len(batch):
             rows = fetch(
                 file.connection,
@@ -111,8 +116,10 @@ class Gaps:
                     self._passed(batch[at], batch[at].end, seen)
                     at += 1
                 if free.row >= batch[at].first:
-                    self._passed(batch[at], free.row, seen)
-                    seen.add((batch[at].signal, batch[at].of))
+                    if entered != at:
+                        self._passed(batch[at], free.row, seen)
+                        seen.add((batch[at].signal, batch[at].of))
+                        entered = at
                     yield batch[at], free
             start = end if len(rows) < at_once else rows[-1][0] + 1
             while at < len(batch) and batch[at].end <= start:
