@@ -36,6 +36,7 @@ listen = "127.0.0.1:{ADMIN}"
 
 [destinations.mock]
 endpoint = "http://127.0.0.1:{MOCK}/v1/traces"
+signals = ["traces", "logs", "metrics"]
 headers = {{ Authorization = "Bearer make-run", X-Dataset = "traces" }}
 """
 
