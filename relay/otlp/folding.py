@@ -12,8 +12,11 @@ always escaped.
 
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
+
+Entries = TypeVar("Entries")
 
 MAX_PROTOBUF_LEVELS = 30
 
@@ -66,6 +69,17 @@ def replace_below(fragment: bytes, levels: int, replace: Callable[[bytes], bytes
         raise ValueError("brackets do not pair")
     out.append(fragment[copied_to:])
     return b"".join(out)
+
+
+def decode_without_depths(decode: Callable[[bytes], Entries], fragment: bytes) -> Entries:
+    """What `decode` makes of the list of entries in `fragment`, where deep values do not matter.
+
+    Those that it cannot go into are empty then. Raises what `decode` does.
+    """
+    try:
+        return decode(b"[%b]" % fragment)
+    except RecursionError:
+        return decode(b"[%b]" % replace_below(fragment, MAX_PROTOBUF_LEVELS, lambda _: b"{}"))
 
 
 def fold_for_protobuf(fragment: bytes) -> bytes:

@@ -5,7 +5,8 @@ from google.protobuf.message import DecodeError
 from msgspec import Raw, Struct
 
 from relay.model.records import Encoding, Signal
-from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
+from relay.otlp.folding import decode_without_depths
+from relay.otlp.protobuf import all_records
 from relay.otlp.signals import WIRE, SignalWire
 
 TRACE_ID_BYTES = 16
@@ -43,25 +44,15 @@ def _ids(fragment: bytes, encoding: Encoding, signal: Signal) -> list[bytes]:
 
 
 def _protobuf_ids(fragment: bytes, wire: SignalWire) -> list[bytes]:
-    lists = wire.lists[Encoding.PROTOBUF]
-    return [
-        record.trace_id
-        for entry in getattr(wire.request.FromString(fragment), lists.entries)
-        for scope in getattr(entry, lists.scopes)
-        for record in getattr(scope, lists.records)
-    ]
+    request = wire.request.FromString(fragment)
+    return [record.trace_id for record in all_records(request, wire)]
 
 
 def _json_ids(fragment: bytes, wire: SignalWire) -> list[bytes]:
     lists = wire.lists[Encoding.JSON]
-    try:
-        entries = _decode_objects(b"[%b]" % fragment)
-    except RecursionError:
-        flat = replace_below(fragment, MAX_PROTOBUF_LEVELS, lambda _value: b"{}")
-        entries = _decode_objects(b"[%b]" % flat)
     return [
         _from_hex(record.trace_id)
-        for entry in entries
+        for entry in decode_without_depths(_decode_objects, fragment)
         for scope in _decode_objects(entry.get(lists.scopes, b"[]"))
         for record in _decode_records(scope.get(lists.records, b"[]"))
     ]

@@ -4,7 +4,7 @@ One value for each item, in the order in which they stand. Read by the official 
 structs of nothing but these fields: the rest of a body is passed over.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from relay.model.records import Encoding, Signal
 from relay.otlp.data_points import points_of
-from relay.otlp.folding import MAX_PROTOBUF_LEVELS, replace_below
+from relay.otlp.folding import decode_without_depths
 from relay.otlp.transcode import TranscodeError, describe_error, read_request
 
 
@@ -152,15 +152,8 @@ def _log_records(fragment: bytes, encoding: Encoding) -> Iterator[ItemTime]:
             yield ItemTime(time_ns, stream)
 
 
-def _decode(decode: Any, fragment: bytes) -> list[Any]:
-    body = b"[%b]" % fragment
+def _decode(decode: Callable[[bytes], list[Any]], fragment: bytes) -> list[Any]:
     try:
-        try:
-            entries: list[Any] = decode(body)
-        except RecursionError:
-            entries = decode(
-                b"[%b]" % replace_below(fragment, MAX_PROTOBUF_LEVELS, lambda _: b"{}")
-            )
+        return decode_without_depths(decode, fragment)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise TranscodeError(describe_error("JSON", error)) from None
-    return entries
