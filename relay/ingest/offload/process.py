@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from relay.ingest.offload.child import EXIT_OUT_OF_MEMORY
 from relay.ingest.offload.wire import Channel, Done, ItemRejected, Job, Message, PieceMade, Ready
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding, Piece, RejectedItem, Signal
@@ -46,11 +45,6 @@ class OffloadDied(Exception):
     def is_from_outside(self) -> bool:
         """Somebody else ended it: the kernel, short of memory, or a person."""
         return self.returncode == -signal.SIGKILL
-
-    @property
-    def is_out_of_memory(self) -> bool:
-        """It could not get the memory that it wanted."""
-        return self.returncode == EXIT_OUT_OF_MEMORY
 
 
 class OffloadFailed(Exception):
