@@ -7,6 +7,7 @@ came back, so a transaction that failed leaves no trace in either place.
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import apsw
@@ -32,6 +33,19 @@ _INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"
 _NO_ROWS = Totals()
 Result = TypeVar("Result")
+
+
+# What a transaction that fails must leave as it was.
+_STATE = (
+    "last_row",
+    "totals",
+    "gone",
+    "gone_by_signal",
+    "run",
+    "destinations",
+    "_last_delivery",
+)
+_state = attrgetter(*_STATE)
 
 
 class LogFile:
@@ -156,7 +170,7 @@ class LogFile:
         """`run` in one transaction. Raises what it raises and what SQLite raises; then nothing of
         it is on disk (unless the very fsync failed), nor in memory here.
         """
-        held = self._state()
+        held = _state(self)
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             result = run(self)
@@ -168,27 +182,9 @@ class LogFile:
             raise
         return result
 
-    def _state(self) -> tuple[Any, ...]:
-        return (
-            self.last_row,
-            self.totals,
-            self.gone,
-            self.gone_by_signal,
-            self.run,
-            self.destinations,
-            self._last_delivery,
-        )
-
     def _put_back(self, held: tuple[Any, ...]) -> None:
-        (
-            self.last_row,
-            self.totals,
-            self.gone,
-            self.gone_by_signal,
-            self.run,
-            self.destinations,
-            self._last_delivery,
-        ) = held
+        for name, value in zip(_STATE, held, strict=True):
+            setattr(self, name, value)
 
     def readmit(self, group: Group, owed_to: frozenset[str], *, now_ns: int) -> None:
         """Rows of one signal that come again, owed to the backlogs `owed_to` alone. For `work`."""
@@ -318,7 +314,7 @@ class LogFile:
         of it is on disk, unless the very fsync failed.
         """
         execute = self.connection.execute
-        held, before = self._state(), self.destinations
+        held, before = _state(self), self.destinations
         execute("BEGIN IMMEDIATE")
         try:
             if group.rows or group.letters:
