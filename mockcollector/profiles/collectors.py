@@ -12,9 +12,10 @@ from mockcollector.profiles.parts import (
     every_signal,
     only_traces,
     same_answer,
+    tenant,
 )
 from mockcollector.profiles.prometheus import mimir_rules
-from mockcollector.rules import MIB, Cause, HeaderRule, IdRule, Rules, Wording
+from mockcollector.rules import MIB, Cause, IdRule, Rules, Wording
 from mockcollector.signals import Signal
 
 
@@ -25,11 +26,10 @@ def jaeger() -> Profile:
 
 def tempo(*, multitenancy: bool = False) -> Profile:
     """A whole batch refused for one missing or zero id; multitenancy: 503 without tenant."""
-    no_tenant = Wording(503, "no org id")
-    tenant = (HeaderRule("X-Scope-OrgID", None, no_tenant, no_tenant),) if multitenancy else ()
+    rules, headers = tenant(Wording(503, "no org id"), is_needed=multitenancy)
     return Profile(
-        only_traces(_tempo_rules(header_rules=tenant)),
-        {"X-Scope-OrgID": "tenant"} if multitenancy else {},
+        only_traces(_tempo_rules(header_rules=rules)),
+        headers,
         ("503 and the words without a tenant: they follow from its code",),
     )
 

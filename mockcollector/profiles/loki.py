@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mockcollector.items import ReceivedLogRecord, flatten
-from mockcollector.profiles.parts import Profile
+from mockcollector.profiles.parts import Profile, tenant
 from mockcollector.rules import (
     Cause,
     ErrorForm,
-    HeaderRule,
     IdRule,
     Payload,
     Refused,
@@ -54,11 +53,10 @@ def loki(*, multitenancy: bool = False) -> Profile:
     It refuses entries over a week old, ten minutes ahead, an hour behind the newest of their
     stream, lines over 256 KiB and over 128 attributes. An error is a Status as octet-stream.
     """
-    no_tenant = Wording(401, "no org id")
-    tenant = (HeaderRule("X-Scope-OrgID", None, no_tenant, no_tenant),) if multitenancy else ()
+    rules, headers = tenant(Wording(401, "no org id"), is_needed=multitenancy)
     return Profile(
-        {Signal.LOGS: loki_rules(header_rules=tenant)},
-        {"X-Scope-OrgID": "tenant"} if multitenancy else {},
+        {Signal.LOGS: loki_rules(header_rules=rules)},
+        headers,
         (
             "limits of 64 KB of attributes and of 15 labels: not here",
             "that the same entry again is not stored twice: it counts as accepted again here",

@@ -46,6 +46,13 @@ JSON_UNKNOWN = "whether it takes JSON: here it does"
 BASE_UNKNOWN = "every other refusal: the strict collector's own here"
 
 
+def tenant(refusal: Wording, *, is_needed: bool) -> tuple[tuple[HeaderRule, ...], dict[str, str]]:
+    """Grafana's header of a tenant, where there are several: its rule, and one that passes."""
+    if not is_needed:
+        return (), {}
+    return (HeaderRule("X-Scope-OrgID", None, refusal, refusal),), {"X-Scope-OrgID": "tenant"}
+
+
 def same_answer(name: str, expected: str, wording: Wording) -> HeaderRule:
     """A header that is answered alike where it is missing and where it is wrong."""
     return HeaderRule(name, expected, wording, wording)

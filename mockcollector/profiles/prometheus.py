@@ -14,11 +14,10 @@ from typing import Any
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from mockcollector.items import ReceivedDataPoint, flatten
-from mockcollector.profiles.parts import Profile
+from mockcollector.profiles.parts import Profile, tenant
 from mockcollector.rules import (
     Cause,
     ErrorForm,
-    HeaderRule,
     IdRule,
     Payload,
     Refused,
@@ -76,11 +75,10 @@ def prometheus(out_of_order_window: str = "0") -> Profile:
 
 def mimir(*, multitenancy: bool = False) -> Profile:
     """Metrics at /otlp/v1/metrics; cumulative only; 400 for bad content, and the rest is stored."""
-    no_tenant = Wording(401, "no org id")
-    tenant = (HeaderRule("X-Scope-OrgID", None, no_tenant, no_tenant),) if multitenancy else ()
+    rules, headers = tenant(Wording(401, "no org id"), is_needed=multitenancy)
     return Profile(
-        {Signal.METRICS: mimir_rules(header_rules=tenant)},
-        {"X-Scope-OrgID": "tenant"} if multitenancy else {},
+        {Signal.METRICS: mimir_rules(header_rules=rules)},
+        headers,
         (
             "out of order and too old samples, which it answers with a partial success: taken here",
             "the words for an unknown Content-Type or Content-Encoding",
