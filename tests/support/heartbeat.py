@@ -1,46 +1,26 @@
-"""`/healthz` a hundred times a second from a process of its own, and how long each answer took.
-
-Its own, since a test that floods a relay from threads waits for its own interpreter's lock.
-"""
+"""`/healthz` a hundred times a second from a process of its own, and how long each answer took."""
 
 import http.client
 import json
 import select
-import subprocess
 import sys
 import time
-from types import TracebackType
-from typing import Self
+from typing import Any
+
+from tests.support.beside import Beside
 
 PAUSE_SECONDS = 0.01
 
 
-class Heartbeat:
+class Heartbeat(Beside):
     """A context manager; afterwards `seconds` are the times and `failures` what went wrong."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        super().__init__("tests.support.heartbeat", port)
         self.seconds: list[float] = []
         self.failures: list[str] = []
 
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.heartbeat", str(self._port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None
-        self._process.stdout.readline()  # it has begun
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        out, _ = self._process.communicate(timeout=60)
-        found = json.loads(out)
+    def take(self, found: dict[str, Any]) -> None:
         self.seconds, self.failures = sorted(found["seconds"]), found["failures"]
 
     def quantile(self, share: float) -> float:

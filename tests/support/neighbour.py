@@ -1,22 +1,18 @@
-"""A sender in a process of its own, and how long each of its requests took.
-
-Its own, since a test that attacks a relay from threads waits for its own interpreter's lock.
-"""
+"""A sender in a process of its own, and how long each of its requests took."""
 
 import http.client
 import json
 import select
 import statistics
-import subprocess
 import sys
 import time
-from types import TracebackType
-from typing import Self
+from typing import Any
 
+from tests.support.beside import Beside
 from tests.support.load import request_of, span_ids
 
 
-class Neighbour:
+class Neighbour(Beside):
     """Posts `spans` spans of so many bytes every `pause` seconds; a context manager.
 
     Afterwards `seconds` are the times of its requests and `statuses` what they were answered, 0
@@ -26,7 +22,7 @@ class Neighbour:
     def __init__(
         self, port: int, *, spans: int = 5, padding: int = 100, pause: float = 0.02, token: str = ""
     ) -> None:
-        self._arguments = [str(each) for each in (port, spans, padding, pause, token)]
+        super().__init__("tests.support.neighbour", port, spans, padding, pause, token)
         self.seconds: list[float] = []
         self.statuses: list[int] = []
 
@@ -40,24 +36,7 @@ class Neighbour:
         """Of its requests that were answered 200."""
         return self.statuses.count(200) / len(self.statuses)
 
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.neighbour", *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None
-        self._process.stdout.readline()  # it has begun
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        out, _ = self._process.communicate(timeout=60)
-        found = json.loads(out)
+    def take(self, found: dict[str, Any]) -> None:
         self.seconds, self.statuses = found["seconds"], found["statuses"]
 
 
