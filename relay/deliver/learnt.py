@@ -105,6 +105,11 @@ class BatchLimits:
         limits = (self._max_items, self._slow_items, self._part_items)
         return min(limit for limit in limits if limit)
 
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether a search has asked for less than usual."""
+        return bool(self._part_items)
+
     def items_to_send(self, taken: Taken) -> int:
         """How many of its spans `taken`, a single row, may send at once; at least one."""
         allowed = min(self._max_items, self._part_items or self._max_items, taken.items)

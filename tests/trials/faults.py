@@ -180,7 +180,7 @@ def matrix(*, seed: int, requests: int = 12, items: int = 4) -> Row:
         ]
         ids = {each for request in made for each in request.ids}
         # Something of its kind is behind each: what is alone in the end only waits.
-        early = [each for request in made[: -len(MIXED)] for each in request.ids[:-1]]
+        early = [each for request in made[: -len(MIXED)] for each in request.ids]
         for upstream in upstreams.values():
             for signal in SIGNALS:
                 own = [each for each in early if signal_of(each) == signal]

@@ -48,7 +48,8 @@ LARGE_SPAN_BYTES = 1024 * 1024
 # goes on from the part it had come to, after the head has failed once more.
 MOST_UNANSWERED = 12
 # Requests of one search in order that may be refused before anything has passed; and those that an
-# upstream breaks at: if it recovers meanwhile, what was sent before comes too late for it.
+# upstream breaks at, when it has come down to one item: if it recovers meanwhile, what was sent
+# before comes too late for it.
 MOST_WITHOUT_EVIDENCE = 40
 MOST_BROKEN_IN_ORDER = 12
 # Requests of one search after which whatever is refused for its age is given up as it was sent.
@@ -165,6 +166,8 @@ class Bisection:
 
     async def _search(self, head: Attempt) -> None:
         await self._descend(head)
+        if self._parked is not None:
+            self._refusals = 0  # however many it took to come down to one
         await self._climb()
 
     async def _descend(self, head: Attempt) -> None:

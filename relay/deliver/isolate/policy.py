@@ -23,6 +23,11 @@ from relay.upstream import outcomes
 
 # So many failures in a row of one head are put down to the upstream; then another row is asked.
 FAILURES_OF_ONE_HEAD = 3
+# In order nothing newer can show that the upstream is well again, and that only the head breaks it:
+# after so many more failures of the head it is searched again. With so many rows at most: what
+# they cost is a request each time their number doubles.
+FAILURES_UNTIL_SEARCHED_AGAIN = 16
+ROWS_TO_SEARCH_IN_ORDER = 16
 
 
 class Isolation:
@@ -39,6 +44,7 @@ class Isolation:
         self._head: Position | None = None
         self._refused: Attempt | None = None
         self._asks_another = False
+        self._searched_at = 0  # by the number of failures
         self._unproven: tuple[Learnt, tuple[OwedRange, ...], int] | None = None
         self._suspected: tuple[Learnt, bool, frozenset[Position]] | None = None
 
@@ -50,6 +56,7 @@ class Isolation:
         head = attempt.taken.ranges[0].start
         if head != self._head:
             self._head, self.failures, self._asks_another = head, 0, False
+            self._searched_at = 0
         self.failures += 1
         # Without what it sent: a destination that is blocked for days holds no memory.
         self._refused = replace(attempt, outcome=refusal, batch=None, taken=Taken((), ()))
@@ -66,7 +73,13 @@ class Isolation:
             or not self._may_be_the_head(refused.refusal)
         ):
             return False
-        has_others = not self._is_in_order and (len(taken.rows) > 1 or self._consumer.has_more)
+        if self._is_in_order:
+            # Nothing is handed out beside what is in flight: what is owed tells.
+            is_more = taken.items > 1 or self._consumer.statistics().owed_items > taken.items
+            is_due = is_more and self._may_be_searched(refused, taken)
+            self._searched_at = self.failures if is_due else self._searched_at
+            return is_due
+        has_others = len(taken.rows) > 1 or self._consumer.has_more
         if not has_others and not self._may_be_cut(refused, taken):
             return False  # there is nothing else to send
         self._asks_another = not self._asks_another
@@ -75,25 +88,63 @@ class Isolation:
     async def ask_another(self, taken: Taken) -> outcomes.Outcome | None:
         """Send another row than `taken`, and search `taken` if that passes. Settles or gives back.
 
+        In order `taken` is searched together with the rows that come next.
         Returns what the destination's state is to follow, None for nothing.
         """
         refused = self._refused
         if refused is None:
             raise RuntimeError("nothing was refused that another row could stand for")
+        if self._is_in_order:
+            together = await self._with_the_next(taken)
+            if together is None:
+                return None
+            taken = together
         head = replace(refused, taken=taken, learnt=self._sender.learnt)
-        is_first = self._may_be_cut(refused, taken)
+        is_first = self._is_in_order or self._may_be_cut(refused, taken)
         verdict = await self._bisection(head).run(needs_proof=not is_first, asks_first=is_first)
         if is_first:
             self._note_unproven(verdict, head)
         return self._conclude(verdict, head)
+
+    async def _with_the_next(self, taken: Taken) -> Taken | None:
+        """`taken` and the rows that come after it, in whichever encoding, so that there is
+        something to be seen to pass. None if others are first by now.
+        """
+        if len(taken.rows) >= ROWS_TO_SEARCH_IN_ORDER:
+            return taken
+        start, settings = taken.ranges[0].start, self._sender.learnt.settings
+        self._consumer.give_back(taken)
+        first = await self._consumer.take(
+            max_bytes=settings.max_batch_bytes,
+            max_items=settings.max_batch_items,
+            one_encoding=False,
+        )
+        if first is not None and len(first.rows) > ROWS_TO_SEARCH_IN_ORDER:
+            items = sum(row.items for row in first.rows[:ROWS_TO_SEARCH_IN_ORDER])
+            try:
+                first, rest = await self._consumer.split(first, items)
+            except BaseException:
+                self._consumer.give_back(first)
+                raise
+            self._consumer.give_back(rest)
+        if first is None or first.ranges[0].start == start:
+            return first
+        self._consumer.give_back(first)
+        return None
 
     def _may_be_cut(self, refused: Attempt, taken: Taken) -> bool:
         """Whether parts of `taken` may be sent though no other row has passed: once.
 
         Where each row holds a span that breaks the upstream, only parts can pass.
         """
-        breaks = isinstance(refused.refusal, outcomes.Breaks)
-        return breaks and taken.items > 1 and not self._was_searched(taken, self._sender.learnt)
+        return taken.items > 1 and self._may_be_searched(refused, taken)
+
+    def _may_be_searched(self, refused: Attempt, taken: Taken) -> bool:
+        if not isinstance(refused.refusal, outcomes.Breaks):
+            return False
+        failures = self.failures - self._searched_at
+        is_again = self._is_in_order and failures >= FAILURES_UNTIL_SEARCHED_AGAIN
+        return is_again or not self._was_searched(taken, self._sender.learnt)
 
     def _may_be_the_head(self, refusal: outcomes.Blocked | None) -> bool:
         """Whether `refusal`, which led to the state of now, may come from the head alone."""
@@ -114,6 +165,11 @@ class Isolation:
         try:
             await self._parallel.close()
             if self._sender.may_go_on:
+                if self._is_in_order and not head.learnt.limits.is_narrowed:
+                    taken = await self._with_the_next(head.taken)
+                    if taken is None:
+                        return None
+                    head = replace(head, taken=taken)
                 return await self._search(head)
         except BaseException:
             self._consumer.give_back(head.taken)

@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
@@ -19,7 +20,8 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
-from relay.model.records import DeadLetter, Signal
+from relay.model.records import DeadLetter, Encoding, Request, Signal
+from relay.otlp import transcode
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.builders import to_body
 from tests.support.examples import examples
@@ -41,6 +43,12 @@ def numbers_in(fragment: bytes) -> list[int]:
     ]
 
 
+def as_request(fragment: bytes, encoding: Encoding) -> bytes:
+    if encoding is Encoding.PROTOBUF:
+        fragment = transcode.to_json(fragment, Signal.METRICS)
+    return b'{"resourceMetrics":[%b]}' % fragment
+
+
 class Prometheus:
     """Refuses what holds a bad point, or one that is older than the newest it has."""
 
@@ -53,7 +61,7 @@ class Prometheus:
         self.away: Outcome | None = None
 
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
-        found = numbers_in(batch.content)
+        found = numbers_in(as_request(batch.fragment, batch.encoding))
         self.sent.append(found)
         if self.script:
             return self.script.pop(0)
@@ -76,6 +84,17 @@ class Prometheus:
         pass
 
 
+def made(row: range, encoding: Encoding) -> Request:
+    points = [{"timeUnixNano": str(number), "asDouble": 1.0} for number in row]
+    body = to_body(
+        {"scopeMetrics": [{"metrics": [{"name": "m", "gauge": {"dataPoints": points}}]}]}
+    )
+    if encoding is Encoding.PROTOBUF:
+        body = transcode.to_protobuf(body, Signal.METRICS)
+    each = piece(body, spans=len(row), signal=Signal.METRICS, encoding=encoding)
+    return request(each, received_ns=NOW_NS)
+
+
 class Case:
     def __init__(self, buffer: Buffer, courier: Courier, clock: Clock) -> None:
         self.buffer = buffer
@@ -87,6 +106,16 @@ class Case:
         with anyio.fail_after(30):
             while self.backlog.statistics().owed_items:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.002)
+
+    async def done_while_more_come(self, number: int) -> int:
+        """Points go on coming, from `number` on, as they do; the number of the next one."""
+        with anyio.fail_after(30):
+            while self.backlog.statistics().owed_items:
+                await self.buffer.append(made(range(number, number + 1), Encoding.JSON))
+                number += 1
+                with anyio.move_on_after(0.05):
+                    await self.done()
+        return number
 
     async def letters(self) -> list[DeadLetter]:
         await self.buffer.flush()
@@ -101,12 +130,13 @@ async def case(
     *,
     most_sleeps: int = 10**9,
     back_after: int = 10**9,
+    encoding: Literal["json", "auto"] = "json",
 ) -> AsyncIterator[Case]:
     terms = DestinationConfig(
         name="up",
         endpoint="http://127.0.0.1:1/v1/metrics",
         signal=Signal.METRICS,
-        encoding="json",
+        encoding=encoding,
     )
     clock = Clock(most_sleeps)
 
@@ -117,12 +147,9 @@ async def case(
 
     async with opened(state_dir, clock_ns=lambda: clock.now_ns) as buffer:
         backlog = buffer.consumer("up", signal=Signal.METRICS)
-        for row in rows:
-            points = [{"timeUnixNano": str(number), "asDouble": 1.0} for number in row]
-            metric = {"name": "m", "gauge": {"dataPoints": points}}
-            body = to_body({"scopeMetrics": [{"metrics": [metric]}]})
-            made = piece(body, spans=len(row), signal=Signal.METRICS)
-            await buffer.append(request(made, received_ns=NOW_NS))
+        for number, row in enumerate(rows):
+            is_other = encoding == "auto" and number % 2 == 1
+            await buffer.append(made(row, Encoding.PROTOBUF if is_other else Encoding.JSON))
         courier = Courier(
             terms,
             backlog,
@@ -148,29 +175,36 @@ def rows_of(count: int, per_row: int) -> list[range]:
     count=st.integers(2, 40),
     per_row=st.integers(1, 12),
     bad=st.sets(st.integers(0, 39), max_size=6),
+    encoding=st.sampled_from(("json", "auto")),
 )
-@example(count=8, per_row=8, bad={0, 1, 3})  # 2 is good, and must not wait for 4 to pass
+@example(count=8, per_row=8, bad={0, 1, 3}, encoding="json")  # 2 must not wait for 4 to pass
 @settings(
     max_examples=examples(30),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 async def test_good_points_arrive_once_and_in_order_whatever_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, count: int, per_row: int, bad: set[int]
+    tmp_path_factory: pytest.TempPathFactory,
+    count: int,
+    per_row: int,
+    bad: set[int],
+    encoding: Literal["json", "auto"],
 ) -> None:
-    culprits = frozenset(bad) & frozenset(range(count - 1))  # the last one passes
+    culprits = frozenset(bad) & frozenset(range(count))
     upstream = Prometheus(culprits)
-    async with case(tmp_path_factory.mktemp("order"), rows_of(count, per_row), upstream) as at:
-        await at.done()
+    rows = rows_of(count, per_row)
+    state_dir = tmp_path_factory.mktemp("order")
+    async with case(state_dir, rows, upstream, encoding=encoding) as at:
+        end = await at.done_while_more_come(count)
         letters = await at.letters()
 
-    assert upstream.took == [number for number in range(count) if number not in culprits]
+    assert upstream.took == [number for number in range(end) if number not in culprits]
     assert sorted(number for each in letters for number in numbers_of(each)) == sorted(culprits)
     assert {each.words for each in letters} <= {"no"}
 
 
 def numbers_of(letter: DeadLetter) -> list[int]:
-    return numbers_in(b'{"resourceMetrics":[%b]}' % letter.body)
+    return numbers_in(as_request(letter.body, letter.encoding))
 
 
 async def test_search_of_one_point_takes_few_requests(tmp_path: Path) -> None:
@@ -205,19 +239,45 @@ async def test_upstream_that_is_away_gets_all_in_order_once_it_is_back(
     assert upstream.took == list(range(32))
 
 
+@pytest.mark.parametrize(
+    ("rows", "bad", "encoding"),
+    [
+        (rows_of(32, 8), 9, "json"),
+        (rows_of(16, 1), 0, "json"),
+        (rows_of(16, 1), 5, "auto"),  # what comes next is of the other encoding
+        ([range(4), range(4, 8)], 3, "auto"),
+        ([range(5000)], 0, "json"),
+    ],
+)
 async def test_point_that_breaks_its_upstream_stays_owed_and_the_others_arrive_in_order(
-    tmp_path: Path,
+    tmp_path: Path, rows: list[range], bad: int, encoding: Literal["json", "auto"]
 ) -> None:
     broken = Wait("up answered 500", status=500, may_be_the_size=True)
-    upstream = Prometheus(frozenset({9}), broken)
-    async with case(tmp_path, rows_of(32, 8), upstream) as at:
+    upstream = Prometheus(frozenset({bad}), broken)
+    async with case(tmp_path, rows, upstream, encoding=encoding) as at:
         with anyio.fail_after(30):
             while at.backlog.statistics().owed_items > 1:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.002)
         assert await at.letters() == []
         assert [each.items for each in at.courier.status.parked] == [1]
 
-    assert upstream.took == [number for number in range(32) if number != 9]
+    assert upstream.took == [number for number in range(rows[-1].stop) if number != bad]
+
+
+async def test_point_that_breaks_an_upstream_is_found_though_all_was_broken_at_first(
+    tmp_path: Path,
+) -> None:
+    """A search while the upstream answered 500 to everything has found nothing."""
+    broken = Wait("up answered 500", status=500, may_be_the_size=True)
+    upstream = Prometheus(frozenset({0}), broken)
+    upstream.away = broken
+    async with case(tmp_path, rows_of(16, 1), upstream, back_after=30) as at:
+        with anyio.fail_after(30):
+            while at.backlog.statistics().owed_items > 1:  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.002)
+        assert [each.items for each in at.courier.status.parked] == [1]
+
+    assert upstream.took == list(range(1, 16))
 
 
 async def test_upstream_that_refuses_all_is_blocked_after_few_requests(tmp_path: Path) -> None:
@@ -248,11 +308,7 @@ async def test_first_points_that_are_all_bad_hold_up_nothing_for_ever(tmp_path: 
     async with case(tmp_path, [range(5)], upstream) as at:
         await at.done()
         for row in (range(5, 20), range(20, 25)):
-            points = [{"timeUnixNano": str(number), "asDouble": 1.0} for number in row]
-            metric = {"name": "m", "gauge": {"dataPoints": points}}
-            body = to_body({"scopeMetrics": [{"metrics": [metric]}]})
-            made = piece(body, spans=len(row), signal=Signal.METRICS)
-            await at.buffer.append(request(made, received_ns=NOW_NS))
+            await at.buffer.append(made(row, Encoding.JSON))
         with anyio.fail_after(30):
             while upstream.took[-1] != 24:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.002)
