@@ -58,6 +58,7 @@ from relay.systemd.activation import Inherited
 from relay.systemd.notify import Notifier
 from relay.systemd.reporter import Service
 from relay.systemd.status_line import MAX_CHARACTERS, cut, summarize
+from relay.traces.kept_calls import KeptCalls
 from relay.traces.replay import Replay
 from relay.traces.where import Traces
 from relay.version import __version__
@@ -264,7 +265,8 @@ class Daemon:
         letters = DeadLetters(
             self._buffer, lambda: self._pipeline.prepare.settings, self._control.signals, state_dir
         )
-        features = Features(self._status, self._control, traces, self._replay, letters)
+        calls = KeptCalls(self._buffer)
+        features = Features(self._status, self._control, traces, calls, self._replay, letters)
         return Admin(features, read_or_make(state_dir))
 
     async def _heed_signals(

@@ -22,6 +22,7 @@ LEVELS = {
     "relay.deliver": 4,
     "relay.ingest": 4,
     "relay.buffer.sqlite": 3,
+    "relay.genai": 3,
     "relay.upstream": 3,
     "relay.process": 3,
     "relay.buffer": 2,

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.admin import control, dead_letters, trace_routes
+from relay.admin import control, dead_letters, genai_routes, trace_routes
 from relay.admin.api import SECURITY_HEADERS, Api, BadQuery, document, failure
 from relay.admin.metrics import render
 from relay.admin.status_document import Status
@@ -21,6 +21,7 @@ from relay.dead_letters.change import DeadLetters, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
 from relay.model.errors import BufferFailure, ConfigError, ControlRefused, UnknownDestination
 from relay.reload import Control
+from relay.traces.kept_calls import KeptCalls
 from relay.traces.replay import Replay
 from relay.traces.where import Traces
 
@@ -34,6 +35,7 @@ class Features:
     status: Status
     control: Control
     traces: Traces
+    calls: KeptCalls
     replay: Replay
     dead_letters: DeadLetters
 
@@ -85,6 +87,7 @@ class Admin:
             ("GET", "/api/status", self._status_document),
             *control.routes(features.control),
             *trace_routes.routes(features.traces, features.replay),
+            *genai_routes.routes(features.calls),
             *dead_letters.routes(features.dead_letters),
             ("GET", "/api/{rest:path}", _nothing_here),
         ]

@@ -16,6 +16,7 @@ COMMANDS = {
     "doctor": "relay.cli.doctor:doctor",
     "status": "relay.cli.status:status",
     "where": "relay.cli.where:where",
+    "genai": "relay.cli.genai:genai",
     "replay": "relay.cli.replay:replay",
     "dead-letter": "relay.cli.dead_letter:dead_letter",
     "buffer": "relay.cli.buffer:buffer",

@@ -16,6 +16,7 @@ from relay.config import Config
 
 if TYPE_CHECKING:
     from relay.dead_letters.look import Looking
+    from relay.traces.kept_calls import Asked
 
 Document = dict[str, Any]
 Found = TypeVar("Found")
@@ -39,6 +40,15 @@ class Source:
         nothing the files do not tell.
         """
         return self._ask(lambda: self._trace_of_daemon(text), lambda: self._trace_of_files(text))
+
+    def calls(self, asked: "Asked") -> Document:
+        """What models and agents did; of a session that is not found only how far was looked."""
+        query = {"by": asked.by, "seconds": int(asked.seconds)}
+        query |= {"since": asked.since_ns} if asked.since_ns else {}
+        query |= {"personal": "true"} if asked.show_personal else {}
+        session = f"/sessions/{quote(asked.session, safe='')}" if asked.session else ""
+        path = f"/api/genai{session}?{urlencode(query)}"
+        return self._ask(lambda: self._calls_of_daemon(path), lambda: self._calls_of_files(asked))
 
     def letters(self, wanted: DeadLetterFilter, *, before: int, limit: int) -> Document:
         """A page of dead letters, the newest first; `before` an id, or NEWEST."""
@@ -75,6 +85,17 @@ class Source:
 
         report = find_at_rest(self._config, text)
         return report.is_known, trace_document(report)
+
+    def _calls_of_daemon(self, path: str) -> Document:
+        status, found = self._client.get(path)
+        if status not in (200, 404) or not isinstance(found, dict) or "looked" not in found:
+            raise DaemonRefused.of(status, found)
+        return found
+
+    def _calls_of_files(self, asked: "Asked") -> Document:
+        from relay.traces.offline import calls_at_rest
+
+        return calls_at_rest(self._config, asked)
 
     def _look(
         self,

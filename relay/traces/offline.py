@@ -1,18 +1,22 @@
-"""Finds out where a trace is from the files of a relay that does not run.
+"""Finds out where a trace is, and what models did, from the files of a relay that does not run.
 
 Read only: no data is changed, nothing is locked, and a relay that starts meanwhile is not in the
 way. Why a destination has not taken what waits for it only a running relay knows.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import anyio
 
-from relay.buffer.sqlite.reader import ask_directly
+from relay.buffer.sqlite.load import number
+from relay.buffer.sqlite.reader import ask_directly, read_one
+from relay.buffer.sqlite.schema import fetch_value
 from relay.buffer.sqlite.trace_lookup import TracesAtRest
 from relay.config import Config
-from relay.model.records import DestinationStatus
-from relay.offline.file import open_buffer
+from relay.model.records import DestinationStatus, StoredRow
+from relay.offline.file import BufferFile, open_buffer
+from relay.traces.kept_calls import Asked, Kept, answer_of
 from relay.traces.where import TraceReport, report_of
 
 NOT_RUNNING: Final = "the relay is not running"
@@ -40,3 +44,19 @@ async def _find(index: TracesAtRest, config: Config, text: str) -> TraceReport:
         for each in destination.views
     ]
     return await report_of(text, index, statuses, await index.backlogs())
+
+
+def calls_at_rest(config: Config, asked: Asked) -> dict[str, Any]:
+    """What models and agents did, as `kept_calls.answer_of` tells it. Raises as `find_at_rest`."""
+    with open_buffer(config.state_dir, is_of_this_version=True) as found:
+        return anyio.run(answer_of, _kept(found), asked)
+
+
+def _kept(file: BufferFile) -> Kept:
+    connection = file.connection
+
+    async def read(rows: Iterable[int]) -> list[StoredRow]:
+        return [row for each in rows if (row := read_one(connection, each))]
+
+    first = number(fetch_value(connection, "SELECT min(id) FROM rows"))
+    return Kept(read, first, number(fetch_value(connection, "SELECT max(id) FROM rows")))

@@ -1,0 +1,142 @@
+"""Looks through what is kept for what models and agents did: newest first, in bounded steps.
+
+Rows are read and decoded off the event loop, one look at a time, and how far it came is told: a
+look ends when its time is over, when it has seen as many bytes or as many steps as it may.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from relay.buffer.api import Log
+from relay.genai.counted import counted
+from relay.genai.rows import steps_of
+from relay.genai.steps import Step
+from relay.genai.summary import groups_of, summary_of
+from relay.genai.timeline import timeline_of
+from relay.model.records import StoredRow
+from relay.model.units import iso
+
+ReadRows = Callable[[Iterable[int]], Awaitable[list[StoredRow]]]
+
+SECONDS: Final = 3.0
+MOST_SECONDS: Final = 25.0
+MOST_STEPS: Final = 20_000
+MOST_BYTES: Final = 512 * 1024 * 1024
+_ROWS_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked for. `since_ns`: received then or later. `session` empty: of all."""
+
+    since_ns: int = 0
+    by: str = "model"
+    session: str = ""
+    show_personal: bool = False
+    seconds: float = SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The rows that there are, and what reads them."""
+
+    read: ReadRows
+    first_row: int
+    last_row: int
+
+
+@dataclass(slots=True)
+class Looked:
+    """What was found, and how far back: all rows received since `back_to_ns` were seen.
+
+    `ended` says why it went no further; empty: there was no more to see.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    rows: int = 0
+    items: int = 0
+    bytes: int = 0
+    back_to_ns: int = 0
+    ended: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "rows": self.rows,
+            "items": self.items,
+            "back_to": iso(self.back_to_ns),
+            "is_complete": not self.ended,
+            "ended": self.ended,
+        }
+
+
+class KeptCalls:
+    """Answers for a running buffer, one question after another."""
+
+    def __init__(self, buffer: Log) -> None:
+        self._buffer = buffer
+        self._one_at_a_time = anyio.Lock()
+
+    async def answer(self, asked: Asked) -> dict[str, Any]:
+        """As `answer_of`. Raises BufferUnavailable."""
+        async with self._one_at_a_time:
+            statistics = self._buffer.statistics()
+            rows = statistics.first_row, statistics.last_row
+            return await answer_of(Kept(self._buffer.read_rows, *rows), asked)
+
+
+async def answer_of(kept: Kept, asked: Asked) -> dict[str, Any]:
+    """The summary of what is kept and its groups, or of a session its timeline.
+
+    Of a session that nothing is known of only `looked`. Raises what reading does.
+    """
+    looked = await look(kept, asked)
+    document = await anyio.to_thread.run_sync(partial(_document, looked.steps, asked))
+    return {**document, "since": iso(asked.since_ns), "looked": looked.document()}
+
+
+def _document(steps: list[Step], asked: Asked) -> dict[str, Any]:
+    found = counted(steps)
+    if asked.session:
+        return timeline_of(found, asked.session) or {}
+    return {**summary_of(found), **groups_of(found, asked.by)}
+
+
+async def look(kept: Kept, asked: Asked) -> Looked:
+    """Look through rows, the newest first. Raises what reading does."""
+    looked = Looked()
+    deadline = time.monotonic() + asked.seconds
+    end = kept.last_row
+    while end >= kept.first_row > 0:
+        if looked.rows:
+            looked.ended = _limit_met(looked, deadline)
+        if looked.ended:
+            break
+        first = max(kept.first_row, end - _ROWS_AT_ONCE + 1)
+        rows = await kept.read(range(first, end + 1))
+        meant = [row for row in rows if row.received_ns >= asked.since_ns]
+        looked.steps += await anyio.to_thread.run_sync(
+            partial(steps_of, meant, show_personal=asked.show_personal)
+        )
+        looked.rows += len(meant)
+        looked.items += sum(row.items for row in meant)
+        looked.bytes += sum(len(row.body) for row in meant)
+        looked.back_to_ns = min((row.received_ns for row in meant), default=looked.back_to_ns)
+        if rows and not meant:
+            break  # what is below came earlier still
+        end = first - 1
+    return looked
+
+
+def _limit_met(looked: Looked, deadline: float) -> str:
+    if time.monotonic() > deadline:
+        return "time"
+    if len(looked.steps) >= MOST_STEPS:
+        return f"{MOST_STEPS:,} steps"
+    return "size" if looked.bytes >= MOST_BYTES else ""
