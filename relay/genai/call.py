@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2s
 from typing import Any, Final
 
 from relay.genai.names import NAMES
@@ -86,6 +87,13 @@ def name_of(attributes: Attributes, what: str) -> str:
     """The name of a model, a session, a tool …, cut; empty when nobody told."""
     found = text_of(first(attributes, NAMES[what]))
     return found if len(found) <= MOST_NAME_CHARACTERS else found[: MOST_NAME_CHARACTERS - 1] + "…"
+
+
+def shown_user(user: str, *, show_personal: bool) -> str:
+    """A user as shown: of one that is an address only what tells it from others."""
+    if show_personal or "@" not in user:
+        return user
+    return f"hidden-{blake2s(user.encode(errors='replace'), digest_size=4).hexdigest()}"
 
 
 def call_of(

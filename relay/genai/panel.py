@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.genai.call import Call, call_of, name_of
+from relay.genai.call import Call, call_of, name_of, shown_user
 from relay.genai.contents import Contents, Told, contents_of
 from relay.genai.counted import calls_of_spans
 from relay.genai.items import SpanItem, logs_of, spans_of
@@ -113,6 +113,7 @@ def panel_of(
         "kind": kind.kind,
         "sender": item.sender,
         **call_document(call),
+        "user": shown_user(call.user, show_personal=show_personal),
         "error": _error(item, call),
         "tool": name_of(item.attributes, "tool") if kind.kind == "tool" else "",
         "tools_offered": contents.tools[:MOST_TOOLS],
@@ -166,7 +167,6 @@ def call_document(call: Call) -> dict[str, Any]:
         **{each: getattr(call, each) for each in (*names, *figures, *more, *rest, *ids)},
         "cost_note": NO_COST if call.cost_usd is None else "as the sender says",
         "finish": list(call.finish),
-        "user": call.user,
     }
 
 

@@ -6,12 +6,14 @@ and the AI SDK shape them, and plain text. What has another shape is shown as it
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Literal
 
 from relay.genai.values import json_text, parsed, text_of
 
 Kind = Literal["text", "reasoning", "tool_call", "tool_result", "media", "unknown"]
 
+MOST_PARTS: Final = 10_000
 # Messages in messages, and lists in lists: nobody nests deeper who means it.
 _DEEPEST: Final = 6
 _DATA: Final = "data:"
@@ -70,8 +72,20 @@ class Message:
 
 
 def messages_of(value: Any, role: str) -> list[Message]:
-    """The messages that a value holds; `role` where it names none. Never raises."""
-    return [message for message in _messages(parsed(value), role, 0) if message.parts]
+    """The messages that a value holds; `role` where it names none. Never raises.
+
+    Of more than MOST_PARTS parts the rest is left out, and a last one says so.
+    """
+    found: list[Message] = []
+    count = 0
+    for message in _messages(parsed(value), role, 0):
+        if message.parts:
+            found.append(message)
+            count += len(message.parts)
+        if count >= MOST_PARTS:
+            found.append(Message(role, [Part("unknown", f"more than {MOST_PARTS:,} parts")]))
+            break
+    return found
 
 
 def _messages(value: Any, role: str, depth: int) -> Iterator[Message]:
@@ -130,7 +144,7 @@ def _of_message(message: dict[str, Any], depth: int) -> list[Part]:
     for key in ("content", "contents", "parts", "completion", "text", "prompt"):
         if message.get(key) not in (None, ""):
             known = True
-            found = list(_parts(parsed_list(message[key]), depth + 1))
+            found = list(islice(_parts(parsed_list(message[key]), depth + 1), MOST_PARTS))
             if is_result and all(each.kind == "text" for each in found):
                 text = "\n".join(each.text for each in found)
                 found = [Part("tool_result", text, text_of(message.get("name")), call_id)]

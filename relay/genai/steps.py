@@ -5,10 +5,9 @@ Contents and names of persons are read only where they are asked for.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2s
 from typing import Any, Final, Literal
 
-from relay.genai.call import Call, call_of, name_of
+from relay.genai.call import Call, call_of, name_of, shown_user
 from relay.genai.contents import DETAILS
 from relay.genai.items import LogItem, SpanItem
 from relay.genai.kinds import CLAUDE, CODEX, GEMINI, Adds, kind_of
@@ -205,14 +204,13 @@ _LOGS: Final[dict[str, Callable[[LogItem], _Found]]] = {
 
 
 def who(attributes: dict[str, Any], call: Call, *, show_personal: bool) -> dict[str, Any]:
-    """Session and user; of a user that is an address only what tells it from others."""
-    user, person, text = call.user, "", ""
+    """Session and user; who that is and what was said only where it is asked for."""
+    person, text = "", ""
     if show_personal:
         person = text_of(attributes.get("user.email"))[:_TEXT_CHARACTERS]
         texts = (*NAMES["tool_arguments"], "prompt", "response", "error.message", "error")
         text = text_of(first(attributes, texts))[:_TEXT_CHARACTERS]
-    elif "@" in user:
-        user = f"hidden-{blake2s(user.encode(errors='replace'), digest_size=4).hexdigest()}"
+    user = shown_user(call.user, show_personal=show_personal)
     return {"session": call.session, "user": user, "person": person, "text": text}
 
 
