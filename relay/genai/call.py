@@ -10,7 +10,6 @@ from relay.genai.values import (
     Attributes,
     count_of,
     first,
-    first_count,
     first_number,
     number_of,
     text_of,
@@ -103,7 +102,9 @@ def call_of(
     adds: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Call:
     """The call that attributes tell of; `adds` say what to which count, where names are bare."""
-    tokens = {each: first_count(attributes, NAMES[each]) for each in TOKENS}
+    tokens: dict[str, Any] = {
+        each: first_number(attributes, NAMES[each], count_of) for each in TOKENS
+    }
     for name, fields in (adds or {}).items():
         count = count_of(attributes.get(name))
         if count is not None:
@@ -124,7 +125,7 @@ def _total(attributes: Attributes, tokens: Mapping[str, int | None]) -> int | No
     asked, answered = tokens["input_tokens"], tokens["output_tokens"]
     if asked is not None and answered is not None:
         return asked + answered
-    return first_count(attributes, NAMES["total_tokens"])
+    return count_of(first_number(attributes, NAMES["total_tokens"]))
 
 
 def _cost(attributes: Attributes, what: str) -> float | None:

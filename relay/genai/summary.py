@@ -41,7 +41,7 @@ class Sums:
         self.costs: list[float] = []
         self.latencies: list[float] = []
         self.amounts: Counter[tuple[str, str]] = Counter()
-        self.longest_ms = 0.0
+        self.longest_ms: list[float] = []
         self.tools: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.tool_errors = self.prompts = 0
@@ -105,7 +105,7 @@ class Sums:
         elif name == "refusal":
             self.refused[kind] += int(number)
         elif name == "latency_max":
-            self.longest_ms = max(self.longest_ms, number)
+            self.longest_ms.append(number)
         else:
             self.amounts[name, kind] += number  # type: ignore[assignment]
 
@@ -121,14 +121,18 @@ class Sums:
         )
         return self.tokens.get(name, 0 if is_nothing else None)
 
-    def latency_ms(self) -> dict[str, float] | None:
+    def latency_ms(self) -> dict[str, float | None] | None:
         """How long calls took."""
         count = len(self.latencies) + int(self.amounts["latency_count", ""])
         if not count:
             return None
         total = math.fsum(self.latencies) + self.amounts["latency_sum", ""]
-        longest = max((self.longest_ms, *self.latencies))
-        return {"count": count, "sum": round(total, 3), "max": round(longest, 3)}
+        longest = max((*self.longest_ms, *self.latencies), default=None)
+        return {
+            "count": count,
+            "sum": round(total, 3),
+            "max": None if longest is None else round(longest, 3),
+        }
 
     def percentile(self, share: float) -> float | None:
         """The latency that `share` of the calls did not exceed, of those told one by one."""

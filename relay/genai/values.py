@@ -4,7 +4,7 @@ Nothing here raises: what cannot be read is not told (None, or an empty text).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -118,16 +118,17 @@ def first(attributes: Attributes, names: Iterable[str]) -> Any:
     return None
 
 
-def first_count(attributes: Attributes, names: Iterable[str]) -> int | None:
-    """The first of `names` that is a number of tokens."""
-    found = (count_of(attributes.get(name)) for name in names)
-    return next((each for each in found if each is not None), None)
-
-
-def first_number(attributes: Attributes, names: Iterable[str]) -> int | float | None:
-    """The first of `names` that is a number."""
-    found = (number_of(attributes.get(name)) for name in names)
-    return next((each for each in found if each is not None), None)
+def first_number(
+    attributes: Attributes,
+    names: Iterable[str],
+    read: Callable[[Any], int | float | None] = number_of,
+) -> int | float | None:
+    """What `read` makes of the first of `names` of which it makes anything."""
+    for name in names:
+        # Most are not there, and asking is what this room does most.
+        if (value := attributes.get(name)) is not None and (found := read(value)) is not None:
+            return found
+    return None
 
 
 def added(values: Iterable[float | None]) -> float | None:
