@@ -11,7 +11,6 @@ from relay.genai.values import (
     count_of,
     first,
     first_number,
-    number_of,
     text_of,
     texts_of,
 )
@@ -131,7 +130,7 @@ def _total(attributes: Attributes, tokens: Mapping[str, int | None]) -> int | No
 def _cost(attributes: Attributes, what: str) -> float | None:
     found = first_number(attributes, NAMES[what])
     if found is None and what == "cost_usd":
-        micros = number_of(attributes.get("cost_usd_micros"))
+        micros = first_number(attributes, NAMES["cost_micro_usd"])
         found = None if micros is None else micros / 1e6
     return None if found is None or found < 0 else float(found)
 

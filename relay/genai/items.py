@@ -55,13 +55,21 @@ class SpanItem:
 
     @property
     def has_failed(self) -> bool:
-        """Whether its status says so."""
-        return self.span.status is not UNSET and self.span.status.code == 2
+        """Whether its status says so; OpenRouter says it in an attribute."""
+        status = self.span.status
+        is_error = status is not UNSET and status.code == 2
+        return is_error or self.attributes.get("span.level") == "ERROR"
 
     @property
     def error_words(self) -> str:
-        """What its status says."""
-        return self.span.status.message if self.span.status is not UNSET else ""
+        """What its status says, else the exception that it tells of."""
+        if self.span.status is not UNSET and self.span.status.message:
+            return self.span.status.message
+        for each in self.told():
+            if each.name == "exception":
+                keys = ("exception.type", "exception.message")
+                return ": ".join(filter(None, (text_of(each.attributes.get(key)) for key in keys)))
+        return ""
 
     def told(self) -> list[Told]:
         """Its events."""

@@ -88,6 +88,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "llm.cost.total",
         "cost_usd",
     ),
+    "cost_micro_usd": ("cost_usd_micros",),
     "input_cost_usd": ("gen_ai.usage.input_cost", "llm.cost.prompt"),
     "output_cost_usd": ("gen_ai.usage.output_cost", "llm.cost.completion"),
     "first_token_s": ("gen_ai.response.time_to_first_chunk",),

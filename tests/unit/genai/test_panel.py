@@ -1,14 +1,16 @@
 """A panel is bounded, tells what it leaves out, and shows what it cannot read as it came."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from relay.genai.names import FLAT, NAMES
 from relay.genai.panel import MOST_MESSAGES, PART_CHARACTERS
 from relay.genai.parts import MOST_PARTS
 from tests.support.builders import SPAN_ID
-from tests.unit.genai.making import llm_span, panel_in, trace_in
+from tests.unit.genai.making import attributes, llm_span, panel_in, trace_in
 
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "tiny"}
 IMAGE = "data:image/png;base64," + "iVBORw0K" * 125_000  # 750,000 bytes of an image
@@ -188,6 +190,12 @@ def test_error_is_told_by_its_type_and_the_words_of_the_status() -> None:
 
     assert panel_in(CHAT | {"error.type": "429"}, **failed)["error"] == "429: rate limited"
     assert panel_in(CHAT, status={"code": 2})["error"] == "failed"
+    raised = {"exception.type": "Timeout", "exception.message": "after 3 s"}
+    event = {"name": "exception", "attributes": attributes(raised)}
+    thrown = panel_in(CHAT, status={"code": 2}, events=[event])
+    assert thrown["error"] == "Timeout: after 3 s"
+    level = {"span.level": "ERROR", "span.status_message": "no provider", "span.type": "generation"}
+    assert panel_in(CHAT | level, scope="openrouter")["error"] == "no provider"
 
 
 def test_values_of_personal_attributes_are_left_out_unless_asked_for() -> None:
@@ -237,3 +245,11 @@ def test_canaries_come_out_as_they_went_in() -> None:
     for key in ("model", "provider", "agent", "session", "error"):
         assert panel[key] == CANARY, key
     assert panel["finish"] == panel["tools_offered"] == [CANARY]
+
+
+def test_documents_table_has_every_name_that_is_understood() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "genai.md").read_text()
+    names = {name for names in NAMES.values() for name in names}
+    names |= {f"{prefix}.N.…" for prefixes in FLAT.values() for prefix in prefixes}
+
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
