@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple
 
 from relay.genai.call import name_of
 from relay.genai.items import SpanItem
-from relay.genai.names import IS_GENAI
+from relay.genai.names import SPAN_KEYS
 
 Adds = Mapping[str, tuple[str, ...]]
 
@@ -75,7 +75,7 @@ def kind_of(item: SpanItem) -> SpanKind | None:
     if name.startswith("claude_code."):
         kind = _CLAUDE_KINDS.get(name)
         return SpanKind(kind, CLAUDE) if kind else _STEP  # type: ignore[arg-type]
-    if not any(key.startswith(IS_GENAI) for key in attributes):
+    if not any(key.startswith(SPAN_KEYS) for key in attributes):
         return None
     if item.sender == "openrouter":
         # Attempts and the like below it say "chat", too.

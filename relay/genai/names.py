@@ -211,18 +211,8 @@ PERSONAL: Final = frozenset(
 )
 """Attributes that say who somebody is: their names are shown, their values when asked for."""
 
-IS_GENAI: Final = (
-    "gen_ai.",
-    "llm.",
-    "openinference.",
-    "traceloop.",
-    "ai.operationId",
-    "claude_code",
-    "codex.",
-    "gemini_cli",
-    "cursor.",
-    "github.copilot",
-    "copilot_chat",
-)
-"""Beginnings of keys and names of which one stands in every item that this room can read: bodies
-without any need not be read."""
+SPAN_KEYS: Final = ("gen_ai.", "llm.", "openinference.", "traceloop.", "ai.operationId")
+"""Beginnings of keys of which one stands in every span of GenAI, but for those of Claude Code."""
+
+MARKS: Final = (*SPAN_KEYS, "claude_code", "codex.", "gemini_cli", "cursor.", "copilot")
+"""Of these one stands in every item that can be read here, as a key or in a name."""

@@ -108,7 +108,7 @@ def panel_of(
     call = call_of(item.attributes, latency_ms=item.latency_ms, adds=kind.adds)
     contents = contents_at(item, records)
     room = _Room()
-    has_contents = bool(contents.prompt or contents.completion)
+    is_silent = kind.kind == "call" and not (contents.prompt or contents.completion)
     return {
         "kind": kind.kind,
         "sender": item.sender,
@@ -120,7 +120,7 @@ def panel_of(
         # What was answered first: it must not be what there is no room for.
         "completion": _messages(contents.completion, room),
         "prompt": _messages(contents.prompt, room),
-        "no_contents": "" if has_contents else _no_contents(item),
+        "no_contents": _no_contents(item) if is_silent else "",
         "personal": _personal(item, show_personal=show_personal),
     }
 

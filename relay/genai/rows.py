@@ -7,7 +7,7 @@ import msgspec
 
 from relay.genai.items import logs_of, points_of, spans_of
 from relay.genai.metric_steps import point_steps
-from relay.genai.names import IS_GENAI
+from relay.genai.names import MARKS
 from relay.genai.steps import Step, log_steps, span_steps
 from relay.model.records import Signal, StoredRow
 from relay.otlp import transcode
@@ -17,7 +17,7 @@ from relay.otlp.trace_items import json_fragment
 Entries = list[Any]
 
 # In both encodings keys stand in a body as they are.
-_MARKS: Final = tuple(mark.encode() for mark in IS_GENAI)
+_MARKS: Final = tuple(mark.encode() for mark in MARKS)
 _READ: Final[dict[Signal, tuple[Callable[[Entries], Any], Callable[..., Iterator[Step]]]]] = {
     Signal.TRACES: (spans_of, span_steps),
     Signal.LOGS: (logs_of, log_steps),
@@ -25,11 +25,16 @@ _READ: Final[dict[Signal, tuple[Callable[[Entries], Any], Callable[..., Iterator
 }
 
 
+def may_tell(body: bytes) -> bool:
+    """Whether a kept body may hold anything of GenAI: one without need not be decoded."""
+    return any(mark in body for mark in _MARKS)
+
+
 def steps_of(rows: Iterable[StoredRow], *, show_personal: bool = False) -> list[Step]:
     """The steps of some rows. One that cannot be read tells of none."""
     found: list[Step] = []
     for row in rows:
-        if any(mark in row.body for mark in _MARKS):
+        if may_tell(row.body):
             read, steps = _READ[row.signal]
             found += steps(read(_entries(row)), show_personal=show_personal)
     return found

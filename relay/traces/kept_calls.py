@@ -44,11 +44,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The rows that there are, and what reads them."""
+    """The rows that there are, and what reads them. `is_in_use`: senders are served meanwhile."""
 
     read: ReadRows
     first_row: int
     last_row: int
+    is_in_use: bool = False
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ class KeptCalls:
         async with self._one_at_a_time:
             statistics = self._buffer.statistics()
             rows = statistics.first_row, statistics.last_row
-            return await answer_of(Kept(self._buffer.read_rows, *rows), asked)
+            return await answer_of(Kept(self._buffer.read_rows, *rows, is_in_use=True), asked)
 
 
 async def answer_of(kept: Kept, asked: Asked) -> dict[str, Any]:
@@ -114,10 +115,10 @@ async def look(kept: Kept, asked: Asked) -> Looked:
     deadline = time.monotonic() + asked.seconds
     end = kept.last_row
     while end >= kept.first_row > 0:
-        if looked.rows:
-            looked.ended = _limit_met(looked, deadline)
-        if looked.ended:
+        if end < kept.last_row and (ended := _limit_met(looked, deadline)):
+            looked.ended = ended
             break
+        began = time.monotonic()
         first = max(kept.first_row, end - _ROWS_AT_ONCE + 1)
         rows = await kept.read(range(first, end + 1))
         meant = [row for row in rows if row.received_ns >= asked.since_ns]
@@ -131,6 +132,8 @@ async def look(kept: Kept, asked: Asked) -> Looked:
         if rows and not meant:
             break  # what is below came earlier still
         end = first - 1
+        if kept.is_in_use:  # half of the time belongs to them
+            await anyio.sleep(time.monotonic() - began)
     return looked
 
 

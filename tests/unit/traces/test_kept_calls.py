@@ -98,6 +98,15 @@ async def test_damaged_row_is_passed_over() -> None:
     assert found["calls"] == 1
 
 
+async def test_rows_that_are_all_gone_do_not_keep_it_looking() -> None:
+    async def read(_rows: object) -> list[StoredRow]:
+        return []
+
+    found = await answer_of(Kept(read, 1, 10**15), Asked(seconds=0))
+
+    assert found["looked"]["ended"] == "time"
+
+
 async def test_documents_are_json(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         for name in ("70_claude", "71_claude", "72_claude", "73_codex", "75_gemini", "77_", "78_"):
