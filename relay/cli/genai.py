@@ -77,7 +77,8 @@ def genai(
         say(looked_line(found["looked"]))
     else:
         say(*summary_lines(found))
-        print_table(*_table(found))
+        if found["source"]:
+            print_table(*_table(found))
         say(looked_line(found["looked"]))
     sys.exit(0 if is_known else 1)
 

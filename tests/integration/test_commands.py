@@ -20,6 +20,7 @@ EVERY_COMMAND: list[tuple[str, tuple[str, ...], int, str]] = [
     ("status", (), 0, "up"),
     ("send-test-trace", ("--wait", "20s"), 0, "delivered"),
     ("where", (TRACE,), 0, f"trace {TRACE}"),
+    ("genai", (), 0, "nothing of models or agents is kept"),
     ("replay", ("--to", "up", "--since", "1h"), 0, "will be sent to up again"),
     ("doctor", (), 0, "passed, in json"),
     ("destination test", ("up",), 0, "passed, in json"),

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from relay.genai.counted import counted
+from relay.genai.items import logs_of
 from relay.genai.rows import steps_of
 from relay.genai.steps import Step
 from relay.genai.summary import groups_of, summary_of
 from relay.model.records import Signal
+from relay.otlp.transcode import decode_entries
 from tests.support.builders import Json, request, to_body
-from tests.unit.genai.making import attributes, llm_span, rows_of, steps_in
+from tests.unit.genai.making import any_value, attributes, llm_span, rows_of, steps_in
 
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "tiny"}
 USAGE = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 2}
@@ -215,3 +217,23 @@ def test_nothing_at_all_is_no_calls() -> None:
     found = summary_of([])
 
     assert (found["calls"], found["cost_usd"], found["source"]) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        ({"attributes": attributes({"event.name": "a"}), "eventName": "b"}, "a"),
+        ({"eventName": "b", "body": {"stringValue": "c"}}, "b"),
+        ({"eventName": "event otel/src/x.rs:92", "body": {"stringValue": "c"}}, "c"),
+        ({"body": any_value({"c": 1})}, ""),
+    ],
+)
+def test_log_record_is_named_by_its_attribute_then_its_field_then_its_body(
+    record: Json, name: str
+) -> None:
+    """A field that is a source line, as Rust writes it, is no name."""
+    body = to_body([{"scopeLogs": [{"logRecords": [record]}]}])
+
+    (item,) = logs_of(decode_entries(body[1:-1], Signal.LOGS))
+
+    assert item.name == name
