@@ -161,14 +161,14 @@ def _tool(item: LogItem) -> _Found:
     attributes = item.attributes
     call = call_of(attributes)
     more = _tool_names(item)
-    if attributes.get("decision") in _REFUSALS:
+    if text_of(attributes.get("decision")) in _REFUSALS:
         return "refusal", call, more
     is_error = is_true(attributes.get("success")) is False
     return "tool", call, more | {"is_error": is_error, "latency_ms": call.latency_ms}
 
 
 def _decision(item: LogItem) -> _Found:
-    is_refusal = item.attributes.get("decision") in _REFUSALS
+    is_refusal = text_of(item.attributes.get("decision")) in _REFUSALS
     return ("refusal", call_of(item.attributes), _tool_names(item)) if is_refusal else None
 
 
