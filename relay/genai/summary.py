@@ -16,6 +16,7 @@ from relay.model.records import Signal
 from relay.model.units import iso
 
 MOST_GROUPS: Final = 200
+MOST_NAMES: Final = 1000
 BY: Final[Mapping[str, Callable[[Step], str]]] = {
     "model": lambda step: step.call.model,
     "provider": lambda step: step.call.provider,
@@ -163,6 +164,7 @@ def summary_of(steps: Sequence[Step]) -> dict[str, Any]:
     """The summary of steps that `counted` gave, as JSON has it."""
     sums = Sums.of(steps)
     by_service = {name: own.figures() for name, own in _grouped(steps, "service").items()}
+    models = [each for each in _grouped(steps, "model").items() if _has_calls(each[1])]
     words = [signal.word for signal in Signal if signal in sums.signals]
     tells_tools = bool(sums.tools or sums.signals - {Signal.METRICS})
     return {
@@ -173,19 +175,17 @@ def summary_of(steps: Sequence[Step]) -> dict[str, Any]:
             "p95": sums.percentile(0.95),
             "buckets": _buckets(sums.latencies),
         },
-        "models": {
-            name: _model(own) for name, own in _grouped(steps, "model").items() if _has_calls(own)
-        },
-        "tools": dict(sums.tools) if tells_tools else None,
+        "models": {name: _model(own) for name, own in models[-MOST_NAMES:]},
+        "tools": dict(sums.tools.most_common(MOST_NAMES)) if tells_tools else None,
         "tool_errors": sums.tool_errors if tells_tools else None,
-        "tools_refused": dict(sums.refused) or None,
+        "tools_refused": dict(sums.refused.most_common(MOST_NAMES)) or None,
         "prompts": sums.prompts or None,
         "sessions": _names(steps, "session"),
         "users": _names(steps, "user"),
         "service": next(iter(by_service)) if len(by_service) == 1 else None,
         "services": {
             name: {each: own[each] for each in ("calls", "input_tokens", "output_tokens")}
-            for name, own in by_service.items()
+            for name, own in list(by_service.items())[-MOST_NAMES:]
         },
         "content": _content(steps),
         "sessions_started": _amount(sums, "sessions_started"),
@@ -261,8 +261,9 @@ def _tool_row(name: str, sums: Sums) -> dict[str, Any]:
 
 
 def _names(steps: Iterable[Step], what: str) -> list[str]:
-    """Distinct names, in the order in which they were met."""
-    return [name for name in dict.fromkeys(getattr(step, what) for step in steps) if name]
+    """Distinct names, in the order in which they were met; of very many the newest."""
+    found = [name for name in dict.fromkeys(getattr(step, what) for step in steps) if name]
+    return found[-MOST_NAMES:]
 
 
 def _amount(sums: Sums, name: str) -> float | None:

@@ -12,6 +12,7 @@ import pytest
 
 from mockcollector.server import MockCollector
 from relay.model.records import Signal
+from tests.support.builders import request, span, text_attribute
 from tests.support.fixtures import FOLDER
 from tests.support.relay_process import Relay
 
@@ -122,6 +123,25 @@ def test_what_is_asked_wrongly_is_told(relay: Relay) -> None:
         assert words in found["error"], query
     status, found = relay.get("/api/genai/sessions/none")
     assert (status, found["looked"]["is_complete"]) == (404, True)
+
+
+def test_names_that_command_a_terminal_are_shown_as_text(relay: Relay) -> None:
+    hostile = "\x1b[2J<script>alert(1)</script>\u202e"
+    values = {"gen_ai.operation.name": "chat", "gen_ai.request.model": hostile}
+    values |= {"session.id": hostile, "gen_ai.tool.name": hostile, "error.type": hostile}
+    tool = values | {"gen_ai.operation.name": "execute_tool"}
+    made = request(
+        span(attributes=[text_attribute(*each) for each in values.items()]),
+        span(spanId="c" * 16, attributes=[text_attribute(*each) for each in tool.items()]),
+    )
+    assert relay.post(made)[0] == 200
+
+    for arguments in (("--by", "model"), ("--by", "tool"), ("--session", hostile)):
+        shown = relay.run("genai", *arguments)
+        assert shown.returncode == 0
+        assert "<script>" in shown.stdout
+        assert "\x1b" not in shown.stdout
+        assert "\u202e" not in shown.stdout
 
 
 def test_it_is_behind_the_token(relay: Relay) -> None:

@@ -1,5 +1,6 @@
 """What counts: each call once, by the signal that tells most, with what others add."""
 
+import json
 from typing import Any
 
 import pytest
@@ -237,3 +238,27 @@ def test_log_record_is_named_by_its_attribute_then_its_field_then_its_body(
     (item,) = logs_of(decode_entries(body[1:-1], Signal.LOGS))
 
     assert item.name == name
+
+
+def test_any_number_of_names_gives_a_document_of_bounded_size() -> None:
+    many = [
+        llm_span(
+            CHAT
+            | USAGE
+            | {
+                "gen_ai.request.model": f"model {number}" + "x" * 10_000,
+                "session.id": f"session {number}" + "x" * 10_000,
+                "user.id": f"user {number}",
+            },
+            spanId=f"{number + 1:016x}",
+        )
+        for number in range(1500)
+    ]
+    steps = steps_in(*many)
+
+    found = summary_of(steps) | groups_of(steps, "session")
+
+    assert found["calls"] == 1500
+    assert len(found["sessions"]) == len(found["models"]) == 1000
+    assert (len(found["groups"]), found["groups_left_out"]) == (200, 1300)
+    assert len(json.dumps(found)) < 1_000_000
