@@ -203,10 +203,9 @@ def groups_of(steps: Sequence[Step], by: str) -> dict[str, Any]:
         rows = [_row(name, own) for name, own in _grouped(steps, by).items() if _is_row(name, own)]
         rows.sort(key=lambda row: (-(row["cost_usd"] or 0), -(row["input_tokens"] or 0)))
     if by == "session":
+        services = {step.session: step.service for step in steps}
+        rows = [row | {"service": services[row["name"]]} for row in rows]
         rows.sort(key=lambda row: row["last_at"] or "", reverse=True)
-        for row in rows:
-            own = [step for step in steps if step.session == row["name"]][:1]
-            row["service"] = own[0].service if own else ""
     return {
         "by": by,
         "groups": rows[:MOST_GROUPS],

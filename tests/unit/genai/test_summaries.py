@@ -104,6 +104,9 @@ def test_groups_by_user_and_session_are_those_of_the_sums() -> None:
         assert sum(row["calls"] for row in rows) == whole["calls"], by
         assert sum(row["input_tokens"] or 0 for row in rows) == whole["input_tokens"], by
         assert sum(row["cost_usd"] or 0 for row in rows) == pytest.approx(whole["cost_usd"]), by
+    services = {row["name"]: row["service"] for row in groups_of(steps, "session")["groups"]}
+    assert services[SESSION] == "claude-code"
+    assert services["sess-4"] == "openrouter"
     uses = {row["name"]: row["uses"] for row in groups_of(steps, "tool")["groups"]}
     assert {name: n for name, n in uses.items() if n} == whole["tools"]
 
