@@ -360,10 +360,11 @@ async def test_body_of_more_objects_than_any_real_one_is_413_at_once() -> None:
     async with running() as helper:
         body = many_values(9_000_000)
         began = time.monotonic()
-        with pytest.raises(Refusal, match="more memory"):
+        with pytest.raises(Refusal, match="more memory") as refusal:
             await ask(helper, body)
 
         assert time.monotonic() - began < 2.5
+        assert refusal.value.status == 413
 
 
 async def test_what_is_added_to_many_tiny_resources_cannot_grow_without_end() -> None:

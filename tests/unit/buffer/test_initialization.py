@@ -117,6 +117,8 @@ def test_file_system_type_is_that_of_the_innermost_mount(tmp_path: Path) -> None
     mounts = tmp_path / "mountinfo"
     mounts.write_text(
         "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
+        f"99 22 0:9 / {tmp_path}/deep/er without the separator\n"
+        "98 22 - too short\n"
         f"23 22 0:5 / {tmp_path} rw - nfs4 server:/x rw\n"
         f"24 23 0:6 / {tmp_path}/a\\040b rw - tmpfs tmpfs rw\n"
     )

@@ -655,6 +655,17 @@ async def test_failure_in_a_lane_loses_nothing(tmp_path: Path) -> None:
         assert at.upstream.took == all_of(rows) - Counter(["span-137"])
 
 
+async def test_413_to_all_that_is_owed_costs_the_one_span_that_it_is(tmp_path: Path) -> None:
+    """Though nothing has passed before; a single success would not say that it is not too large."""
+    answer = Blocked("axiom answered 413", status=413, words="too large")
+    rule = refuses("span-0", answer=answer)
+    async with case(tmp_path, numbered(1, 1), rule, encoding="json") as at:
+        await at.done()
+        (letter,) = await at.letters()
+
+    assert (names_of(letter), letter.reason, letter.status) == (["span-0"], "too_large", 413)
+
+
 @pytest.mark.parametrize("count", [1, 2, 9])
 async def test_span_that_only_one_encoding_cannot_carry_is_sent_in_the_other(
     tmp_path: Path, count: int

@@ -53,6 +53,20 @@ def test_writer_raises_recursion_error_for_the_thirty_first_level() -> None:
         write_entries([entry_with(AnyValue(arrayValue=ArrayValue([value])))], TRACES)
 
 
+@pytest.mark.parametrize(
+    ("value", "member"),
+    [
+        (AnyValue(boolValue=False), False),
+        (AnyValue(stringValue=""), ""),
+        (AnyValue(intValue=0), 0),
+        (AnyValue(doubleValue=0.0), 0.0),
+    ],
+)
+def test_writer_keeps_values_that_are_false(value: AnyValue, member: object) -> None:
+    found = written(value)
+    assert (type(found), found) == (type(member), member)
+
+
 def test_writer_keeps_an_empty_value_apart_from_none() -> None:
     assert written(AnyValue()) is None
     unset = messages.Span(attributes=[KeyValue(key="k")])
