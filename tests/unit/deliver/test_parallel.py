@@ -1,7 +1,7 @@
 """Requests beside the courier's own, and rows that come to hand when they are not to be sent."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -9,8 +9,10 @@ import anyio.lowlevel
 import pytest
 
 from relay.config import DestinationConfig
+from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.model.records import StoredRow, Taken
+from relay.upstream.outcomes import Blocked, Outcome
 from tests.unit.deliver.test_courier import ScriptedUpstream
 
 pytestmark = pytest.mark.anyio
@@ -105,3 +107,38 @@ async def test_rows_taken_under_settings_of_before_do_not_go_over_their_connecti
         assert (len(own.sent), len(beside.sent)) == (1, 0)
         assert beside.is_closed
         assert backlog.in_flight == 1
+
+
+async def test_search_begins_once_what_was_sent_beside_has_ended(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    """What passes beside it says nothing of the parts that are sent one by one."""
+    backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
+    refused, passing = anyio.Event(), anyio.Event()
+    no = Blocked("up answered 400", status=400, words="no")
+
+    class Refuses(ScriptedUpstream):
+        async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
+            await super().send(batch, headers)
+            return no
+
+    own, beside = Refuses(refused), ScriptedUpstream(passing)
+    courier = Courier(
+        settings(concurrency=2, max_batch_items=2),
+        Gated(backlog, takes=2),
+        own,
+        lambda _: {},
+        make_upstream=lambda _: beside,
+        pace_seconds=0,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(courier.run)
+        await anyio.wait_all_tasks_blocked()
+        refused.set()
+        await anyio.wait_all_tasks_blocked()
+        assert (len(own.sent), len(beside.sent)) == (2, 1)  # the other encoding was tried, too
+        passing.set()
+        with anyio.fail_after(5):
+            while len(own.sent) < 3:
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
