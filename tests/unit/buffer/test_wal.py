@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.buffer.sqlite.wal import PAGE_BYTES, read_at
+from relay.buffer.sqlite.schema import PAGE_BYTES
+from relay.buffer.sqlite.wal import read_at
 
 
 def test_bad_sector_costs_its_own_page_alone(
