@@ -62,6 +62,7 @@ from relay.traces.kept_calls import KeptCalls
 from relay.traces.replay import Replay
 from relay.traces.where import Traces
 from relay.version import __version__
+from relay.view.view import View
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -168,6 +169,10 @@ class Daemon:
         self._salvage = Salvage(buffer, counters)
         parts = Parts(buffer, self._fleet, self._pipeline, self._ingest, self._replay, self._tls)
         self._control = Control(config, config_path, environ, own_id, parts)
+        self._traces = Traces(buffer, self._fleet)
+        self._view = View(
+            buffer, self._fleet, counters, self._ingest.refusals, self._traces, self._pipeline
+        )
         self._status = Status(
             started_ns,
             [address_of(sock) for sock in sockets.ingest],
@@ -209,6 +214,7 @@ class Daemon:
                     source.start_soon(self._buffer.wait_failed)
                     source.start_soon(self._heed_signals, signals, source, ingest_listener)
                     source.start_soon(self._salvage.run)
+                    source.start_soon(self._view.watch.run)
                     for listener in operators:
                         await source.start(listener.serve)
                     await source.start(ingest_listener.serve)
@@ -216,6 +222,7 @@ class Daemon:
                     self._service.ready()
                     source.start_soon(self._service.run)
                     await self._stop_asked.wait()
+                    self._view.watch.hub.close()
                     self._service.stopping(ANSWER_SECONDS + DELIVER_SECONDS)
                     log.info("stopping", signal="again skips the waiting")
                     await ingest_listener.stop(ANSWER_SECONDS)
@@ -261,12 +268,18 @@ class Daemon:
     def _admin(self) -> Admin:
         """What the admin listener serves."""
         state_dir = self._config.state_dir
-        traces = Traces(self._buffer, self._fleet)
         letters = DeadLetters(
             self._buffer, lambda: self._pipeline.prepare.settings, self._control.signals, state_dir
         )
-        calls = KeptCalls(self._buffer)
-        features = Features(self._status, self._control, traces, calls, self._replay, letters)
+        features = Features(
+            self._status,
+            self._control,
+            self._traces,
+            KeptCalls(self._buffer),
+            self._replay,
+            letters,
+            self._view,
+        )
         return Admin(features, read_or_make(state_dir))
 
     async def _heed_signals(

@@ -6,21 +6,25 @@ can change. One change at a time, whoever asks for it: a signal or the admin API
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
-from relay.config import Config, DestinationConfig, changes_needing_restart
+from relay.config import Config, DestinationConfig, changes_needing_restart, saved
 from relay.config.load import load
+from relay.config.presets import find
 from relay.deliver.fleet import Fleet
+from relay.doctor import adding
 from relay.doctor.connection import test_configured
-from relay.doctor.report import as_document
+from relay.doctor.report import Report, Step, as_document
 from relay.ingest.endpoint import Ingest
 from relay.ingest.pipeline import Pipeline
 from relay.model.errors import ControlRefused, RelayError, UnknownDestination
@@ -32,6 +36,8 @@ from relay.systemd.status_line import cut
 from relay.traces.replay import Replay, Start
 
 log = structlog.stdlib.get_logger(__name__)
+
+OnStep = Callable[[Signal, Step], None]
 
 MOST_PROBLEM_CHARACTERS: Final = 150
 
@@ -57,6 +63,20 @@ class KnownDestination:
     waiting_spans: int
     waiting_by_signal: Mapping[str, int]
     in_flight_spans: int
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a new destination. `saved` is its file, empty where the test failed; `test`
+    is the document of the connection test; `blocked` says why it cannot send yet.
+    """
+
+    name: str
+    test: Mapping[str, Any]
+    saved: str = ""
+    warnings: tuple[str, ...] = ()
+    hint: str = ""
+    blocked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +164,64 @@ class Control:
         log.info("pause_changed", destination=name, is_paused=is_paused)
         return self.destination(name)
 
-    async def test(self, name: str, *, send_span: bool) -> dict[str, Any]:
+    async def test(
+        self, name: str, *, send_span: bool, on_step: OnStep | None = None
+    ) -> dict[str, Any]:
         """Test the connection to a configured destination, for each of its signals, with this
-        process's secrets.
+        process's secrets; each step is told to `on_step` as soon as it is known.
 
         Raises UnknownDestination.
         """
-        reports = {
+        views = self._configured(name).views
+        return as_document(await self._test(views, send_span=send_span, on_step=on_step))
+
+    async def _test(
+        self, views: Iterable[DestinationConfig], *, send_span: bool, on_step: OnStep | None
+    ) -> dict[Signal, Report]:
+        return {
             view.signal: await test_configured(
                 view,
                 self._environ,
                 send_span=send_span,
                 own_addresses=self.config.ingest.listen,
                 own_id=self._own_id,
+                on_step=partial(on_step, view.signal) if on_step else None,
             )
-            for view in self._configured(name).views
+            for view in views
         }
-        return as_document(reports)
+
+    async def add(
+        self,
+        name: str,
+        table: dict[str, Any],
+        *,
+        send_span: bool = False,
+        may_replace: bool = False,
+        start: Start | None = None,
+        on_step: OnStep | None = None,
+    ) -> Added:
+        """Test a new destination, save it if every signal passes, and take it up.
+
+        `table` is what its file would hold. Raises ConfigError, NotSaved and ControlRefused, then
+        without anything saved; of a test that fails `Added.saved` tells.
+        """
+        adding.free_place(name, self.config, may_replace=may_replace)
+        destination, warnings = adding.read_table(name, table, self.config, self._environ)
+        reports = await self._test(destination.views, send_span=send_span, on_step=on_step)
+        if adding.failed_of(reports):
+            return Added(name, as_document(reports), warnings=tuple(warnings))
+        preset = find(destination.preset) if destination.preset else None
+        hint = adding.hint_of(table, preset)
+        adding.complete(table, destination, reports, preset)
+        notes = adding.notes_of(reports)
+        async with self._changing:  # who came first has the name
+            folder = adding.free_place(name, self.config, may_replace=may_replace)
+            path = await anyio.to_thread.run_sync(
+                partial(saved.save, folder, name, table, notes=notes, may_replace=may_replace)
+            )
+        taken_up = await self.reload({name: start} if start is not None else None)
+        blocked = taken_up.blocked.get(name, "")
+        return Added(name, as_document(reports), str(path), tuple(warnings), hint, blocked)
 
     async def remove(self, name: str, *, drop: bool) -> KnownDestination:
         """Take up that a destination is gone; drop or keep what waits for it.

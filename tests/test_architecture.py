@@ -14,6 +14,7 @@ LEVELS = {
     "relay.daemon": 9,
     "relay.admin": 8,
     "relay.reload": 7,
+    "relay.view": 7,
     "relay.dead_letters": 6,
     "relay.traces": 6,
     "relay.offline": 5,

@@ -13,10 +13,18 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.admin import control, dead_letters, genai_routes, trace_routes
+from relay.admin import (
+    control,
+    dead_letters,
+    destination_routes,
+    genai_routes,
+    trace_routes,
+    view_routes,
+)
 from relay.admin.api import SECURITY_HEADERS, Api, BadQuery, document, failure
 from relay.admin.metrics import render
 from relay.admin.status_document import Status
+from relay.config.saved import NotSaved
 from relay.dead_letters.change import DeadLetters, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
 from relay.model.errors import BufferFailure, ConfigError, ControlRefused, UnknownDestination
@@ -24,6 +32,10 @@ from relay.reload import Control
 from relay.traces.kept_calls import KeptCalls
 from relay.traces.replay import Replay
 from relay.traces.where import Traces
+from relay.view.events import TooManyStreams
+from relay.view.one_trace import NotKept
+from relay.view.query import BadSearch
+from relay.view.view import View
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -38,6 +50,7 @@ class Features:
     calls: KeptCalls
     replay: Replay
     dead_letters: DeadLetters
+    view: View
 
 
 class HostRule:
@@ -68,13 +81,28 @@ def is_own_host(header: bytes) -> bool:
 # values.
 STATUSES: Mapping[type[Exception], int] = {
     BadQuery: 400,
+    BadSearch: 400,
     UnknownDestination: 404,
     UnknownDeadLetter: 404,
+    NotKept: 404,
     ControlRefused: 409,
     ConfigError: 409,
+    NotSaved: 409,
     ReplayRefused: 409,
+    TooManyStreams: 503,
     BufferFailure: 503,
 }
+
+
+def is_from_elsewhere(request: Request) -> bool:
+    """Whether a page of another origin sent this, which a browser tells."""
+    site = request.headers.get("sec-fetch-site", "none")
+    origin = request.headers.get("origin", "")
+    own = (
+        f"http://{request.headers.get('host', '')}",
+        f"https://{request.headers.get('host', '')}",
+    )
+    return site not in ("none", "same-origin") or (bool(origin) and origin not in own)
 
 
 class Admin:
@@ -85,6 +113,8 @@ class Admin:
         self._token = token.encode()
         api: list[Api] = [
             ("GET", "/api/status", self._status_document),
+            *view_routes.routes(features.view),
+            *destination_routes.routes(features.control),
             *control.routes(features.control),
             *trace_routes.routes(features.traces, features.replay),
             *genai_routes.routes(features.calls),
@@ -133,6 +163,8 @@ class Admin:
                     "send `Authorization: Bearer` with the token from the file admin-token",
                     {"WWW-Authenticate": "Bearer"},
                 )
+            if request.method not in ("GET", "HEAD") and is_from_elsewhere(request):
+                return failure(403, "a page of another origin may change nothing here")
             found = await found_for(request)
             return found if isinstance(found, Response) else document(found)
 

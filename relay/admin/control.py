@@ -8,7 +8,8 @@
     GET    /api/destinations/NAME                what it is owed, also when it is gone from there
     DELETE /api/destinations/NAME?waiting=keep   it is gone from there: what becomes of what waits
     POST   /api/destinations/NAME/pause | resume
-    POST   /api/destinations/NAME/test?span=true the connection test, with the daemon's own secrets
+    POST   /api/destinations/NAME/test?span=true the connection test, with the daemon's own secrets;
+               &stream=true                      each step as it happens
 
 Only a configured destination can be tested here: with an endpoint of the caller's choice the token
 of this API would send any secret that the daemon may read anywhere.
@@ -18,11 +19,14 @@ of this API would send any secret that the daemon may read anywhere.
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from relay.admin.api import MOST, Api, BadQuery, digits, flag
+from relay.admin.stream import streamed, tell_step
 from relay.reload import Control, KnownDestination, TakenUp
 from relay.traces.replay import Start
 
@@ -59,9 +63,13 @@ def routes(control: Control) -> list[Api]:
     async def resume(request: Request) -> KnownDestination:
         return await control.set_paused(request.path_params["name"], is_paused=False)
 
-    async def test(request: Request) -> dict[str, Any]:
-        send_span = flag(request.query_params, "span")
-        return await control.test(request.path_params["name"], send_span=send_span)
+    async def test(request: Request) -> Response | dict[str, Any]:
+        name, query = request.path_params["name"], request.query_params
+        run = partial(control.test, name, send_span=flag(query, "span"))
+        if not flag(query, "stream"):
+            return await run()
+        control.destination(name)  # else 404, while there still is a status to say so
+        return streamed(lambda sink: run(on_step=partial(tell_step, sink)))
 
     one = "/api/destinations/{name}"
     return [

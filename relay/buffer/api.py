@@ -1,7 +1,8 @@
 """The face of the log: what the rest of the relay may ask of an engine that keeps requests.
 
 Today's engine is `buffer.sqlite`. What another one may lack can be asked for and is None then:
-`Log.traces` (which rows hold a trace) and `Log.replays` (rows by time or trace, owed again).
+`Log.traces` (which rows hold a trace), `Log.browse` (rows from the newest down) and `Log.replays`
+(rows by time or trace, owed again).
 
 An engine numbers rows from 1 upwards and never uses a number twice; a place is a row and a span in
 it (`Position`), and what a destination is owed are ranges of places.
@@ -13,16 +14,20 @@ from typing import Literal, Protocol
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import (
+    Arrival,
     BacklogStatistics,
     BufferStatistics,
     DeadLetterFilter,
     DeadLetterPage,
     DeadLetterReplay,
+    Extent,
     KeptRows,
     OwedAgain,
     ReachesBack,
     RecentTrace,
+    RowsDown,
     StoredDeadLetter,
+    TraceDelivery,
     TracePlace,
 )
 from relay.model.records import (
@@ -31,6 +36,7 @@ from relay.model.records import (
     Health,
     Position,
     Request,
+    Sender,
     Signal,
     StoredRow,
     Taken,
@@ -231,6 +237,48 @@ class TraceIndex(Protocol):
         ...
 
 
+class Browse(Protocol):
+    """Rows as whoever looks at them wants them. Every method raises BufferUnavailable."""
+
+    @property
+    def last_row(self) -> int:
+        """The newest row ever kept."""
+        ...
+
+    def sender_of_rejected(self, received_ns: int) -> Sender | None:
+        """Who sent a request of which items were rejected; of the newest since the start."""
+        ...
+
+    async def rows_down(
+        self, signal: Signal, before_row: int, *, most_rows: int, most_bytes: int
+    ) -> RowsDown:
+        """Rows of a signal before `before_row`, newest first; at least one, however large.
+
+        Damaged ones are left out.
+        """
+        ...
+
+    async def arrivals(self, after_row: int) -> list[Arrival]:
+        """Requests kept in rows after `after_row`, oldest first, up to a thousand rows."""
+        ...
+
+    async def extent(self, signal: Signal, first_row: int, last_row: int) -> Extent:
+        """How much of a signal is kept in those rows (both included)."""
+        ...
+
+    async def rows_of_traces(
+        self, trace_ids: frozenset[bytes], first_row: int, last_row: int
+    ) -> dict[bytes, list[int]]:
+        """Kept rows of spans among those (both included) that hold each trace, lowest first."""
+        ...
+
+    async def deliveries(
+        self, rows_by_trace: Mapping[bytes, Sequence[int]]
+    ) -> dict[bytes, list[TraceDelivery]]:
+        """What became of the spans of each trace in those rows, by destination and request."""
+        ...
+
+
 class ReplayIndex(Protocol):
     """Rows that are kept, found by time or trace and owed again to one backlog."""
 
@@ -274,6 +322,11 @@ class Log(Protocol):
     @property
     def traces(self) -> TraceIndex | None:
         """None: the engine has none."""
+        ...
+
+    @property
+    def browse(self) -> Browse | None:
+        """None: the engine cannot."""
         ...
 
     @property

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.owed_ranges import Ranges
-from relay.model.records import DeadLetter, Encoding, Request, Signal
+from relay.model.records import DeadLetter, Encoding, Request, Signal, StoredRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +222,31 @@ class ReachesBack(NamedTuple):
 
     kept_ns: int
     known_ns: int
+
+
+class RowsDown(NamedTuple):
+    """Kept rows, newest first, and before which row to go on (0: that was the end)."""
+
+    rows: list[StoredRow]
+    before_row: int
+
+
+class Arrival(NamedTuple):
+    """One request that was kept, without its body; `trace_ids` are its distinct ones, packed."""
+
+    row: int
+    signal: Signal
+    received_ns: int
+    address: str
+    user_agent: str
+    services: tuple[str, ...]
+    items: int
+    trace_ids: bytes
+
+
+class Extent(NamedTuple):
+    """How much is kept of a signal in some rows, and when the oldest of it was received (or 0)."""
+
+    rows: int
+    items: int
+    oldest_ns: int

@@ -1,12 +1,8 @@
 """`otlp-relay destination add`: tests the connection, and saves the destination if that passes."""
 
-import re
 import sys
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,28 +18,23 @@ from relay.cli.client import (
 from relay.cli.connection import run_each, run_test
 from relay.cli.destination_ask import fill_gaps, is_terminal, preset_of
 from relay.cli.destination_flags import destination_options, read_table_of, table_of
-from relay.cli.destination_signals import failed_of, failed_words, hint_of_others, offer
+from relay.cli.destination_signals import failed_words, hint_of_others, offer
 from relay.cli.moments import START
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_result
 from relay.config import Config, DestinationConfig, saved
 from relay.config.destinations import NAME, NAME_RULE
-from relay.config.presets import Preset
-from relay.config.secrets import RESTART, has_reference
-from relay.config.signals import signals_of
+from relay.config.secrets import RESTART
 from relay.config.tables import one_line, problems_of
-from relay.doctor.report import Report, as_document
+from relay.doctor.adding import complete, free_place, hint_of, notes_of
+from relay.doctor.report import as_document
 from relay.model.errors import ConfigError, RelayError
 from relay.model.nouns import listed_items
-from relay.model.records import Signal
 
 # The daemon lets a request in flight end before it responds.
 RELOAD_SECONDS: Final = 30.0
 EXIT_NOT_DONE: Final = 1
 NEXT_START: Final = "no daemon is running: it takes effect at the next start"
-_SECRET_HEADER: Final = re.compile(
-    r"auth|token|key|secret|pass|cookie|credential|team", re.IGNORECASE
-)
 
 
 @dataclass(kw_only=True)
@@ -132,24 +123,6 @@ def add(
         sys.exit(EXIT_NOT_DONE)
 
 
-def free_place(name: str, config: Config, *, may_replace: bool) -> Path:
-    """The folder to save in. Raises NotSaved, which names the file, if the name is taken."""
-    folder = config.destinations_dir
-    if folder is None:
-        raise saved.NotSaved(
-            "there is nowhere to save it", hint="give a configuration with --config"
-        )
-    path = saved.path_of(folder, name)
-    taken = config.destination(name)
-    if taken is not None and taken.source != path:
-        raise saved.NotSaved(
-            f"the name is taken by [destinations.{name}] in {taken.source or 'the environment'}",
-            hint="edit it there, or choose another name",
-        )
-    saved.refuse_taken(path, may_replace=may_replace)
-    return folder
-
-
 def refuse_owed(name: str, config: Config) -> None:
     """Where to start is for a new destination, and the daemon keeps it.
 
@@ -178,52 +151,6 @@ def read_or_refuse(
     except ConfigError as error:
         lines = map(one_line, problems_of(error))
         raise click.UsageError("\n".join(lines)) from None
-
-
-def complete(
-    table: dict[str, Any],
-    destination: DestinationConfig,
-    reports: Mapping[Signal, Report],
-    preset: Preset | None,
-) -> None:
-    """Put into `table` what the tests showed: the signals, and protobuf where JSON is refused."""
-    signals = tuple(reports)
-    table.pop("signals", None)
-    if signals != signals_of({}, preset):
-        table["signals"] = [signal.word for signal in signals]
-    encodings = {report.encoding for report in reports.values()}
-    if encodings == {"protobuf"} and destination.encoding == "auto":
-        table["encoding"] = "protobuf"
-
-
-def notes_of(reports: Mapping[Signal, Report]) -> list[str]:
-    """Comments of the file: when it was tested, and whether it passed."""
-    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    failed = failed_of(reports)
-    if not failed:
-        return [f"Tested and saved {now}."]
-    return [
-        f"Saved {now} with --save-anyway although the connection test did not pass:",
-        *(report.wrong for report in failed.values()),
-    ]
-
-
-def hint_of(table: dict[str, Any], preset: Preset | None) -> str:
-    """Where a secret was typed into the file, that there is another way; else empty."""
-    known = {each.name.lower(): each.is_secret for each in preset.all_headers} if preset else {}
-    typed = [
-        name
-        for key in ("headers", "logs_headers", "metrics_headers")
-        for name, template in table.get(key, {}).items()
-        if not has_reference(template)
-        and known.get(name.lower(), bool(_SECRET_HEADER.search(name)))
-    ]
-    if not typed:
-        return ""
-    return (
-        f"the value of {', '.join(typed)} is in the file, which only its owner can read; "
-        "use ${env:NAME}, ${file:PATH} or ${credential:NAME} to keep it out"
-    )
 
 
 def tell_daemon(

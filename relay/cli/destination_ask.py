@@ -13,8 +13,8 @@ from typing import Any, Final
 import click
 
 from relay.cli.output import say
-from relay.config.presets import HeaderField, Preset, find
-from relay.config.secrets import escape
+from relay.config.presets import Preset, find
+from relay.doctor.adding import filled, missing_headers, typed
 from relay.model.errors import ConfigError
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
@@ -54,30 +54,13 @@ def fill_gaps(table: dict[str, Any], preset: Preset | None) -> None:
         _ask_headers(table, preset)
 
 
-def _missing(table: dict[str, Any], preset: Preset | None) -> list[tuple[str, HeaderField]]:
-    """Headers that nobody gave and that cannot be filled in, each with the key that it is for."""
-    if preset is None:
-        return []
-    written = table.get("signals", "")
-    words = [word.strip() for word in written.split(",")] if written else preset.default_signals
-    missing: dict[tuple[str, str], HeaderField] = {}
-    for word in preset.taken_signals:
-        own = f"{word}_headers"
-        given = {name.lower() for key in ("headers", own) for name in table.get(key, {})}
-        for field in preset.headers_of(word) if word in words else ():
-            if not field.is_fixed and field.name.lower() not in given:
-                key = "headers" if field in preset.headers else own
-                missing[key, field.name] = field
-    return [(key, field) for (key, _name), field in missing.items()]
-
-
 def _refuse_gaps(table: dict[str, Any], preset: Preset | None) -> None:
     gaps = []
     if "endpoint" not in table and preset is None:
         gaps.append("--endpoint URL, or --preset NAME")
     elif "endpoint" not in table and preset is not None and preset.placeholders:
         gaps.append(f"--endpoint, such as {' or '.join(preset.all_endpoints)}")
-    for key, field in _missing(table, preset):
+    for key, field in missing_headers(table, preset):
         if field.is_required:
             flag = f"--{key.removesuffix('s').replace('_', '-')}"
             value = field.template.replace("{token}", "…")
@@ -93,7 +76,7 @@ def _ask_endpoint(table: dict[str, Any], preset: Preset | None) -> None:
     if "endpoint" in table:
         return
     if preset is None:
-        table["endpoint"] = _typed(_prompt("Endpoint, the URL for traces"))
+        table["endpoint"] = typed(_prompt("Endpoint, the URL for traces"))
         return
     choices = preset.all_endpoints
     chosen = choices[0]
@@ -110,11 +93,11 @@ def _ask_endpoint(table: dict[str, Any], preset: Preset | None) -> None:
     }
     url = _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]).strip(), chosen)
     if url != preset.endpoint:
-        table["endpoint"] = _typed(url)
+        table["endpoint"] = typed(url)
 
 
 def _ask_headers(table: dict[str, Any], preset: Preset | None) -> None:
-    for key, field in _missing(table, preset):
+    for key, field in missing_headers(table, preset):
         if field.found_at:
             say(f"  {field.name}: {field.found_at}", err=True)
         text = f"{field.name}: {field.asks}"
@@ -122,17 +105,9 @@ def _ask_headers(table: dict[str, Any], preset: Preset | None) -> None:
         answer = _prompt(text, hide_input=field.is_secret, **more).strip()
         if not answer:
             continue
-        if field.prefix and answer.lower().startswith(field.prefix.lower()):
-            answer = answer[len(field.prefix) :].lstrip()  # the whole value was pasted
-        table.setdefault(key, {})[field.name] = field.fill(_typed(answer))
+        table.setdefault(key, {})[field.name] = filled(field, answer)
 
 
 def _prompt(text: str, **more: Any) -> str:
     """On standard error, so that `--json` has standard output for itself."""
     return str(click.prompt(text, err=True, **more))
-
-
-def _typed(answer: str) -> str:
-    """A template of what was answered."""
-    answer = answer.strip()
-    return answer if "${" in answer else escape(answer)

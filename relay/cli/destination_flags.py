@@ -15,10 +15,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from relay.config import HEADER_NAME, Config, DestinationConfig
-from relay.config.destinations import FoundDestination, read_destination
 from relay.config.fields import DESTINATION_KEYS
-from relay.config.secrets import Resolver, has_reference
-from relay.config.tables import ConfigProblems, Reading
+from relay.config.secrets import has_reference
+from relay.doctor.adding import read_table
 from relay.model.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -154,20 +153,8 @@ def _is_reference(template: str) -> bool:
 def read_table_of(
     name: str, table: Mapping[str, Any], config: Config
 ) -> tuple[DestinationConfig, list[str]]:
-    """The destination that a file with this table would be, and warnings of it.
+    """The destination that a file with this table would be here, and warnings of it.
 
     Raises ConfigProblems as the daemon would.
     """
-    reading = Reading(Resolver(os.environ, folder_of(config)))
-    found = FoundDestination(name, dict(table), "", f"destination {name}", None)
-    destination = read_destination(found, config.ingest, reading)
-    if destination is None:
-        raise ConfigProblems(reading.problems)
-    return destination, reading.warnings
-
-
-def folder_of(config: Config) -> Path:
-    """Where relative paths in files of this configuration start."""
-    if config.source:
-        return config.source.parent
-    return config.destinations_dir.parent if config.destinations_dir else Path("/")
+    return read_table(name, table, config, os.environ)

@@ -4,16 +4,15 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
-from typing import Any
 
 import click
-import msgspec
 
 from relay.cli.options import json_option
 from relay.cli.output import PIPE_WIDTH, print_table, say, say_json
 from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find
 from relay.config.presets.example import (
     command_of,
+    document_of,
     probe_of,
     settings_for,
     settings_of,
@@ -52,23 +51,13 @@ def presets(name: str | None, as_json: bool) -> None:
     except ConfigError as error:
         raise click.BadParameter(f"{error.message}: {error.hint}", param_hint="NAME") from None
     if as_json:
-        document = as_document(chosen) if chosen else [as_document(p) for p in PRESETS.values()]
+        document = document_of(chosen) if chosen else [document_of(p) for p in PRESETS.values()]
         say_json(document)
     elif chosen:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
         say(*lines_of(chosen, width))
     else:
         print_table(COLUMNS, PRESETS.values())
-
-
-def as_document(preset: Preset) -> dict[str, Any]:
-    """Everything as JSON has it; placeholders of the endpoint by name."""
-    return {
-        **msgspec.to_builtins(preset),
-        "endpoints": [{"label": label, "url": url} for label, url in preset.endpoints.items()],
-        "examples": preset.examples,
-        "placeholders": list(preset.placeholders),
-    }
 
 
 def lines_of(preset: Preset, width: int = PIPE_WIDTH) -> list[str]:

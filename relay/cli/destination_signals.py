@@ -9,16 +9,12 @@ from relay.cli.destination_flags import read_table_of
 from relay.cli.output import say
 from relay.config import Config, DestinationConfig
 from relay.config.presets import Preset, known_at
+from relay.doctor.adding import failed_of
 from relay.doctor.report import Report
 from relay.model.errors import ConfigError
 from relay.model.records import Signal
 
 Test = Callable[[Sequence[DestinationConfig]], dict[Signal, Report]]
-
-
-def failed_of(reports: Mapping[Signal, Report]) -> dict[Signal, Report]:
-    """Those that did not pass."""
-    return {signal: report for signal, report in reports.items() if not report.passed}
 
 
 def failed_words(reports: Mapping[Signal, Report]) -> str:

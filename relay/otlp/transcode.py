@@ -67,11 +67,16 @@ def to_json(fragment: bytes, signal: Signal) -> bytes:
 
     Raises TranscodeError, and nothing else, when the fragment is not readable protobuf.
     """
+    return messages.encode(read_entries(fragment, signal))[1:-1]
+
+
+def read_entries(fragment: bytes, signal: Signal) -> list[Any]:
+    """The entries of a protobuf fragment as structs. Raises as `to_json`."""
     wire = WIRE[signal]
     request = read_request(fragment, signal)
     entries = wire.request.DESCRIPTOR.fields[0]
     read = _message(wire.entry, entries.message_type)
-    return messages.encode([read(entry) for entry in getattr(request, entries.name)])[1:-1]
+    return [read(entry) for entry in getattr(request, entries.name)]
 
 
 def read_request(fragment: bytes, signal: Signal) -> Message:

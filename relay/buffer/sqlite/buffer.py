@@ -18,6 +18,7 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.append_timeout import AppendTimeout
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.backlogs import Backlogs
+from relay.buffer.sqlite.browse import SqliteBrowse
 from relay.buffer.sqlite.commands import Append, Reload, Stop
 from relay.buffer.sqlite.dead_letter_transactions import SqliteDeadLetters
 from relay.buffer.sqlite.directory import StateDirectory
@@ -64,6 +65,7 @@ class Buffer:
         self.file_changed = self._backlogs.file_changed
         self.dead_letters = SqliteDeadLetters(self._reader.ask, self._ledger)
         self.traces = SqliteTraceIndex(self._reader.ask, self._ledger, self._backlogs)
+        self.browse = SqliteBrowse(self._reader.ask, self._ledger, self._backlogs)
         self.replays = Replays(self._reader, self._ledger, self._backlogs)
 
     # -- life ---------------------------------------------------------------------------------
@@ -147,6 +149,8 @@ class Buffer:
         """
         if not request.pieces and not request.rejected:
             return
+        if request.rejected:
+            self.browse.note_rejected(request)
         size = sum(len(piece.body) for piece in request.pieces)
         waiter = self._ledger.new_waiter()
         writer = self._writer

@@ -108,7 +108,7 @@ class SqliteTraceIndex(TraceReader):
 
     async def _standings(self, trace_id: bytes) -> list["Standing"]:
         return [
-            _standing(key, backlog, self._ledger.pending, trace_id)
+            standing_of(key, backlog, self._ledger.pending, trace_id)
             for key, backlog in sorted(self._backlogs.known().items())
         ]
 
@@ -196,7 +196,8 @@ class Standing:
     parked: Ranges = ()  # what of `ranges` others go before
 
 
-def _standing(key: BacklogName, backlog: Backlog, acks: PendingAcks, trace_id: bytes) -> Standing:
+def standing_of(key: BacklogName, backlog: Backlog, acks: PendingAcks, trace_id: bytes) -> Standing:
+    """What a destination is owed now, as far as it may be of the trace."""
     own, of_others = backlog.parked.of_trace(trace_id)
     settled = [
         DeliveredEntry(key.text, item.start, item.end, item.at_ns, item.status)

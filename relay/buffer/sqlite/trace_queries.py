@@ -195,6 +195,26 @@ def trace_letters(
     return letters, last
 
 
+def letters_of(
+    connection: apsw.Connection, trace_ids: frozenset[bytes], after: int
+) -> tuple[list[tuple[bytes, StoredDeadLetter]], int | None]:
+    """Dead letters of destinations among the next many, each with every one of those traces that
+    it is about, and where to go on (None: end).
+    """
+    found = fetch(
+        connection,
+        f"SELECT {ENTRY_COLUMNS} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - ours
+        (after, _LETTERS),
+    )
+    letters = []
+    for entry in map(entry_of, found):
+        ids = entry.letter.trace_ids
+        letter = StoredDeadLetter(entry.letter_id, entry.set_aside_ns, entry.letter)
+        own = {ids[at : at + 16] for at in range(0, len(ids), 16)}
+        letters += [(trace_id, letter) for trace_id in own & trace_ids]
+    return letters, found[-1][0] if len(found) == _LETTERS else None
+
+
 def reaches_back(connection: apsw.Connection) -> ReachesBack:
     """Received time of the oldest row that is kept, and of the oldest that is known of; or 0."""
     kept = fetch_value(connection, "SELECT received_ns FROM rows ORDER BY id LIMIT 1")

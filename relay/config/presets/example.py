@@ -1,7 +1,11 @@
-"""How a destination of a preset is written: as TOML and as a command.
+"""How a destination of a preset is written: as TOML, as a command, as JSON.
 
 No secret stands in either: where one belongs there is a reference to the environment.
 """
+
+from typing import Any
+
+import msgspec
 
 from relay.config.presets.preset import TOKEN, HeaderField, Preset
 from relay.model.units import format_duration, format_size
@@ -37,6 +41,16 @@ def command_of(preset: Preset) -> str:
         parts.append(f"--endpoint {preset.example_endpoint}")
     parts += [f"--header '{name}={value}'" for name, value in headers_of(preset).items()]
     return " \\\n  ".join(parts)
+
+
+def document_of(preset: Preset) -> dict[str, Any]:
+    """Everything as JSON has it; placeholders of the endpoint by name."""
+    return {
+        **msgspec.to_builtins(preset),
+        "endpoints": [{"label": label, "url": url} for label, url in preset.endpoints.items()],
+        "examples": preset.examples,
+        "placeholders": list(preset.placeholders),
+    }
 
 
 def settings_of(preset: Preset) -> list[tuple[str, str]]:

@@ -1,0 +1,243 @@
+"""Rows as whoever looks at them wants them: the newest first, and what came since (`api.Browse`).
+
+Each question ends after so many rows or bytes: couriers ask the same thread.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import apsw
+
+from relay.buffer.sqlite import signal_runs, sums, trace_queries
+from relay.buffer.sqlite.backlogs import Backlogs
+from relay.buffer.sqlite.ledger import Ledger
+from relay.buffer.sqlite.load import number
+from relay.buffer.sqlite.reader import Ask, split_parts
+from relay.buffer.sqlite.rows import RowColumns, read_row, signal_of
+from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.trace_lookup import places, standing_of
+from relay.buffer.sqlite.trace_queries import DeliveredEntry, TraceFinding
+from relay.buffer.values import Arrival, Extent, RowsDown, StoredDeadLetter, TraceDelivery
+from relay.model.records import OwedRange, Position, Request, Sender, Signal, StoredRow
+
+_IDS_STEP = 20_000
+_ARRIVALS_STEP = 1000
+_MOST_REJECTED = 1000
+_CLOCK_SLACK_NS = 60_000_000_000
+
+
+class SqliteBrowse:
+    """What a running buffer keeps, looked at from the newest row down."""
+
+    def __init__(self, ask: Ask, ledger: Ledger, backlogs: Backlogs) -> None:
+        self._ask = ask
+        self._ledger = ledger
+        self._backlogs = backlogs
+        # By received time, which is that of their dead letters: those say nothing of a sender.
+        self._rejected: dict[int, Sender] = {}
+
+    @property
+    def last_row(self) -> int:
+        """The newest row ever kept."""
+        return self._ledger.last_row
+
+    def note_rejected(self, request: Request) -> None:
+        """Remember whose request it is that dead letters are made of; of the newest thousand."""
+        self._rejected[request.received_ns] = request.sender
+        if len(self._rejected) > _MOST_REJECTED:
+            del self._rejected[next(iter(self._rejected))]
+
+    def sender_of_rejected(self, received_ns: int) -> Sender | None:
+        """Who sent a request of which items were rejected, if that is remembered."""
+        return self._rejected.get(received_ns)
+
+    async def rows_down(
+        self, signal: Signal, before_row: int, *, most_rows: int, most_bytes: int
+    ) -> RowsDown:
+        """Rows of a signal before `before_row`, newest first; at least one, however large."""
+        return await self._ask(
+            partial(
+                _rows_down,
+                signal=signal,
+                before_row=before_row,
+                most_rows=most_rows,
+                most_bytes=most_bytes,
+            )
+        )
+
+    async def arrivals(self, after_row: int) -> list[Arrival]:
+        """Requests kept in rows after `after_row`, oldest first, up to a thousand rows."""
+        return await self._ask(partial(_arrivals, after_row=after_row))
+
+    async def extent(self, signal: Signal, first_row: int, last_row: int) -> Extent:
+        """How much of a signal is kept in those rows (both included)."""
+        return await self._ask(
+            partial(_extent, signal=signal, first_row=first_row, last_row=last_row)
+        )
+
+    async def rows_of_traces(
+        self, trace_ids: frozenset[bytes], first_row: int, last_row: int
+    ) -> dict[bytes, list[int]]:
+        """Kept rows of spans among those (both included) that hold each trace, lowest first."""
+        found: dict[bytes, list[int]] = {}
+        for first in range(first_row, last_row + 1, _IDS_STEP):
+            last = min(first + _IDS_STEP - 1, last_row)
+            question = partial(_rows_holding, trace_ids=trace_ids, first_row=first, last_row=last)
+            for trace_id, row in await self._ask(question):
+                found.setdefault(trace_id, []).append(row)
+        return found
+
+    async def deliveries(
+        self, rows_by_trace: Mapping[bytes, Sequence[int]]
+    ) -> dict[bytes, list[TraceDelivery]]:
+        """What became of each trace in those rows, for each destination and request."""
+        standings = {
+            trace_id: [
+                standing_of(key, backlog, self._ledger.pending, trace_id)
+                for key, backlog in sorted(self._backlogs.known().items())
+                if key.signal is Signal.TRACES
+            ]
+            for trace_id in rows_by_trace
+        }
+        rows = sorted({row for each in rows_by_trace.values() for row in each})
+        settled = await self._settled(rows) if rows else []
+        letters: dict[bytes, list[StoredDeadLetter]] = {}
+        if any(not 200 <= entry.status < 300 for entry in settled):
+            letters = await self._letters(frozenset(rows_by_trace))
+        findings = await self._ask(
+            partial(_findings, rows_by_trace=rows_by_trace, settled=settled, letters=letters)
+        )
+        return {
+            trace_id: [
+                delivery
+                for place in places(finding, standings[trace_id])
+                for delivery in place.deliveries
+            ]
+            for trace_id, finding in findings.items()
+        }
+
+    async def _letters(self, trace_ids: frozenset[bytes]) -> dict[bytes, list[StoredDeadLetter]]:
+        found: dict[bytes, list[StoredDeadLetter]] = {}
+        after: int | None = 0
+        while after is not None:
+            letters, after = await self._ask(
+                partial(trace_queries.letters_of, trace_ids=trace_ids, after=after)
+            )
+            for trace_id, letter in letters:
+                found.setdefault(trace_id, []).append(letter)
+        return found
+
+    async def _settled(self, rows: Sequence[int]) -> list[DeliveredEntry]:
+        entries: list[DeliveredEntry] = []
+        after: int | None = await self._ask(partial(_settled_before, row=rows[0]))
+        while after is not None:
+            found, after = await self._ask(
+                partial(trace_queries.trace_deliveries, rows=rows, after=after)
+            )
+            entries += found
+        return entries
+
+
+def _rows_down(
+    connection: apsw.Connection, signal: Signal, before_row: int, most_rows: int, most_bytes: int
+) -> RowsDown:
+    newest = number(fetch_value(connection, "SELECT max(id) FROM rows WHERE id < ?", (before_row,)))
+    oldest = number(fetch_value(connection, "SELECT min(id) FROM rows"))
+    rows: list[StoredRow] = []
+    size = 0
+    for first, last in signal_runs.stretches_down(connection, signal, max(oldest, 1), newest):
+        meta = fetch(
+            connection,
+            "SELECT id, raw_bytes FROM rows WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?",
+            (first, last, most_rows + 1 - len(rows)),
+        )
+        for row_id, raw_bytes in meta:
+            size += raw_bytes if isinstance(raw_bytes, int) else 0
+            if rows and (len(rows) >= most_rows or size > most_bytes):
+                return RowsDown(rows, rows[-1].row)
+            columns = fetch(connection, "SELECT * FROM rows WHERE id = ?", (row_id,))[0]
+            read = read_row(RowColumns(*columns))
+            if isinstance(read, StoredRow):
+                rows.append(read)
+    return RowsDown(rows, 0)
+
+
+def _arrivals(connection: apsw.Connection, after_row: int) -> list[Arrival]:
+    # Where a row has gone again its history tells of it.
+    found = fetch(
+        connection,
+        "SELECT row, coalesce(rows.signal, history.signal), coalesce(rows.parts, history.parts),"
+        " ids FROM traces LEFT JOIN rows ON rows.id = row LEFT JOIN history USING (row)"
+        " WHERE row > ? ORDER BY row LIMIT ?",
+        (after_row, _ARRIVALS_STEP),
+    )
+    return [
+        Arrival(
+            row,
+            signal_of(signal) or Signal.TRACES,
+            part.received_ns,
+            part.address,
+            part.user_agent,
+            part.services,
+            part.items,
+            own_ids,
+        )
+        for row, signal, parts, ids in found
+        if isinstance(parts, bytes)
+        for part, own_ids in split_parts(parts, ids)
+    ]
+
+
+def _extent(connection: apsw.Connection, signal: Signal, first_row: int, last_row: int) -> Extent:
+    ranges = (OwedRange(Position(max(first_row, 1)), Position(last_row + 1)),)
+    if last_row < max(first_row, 1):
+        return Extent(0, 0, 0)
+    totals = sums.sums(connection, ranges, signal)
+    return Extent(totals.rows, totals.items, sums.oldest_ns(connection, ranges, signal))
+
+
+def _rows_holding(
+    connection: apsw.Connection, trace_ids: frozenset[bytes], first_row: int, last_row: int
+) -> list[tuple[bytes, int]]:
+    found = fetch(
+        connection,
+        "SELECT row, ids FROM traces CROSS JOIN rows ON id = row"
+        " WHERE row >= ? AND row <= ? AND length(ids) > 0 AND signal = ?",
+        (first_row, last_row, int(Signal.TRACES)),
+    )
+    return [
+        (trace_id, row)
+        for row, ids in found
+        for trace_id in dict.fromkeys(ids[at : at + 16] for at in range(0, len(ids), 16))
+        if trace_id in trace_ids
+    ]
+
+
+def _settled_before(connection: apsw.Connection, row: int) -> int:
+    """After which delivery to look for what became of a row: none is older than the row."""
+    received_ns = number(
+        fetch_value(connection, "SELECT received_ns FROM rows WHERE id = ?", (row,))
+    )
+    return number(
+        fetch_value(
+            connection,
+            "SELECT max(id) FROM deliveries WHERE at_ns < ?",
+            (received_ns - _CLOCK_SLACK_NS,),
+        )
+    )
+
+
+def _findings(
+    connection: apsw.Connection,
+    rows_by_trace: Mapping[bytes, Sequence[int]],
+    settled: Sequence[DeliveredEntry],
+    letters: Mapping[bytes, list[StoredDeadLetter]],
+) -> dict[bytes, TraceFinding]:
+    return {
+        trace_id: TraceFinding(
+            trace_queries.trace_places(connection, trace_id, rows),
+            [each for each in settled if trace_queries.rows_within(rows, each.start, each.end)],
+            letters.get(trace_id, []),
+        )
+        for trace_id, rows in rows_by_trace.items()
+    }

@@ -1,0 +1,298 @@
+"""Traces and log records, newest first, all or those that a search means, a step at a time.
+
+There is no index to search in, and there will be none: it would cost every span that comes in. A
+step reads kept rows from the newest down and ends when it has enough, or after `STEP_SECONDS`; it
+says how far it looked, and its cursor goes on from there.
+
+A trace stands where its newest span is that was meant when the first step was asked for. What comes
+meanwhile moves nothing: every trace is met once.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from relay.buffer.api import Browse, Log
+from relay.buffer.values import TraceDelivery
+from relay.model.errors import BufferUnavailable
+from relay.model.records import Signal, StoredRow
+from relay.model.units import iso
+from relay.view.items import Placed, as_item, items_of
+from relay.view.log_records import log_line
+from relay.view.query import BadSearch, Query
+from relay.view.summaries import distinct, summary_of
+
+Result = TypeVar("Result")
+
+STEP_SECONDS: Final = 0.25
+STEP_ROWS: Final = 100
+STEP_BYTES: Final = 1024 * 1024
+MOST_TRACE_ROWS: Final = 50  # of one trace that its line is made of
+LOOK_BACK_ROWS: Final = 2000  # before its newest row, for the rest of a trace
+_READ_ROWS: Final = 20
+# How a trace of several requests stands with a destination: the first that any of them has.
+STATES: Final = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
+
+
+class Cursor(NamedTuple):
+    """Where a list goes on: in row `row`, behind `skip` of what it holds; rows above `until` came
+    after somebody began to look.
+    """
+
+    until: int
+    row: int
+    skip: int = 0
+
+    @classmethod
+    def of(cls, text: str) -> "Cursor":
+        """As a step gave it. Raises BadSearch."""
+        parts = text.split(".")
+        if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts):
+            raise BadSearch("this cursor is none that a list gave")
+        return cls(*map(int, parts))
+
+    def __str__(self) -> str:
+        return f"{self.until}.{self.row}.{self.skip}"
+
+
+class Candidate(NamedTuple):
+    """A trace in a row that has a span that is meant; `number` counts those of the row."""
+
+    row: int
+    number: int
+    trace_id: str
+
+
+# The spans of a trace in a row, by both.
+Spans = dict[tuple[int, str], list[Placed]]
+
+
+@dataclass(slots=True)
+class Found:
+    """What a step met, and where the next goes on; None: that was the end."""
+
+    traces: dict[str, int] = field(default_factory=dict)  # by id the row where it stands
+    spans: Spans = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    next: Cursor | None = None
+
+
+class Browser:
+    """Lists and searches over what `log` keeps. One decodes at a time, in a thread of its own."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    @property
+    def browse(self) -> Browse:
+        """Rows from the newest down. Raises BufferUnavailable."""
+        if self._log.browse is None:
+            raise BufferUnavailable("this buffer cannot be looked through")
+        return self._log.browse
+
+    async def in_thread(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns: it decodes, and the event loop has other things to do."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+
+    async def traces(self, query: Query, cursor: Cursor | None, limit: int) -> dict[str, Any]:
+        """A step through the traces of which one span has all terms of `query`."""
+        begin = self._begin(cursor)
+        found = await self._step(
+            Signal.TRACES, begin, limit, partial(self._take_traces, query=query, until=begin.until)
+        )
+        lines = await self.lines_of(found.traces, found.spans)
+        return {"traces": lines, **await self._reached(Signal.TRACES, begin, found.next)}
+
+    async def logs(self, query: Query, cursor: Cursor | None, limit: int) -> dict[str, Any]:
+        """A step through the log records that have all terms of `query`."""
+        begin = self._begin(cursor)
+        found = await self._step(Signal.LOGS, begin, limit, partial(self._take_logs, query=query))
+        return {"logs": found.lines, **await self._reached(Signal.LOGS, begin, found.next)}
+
+    def _begin(self, cursor: Cursor | None) -> Cursor:
+        last = self.browse.last_row
+        return cursor or Cursor(last, last)
+
+    async def _step(
+        self,
+        signal: Signal,
+        begin: Cursor,
+        limit: int,
+        take: Callable[[Found, list[StoredRow], int, int], Awaitable[Cursor | None]],
+    ) -> Found:
+        """Read rows down from `begin` until `take` has put `limit` into what was found."""
+        found = Found()
+        row, skip = begin.row, begin.skip
+        ends = time.monotonic() + STEP_SECONDS
+        while True:
+            chunk = await self.browse.rows_down(
+                signal, row + 1, most_rows=STEP_ROWS, most_bytes=STEP_BYTES
+            )
+            if chunk.rows and chunk.rows[0].row != row:
+                skip = 0  # the row that was cut has gone meanwhile
+            found.next = await take(found, chunk.rows, skip, limit)
+            if found.next is not None or not chunk.before_row:
+                break
+            row, skip = chunk.before_row - 1, 0
+            if time.monotonic() > ends:
+                found.next = Cursor(begin.until, row)
+                break
+        if found.next is not None:
+            found.next = found.next._replace(until=begin.until)
+        return found
+
+    async def _take_logs(
+        self, found: Found, rows: list[StoredRow], skip: int, limit: int, *, query: Query
+    ) -> Cursor | None:
+        return await self.in_thread(lambda: _take_logs(found, rows, skip, limit, query))
+
+    async def _take_traces(
+        self,
+        found: Found,
+        rows: list[StoredRow],
+        skip: int,
+        limit: int,
+        *,
+        query: Query,
+        until: int,
+    ) -> Cursor | None:
+        """Put the traces of these rows into `found` that do not stand further up."""
+        candidates, spans = await self.in_thread(partial(_candidates, rows, query))
+        if skip:
+            first = rows[0].row
+            candidates = [each for each in candidates if each.row < first or each.number >= skip]
+        if not candidates:
+            return None
+        wanted = frozenset(bytes.fromhex(each.trace_id) for each in candidates)
+        higher = await self.browse.rows_of_traces(wanted, rows[-1].row + 1, until)
+        above = {trace_id.hex(): rows for trace_id, rows in higher.items()}
+        if query:  # a trace stands where a span of it is meant
+            await self._read(spans, above)
+        for each in candidates:
+            if len(found.traces) >= limit:
+                return Cursor(until, each.row, each.number)
+            if each.trace_id in found.traces or any(
+                row > each.row and _is_meant(spans.get((row, each.trace_id), ()), query)
+                for row in above.get(each.trace_id, ())
+            ):
+                continue
+            found.traces[each.trace_id] = each.row
+            found.spans |= {key: own for key, own in spans.items() if key[1] == each.trace_id}
+        return None
+
+    async def _read(self, spans: Spans, rows_by_trace: Mapping[str, Sequence[int]]) -> None:
+        """Read what of those traces and rows is not in `spans` yet."""
+        missing = sorted(
+            {
+                row
+                for trace_id, rows in rows_by_trace.items()
+                for row in rows[-MOST_TRACE_ROWS:]
+                if (row, trace_id) not in spans
+            }
+        )
+        for at in range(0, len(missing), _READ_ROWS):
+            stored = await self._log.read_rows(missing[at : at + _READ_ROWS])
+            spans |= await self.in_thread(partial(_spans_of, stored, rows_by_trace.keys()))
+
+    async def lines_of(self, rows: Mapping[str, int], spans: Spans) -> list[dict[str, Any]]:
+        """The line of each of those traces, which stand in those rows; `spans` are known by now."""
+        if not rows:
+            return []
+        browse, last = self.browse, self.browse.last_row
+        wanted = frozenset(map(bytes.fromhex, rows))
+        first = max(min(rows.values()) - LOOK_BACK_ROWS, 1)
+        kept = await browse.rows_of_traces(wanted, first, last)
+        by_trace = {trace_id.hex(): found for trace_id, found in kept.items()}
+        await self._read(spans, by_trace)
+        recent = {each: found[-MOST_TRACE_ROWS:] for each, found in kept.items()}
+        deliveries = await browse.deliveries(recent)
+        lines = []
+        for trace_id in rows:
+            own = by_trace.get(trace_id, [])[-MOST_TRACE_ROWS:]
+            each_once = distinct(span for row in own for span in spans.get((row, trace_id), ()))
+            if each_once:  # else it has gone meanwhile
+                states = states_of(deliveries.get(bytes.fromhex(trace_id), ()))
+                lines.append({**summary_of(each_once), "destinations": states})
+        return lines
+
+    async def _reached(
+        self, signal: Signal, begin: Cursor, following: Cursor | None
+    ) -> dict[str, Any]:
+        """How far all steps so far have looked, and of how much."""
+        lowest = following.row + (not following.skip) if following else 1
+        whole = await self.browse.extent(signal, 1, begin.until)
+        looked = await self.browse.extent(signal, lowest, begin.until)
+        return {
+            "next": str(following) if following else None,
+            "looked": {
+                "items": looked.items,
+                "of_items": whole.items,
+                "back_to": iso(looked.oldest_ns or whole.oldest_ns),
+                "kept_since": iso(whole.oldest_ns),
+                "is_whole": following is None,
+            },
+        }
+
+
+def states_of(deliveries: Iterable[TraceDelivery]) -> dict[str, str]:
+    """How a trace stands with each destination, by name."""
+    found: dict[str, set[str]] = {}
+    for each in deliveries:
+        found.setdefault(each.destination, set()).add(each.state)
+    return {
+        name: next(state for state in STATES if state in states) for name, states in found.items()
+    }
+
+
+def _take_logs(
+    found: Found, rows: list[StoredRow], skip: int, limit: int, query: Query
+) -> Cursor | None:
+    for row in rows:
+        for number, placed in enumerate(reversed(items_of(row))):
+            if number < skip and row is rows[0]:
+                continue
+            if len(found.lines) >= limit:
+                return Cursor(0, row.row, number)
+            if query(as_item(placed, Signal.LOGS)):
+                found.lines.append(log_line(placed, row.received_ns))
+    return None
+
+
+def _candidates(rows: list[StoredRow], query: Query) -> tuple[list[Candidate], Spans]:
+    """The traces that are meant, newest first, and the spans of all that the rows hold."""
+    found: list[Candidate] = []
+    spans: Spans = {}
+    for row in rows:
+        own = _by_trace(items_of(row))
+        meant = [trace_id for trace_id in reversed(own) if _is_meant(own[trace_id], query)]
+        found += [Candidate(row.row, at, trace_id) for at, trace_id in enumerate(meant)]
+        spans |= {(row.row, trace_id): own[trace_id] for trace_id in own}
+    return found, spans
+
+
+def _spans_of(rows: list[StoredRow], wanted: Collection[str]) -> Spans:
+    return {
+        (row.row, trace_id): spans
+        for row in rows
+        for trace_id, spans in _by_trace(items_of(row)).items()
+        if trace_id in wanted
+    }
+
+
+def _by_trace(items: Iterable[Placed]) -> dict[str, list[Placed]]:
+    found: dict[str, list[Placed]] = {}
+    for each in items:
+        found.setdefault(each.record.traceId, []).append(each)
+    return found
+
+
+def _is_meant(spans: Iterable[Placed], query: Query) -> bool:
+    return not query or any(query(as_item(each, Signal.TRACES)) for each in spans)
