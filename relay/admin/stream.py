@@ -59,11 +59,11 @@ class EventStream(Response):
         number = 0
         while True:
             event = None
-            with anyio.move_on_after(KEEP_ALIVE_SECONDS):
-                try:
+            try:
+                with anyio.move_on_after(KEEP_ALIVE_SECONDS):
                     event = await self._source.receive()
-                except anyio.EndOfStream:
-                    return
+            except anyio.EndOfStream:
+                return
             number += 1
             body = encoded(event, number) if event else b": still here\n\n"
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -86,6 +86,7 @@ class Watching(EventStream):
             await super().__call__(scope, receive, send)
         finally:
             self._watcher.end()
+            self._watcher.source.close()
 
 
 def encoded(event: Event, number: int) -> bytes:

@@ -28,6 +28,7 @@ from relay.view.query import BadSearch, Query
 from relay.view.summaries import distinct, summary_of
 
 Result = TypeVar("Result")
+Facts = Callable[[Sequence[Placed]], Mapping[str, Any]]
 
 STEP_SECONDS: Final = 0.25
 STEP_ROWS: Final = 100
@@ -85,8 +86,10 @@ class Found:
 class Browser:
     """Lists and searches over what `log` keeps. One decodes at a time, in a thread of its own."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, facts: Facts = lambda _spans: {}) -> None:
+        """`facts` adds to the line of a trace what else is known of its spans."""
         self._log = log
+        self._facts = facts
         self._limiter: anyio.CapacityLimiter | None = None
 
     @property
@@ -105,11 +108,28 @@ class Browser:
     async def traces(self, query: Query, cursor: Cursor | None, limit: int) -> dict[str, Any]:
         """A step through the traces of which one span has all terms of `query`."""
         begin = self._begin(cursor)
-        found = await self._step(
-            Signal.TRACES, begin, limit, partial(self._take_traces, query=query, until=begin.until)
-        )
+        if query.trace_id:
+            found = await self._one(query, begin.until)
+        else:
+            found = await self._step(
+                Signal.TRACES,
+                begin,
+                limit,
+                partial(self._take_traces, query=query, until=begin.until),
+            )
         lines = await self.lines_of(found.traces, found.spans)
         return {"traces": lines, **await self._reached(Signal.TRACES, begin, found.next)}
+
+    async def _one(self, query: Query, until: int) -> Found:
+        """The trace that the search names, if a span of it is meant: the ids say where it is."""
+        found = Found()
+        trace_id = bytes.fromhex(query.trace_id)
+        kept = await self.browse.rows_of_traces(frozenset((trace_id,)), 1, until)
+        rows = kept.get(trace_id, [])
+        await self._read(found.spans, {query.trace_id: rows})
+        if any(_is_meant(own, query) for own in found.spans.values()):
+            found.traces[query.trace_id] = rows[-1]
+        return found
 
     async def logs(self, query: Query, cursor: Cursor | None, limit: int) -> dict[str, Any]:
         """A step through the log records that have all terms of `query`."""
@@ -185,7 +205,9 @@ class Browser:
             ):
                 continue
             found.traces[each.trace_id] = each.row
-            found.spans |= {key: own for key, own in spans.items() if key[1] == each.trace_id}
+            for row in (each.row, *above.get(each.trace_id, ())):
+                if own := spans.get((row, each.trace_id)):
+                    found.spans[row, each.trace_id] = own
         return None
 
     async def _read(self, spans: Spans, rows_by_trace: Mapping[str, Sequence[int]]) -> None:
@@ -214,14 +236,19 @@ class Browser:
         await self._read(spans, by_trace)
         recent = {each: found[-MOST_TRACE_ROWS:] for each, found in kept.items()}
         deliveries = await browse.deliveries(recent)
-        lines = []
-        for trace_id in rows:
-            own = by_trace.get(trace_id, [])[-MOST_TRACE_ROWS:]
-            each_once = distinct(span for row in own for span in spans.get((row, trace_id), ()))
-            if each_once:  # else it has gone meanwhile
-                states = states_of(deliveries.get(bytes.fromhex(trace_id), ()))
-                lines.append({**summary_of(each_once), "destinations": states})
-        return lines
+        standings = {each.hex(): states_of(found) for each, found in deliveries.items()}
+
+        def lines() -> list[dict[str, Any]]:
+            made = []
+            for trace_id in rows:
+                own = by_trace.get(trace_id, [])[-MOST_TRACE_ROWS:]
+                once = distinct(span for row in own for span in spans.get((row, trace_id), ()))
+                if once:  # else it has gone meanwhile
+                    states = standings.get(trace_id, {})
+                    made.append({**summary_of(once), **self._facts(once), "destinations": states})
+            return made
+
+        return await self.in_thread(lines)
 
     async def _reached(
         self, signal: Signal, begin: Cursor, following: Cursor | None

@@ -17,7 +17,7 @@ A minus before a term turns it around. All terms must hold for one and the same 
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,6 +62,7 @@ class Term:
     text: str
     holds: Holds
     is_turned: bool = False
+    trace_id: str = ""
 
     def __call__(self, item: Item) -> bool:
         """Whether the item has it."""
@@ -77,6 +78,11 @@ class Query:
     def __call__(self, item: Item) -> bool:
         """Whether the item is meant."""
         return all(term(item) for term in self.terms)
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that is named, if one is: whatever else is asked, it is of that one."""
+        return next((each.trace_id for each in self.terms if each.trace_id), "")
 
     def __bool__(self) -> bool:
         return bool(self.terms)
@@ -104,7 +110,10 @@ def _words(text: str) -> list[str]:
 
 def _term(word: str) -> Term:
     is_turned = len(word) > 1 and word.startswith("-")
-    return Term(word, _holds(word[1:] if is_turned else word), is_turned)
+    bare = word[1:] if is_turned else word
+    digits = bare.removeprefix("trace:").lower()
+    is_trace = not is_turned and len(digits) == 32 and bool(_HEX.fullmatch(digits))
+    return Term(bare, _holds(bare), is_turned, digits if is_trace else "")
 
 
 def _holds(word: str) -> Holds:
@@ -173,8 +182,3 @@ _PREFIXES: Final[Mapping[str, Callable[[str], Holds]]] = {
     "level": _level,
     "trace": lambda word: _id(word.lower()),
 }
-
-
-def words_of(query: Query) -> Iterable[str]:
-    """The terms as they were understood."""
-    return [term.text for term in query.terms]

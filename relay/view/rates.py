@@ -65,6 +65,9 @@ class Rates:
 
     def arrived(self, arrivals: Iterable[Arrival]) -> None:
         """Requests that were kept."""
+        self._advance()
+        if len(self._senders) >= MOST_SENDERS:
+            self._forget_silent()
         for each in arrivals:
             name = SenderName(
                 clean(each.services[0][:_LOOK_CHARACTERS], _MOST_CHARACTERS)
@@ -82,13 +85,14 @@ class Rates:
             self._add(("sender", *name), each.items)
 
     def _new_sender(self, name: SenderName) -> _Sender | None:
-        if len(self._senders) >= MOST_SENDERS:
-            silent = [n for n in self._senders if not any(self._ring(("sender", *n)).values)]
-            for each in silent:
-                del self._senders[each], self._rings["sender", *each]
-            if not silent:
-                return None
-        return self._senders.setdefault(name, _Sender())
+        has_room = len(self._senders) < MOST_SENDERS
+        return self._senders.setdefault(name, _Sender()) if has_room else None
+
+    def _forget_silent(self) -> None:
+        for name in list(self._senders):
+            if not any(self._ring(("sender", *name)).values):
+                del self._senders[name]
+                self._rings.pop(("sender", *name), None)
 
     def counted(self, counters: Counters) -> None:
         """The totals of the way in, as they stand now."""

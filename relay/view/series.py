@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+import anyio
 from msgspec import UNSET
 
 from relay.buffer.values import RowsDown
@@ -73,6 +74,7 @@ class Series:
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
+        self._turn = anyio.Lock()
         self._forget()
 
     def _forget(self) -> None:
@@ -91,17 +93,19 @@ class Series:
     async def document(self, query: Query, first: int, limit: int) -> dict[str, Any]:
         """Those that `query` means, by service and name, `limit` of them from number `first` on."""
         self._asked = time.monotonic()
-        await self._read()
-        meant = [each for each in self._sorted() if query(_as_item(each))]
-        shown = meant[first : first + limit]
+        async with self._turn:
+            await self._read()
+            series = [self._series[key] for key in sorted(self._series)]
+            meant = [each for each in series if query(_as_item(each))]
+            shown = [_document(each) for each in meant[first : first + limit]]
         browse = self._browser.browse
         whole = await browse.extent(Signal.METRICS, 1, self._high)
         looked = await browse.extent(Signal.METRICS, self._low, self._high)
         return {
-            "series": [_document(each) for each in shown],
+            "series": shown,
             "meant": len(meant),
             "next": first + limit if first + limit < len(meant) else None,
-            "in_memory": len(self._series),
+            "in_memory": len(series),
             "not_shown": len(self._others),
             "looked": {
                 "items": looked.items,
@@ -111,9 +115,6 @@ class Series:
                 "is_whole": self._low <= 1,
             },
         }
-
-    def _sorted(self) -> list[OneSeries]:
-        return [self._series[key] for key in sorted(self._series)]
 
     async def _read(self) -> None:
         """What came since, then older rows, as long as a step may take."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
+import structlog
 
 from relay.buffer.api import Log
 from relay.buffer.values import Arrival
@@ -20,6 +21,8 @@ from relay.model.records import DestinationStatus, Signal
 from relay.model.units import iso
 from relay.view.events import Hub
 from relay.view.rates import Rates
+
+log = structlog.stdlib.get_logger(__name__)
 
 TICK_SECONDS: Final = 1.0
 MOST_HAPPENED: Final = 100
@@ -57,9 +60,12 @@ class Watch:
         return list(reversed(self._happened))
 
     async def run(self) -> None:
-        """Look once a second, for ever."""
+        """Look once a second, for ever: who looks must never end what is looked at."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                log.exception("watch_failed")
             await anyio.sleep(TICK_SECONDS)
 
     async def look(self) -> None:
