@@ -214,12 +214,12 @@ class Control:
         hint = adding.hint_of(table, preset)
         adding.complete(table, destination, reports, preset)
         notes = adding.notes_of(reports)
-        async with self._changing:  # who came first has the name
-            folder = adding.free_place(name, self.config, may_replace=may_replace)
-            path = await anyio.to_thread.run_sync(
-                partial(saved.save, folder, name, table, notes=notes, may_replace=may_replace)
-            )
-        taken_up = await self.reload({name: start} if start is not None else None)
+        save = partial(saved.save, name=name, table=table, notes=notes, may_replace=may_replace)
+        with anyio.CancelScope(shield=True):  # whoever asked may leave: saved, it is taken up
+            async with self._changing:  # who came first has the name
+                folder = adding.free_place(name, self.config, may_replace=may_replace)
+                path = await anyio.to_thread.run_sync(save, folder)
+            taken_up = await self.reload({name: start} if start is not None else None)
         blocked = taken_up.blocked.get(name, "")
         return Added(name, as_document(reports), str(path), tuple(warnings), hint, blocked)
 

@@ -2,7 +2,7 @@
 
 ::
 
-    GET /api/view/rates                                       the last hour, in steps of 10 s
+    GET /api/view/rates?steps=360                             the last hour, in steps of 10 s
     GET /api/view/traces?q=…&cursor=…&limit=100               newest first, all or those meant
     GET /api/view/traces/ID?q=…&first=0&limit=500             one: way, tree, log records
     GET /api/view/span?row=ROW&item=N                         details that a large tree left out
@@ -31,6 +31,7 @@ from relay.view.browse import Cursor
 from relay.view.events import Event
 from relay.view.one_trace import Page
 from relay.view.query import Query, parse
+from relay.view.rates import SLOTS
 from relay.view.view import View
 
 BASE: Final = "/api/view"
@@ -44,8 +45,9 @@ def routes(view: View) -> list[Api]:
 
 
 def _list_routes(view: View) -> list[Api]:
-    async def rates(_request: Request) -> dict[str, Any]:
-        return {**view.watch.rates.document(), "happened": view.watch.happened()}
+    async def rates(request: Request) -> dict[str, Any]:
+        steps = _limit(request.query_params, SLOTS, default=str(SLOTS), name="steps")
+        return {**view.watch.rates.document(steps), "happened": view.watch.happened()}
 
     async def traces(request: Request) -> dict[str, Any]:
         return await view.browser.traces(*_search(request.query_params))
@@ -112,10 +114,12 @@ def _search(query: QueryParams) -> tuple[Query, Cursor | None, int]:
     return parse(query.get("q", "")), cursor, _limit(query)
 
 
-def _limit(query: QueryParams, most: int = MOST_LISTED, default: str = "100") -> int:
-    limit = digits(query.get("limit", default))
+def _limit(
+    query: QueryParams, most: int = MOST_LISTED, *, default: str = "100", name: str = "limit"
+) -> int:
+    limit = digits(query.get(name, default))
     if limit is None or not 1 <= limit <= most:
-        raise BadQuery(f"limit must be a number from 1 to {most}")
+        raise BadQuery(f"{name} must be a number from 1 to {most}")
     return limit
 
 

@@ -87,11 +87,9 @@ def _resource(text: bytes) -> messages.Resource:
 
 def text_of(value: AnyValue | UnsetType) -> str:
     """A value as text: strings as they are, lists and objects as JSON, nothing as nothing."""
-    if value is UNSET:
-        return ""
-    if value.stringValue is not UNSET:
-        return value.stringValue
     plain = plain_of(value)
+    if isinstance(plain, str):
+        return plain
     return "" if plain is None else msgspec.json.encode(plain).decode()
 
 

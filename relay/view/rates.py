@@ -59,6 +59,7 @@ class Rates:
         self._clock_ns = clock_ns
         self._first = self._slot = int(clock() // SLOT_SECONDS)
         self._since_ns = clock_ns()
+        self._shown = 0  # steps of the document that is being made
         self._rings: dict[tuple[str, ...], Ring] = {}
         self._totals: dict[tuple[str, ...], int] = {}
         self._senders: dict[SenderName, _Sender] = {}
@@ -114,10 +115,10 @@ class Rates:
         age = max(0.0, (self._clock_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0
         self._set(("oldest_seconds", *key), age)
 
-    def document(self) -> dict[str, Any]:
-        """Everything as the admin API has it: lists of steps, the oldest first."""
+    def document(self, most_steps: int = SLOTS) -> dict[str, Any]:
+        """Everything as the admin API has it: lists of the last steps, the oldest first."""
         self._advance()
-        steps = min(self._slot - self._first + 1, SLOTS)
+        steps = self._shown = min(self._slot - self._first + 1, most_steps)
         return {
             "step_seconds": SLOT_SECONDS,
             "steps": steps,
@@ -157,7 +158,7 @@ class Rates:
         return sorted(key for key in self._rings if key[0] == kind)
 
     def _list(self, key: tuple[str, ...]) -> list[int]:
-        steps = min(self._slot - self._first + 1, SLOTS)
+        steps = self._shown
         ring = self._rings.get(key)
         if ring is None:
             return [0] * steps

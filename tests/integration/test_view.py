@@ -143,6 +143,30 @@ def test_traces_are_listed_with_their_roots_and_where_they_stand(tmp_path: Path)
         assert (line["service"], line["trace_id"]) == ("shop", TRACE)
 
 
+def test_traces_of_one_request_may_stand_differently(tmp_path: Path) -> None:
+    with MockCollector(script="partial=1:names are too long,ok*") as upstream:
+        with Relay(tmp_path, {"mock": {"endpoint": upstream.endpoint}}) as relay:
+            assert relay.post(request(span(traceId=TRACE), span(traceId=TRACE)))[0] == 200
+            eventually(lambda: relay.destination("mock")["refused_spans"] == 1)
+            assert relay.post(request(span(traceId=OTHER)))[0] == 200
+            eventually(lambda: relay.destination("mock")["delivered_spans"] == 2)
+
+            def states() -> dict[str, Any]:
+                lines = view(relay, "traces")["traces"]
+                return {each["trace_id"]: each["destinations"]["mock"] for each in lines}
+
+            for trace_id, state in states().items():
+                (way,) = view(relay, f"traces/{trace_id}")["way"]["destinations"]
+                assert way["state"] == state
+            assert states()[OTHER] == "delivered"
+
+
+def test_without_a_destination_a_trace_stands_nowhere(tmp_path: Path) -> None:
+    with Relay(tmp_path) as relay:
+        assert relay.post(request(span()))[0] == 200
+        assert view(relay, "traces")["traces"][0]["destinations"] == {}
+
+
 def test_every_trace_is_met_once_while_others_arrive(tmp_path: Path) -> None:
     ids = [f"{at + 1:032x}" for at in range(60)]
     with running(tmp_path) as (relay, _upstream):
@@ -259,6 +283,8 @@ def test_rates_and_rejected_tell_who_sent_what(tmp_path: Path) -> None:
         assert (sum(sender["items"]), sum(rates["kept"]["traces"])) == (1, 1)
         assert [each["reason"] for each in rates["rejected"]] == ["trace_id_malformed"]
         assert rates["happened"][0]["kind"] == "rejected"
+        assert len(view(relay, "rates?steps=1")["kept"]["traces"]) == 1
+        assert relay.get("/api/view/rates?steps=361")[0] == 400
         (rejected,) = view(relay, "rejected")["rejected"]
         assert (rejected["sender"], rejected["user_agent"]) == ("127.0.0.1", "tester/1")
         assert relay.get(f"/api/dead-letters/{rejected['dead_letter']}")[0] == 200

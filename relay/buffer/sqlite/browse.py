@@ -95,7 +95,7 @@ class SqliteBrowse:
             trace_id: [
                 standing_of(key, backlog, self._ledger.pending, trace_id)
                 for key, backlog in sorted(self._backlogs.known().items())
-                if key.signal is Signal.TRACES
+                if key.signal is Signal.TRACES and key.is_claimed
             ]
             for trace_id in rows_by_trace
         }
