@@ -22,7 +22,7 @@ from relay.buffer.values import TraceDelivery
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal, StoredRow
 from relay.model.units import iso
-from relay.view.items import Placed, as_item, items_of
+from relay.view.items import Placed, as_item, each_in_turn
 from relay.view.log_records import log_line
 from relay.view.query import BadSearch, Query
 from relay.view.summaries import distinct, summary_of
@@ -282,8 +282,8 @@ def states_of(deliveries: Iterable[TraceDelivery]) -> dict[str, str]:
 def _take_logs(
     found: Found, rows: list[StoredRow], skip: int, limit: int, query: Query
 ) -> Cursor | None:
-    for row in rows:
-        for number, placed in enumerate(reversed(items_of(row))):
+    for row, items in each_in_turn(rows):
+        for number, placed in enumerate(reversed(items)):
             if number < skip and row is rows[0]:
                 continue
             if len(found.lines) >= limit:
@@ -297,8 +297,8 @@ def _candidates(rows: list[StoredRow], query: Query) -> tuple[list[Candidate], S
     """The traces that are meant, newest first, and the spans of all that the rows hold."""
     found: list[Candidate] = []
     spans: Spans = {}
-    for row in rows:
-        own = _by_trace(items_of(row))
+    for row, items in each_in_turn(rows):
+        own = _by_trace(items)
         meant = [trace_id for trace_id in reversed(own) if _is_meant(own[trace_id], query)]
         found += [Candidate(row.row, at, trace_id) for at, trace_id in enumerate(meant)]
         spans |= {(row.row, trace_id): own[trace_id] for trace_id in own}
@@ -308,8 +308,8 @@ def _candidates(rows: list[StoredRow], query: Query) -> tuple[list[Candidate], S
 def _spans_of(rows: list[StoredRow], wanted: Collection[str]) -> Spans:
     return {
         (row.row, trace_id): spans
-        for row in rows
-        for trace_id, spans in _by_trace(items_of(row)).items()
+        for row, items in each_in_turn(rows)
+        for trace_id, spans in _by_trace(items).items()
         if trace_id in wanted
     }
 

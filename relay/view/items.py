@@ -1,6 +1,7 @@
 """Spans and log records out of kept rows, each with what is said of it elsewhere in its row."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -47,6 +48,16 @@ class Placed(NamedTuple):
     source: Source
     service: str
     record: Any
+
+
+def each_in_turn(rows: Iterable[StoredRow]) -> Iterator[tuple[StoredRow, list[Placed]]]:
+    """Each row with its items; between two the event loop has its turn.
+
+    A thread that computes would keep the interpreter for 5 ms each time the loop wants it.
+    """
+    for row in rows:
+        yield row, items_of(row)
+        time.sleep(0)
 
 
 def items_of(row: StoredRow) -> list[Placed]:

@@ -11,7 +11,7 @@ from relay.model.records import Signal, StoredRow
 from relay.traces.where import TraceReport, Traces
 from relay.view.attributes import type_of, value_at
 from relay.view.browse import Browser
-from relay.view.items import Placed, items_of, text_of
+from relay.view.items import Placed, each_in_turn, items_of, text_of
 from relay.view.log_records import log_line
 from relay.view.query import Query
 from relay.view.trace_tree import details_of, tree_of
@@ -101,8 +101,8 @@ class OneTrace:
 def _of_traces(rows: list[StoredRow], ids: set[str]) -> list[tuple[Placed, int]]:
     return [
         (each, row.received_ns)
-        for row in rows
-        for each in items_of(row)
+        for row, items in each_in_turn(rows)
+        for each in items
         if each.record.traceId in ids
     ]
 

@@ -23,7 +23,7 @@ from relay.otlp.messages import KeyValue
 from relay.otlp.messages_metrics import data_of
 from relay.view.attributes import shown_attributes
 from relay.view.browse import Browser
-from relay.view.items import Attributes, Placed, items_of, text_of
+from relay.view.items import Attributes, Placed, each_in_turn, text_of
 from relay.view.query import Item, Query
 
 MOST_SERIES: Final = 2000
@@ -139,8 +139,8 @@ class Series:
         return max(chunk.before_row - 1, 0)
 
     def _take(self, rows: list[StoredRow]) -> None:
-        for row in rows:
-            for placed in items_of(row):
+        for _row, items in each_in_turn(rows):
+            for placed in items:
                 self._take_metric(placed)
 
     def _take_metric(self, placed: Placed) -> None:

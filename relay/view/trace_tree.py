@@ -18,7 +18,7 @@ from relay.view.query import Query
 from relay.view.summaries import distinct, summary_of
 
 MOST_NAME: Final = 200
-MOST_DETAIL_BYTES: Final = 192 * 1024
+MOST_DETAIL_BYTES: Final = 96 * 1024
 _MOST_LISTED: Final = 100  # events or links of one span
 _KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _STATUSES: Final = ("unset", "ok", "error")

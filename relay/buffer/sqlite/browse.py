@@ -3,7 +3,7 @@
 Each question ends after so many rows or bytes: couriers ask the same thread.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import apsw
@@ -12,13 +12,13 @@ from relay.buffer.sqlite import signal_runs, sums, trace_queries
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.load import number
-from relay.buffer.sqlite.reader import Ask, split_parts
+from relay.buffer.sqlite.reader import Ask, is_encoding, split_parts
 from relay.buffer.sqlite.rows import RowColumns, read_row, signal_of
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.sqlite.trace_lookup import places, standing_of
-from relay.buffer.sqlite.trace_queries import DeliveredEntry, TraceFinding
+from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace, TraceFinding
 from relay.buffer.values import Arrival, Extent, RowsDown, StoredDeadLetter, TraceDelivery
-from relay.model.records import OwedRange, Position, Request, Sender, Signal, StoredRow
+from relay.model.records import Encoding, OwedRange, Position, Request, Sender, Signal, StoredRow
 
 _IDS_STEP = 20_000
 _ARRIVALS_STEP = 1000
@@ -91,14 +91,21 @@ class SqliteBrowse:
         self, rows_by_trace: Mapping[bytes, Sequence[int]]
     ) -> dict[bytes, list[TraceDelivery]]:
         """What became of each trace in those rows, for each destination and request."""
-        standings = {
-            trace_id: [
-                standing_of(key, backlog, self._ledger.pending, trace_id)
-                for key, backlog in sorted(self._backlogs.known().items())
-                if key.signal is Signal.TRACES and key.is_claimed
-            ]
-            for trace_id in rows_by_trace
-        }
+        backlogs = [
+            (key, backlog)
+            for key, backlog in sorted(self._backlogs.known().items())
+            if key.signal is Signal.TRACES and key.is_claimed
+        ]
+        pending = self._ledger.pending
+        standings = {}
+        alike = [standing_of(key, backlog, pending, b"") for key, backlog in backlogs]
+        if any(backlog.parked.ranges for _key, backlog in backlogs):  # then it depends on the trace
+            standings = {
+                trace_id: [
+                    standing_of(key, backlog, pending, trace_id) for key, backlog in backlogs
+                ]
+                for trace_id in rows_by_trace
+            }
         rows = sorted({row for each in rows_by_trace.values() for row in each})
         settled = await self._settled(rows) if rows else []
         letters: dict[bytes, list[StoredDeadLetter]] = {}
@@ -110,7 +117,7 @@ class SqliteBrowse:
         return {
             trace_id: [
                 delivery
-                for place in places(finding, standings[trace_id])
+                for place in places(finding, standings.get(trace_id, alike))
                 for delivery in place.deliveries
             ]
             for trace_id, finding in findings.items()
@@ -233,11 +240,34 @@ def _findings(
     settled: Sequence[DeliveredEntry],
     letters: Mapping[bytes, list[StoredDeadLetter]],
 ) -> dict[bytes, TraceFinding]:
-    return {
-        trace_id: TraceFinding(
-            trace_queries.trace_places(connection, trace_id, rows),
-            [each for each in settled if trace_queries.rows_within(rows, each.start, each.end)],
-            letters.get(trace_id, []),
-        )
-        for trace_id, rows in rows_by_trace.items()
-    }
+    """What is on disk of each trace; a row that holds many of them is read once."""
+    of_row: dict[int, set[bytes]] = {}
+    for trace_id, rows in rows_by_trace.items():
+        for row in rows:
+            of_row.setdefault(row, set()).add(trace_id)
+    findings = {each: TraceFinding(letters=letters.get(each, [])) for each in rows_by_trace}
+    all_rows = sorted(of_row)
+    for entry in settled:
+        within = trace_queries.rows_within(all_rows, entry.start, entry.end)
+        for trace_id in {each for row in within for each in of_row[row]}:
+            findings[trace_id].deliveries.append(entry)
+    for row in all_rows:
+        for trace_id, place in _places_in(connection, row, of_row[row]):
+            findings[trace_id].places.append(place)
+    return findings
+
+
+def _places_in(
+    connection: apsw.Connection, row: int, wanted: set[bytes]
+) -> Iterator[tuple[bytes, PartPlace]]:
+    for encoding, parts, ids in fetch(
+        connection,
+        "SELECT encoding, parts, ids FROM rows JOIN traces ON row = id WHERE id = ?",
+        (row,),
+    ):
+        first_item = 0
+        for part, own_ids in split_parts(parts, ids) if is_encoding(encoding) else ():
+            own = {own_ids[at : at + 16] for at in range(0, len(own_ids), 16)}
+            place = PartPlace(row, Encoding(encoding), part, first_item)
+            yield from ((trace_id, place) for trace_id in own & wanted)
+            first_item += part.items
