@@ -139,7 +139,9 @@ class Browser:
 
     def _begin(self, cursor: Cursor | None) -> Cursor:
         last = self.browse.last_row
-        return cursor or Cursor(last, last)
+        if cursor is None:
+            return Cursor(last, last)
+        return cursor._replace(until=min(cursor.until, last), row=min(cursor.row, last))
 
     async def _step(
         self,

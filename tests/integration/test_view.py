@@ -215,6 +215,16 @@ def test_search_finds_exactly_what_is_meant_and_tells_how_far_it_looked(tmp_path
             assert relay.get(f"/api/view/{wrong}")[0] == 400, wrong
 
 
+@pytest.mark.parametrize("cursor", ["0.0.0", "9.0.0", "0.9.9", f"{10**18 - 1}.{10**18 - 1}.0"])
+def test_cursor_that_nobody_gave_leads_nowhere_else(tmp_path: Path, cursor: str) -> None:
+    with running(tmp_path) as (relay, _upstream):
+        assert relay.post(request(span(traceId=TRACE)))[0] == 200
+        for what in ("traces", "logs"):
+            page = view(relay, f"{what}?cursor={cursor}&q=-error")
+            assert page["next"] is None
+            assert len(page[what]) <= 1
+
+
 def test_one_trace_is_told_with_its_tree_its_way_and_its_log_records(tmp_path: Path) -> None:
     long = "x" * 20_000
     root = span(traceId=TRACE, spanId=ROOT, name="root", attributes=[attribute("long", long)])

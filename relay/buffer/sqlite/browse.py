@@ -80,7 +80,8 @@ class SqliteBrowse:
     ) -> dict[bytes, list[int]]:
         """Kept rows of spans among those (both included) that hold each trace, lowest first."""
         found: dict[bytes, list[int]] = {}
-        for first in range(first_row, last_row + 1, _IDS_STEP):
+        first_row = max(first_row, await self._ask(_oldest_row))
+        for first in range(first_row, min(last_row, self.last_row) + 1, _IDS_STEP):
             last = min(first + _IDS_STEP - 1, last_row)
             question = partial(_rows_holding, trace_ids=trace_ids, first_row=first, last_row=last)
             for trace_id, row in await self._ask(question):
@@ -145,14 +146,19 @@ class SqliteBrowse:
         return entries
 
 
+def _oldest_row(connection: apsw.Connection) -> int:
+    return number(fetch_value(connection, "SELECT min(id) FROM rows"), 1)
+
+
 def _rows_down(
     connection: apsw.Connection, signal: Signal, before_row: int, most_rows: int, most_bytes: int
 ) -> RowsDown:
     newest = number(fetch_value(connection, "SELECT max(id) FROM rows WHERE id < ?", (before_row,)))
-    oldest = number(fetch_value(connection, "SELECT min(id) FROM rows"))
     rows: list[StoredRow] = []
     size = 0
-    for first, last in signal_runs.stretches_down(connection, signal, max(oldest, 1), newest):
+    for first, last in signal_runs.stretches_down(
+        connection, signal, _oldest_row(connection), newest
+    ):
         meta = fetch(
             connection,
             "SELECT id, raw_bytes FROM rows WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?",

@@ -6,8 +6,17 @@ from typing import Any
 import anyio
 import pytest
 
-from relay.admin.stream import Watching
-from relay.view.events import MOST_STREAMS, MOST_WAITING, Event, Hub, TooManyStreams
+from relay.admin import stream as streams
+from relay.admin.stream import Watching, streamed
+from relay.model.errors import ConfigError
+from relay.view.events import (
+    MOST_STREAMS,
+    MOST_WAITING,
+    Event,
+    EventSink,
+    Hub,
+    TooManyStreams,
+)
 
 pytestmark = pytest.mark.anyio
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET"}
@@ -71,3 +80,42 @@ async def test_end_of_all_ends_each() -> None:
     with pytest.raises(TooManyStreams):
         hub.watch()
     watcher.source.close()
+
+
+async def sent_by(stream: streams.EventStream, has_begun: anyio.Event | None = None) -> bytes:
+    """The body of a response, whole; the event is set with its first piece."""
+    pieces: list[bytes] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        pieces.append(message.get("body", b""))
+        if has_begun and pieces[-1]:
+            has_begun.set()
+
+    with anyio.fail_after(5):
+        await stream(SCOPE, never, send)
+    return b"".join(pieces)
+
+
+async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.01)
+
+    has_begun = anyio.Event()
+
+    async def work(_sink: EventSink) -> str:
+        await has_begun.wait()
+        return "over"
+
+    body = await sent_by(streamed(work), has_begun)
+    assert body.startswith(b": still here\n\n")
+    assert body.endswith(b'event: done\ndata: "over"\n\n')
+
+
+async def test_work_that_fails_is_told_in_words() -> None:
+    async def work(sink: EventSink) -> None:
+        sink.send_nowait(Event("step", "one\ntwo"))
+        raise ConfigError("no such thing", hint="take another")
+
+    assert await sent_by(streamed(work)) == (
+        b'id: 1\nevent: step\ndata: "one\\ntwo"\n\n'
+        b'id: 2\nevent: failed\ndata: {"error":"no such thing\\n  hint: take another"}\n\n'
+    )
