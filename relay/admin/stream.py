@@ -39,18 +39,23 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end, or until whoever reads has gone."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        is_whole = scope["method"] == "HEAD"
-        if not is_whole:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
-                self._begin(tasks.cancel_scope)
-                if self._work is not None:
-                    tasks.start_soon(self._work)
-                await self._send_all(send)
-                is_whole = True
-                tasks.cancel_scope.cancel()
+        with self._source:
+            is_whole = scope["method"] == "HEAD" or await self._stream(receive, send)
         if is_whole:  # else nobody reads, and to send would wait
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _stream(self, receive: Receive, send: Send) -> bool:
+        """Whether the source came to its end."""
+        is_whole = False
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
+            self._begin(tasks.cancel_scope)
+            if self._work is not None:
+                tasks.start_soon(self._work)
+            await self._send_all(send)
+            is_whole = True
+            tasks.cancel_scope.cancel()
+        return is_whole
 
     def _begin(self, scope: anyio.CancelScope) -> None:
         """Called before the first event; `scope` ends the stream."""
@@ -86,7 +91,6 @@ class Watching(EventStream):
             await super().__call__(scope, receive, send)
         finally:
             self._watcher.end()
-            self._watcher.source.close()
 
 
 def encoded(event: Event, number: int) -> bytes:
