@@ -398,6 +398,7 @@ def test_destination_is_added_only_if_its_test_passes_and_no_value_is_repeated(
         {"name": "new", "endpoint": "http://${env:SECRET}/v1/traces"},
         {"name": "new", "preset": "openrouter"},
         {"name": "new", "preset": "nothing"},
+        {"name": "new", "preset": "honeycomb"},
         {"name": "new", "endpoint": "http://x/", "from": "yesterday"},
         {"name": "there", "endpoint": "http://127.0.0.1:1/v1/traces"},
         [],
@@ -408,8 +409,28 @@ def test_destination_that_is_none_is_refused_in_words(tmp_path: Path, body: Any)
         raw = json.dumps(body).encode()
         with Raw(relay, "/api/destinations", method="POST", body=raw) as refused:
             assert refused.response.status in (400, 409)
-            assert json.loads(refused.response.read())["error"]
+            said = json.loads(refused.response.read())["error"]
+            assert said
+            if "honeycomb" in raw.decode():
+                assert "x-honeycomb-team" in said
         assert not list(tmp_path.rglob("new.toml"))
+
+
+def test_token_alone_is_enough_for_a_header_of_a_preset(tmp_path: Path) -> None:
+    with running(tmp_path) as (relay, _upstream), MockCollector() as other:
+        new = {
+            "name": "new",
+            "preset": "axiom",
+            "endpoint": other.endpoint,
+            "signals": ["traces"],
+            "headers": {"authorization": "t$ken", "X-Axiom-Dataset": "mine"},
+        }
+        status, added = add(relay, new)
+        assert (status, added["test"]["passed"]) == (200, True), added
+        sent = dict(other.journal.requests()[-1].headers)
+        assert sent["authorization"] == "Bearer t$ken"
+        assert sent["x-axiom-dataset"] == "mine"
+        assert "Authorization" in added["hint"] or "authorization" in added["hint"]
 
 
 def test_presets_are_told_without_secrets(tmp_path: Path) -> None:
