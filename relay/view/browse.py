@@ -243,11 +243,13 @@ class Browser:
         def lines() -> list[dict[str, Any]]:
             made = []
             for trace_id in rows:
-                own = by_trace.get(trace_id, [])[-MOST_TRACE_ROWS:]
-                once = distinct(span for row in own for span in spans.get((row, trace_id), ()))
+                own = by_trace.get(trace_id, [])
+                read = own[-MOST_TRACE_ROWS:]
+                once = distinct(span for row in read for span in spans.get((row, trace_id), ()))
                 if once:  # else it has gone meanwhile
+                    line = {**summary_of(once), "is_cut": len(own) > len(read)}
                     states = standings.get(trace_id, {})
-                    made.append({**summary_of(once), **self._facts(once), "destinations": states})
+                    made.append({**line, **self._facts(once), "destinations": states})
             return made
 
         return await self.in_thread(lines)

@@ -167,6 +167,36 @@ def test_without_a_destination_a_trace_stands_nowhere(tmp_path: Path) -> None:
         assert view(relay, "traces")["traces"][0]["destinations"] == {}
 
 
+def test_line_of_a_trace_in_many_rows_says_that_it_is_made_of_some(tmp_path: Path) -> None:
+    with running(tmp_path) as (relay, _upstream):
+        for at in range(55):
+            assert relay.post(request(span(traceId=TRACE, spanId=f"{at + 1:016x}")))[0] == 200
+
+        (line,) = view(relay, "traces")["traces"]
+        assert (line["spans"], line["is_cut"]) == (50, True)
+        found = view(relay, f"traces/{TRACE}")
+        assert (found["trace"]["spans"], found["is_cut"]) == (55, False)
+
+
+def test_words_of_others_are_data_and_nothing_else(tmp_path: Path) -> None:
+    canary = "<img src=x onerror=alert(1)><b hx-get='/api/reload' hx-trigger='load'>"
+    bad = span(traceId=canary, name=canary)
+    own = span(traceId=TRACE, name=canary, attributes=[attribute(canary, canary)])
+    with running(tmp_path) as (relay, _upstream):
+        assert relay.post(request(own, bad, service=canary))[0] == 200
+        for path in ("traces", f"traces/{TRACE}", "rejected", "rates"):
+            with Raw(relay, f"/api/view/{path}") as raw:
+                headers = raw.response.headers
+                assert headers["content-type"] == "application/json", path
+                assert headers["x-content-type-options"] == "nosniff"
+                assert headers["content-security-policy"].startswith("default-src 'none'")
+                assert headers["cache-control"] == "no-store"
+                json.loads(raw.response.read())
+        assert view(relay, "traces")["traces"][0]["name"] == canary
+        (rejected,) = view(relay, "rejected")["rejected"]
+        assert rejected["words"] == canary
+
+
 def test_every_trace_is_met_once_while_others_arrive(tmp_path: Path) -> None:
     ids = [f"{at + 1:032x}" for at in range(60)]
     with running(tmp_path) as (relay, _upstream):
