@@ -13,6 +13,7 @@ from relay.model.counters import Counters
 from relay.model.units import iso
 from relay.traces.where import Traces
 from relay.view.browse import Browser
+from relay.view.genai_facts import genai_facts
 from relay.view.one_trace import OneTrace
 from relay.view.series import Series
 from relay.view.watch import Watch
@@ -30,7 +31,7 @@ class View:
         traces: Traces,
         pipeline: Pipeline,
     ) -> None:
-        self.browser = Browser(log)
+        self.browser = Browser(log, genai_facts)
         self.series = Series(self.browser)
         self.watch = Watch(log, fleet, counters, self.series.forget_unused)
         self.one_trace = OneTrace(log, traces, self.browser, self._added)

@@ -517,6 +517,10 @@ def test_everything_that_senders_send_can_be_looked_at(tmp_path: Path) -> None:
             assert view(relay, f"traces/{each['trace_id']}")["trace"]["tree"], each
         both = next(each for each in traces if "LLM Generation" in each["name"])
         assert both["spans"] == len(list(spans_of(chat))), "sent as JSON and as protobuf"
+        genai = both["genai"]
+        assert genai["models"] == ["example/tiny-chat"]
+        assert (genai["input_tokens"], genai["output_tokens"]) == (21, 3)
+        assert genai["cost_usd"] == pytest.approx(0.0000036)
         assert everything(relay, "logs")
         metrics = view(relay, "metrics")["series"]
         assert {each["kind"] for each in metrics} >= {"gauge", "sum", "histogram", "summary"}
