@@ -8,10 +8,10 @@ from relay.config import DestinationConfig, ListenAddress
 from relay.doctor import loops
 from relay.doctor.report import Recorder
 from relay.otlp.signals import WIRE
+from relay.upstream.connection import Progress
 from relay.upstream.dial import Watch
 from relay.upstream.explain import words_of
 from relay.upstream.routes import Place, Route
-from relay.upstream.stream import Progress
 
 # A host that is there answers in far less; a firewall that drops packets never does.
 CONNECT_SECONDS = 10.0

@@ -5,7 +5,9 @@ as it is done and may put a limit on it. What fails is raised as it came: `expla
 means by the `Progress` that was made.
 """
 
+import asyncio
 import contextlib
+import functools
 import ipaddress
 import itertools
 import socket
@@ -13,14 +15,13 @@ import ssl
 from collections.abc import Iterator
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 import httpcore2
-from anyio.streams.tls import TLSStream
 
 from relay.model.hosts import joined
+from relay.upstream.connection import Connection, DeadlinePassed, Progress, Stage
+from relay.upstream.response_reader import ResponseReader
 from relay.upstream.routes import Place, Route
-from relay.upstream.stream import DeadlinePassed, Progress, Stage, Stream
 from relay.upstream.tls import tls_context
 
 MAX_ADDRESSES = 8
@@ -52,37 +53,36 @@ class ProxyRefused(Exception):
         self.phrase = phrase
 
 
-async def dial(route: Route, progress: Progress, watch: Watch) -> Stream:
-    """A stream over which HTTP can be spoken with the upstream, or with a proxy that forwards.
+async def dial(route: Route, progress: Progress, watch: Watch) -> Connection:
+    """A connection over which HTTP can be spoken with the upstream, or a proxy that forwards.
 
     Raises ConfigError for certificates, DeadlinePassed for a stage, else what the network raised.
     """
     progress.stage, progress.peer = Stage.LOOKUP, route.proxy or route.place
-    host = progress.peer.host if route.proxy else route.url.host.decode("ascii")
+    host = progress.peer.host if route.proxy else route.name
     with _limit(watch):
         progress.addresses = await _look_up(host, progress.peer.port)
     watch.resolved(route, progress)
     progress.stage = Stage.CONNECTING
     with _limit(watch):
-        stream = Stream(await _connect(progress, progress.peer.port), progress)
+        connection = await _connect(progress, progress.peer.port)
     progress.connects += 1
+    tls: ssl.SSLObject | None = None
     try:
         if route.proxy is not None:
-            stream = await _pass_proxy(stream, route, route.proxy, watch)
+            await _pass_proxy(connection, route, route.proxy, watch)
         watch.connected(route, progress)
         if route.is_tls:
             if route.context is None:
                 route.context = await anyio.to_thread.run_sync(tls_context, route.settings)
             progress.peer = route.place
-            stream = await _agree_on_tls(
-                stream, route.context, route.url.host.decode("ascii"), watch
-            )
-        watch.secured(route, stream.get_extra_info("ssl_object") if route.is_tls else None)
+            with _limit(watch):
+                tls = await connection.agree_on_tls(route.context, route.name)
+        watch.secured(route, tls)
     except BaseException:
-        with anyio.CancelScope(shield=True):
-            await anyio.aclose_forcefully(stream)
+        connection.abort()
         raise
-    return stream
+    return connection
 
 
 @contextlib.contextmanager
@@ -111,17 +111,18 @@ def _alternating(addresses: list[str]) -> list[str]:
     return [address for address in turns if address][:MAX_ADDRESSES]
 
 
-async def _connect(progress: Progress, port: int) -> anyio.abc.SocketStream:
+async def _connect(progress: Progress, port: int) -> Connection:
     """The first connection that one of the addresses takes. Raises OSError if none does."""
-    taken: list[anyio.abc.SocketStream] = []
+    taken: list[Connection] = []
+    make = functools.partial(Connection, progress)
 
     async def attempt(address: str, done: anyio.Event) -> None:
         try:
-            stream = await anyio.connect_tcp(address, port)
+            _, made = await asyncio.get_running_loop().create_connection(make, address, port)
         except OSError as error:
             progress.failures[address] = error
         else:
-            taken.append(stream)
+            taken.append(made)
             progress.address = progress.address or address
             attempts.cancel_scope.cancel()
         finally:
@@ -135,58 +136,35 @@ async def _connect(progress: Progress, port: int) -> anyio.abc.SocketStream:
                 with anyio.move_on_after(NEXT_ADDRESS_SECONDS):
                     await done.wait()
     except BaseException:
-        for stream in taken:
-            await anyio.aclose_forcefully(stream)
+        for connection in taken:
+            connection.abort()
         raise
-    for stream in taken[1:]:
-        await anyio.aclose_forcefully(stream)
+    for connection in taken[1:]:
+        connection.abort()
     if not taken:
         raise OSError("no address took the connection")
     return taken[0]
 
 
-async def _pass_proxy(stream: Stream, route: Route, proxy: Place, watch: Watch) -> Stream:
+async def _pass_proxy(connection: Connection, route: Route, proxy: Place, watch: Watch) -> None:
     """Whatever the proxy wants before it carries: TLS to it, and CONNECT for a TLS target."""
-    progress = stream.progress
+    progress = connection.progress
     if route.is_proxy_tls:
         context = await anyio.to_thread.run_sync(httpcore2.default_ssl_context)
-        stream = await _agree_on_tls(stream, context, proxy.host, watch)
+        with _limit(watch):
+            await connection.agree_on_tls(context, proxy.host)
     if route.is_forwarded:
-        return stream
-    progress.restart(Stage.PROXY)
-    authority = joined(route.url.host.decode("ascii"), route.place.port).encode()
-    origin = httpcore2.Origin(b"http", b"proxy", proxy.port)
-    head = [(b"Host", authority), (b"Accept", b"*/*")]
+        return
+    authority = joined(route.name, route.place.port)
+    head = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\n"
     if route.proxy_authorization:
-        head.append((b"Proxy-Authorization", route.proxy_authorization.encode("latin-1")))
-    url = httpcore2.URL(scheme="http", host=origin.host, port=origin.port, target=authority)
-    connection = httpcore2.AsyncHTTP11Connection(origin, stream)
+        head += f"Proxy-Authorization: {route.proxy_authorization}\r\n"
+    progress.restart(Stage.PROXY)
+    reader = ResponseReader(only_head=True)
     try:
         with _limit(watch):
-            response = await connection.handle_async_request(
-                httpcore2.Request("CONNECT", url, headers=head)
-            )
+            response = await connection.ask([f"{head}\r\n".encode("latin-1")], reader)
     finally:
         progress.stage = Stage.PROXY
-    if not 200 <= response.status < 300:
-        phrase = response.extensions.get("reason_phrase", b"").decode("latin-1")
-        raise ProxyRefused(response.status, phrase)
-    return stream
-
-
-async def _agree_on_tls(stream: Stream, context: ssl.SSLContext, host: str, watch: Watch) -> Stream:
-    """TLS over the stream, in its place."""
-    progress = stream.progress
-    progress.restart(Stage.TLS)
-    with _limit(watch):
-        tls = await TLSStream.wrap(
-            stream,
-            ssl_context=context,
-            hostname=host,
-            standard_compatible=False,
-            server_side=False,
-        )
-    # The handshake was looked at, for what the peer said instead; what follows needs no looking.
-    tls.transport_stream = stream.below
-    progress.restart(Stage.SENDING)
-    return Stream(tls, progress)
+    if not response.is_2xx:
+        raise ProxyRefused(response.status, reader.phrase.decode("latin-1"))

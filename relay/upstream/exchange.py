@@ -4,10 +4,8 @@ Delivery sends batches by it, one after the other over one connection; the conne
 it. What an exchange never does: follow a redirect, keep a cookie, read more than 64 KiB of a
 response, or go through a proxy to this machine.
 
-It drives httpx2 through its engine, httpcore2, one HTTP/1.1 connection an upstream: the client
-object on top costs half as much again a request (cookies, redirects, auth flows, a URL parsed each
-time), and none of that is wanted here. Foreign exceptions end here. Header values are masked in
-every word of an upstream that leaves.
+Head and body are handed to the event loop as they are, over one connection an upstream. Foreign
+exceptions end here. Header values are masked in every word of an upstream that leaves.
 """
 
 import time
@@ -16,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
-import httpcore2
 import structlog
 
 from relay.config import DestinationConfig
@@ -24,13 +21,14 @@ from relay.config.presets import PRESETS
 from relay.model.errors import ConfigError
 from relay.model.records import Encoding
 from relay.upstream import outcomes
+from relay.upstream.connection import Connection, ConnectionEnded, DeadlinePassed, Progress
 from relay.upstream.dial import Watch, dial
 from relay.upstream.explain import FOREIGN, Fault, explain
 from relay.upstream.explain_response import Asked
 from relay.upstream.request_head import request_head
 from relay.upstream.response import FULL_SUCCESS, Response
+from relay.upstream.response_reader import ResponseReader
 from relay.upstream.routes import Route, fingerprint
-from relay.upstream.stream import DeadlinePassed, Progress, Stream
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -87,11 +85,11 @@ class Upstream:
         self._watch = watch or Watch()
         self._now = now
         self._route: Route | None = None
-        self._stream: Stream | None = None
-        self._connection: httpcore2.AsyncHTTP11Connection | None = None
+        self._connection: Connection | None = None
         self._ends_at = 0.0  # monotonic: from then on the connection is not used again
+        self._rests_since = 0.0  # monotonic
         self._made_of: tuple[object, ...] = ()
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._head = b""
         self._secrets: tuple[str, ...] = ()
         self._has_warned = False
         self.progress = Progress()
@@ -109,10 +107,9 @@ class Upstream:
 
     async def aclose(self) -> None:
         """Close the connection. The next exchange opens a new one."""
-        connection, self._connection, self._stream = self._connection, None, None
+        connection, self._connection = self._connection, None
         if connection is not None:
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
+            connection.close()
 
     async def send(self, body: Body, headers: Mapping[str, str]) -> outcomes.Outcome:
         """Post `body` with `headers`, which must not change after, and say what came of it.
@@ -177,35 +174,17 @@ class Upstream:
         """
         content = body.content if body is not None else b""
         limit = self._settings.timeout_seconds + SECONDS_PER_MIB * len(content) / 2**20
-        response: Response | None = None
         route = self._route
         if route is None or time.monotonic() >= self._ends_at:
             route = await self._prepare()
-        progress = self.progress = Progress()
-        fields = self._head_of(route, body, headers)
+        self.progress = Progress()
+        head = self._head_of(route, body, headers)
         if body is not None:
-            fields = [*fields, (b"Content-Length", b"%d" % len(content))]
-        request = httpcore2.Request(
-            "GET" if body is None else "POST", route.url, headers=fields, content=content
-        )
+            head += b"Content-Length: %d\r\n" % len(content)
         try:
-            with anyio.move_on_after(limit):
-                raw = await self._ask(route, request)
-                response = Response.of(raw, self._secrets)
-                try:
-                    await response.read(raw)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await raw.aclose()
-            if response is None:
-                raise DeadlinePassed(limit)
+            return await self._ask(route, (head + b"\r\n", content), limit)
         except FOREIGN as error:
-            raise ExchangeFailed(explain(error, route, progress)) from error
-        if progress.mended:
-            response.mended = response.shown(progress.mended)
-        if self._connection is not None and not self._connection.is_available():
-            await self.aclose()
-        return response
+            raise ExchangeFailed(explain(error, route, self.progress)) from error
 
     async def connect(self) -> Route:
         """Connect for the next exchange, under the limits of the watch alone.
@@ -220,48 +199,47 @@ class Upstream:
             raise ExchangeFailed(explain(error, route, self.progress)) from error
         return route
 
-    async def _ask(self, route: Route, request: httpcore2.Request) -> httpcore2.Response:
-        """The response's head. A reused connection that was closed meanwhile is retried once.
+    async def _ask(self, route: Route, request: tuple[bytes, bytes], limit: float) -> Response:
+        """The response. A reused connection that was closed meanwhile is tried once more.
 
         Only before the first byte of a response: our request and the server's closing of an idle
         connection crossed on the way.
         """
-        progress = self.progress
-        try:
-            return await self._try(route, request)
-        except (httpcore2.NetworkError, httpcore2.RemoteProtocolError):
-            if progress.connects or progress.bytes_read:
-                raise
-        progress.closed_by_peer = False
-        return await self._try(route, request)
+        ends_at, progress = anyio.current_time() + limit, self.progress
+        while True:
+            connection = self._connection
+            if connection is None or not self._may_reuse(connection):
+                with anyio.CancelScope(deadline=ends_at):
+                    connection = await self._connect(route)
+                if connection is None:
+                    raise DeadlinePassed(limit)
+            connection.progress = progress
+            progress.peer = route.proxy if route.is_forwarded else route.place
+            reader = ResponseReader(self._secrets)
+            try:
+                response = await connection.ask(request, reader, ends_at=ends_at, limit=limit)
+            except ConnectionEnded:
+                if progress.connects or progress.bytes_read:
+                    raise
+                progress.closed_by_peer = False
+            else:
+                self._rests_since = time.monotonic()
+                return response
 
-    async def _try(self, route: Route, request: httpcore2.Request) -> httpcore2.Response:
-        """One try, on the connection of the last exchange if that still stands."""
-        connection, stream = self._connection, self._stream
-        if (
-            connection is None
-            or stream is None
-            or not connection.is_available()
-            or connection.has_expired()
-            or time.monotonic() >= self._ends_at
-        ):
-            connection, stream = await self._connect(route)
-        stream.begin(self.progress)
-        self.progress.peer = route.proxy if route.is_forwarded else route.place
-        try:
-            return await connection.handle_async_request(request)
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def _connect(self, route: Route) -> tuple[httpcore2.AsyncHTTP11Connection, Stream]:
-        await self.aclose()
-        self._ends_at = time.monotonic() + MAX_AGE_SECONDS
-        stream = self._stream = await dial(route, self.progress, self._watch)
-        connection = self._connection = httpcore2.AsyncHTTP11Connection(
-            route.url.origin, stream, keepalive_expiry=KEEP_ALIVE_SECONDS
+    def _may_reuse(self, connection: Connection) -> bool:
+        now = time.monotonic()
+        return (
+            connection.is_usable
+            and now < self._ends_at
+            and now <= self._rests_since + KEEP_ALIVE_SECONDS
         )
-        return connection, stream
+
+    async def _connect(self, route: Route) -> Connection:
+        await self.aclose()
+        self._ends_at = self._rests_since = time.monotonic()
+        self._ends_at += MAX_AGE_SECONDS
+        connection = self._connection = await dial(route, self.progress, self._watch)
+        return connection
 
     async def _prepare(self) -> Route:
         """The route, made anew when there is none or it changed. Raises ConfigError."""
@@ -277,33 +255,29 @@ class Upstream:
         await self.aclose()
         self._route = None
 
-    def _head_of(
-        self, route: Route, body: Body | None, headers: Mapping[str, str]
-    ) -> list[tuple[bytes, bytes]]:
-        """The header fields but for the length, kept as long as what they were made of stays.
+    def _head_of(self, route: Route, body: Body | None, headers: Mapping[str, str]) -> bytes:
+        """The head but for the length, kept as long as what it was made of stays.
 
         Raises ConfigError that names a header HTTP does not allow.
         """
         made_of = (route, headers, body and (body.encoding, body.content_encoding, body.hops))
         if made_of == self._made_of:
-            return self._fields
-        more = {}
+            return self._head
+        more = {"proxy-authorization": route.proxy_authorization if route.is_forwarded else ""}
         if body is not None:
-            more = {
+            more |= {
                 "content-type": body.encoding.media_type,
                 "content-encoding": body.content_encoding,
                 "otlp-relay-hops": ",".join(hop for hop in (body.hops, self._hops) if hop),
             }
-        self._fields = request_head(
+        self._head = request_head(
+            ("GET" if body is None else "POST", route.target),
             headers,
             host=route.host,
             authorization=route.authorization,
             media_type=body.encoding.media_type if body is not None else "application/json",
             more=more,
         )
-        if route.is_forwarded and route.proxy_authorization:
-            credentials = (b"Proxy-Authorization", route.proxy_authorization.encode("latin-1"))
-            self._fields = [credentials, *self._fields]
         self._secrets = (*headers.values(), *route.secrets)
         self._made_of = made_of
-        return self._fields
+        return self._head

@@ -15,25 +15,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import anyio
-import httpcore2
-
+from relay.upstream.connection import ConnectionEnded, DeadlinePassed, Progress, Stage
 from relay.upstream.dial import ProxyRefused
 from relay.upstream.response import Response
 from relay.upstream.response_head import EndlessHead
+from relay.upstream.response_reader import NoHttp
 from relay.upstream.routes import Place, Route
-from relay.upstream.stream import DeadlinePassed, Progress, Stage
 
-# What the engine, TLS and the resolver raise; UnicodeError is a host that IDNA does not know.
+# What the wire, TLS and the resolver raise; UnicodeError is a host that IDNA does not know.
 FOREIGN = (
-    httpcore2.NetworkError,
-    httpcore2.ProtocolError,
-    httpcore2.TimeoutException,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
+    ConnectionEnded,
     DeadlinePassed,
     EndlessHead,
+    NoHttp,
     ProxyRefused,
     OSError,
     UnicodeError,
@@ -118,9 +112,6 @@ def _explain(  # noqa: PLR0911 - one a stage
     error: BaseException, found: list[BaseException], route: Route, progress: Progress
 ) -> Fault:
     stage, peer = progress.stage, progress.peer or route.place
-    if isinstance(error, httpcore2.LocalProtocolError):
-        # Its text may hold a header's value.
-        return Fault("http", "the request breaks a rule of HTTP", "check its headers")
     if isinstance(error, ProxyRefused):
         return _refused_by_proxy(error, peer, route)
     if stage is Stage.LOOKUP:

@@ -37,36 +37,41 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as latin-1
 
 
 def request_head(
+    request: tuple[str, str],
     configured: Mapping[str, str],
     *,
     host: str,
     authorization: str,
     media_type: str,
     more: Mapping[str, str],
-) -> list[tuple[bytes, bytes]]:
-    """The header fields of a request. Raises ConfigError that names one HTTP does not allow.
+) -> bytes:
+    """The head of a request but for the length of its body and the empty line at its end.
 
-    `authorization` is what the endpoint's own user and password make; a configured one wins.
-    `media_type` is what is accepted, and `more` what the exchange itself decides; empty values are
-    left out.
+    `request` is its method and target. `authorization` is what the endpoint's own user and password
+    make; a configured one wins. `media_type` is what is accepted, and `more` what the exchange
+    itself decides; empty values are left out. Raises ConfigError that names a header that HTTP does
+    not allow: none may bring a line of its own.
     """
     head = {"host": host, "user-agent": USER_AGENT, "accept": media_type}
     if authorization:
         head["authorization"] = authorization
-    names = {name: name.title() for name in head}
+    names = {}
     for name, value in configured.items():
-        text = value.strip(" \t")
-        if not HEADER_NAME.fullmatch(name) or not _VALUE.fullmatch(text):
-            raise ConfigError(
-                f"the header {name!r} has a name or a value that HTTP does not allow",
-                key="headers",
-            )
+        text = _allowed(name, value)
         if name.lower() not in _OURS:
             head[name.lower()] = text
             names[name.lower()] = name
     head["accept-encoding"] = "identity"
     head |= {name: value for name, value in more.items() if value}
-    return [
-        (names.get(name, name.title()).encode(), value.encode("latin-1"))
-        for name, value in head.items()
-    ]
+    fields = (f"{names.get(name, name.title())}: {_allowed(name, head[name])}" for name in head)
+    return "\r\n".join((f"{' '.join(request)} HTTP/1.1", *fields, "")).encode("latin-1")
+
+
+def _allowed(name: str, value: str) -> str:
+    """The value without blanks around it. Raises ConfigError without showing it."""
+    text = value.strip(" \t")
+    if not HEADER_NAME.fullmatch(name) or not _VALUE.fullmatch(text):
+        raise ConfigError(
+            f"the header {name!r} has a name or a value that HTTP does not allow", key="headers"
+        )
+    return text

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import unquote
 
-import httpcore2
 import httpx2
 
 from relay.config import DestinationConfig
@@ -44,7 +43,9 @@ class Route:
     settings: DestinationConfig
     mark: tuple[object, ...]
     place: Place
-    url: httpcore2.URL  # with a target for the proxy where that forwards
+    is_tls: bool  # the endpoint begins with https
+    name: str  # the host as DNS and certificates have it
+    target: str  # what is asked for; the whole URL where a proxy forwards
     host: str  # of the Host header
     authorization: str = field(repr=False)
     proxy: Place | None = None
@@ -65,16 +66,17 @@ class Route:
         if url.scheme not in DEFAULT_PORTS or not split_url(settings.endpoint).hostname:
             raise ConfigError("its endpoint is not an http:// or https:// URL", key="endpoint")
         proxy = find_proxy(settings)
-        target = url.raw_path
+        target, host = url.raw_path.decode("ascii"), url.netloc.decode("ascii")
         if proxy is not None and url.scheme == "http":
-            target = b"http://" + url.netloc + target
-        place = Place.of(settings.endpoint)
+            target = f"http://{host}{target}"
         route = cls(
             settings,
             mark,
-            place,
-            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=place.port, target=target),
-            url.netloc.decode("ascii"),
+            Place.of(settings.endpoint),
+            url.scheme == "https",
+            url.raw_host.decode("ascii"),
+            target,
+            host,
             basic(url.username, url.password),
         )
         if proxy is not None:
@@ -87,11 +89,6 @@ class Route:
                 unquote(parts.username or ""), unquote(parts.password or "")
             )
         return route
-
-    @property
-    def is_tls(self) -> bool:
-        """Whether the endpoint begins with https."""
-        return self.url.scheme == b"https"
 
     @property
     def secrets(self) -> list[str]:

@@ -111,6 +111,12 @@ async def running(*script: Step, context: ssl.SSLContext | None = None) -> Async
                 await asyncio.wait_for(writer.wait_closed(), 5)
 
 
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The daemon's loop is uvloop, that of a command is asyncio's own."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 @pytest.fixture
 def raw_server() -> Callable[..., contextlib.AbstractAsyncContextManager[RawServer]]:
     return running

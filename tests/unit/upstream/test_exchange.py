@@ -23,7 +23,7 @@ from relay.otlp import upstream_response
 from relay.upstream import exchange
 from relay.upstream.exchange import Body, Upstream
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
-from relay.upstream.response import MAX_PIECES, MAX_RESPONSE_BYTES
+from relay.upstream.response_reader import MAX_PIECES, MAX_RESPONSE_BYTES
 from relay.version import __version__
 
 pytestmark = pytest.mark.anyio
@@ -435,13 +435,13 @@ async def test_upstream_has_one_deadline_however_slowly_the_answer_drips(
     raw_server: Running, settings: Settings
 ) -> None:
     """A deadline a read would never pass, since a byte comes with each."""
-    async with raw_server(b"H") as server, anyio.create_task_group() as dripping:
+    async with raw_server(b"HTTP/1.1 200 O") as server, anyio.create_task_group() as dripping:
 
         async def drip() -> None:
             await server.arrived.wait()
             with contextlib.suppress(ConnectionError):
                 for _ in range(1000):
-                    server.writers[0].write(b"T")
+                    server.writers[0].write(b"K")
                     await server.writers[0].drain()
                     await anyio.sleep(0.02)
 
