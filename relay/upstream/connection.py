@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         Raises ConnectionEnded, NoHttp, EndlessHead, DeadlinePassed, or what TLS says. The
         connection is closed then, and when it cannot be used again.
         """
-        if not self.is_usable:
+        if not self.is_usable or self._wire.is_closing():
             raise ConnectionEnded
         loop = asyncio.get_running_loop()
         timer = None if ends_at is None else loop.call_at(ends_at, self._expire, limit)

@@ -7,7 +7,6 @@ from typing import Literal
 from httptools import (
     HttpParserCallbackError,
     HttpParserError,
-    HttpParserUpgrade,
     HttpResponseParser,
 )
 
@@ -49,6 +48,10 @@ class ResponseReader:
         self._unzip: Callable[[bytes, int], bytes] = _as_it_is
         self._keeps_alive = False
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        # What is seen in life and leaves no doubt. The head has been looked at by then.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_spaces_after_chunk_size=True
+        )
 
     def feed(self, data: bytes) -> None:
         """More of it. Raises NoHttp or EndlessHead."""
@@ -65,8 +68,6 @@ class ResponseReader:
             return
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self.end("whole")
         except HttpParserCallbackError as error:
             raise error.__context__ or error from None
         except HttpParserError as error:
@@ -74,8 +75,6 @@ class ResponseReader:
             if self.response is None:
                 raise NoHttp from error
             self.end("cut", str(error))
-        if self.is_done:
-            self._parser = None  # it knows this reader, which would wait for the garbage collector
 
     def end_of_stream(self) -> None:
         """The peer says nothing more."""
@@ -89,6 +88,7 @@ class ResponseReader:
             self.response.ending = how
             self.response.body = bytes(self._body)
             self.response.cut_by = why[:200] if how == "cut" else ""
+            self._parser = None  # it knows this reader: both would wait for the garbage collector
 
     # What the parser calls
 
@@ -107,9 +107,10 @@ class ResponseReader:
         """The status has been said."""
         if self.response is not None or self._parser is None:
             return
-        self.response = response = Response(
-            self._parser.get_status_code(), self._headers, secrets=self._secrets
-        )
+        status = self._parser.get_status_code()
+        if status < 200:  # nobody asked for another protocol
+            raise NoHttp
+        self.response = response = Response(status, self._headers, secrets=self._secrets)
         if self._head is not None and self._head.mended:
             response.mended = response.shown(self._head.mended)
         self._keeps_alive = self._parser.should_keep_alive()

@@ -25,6 +25,10 @@ class Wire(Protocol):
     def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
         """Who is told of what comes."""
 
+    def is_closing(self) -> bool:
+        """Whether nothing can be written any more."""
+        ...
+
     def close(self) -> None:
         """Close, once what was written is sent."""
 
@@ -82,24 +86,33 @@ class TlsWire(asyncio.Protocol):
             self._above.pause_writing()
 
     def _pump(self) -> None:
-        while self._unsent and not self._is_full:
-            part = self._unsent.popleft()
-            while part and self._outgoing.pending < CHUNK_BYTES:
-                part = part[self.object.write(part) :]
-            if part:
-                self._unsent.appendleft(part)
-            if part or not self._unsent:
-                self._flush()
+        try:
+            while self._unsent and not self._is_full:
+                part = self._unsent.popleft()
+                while part and self._outgoing.pending < CHUNK_BYTES:
+                    part = part[self.object.write(part) :]
+                if part:
+                    self._unsent.appendleft(part)
+                if part or not self._unsent:
+                    self._flush()
+        except ssl.SSLError as error:
+            self._break(error)
 
     def _flush(self) -> None:
         if self._outgoing.pending:
-            self._below.writelines((self._outgoing.read(),))
+            data = self._outgoing.read()
+            if not self._below.is_closing():
+                self._below.writelines((data,))
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """TLS goes inside of this TLS."""
         if not isinstance(protocol, asyncio.Protocol):
             raise TypeError("a stream protocol is needed")
         self._above = protocol
+
+    def is_closing(self) -> bool:
+        """Whether it is at its end."""
+        return self._below.is_closing()
 
     def close(self) -> None:
         """Say that it ends, which tells it from being cut off."""
@@ -132,10 +145,14 @@ class TlsWire(asyncio.Protocol):
         except ssl.SSLZeroReturnError:
             self.eof_received()
         except ssl.SSLError as error:
-            self._above.connection_lost(error)
-            self._below.abort()
+            self._break(error)
         else:
             self.eof_received()
+
+    def _break(self, error: ssl.SSLError) -> None:
+        self._unsent.clear()
+        self._above.connection_lost(error)
+        self._below.abort()
 
     def pause_writing(self) -> None:
         """The network takes no more for now."""
