@@ -8,7 +8,8 @@ of relay/), warms connections and caches with some requests, then sends one JSON
 in   socket → disk → 200: what is called in the event loop outside of tasks that were there before,
      and in the writer's thread until it hands its news to the loop; up to the end of the
      request's task.
-out  disk → upstream → settled: what the courier's task calls, until the outermost `settle` returns.
+out  disk → upstream → settled: what the courier's task calls, and what the event loop calls for its
+     connection, until the outermost `settle` returns.
 
 A stay is a run of calls of functions in one file of relay/, in order of time. `files` counts the
 different ones, `moves` the changes from one to another, `returns` the moves into a file that was
@@ -145,7 +146,7 @@ class Recorder:
         for at, call in enumerate(self.calls):
             if not call.file:
                 continue
-            if call.task in couriers:
+            if call.task in couriers or (call.task == no_task and is_of_exchange(call)):
                 around_out.append(call)
                 if at < self.settled_at:
                     outwards.append(call)
@@ -160,6 +161,11 @@ class Recorder:
             "in": Trip(started(inwards), inwards, around_in),
             "out": Trip(started(outwards), outwards, around_out),
         }
+
+
+def is_of_exchange(call: Call) -> bool:
+    """Whether the event loop calls it for a connection to an upstream."""
+    return call.file.startswith(f"upstream{os.sep}")
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from relay.config import DestinationConfig
 from relay.deliver.left_out import Judge, LeftOut, sift
-from relay.model.records import BodyFlag, Encoding, StoredRow, longest_way
+from relay.model.records import BodyFlag, Encoding, Signal, StoredRow, longest_way
 from relay.otlp import doubles, transcode
 from relay.otlp.compression import gzip_level_1
 from relay.otlp.signals import WIRE
@@ -28,15 +28,20 @@ GZIP_FROM_BYTES = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch(Body):
-    """One request's body. `fragment` is it without the envelope, as dead letters keep it.
+    """One request's body, made of the fragments `parts`.
 
     `items` are those in it. Those `left_out` are not: of a batch that has none there is nothing to
     send.
     """
 
-    fragment: bytes
+    parts: Sequence[bytes]
     rows: int
     left_out: Sequence[LeftOut] = ()
+
+    @property
+    def fragment(self) -> bytes:
+        """The body without its envelope and uncompressed, as dead letters keep it."""
+        return joined(self.parts, self.encoding)
 
 
 def other_than(encoding: Encoding) -> Encoding:
@@ -80,14 +85,13 @@ def make_batch(
     judges: Sequence[Judge] = (),
 ) -> Batch:
     """`build` without threads."""
-    fragment = joined((_fragment(row, encoding, settings) for row in rows), encoding)
+    parts = [_fragment(row, encoding, settings) for row in rows]
     left_out: list[LeftOut] = []
     for judge in judges:
-        fragment, more = sift(fragment, encoding, rows[0].signal, judge)
+        fragment, more = sift(joined(parts, encoding), encoding, rows[0].signal, judge)
+        parts = [fragment]
         left_out += more
-    body = fragment
-    if encoding is Encoding.JSON:
-        body = WIRE[rows[0].signal].json_request % fragment
+    body = _enveloped(parts, rows[0].signal) if encoding is Encoding.JSON else b"".join(parts)
     content, content_encoding = body, ""
     if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
         content, content_encoding = gzip_level_1(body), "gzip"
@@ -96,7 +100,7 @@ def make_batch(
         content=content,
         content_encoding=content_encoding,
         hops=longest_way(row.hops for row in rows) if any(row.hops for row in rows) else "",
-        fragment=fragment,
+        parts=parts,
         items=sum(row.items for row in rows) - sum(each.items for each in left_out),
         rows=len(rows),
         left_out=left_out,
@@ -107,6 +111,13 @@ def joined(fragments: Iterable[bytes], encoding: Encoding) -> bytes:
     """The fragment that holds all of these, which are in `encoding`."""
     joint = b"," if encoding is Encoding.JSON else b""
     return joint.join(part for part in fragments if part)
+
+
+def _enveloped(parts: Iterable[bytes], signal: Signal) -> bytes:
+    """A JSON request of these, copied once."""
+    before, _, after = WIRE[signal].json_request.partition(b"%b")
+    pieces = [piece for part in parts if part for piece in (b",", part)]
+    return b"".join((before, *pieces[1:], after))
 
 
 def gzips_for(settings: DestinationConfig) -> bool:

@@ -46,7 +46,7 @@ async def of_left_out(name: str, taken: Taken, batch: Batch) -> list[DeadLetter]
     """What was not sent with the rest of the batch, one for each reason."""
     made = []
     for each in batch.left_out:
-        part = replace(batch, fragment=each.fragment, items=each.items)
+        part = replace(batch, parts=(each.fragment,), items=each.items)
         letter = await _of_rows(name, each.why.reason, each.why.words, taken.rows, part)
         made.append(replace(letter, status=each.why.status))
     return made

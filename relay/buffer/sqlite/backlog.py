@@ -346,7 +346,8 @@ class Backlog:
         if self.is_removed or (self._keeps_order and self.in_flight):
             return ()
         held = (*self.in_flight, *self.parked.ranges)
-        return self._there(owed_ranges.subtract(self.ranges, held))
+        free = owed_ranges.subtract(self.ranges, held)
+        return owed_ranges.clip(free, self._ledger.last_rows[self.signal])
 
     def _there(self, ranges: Ranges) -> Ranges:
         """What of `ranges` can hold rows of this signal."""

@@ -87,8 +87,9 @@ async def find_late(head: Attempt, sender: BatchSender) -> Found | None:
     if refusal is None or batch is None or refusal.about not in ("older", "newer"):
         return None
     try:
-        read = functools.partial(times_of, batch.fragment, head.encoding, head.taken.signal)
-        is_long = len(batch.fragment) > THREAD_FROM_BYTES
+        fragment = batch.fragment
+        read = functools.partial(times_of, fragment, head.encoding, head.taken.signal)
+        is_long = len(fragment) > THREAD_FROM_BYTES
         items = await anyio.to_thread.run_sync(read) if is_long else read()
     except TranscodeError:
         return None

@@ -148,7 +148,7 @@ def names_of(letter: DeadLetter) -> list[str]:
     else:
         content = letter.body
     batch = Batch(
-        encoding=letter.encoding, content=content, fragment=letter.body, items=letter.items, rows=1
+        encoding=letter.encoding, content=content, parts=(letter.body,), items=letter.items, rows=1
     )
     return names_in(batch)
 
