@@ -7,6 +7,8 @@ body is still on its way is read like any other, and one timer is the deadline o
 
 import asyncio
 import enum
+import select
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -71,18 +73,27 @@ class ConnectionEnded(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """Asks one request at a time; made by `dial`, over a transport or over TLS on top of one.
-
-    `is_usable`: another request may be sent over it.
-    """
+    """Asks one request at a time; made by `dial`, over a transport or over TLS on top of one."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.is_usable = True
+        self._is_open = True
         self._is_sending = False
         self._reader: ResponseReader | None = None
         self._answered: asyncio.Future[Response] | None = None
         self._wire: Wire
+        self._socket: socket.socket
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another request may be sent over it. What an idle connection has to say can only
+        be its end, though the event loop may not have come to it.
+        """
+        if not self._is_open or self._wire.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     async def ask(
         self,
@@ -98,7 +109,7 @@ class Connection(asyncio.Protocol):
         Raises ConnectionEnded, NoHttp, EndlessHead, DeadlinePassed, or what TLS says. The
         connection is closed then, and when it cannot be used again.
         """
-        if not self.is_usable or self._wire.is_closing():
+        if self._wire.is_closing():
             raise ConnectionEnded
         loop = asyncio.get_running_loop()
         timer = None if ends_at is None else loop.call_at(ends_at, self._expire, limit)
@@ -138,12 +149,12 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Nothing is sent any more."""
-        self.is_usable = False
+        self._is_open = False
         self._wire.close()
 
     def abort(self) -> None:
         """As `close`, and what is not sent yet is not sent at all."""
-        self.is_usable = False
+        self._is_open = False
         self._wire.abort()
 
     # What the event loop calls, or TLS
@@ -153,6 +164,7 @@ class Connection(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         transport.set_write_buffer_limits(high=0)
         self._wire = transport
+        self._socket = transport.get_extra_info("socket")
 
     def pause_writing(self) -> None:
         """Not all of the request is on its way."""
@@ -191,7 +203,7 @@ class Connection(asyncio.Protocol):
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
-        self.is_usable = False
+        self._is_open = False
         reader, answered = self._reader, self._answered
         if reader is None or answered is None or answered.done():
             return

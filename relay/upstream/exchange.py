@@ -222,6 +222,7 @@ class Upstream:
                 if progress.connects or progress.bytes_read:
                     raise
                 progress.closed_by_peer = False
+                await self.aclose()
             else:
                 self._rests_since = time.monotonic()
                 return response

@@ -17,6 +17,8 @@ MAX_RESPONSE_BYTES = 64 * 1024
 MAX_SUCCESS_BYTES = 4 * 1024 * 1024  # what OTLP lets a receiver say in a success
 # A reader of so many pieces of a few bytes each would be at it for seconds.
 MAX_PIECES = 16_384
+# Of what is not the body: the head, the sizes of chunks, fields behind the body.
+MAX_FRAMING_BYTES = 1024 * 1024
 
 
 class NoHttp(Exception):
@@ -42,7 +44,8 @@ class ResponseReader:
         self._head: HeadReader | None = None
         self._headers: dict[str, str] = {}
         self._body = bytearray()
-        self._arrived = 0
+        self._fed = 0
+        self._arrived = 0  # of the body, before it is unzipped
         self._pieces = 0
         self._cap = MAX_RESPONSE_BYTES
         self._unzip: Callable[[bytes, int], bytes] = _as_it_is
@@ -66,6 +69,7 @@ class ResponseReader:
         if self._parser is None:
             self.is_reusable = False  # behind its end
             return
+        self._fed += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError as error:
@@ -75,6 +79,8 @@ class ResponseReader:
             if self.response is None:
                 raise NoHttp from error
             self.end("cut", str(error))
+        if self._fed - self._arrived > MAX_FRAMING_BYTES:
+            self.end("too long")
 
     def end_of_stream(self) -> None:
         """The peer says nothing more."""

@@ -177,3 +177,4 @@ class TlsWire(asyncio.Protocol):
         if not self._agreed.done():
             self._agreed.set_exception(error or EOFError())
         self._above.connection_lost(error)
+        self._above = asyncio.Protocol()  # which knows this: both would wait for the collector
