@@ -189,7 +189,8 @@ class Connection(asyncio.Protocol):
         try:
             reader.feed(data)
         except Exception as error:  # noqa: BLE001 - raised by `ask`
-            self._fail(error)
+            if self._answered is not None and not self._answered.done():
+                self._answered.set_exception(error)
         else:
             self._settle_if_done()
 
@@ -199,43 +200,41 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """As an end of the stream, but for an error that TLS explains."""
-        self._is_sending = False
         self._end(error)
+        self._is_sending = False
 
     def _end(self, error: Exception | None) -> None:
         self._is_open = False
-        reader, answered = self._reader, self._answered
-        if reader is None or answered is None or answered.done():
+        reader = self._reader
+        if reader is None:
             return
         if reader.response is None and isinstance(error, ssl.SSLError):
-            answered.set_exception(error)
-            return
-        self.progress.closed_by_peer = True
-        reader.end_of_stream()
-        if reader.response is None:
-            self._fail(ConnectionEnded())
+            self._settle(error)
         else:
-            answered.set_result(reader.response)
-
-    def _settle_if_done(self) -> None:
-        reader, answered = self._reader, self._answered
-        if reader is None or answered is None or answered.done() or not reader.is_done:
-            return
-        # Who refuses before the body is there needs no more of it. Who takes it gets it all: what
-        # was not sent is not delivered, whatever was said before.
-        if reader.response is not None and not (self._is_sending and reader.response.is_2xx):
-            answered.set_result(reader.response)
+            self.progress.closed_by_peer = True
+            reader.end_of_stream()
+            self._settle(ConnectionEnded())
 
     def _expire(self, limit: float) -> None:
+        if self._reader is not None:
+            self._reader.end("too slow")
+            self._settle(DeadlinePassed(limit))
+
+    def _settle_if_done(self) -> None:
+        if self._reader is not None and self._reader.is_done:
+            self._settle(None)
+
+    def _settle(self, error: Exception | None) -> None:
+        """Let `ask` return the response, or raise `error` where there is none that counts.
+
+        Who refuses before the body is there needs no more of it. Who takes it gets it all: what was
+        not sent is not delivered, whatever was said before.
+        """
         reader, answered = self._reader, self._answered
         if reader is None or answered is None or answered.done():
             return
-        if reader.response is None or (self._is_sending and reader.response.is_2xx):
-            self._fail(DeadlinePassed(limit))
-        else:
-            reader.end("too slow")
-            answered.set_result(reader.response)
-
-    def _fail(self, error: Exception) -> None:
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(error)
+        response = reader.response
+        if response is not None and not (self._is_sending and response.is_2xx):
+            answered.set_result(response)
+        elif error is not None:
+            answered.set_exception(error)

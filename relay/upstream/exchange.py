@@ -209,9 +209,9 @@ class Upstream:
         while True:
             connection = self._connection
             if connection is None or not self._may_reuse(connection):
-                with anyio.CancelScope(deadline=ends_at):
+                with anyio.CancelScope(deadline=ends_at) as scope:
                     connection = await self._connect(route)
-                if connection is None:
+                if connection is None or scope.cancelled_caught:
                     raise DeadlinePassed(limit)
             connection.progress = progress
             progress.peer = route.proxy if route.is_forwarded else route.place

@@ -142,12 +142,14 @@ class TlsWire(asyncio.Protocol):
                 self._above.data_received(data)
         except ssl.SSLWantReadError:
             self._flush()  # what TLS itself has to say, such as new keys
+            return
         except ssl.SSLZeroReturnError:
-            self.eof_received()
+            pass
         except ssl.SSLError as error:
             self._break(error)
-        else:
-            self.eof_received()
+            return
+        self._above.eof_received()
+        self.close()
 
     def _break(self, error: ssl.SSLError) -> None:
         self._unsent.clear()

@@ -10,7 +10,7 @@ import pytest
 
 from relay.config import DestinationConfig
 from relay.model.records import Encoding
-from relay.upstream import dial
+from relay.upstream import dial, exchange
 from relay.upstream.exchange import Body, ExchangeFailed, Upstream
 from relay.upstream.outcomes import Delivered, Outcome, Wait
 
@@ -134,3 +134,24 @@ async def test_address_that_never_answers_ends_with_the_deadline(
     assert outcome.reason.startswith(
         f"axiom: 127.0.0.9:{port} did not answer within 0.3 s: a firewall drops what is sent there"
     )
+
+
+async def test_host_that_is_gone_when_a_connection_is_made_anew_is_said_to_be(
+    raw_server: Running,
+    settings: Settings,
+    resolve: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "MAX_AGE_SECONDS", 0.0)
+    resolve("127.0.0.1")
+    async with raw_server() as server:
+        there = settings(f"http://up.example:{server.port}/", timeout_seconds=0.3)
+        upstream = Upstream(there)
+        assert await upstream.send(BODY, {}) == Delivered(200)
+        resolve("127.0.0.9")
+        with swallowing("127.0.0.9", server.port):
+            outcome = await upstream.send(BODY, {})
+        await upstream.aclose()
+
+    assert isinstance(outcome, Wait)
+    assert f"up.example:{server.port} did not answer within 0.3 s: a firewall" in outcome.reason
