@@ -205,8 +205,8 @@ class Connection(asyncio.Protocol):
 
     def _end(self, error: Exception | None) -> None:
         self._is_open = False
-        reader = self._reader
-        if reader is None:
+        reader, answered = self._reader, self._answered
+        if reader is None or answered is None or answered.done():
             return
         if reader.response is None and isinstance(error, ssl.SSLError):
             self._settle(error)

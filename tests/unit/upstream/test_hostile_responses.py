@@ -238,6 +238,23 @@ async def test_who_speaks_no_http_is_told_at_once_however_it_goes_on(
     assert "answered something that is not HTTP/1.1" in outcome.reason
 
 
+@pytest.mark.parametrize("line", [b"HTTP/1.1 099 What", b"HTTP/1.1 101 Go", b"HTTP/1.1 abc"])
+async def test_who_says_what_is_no_response_and_closes_is_not_taken_for_one_who_broke_off(
+    wire: Wire, line: bytes
+) -> None:
+    context, settings_for = wire
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(line + b"\r\n\r\n")
+
+    async with serving(serve, context) as port:
+        (outcome,) = await send(settings_for(port))
+
+    assert isinstance(outcome, Blocked)
+    assert "answered something that is not HTTP/1.1" in outcome.reason
+
+
 async def test_success_that_is_said_before_the_body_was_read_counts_when_all_of_it_was_sent(
     wire: Wire,
 ) -> None:
