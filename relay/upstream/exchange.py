@@ -206,6 +206,7 @@ class Upstream:
         connection crossed on the way.
         """
         ends_at, progress = anyio.current_time() + limit, self.progress
+        reader = ResponseReader(self._secrets)
         while True:
             connection = self._connection
             if connection is None or not self._may_reuse(connection):
@@ -215,7 +216,6 @@ class Upstream:
                     raise DeadlinePassed(limit)
             connection.progress = progress
             progress.peer = route.proxy if route.is_forwarded else route.place
-            reader = ResponseReader(self._secrets)
             try:
                 response = await connection.ask(request, reader, ends_at=ends_at, limit=limit)
             except ConnectionEnded:
