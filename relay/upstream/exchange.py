@@ -208,8 +208,13 @@ class Upstream:
         ends_at, progress = anyio.current_time() + limit, self.progress
         reader = ResponseReader(self._secrets)
         while True:
-            connection = self._connection
-            if connection is None or not self._may_reuse(connection):
+            connection, now = self._connection, time.monotonic()
+            if (
+                connection is None
+                or now >= self._ends_at
+                or now > self._rests_since + KEEP_ALIVE_SECONDS
+                or not connection.is_usable
+            ):
                 with anyio.CancelScope(deadline=ends_at) as scope:
                     connection = await self._connect(route)
                 if connection is None or scope.cancelled_caught:
@@ -226,14 +231,6 @@ class Upstream:
             else:
                 self._rests_since = time.monotonic()
                 return response
-
-    def _may_reuse(self, connection: Connection) -> bool:
-        now = time.monotonic()
-        return (
-            connection.is_usable
-            and now < self._ends_at
-            and now <= self._rests_since + KEEP_ALIVE_SECONDS
-        )
 
     async def _connect(self, route: Route) -> Connection:
         await self.aclose()
