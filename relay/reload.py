@@ -119,13 +119,17 @@ class Control:
         """What each destination of the configuration gets, by name."""
         return {each.name: each.signals for each in self.config.destinations}
 
-    def destination(self, name: str) -> KnownDestination:
-        """What is known of a destination, also when it is gone from the configuration.
+    def destination(self, name: str, signal: Signal | None = None) -> KnownDestination:
+        """What is known of a destination, of one `signal` if it is given, also when it is gone from
+        the configuration.
 
         Raises UnknownDestination.
         """
-        consumers = self._parts.buffer.consumers().items()
-        found = [each.statistics() for key, each in consumers if key.destination == name]
+        found = [
+            each.statistics()
+            for key, each in self._parts.buffer.consumers().items()
+            if key.destination == name and signal in (None, key.signal)
+        ]
         if not found:
             raise UnknownDestination.named(name)
         configured = self.config.destination(name)
@@ -223,8 +227,10 @@ class Control:
         blocked = taken_up.blocked.get(name, "")
         return Added(name, as_document(reports), str(path), tuple(warnings), hint, blocked)
 
-    async def remove(self, name: str, *, drop: bool) -> KnownDestination:
-        """Take up that a destination is gone; drop or keep what waits for it.
+    async def remove(
+        self, name: str, *, drop: bool, signal: Signal | None = None
+    ) -> KnownDestination:
+        """Take up that a destination, or one signal of it, is gone; drop or keep what waits for it.
 
         Returns what was known of it before. Raises UnknownDestination, and ControlRefused while
         the configuration still has it.
@@ -232,15 +238,16 @@ class Control:
         async with self._changing:
             config = self._read_again()
             standing = config.destination(name)
-            if standing is not None:
+            if standing is not None and signal in (None, *standing.signals):
+                what = f"{signal.word} of {name}" if signal else name
                 raise ControlRefused(
-                    f"{name} is still in {standing.source or 'the environment'}",
+                    f"{what} is still in {standing.source or 'the environment'}",
                     hint="remove it there first",
                 )
             await self._take_up(config, {})
-            found = self.destination(name)
+            found = self.destination(name, signal)
             if drop:
-                await self._parts.buffer.remove(name)
+                await self._parts.buffer.remove(name, signal)
             elif found.is_paused:
                 # A later destination of this name begins as any other: it was not paused.
                 await self._parts.buffer.set_paused(name, is_paused=False)

@@ -7,6 +7,7 @@
                                                  nanoseconds since 1970
     GET    /api/destinations/NAME                what it is owed, also when it is gone from there
     DELETE /api/destinations/NAME?waiting=keep   it is gone from there: what becomes of what waits
+           &signal=logs                          that signal of it is
     POST   /api/destinations/NAME/pause | resume
     POST   /api/destinations/NAME/test?span=true the connection test, with the daemon's own secrets;
                &stream=true                      each step as it happens
@@ -25,7 +26,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.admin.api import MOST, Api, BadQuery, digits, flag
+from relay.admin.api import MOST, Api, BadQuery, digits, flag, signal_of
 from relay.admin.stream import streamed, tell_step
 from relay.reload import Control, KnownDestination, TakenUp
 from relay.traces.replay import Start
@@ -54,7 +55,11 @@ def routes(control: Control) -> list[Api]:
         waiting = request.query_params.get("waiting", "")
         if waiting not in WAITING:
             raise BadQuery("say waiting=keep or waiting=drop")
-        found = await control.remove(request.path_params["name"], drop=waiting == "drop")
+        found = await control.remove(
+            request.path_params["name"],
+            drop=waiting == "drop",
+            signal=signal_of(request.query_params),
+        )
         return {**asdict(found), "waiting": "dropped" if waiting == "drop" else "kept"}
 
     async def pause(request: Request) -> KnownDestination:

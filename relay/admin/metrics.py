@@ -133,6 +133,12 @@ class _Document(Collector):
             {_key(d): d["state"] == "blocked" for d in destinations},
         )
         yield _by_destination(
+            GAUGE,
+            "removed_waiting_spans",
+            "Spans or other items owed to what left the configuration: put it back, or drop them.",
+            {_key(each): each["waiting_spans"] for each in status["removed"]},
+        )
+        yield _by_destination(
             COUNTER,
             "evicted_spans",
             "Undelivered spans, log records and data points evicted for space.",

@@ -14,7 +14,7 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.append_timeout import stalled
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.values import BacklogStatistics, BufferStatistics
-from relay.deliver.fleet import Fleet
+from relay.deliver.fleet import Fleet, Removed
 from relay.ingest.offload.offload import Offload
 from relay.ingest.refusals import Refusals
 from relay.model.counters import Counters
@@ -82,6 +82,7 @@ class Status:
                 _destination(status, backlog, now_ns, _evicted_of(buffer, status))
                 for status, backlog in destinations
             ],
+            "removed": [_removed(each, now_ns) for each in self.fleet.removed()],
         }
 
 
@@ -175,7 +176,6 @@ def _buffer(
 def _destination(
     status: DestinationStatus, backlog: BacklogStatistics, now_ns: int, evicted_spans: int
 ) -> dict[str, Any]:
-    oldest_ns = backlog.oldest_owed_ns
     return {
         "name": status.name,
         "signal": status.signal.word,
@@ -195,11 +195,29 @@ def _destination(
         "waiting_spans": backlog.owed_items,
         "waiting_rows": backlog.owed_rows,
         "waiting_bytes": backlog.owed_bytes,
-        "oldest_waiting_seconds": max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0,
+        "oldest_waiting_seconds": _waited_seconds(backlog, now_ns),
         "evicted_spans": evicted_spans,
         "stepped_around_spans": sum(each.items for each in status.parked),
         "warnings": [*status.warnings, *parked_sentences(status, now_ns)],
     }
+
+
+def _removed(removed: Removed, now_ns: int) -> dict[str, Any]:
+    """What waits for nobody: its destination, or that signal of it, left the configuration."""
+    backlog = removed.backlog
+    return {
+        "name": backlog.name,
+        "signal": backlog.signal.word,
+        "waiting_spans": backlog.owed_items,
+        "waiting_bytes": backlog.owed_bytes,
+        "oldest_waiting_seconds": _waited_seconds(backlog, now_ns),
+        "drop_command": removed.drop_command,
+    }
+
+
+def _waited_seconds(backlog: BacklogStatistics, now_ns: int) -> float:
+    oldest_ns = backlog.oldest_owed_ns
+    return max(0.0, (now_ns - oldest_ns) / 1e9) if oldest_ns else 0.0
 
 
 def parked_sentences(status: DestinationStatus, now_ns: int) -> list[str]:

@@ -8,7 +8,7 @@ An engine numbers rows from 1 upwards and never uses a number twice; a place is 
 it (`Position`), and what a destination is owed are ranges of places.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from relay.buffer.backlog_name import BacklogName
@@ -138,14 +138,7 @@ class Consumer(Protocol):
         ...
 
     def attach(self, health: Callable[[], Health]) -> None:
-        """A courier serves it from now on; how it fares, any thread may ask by `health`.
-
-        Closed before, it is owed what comes from now on.
-        """
-        ...
-
-    def close(self) -> None:
-        """Owe it nothing new; what it is owed stays so."""
+        """A courier serves it from now on; how it fares, any thread may ask by `health`."""
         ...
 
     def detach(self) -> None:
@@ -346,12 +339,20 @@ class Log(Protocol):
     ) -> Consumer:
         """The consumer of one signal for a destination, made if it is new.
 
-        Then it begins at `start`, paused if the destination is.
+        Then it begins at `start`, paused if the destination is. So does one that `owe_only` closed,
+        with what it is owed still.
         """
         ...
 
     def consumers(self) -> Mapping[BacklogName, Consumer]:
-        """Every backlog that is owed anything, also of destinations gone from the config."""
+        """Every backlog of a destination, also of those gone from the config."""
+        ...
+
+    def owe_only(self, wanted: Collection[BacklogName]) -> None:
+        """Owe what comes to these from now on and to no other; those keep what they are owed.
+
+        Of a signal that none of these gets it is kept for the first consumer to come.
+        """
         ...
 
     async def set_paused(self, destination: str, *, is_paused: bool) -> None:
@@ -361,8 +362,8 @@ class Log(Protocol):
         """
         ...
 
-    async def remove(self, destination: str) -> None:
-        """Drop what a destination is owed, of all signals, for good. Dead letters stay.
+    async def remove(self, destination: str, signal: Signal | None = None) -> None:
+        """Drop what a destination is owed, of all signals or of one, for good. Dead letters stay.
 
         Returns when that is safe. Raises BufferUnavailable.
         """

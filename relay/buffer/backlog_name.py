@@ -41,9 +41,11 @@ class BacklogName(NamedTuple):
         """Nobody's backlog of the same signal."""
         return self._replace(destination=UNCLAIMED)
 
-    def is_among(self, owners: Collection[str]) -> bool:
-        """Whether it is owed what `owners` are: what is owed to nobody is whoever's claims it."""
-        return self.text in owners or self.unclaimed.text in owners
+    def is_among(self, owners: Collection[str], *, is_open: bool) -> bool:
+        """Whether it is owed what `owners` are: what is owed to nobody is whoever's claims it, if
+        the backlog `is_open` to what comes.
+        """
+        return self.text in owners or (is_open and self.unclaimed.text in owners)
 
 
 @lru_cache(maxsize=1024)

@@ -37,6 +37,11 @@ def open_from(row: int) -> Ranges:
     return (OwedRange(Position(row), None),)
 
 
+def is_open(ranges: Ranges) -> bool:
+    """Whether rows to come are among them."""
+    return bool(ranges) and ranges[-1].end is None
+
+
 def union(ranges: Iterable[OwedRange]) -> Ranges:
     """The same places, sorted, merged where they touch, without empty ranges."""
     merged: list[OwedRange] = []

@@ -136,6 +136,8 @@ def refuse_owed(name: str, config: Config) -> None:
         raise DaemonUnreachable(
             f"--from needs a running daemon: {error.message}", hint=error.hint
         ) from None
+    if not (found["is_configured"] or found["waiting_spans"]):
+        return  # nothing is left of the one that had the name
     raise ConfigError(
         f"--from is for a new destination, and {name} exists already: "
         f"waiting for it are {listed_items(found['waiting_by_signal'])}"

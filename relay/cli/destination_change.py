@@ -15,12 +15,13 @@ from relay.cli.client import (
 )
 from relay.cli.destination_ask import is_terminal
 from relay.cli.destination_names import exit_unknown
-from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.options import config_option, json_option, load_or_exit, signal_option
 from relay.cli.output import say, say_result
 from relay.config import Config, saved
 from relay.model.errors import ConfigError
 from relay.model.nouns import listed_items
 from relay.model.printable import escaped
+from relay.model.records import Signal
 
 # The daemon lets a request in flight end before it responds.
 CHANGE_SECONDS = 30.0
@@ -51,16 +52,19 @@ def resume(name: str, config_path: str | None, as_json: bool) -> None:
     "--keep-waiting", "waiting", flag_value="keep", help="Keep what waits for it on disk."
 )
 @click.option("--drop-waiting", "waiting", flag_value="drop", help="Drop what waits for it.")
+@signal_option("Only settle what waits of this signal, which it does not get any more.")
 @json_option
-def remove(name: str, config_path: str | None, waiting: str | None, as_json: bool) -> None:
-    """Remove a destination that a command saved.
+def remove(
+    name: str, config_path: str | None, waiting: str | None, signal: Signal | None, as_json: bool
+) -> None:
+    """Remove a destination that a command saved, or settle what waits for one that is gone.
 
     What still waits for it is kept for a later destination of the same name, or dropped; where
     something waits and there is no terminal to ask on, one of the two flags is needed.
     """
     config = load_or_exit(config_path)
     client = admin_client(config, CHANGE_SECONDS)
-    path = file_to_delete(name, config)
+    path = None if signal else file_to_delete(name, config)
     known = what_waits(name, client)
     if path is None and not (known and known["is_known"]):
         exit_unknown(name, config)
@@ -74,7 +78,7 @@ def remove(name: str, config_path: str | None, waiting: str | None, as_json: boo
         saved.delete(path)
     done: dict[str, Any] = {"name": name, "deleted": path and str(path), "daemon": None}
     if known is not None:
-        done["daemon"] = settle(name, choice, known, client)
+        done["daemon"] = settle(name, choice, known, client, signal)
     say_result(done, tell_removed, as_json=as_json)
 
 
@@ -145,14 +149,17 @@ def choose(name: str, known: Mapping[str, Any] | None) -> str:
 
 
 def settle(
-    name: str, choice: str, known: Mapping[str, Any], client: DaemonClient
+    name: str, choice: str, known: Mapping[str, Any], client: DaemonClient, signal: Signal | None
 ) -> dict[str, Any]:
     """Tell the daemon. Raises DaemonRefused with its reason: the file is deleted by then."""
+    only = f"&signal={signal.word}" if signal else ""
     try:
         if known["is_known"]:
-            return client.ask("DELETE", f"{destination_path(name)}?waiting={choice}")
+            return client.ask("DELETE", f"{destination_path(name)}?waiting={choice}{only}")
         client.ask("POST", "/api/reload")
     except DaemonRefused as error:
+        if signal:
+            raise
         raise DaemonRefused(
             f"its file is deleted, but the running daemon refused the change: {error.message}",
             hint=f"correct that, then run `otlp-relay destination remove {name}` again",
@@ -173,6 +180,6 @@ def tell_removed(done: Mapping[str, Any]) -> None:
         say(f"{waited} that waited for {name} {verb} dropped")
     else:
         say(
-            f"kept for a later destination named {name}: {waited}, and what is to come; "
+            f"kept for a later destination named {name}: {waited}; it is owed nothing new; "
             f"`otlp-relay destination remove {name} --drop-waiting` drops them"
         )

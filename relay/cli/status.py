@@ -108,6 +108,8 @@ def tell(found: dict[str, Any]) -> None:
         say_styled(f"         {lost} for {each['destination']} evicted for space", "yellow")
     for aside in buffer["set_aside"]:
         say_styled(quarantined(aside), "" if aside["may_be_removed"] else "yellow")
+    for each in found["removed"]:
+        say_styled(removed_line(each), "yellow")
     if not found["destinations"]:
         say("no destination is configured: what comes is kept until there is one")
         return
@@ -117,6 +119,14 @@ def tell(found: dict[str, Any]) -> None:
         signal = "" if each["signal"] == "traces" else f" ({each['signal']})"
         for warning in each["warnings"]:
             say_styled(f"{each['name']}{signal}: {warning}", "yellow")
+
+
+def removed_line(removed: dict[str, Any]) -> str:
+    """What waits for nobody, and the command that drops it."""
+    signal = Signal.of(removed["signal"])
+    name = removed["name"] + ("" if signal is Signal.TRACES else f" ({signal.word})")
+    waiting = counted_items(removed["waiting_spans"], signal.word)
+    return f"{name}: gone from the configuration, {waiting} waiting: `{removed['drop_command']}`"
 
 
 def signals_of(found: dict[str, Any]) -> set[str]:

@@ -207,7 +207,9 @@ def waiting_lines(destination: dict[str, Any], what: str) -> list[str]:
     """Since when it waits, why, and what happens next."""
     line = f"  waiting    {what} since {destination['waiting_since']}"
     if not destination["is_configured"]:
-        drop = f"otlp-relay destination remove {destination['name']} --drop-waiting"
+        is_traces = destination["signal"] == "traces"
+        of = "" if is_traces else f"--signal {destination['signal']} "
+        drop = f"otlp-relay destination remove {destination['name']} {of}--drop-waiting"
         return [
             f"{line}: it is no longer in the configuration",
             f"             put it back, or drop what waits: `{drop}`",

@@ -1,18 +1,22 @@
 """Keep a courier for each signal of every destination, also when a reload changes them."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import anyio
+import structlog
 from anyio.abc import TaskGroup
 
 from relay.buffer.api import Consumer, Log
 from relay.buffer.backlog_name import BacklogName
+from relay.buffer.values import BacklogStatistics
 from relay.config import DestinationConfig, resolve_headers
 from relay.deliver.courier import Courier
 from relay.model.records import DestinationStatus, StoredRow
 from relay.upstream.exchange import Upstream
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 # For the request in flight of a destination that is gone: cut off, it would be sent twice.
 GONE_GRACE_SECONDS = 2.0
@@ -25,34 +29,50 @@ class Route(NamedTuple):
     consumer: Consumer
 
 
+class Removed(NamedTuple):
+    """What waits under the name of a destination that left the configuration.
+
+    `is_configured`: the destination is still there, and does not get this signal any more.
+    """
+
+    backlog: BacklogStatistics
+    is_configured: bool
+
+    @property
+    def drop_command(self) -> str:
+        """What gives up what waits."""
+        signal = f" --signal {self.backlog.signal.word}" if self.is_configured else ""
+        return f"otlp-relay destination remove {self.backlog.name}{signal} --drop-waiting"
+
+
 class Fleet:
     """All couriers: one for each destination and signal, so that none holds up another.
 
-    A destination that leaves the configuration keeps what it is owed on disk. A signal that a
-    destination does not get any more is delivered as far as it is owed, as long as the daemon runs
-    and the destination stands; after that it is kept likewise.
+    What leaves the configuration, a destination or a signal of one, is owed nothing new from then
+    on, and keeps on disk what it is owed.
     """
 
     def __init__(
         self,
-        log: Log,
+        buffer: Log,
         environ: Mapping[str, str],
         own_id: str,
         *,
         age_ns: Callable[[StoredRow], int] | None = None,
     ) -> None:
-        self._log = log
+        self._log = buffer
         self._age_ns = age_ns
         self._environ = environ
         self._own_id = own_id
         self._routes: dict[BacklogName, Route] = {}
-        self._ending: set[BacklogName] = set()  # signals taken away, what is owed of them is sent
         self._tasks: TaskGroup | None = None
 
     def start(self, tasks: TaskGroup, destinations: Iterable[DestinationConfig]) -> None:
         """Start the couriers of each destination, in `tasks`; paused if a command paused it."""
         self._tasks = tasks
-        self._start_new(_views(destinations))
+        wanted = _views(destinations)
+        self._start_new(wanted)
+        self._owe_only(wanted)
 
     def _start_new(self, wanted: Mapping[BacklogName, DestinationConfig]) -> None:
         if self._tasks is None:
@@ -78,28 +98,37 @@ class Fleet:
     async def reload(self, destinations: Iterable[DestinationConfig]) -> None:
         """Take up `destinations`: try all at once, start what is new, stop what is gone."""
         wanted = _views(destinations)
-        names = {key.destination for key in wanted}
-        gone = []
-        for key in self._routes.keys() - wanted.keys():
-            courier, consumer = self._routes[key]
-            if key.destination in names and (key in self._ending or self._is_owed(key)):
-                consumer.close()
-                courier.wake()
-                self._ending.add(key)
-            else:
-                del self._routes[key]
-                consumer.detach()
-                gone.append(courier)
-        self._ending &= self._routes.keys() - wanted.keys()
+        gone = [self._routes.pop(key) for key in self._routes.keys() - wanted.keys()]
+        for each in gone:
+            each.consumer.detach()
         for key in self._routes.keys() & wanted.keys():
             self._routes[key].courier.update(wanted[key])
         self._start_new(wanted)
+        self._owe_only(wanted)
         async with anyio.create_task_group() as stopping:
-            for courier in gone:
-                stopping.start_soon(courier.stop, GONE_GRACE_SECONDS)
+            for each in gone:
+                stopping.start_soon(each.courier.stop, GONE_GRACE_SECONDS)
 
-    def _is_owed(self, key: BacklogName) -> bool:
-        return bool(self._routes[key].consumer.statistics().owed_items)
+    def _owe_only(self, wanted: Collection[BacklogName]) -> None:
+        self._log.owe_only(wanted)
+        for each in self.removed():
+            log.warning(
+                "removed_destination_waits",
+                destination=each.backlog.name,
+                signal=each.backlog.signal.word,
+                waiting=each.backlog.owed_items,
+                hint=f"put it back, or drop them: {each.drop_command}",
+            )
+
+    def removed(self) -> list[Removed]:
+        """What is still owed to destinations and signals that left the configuration, by name."""
+        names = {key.destination for key in self._routes}
+        found = sorted(self._log.consumers().items())
+        return [
+            Removed(backlog, is_configured=key.destination in names)
+            for key, consumer in found
+            if key not in self._routes and (backlog := consumer.statistics()).owed_items
+        ]
 
     async def set_paused(self, name: str, *, is_paused: bool) -> bool:
         """Pause or resume, on disk when this returns; False when there is no such courier.
@@ -124,14 +153,8 @@ class Fleet:
                 stopping.start_soon(route.courier.stop, grace_seconds)
 
     def statuses(self) -> list[DestinationStatus]:
-        """What each courier says of itself, by name and signal; without those whose signal was
-        taken away and that have delivered all.
-        """
-        return [
-            route.courier.status
-            for key, route in sorted(self._routes.items())
-            if key not in self._ending or self._is_owed(key)
-        ]
+        """What each courier says of itself, by name and signal."""
+        return [route.courier.status for _, route in sorted(self._routes.items())]
 
 
 def _views(destinations: Iterable[DestinationConfig]) -> dict[BacklogName, DestinationConfig]:

@@ -84,7 +84,7 @@ def test_pause_and_resume_are_of_all_signals_of_a_destination(tmp_path: Path) ->
         eventually(lambda: is_at(relay, "logs", delivered_spans=1))
 
 
-def test_signal_that_is_taken_away_is_sent_as_far_as_it_is_owed(tmp_path: Path) -> None:
+def test_signal_that_is_taken_away_is_sent_no_more_and_said_to_wait(tmp_path: Path) -> None:
     with MockCollector() as other, MockCollector() as upstream:
         upstream.stop()
         both = {"endpoint": upstream.endpoint, "signals": ["traces", "logs"]}
@@ -96,12 +96,25 @@ def test_signal_that_is_taken_away_is_sent_as_far_as_it_is_owed(tmp_path: Path) 
             relay.write_config({"up": both | {"signals": ["traces"]}, "second": second})
             relay.signal(signal.SIGHUP)
             eventually(lambda: relay.log().count("reloaded") == 1)
-            post(relay, record("later"), "/v1/logs")
-            eventually(lambda: len(other.journal.log_records()) == 2)
-            assert entry(relay, "logs")["waiting_spans"] == 1
             upstream.restart()
-            eventually(lambda: not entry(relay, "logs"), seconds=40)
-            assert [each.body for each in upstream.journal.log_records()] == ["owed"]
+            post(relay, record("later"), "/v1/logs")
+            post(relay, request(span()))
+            upstream.journal.wait_for_spans(1)
+            eventually(lambda: len(other.journal.log_records()) == 2)
+            assert not upstream.journal.log_records()
+            assert not entry(relay, "logs")
+            (removed,) = relay.status()["removed"]
+            drop = "destination remove up --signal logs --drop-waiting"
+            assert (removed["name"], removed["signal"], removed["waiting_spans"]) == (
+                "up",
+                "logs",
+                1,
+            )
+            assert removed["drop_command"] == f"otlp-relay {drop}"
+            assert (
+                f"up (logs): gone from the configuration, 1 log record waiting: `otlp-relay {drop}`"
+                in relay.run("status").stdout
+            )
 
             relay.write_config({"up": both, "second": second})
             relay.signal(signal.SIGHUP)
@@ -109,6 +122,24 @@ def test_signal_that_is_taken_away_is_sent_as_far_as_it_is_owed(tmp_path: Path) 
             post(relay, record("again"), "/v1/logs")
             eventually(lambda: len(upstream.journal.log_records()) == 2)
             assert [each.body for each in upstream.journal.log_records()] == ["owed", "again"]
+
+
+def test_what_waits_of_a_signal_that_was_taken_away_can_be_dropped_alone(tmp_path: Path) -> None:
+    with MockCollector() as upstream:
+        both = {"endpoint": upstream.endpoint, "signals": ["traces", "logs"]}
+        with Relay(tmp_path, {"up": both | {"paused": True}}) as relay:
+            post(relay, record("owed"), "/v1/logs")
+            post(relay, request(span()))
+            drop = ("destination remove", "up", "--signal", "logs", "--drop-waiting")
+            refused = relay.run(*drop)
+            assert refused.returncode == 1
+            assert "logs of up is still in" in refused.stderr
+
+            relay.write_config({"up": both | {"signals": ["traces"]}})
+            assert relay.run(*drop).returncode == 0
+            assert relay.status()["removed"] == []
+            upstream.journal.wait_for_spans(1)
+            assert not upstream.journal.log_records()
 
 
 def test_signal_that_is_added_begins_as_a_new_destination_does(tmp_path: Path) -> None:

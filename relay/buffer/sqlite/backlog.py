@@ -172,6 +172,11 @@ class Backlog:
         self.parked.clear()
         self._wake()
 
+    @property
+    def sums(self) -> Totals:
+        """Over what it is owed."""
+        return self._sums
+
     def statistics(self) -> BacklogStatistics:
         """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog."""
         free = self._there(self.ranges)
@@ -199,17 +204,6 @@ class Backlog:
     def attach(self, health: Callable[[], Health]) -> None:
         """A courier serves it from now on; how it fares, any thread may ask by `health`."""
         self._health = health
-        if not self.is_removed and (not self.ranges or self.ranges[-1].end is not None):
-            self.ranges = owed_ranges.union((*self.ranges, *self._to_come()))
-            self.changed()
-
-    def close(self) -> None:
-        """Owe it nothing new; what it is owed stays so."""
-        self.ranges = owed_ranges.subtract(self.ranges, self._to_come())
-        self.changed()
-
-    def _to_come(self) -> Ranges:
-        return owed_ranges.open_from(self._ledger.last_row + 1)
 
     def detach(self) -> None:
         """No courier serves it any more: what it is owed waits."""
@@ -221,6 +215,22 @@ class Backlog:
         return report() if report is not None else None
 
     # -- what the log calls -------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is owed what comes."""
+        return owed_ranges.is_open(self.ranges)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is owed nothing, and nothing of what comes: it may begin as a new one does."""
+        return not self.ranges
+
+    def close(self) -> None:
+        """Owe it nothing new; what it is owed stays so."""
+        to_come = owed_ranges.open_from(self._ledger.last_row + 1)
+        self.ranges = owed_ranges.subtract(self.ranges, to_come)
+        self.changed()
 
     def set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - a setter
         """Keep the flag with the next commit."""
@@ -258,7 +268,7 @@ class Backlog:
 
     def rows_added(self, sums: Totals) -> None:
         """Rows of its signal were committed; an open range owes them."""
-        if self.ranges and self.ranges[-1].end is None:
+        if self.is_open:
             self._wake()
             self._sums += sums
 
@@ -328,14 +338,17 @@ class Backlog:
 
     def readmitted(self, item: OwedRange, sums: Totals) -> None:
         """Rows were committed that are owed to this destination by name, and not to every one."""
-        if self.ranges and self.ranges[-1].end is None:
+        if self.is_open:
             self.rows_added(sums)
         else:
             self.owe((item,), sums)
 
     def restart_after(self, last_row: int) -> None:
-        """The file was replaced: what it owed lies in the old one; rows to come are owed."""
-        self.ranges, self.in_flight = owed_ranges.open_from(last_row + 1), ()
+        """The file was replaced: what it owed lies in the old one; rows to come are owed, unless
+        it is closed.
+        """
+        self.ranges = owed_ranges.open_from(last_row + 1) if self.is_open else ()
+        self.in_flight = ()
         self._forget()
         self._sums, self._in_flight_items = Totals(), 0
         self.changed()

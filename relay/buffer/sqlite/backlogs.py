@@ -4,13 +4,13 @@ The writer's thread posts the methods of "news" into the event loop.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.buffer import owed_ranges
 from relay.buffer.api import Start
-from relay.buffer.backlog_name import BacklogName, backlog_name
+from relay.buffer.backlog_name import UNCLAIMED, BacklogName, backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.commands import Append, Waiter
@@ -49,8 +49,8 @@ class Backlogs:
         ledger.cache.clear(loaded.last_row)
         for name, found in loaded.destinations.items():
             key = backlog_name(name)
-            if not key.is_claimed:
-                continue  # by the first one to come, which finds it on disk
+            if not key.is_claimed and found.state.ranges == owed_ranges.open_from(1):
+                continue  # by the first one to come, which is owed all that is on disk
             backlog = self._backlogs[key] = Backlog(
                 ledger,
                 self._reader,
@@ -68,31 +68,62 @@ class Backlogs:
 
         `held` is for a new one too, in the same transaction (`Backlog.hold`).
         """
-        known = self._backlogs.get(key)
-        if known is not None and not known.is_removed:
-            return known
         others = self.known()
-        is_first = all(other.signal is not key.signal for other in others)
-        at_beginning = start == "beginning" or (start == "auto" and is_first)
-        kept, kept_sums = self._ledger.published, self._ledger.sums
-        sums = kept_sums.kept(key.signal) if at_beginning and kept_sums else Totals()
-        first = 1 if at_beginning else self._ledger.last_row + 1
-        backlog = self._backlogs[key] = Backlog(
-            self._ledger,
-            self._reader,
-            key,
-            owed_ranges.open_from(first),
-            sums=sums,
-            is_paused=any(other.is_paused for other in self.of(key.destination)),
-        )
-        if sums.rows and sums.rows == kept.rows:
-            self._reader.note_oldest(key.signal, first, kept.oldest_received_ns)
-        if not backlog.hold(held):
-            backlog.changed()
+        known = others.get(key)
+        if known is not None and not known.is_over:
+            if known.is_open:
+                return known
+            start = "auto"  # that is for new ones
+        nobodys = others.get(key.unclaimed) if start == "auto" else None
+        if nobodys is not None:
+            ranges, sums = nobodys.ranges, nobodys.sums
+        else:
+            ranges, sums = self._from(key.signal, start, others)
+        if known is not None and not known.is_over:
+            known.owe(ranges, sums)
+            backlog = known
+        else:
+            backlog = self._made(key, ranges, sums)
+            if not backlog.hold(held):
+                backlog.changed()
+        if key.unclaimed in others:
+            others[key.unclaimed].remove()
         return backlog
 
+    def _from(
+        self, signal: Signal, start: Start, others: Collection[BacklogName]
+    ) -> tuple[Ranges, Totals]:
+        """Where a new backlog beside `others` begins, and the sums of what is there by then."""
+        is_first = all(other.signal is not signal for other in others)
+        if start == "end" or (start == "auto" and not is_first):
+            return owed_ranges.open_from(self._ledger.last_row + 1), Totals()
+        kept, found = self._ledger.published, self._ledger.sums
+        sums = found.kept(signal) if found else Totals()
+        if sums.rows and sums.rows == kept.rows:
+            self._reader.note_oldest(signal, 1, kept.oldest_received_ns)
+        return owed_ranges.open_from(1), sums
+
+    def _made(self, key: BacklogName, ranges: Ranges, sums: Totals) -> Backlog:
+        is_paused = any(other.is_paused for other in self.of(key.destination))
+        backlog = Backlog(self._ledger, self._reader, key, ranges, sums=sums, is_paused=is_paused)
+        self._backlogs[key] = backlog
+        return backlog
+
+    def owe_only(self, wanted: Collection[BacklogName]) -> None:
+        """Owe what comes to `wanted` and to no other that is known: see `api.Log`."""
+        known = self.known()
+        served = {key.signal for key in wanted}
+        for signal in {key.signal for key in known} - served:
+            nobody = BacklogName(UNCLAIMED, signal)
+            if nobody not in known:  # before another is closed: a row between is owed to both
+                ranges = owed_ranges.open_from(self._ledger.last_row + 1)
+                self._made(nobody, ranges, Totals()).changed()
+        for key, backlog in known.items():
+            if key not in wanted and key.is_claimed and backlog.is_open:
+                backlog.close()
+
     def known(self) -> dict[BacklogName, Backlog]:
-        """All of them by name. Any thread may ask."""
+        """All of them by name, of nobody too where others are closed. Any thread may ask."""
         return {name: each for name, each in dict(self._backlogs).items() if not each.is_removed}
 
     def of(self, destination: str) -> list[Backlog]:
@@ -153,7 +184,11 @@ class Backlogs:
         if group.rows:
             signal, ledger = group.stored[0].signal, self._ledger
             of_signal = [key for key in known if key.signal is signal]
-            owing = {key for key in of_signal if key.is_among(readmitted.owed_to)}
+            owing = {
+                key
+                for key in of_signal
+                if key.is_among(readmitted.owed_to, is_open=known[key].is_open)
+            }
             # Before `last_rows` tell of them: until then nobody can have taken any.
             for key in of_signal:
                 if key not in owing:

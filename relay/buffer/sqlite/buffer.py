@@ -5,7 +5,7 @@ answers what memory cannot.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,12 +166,16 @@ class Buffer:
     def consumer(
         self, destination: str, start: Start = "auto", *, signal: Signal = Signal.TRACES
     ) -> Backlog:
-        """The consumer of one signal for a destination: see `api.Log`, as the next three."""
+        """The consumer of one signal for a destination: see `api.Log`, as the next four."""
         return self._backlogs.open(BacklogName(destination, signal), start)
 
     def consumers(self) -> dict[BacklogName, Backlog]:
-        """Every backlog that is owed anything, also of destinations gone from the config."""
-        return self._backlogs.known()
+        """Every backlog of a destination, also of those gone from the config."""
+        return {key: each for key, each in self._backlogs.known().items() if key.is_claimed}
+
+    def owe_only(self, wanted: Collection[BacklogName]) -> None:
+        """Owe what comes to these and to no other."""
+        self._backlogs.owe_only(wanted)
 
     async def set_paused(self, destination: str, *, is_paused: bool) -> None:
         """Keep for all signals of a destination whether a command paused it."""
@@ -179,10 +183,11 @@ class Buffer:
             backlog.set_paused(is_paused)
         await self._ledger.flush()
 
-    async def remove(self, destination: str) -> None:
-        """Drop what a destination is owed, of all signals, for good."""
+    async def remove(self, destination: str, signal: Signal | None = None) -> None:
+        """Drop what a destination is owed, of all signals or of one, for good."""
         for backlog in self._backlogs.of(destination):
-            backlog.remove()
+            if signal in (None, backlog.signal):
+                backlog.remove()
         await self._ledger.flush()
 
     # -- asking -------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 import anyio
 import anyio.lowlevel
 
+from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import UNCLAIMED, BacklogName, backlog_name
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.dead_letter_queries import SqliteDeadLetterReader
@@ -123,9 +124,15 @@ class ReplayDeadLetters(Transaction[list[int]]):
     def _receivers(self, file: LogFile, letter: DeadLetterReplay) -> frozenset[str] | None:
         """The backlogs that are owed it; None where one of them was removed meanwhile."""
         signal = _signal_of(letter)
-        everybody = {name for name in file.destinations if backlog_name(name).signal is signal}
+        of_signal = {
+            name: owed_ranges.is_open(each.ranges)
+            for name, each in file.destinations.items()
+            if backlog_name(name).signal is signal
+        }
+        everybody = of_signal.keys()
         if letter.owed_to is None:
-            return frozenset(everybody or {BacklogName(UNCLAIMED, signal).text})
+            served = {name for name, is_open in of_signal.items() if is_open}
+            return frozenset(served or {BacklogName(UNCLAIMED, signal).text})
         wanted = frozenset(BacklogName(name, signal).text for name in letter.owed_to)
         return wanted if wanted <= everybody else None
 

@@ -196,7 +196,7 @@ class LogFile:
             key = backlog_name(name)
             if key.signal is not signal:
                 continue
-            is_owed = key.is_among(owed_to)
+            is_owed = key.is_among(owed_to, is_open=owed_ranges.is_open(found.ranges))
             ranges = owed_ranges.only_if(found.ranges, group.range, is_owed=is_owed)
             if ranges != found.ranges:
                 self.write_destination(name, replace(found, ranges=ranges))
@@ -288,14 +288,18 @@ class LogFile:
             self._claim(group.sums)
 
     def _claim(self, signals: Iterable[Signal]) -> None:
-        """Owe rows of these signals to the backlog of nobody while there is no other."""
+        """Owe rows of these signals to the backlog of nobody while there is no other; where each of
+        the others is closed, the event loop has begun one (`Backlogs.owe_only`).
+        """
         if self._claimed == self.destinations.keys() and self._have_backlogs.issuperset(signals):
             return
         ever = self.run.sums_at(self.totals)
-        claimed = {key.signal for key in map(backlog_name, self.destinations) if key.is_claimed}
+        found = [(backlog_name(name), each.ranges) for name, each in self.destinations.items()]
+        claimed = {key.signal for key, _ in found if key.is_claimed}
+        served = {k.signal for k, ranges in found if k.is_claimed and owed_ranges.is_open(ranges)}
         for signal in signals:
             name = BacklogName(UNCLAIMED, signal).text
-            if signal in claimed and name in self.destinations:
+            if signal in served and name in self.destinations:
                 self.connection.execute("DELETE FROM destinations WHERE name = ?", (name,))
                 self.destinations = {
                     each: state for each, state in self.destinations.items() if each != name

@@ -79,16 +79,20 @@ class Replays:
 
     async def begin(self, key: BacklogName, since_ns: int) -> None:
         """Make that backlog, if it is new, begin with what was received since then."""
-        if key in self._backlogs.known():
+        if not self._is_new(key):
             return
         found = await self.since(since_ns, key.signal)
         # What came while we looked is owed as well, and all of it in one transaction: a first
         # destination is what lets older rows go.
         came = OwedRange(Position(found.looked_to + 1), Position(self._ledger.last_row + 1))
         ranges = owed_ranges.union((*found.ranges, came))
-        if key not in self._backlogs.known():
+        if self._is_new(key):
             backlog = self._backlogs.open(key, "end", held=ranges)
             await self._release(backlog, backlog.in_flight, ())
+
+    def _is_new(self, key: BacklogName) -> bool:
+        known = self._backlogs.known().get(key)
+        return known is None or known.is_over
 
     async def _release(self, backlog: Backlog, held: Ranges, before: Ranges) -> OwedAgain | None:
         try:

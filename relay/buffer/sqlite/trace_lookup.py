@@ -110,6 +110,7 @@ class SqliteTraceIndex(TraceReader):
         return [
             standing_of(key, backlog, self._ledger.pending, trace_id)
             for key, backlog in sorted(self._backlogs.known().items())
+            if key.is_claimed
         ]
 
     def _end_row(self) -> int:
