@@ -8,7 +8,8 @@ from relay.buffer.values import ReachesBack, RecentTrace, TracePlace, holds_trac
 from relay.model.records import DestinationStatus, Signal
 from relay.model.units import iso
 from relay.otlp.trace_items import entries_of_trace
-from relay.traces.where import IdReading, NamedDestination, TraceReport
+from relay.traces.ids import IdReading
+from relay.traces.where import NamedDestination, TraceReport
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
 STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
@@ -140,6 +141,8 @@ def _destination(
         if state == "waiting"
         else None,
         "is_in_flight": any(each.is_in_flight for each, _place in of_state),
+        "is_behind": state == "waiting"
+        and 0 < destination.oldest_owed_ns < min(place.received_ns for _each, place in of_state),
         "stepped_around": _stepped_around(status, ids)
         if any(each.is_parked for each, _place in of_state)
         else None,

@@ -26,8 +26,8 @@ from relay.model.units import iso
 from relay.traces.replay import Replay, ReplayedRows
 from relay.traces.where import Traces
 
-# What is kept of an id that was refused is cut there.
-MOST_CHARACTERS: Final = 128
+# An id may be typed as the URL that it stands in.
+MOST_CHARACTERS: Final = 4096
 
 
 def routes(traces: Traces, replay: Replay) -> list[Api]:

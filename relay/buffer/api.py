@@ -149,6 +149,10 @@ class Consumer(Protocol):
         """Where it stands."""
         ...
 
+    async def find_oldest(self) -> None:
+        """Look up when the oldest of what it is owed was received. Raises BufferUnavailable."""
+        ...
+
 
 class DeadLetterReader(Protocol):
     """Dead letters, looked at. Every method raises BufferUnavailable."""

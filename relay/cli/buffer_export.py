@@ -1,6 +1,5 @@
 """`otlp-relay buffer export`: what is kept, as OTLP JSON, a line for each row."""
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -10,18 +9,21 @@ import click
 from relay.buffer.sqlite.types import DamagedRow
 from relay.cli.moments import DURATION, Typed
 from relay.cli.options import config_option, load_or_exit, signal_option
-from relay.cli.output import opened, say
+from relay.cli.output import is_terminal, opened, say
 from relay.model.errors import ConfigError
+from relay.model.nouns import counted
 from relay.model.records import Signal
 from relay.offline.export import lines
 from relay.offline.file import open_buffer
+from relay.traces.ids import readings
 
 
 def trace_bytes(text: str) -> bytes:
-    """The 16 bytes of a trace id. Raises ConfigError."""
-    if not re.fullmatch("[0-9a-fA-F]{32}", text):
+    """The 16 bytes of a trace id, as `where` reads it. Raises ConfigError."""
+    found = [each for each in readings(text) if each.how in ("id", "within", "padded")]
+    if not found:
         raise ConfigError("a trace id is 32 hex digits")
-    return bytes.fromhex(text)
+    return found[0].trace_id
 
 
 @click.command()
@@ -30,7 +32,8 @@ def trace_bytes(text: str) -> bytes:
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A new file (0600); by default standard output.",
+    help="A new file (0600); by default standard output. `-` is standard output, even where that "
+    "is a terminal.",
 )
 @click.option("--destination", metavar="NAME", help="Only what this destination is still owed.")
 @click.option(
@@ -60,13 +63,20 @@ def export(
 
     Each line is a body that any OTLP/HTTP endpoint takes as `application/json`: one that begins
     with resourceSpans at /v1/traces, with resourceLogs at /v1/logs, with resourceMetrics at
-    /v1/metrics. Works with or
-    without a running daemon. Rows that are damaged are named on standard error and never written.
+    /v1/metrics. Works with or without a running daemon. Rows that are damaged are named on standard
+    error and never written.
     Exits 0 when everything asked for was written, 1 when a row was damaged or nothing can be read.
     """
     oldest_ns = time.time_ns() - int(since_seconds * 1e9) if since_seconds is not None else 0
     config = load_or_exit(config_path)
-    damaged = 0
+    is_asked = output == Path("-")
+    output = None if is_asked else output
+    if output is None and not is_asked and is_terminal():
+        raise click.UsageError(
+            "this would show what apps sent, prompts included, on your terminal: give --output FILE, "
+            "a pipe, or --output -"
+        )
+    damaged = written = 0
     with open_buffer(config.state_dir) as file, opened(output) as target:
         for found in lines(
             file,
@@ -80,4 +90,7 @@ def export(
                 damaged += 1
             else:
                 target.write(found + b"\n")
+                written += 1
+    left = f", {damaged:,} left out" if damaged else ""
+    say(f"wrote {counted(written, 'line')} to {output or 'standard output'}{left}", err=True)
     sys.exit(1 if damaged else 0)

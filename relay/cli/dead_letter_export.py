@@ -18,7 +18,7 @@ from relay.cli.dead_letter_options import (
     tell_stayed,
 )
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import opened, say, say_json
+from relay.cli.output import is_terminal, opened, say, say_json
 from relay.cli.source import Source
 from relay.model.errors import RelayError
 
@@ -31,7 +31,8 @@ from relay.model.errors import RelayError
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write to this new file (0600) instead of standard output.",
+    help="Write to this new file (0600) instead of standard output; `-` is standard output, even "
+    "where that is a terminal.",
 )
 @json_option
 def export(
@@ -42,9 +43,16 @@ def export(
     All of them, or those that the flags choose; they stay. A line that begins with resourceSpans
     is a body for /v1/traces, with resourceLogs for /v1/logs, with resourceMetrics for /v1/metrics;
     --signal writes those of one alone. What was refused on the way in is written as it was sent.
-    --json, with --output, prints what was done. Exits 1 when any had to be left out; the reason is
-    printed.
+    They hold what apps sent, prompts included: a terminal gets them only with --output -. --json,
+    with --output, prints what was done. Exits 1 when any had to be left out; the reason is printed.
     """
+    is_asked = output == Path("-")
+    output = None if is_asked else output
+    if output is None and not is_asked and is_terminal():
+        raise click.UsageError(
+            "this would show what apps sent, prompts included, on your terminal: give --output FILE, "
+            "a pipe, or --output -"
+        )
     if as_json and output is None:
         raise click.UsageError("--json needs --output: the lines are on standard output")
     source = Source(load_or_exit(config_path), STEP_SECONDS)

@@ -17,6 +17,7 @@ from relay.cli.output import progress_bar, say
 from relay.cli.source import NEWEST
 from relay.model.nouns import counted
 from relay.model.records import Signal
+from relay.traces.ids import legible_id
 
 LetterId = click.IntRange(min=1, max=NEWEST)
 ids_argument = click.argument("ids", nargs=-1, type=LetterId, metavar="[ID]...")
@@ -74,6 +75,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         since_ns = 0 if since_seconds is None else time.time_ns() - int(since_seconds * 1e9)
         unique = tuple(dict.fromkeys(ids))
+        trace = legible_id(trace)
         wanted = DeadLetterFilter(destination, reason, since_ns, trace, unique, signal=signal)
         command(wanted=wanted, **more)
 

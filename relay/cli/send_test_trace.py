@@ -13,11 +13,12 @@ import click
 from relay.cli.client import DaemonClient, admin_client
 from relay.cli.moments import DURATION
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import say
+from relay.cli.output import say, say_json
 from relay.cli.traces import SERVICE, make_trace
 from relay.config import Config
 from relay.model.errors import RelayError
 from relay.model.nouns import counted
+from relay.model.units import about_duration
 
 POLL_SECONDS = 0.05
 
@@ -50,15 +51,18 @@ def send_test_trace(config_path: str | None, as_json: bool, wait_seconds: float)
     Exits 0 when every destination that is not paused has it, 1 otherwise.
     """
     config = load_or_exit(config_path)
+    wait = about_duration(wait_seconds)
     posted = post(config)
     if posted.status != 200:
         report_refusal(posted, as_json)
         for warning in config.warnings if posted.status in (401, 403) else ():
             say(f"otlp-relay: {warning}", err=True)
         sys.exit(1)
+    if not as_json:
+        say(f"posted to {posted.url}: {posted.status}; following it for {wait}", err=True)
     found = follow(admin_client(config), posted, wait_seconds)
     if as_json:
-        say(json.dumps({"posted": posted.url, "trace": found}))
+        say_json({"posted": posted.url, "trace": found}, indent=None)
     else:
         tell(posted, found)
     sys.exit(0 if has_arrived(found) else 1)
@@ -118,7 +122,7 @@ def report_refusal(posted: Posted, as_json: bool) -> None:
     """The relay itself refused: its own words."""
     if as_json:
         document = {"posted": posted.url, "status": posted.status, "answer": posted.body}
-        say(json.dumps(document))
+        say_json(document, indent=None)
     else:
         say(f"{posted.url} responded with {posted.status}: {posted.body}", err=True)
 

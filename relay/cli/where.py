@@ -2,21 +2,21 @@
 
 import sys
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import say, say_json
+from relay.cli.output import ago, say, say_json
 from relay.cli.source import Source
 from relay.model.nouns import counted_items, noun_of
-from relay.model.units import about_duration
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
 RESPONSE_SECONDS = 30.0
 HOW = {
     "id": "",
+    "padded": "{text} with the leading zeros that were cut off",
+    "within": "the trace id in {text}",
     "derived": "the id derived from {text}, which is not a trace id",
     "derived_from_bytes": "the id derived from the bytes {text}, which are not a trace id",
 }
@@ -31,8 +31,8 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
     """Tell where a trace is: received, rejected, kept, and what became of it for each destination.
 
     Its log records are told of as well as its spans. TRACE_ID is 32 hex digits, with or without
-    dashes, or the id as the app wrote it when that was none (app_trace_001). Exits 0 when something
-    is known of it, 1 when nothing is.
+    dashes, 0x or leading zeros, a traceparent, a URL that holds it, or the id as the app wrote it
+    when that was none (app_trace_001). Exits 0 when something is known of it, 1 when nothing is.
     """
     text = trace_id.strip()
     if not text:
@@ -226,7 +226,10 @@ def waiting_lines(destination: dict[str, Any], what: str) -> list[str]:
         return [f"{line}: {destination['stepped_around']['said']}", parked_line(destination)]
     if not destination["failing_since"]:
         return [f"{line}: {destination['reason'] or 'queued'}"]
-    lines = [f"{line}: {destination['reason'] or state}"]
+    behind = ""
+    if destination.get("is_behind") and not destination["is_in_flight"]:
+        behind = f"behind an earlier batch, which {destination['name']} does not accept: "
+    lines = [f"{line}: {behind}{destination['reason'] or state}"]
     tries, last = destination["tries"], destination["last_status"]
     said = f", the last response was {last}" if last else ", the last had no response"
     count = f"{tries:,} tr{'y' if tries == 1 else 'ies'} failed{said}; " if tries else ""
@@ -255,9 +258,3 @@ def about_last_success(destination: dict[str, Any]) -> str:
     last = destination["last_success_at"]
     items = f"{noun_of([destination['signal']])}s"
     return f"it last accepted {items} at {last}" if last else "it has accepted none since the start"
-
-
-def ago(iso: str) -> str:
-    """How long ago a time of the API is, in words."""
-    then = datetime.fromisoformat(iso)
-    return about_duration(max((datetime.now(UTC) - then).total_seconds(), 0.0))

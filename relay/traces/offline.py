@@ -43,7 +43,7 @@ async def _find(index: TracesAtRest, config: Config, text: str) -> TraceReport:
         for destination in config.destinations
         for each in destination.views
     ]
-    return await report_of(text, index, statuses, await index.backlogs())
+    return await report_of(text, index, statuses, dict.fromkeys(await index.backlogs(), 0))
 
 
 def calls_at_rest(config: Config, asked: Asked) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable, ControlRefused, UnknownDestination
 from relay.model.records import Signal
 from relay.model.units import iso
-from relay.traces.where import readings
+from relay.traces.ids import readings
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 

@@ -5,7 +5,7 @@ dashes: each reading is tried, and the report says which were right.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,31 +17,26 @@ from relay.buffer.values import ReachesBack, RecentTrace, TracePlace
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable
 from relay.model.records import DestinationStatus, StoredRow
-from relay.process.check.ids import TRACE_ID_BYTES, derive
+from relay.traces.ids import IdReading, readings
 
+# What is kept of an id that was refused is cut there.
+MOST_KEPT = 128
 # Rows whose spans are shown; the rest of a large trace is told of all the same.
 MOST_ROWS_SHOWN = 20
 # A disk that hangs must not keep what is known from being told.
 FLUSH_SECONDS = 2.0
 
 
-class IdReading(NamedTuple):
-    """An id that was typed, as it may be meant.
-
-    `how`: "id" (it is one), "derived" (the sender's text was none and was mapped to it) or
-    "derived_from_bytes" (the sender's bytes, shown as hex, were none).
-    """
-
-    trace_id: bytes
-    how: str
-
-
 class NamedDestination(NamedTuple):
-    """A destination as one of its signals has it; `is_known` false: only dead letters name it."""
+    """A destination as one of its signals has it; `is_known` false: only dead letters name it.
+
+    `oldest_owed_ns` is when the oldest that it is owed was received; 0: not known, or nothing.
+    """
 
     status: DestinationStatus
     is_configured: bool
     is_known: bool
+    oldest_owed_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +75,13 @@ class Traces:
 
     async def find(self, text: str, *, with_spans: bool) -> TraceReport:
         """What is known of a trace, with its spans if asked for. Raises BufferUnavailable."""
+        consumers = self._buffer.consumers()
         # What was just settled is told with its dead letter, which is only on disk.
         with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
             await self._buffer.flush()
-        known = self._buffer.consumers()
+            for each in consumers.values():
+                await each.find_oldest()
+        known = {key: each.statistics().oldest_owed_ns for key, each in consumers.items()}
         report = await report_of(text, self._index, self._fleet.statuses(), known)
         kept = sorted({place.row for place in report.places if place.row and place.is_kept})
         if not with_spans or not kept:
@@ -100,9 +98,11 @@ async def report_of(
     text: str,
     index: TraceIndex,
     statuses: Iterable[DestinationStatus],
-    known: Iterable[BacklogName],
+    known: Mapping[BacklogName, int],
 ) -> TraceReport:
-    """What `index` tells of a trace, without its items; `known` are the backlogs on disk."""
+    """What `index` tells of a trace, without its items; `known` are the backlogs on disk, and when
+    the oldest that each is owed was received.
+    """
     ids, places = await _read_all(text, index)
     reach = await index.reaches_back()
     if not places:
@@ -112,7 +112,7 @@ async def report_of(
 
 def _destinations(
     statuses: Iterable[DestinationStatus],
-    known: Iterable[BacklogName],
+    known: Mapping[BacklogName, int],
     places: list[TracePlace],
 ) -> list[NamedDestination]:
     """Those configured, those `known` to the disk, and those that only dead letters name: of the
@@ -120,16 +120,16 @@ def _destinations(
     """
     signals = {place.signal for place in places}
     configured = {BacklogName(status.name, status.signal): status for status in statuses}
-    on_disk = set(known)
     letters = (place.dead_letter for place in places if place.dead_letter)
     named = {BacklogName(each.destination, each.signal) for each in letters if each.destination}
     return [
         NamedDestination(
             configured.get(key) or DestinationStatus(key.destination, "", signal=key.signal),
             is_configured=key in configured,
-            is_known=key in configured or key in on_disk,
+            is_known=key in configured or key in known,
+            oldest_owed_ns=known.get(key, 0),
         )
-        for key in sorted({*configured, *on_disk, *named})
+        for key in sorted({*configured, *known, *named})
         if key.signal in signals and key.is_claimed
     ]
 
@@ -139,7 +139,7 @@ async def _read_all(text: str, index: TraceIndex) -> tuple[list[IdReading], list
     ids: list[IdReading] = []
     places: list[TracePlace] = []
     for reading in readings(text):
-        found = await index.find(reading.trace_id, "" if places else text.strip())
+        found = await index.find(reading.trace_id, "" if places else text.strip()[:MOST_KEPT])
         # A letter may be found by the text and by the id that it was mapped to.
         seen = {place.letter_id for place in places if place.letter_id}
         new = [place for place in found if place.letter_id not in seen]
@@ -147,25 +147,3 @@ async def _read_all(text: str, index: TraceIndex) -> tuple[list[IdReading], list
             ids.append(reading)
             places += new
     return ids, places
-
-
-def readings(text: str) -> list[IdReading]:
-    """What `text` may mean, the likeliest first; none for no text."""
-    text = text.strip()
-    digits = text.replace("-", "")
-    found: list[IdReading] = []
-    if len(digits) == 2 * TRACE_ID_BYTES and (trace_id := _from_hex(digits)):
-        found.append(IdReading(trace_id, "id"))
-    if (text and len(text) != 2 * TRACE_ID_BYTES) or not found:
-        found.append(IdReading(derive(text.encode(), TRACE_ID_BYTES), "derived"))
-        # Protobuf has bytes where others have text: shown as hex they are another id.
-        if raw := _from_hex(text):
-            found.append(IdReading(derive(raw, TRACE_ID_BYTES), "derived_from_bytes"))
-    return found
-
-
-def _from_hex(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text) if text.isalnum() else b""
-    except ValueError:
-        return b""

@@ -178,7 +178,9 @@ class Backlog:
         return self._sums
 
     def statistics(self) -> BacklogStatistics:
-        """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog."""
+        """Where it stands; `oldest_owed_ns` may be that of a look before after a long backlog,
+        unless `find_oldest` was called just now.
+        """
         free = self._there(self.ranges)
         oldest_ns = 0
         if free:
@@ -200,6 +202,12 @@ class Backlog:
             self._health is not None,
             self.signal,
         )
+
+    async def find_oldest(self) -> None:
+        """Look up when the oldest of what it is owed was received. Raises BufferUnavailable."""
+        free = self._there(self.ranges)
+        if free and free[0].start.row not in self._flying:
+            await self._reader.find_oldest(self.signal, free[0].start.row)
 
     def attach(self, health: Callable[[], Health]) -> None:
         """A courier serves it from now on; how it fares, any thread may ask by `health`."""

@@ -184,6 +184,13 @@ class Reader:
                 del self._oldest[next(iter(self._oldest))]
         return known
 
+    async def find_oldest(self, signal: Signal, row: int) -> None:
+        """Let `received_ns` of that row be right at the next question. Raises BufferUnavailable."""
+        if self._ledger.cache.first(signal, row) is None:
+            question = partial(first_received_ns, signal=signal, first_row=row)
+            if found := await self.ask(question):
+                self.note_oldest(signal, row, found)
+
     def note_oldest(self, signal: Signal, row: int, received_ns: int) -> None:
         """The received time of the first row of a signal from `row` on, or 0."""
         self._oldest[signal, row] = received_ns
