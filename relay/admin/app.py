@@ -147,7 +147,7 @@ class Admin:
         return PlainTextResponse("ready\n", headers=SECURITY_HEADERS)
 
     async def _metrics(self, _request: Request) -> Response:
-        body, content_type = render(self._status.document())
+        body, content_type = render(await self._status.fresh())
         return Response(body, headers={**SECURITY_HEADERS, "Content-Type": content_type})
 
     def _guarded(
@@ -171,7 +171,7 @@ class Admin:
         return endpoint
 
     async def _status_document(self, _request: Request) -> dict[str, Any]:
-        return self._status.document()
+        return await self._status.fresh()
 
 
 async def _nothing_here(request: Request, _error: Exception | None = None) -> Response:

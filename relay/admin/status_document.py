@@ -4,11 +4,14 @@
 Header values and bodies are not in it.
 """
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+import anyio
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.append_timeout import stalled
@@ -18,12 +21,16 @@ from relay.deliver.fleet import Fleet, Removed
 from relay.ingest.offload.offload import Offload
 from relay.ingest.refusals import Refusals
 from relay.model.counters import Counters
+from relay.model.errors import BufferUnavailable
 from relay.model.nouns import counted_items
 from relay.model.records import DestinationStatus, ParkedSpan, Signal
 from relay.model.units import about_duration, iso
 from relay.reload import Control
 from relay.salvage.salvage import Salvage
 from relay.version import __version__
+
+# A disk that hangs must not keep the rest from being told.
+LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,13 @@ class Status:
         if buffer.last_error or not (buffer.is_full or buffer.is_writable):
             return f"the buffer cannot write: {buffer.last_error or 'it is closed'}"
         return f"the buffer is full: {buffer.limit}" if buffer.is_full else ""
+
+    async def fresh(self) -> dict[str, Any]:
+        """The document, after a look at the disk for how old is what waits."""
+        with anyio.move_on_after(LOOK_SECONDS), contextlib.suppress(BufferUnavailable):
+            for backlog in self.buffer.consumers().values():
+                await backlog.find_oldest()
+        return self.document()
 
     def document(self) -> dict[str, Any]:
         """The document of `/api/status`."""
@@ -149,6 +163,7 @@ def _buffer(
         "owed_spans": max(buffer.owed_items, owed_spans),
         "owed_bytes_on_disk": buffer.owed_disk_bytes,
         "full_in_seconds": buffer.full_in_seconds,
+        "last_evicted_at": iso(buffer.last_evicted_ns),
         "evicted_spans": _evicted(buffer),
         "evicted": [
             {"destination": name, "signal": signal.word, "items": number}

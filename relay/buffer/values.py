@@ -45,6 +45,7 @@ class BufferStatistics:
     owed_disk_bytes: int = 0  # their share of the pages in use, about
     full_in_seconds: float | None = None  # at the present rate; None: it is not filling
     evicted_items: dict[BacklogName, int] = field(default_factory=dict)  # since ever
+    last_evicted_ns: int = 0  # 0: nothing since the start
 
     @property
     def disk_bytes(self) -> int:

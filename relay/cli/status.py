@@ -1,36 +1,46 @@
 """`otlp-relay status`: what the running daemon keeps, and how each destination fares."""
 
 import contextlib
-import json
-import sys
 import time
 from collections.abc import Collection
 from typing import Any
 
 import click
-from rich.text import Text
 
 from relay.cli.client import admin_client
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import columns_of, print_table, say, say_error, say_result, say_styled
+from relay.cli.output import (
+    columns_of,
+    is_terminal,
+    print_table,
+    say,
+    say_error,
+    say_json,
+    say_result,
+    say_styled,
+    seconds_since,
+    until,
+)
 from relay.model.errors import RelayError
 from relay.model.nouns import counted, counted_items, listed_items
 from relay.model.records import Signal
 from relay.model.units import about_bytes, about_duration
 
 WATCH_SECONDS = 1.0
+EVICTING_SECONDS = 60.0
 MOST_REFUSED = 8
 STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked": "bold red"}
 
 COLUMNS = {
     "DESTINATION": lambda it: it["name"],
     "SIGNAL": lambda it: it["signal"],
-    "STATE": lambda it: Text(it["state"], style=STYLES.get(it["state"], "")),
+    "STATE": lambda it: it["state"],
     "WAITING": lambda it: f"{it['waiting_spans']:,}",
     "OLDEST": lambda it: (
         about_duration(it["oldest_waiting_seconds"]) if it["waiting_spans"] else "-"
     ),
     "DELIVERED": lambda it: f"{it['delivered_spans']:,}",
+    "NEXT TRY": lambda it: until(it["next_try_at"]),
     "REASON": lambda it: it["reason"],
 }
 
@@ -48,7 +58,8 @@ def status(config_path: str | None, as_json: bool, watch: bool) -> None:
 
     A destination that gets more than traces has a line for each signal. Exits 0 when the daemon
     responds, 1 otherwise. WAITING is what a destination is still owed; OLDEST how long the oldest
-    of it has waited; REASON the upstream's own words, secrets masked.
+    of it has waited; NEXT TRY when it is sent again; REASON the upstream's own words, secrets
+    masked.
     """
     client = admin_client(load_or_exit(config_path))
     if not watch:
@@ -57,12 +68,12 @@ def status(config_path: str | None, as_json: bool, watch: bool) -> None:
         return
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            if sys.stdout.isatty():
+            if is_terminal():
                 click.clear()
             try:
                 found = client.ask("GET", "/api/status")
                 if as_json:
-                    say(json.dumps(found))
+                    say_json(found, indent=None)
                 else:
                     tell(found)
             except RelayError as error:  # a daemon that is away may come back
@@ -114,7 +125,8 @@ def tell(found: dict[str, Any]) -> None:
         say("no destination is configured: what comes is kept until there is one")
         return
     destinations = found["destinations"]
-    print_table(columns_of(COLUMNS, (each["signal"] for each in destinations)), destinations)
+    signals = (each["signal"] for each in destinations)
+    print_table(columns_of(COLUMNS, signals), destinations, styles=STYLES)
     for each in destinations:
         signal = "" if each["signal"] == "traces" else f" ({each['signal']})"
         for warning in each["warnings"]:
@@ -171,6 +183,9 @@ def space_line(buffer: dict[str, Any], signals: Collection[str]) -> str:
             f"{counted_items(buffer['owed_spans'], *signals)} of it owed, "
             f"about {about_bytes(buffer['owed_bytes_on_disk'])}"
         )
+    evicted_at = buffer["last_evicted_at"]
+    if evicted_at and seconds_since(evicted_at) < EVICTING_SECONDS:
+        return f"{owed}; FULL: what cannot be delivered is evicted for what comes"
     seconds = buffer["full_in_seconds"]
     filling = "not filling" if seconds is None else f"full in {about_duration(seconds)}"
     return f"{owed}; {filling}" + ("" if seconds is None else " at this rate")

@@ -119,6 +119,7 @@ class Housekeeping:
             owed_disk_bytes=outlook.owed_bytes,
             full_in_seconds=outlook.full_in_seconds,
             evicted_items={backlog_name(name): n for name, n in self.eviction.items.items()},
+            last_evicted_ns=self.eviction.last_ns,
         )
         self._ledger.sums = file.standing
         self._state_dir.high_water.write(file.last_row, totals, file.destinations)

@@ -39,6 +39,7 @@ class Eviction:
         self._backlogs = backlogs
         self._unlogged: dict[str, int] = {}
         self._next_log = 0.0  # monotonic
+        self.last_ns = 0  # when anything was evicted last, by this process
         self.items: dict[str, int] = {}  # by destination, those of earlier processes included
 
     def load(self, counters: dict[str, int]) -> None:
@@ -76,13 +77,13 @@ class Eviction:
                 lost[name] = ranges
                 items[name] = sums_of(ranges, rows, left=left).items
         self._ledger.evictions_begun += 1
+        now_ns = self._ledger.now_ns()
         try:
-            file.work(
-                partial(_write, chosen=chosen, lost=lost, items=items, at_ns=self._ledger.now_ns())
-            )
+            file.work(partial(_write, chosen=chosen, lost=lost, items=items, at_ns=now_ns))
         except BaseException:
             self._ledger.evictions_begun -= 1
             raise
+        self.last_ns = now_ns
         for name, ranges in lost.items():
             self._ledger.pending.evicted(name, ranges)
             self.items = {**self.items, name: self.items.get(name, 0) + items[name]}

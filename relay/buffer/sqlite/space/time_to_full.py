@@ -18,6 +18,8 @@ SAMPLE_SECONDS = 5.0
 _WINDOW_SECONDS = 300.0
 # A slope over less is noise.
 _LEAST_SECONDS = 30.0
+# What has not filled for so long does not: the slope alone would go on for minutes.
+_RECENT_SECONDS = 60.0
 _LEAST_SAMPLES = 4
 # What would take longer than this is not filling.
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
@@ -144,10 +146,16 @@ def bytes_per_second(samples: list[Sample]) -> float | None:
     return together / spread
 
 
+def _shrinks_still(samples: list[Sample]) -> bool:
+    newest = samples[-1]
+    recent = (each for each in samples if each.at_seconds >= newest.at_seconds - _RECENT_SECONDS)
+    return next(recent).room_bytes > newest.room_bytes
+
+
 def seconds_until_full(samples: list[Sample]) -> float | None:
     """Until the room of the newest sample is used up; None: it does not shrink, or not known."""
     rate = bytes_per_second(samples)
-    if rate is None or rate >= 0:
+    if rate is None or rate >= 0 or not _shrinks_still(samples):
         return None
     seconds = max(samples[-1].room_bytes, 0) / -rate
     return seconds if seconds <= _LONGEST_SECONDS else None
