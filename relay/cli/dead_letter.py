@@ -16,6 +16,7 @@ from relay.cli.output import (
     say,
     say_result,
     say_styled,
+    when,
 )
 from relay.cli.source import NEWEST, Source
 from relay.model.nouns import counted_items, listed_items, noun_of
@@ -54,7 +55,7 @@ _KIND: Final = {
 }
 LETTER_COLUMNS: Final = {
     "ID": lambda it: str(it["id"]),
-    "DEAD SINCE": lambda it: it["set_aside_at"] or "-",
+    "DEAD SINCE": lambda it: when(it["set_aside_at"]),
     **_KIND,
     "ITEMS": lambda it: f"{it['affected']:,}",
     "TRACE": traces_of,
@@ -64,8 +65,8 @@ GROUP_COLUMNS: Final = {
     **_KIND,
     "LETTERS": lambda it: f"{it['letters']:,}",
     "ITEMS": lambda it: f"{it['spans']:,}",
-    "FIRST": lambda it: it["first_at"] or "-",
-    "LAST": lambda it: it["last_at"] or "-",
+    "FIRST": lambda it: when(it["first_at"]),
+    "LAST": lambda it: when(it["last_at"]),
     "WORDS": words_of,
 }
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import click
-from rich.text import Text
 
 from relay.cli.client import DaemonRefused, DaemonUnreachable, admin_client
 from relay.cli.destination_names import configured
@@ -33,7 +32,7 @@ COLUMNS: Final = {
     "ENDPOINT": lambda it: it["endpoint"] or "(unknown)",
     "ENCODING": lambda it: it["encoding"],
     "HEADERS": lambda it: ", ".join(it["header_names"]) or "-",
-    "STATE": lambda it: Text(it["state"] or "-", style=STYLES.get(it["state"], "")),
+    "STATE": lambda it: it["state"] or "-",
     "SAVED IN": lambda it: it["source"],
 }
 
@@ -66,7 +65,7 @@ def list_destinations(config_path: str | None, as_json: bool) -> None:
     elif not found:
         say("no destination is configured; `otlp-relay destination add NAME` adds one")
     else:
-        print_table(COLUMNS, found)
+        print_table(COLUMNS, found, styles=STYLES)
         if states is None:
             say("no daemon responds: states are unknown")
 

@@ -1,14 +1,13 @@
 """`otlp-relay destination presets [NAME]`: what is known of backends, as text or JSON."""
 
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterable
 
 import click
 
 from relay.cli.options import json_option
-from relay.cli.output import PIPE_WIDTH, print_table, say, say_json
+from relay.cli.output import is_terminal, print_table, say, say_json
 from relay.config.presets import PRESETS, HeaderField, KnownRefusal, Preset, find
 from relay.config.presets.example import (
     command_of,
@@ -21,6 +20,8 @@ from relay.config.presets.example import (
 from relay.model.errors import ConfigError
 
 INDENT = " " * 14
+# In a pipe nothing is folded, so that its words can be found.
+PIPE_WIDTH = 10_000
 
 
 def header_names(preset: Preset) -> str:
@@ -54,7 +55,7 @@ def presets(name: str | None, as_json: bool) -> None:
         document = document_of(chosen) if chosen else [document_of(p) for p in PRESETS.values()]
         say_json(document)
     elif chosen:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+        width = shutil.get_terminal_size().columns if is_terminal() else PIPE_WIDTH
         say(*lines_of(chosen, width))
     else:
         print_table(COLUMNS, PRESETS.values())

@@ -24,9 +24,11 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 def harmless(text: str) -> bool:
-    """Whether a terminal shows every character of it, and obeys none but the line breaks."""
+    """Whether a terminal shows every character of it, and obeys none but line breaks and the tabs
+    of a table.
+    """
     return all(
-        each == "\n" or each.isprintable() or unicodedata.category(each) == "Zs" for each in text
+        each in "\n\t" or each.isprintable() or unicodedata.category(each) == "Zs" for each in text
     )
 
 

@@ -22,7 +22,7 @@ def test_list_has_a_line_a_preset() -> None:
     assert " ".join(axiom.split()) == (
         "axiom Axiom traces, logs, metrics Authorization, X-Axiom-Dataset auto"
     )
-    assert " traces  " in phoenix
+    assert "\ttraces\t" in phoenix
     assert "(Authorization), (x-project-name)" in phoenix
     assert phoenix.split()[-1] == "protobuf"
 
