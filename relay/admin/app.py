@@ -1,11 +1,14 @@
 """The admin listener's application: its routes, the rule about hosts, and the token."""
 
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import anyio
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -23,11 +26,20 @@ from relay.admin import (
 )
 from relay.admin.api import SECURITY_HEADERS, Api, BadQuery, document, failure
 from relay.admin.metrics import render
-from relay.admin.status_document import Status
+from relay.admin.status_document import LOOK_SECONDS, Status
 from relay.config.saved import NotSaved
 from relay.dead_letters.change import DeadLetters, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
-from relay.model.errors import BufferFailure, ConfigError, ControlRefused, UnknownDestination
+from relay.doctor.findings import ServiceSeen, findings_of
+from relay.ingest.slips import collapsed
+from relay.model.errors import (
+    BufferFailure,
+    BufferUnavailable,
+    ConfigError,
+    ControlRefused,
+    UnknownDestination,
+)
+from relay.model.units import iso
 from relay.reload import Control
 from relay.traces.kept_calls import KeptCalls
 from relay.traces.replay import Replay
@@ -110,16 +122,18 @@ class Admin:
 
     def __init__(self, features: Features, token: str) -> None:
         self._status = features.status
+        self._traces = features.traces
         self._token = token.encode()
         api: list[Api] = [
             ("GET", "/api/status", self._status_document),
             *view_routes.routes(features.view),
             *destination_routes.routes(features.control),
+            ("GET", "/api/doctor", self._doctor_document),
             *control.routes(features.control),
             *trace_routes.routes(features.traces, features.replay),
             *genai_routes.routes(features.calls),
             *dead_letters.routes(features.dead_letters),
-            ("GET", "/api/{rest:path}", _nothing_here),
+            ("GET", "/api/{rest:path}", self._nothing_here),
         ]
         self.app = Starlette(
             routes=[
@@ -130,7 +144,7 @@ class Admin:
             ],
             middleware=[Middleware(HostRule)],
             exception_handlers={
-                404: _nothing_here,
+                404: self._nothing_here,
                 405: _wrong_method,
                 **{error: partial(_failed, status) for error, status in STATUSES.items()},
             },
@@ -173,9 +187,30 @@ class Admin:
     async def _status_document(self, _request: Request) -> dict[str, Any]:
         return await self._status.fresh()
 
+    async def _nothing_here(self, request: Request, _error: Exception | None = None) -> Response:
+        path = request.url.path
+        if not collapsed(path).startswith("/v1/"):
+            return failure(404, f"there is no {path} here")
+        message = (
+            "this is the admin listener: set OTEL_EXPORTER_OTLP_ENDPOINT="
+            f"http://{self._status.listening[0]}"
+        )
+        address = request.client.host if request.client else ""
+        agent = request.headers.get("user-agent", "")
+        self._status.refusals.note(404, address, message, path=path, user_agent=agent)
+        return failure(404, message)
 
-async def _nothing_here(request: Request, _error: Exception | None = None) -> Response:
-    return failure(404, f"there is no {request.url.path} here")
+    async def _doctor_document(self, _request: Request) -> dict[str, Any]:
+        """What the daemon finds of itself. Without a disk that answers, no services are named."""
+        services: list[ServiceSeen] = []
+        with anyio.move_on_after(LOOK_SECONDS), contextlib.suppress(BufferUnavailable):
+            services = [
+                ServiceSeen(
+                    each.name, each.signal.word, iso(each.received_ns) or "", each.sender_address
+                )
+                for each in await self._traces.services()
+            ]
+        return {"findings": findings_of(await self._status.fresh(), services, datetime.now(UTC))}
 
 
 async def _wrong_method(request: Request, error: Exception) -> Response:

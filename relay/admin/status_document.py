@@ -81,6 +81,7 @@ class Status:
             "uptime_seconds": (now_ns - self.started_ns) / 1e9,
             "ready": not reason,
             "not_ready_reason": reason,
+            "reload_problem": self.control.problem,
             "config": str(config.source or ""),
             "warnings": list(config.warnings),
             "ingest": {
@@ -126,6 +127,7 @@ def _ingest(counters: Counters) -> dict[str, Any]:
         "signals": signals,
         "refused": dict(counters.refused),
         "connections_closed": dict(counters.connections_closed),
+        "last_kept_at": iso(counters.last_kept_ns),
         "tested_by_sender_at": iso(counters.last_connection_test_ns),
     }
 

@@ -24,6 +24,7 @@ from relay.buffer.values import (
     KeptRows,
     OwedAgain,
     ReachesBack,
+    RecentService,
     RecentTrace,
     RowsDown,
     StoredDeadLetter,
@@ -223,6 +224,10 @@ class TraceIndex(Protocol):
 
     async def recent(self, limit: int = 50) -> list[RecentTrace]:
         """The newest distinct traces, newest first."""
+        ...
+
+    async def services(self) -> list[RecentService]:
+        """The services and signals of the newest rows, the last seen first."""
         ...
 
     async def reaches_back(self) -> ReachesBack:

@@ -137,6 +137,15 @@ class RecentTrace:
     sender_address: str
 
 
+class RecentService(NamedTuple):
+    """A service among the newest rows, as it was received last."""
+
+    name: str
+    signal: Signal
+    received_ns: int
+    sender_address: str
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:
     """A dead letter as kept. `is_damaged`: its own bytes are not those that were written."""

@@ -9,7 +9,7 @@ import click
 from relay.buffer.sqlite.types import DamagedRow
 from relay.cli.moments import DURATION, Typed
 from relay.cli.options import config_option, load_or_exit, signal_option
-from relay.cli.output import is_terminal, opened, say
+from relay.cli.output import asked_output, is_watched, opened, say
 from relay.model.errors import ConfigError
 from relay.model.nouns import counted
 from relay.model.records import Signal
@@ -69,13 +69,7 @@ def export(
     """
     oldest_ns = time.time_ns() - int(since_seconds * 1e9) if since_seconds is not None else 0
     config = load_or_exit(config_path)
-    is_asked = output == Path("-")
-    output = None if is_asked else output
-    if output is None and not is_asked and is_terminal():
-        raise click.UsageError(
-            "this would show what apps sent, prompts included, on your terminal: give --output FILE, "
-            "a pipe, or --output -"
-        )
+    output = asked_output(output)
     damaged = written = 0
     with open_buffer(config.state_dir) as file, opened(output) as target:
         for found in lines(
@@ -92,5 +86,7 @@ def export(
                 target.write(found + b"\n")
                 written += 1
     left = f", {damaged:,} left out" if damaged else ""
-    say(f"wrote {counted(written, 'line')} to {output or 'standard output'}{left}", err=True)
+    if output or is_watched():
+        done = f"wrote {counted(written, 'line')} to {output or 'standard output'}{left}"
+        say(done, err=output is None)
     sys.exit(1 if damaged else 0)

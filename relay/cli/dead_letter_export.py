@@ -18,7 +18,7 @@ from relay.cli.dead_letter_options import (
     tell_stayed,
 )
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import is_terminal, opened, say, say_json
+from relay.cli.output import asked_output, opened, say, say_json
 from relay.cli.source import Source
 from relay.model.errors import RelayError
 
@@ -46,13 +46,7 @@ def export(
     They hold what apps sent, prompts included: a terminal gets them only with --output -. --json,
     with --output, prints what was done. Exits 1 when any had to be left out; the reason is printed.
     """
-    is_asked = output == Path("-")
-    output = None if is_asked else output
-    if output is None and not is_asked and is_terminal():
-        raise click.UsageError(
-            "this would show what apps sent, prompts included, on your terminal: give --output FILE, "
-            "a pipe, or --output -"
-        )
+    output = asked_output(output)
     if as_json and output is None:
         raise click.UsageError("--json needs --output: the lines are on standard output")
     source = Source(load_or_exit(config_path), STEP_SECONDS)

@@ -1,7 +1,6 @@
 """What all `dead-letter` commands share: flags that choose letters, steps, progress, words."""
 
 import functools
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import click
 from relay.buffer.values import DeadLetterFilter
 from relay.cli.moments import DURATION
 from relay.cli.options import signal_option
-from relay.cli.output import progress_bar, say
+from relay.cli.output import is_watched, progress_bar, say
 from relay.cli.source import NEWEST
 from relay.model.nouns import counted
 from relay.model.records import Signal
@@ -124,7 +123,7 @@ def steps(
     `step` takes the letters of a pass and the id after which to go on; when it raises, the steps
     before are done. `groups` counts them for the bar.
     """
-    total = count(groups, wanted)[0] if sys.stderr.isatty() else 0
+    total = count(groups, wanted)[0] if is_watched() else 0
     done = 0
     with progress_bar(title, total) as show:
         for each in passes_of(wanted):

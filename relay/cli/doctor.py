@@ -3,17 +3,24 @@
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
+from relay.buffer.sqlite.directory import holder_of
 from relay.buffer.sqlite.private_files import exposures
-from relay.cli.client import DaemonRefused, DaemonUnreachable, NoDaemon, admin_client
+from relay.cli.client import (
+    DaemonRefused,
+    DaemonUnreachable,
+    NoDaemon,
+    admin_client,
+    destination_path,
+)
 from relay.cli.connection import (
     MARKS,
     run_each,
     run_test,
+    tell_step,
     tell_verdict,
 )
 from relay.cli.destination_add import read_or_refuse
@@ -22,22 +29,15 @@ from relay.cli.destination_flags import destination_options, table_of
 from relay.cli.destination_names import configured
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_json
-from relay.cli.status import MOST_REFUSED, refused_text
-from relay.config import Config
-from relay.doctor.report import as_document
+from relay.config import Config, DestinationConfig
+from relay.doctor.findings import Finding
+from relay.doctor.report import Report, Step, as_document
 from relay.model.run_as_hint import hint_for
 
 NAME_OF_FLAGS: Final = "doctor"
 PORT_SECONDS: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing about this relay itself; `state` as of a step of the connection test."""
-
-    name: str
-    state: str
-    found: str
+# Name, TCP and TLS may take ten seconds each, and each of some requests its timeout.
+TEST_SECONDS: Final = 180.0
 
 
 @click.command()
@@ -52,8 +52,9 @@ def doctor(
     """Look at this relay and test every destination, one by name, or one given by flags.
 
     Each step shows its time and what was found: name, TCP, TLS, HTTP, auth, encoding, a request.
-    The first that fails says what is wrong and what to do. Needs no running daemon and changes
-    nothing. Exits 0 when all pass, 1 when not.
+    The first that fails says what is wrong and what to do. A running daemon says first what it sees
+    itself, and makes the tests, with its own environment. Changes nothing. Exits 0 when all is
+    well, 1 when anything is wrong: no daemon runs, something is refused, blocked, paused or waits.
     """
     config = load_or_exit(config_path)
     table = table_of(flags)
@@ -91,36 +92,60 @@ def doctor(
 def test_named(
     name: str | None, config: Config, *, with_span: bool, is_shown: bool
 ) -> dict[str, dict[str, Any]]:
-    """Test the destination of that name, or all of them in turn; what was found, by name."""
+    """Test the destination of that name, or all of them in turn; what was found, by name.
+
+    By the daemon where one runs that knows it, since its environment is what counts.
+    """
     reports = {}
+    client = admin_client(config, TEST_SECONDS)
     chosen = config.destinations if name is None else (configured(name, config),)
     for destination in chosen:
         views = destination.views
         if is_shown:
             endpoint = f": {destination.shown_endpoint}" if len(views) == 1 else ""
             say("", f"{destination.name}{endpoint}")
-        found = run_each(views, config, send_span=with_span, is_shown=is_shown, tell=tell_verdict)
-        reports[destination.name] = as_document(found)
+        try:
+            span = "?span=true" if with_span else ""
+            found = client.ask("POST", f"{destination_path(destination.name)}/test{span}")
+        except (DaemonUnreachable, DaemonRefused):
+            found = as_document(
+                run_each(views, config, send_span=with_span, is_shown=is_shown, tell=tell_verdict)
+            )
+        else:
+            if is_shown:
+                tell_found(found, destination)
+        reports[destination.name] = found
     return reports
 
 
+def tell_found(found: dict[str, Any], destination: DestinationConfig) -> None:
+    """The daemon's own test, as `run_each` tells one that is made here."""
+    endpoints = {view.signal.word: view.shown_endpoint for view in destination.views}
+    for word, report in found.get("signals", {"": found}).items():
+        if word:
+            say(f"{word}: {endpoints.get(word, '')}")
+        for step in report["steps"]:
+            tell_step(Step(**step))
+        tell_verdict(Report(**(report | {"steps": ()})))
+
+
 def look_at_relay(config: Config) -> list[Finding]:
-    """The configuration, the state directory, the daemon and the ingest port of this host."""
+    """The daemon's own view, then the configuration, the state directory and the ingest port."""
+    seen, is_running = look_at_daemon(config)
     source = str(config.source) if config.source else "none, defaults apply"
-    findings = [Finding("config", "ok", source)]
-    findings += [Finding("config", "warning", warning) for warning in config.warnings]
-    findings.append(look_at_state(config))
-    findings += [
-        Finding("state", "failed", f"{each.words}: {each.hint}")
-        if each.hint
-        else Finding("state", "warning", each.words)
-        for each in exposures(config.state_dir)
+    return [
+        *seen,
+        Finding("config", "ok", source),
+        *(Finding("config", "warning", warning) for warning in config.warnings),
+        look_at_state(config),
+        *(
+            Finding("state", "failed", f"{each.words}: {each.hint}")
+            if each.hint
+            else Finding("state", "warning", each.words)
+            for each in exposures(config.state_dir)
+        ),
+        look_at_ingest(config, is_running=is_running),
     ]
-    status, runs = look_at_daemon(config)
-    findings.append(runs)
-    findings += look_at_refused(status)
-    findings.append(look_at_ingest(config, is_running=runs.state == "ok"))
-    return findings
 
 
 def look_at_state(config: Config) -> Finding:
@@ -141,25 +166,17 @@ def look_at_state(config: Config) -> Finding:
     return Finding("state", "ok", f"{config.state_dir}{made}")
 
 
-def look_at_daemon(config: Config) -> tuple[dict[str, Any] | None, Finding]:
-    """Its status, and whether the daemon of this configuration runs and can keep a span."""
+def look_at_daemon(config: Config) -> tuple[list[Finding], bool]:
+    """What the daemon of this configuration finds of itself; and whether one runs."""
     try:
-        found: dict[str, Any] = admin_client(config).ask("GET", "/api/status")
+        found = admin_client(config).ask("GET", "/api/doctor")
     except NoDaemon:
-        words = "none is running; `otlp-relay serve` starts one"
-        return None, Finding("daemon", "skipped", words)
+        words = "none is running, so nothing is accepted: `otlp-relay serve` starts one"
+        return [Finding("daemon", "failed", words)], False
     except (DaemonUnreachable, DaemonRefused) as error:
-        return None, Finding("daemon", "failed", error.message)
-    if not found["ready"]:
-        words = f"running, but it keeps nothing: {found['not_ready_reason']}"
-        return found, Finding("daemon", "failed", words)
-    return found, Finding("daemon", "ok", f"running, version {found['version']}")
-
-
-def look_at_refused(status: dict[str, Any] | None) -> list[Finding]:
-    """What the daemon refused in the last hour, the latest first: whose settings are wrong."""
-    refused = status["ingest"]["refused_last_hour"] if status else []
-    return [Finding("refused", "warning", refused_text(each)) for each in refused[:MOST_REFUSED]]
+        words = f"{error.message}: {error.hint}" if error.hint else error.message
+        return [Finding("daemon", "failed", words)], bool(holder_of(config.state_dir))
+    return [Finding(**each) for each in found["findings"]], True
 
 
 def look_at_ingest(config: Config, *, is_running: bool) -> Finding:

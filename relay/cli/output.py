@@ -139,6 +139,11 @@ def is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def is_watched() -> bool:
+    """Whether somebody sees standard error come."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def _styled(text: str, style: str) -> str:
     is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
     if not style or is_plain or not is_terminal():
@@ -224,6 +229,21 @@ def _width(text: str) -> int:
     return sum(1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
 
 
+def asked_output(path: Path | None) -> Path | None:
+    """The file that `--output` names, None for standard output; `-` is that, too.
+
+    Raises click.UsageError where it is a terminal and was not asked for with `-`.
+    """
+    if path == Path("-"):
+        return None
+    if path is None and is_terminal():
+        raise click.UsageError(
+            "this would show what apps sent, prompts included, on your terminal: give "
+            "--output FILE, a pipe, or --output -"
+        )
+    return path
+
+
 @contextmanager
 def opened(path: Path | None) -> Iterator[IO[bytes]]:
     """Standard output, or a new file, 0600 and synced at the end. Raises RelayError."""
@@ -254,7 +274,7 @@ def progress_bar(
     """Gives what to call with how many are done, of how many: a bar on standard error where that
     is a terminal, nothing elsewhere.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not is_watched():
         yield lambda _done, _total: None
         return
     from rich.console import Console

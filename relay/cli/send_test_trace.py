@@ -13,7 +13,7 @@ import click
 from relay.cli.client import DaemonClient, admin_client
 from relay.cli.moments import DURATION
 from relay.cli.options import config_option, json_option, load_or_exit
-from relay.cli.output import say, say_json
+from relay.cli.output import is_watched, say, say_json
 from relay.cli.traces import SERVICE, make_trace
 from relay.config import Config
 from relay.model.errors import RelayError
@@ -58,7 +58,7 @@ def send_test_trace(config_path: str | None, as_json: bool, wait_seconds: float)
         for warning in config.warnings if posted.status in (401, 403) else ():
             say(f"otlp-relay: {warning}", err=True)
         sys.exit(1)
-    if not as_json:
+    if is_watched() and not as_json:
         say(f"posted to {posted.url}: {posted.status}; following it for {wait}", err=True)
     found = follow(admin_client(config), posted, wait_seconds)
     if as_json:

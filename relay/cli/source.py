@@ -50,6 +50,10 @@ class Source:
         path = f"/api/genai{session}?{urlencode(query)}"
         return self._ask(lambda: self._calls_of_daemon(path), lambda: self._calls_of_files(asked))
 
+    def status(self) -> Document | None:
+        """The daemon's status; None where none runs."""
+        return None if self._is_at_rest else self._client.ask("GET", "/api/status")
+
     def letters(self, wanted: DeadLetterFilter, *, before: int, limit: int) -> Document:
         """A page of dead letters, the newest first; `before` an id, or NEWEST."""
         return self._look(

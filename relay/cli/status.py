@@ -21,6 +21,7 @@ from relay.cli.output import (
     seconds_since,
     until,
 )
+from relay.doctor.findings import MOST_REFUSED, refused_text, removed_text
 from relay.model.errors import RelayError
 from relay.model.nouns import counted, counted_items, listed_items
 from relay.model.records import Signal
@@ -28,7 +29,6 @@ from relay.model.units import about_bytes, about_duration
 
 WATCH_SECONDS = 1.0
 EVICTING_SECONDS = 60.0
-MOST_REFUSED = 8
 STYLES = {"idle": "green", "delivering": "green", "waiting": "yellow", "blocked": "bold red"}
 
 COLUMNS = {
@@ -120,7 +120,7 @@ def tell(found: dict[str, Any]) -> None:
     for aside in buffer["set_aside"]:
         say_styled(quarantined(aside), "" if aside["may_be_removed"] else "yellow")
     for each in found["removed"]:
-        say_styled(removed_line(each), "yellow")
+        say_styled(removed_text(each), "yellow")
     if not found["destinations"]:
         say("no destination is configured: what comes is kept until there is one")
         return
@@ -131,14 +131,6 @@ def tell(found: dict[str, Any]) -> None:
         signal = "" if each["signal"] == "traces" else f" ({each['signal']})"
         for warning in each["warnings"]:
             say_styled(f"{each['name']}{signal}: {warning}", "yellow")
-
-
-def removed_line(removed: dict[str, Any]) -> str:
-    """What waits for nobody, and the command that drops it."""
-    signal = Signal.of(removed["signal"])
-    name = removed["name"] + ("" if signal is Signal.TRACES else f" ({signal.word})")
-    waiting = counted_items(removed["waiting_spans"], signal.word)
-    return f"{name}: gone from the configuration, {waiting} waiting: `{removed['drop_command']}`"
 
 
 def signals_of(found: dict[str, Any]) -> set[str]:
@@ -163,14 +155,6 @@ def refused_lines(ingest: dict[str, Any]) -> list[str]:
             f"{bodies['last_sender']} at {bodies['last_at']}: {bodies['last_message']}"
         )
     return lines
-
-
-def refused_text(refused: dict[str, Any]) -> str:
-    """One kind of refused requests: how often, what, whose, and what to do."""
-    what = f"{refused['reason']} {refused['path']}".rstrip()
-    agent = f" ({refused['user_agent']})" if refused["user_agent"] else ""
-    who = f"{refused['sender'] or 'others'}{agent}"
-    return f"{refused['times']:,} x {what} from {who}: {refused['message']}"
 
 
 def space_line(buffer: dict[str, Any], signals: Collection[str]) -> str:

@@ -1,7 +1,9 @@
 """`otlp-relay where`: what became of a trace, from its arrival to every destination."""
 
+import re
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -9,6 +11,7 @@ import click
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import ago, say, say_json
 from relay.cli.source import Source
+from relay.doctor.findings import MOST_REFUSED, refused_text, silence_text
 from relay.model.nouns import counted_items, noun_of
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
@@ -20,6 +23,7 @@ HOW = {
     "derived": "the id derived from {text}, which is not a trace id",
     "derived_from_bytes": "the id derived from the bytes {text}, which are not a trace id",
 }
+UNSAMPLED = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][02468ace]$")
 NOT_OWED = "it was added later, or this was replayed for others only"
 
 
@@ -37,18 +41,23 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
     text = trace_id.strip()
     if not text:
         raise click.UsageError("name a trace id")
-    is_known, found = Source(load_or_exit(config_path), RESPONSE_SECONDS).trace(text)
+    source = Source(load_or_exit(config_path), RESPONSE_SECONDS)
+    is_known, found = source.trace(text)
     if as_json:
         for key in ("resourceSpans", "resourceLogs"):
             found.pop(key, None)
         say_json(found)
+    elif is_known:
+        say(*lines_of(found, text))
     else:
-        say(*(lines_of(found, text) if is_known else unknown_lines(found, text)))
+        say(*unknown_lines(found, text, source.status()))
     sys.exit(0 if is_known else 1)
 
 
-def unknown_lines(found: dict[str, Any], text: str) -> list[str]:
-    """What it may mean that nothing is known."""
+def unknown_lines(
+    found: dict[str, Any], text: str, status: dict[str, Any] | None = None
+) -> list[str]:
+    """What it may mean that nothing is known; by the daemon's `status` if one runs."""
     lines = [f"nothing is known of trace {text}"]
     since = found.get("known_since")
     if since:
@@ -56,10 +65,17 @@ def unknown_lines(found: dict[str, Any], text: str) -> list[str]:
         lines.append("  - older than that, and forgotten ([buffer] history says how much is kept)")
     else:
         lines.append("  nothing has been received yet, or nothing is remembered. It may be")
-    lines += [
-        "  - never received: an exporter that gave up, or one that sends to another place",
-        "  - refused as a whole, before what it holds was looked at: the log tells why",
-    ]
+    if UNSAMPLED.search(text):
+        lines.append("  - sampled out in the app: its traceparent ends in -00, so it sent nothing")
+    else:
+        lines.append("  - sampled out in the app, which then sends nothing (OTEL_TRACES_SAMPLER)")
+    lines.append("  - never received: an exporter that gave up, or one that sends to another place")
+    if status is None:
+        return lines
+    if silence := silence_text(status, datetime.now(UTC)):
+        lines.append(f"    {silence}")
+    refused = status["ingest"]["refused_last_hour"]
+    lines += [f"  - refused: {refused_text(each)}" for each in refused[:MOST_REFUSED]]
     return lines
 
 
@@ -216,10 +232,7 @@ def waiting_lines(destination: dict[str, Any], what: str) -> list[str]:
         ]
     state = destination["destination_state"]
     if state == "paused":
-        return [
-            f"{line}: paused",
-            f"             `otlp-relay destination resume {destination['name']}` sends it",
-        ]
+        return [f"{line}: {destination['reason'] or 'paused'}"]
     if destination["is_in_flight"] and not destination["failing_since"]:
         return [f"{line}: being sent now"]
     if destination.get("stepped_around"):

@@ -158,8 +158,11 @@ class Courier:
         sender.is_nudged = False
         settings = sender.learnt.settings
         if sender.is_paused or settings.paused:
-            by = "`paused = true` in its configuration" if settings.paused else "command"
-            await self._stand_still(DestinationState.PAUSED, f"paused by {by}")
+            by = f"by command: `otlp-relay destination resume {settings.name}` sends it"
+            if settings.paused:
+                by = f"by `paused = true` in {settings.source or 'its configuration'}: remove that"
+                by += " line, then reload"
+            await self._stand_still(DestinationState.PAUSED, f"paused {by}")
             return
         if settings.reload_reason:
             await self._stand_still(DestinationState.BLOCKED, settings.reload_reason)

@@ -85,7 +85,9 @@ class Pipeline:
         del body  # what is kept of it is in the pieces
         if prepared.items:
             pieces = prepared.pieces
-            await self._log.append(Request(pieces, sender, self._clock_ns(), prepared.rejected))
+            now_ns = self._clock_ns()
+            await self._log.append(Request(pieces, sender, now_ns, prepared.rejected))
+            counters.last_kept_ns = now_ns
             counters.received_items[signal] += prepared.items
             counters.kept_items[signal] += prepared.items
             log.debug(

@@ -20,6 +20,7 @@ class Counters:
         self.rejected_items: Counter[tuple[Signal, str]] = Counter()  # by reason
         self.warnings: Counter[tuple[Signal, str]] = Counter()  # by code
         self.connections_closed: Counter[str] = Counter()  # by limit that was passed
+        self.last_kept_ns = 0  # when a request was kept last
         self.last_connection_test_ns = 0  # a sender's own test (X-Test-Connection)
         self.commits = 0  # transactions; their seconds include the fsync
         self.commit_seconds_sum = 0.0

@@ -13,7 +13,7 @@ import anyio
 
 from relay.buffer.api import Log, TraceIndex
 from relay.buffer.backlog_name import BacklogName
-from relay.buffer.values import ReachesBack, RecentTrace, TracePlace
+from relay.buffer.values import ReachesBack, RecentService, RecentTrace, TracePlace
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable
 from relay.model.records import DestinationStatus, StoredRow
@@ -92,6 +92,10 @@ class Traces:
     async def recent(self, limit: int) -> list[RecentTrace]:
         """What was received last, newest first."""
         return await self._index.recent(limit)
+
+    async def services(self) -> list[RecentService]:
+        """Who sent what last, the last seen first. Raises BufferUnavailable."""
+        return await self._index.services()
 
 
 async def report_of(

@@ -22,7 +22,7 @@ EVERY_COMMAND: list[tuple[str, tuple[str, ...], int, str]] = [
     ("where", (TRACE,), 0, f"trace {TRACE}"),
     ("genai", (), 0, "nothing of models or agents is kept"),
     ("replay", ("--to", "up", "--since", "1h"), 0, "will be sent to up again"),
-    ("doctor", (), 0, "passed, in json"),
+    ("doctor", (), 1, "passed, in json"),  # it says that a request was refused
     ("destination test", ("up",), 0, "passed, in json"),
     ("destination list", (), 0, "up"),
     ("destination show", ("up",), 0, "endpoint"),

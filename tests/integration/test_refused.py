@@ -67,8 +67,8 @@ def test_what_was_refused_is_told_everywhere_with_what_to_do(relay: Relay) -> No
     doctor = relay.run("doctor", "--json")
     findings = json.loads(doctor.stdout)["relay"]
     refused = [each for each in findings if each["name"] == "refused"]
-    assert [each["state"] for each in refused] == ["warning"] * 4
-    assert doctor.returncode == 0
+    assert [each["state"] for each in refused] == ["failed"] * 4
+    assert doctor.returncode == 1
     metrics = relay.get("/metrics", parse=False)[1]
     assert 'otlp_relay_refused_total{reason="grpc"} 1.0' in metrics
     logged = [json.loads(line) for line in relay.log().splitlines() if '_refused"' in line]

@@ -227,7 +227,7 @@ class Backlog:
     @property
     def is_open(self) -> bool:
         """Whether it is owed what comes."""
-        return owed_ranges.is_open(self.ranges)
+        return bool(self.ranges) and self.ranges[-1].end is None
 
     @property
     def is_over(self) -> bool:

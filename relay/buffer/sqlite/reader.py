@@ -24,6 +24,7 @@ from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
+from relay.buffer.values import RecentService
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Encoding, OwedRange, Position, Signal, StoredRow
 
@@ -33,6 +34,7 @@ Told = Callable[[Any, BaseException | None], None]
 
 _META_ROWS = 512
 _RECENT_LOOKS = 10_000
+_SERVICE_ROWS = 200
 _EVICTION_SECONDS = 0.01
 _MOST_HEADS = 64  # looked-up rows, more than there are destinations
 
@@ -427,6 +429,19 @@ def recent_parts(
     ]
     following = found[-1][0] if len(found) == limit else max(newest - _RECENT_LOOKS + 1, 0)
     return parts_found, following
+
+
+def recent_services(connection: apsw.Connection) -> list[RecentService]:
+    """The services of the newest rows, each signal of them once, the last seen first."""
+    seen: dict[tuple[str, int], RecentService] = {}
+    for signal, parts in fetch(
+        connection, "SELECT signal, parts FROM rows ORDER BY id DESC LIMIT ?", (_SERVICE_ROWS,)
+    ):
+        for part, _ids in reversed(split_parts(parts, b"")):
+            for name in part.services or ("",):
+                found = RecentService(name, Signal(signal), part.received_ns, part.address)
+                seen.setdefault((name, signal), found)
+    return list(seen.values())
 
 
 def quarantined(connection: apsw.Connection) -> list[tuple[str, bytes]]:

@@ -20,6 +20,7 @@ from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace, TraceFi
 from relay.buffer.sqlite.types import EVICTED_STATUS
 from relay.buffer.values import (
     ReachesBack,
+    RecentService,
     RecentTrace,
     StoredDeadLetter,
     TraceDelivery,
@@ -75,6 +76,10 @@ class TraceReader:
                             trace_id, row, part.received_ns, part.services, part.address
                         )
         return list(seen.values())[:limit]
+
+    async def services(self) -> list[RecentService]:
+        """The services and signals of the newest rows, the last seen first."""
+        return await self._ask(reader.recent_services)
 
     async def reaches_back(self) -> ReachesBack:
         """How far back it is known what there was."""
