@@ -61,8 +61,7 @@ class Status:
     async def fresh(self) -> dict[str, Any]:
         """The document, after a look at the disk for how old is what waits."""
         with anyio.move_on_after(LOOK_SECONDS), contextlib.suppress(BufferUnavailable):
-            for backlog in self.buffer.consumers().values():
-                await backlog.find_oldest()
+            await self.buffer.find_oldest()
         return self.document()
 
     def document(self) -> dict[str, Any]:

@@ -150,10 +150,6 @@ class Consumer(Protocol):
         """Where it stands."""
         ...
 
-    async def find_oldest(self) -> None:
-        """Look up when the oldest of what it is owed was received. Raises BufferUnavailable."""
-        ...
-
 
 class DeadLetterReader(Protocol):
     """Dead letters, looked at. Every method raises BufferUnavailable."""
@@ -355,6 +351,13 @@ class Log(Protocol):
 
     def consumers(self) -> Mapping[BacklogName, Consumer]:
         """Every backlog of a destination, also of those gone from the config."""
+        ...
+
+    async def find_oldest(self) -> None:
+        """Let `Consumer.statistics` be right about the oldest of what is owed.
+
+        Raises BufferUnavailable.
+        """
         ...
 
     def owe_only(self, wanted: Collection[BacklogName]) -> None:

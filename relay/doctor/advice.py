@@ -112,10 +112,15 @@ def on_tenant(response: Response, asked: Question) -> StepFailed | None:
 
 
 def _named_headers(words: str) -> Iterable[str]:
-    """What looks like a header's name in a text that speaks of a header."""
-    if "header" not in words.lower():
-        return ()
-    return (word for word in _HEADER_WORD.findall(words) if word.lower() != "content-type")
+    """What looks like a header's name: anything with a dash where the text speaks of a header, else
+    what begins with X-.
+    """
+    speaks_of_one = "header" in words.lower()
+    return (
+        word
+        for word in _HEADER_WORD.findall(words)
+        if word.lower() != "content-type" and (speaks_of_one or word.lower().startswith("x-"))
+    )
 
 
 def _unlike(asked: Question) -> str:

@@ -79,8 +79,7 @@ class Traces:
         # What was just settled is told with its dead letter, which is only on disk.
         with anyio.move_on_after(FLUSH_SECONDS), contextlib.suppress(BufferUnavailable):
             await self._buffer.flush()
-            for each in consumers.values():
-                await each.find_oldest()
+            await self._buffer.find_oldest()
         known = {key: each.statistics().oldest_owed_ns for key, each in consumers.items()}
         report = await report_of(text, self._index, self._fleet.statuses(), known)
         kept = sorted({place.row for place in report.places if place.row and place.is_kept})

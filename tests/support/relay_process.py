@@ -72,7 +72,7 @@ class Relay:
         self.config = folder / "relay.toml"
         self.state_dir = folder / "state"
         self._settings = settings
-        self._environ = dict(environ or {})
+        self.environ = dict(environ or {})
         self._is_forked = not (executable or command or listening)
         self._serve = executable or (sys.executable, *(command or SERVED))
         self._listening = tuple(sock.fileno() for sock in listening)
@@ -107,7 +107,7 @@ class Relay:
 
     def start(self, *, wait: bool = True) -> Self:
         """Start it; with `wait`, until `/readyz` answers 200."""
-        environ = {**COVERED, **self._environ}
+        environ = {**COVERED, **self.environ}
         if self._is_forked:
             self.process = ForkedRelay(self.config, self._log, environ)
         else:
@@ -206,7 +206,7 @@ class Relay:
         """
         command, *rest = arguments
         line = [*command.split(), "--config", str(self.config), *rest]
-        environ = {**COVERED, **self._environ, **(environ or {})}
+        environ = {**COVERED, **self.environ, **(environ or {})}
         if not (has_process or self._installed or command == "serve"):
             return run_here(line, environ)
         return subprocess.run(

@@ -143,7 +143,7 @@ class Trial:
             command=command,
             environ=self.environ,
         )
-        self.relay._environ = self.environ  # each life its own
+        self.relay.environ = self.environ  # each life its own
         if self._state_dir is not None:
             self._state_dir.mkdir(mode=0o700)
             (folder / "state").symlink_to(self._state_dir)

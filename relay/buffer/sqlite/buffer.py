@@ -173,6 +173,11 @@ class Buffer:
         """Every backlog of a destination, also of those gone from the config."""
         return {key: each for key, each in self._backlogs.known().items() if key.is_claimed}
 
+    async def find_oldest(self) -> None:
+        """Look up when the oldest of what each is owed was received. Raises BufferUnavailable."""
+        for backlog in self.consumers().values():
+            await backlog.find_oldest()
+
     def owe_only(self, wanted: Collection[BacklogName]) -> None:
         """Owe what comes to these and to no other."""
         self._backlogs.owe_only(wanted)
