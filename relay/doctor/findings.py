@@ -19,11 +19,11 @@ RECENT_SECONDS: Final = 3600.0
 
 # What a warning of the way in means, and what to do; the others need nobody.
 FLAWS: Final[Mapping[str, str]] = {
-    "time_ahead": "begin more than an hour ahead: set the sender's clock",
-    "time_old": "began more than 7 days ago: set the sender's clock, unless they were stored there",
-    "time_before_2000": "began before 2000: set the sender's clock",
+    "time_ahead": "a time more than an hour ahead: set the sender's clock",
+    "time_old": "a time more than 7 days ago: set the sender's clock, unless it was stored there",
+    "time_before_2000": "a time before 2000: set the sender's clock",
     **{
-        f"time_in_{unit}": f"have times in {unit}, where OTLP has nanoseconds: multiply them"
+        f"time_in_{unit}": f"a time in {unit}, where OTLP has nanoseconds: multiply it"
         for unit in ("microseconds", "milliseconds", "seconds")
     },
 }
@@ -136,7 +136,7 @@ def _flaws(ingest: Mapping[str, Any]) -> Iterable[Finding]:
     for signal, each in ingest["signals"].items():
         for code, words in FLAWS.items():
             if times := each["warnings"].get(code, 0):
-                yield Finding("clock", "warning", f"{counted_items(times, signal)} {words}")
+                yield Finding("clock", "warning", f"{counted_items(times, signal)} with {words}")
         for reason, times in sorted(each["rejected"].items()):
             words = f"{counted_items(times, signal)} rejected since the start: {reason}"
             look = "`otlp-relay dead-letter list --destination ingest`"
