@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
+import tty
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TextIO
 
 from relay.cli import main
@@ -55,3 +57,47 @@ def _stream(name: str) -> Iterator[TextIO]:
             yield stream
         finally:
             setattr(sys, name, before)
+
+
+def run_on(
+    stdout: TextIO | None, arguments: Sequence[str], environ: Mapping[str, str]
+) -> tuple[int, str]:
+    """Its exit code and its standard error, with that as its standard output."""
+    before = sys.stdout
+    with ExitStack() as stack:
+        stack.enter_context(_environment(environ))
+        err = stack.enter_context(_stream("stderr"))
+        stack.callback(setattr, sys, "stdout", before)
+        sys.stdout = stdout  # type: ignore[assignment]
+        try:
+            main(list(arguments), prog_name="otlp-relay")
+        except SystemExit as end:
+            code = end.code
+        assert code is None or isinstance(code, int), code
+        err.seek(0)
+        return code or 0, err.read()
+
+
+def run_on_terminal(
+    arguments: Sequence[str], environ: Mapping[str, str], *, encoding: str, columns: int = 80
+) -> tuple[int, str, str]:
+    """Its exit code, what a terminal of that encoding and width was sent, and standard error."""
+    terminal, theirs = os.openpty()
+    tty.setraw(theirs)
+    sent = bytearray()
+
+    def read() -> None:
+        with suppress(OSError):  # the other side is closed
+            while piece := os.read(terminal, 65536):
+                sent.extend(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        with os.fdopen(theirs, "w", encoding=encoding, newline="") as stdout:
+            more = {"COLUMNS": str(columns), "NO_COLOR": "1"}
+            code, err = run_on(stdout, arguments, {**environ, **more})
+    finally:
+        reader.join()
+        os.close(terminal)
+    return code, sent.decode(encoding), err
