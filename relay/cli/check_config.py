@@ -47,6 +47,8 @@ def check_config(config_path: str | None, as_json: bool) -> None:
         say_json({"ok": not refused, "problems": shown, **_summary(config, warnings)})
     else:
         say(*_lines(config, warnings), *([] if refused else ["ok"]))
+        if not config.source:
+            say("`otlp-relay serve` starts with this; --config FILE names another")
         say(*map(one_line, refused), err=True)
     if refused:
         sys.exit(EXIT_NOT_DONE)

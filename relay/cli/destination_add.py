@@ -35,6 +35,10 @@ from relay.model.nouns import listed_items
 RELOAD_SECONDS: Final = 30.0
 EXIT_NOT_DONE: Final = 1
 NEXT_START: Final = "no daemon is running: it takes effect at the next start"
+LATER: Final = (
+    ". It gets what comes from now on: `otlp-relay replay --to {name} --since 1h` sends what is "
+    "kept, too, as `--from beginning` would have done"
+)
 
 
 @dataclass(kw_only=True)
@@ -116,6 +120,9 @@ def add(
             added.saved, added.error = str(path), ""
             added.hint = "; ".join(filter(None, hints))
             added.daemon = tell_daemon(name, config, start, may_be_blocked=save_anyway)
+            others = [each.name for each in config.destinations]
+            if start is None and others and name not in others and added.daemon != NEXT_START:
+                added.daemon += LATER.format(name=name)
     except RelayError as error:
         added.error = str(error)
     say_result(added, _tell, as_json=as_json)

@@ -12,6 +12,8 @@ from relay.cli.output import OutputFailed, fail, failed_output, fit_streams
 from relay.model.errors import RelayError
 from relay.model.printable import escaped_lines
 
+_WHOLE = 1000
+
 
 class LazyGroup(click.Group):
     """Finds commands in `lazy`, a name to `module:attribute`, beside those added to it.
@@ -44,6 +46,14 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module, _, attribute = self._lazy[cmd_name].partition(":")
         return cast("click.Command", getattr(importlib.import_module(module), attribute))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with the whole first sentence of its help, which click would cut."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, it.get_short_help_str(limit=_WHOLE)) for name, it in found if it]
+            )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

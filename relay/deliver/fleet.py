@@ -79,6 +79,7 @@ class Fleet:
             raise RuntimeError("the fleet was not started")
         for key, view in wanted.items():
             if key not in self._routes:
+                self._note_later(key)
                 consumer = self._log.consumer(key.destination, signal=key.signal)
                 courier = Courier(
                     view,
@@ -94,6 +95,19 @@ class Fleet:
                 self._tasks.start_soon(courier.run, name=f"courier {key.text}")
             courier, consumer = self._routes[key]
             consumer.attach(courier.health)
+
+    def _note_later(self, key: BacklogName) -> None:
+        """Say of a new one beside others that it is not owed what is kept."""
+        known = self._log.consumers()
+        has_others = any(each.signal is key.signal for each in known)
+        if key not in known and has_others and self._log.statistics().items:
+            log.info(
+                "destination_begins_now",
+                destination=key.destination,
+                signal=key.signal.word,
+                hint="what is kept is not for it; `otlp-relay replay --to "
+                f"{key.destination} --since 1h` sends of that, too",
+            )
 
     async def reload(self, destinations: Iterable[DestinationConfig]) -> None:
         """Take up `destinations`: try all at once, start what is new, stop what is gone."""

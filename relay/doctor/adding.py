@@ -29,7 +29,9 @@ def free_place(name: str, config: Config, *, may_replace: bool) -> Path:
     folder = config.destinations_dir
     if folder is None:
         raise saved.NotSaved(
-            "there is nowhere to save it", hint="give a configuration with --config"
+            "there is nowhere to save it",
+            hint="give a configuration with --config, or make one, for which an empty file will "
+            "do: ~/.config/otlp-relay/relay.toml",
         )
     path = saved.path_of(folder, name)
     taken = config.destination(name)

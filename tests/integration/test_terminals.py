@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     nobody = f"http://127.0.0.1:{free_port()}/a/path/that/is/long/enough/to/be/folded/v1/traces"
     words = "names are “too long” for us → cut them"
     with MockCollector(script=f"partial=1:{words},ok*") as upstream:
-        destinations = {
+        destinations: dict[str, dict[str, Any]] = {
             "up": {"endpoint": upstream.endpoint, "headers": {"X-Some-Header": "v"}},
             LONG: {"endpoint": nobody},
             "old": {"endpoint": nobody, "paused": True},

@@ -68,7 +68,7 @@ def run_on(
         stack.enter_context(_environment(environ))
         err = stack.enter_context(_stream("stderr"))
         stack.callback(setattr, sys, "stdout", before)
-        sys.stdout = stdout  # type: ignore[assignment]
+        sys.stdout = stdout
         try:
             main(list(arguments), prog_name="otlp-relay")
         except SystemExit as end:
