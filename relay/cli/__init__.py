@@ -24,17 +24,24 @@ COMMANDS = {
 }
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+# The mark keeps click from filling it as a paragraph.
+FIRST_STEPS = """\b
+First steps:
+  otlp-relay serve                  in one terminal: takes data on localhost:4318
+  otlp-relay send-test-trace        in another: posts a trace and follows it
+  otlp-relay destination add NAME --endpoint URL
+  otlp-relay doctor                 what is wrong, and what to do
+
+A command is explained by `otlp-relay COMMAND --help`.
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=FIRST_STEPS,
+)
 @click.version_option(__version__, prog_name="otlp-relay")
 def main() -> None:
-    r"""Relay OpenTelemetry data: on disk before the 200, then to every destination that gets it.
-
-    \b
-    First steps:
-      otlp-relay serve                       in one terminal: takes data on localhost:4318
-      otlp-relay send-test-trace             in another: posts a trace and follows it
-      otlp-relay destination add NAME --endpoint URL
-      otlp-relay doctor                      what is wrong, and what to do
-
-    A command is explained by `otlp-relay COMMAND --help`.
-    """
+    """Relay OpenTelemetry data: on disk before the 200, then to every destination that gets it."""
