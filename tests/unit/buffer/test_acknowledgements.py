@@ -293,3 +293,14 @@ async def test_no_body_stays_in_memory_once_it_is_in_flight_no_more(
         gc.collect()
         held = [it for it in gc.get_objects() if isinstance(it, StoredRow)]
         assert [row.row for row in held if row.body == b'{"only":"here"}'] == []
+
+
+async def test_age_of_a_head_is_right_at_once_after_it_was_looked_up(tmp_path: Path) -> None:
+    async with opened(tmp_path, row_bytes=1, tail_bytes=100) as buffer:
+        backlog = buffer.consumer("a")
+        for number in range(30):
+            await buffer.append(request(piece(b"x" * 10), received_ns=NOW_NS + number))
+        backlog.settle(await take(backlog, max_items=5), status=200, at_ns=NOW_NS)
+        await buffer.find_oldest()
+
+        assert backlog.statistics().oldest_owed_ns == NOW_NS + 5

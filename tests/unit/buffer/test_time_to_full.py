@@ -165,3 +165,11 @@ async def test_who_may_lose_its_rows_does_not_fill_the_buffer(tmp_path: Path) ->
             clocks.pass_seconds(10)
             await buffer.flush()
         assert buffer.statistics().full_in_seconds is not None
+
+
+def test_what_has_not_filled_for_a_minute_is_not_filling() -> None:
+    def ended(at_end: int) -> list[Sample]:
+        return samples(lambda at: 1_000_000 - 1000 * min(at, at_end), seconds=300)
+
+    assert seconds_until_full(ended(230)) is None
+    assert seconds_until_full(ended(260)) is not None
