@@ -192,8 +192,7 @@ class Admin:
         if not collapsed(path).startswith("/v1/"):
             return failure(404, f"there is no {path} here")
         message = (
-            "this is the admin listener: set OTEL_EXPORTER_OTLP_ENDPOINT="
-            f"http://{self._status.listening[0]}"
+            f"this is the admin listener: set OTEL_EXPORTER_OTLP_ENDPOINT={self._status.endpoint}"
         )
         address = request.client.host if request.client else ""
         agent = request.headers.get("user-agent", "")

@@ -17,11 +17,12 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.append_timeout import stalled
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.values import BacklogStatistics, BufferStatistics
+from relay.config import ListenAddress
 from relay.deliver.fleet import Fleet, Removed
 from relay.ingest.offload.offload import Offload
 from relay.ingest.refusals import Refusals
 from relay.model.counters import Counters
-from relay.model.errors import BufferUnavailable
+from relay.model.errors import BufferUnavailable, ConfigError
 from relay.model.nouns import counted_items
 from relay.model.records import DestinationStatus, ParkedSpan, Signal
 from relay.model.units import about_duration, iso
@@ -46,6 +47,16 @@ class Status:
     offload: Offload
     salvage: Salvage
     control: Control
+
+    @property
+    def endpoint(self) -> str:
+        """What senders on this host have as OTEL_EXPORTER_OTLP_ENDPOINT."""
+        config = self.control.config.ingest
+        scheme = "https" if config.tls_cert else "http"
+        try:
+            return f"{scheme}://{ListenAddress.parse(self.listening[0]).reachable}"
+        except ConfigError:  # an inherited socket that is none of TCP
+            return f"{scheme}://{config.listen[0].reachable}"
 
     def not_ready_reason(self) -> str:
         """Empty when a span could be kept now; else one sentence."""
@@ -85,6 +96,7 @@ class Status:
             "warnings": list(config.warnings),
             "ingest": {
                 "listening": list(self.listening),
+                "endpoint": self.endpoint,
                 **_ingest(self.counters),
                 "refused_last_hour": self.refusals.last_hour(),
                 "refused_bodies": self.refusals.bodies(),

@@ -45,7 +45,8 @@ def tell(found: checking.CheckReport) -> None:
     beside = "a daemon is using it" if found.is_running else "no daemon is using it"
     say(f"{found.file}: {beside}")
     say(
-        f"{found.rows:,} rows are sound: {listed_items(found.by_signal)},"
+        f"{counted(found.rows, 'row')} {'is' if found.rows == 1 else 'are'} sound: "
+        f"{listed_items(found.by_signal)},"
         f" {about_bytes(found.raw_bytes)} before compression;"
         f" {counted(found.dead_letters, 'dead letter')}"
     )

@@ -103,9 +103,11 @@ def reach_lines(found: dict[str, Any]) -> list[str]:
     if found["gone_rows"]:
         gone = counted_items(found["gone_spans"], *found["by_signal"])
         within = f"{gone} in " if found["gone_spans"] else ""
+        rows = counted(found["gone_rows"], "row")
+        verb = "is" if found["gone_rows"] == 1 else "are"
         lines.append(
-            f"{within}{found['gone_rows']:,} rows of it are gone already: they were delivered "
-            "longer ago than keep_delivered, or evicted"
+            f"{within}{rows} of it {verb} gone already: delivered longer ago than "
+            "keep_delivered, or evicted"
         )
     if since and kept_since and moment(since) < moment(kept_since):
         lines.append(

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ from relay.cli.output import (
     seconds_since,
     until,
 )
-from relay.doctor.findings import MOST_REFUSED, refused_text, removed_text
+from relay.doctor.findings import MOST_REFUSED, refused_text, removed_text, silence_text
 from relay.model.errors import RelayError
 from relay.model.nouns import counted, counted_items, listed_items
 from relay.model.records import Signal
@@ -37,7 +38,7 @@ COLUMNS = {
     "STATE": lambda it: it["state"],
     "WAITING": lambda it: f"{it['waiting_spans']:,}",
     "OLDEST": lambda it: (
-        about_duration(it["oldest_waiting_seconds"]) if it["waiting_spans"] else "-"
+        about_duration(it["oldest_waiting_seconds"]) if it["oldest_waiting_seconds"] else "-"
     ),
     "DELIVERED": lambda it: f"{it['delivered_spans']:,}",
     "NEXT TRY": lambda it: until(it["next_try_at"]),
@@ -86,23 +87,8 @@ def tell(found: dict[str, Any]) -> None:
     ready = "ready" if found["ready"] else f"NOT READY: {found['not_ready_reason']}"
     up = about_duration(found["uptime_seconds"])
     say(f"otlp-relay {found['version']}, up {up}, {ready}")
-    ingest, buffer = found["ingest"], found["buffer"]
-    rejected = sum(sum(each["rejected"].values()) for each in ingest["signals"].values())
-    kept = listed_items({signal: each["kept"] for signal, each in ingest["signals"].items()})
-    say(
-        f"ingest   {', '.join(ingest['listening'])}: {kept} kept, "
-        f"{rejected:,} rejected since the start"
-    )
-    for signal, items in ingest["signals"].items():
-        for reason, times in sorted(items["rejected"].items()):
-            say(f"         rejected {counted_items(times, signal)}: {reason}")
-        flaws = ", ".join(f"{n:,} {code}" for code, n in sorted(items["warnings"].items()))
-        if flaws:
-            say(f"         kept and told to the senders of {signal}: {flaws}")
-    if ingest["tested_by_sender_at"]:
-        say(f"         tested by sender at {ingest['tested_by_sender_at']}")
-    for line in refused_lines(ingest):
-        say_styled(line, "yellow")
+    tell_ingest(found)
+    buffer = found["buffer"]
     dropped = buffer["dead_letters_dropped"]
     given_up = f" ({dropped:,} evicted for space or age)" if dropped else ""
     say(
@@ -133,6 +119,29 @@ def tell(found: dict[str, Any]) -> None:
             say_styled(f"{each['name']}{signal}: {warning}", "yellow")
 
 
+def tell_ingest(found: dict[str, Any]) -> None:
+    """What came in, what was refused, and whether anything comes at all."""
+    ingest = found["ingest"]
+    rejected = sum(sum(each["rejected"].values()) for each in ingest["signals"].values())
+    kept = listed_items({signal: each["kept"] for signal, each in ingest["signals"].items()})
+    say(
+        f"ingest   {', '.join(ingest['listening'])}: {kept} kept, "
+        f"{rejected:,} rejected since the start"
+    )
+    for signal, items in ingest["signals"].items():
+        for reason, times in sorted(items["rejected"].items()):
+            say(f"         rejected {counted_items(times, signal)}: {reason}")
+        flaws = ", ".join(f"{n:,} {code}" for code, n in sorted(items["warnings"].items()))
+        if flaws:
+            say(f"         kept and told to the senders of {signal}: {flaws}")
+    if ingest["tested_by_sender_at"]:
+        say(f"         tested by sender at {ingest['tested_by_sender_at']}")
+    if silence := silence_text(found, datetime.now(UTC)):
+        say(f"         {silence}")
+    for line in refused_lines(ingest):
+        say_styled(line, "yellow")
+
+
 def signals_of(found: dict[str, Any]) -> set[str]:
     """What the buffer may hold items of; it counts them together."""
     kept = {signal for signal, each in found["ingest"]["signals"].items() if each["kept"]}
@@ -147,7 +156,8 @@ def refused_lines(ingest: dict[str, Any]) -> list[str]:
         times = sum(each["times"] for each in refused)
         lines.insert(0, f"refused  {counted(times, 'request')} in the last hour, the latest first:")
     if len(refused) > MOST_REFUSED:
-        lines.append(f"         {len(refused) - MOST_REFUSED:,} kinds more; --json shows them")
+        more = counted(len(refused) - MOST_REFUSED, "kind")
+        lines.append(f"         {more} more; --json shows them")
     bodies = ingest["refused_bodies"]
     if bodies["times"]:
         lines.append(

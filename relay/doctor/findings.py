@@ -82,8 +82,7 @@ def removed_text(removed: Mapping[str, Any]) -> str:
 def silence_text(status: Mapping[str, Any], now: datetime) -> str:
     """That nothing came for long, and where senders reach this relay; empty while they do."""
     last_at, up_seconds = status["ingest"]["last_kept_at"], status["uptime_seconds"]
-    url = f"http://{status['ingest']['listening'][0]}"
-    reach = f"senders reach it with OTEL_EXPORTER_OTLP_ENDPOINT={url}"
+    reach = f"senders reach it with OTEL_EXPORTER_OTLP_ENDPOINT={status['ingest']['endpoint']}"
     if last_at is None:
         since = f"no request was kept since the start, {about_duration(up_seconds)} ago"
     elif (seconds := _seconds_since(last_at, now)) > SILENT_SECONDS:
@@ -112,8 +111,9 @@ def _refused(ingest: Mapping[str, Any]) -> Iterable[Finding]:
     for each in refused[:MOST_REFUSED]:
         yield Finding("refused", "failed", refused_text(each))
     if len(refused) > MOST_REFUSED:
-        more = f"{len(refused) - MOST_REFUSED:,} kinds more in the last hour: `otlp-relay status`"
-        yield Finding("refused", "failed", more)
+        more = counted(len(refused) - MOST_REFUSED, "kind")
+        words = f"{more} more in the last hour: `otlp-relay status --json`"
+        yield Finding("refused", "failed", words)
 
 
 def _silence(status: Mapping[str, Any], now: datetime) -> Iterable[Finding]:

@@ -11,6 +11,7 @@ _WITHIN = re.compile(
 )
 # Some tools cut leading zeros, or show the half that older formats have.
 _SHORT = re.compile(r"[0-9a-f]{8,31}")
+_SHORT_IN_URL = re.compile(r"/traces?/([0-9a-f]{8,31})(?![0-9a-f])")
 
 
 class IdReading(NamedTuple):
@@ -40,8 +41,9 @@ def readings(text: str) -> list[IdReading]:
         found.append(IdReading(trace_id, "id"))
     elif within := _WITHIN.search(text.lower()):
         found.append(IdReading(bytes.fromhex(within[0].replace("-", "")), "within"))
-    elif _SHORT.fullmatch(digits):
-        found.append(IdReading(bytes.fromhex(digits.zfill(2 * TRACE_ID_BYTES)), "padded"))
+    elif short := _SHORT.fullmatch(digits) or _SHORT_IN_URL.search(text.lower()):
+        padded = short[short.re.groups].zfill(2 * TRACE_ID_BYTES)
+        found.append(IdReading(bytes.fromhex(padded), "padded"))
     if (text and len(text) != 2 * TRACE_ID_BYTES) or not found:
         found.append(IdReading(derive(text.encode(), TRACE_ID_BYTES), "derived"))
         # Protobuf has bytes where others have text: shown as hex they are another id.

@@ -125,7 +125,7 @@ def test_what_has_gone_is_said_and_is_1(tmp_path: Path) -> None:
 
             assert shown.returncode == 1
             assert "nothing is kept since" in shown.stdout
-            assert "3 spans in 1 rows of it are gone already" in shown.stdout
+            assert "3 spans in 1 row of it is gone already" in shown.stdout
 
 
 def test_kill_after_the_answer_loses_nothing_of_it(tmp_path: Path) -> None:

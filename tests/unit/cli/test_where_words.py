@@ -152,6 +152,7 @@ def test_unknown_trace_says_how_far_back_it_looked() -> None:
         (f"'{TRACE}'", ["id"]),
         (TRACE[1:], ["padded", "derived"]),
         (f"00-{TRACE}-b7ad6b7169203331-01", ["within", "derived"]),
+        (f"https://jaeger.example/trace/{TRACE[1:]}", ["padded", "derived"]),
         (f"https://jaeger.example/trace/{TRACE}?uiFind=b7ad6b7169203331", ["within", "derived"]),
         ("app_trace_001", ["derived"]),
         ("0af7651916cd43dd", ["padded", "derived", "derived_from_bytes"]),
