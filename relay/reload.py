@@ -171,13 +171,16 @@ class Control:
     async def test(
         self, name: str, *, send_span: bool, on_step: OnStep | None = None
     ) -> dict[str, Any]:
-        """Test the connection to a configured destination, for each of its signals, with this
-        process's secrets; each step is told to `on_step` as soon as it is known.
+        """Test the connection to a destination as the configuration has it now, for each of its
+        signals, with this process's secrets; each step is told to `on_step` as soon as it is known.
+        `is_taken_up` tells whether it runs like that.
 
         Raises UnknownDestination.
         """
-        views = self._configured(name).views
-        return as_document(await self._test(views, send_span=send_span, on_step=on_step))
+        standing = self._standing(name)
+        reports = await self._test(standing.views, send_span=send_span, on_step=on_step)
+        is_taken_up = standing == self.config.destination(name)
+        return {**as_document(reports), "is_taken_up": is_taken_up}
 
     async def _test(
         self, views: Iterable[DestinationConfig], *, send_span: bool, on_step: OnStep | None
@@ -253,6 +256,17 @@ class Control:
                 await self._parts.buffer.set_paused(name, is_paused=False)
         log.info("destination_removed", destination=name, waiting="dropped" if drop else "kept")
         return found
+
+    def _standing(self, name: str) -> DestinationConfig:
+        """The destination as it is written now; as it runs, where that cannot be read.
+
+        Raises UnknownDestination.
+        """
+        try:
+            written = load(self._config_path, self._environ).destination(name)
+        except RelayError:
+            written = None
+        return written or self._configured(name)
 
     def _configured(self, name: str) -> DestinationConfig:
         found = self.config.destination(name)

@@ -12,8 +12,9 @@
     POST   /api/destinations/NAME/test?span=true the connection test, with the daemon's own secrets;
                &stream=true                      each step as it happens
 
-Only a configured destination can be tested here: with an endpoint of the caller's choice the token
-of this API would send any secret that the daemon may read anywhere.
+Only a destination that stands in the configuration can be tested here, as it is written now: with
+an endpoint of the caller's choice the token of this API would send any secret that the daemon may
+read anywhere.
 
 404: no such destination. 409: refused, with the reason; nothing was changed.
 """

@@ -126,7 +126,10 @@ def tell_found(found: dict[str, Any], destination: DestinationConfig) -> None:
             say(f"{word}: {endpoints.get(word, '')}")
         for step in report["steps"]:
             tell_step(Step(**step))
-        tell_verdict(Report(**(report | {"steps": ()})))
+        told = {key: report[key] for key in ("passed", "wrong", "remedy", "encoding")}
+        tell_verdict(Report((), **told))
+    if not found.get("is_taken_up", True):  # a daemon of before an upgrade does not say
+        say("the running daemon has not taken this up yet: send it SIGHUP")
 
 
 def look_at_relay(config: Config) -> list[Finding]:

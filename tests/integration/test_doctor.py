@@ -80,6 +80,23 @@ def test_daemons_environment_counts_and_not_that_of_who_asks(tmp_path: Path) -> 
     assert "s3cret" not in passed.stdout
 
 
+def test_what_is_tested_is_the_file_as_it_is_now(tmp_path: Path) -> None:
+    with MockCollector() as upstream:
+        wrong = {"endpoint": f"http://127.0.0.1:{free_port()}/v1/traces"}
+        with Relay(tmp_path, {"up": wrong}) as relay:
+            before = relay.run("destination test", "up")
+            relay.write_config({"up": {"endpoint": upstream.endpoint}})
+            mended = relay.run("destination test", "up")
+            relay.signal(1)
+            eventually(lambda: '"reloaded"' in relay.log())
+            after = relay.run("destination test", "up")
+
+    not_yet = "the running daemon has not taken this up yet"
+    assert (before.returncode, not_yet in before.stdout) == (1, False)
+    assert (mended.returncode, not_yet in mended.stdout) == (0, True)
+    assert (after.returncode, not_yet in after.stdout) == (0, False)
+
+
 def test_port_that_the_relay_itself_holds_is_not_anothers(tmp_path: Path) -> None:
     settings = '[buffer]\nmin_free = "1000TiB"'
     with Relay(tmp_path, settings=settings) as relay:
