@@ -53,6 +53,8 @@ COMMANDS: list[tuple[str, bool]] = [
     ("buffer export --output -", False),
     ("buffer snapshot {new}", True),
     ("send-test-trace --wait 0s", True),
+    ("genai", True),
+    ("genai --by model", True),
 ]
 
 
