@@ -69,31 +69,26 @@ class Backlogs:
         `held` is for a new one too, in the same transaction (`Backlog.hold`).
         """
         others = self.known()
-        known = others.get(key)
-        if known is not None and not known.is_over:
-            if known.is_open:
-                return known
-            start = "auto"  # that is for new ones
-        nobodys = others.get(key.unclaimed) if start == "auto" else None
-        if nobodys is not None:
-            ranges, sums = nobodys.ranges, nobodys.sums
-        else:
+        nobodys = others.get(key.unclaimed)
+        backlog = others.get(key)
+        if backlog is None or backlog.is_over:
             ranges, sums = self._from(key.signal, start, others)
-        if known is not None and not known.is_over:
-            known.owe(ranges, sums)
-            backlog = known
-        else:
             backlog = self._made(key, ranges, sums)
             if not backlog.hold(held):
                 backlog.changed()
-        if key.unclaimed in others:
-            others[key.unclaimed].remove()
+        elif not backlog.is_open:
+            backlog.owe(*self._from(key.signal, "auto", others))
+        if nobodys is not None:
+            nobodys.remove()
         return backlog
 
     def _from(
-        self, signal: Signal, start: Start, others: Collection[BacklogName]
+        self, signal: Signal, start: Start, others: Mapping[BacklogName, Backlog]
     ) -> tuple[Ranges, Totals]:
-        """Where a new backlog beside `others` begins, and the sums of what is there by then."""
+        """Where a backlog beside `others` begins, and the sums of what is there by then."""
+        nobodys = others.get(BacklogName(UNCLAIMED, signal))
+        if nobodys is not None and start == "auto":
+            return nobodys.ranges, nobodys.sums
         is_first = all(other.signal is not signal for other in others)
         if start == "end" or (start == "auto" and not is_first):
             return owed_ranges.open_from(self._ledger.last_row + 1), Totals()
