@@ -1,7 +1,7 @@
 """Keep a courier for each signal of every destination, also when a reload changes them."""
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import anyio
@@ -72,7 +72,8 @@ class Fleet:
         self._tasks = tasks
         wanted = _views(destinations)
         self._start_new(wanted)
-        self._owe_only(wanted)
+        self._log.owe_only(wanted)
+        self._tell_removed()
 
     def _start_new(self, wanted: Mapping[BacklogName, DestinationConfig]) -> None:
         if self._tasks is None:
@@ -118,13 +119,13 @@ class Fleet:
         for key in self._routes.keys() & wanted.keys():
             self._routes[key].courier.update(wanted[key])
         self._start_new(wanted)
-        self._owe_only(wanted)
+        self._log.owe_only(wanted)
         async with anyio.create_task_group() as stopping:
             for each in gone:
                 stopping.start_soon(each.courier.stop, GONE_GRACE_SECONDS)
+        self._tell_removed()  # what was in flight may have been delivered
 
-    def _owe_only(self, wanted: Collection[BacklogName]) -> None:
-        self._log.owe_only(wanted)
+    def _tell_removed(self) -> None:
         for each in self.removed():
             log.warning(
                 "removed_destination_waits",
