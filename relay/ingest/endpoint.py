@@ -1,24 +1,22 @@
 """OTLP over HTTP: one request is answered exactly once, in the sender's encoding.
 
-The endpoints are ASGI callables, not functions of Starlette's Request: making Request and
-Response objects would cost more than everything that is done here.
+`Ingest` handles exchanges, not ASGI's messages: a task for each request, and making objects of its
+head and its response, would cost more than everything that is done here.
 """
 
 import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import structlog
-from starlette.applications import Starlette
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from relay.config import IngestConfig
 from relay.ingest.browsers import HeaderList, grants
 from relay.ingest.head import (
     Gate,
+    Head,
     HttpRefusal,
     encoding_of,
     joined,
@@ -36,6 +34,7 @@ from relay.otlp.compression import Inflater
 from relay.otlp.responses import encode_response
 from relay.otlp.signals import TRACES, WIRE, SignalWire
 from relay.process.check.rejections import AllItemsRejected
+from relay.server.exchange import Exchange, Handler, SenderGone
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -45,32 +44,25 @@ KeepUnreadable = Callable[[bytes, Encoding, Sender, str, Signal], Awaitable[None
 SIGNALS: Final = {wire.path: wire.signal for wire in WIRE.values()}
 _METHODS: Final = ("POST", "PUT")
 _ALLOW: Final = ((b"allow", b"POST, PUT"),)
-_CLOSE: Final = ((b"connection", b"close"),)
 # Always one second: stock exporters drop the batch at once when told to wait longer than they may.
-_RETRY_AFTER: Final = (b"retry-after", b"1")
+_RETRY_AFTER: Final = b"retry-after: 1\r\n"
 _RETRYABLE: Final = frozenset({429, 503})
 # A message without any member: an empty request, and what nearly every request is answered.
 _EMPTY: Final = {Encoding.JSON: b"{}", Encoding.PROTOBUF: b""}
-_PLAIN_START: Final = {
-    encoding: {
-        "type": "http.response.start",
-        "status": 200,
-        "headers": (
-            (b"content-type", encoding.media_type.encode()),
-            (b"content-length", b"%d" % len(body)),
-        ),
-    }
-    for encoding, body in _EMPTY.items()
-}
+_STOPPING: Final = SenderResponse(503, "the relay is stopping; retry", grpc_code=14)
 _PROFILES: Final = "/v1development/profiles"
 
 
-class SenderGone(Exception):
-    """The connection ended before the body was whole: there is nobody to response."""
+class _Verdict(NamedTuple):
+    """What was made of a head that was admitted, by the gate that holds until a reload."""
+
+    gate: Gate
+    head: Head
+    signal: Signal
 
 
-class Ingest:
-    """The way in over HTTP: itself the ASGI app for the listener; `app` are its routes.
+class Ingest(Handler):
+    """The way in over HTTP: the handler for the listener.
 
     `accept` is told each whole body, unzipped; it answers, or raises Refusal (its status) or
     BufferFailure (503). `keep_unreadable` is told the first bytes of a body that cannot be
@@ -98,21 +90,6 @@ class Ingest:
         self._in_flight = InFlight(settings.max_in_flight_bytes)
         self.refusals = Refusals(counters)
         self.reload(settings, tokens=tokens, signals=signals)
-        endpoint = _Endpoint(self, self._take)
-        self.app = Starlette(routes=[Route(path, endpoint) for path in SIGNALS])
-        self.app.router.redirect_slashes = False
-        self.app.router.default = _Endpoint(self, self._take_elsewhere)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI app for the listener.
-
-        What nearly every request is goes past the router and the middleware around it: they cost
-        a tenth of a small request, and `respond` answers for every exception by itself.
-        """
-        if scope["type"] == "http" and scope["path"] in SIGNALS and scope["method"] == "POST":
-            await self.respond(self._take, scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
 
     @property
     def in_flight_bytes(self) -> int:
@@ -132,17 +109,21 @@ class Ingest:
         """Answer every request from now on with 503: the relay stops and waits for none of them."""
         self._is_closed = True
 
-    async def respond(self, take: "Take", scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request with what `take` returns or raises."""
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request with what becomes of it, or with why nothing does."""
+        scope = exchange.head.scope
+        if scope["method"] == "OPTIONS" and self._answer_preflight(exchange):
+            return
         extra: HeaderList = ()
         arrived = Body()
+        arrived.task = exchange
         try:
-            response, encoding = await take(scope, receive, arrived)
+            response, encoding = await self._take(exchange, arrived)
         except SenderGone:
             return
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - one request's own
             if arrived.is_cut_off and isinstance(error, asyncio.CancelledError):
-                error = _cut_off()
+                error = cut_off_refusal()
             response, extra = _response_to(error)
             headers = joined(scope["headers"])
             encoding = encoding_of(headers) or Encoding.JSON
@@ -155,11 +136,17 @@ class Ingest:
         self._counters.requests[response.status] += 1
         if self._gate.has_origins:
             extra = (*extra, *self._gate.origins.headers(joined(scope["headers"])))
+        if response == _STOPPING:
+            exchange.keep_alive = False
+        await exchange.drain()
         if response is SUCCESS and not extra:
-            await send(_PLAIN_START[encoding])
-            await send({"type": "http.response.body", "body": _EMPTY[encoding]})
+            exchange.respond(200, _PLAIN[encoding], _EMPTY[encoding])
             return
-        await _send(send, response, encoding, extra, _signal_of(scope["path"]))
+        body = encode_response(response, encoding, _signal_of(scope["path"]))
+        lines = _head_of(encoding, body) + _lines(extra)
+        if response.status in _RETRYABLE:
+            lines += _RETRY_AFTER
+        exchange.respond(response.status, lines, body)
 
     def _note(
         self, error: BaseException, response: SenderResponse, sender: Sender, path: str
@@ -170,23 +157,19 @@ class Ingest:
         if response.status == 400 and not isinstance(error, AllItemsRejected):
             self.refusals.note_body(address, message, user_agent=agent)
 
-    async def _take(
-        self, scope: Scope, receive: Receive, arrived: Body
-    ) -> tuple[SenderResponse, Encoding]:
+    async def _take(self, exchange: Exchange, arrived: Body) -> tuple[SenderResponse, Encoding]:
         """Judge the request by its head, read it and hand it on. Raises Refusal."""
-        signal = _signal_of(scope["path"])
-        if signal not in self._taken:
-            raise _not_taken(signal)
-        if scope["method"] not in _METHODS:
-            raise _wrong_method(WIRE[signal])
-        if self._is_closed:
-            stopping = _stopping()
-            raise HttpRefusal(stopping.message, status=503, grpc_code=14, headers=_CLOSE)
-        head = self._gate.admit(scope)
+        verdict: _Verdict | None = exchange.head.verdict
+        if verdict is None or verdict.gate is not self._gate or self._is_closed:
+            exchange.head.verdict = None
+            verdict = exchange.head.verdict = self._judge(exchange.head.scope)
+        if exchange.announced_bytes > self._max_body_bytes:
+            raise too_long(self._max_body_bytes)
+        head, signal = verdict.head, verdict.signal
         arrived.sender = head.sender
         encoding = head.encoding
         try:
-            body = await self._read(receive, head.coding, arrived)
+            body = await self._read(exchange, head.coding, arrived)
         except Refusal as refusal:
             if refusal.status == 400 and self._keep_unreadable:
                 why = f"{refusal.message} (its bytes are kept as they came)"
@@ -203,30 +186,37 @@ class Ingest:
         del body  # `accept` lets go of it as soon as it can: large ones would be in memory twice
         return await response, encoding
 
-    async def _read(self, receive: Receive, coding: str, arrived: Body) -> bytes:
+    def _judge(self, scope: Any) -> _Verdict:
+        """Whether a request with this head may send its body. Raises Refusal."""
+        signal = _signal_at(scope)
+        if signal not in self._taken:
+            raise _not_taken(signal)
+        if scope["method"] not in _METHODS:
+            raise _wrong_method(WIRE[signal])
+        if self._is_closed:
+            raise Refusal(_STOPPING.message, status=503, grpc_code=14)
+        return _Verdict(self._gate, self._gate.admit(scope), signal)
+
+    async def _read(self, exchange: Exchange, coding: str, arrived: Body) -> bytes:
         """The whole body, unzipped. Raises Refusal 413, 503 or 400, and SenderGone."""
         cap_bytes = self._max_body_bytes
         body_bytes = 0
         inflater = Inflater(coding, cap_bytes) if coding else None
         while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise SenderGone
-            piece: bytes = message.get("body", b"")
-            has_more = message.get("more_body", False)
+            piece = await exchange.read()
+            arrived.is_whole = is_whole = exchange.is_whole
             body_bytes += len(piece)
             if body_bytes > cap_bytes:
                 raise too_long(cap_bytes)
-            arrived.is_whole = not has_more
             self._hold(arrived, len(piece))
             if coding and not arrived.first:
                 arrived.first = piece[:UNREADABLE_BODY_BYTES]
             if inflater is None:
-                if not has_more:
+                if is_whole:
                     return piece  # nearly always: a body that came in one piece is not copied
                 inflater = Inflater("", cap_bytes)
             await self._inflate(inflater, piece, arrived, is_plain=not coding)
-            if not has_more:
+            if is_whole:
                 return inflater.finish()
 
     async def _inflate(
@@ -262,22 +252,9 @@ class Ingest:
         else:
             in_flight.hold(arrived, more_bytes)
 
-    async def _take_elsewhere(
-        self, scope: Scope, receive: Receive, arrived: Body
-    ) -> tuple[SenderResponse, Encoding]:
-        """Any path but a right one, which may be meant. Raises Refusal."""
-        path = collapsed(scope["path"])
-        if path.removesuffix("/") in SIGNALS:
-            return await self._take(scope, receive, arrived)
-        if path == "/" and scope["method"] not in _METHODS:
-            raise _wrong_method(TRACES)
-        if path.rstrip("/") == _PROFILES:
-            message = "this relay takes no profiles; turn their exporter off in the sender"
-            raise Refusal(message, status=404, grpc_code=12)
-        raise Refusal(not_found(path), status=404, grpc_code=12)
-
-    async def answer_preflight(self, scope: Scope, send: Send) -> bool:
+    def _answer_preflight(self, exchange: Exchange) -> bool:
         """Answer a CORS preflight, if this is one and CORS is on; whether it was."""
+        scope = exchange.head.scope
         headers = joined(scope["headers"])
         allowed = self._gate.origins.preflight(scope["method"], headers)
         if allowed is None:
@@ -285,48 +262,38 @@ class Ingest:
         if not grants(allowed):
             sender = self._gate.sender(scope, headers)
             self.refusals.note_origin(sender.address, headers[b"origin"].decode("latin-1"))
-        await send({"type": "http.response.start", "status": 204, "headers": list(allowed)})
-        await send({"type": "http.response.body"})
+        exchange.respond(204, _lines(allowed), b"")
         return True
 
 
-Take = Callable[[Scope, Receive, Body], Awaitable[tuple[SenderResponse, Encoding]]]
+def _lines(headers: HeaderList) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
-class _Endpoint:
-    """An ASGI callable for Starlette's router."""
-
-    def __init__(self, ingest: Ingest, take: Take) -> None:
-        self._ingest = ingest
-        self._take = take
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "OPTIONS" and await self._ingest.answer_preflight(scope, send):
-            return
-        await self._ingest.respond(self._take, scope, receive, send)
+def _head_of(encoding: Encoding, body: bytes) -> bytes:
+    media_type = encoding.media_type.encode()
+    return _lines(((b"content-type", media_type), (b"content-length", b"%d" % len(body))))
 
 
-async def _send(
-    send: Send, response: SenderResponse, encoding: Encoding, extra: HeaderList, signal: Signal
-) -> None:
-    body = encode_response(response, encoding, signal)
-    headers = [
-        (b"content-type", encoding.media_type.encode()),
-        (b"content-length", b"%d" % len(body)),
-        *extra,
-    ]
-    if response.status in _RETRYABLE:
-        headers.append(_RETRY_AFTER)
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+_PLAIN: Final = {encoding: _head_of(encoding, body) for encoding, body in _EMPTY.items()}
 
 
-def _cut_off() -> Refusal:
-    """What a request is answered that was cancelled to make room, not since the relay stops."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
-    return cut_off_refusal()
+def _signal_at(scope: Any) -> Signal:
+    """What is posted to the request's path. Raises Refusal where that is none of the three."""
+    path = scope["path"]
+    signal = SIGNALS.get(path)
+    if signal is not None:
+        return signal
+    path = collapsed(path)
+    signal = SIGNALS.get(path.removesuffix("/"))
+    if signal is not None:
+        return signal
+    if path == "/" and scope["method"] not in _METHODS:
+        raise _wrong_method(TRACES)
+    if path.rstrip("/") == _PROFILES:
+        message = "this relay takes no profiles; turn their exporter off in the sender"
+        raise Refusal(message, status=404, grpc_code=12)
+    raise Refusal(not_found(path), status=404, grpc_code=12)
 
 
 def _signal_of(path: str) -> Signal:
@@ -342,10 +309,6 @@ def _not_taken(signal: Signal) -> Refusal:
         status=404,
         grpc_code=12,
     )
-
-
-def _stopping() -> SenderResponse:
-    return SenderResponse(503, "the relay is stopping; retry", grpc_code=14)
 
 
 def _wrong_method(wire: SignalWire) -> Refusal:
@@ -366,9 +329,8 @@ def _response_to(error: BaseException) -> tuple[SenderResponse, HeaderList]:
     if isinstance(error, BufferFailure):
         return SenderResponse(503, error.message, grpc_code=14), ()
     if isinstance(error, asyncio.CancelledError):
-        # Only the listener cancels, when it can wait no longer: uvicorn would write a 500,
-        # which is final for the sender; after this it sends once more.
-        return _stopping(), _CLOSE
+        # Only the listener cancels, when it can wait no longer; the sender sends once more.
+        return _STOPPING, ()
     # Where it happened, but not the error's text: that may quote the body.
     frames = "".join(traceback.format_tb(error.__traceback__))
     if isinstance(error, MemoryError):

@@ -16,11 +16,10 @@ Small bodies that came whole are counted by their bytes alone and pass within mi
 endpoint does that. Whatever stays for longer, or is larger, is listed here.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, Protocol
 
 from relay.model.errors import Refusal
 from relay.model.records import Sender
@@ -29,6 +28,13 @@ SMALL_BYTES: Final = 1024 * 1024
 UNLISTED_BYTES: Final = 64 * 1024
 """A body that came whole and is no larger needs no list, while half of the room is free."""
 _REMEMBERED_SECONDS: Final = 60.0
+
+
+class Cancellable(Protocol):
+    """Who reads a body, and ends with CancelledError when it is cut off."""
+
+    def cancel(self) -> object:
+        """Raise CancelledError where it waits."""
 
 
 class Body:
@@ -45,7 +51,7 @@ class Body:
     is_cut_off = False
     owner = ""  # whose share it counts in; empty while it is not listed
     since = 0.0
-    task: "asyncio.Task[Any] | None" = None
+    task: "Cancellable | None" = None
 
 
 class InFlight:
@@ -62,10 +68,10 @@ class InFlight:
         self._turned_away: dict[str, float] = {}  # the last two owners, and when
 
     def hold(self, body: Body, more_bytes: int) -> None:
-        """Count `more_bytes` of a request, and list it. To be called in the request's own task.
+        """Count `more_bytes` of a request, and list it.
 
         Raises Refusal 503 where there is no room and nobody gives way. A body that is cut off has
-        its task cancelled, and `is_cut_off`.
+        its `task` cancelled, and `is_cut_off`.
         """
         if not body.owner:
             self._list(body)
@@ -86,7 +92,6 @@ class InFlight:
     def _list(self, body: Body) -> None:
         body.owner = body.sender.account if body.sender else "unknown"
         body.since = self._clock()
-        body.task = asyncio.current_task()
         self._listed[body] = None
         held, body.bytes = body.bytes, 0
         self.bytes -= held

@@ -221,7 +221,15 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self.expect_100_continue and self.parser.get_http_version() != "1.1":
             self.expect_100_continue = False  # older clients take a 1xx for the answer itself
+        self._make_cycle()
+        self._enter_body()
+
+    def _make_cycle(self) -> None:
+        """Make of the head a request that is answered now, or queued behind others."""
         super().on_headers_complete()
+
+    def _enter_body(self) -> None:
+        """Start the clock of the body."""
         if self._is_parting:
             self.cycle.keep_alive = False
         self.headers = _TRAILERS  # the app has the list that was filled until now
@@ -241,17 +249,26 @@ class LimitedProtocol(HttpToolsProtocol):
             self._drained_bytes += len(body)
             if self._drained_bytes > self._limits.drain_bytes:
                 self._refuse("drain_bytes")
+        else:
+            self._take_body(body)
+
+    def _take_body(self, body: bytes) -> None:
+        """Let the request have a piece of its body."""
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for the answer, and then for the next request."""
         if self._has_upgrade_offer:
             return  # the parser thinks that no HTTP follows; it will be read by another
-        super().on_message_complete()
+        self._end_body()
         self._phase = _WAITING
         self._phase_since = self.loop.time()
         if self._is_closing_after_body:
             self.transport.close()
+
+    def _end_body(self) -> None:
+        """Tell the request that its body is whole."""
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with a request that is queued; without one, wait without arming a timer."""

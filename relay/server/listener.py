@@ -35,6 +35,7 @@ from anyio.abc import TaskStatus
 from relay.model.counters import Counters
 from relay.model.errors import ConfigError
 from relay.server.connection import LimitedProtocol, Limits, uvicorn_config
+from relay.server.exchange import ExchangeConnection, Handler
 from relay.server.handshake import Handshake, Handshakes
 from relay.server.shares import SharedState
 from relay.server.sockets import BACKLOG
@@ -163,7 +164,7 @@ class Listener:
         config.load()
         self._set_date()
         new_connection = functools.partial(
-            LimitedProtocol,
+            ExchangeConnection if isinstance(self._app, Handler) else LimitedProtocol,
             config,
             self._state,
             limits=self._limits,
@@ -294,3 +295,4 @@ class Listener:
     def _set_date(self) -> None:
         date = formatdate(time.time(), usegmt=True).encode()
         self._state.default_headers = [(b"date", date)]
+        self._state.date = b"date: %b\r\n" % date

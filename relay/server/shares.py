@@ -61,3 +61,5 @@ class SharedState(ServerState):
     def __init__(self) -> None:
         super().__init__()
         self.shares = Shares()
+        self.date = b""
+        """The header line of every response."""

@@ -1,5 +1,6 @@
 """An ingest on a listener in a thread of its own, and a client that writes raw bytes to it."""
 
+import asyncio
 import contextlib
 import io
 import socket
@@ -12,7 +13,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from relay.config import IngestConfig
@@ -156,7 +156,7 @@ class Acceptor:
     received: list[tuple[bytes, Encoding, Sender]] = field(default_factory=list)
     signals: list[Signal] = field(default_factory=list)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    _gate: anyio.Event | None = None
+    _gate: asyncio.Event | None = None
 
     async def __call__(
         self, body: bytes, encoding: Encoding, sender: Sender, signal: Signal
@@ -172,7 +172,7 @@ class Acceptor:
 
     def hold(self) -> None:
         """From now on, wait for `release` before answering."""
-        self._gate = anyio.Event()
+        self._gate = asyncio.Event()
 
     def wait_entered(self) -> None:
         assert self.entered.acquire(timeout=PATIENCE_SECONDS)
@@ -219,7 +219,7 @@ def running_edge(
     acceptor, counters = Acceptor(), Counters()
     ingest = Ingest(settings or Settings(), acceptor, counters, OWN_ID, tokens=tokens)
     with running_listener(
-        ingest.app,
+        ingest,
         limits=limits,
         tls=tls,
         use_uvloop=use_uvloop,
