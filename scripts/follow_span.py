@@ -5,9 +5,8 @@
 Runs the daemon itself in this process (`otlp-relay serve`, with an upstream and a sender outside
 of relay/), warms connections and caches with some requests, then sends one JSON span a run.
 
-in   socket → disk → 200: what is called in the event loop outside of tasks that were there before,
-     and in the writer's thread until it hands its news to the loop; up to the end of the
-     request's task.
+in   socket → disk → 200: what is called in the event loop outside of tasks, and in the writer's
+     thread until it hands its news to the loop; until `Exchange.respond` has written the 200.
 out  disk → upstream → settled: what the courier's task calls, and what the event loop calls for its
      connection, until the outermost `settle` returns.
 
@@ -83,12 +82,14 @@ class Recorder:
         self._prefix = f"{package}{os.sep}"
         self._loop_thread = threading.get_ident()
         self._settling: FrameType | None = None
+        self._answering: FrameType | None = None
         self._is_on = False
         self._old_tasks: set[asyncio.Task[Any]] = set()
         self.calls: list[Call] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         self.settled = threading.Event()
         self.settled_at = 0
+        self.answered_at = 0
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
         """As `sys.setprofile` wants it."""
@@ -98,6 +99,8 @@ class Recorder:
             if frame is self._settling:
                 self._settling, self.settled_at = None, len(self.calls)
                 self.settled.set()
+            elif frame is self._answering:
+                self._answering, self.answered_at = None, len(self.calls)
             return
         code = frame.f_code
         if event != "call" or not code.co_filename.startswith(self._prefix):
@@ -106,6 +109,8 @@ class Recorder:
         task = current_task() if thread == self._loop_thread else None
         if task in self._old_tasks and code.co_name == "settle" and not self.settled.is_set():
             self._settling = self._settling or frame
+        if code.co_qualname == "Exchange.respond":
+            self._answering = frame
         name = code.co_filename.removeprefix(self._prefix)
         is_resume = frame.f_lasti > start_of(code)
         self.calls.append(Call(thread, id(task or 0), name, code.co_qualname, is_resume))
@@ -128,17 +133,12 @@ class Recorder:
     def end(self) -> dict[str, Trip]:
         """Both trips."""
         self._is_on = False
-        old = {id(task) for task in self._old_tasks}
         couriers = {id(task) for task in self._old_tasks if task.get_name().startswith("courier")}
         no_task = id(0)
         is_loop = [call.thread == self._loop_thread for call in self.calls]
         handover = next(at for at, call in enumerate(self.calls) if not call.file)
         writer = self.calls[handover].thread
-        answered = max(
-            at
-            for at, call in enumerate(self.calls)
-            if is_loop[at] and call.task != no_task and call.task not in old
-        )
+        answered = self.answered_at - 1
         inwards: list[Call] = []
         outwards: list[Call] = []
         around_in: list[Call] = []
@@ -154,9 +154,6 @@ class Recorder:
                 if at <= answered and (is_loop[at] or at < handover):
                     inwards.append(call)
                 (around_in if at <= answered else around_out).append(call)
-            elif is_loop[at] and call.task not in old:
-                inwards.append(call)
-                around_in.append(call)
         return {
             "in": Trip(started(inwards), inwards, around_in),
             "out": Trip(started(outwards), outwards, around_out),

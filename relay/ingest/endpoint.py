@@ -136,7 +136,7 @@ class Ingest(Handler):
         self._counters.requests[response.status] += 1
         if self._gate.has_origins:
             extra = (*extra, *self._gate.origins.headers(joined(scope["headers"])))
-        if response == _STOPPING:
+        if response.status == 503 and response == _STOPPING:
             exchange.keep_alive = False
         await exchange.drain()
         if response is SUCCESS and not extra:
@@ -203,7 +203,9 @@ class Ingest(Handler):
         body_bytes = 0
         inflater = Inflater(coding, cap_bytes) if coding else None
         while True:
-            piece = await exchange.read()
+            piece, exchange.at_once = exchange.at_once, b""
+            if not piece:
+                piece = await exchange.read()
             arrived.is_whole = is_whole = exchange.is_whole
             body_bytes += len(piece)
             if body_bytes > cap_bytes:

@@ -1,6 +1,7 @@
 """The way in as one line: prepare (check → enrich → cut) → append → answer. 200 means kept."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,6 +52,8 @@ class Pipeline:
         self._counters = counters
         self._offload = offload
         self._clock_ns = clock_ns
+        # Asked once: an event that nobody is told of costs more than the rest of this class.
+        self._tells_each = structlog.get_logger().is_enabled_for(logging.DEBUG)
         self._turn = asyncio.Lock()
         self._next_note = 0.0
 
@@ -90,15 +93,16 @@ class Pipeline:
             counters.last_kept_ns = now_ns
             counters.received_items[signal] += prepared.items
             counters.kept_items[signal] += prepared.items
-            log.debug(
-                "request_kept",
-                signal=signal.word,
-                spans=prepared.items,
-                encoding=encoding.name.lower(),
-                bytes=body_bytes,
-                services=", ".join(pieces[0].services),
-                sender=sender.address,
-            )
+            if self._tells_each:
+                log.debug(
+                    "request_kept",
+                    signal=signal.word,
+                    spans=prepared.items,
+                    encoding=encoding.name.lower(),
+                    bytes=body_bytes,
+                    services=", ".join(pieces[0].services),
+                    sender=sender.address,
+                )
         for code, times in prepared.warnings.items():
             counters.warnings[signal, code] += times
         if not prepared.message:

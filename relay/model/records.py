@@ -1,5 +1,6 @@
 """The values that travel between the stages. A leaf: it knows no stage.
 
+Those that each request makes are structs: a frozen dataclass takes seven times as long to make.
 Units are in the names; times are nanoseconds since the epoch unless a name says otherwise.
 """
 
@@ -7,6 +8,8 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+import msgspec
 
 from relay.model.hosts import network_of
 
@@ -84,8 +87,7 @@ class Sender:
         return self.token or network_of(self.address)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """A part of one request, ready for the disk: checked, enriched, in normal form.
 
     `body` is a fragment that concatenates: for JSON the comma-joined entries of `resourceSpans`,
@@ -124,8 +126,7 @@ class RejectedItem:
     signal: Signal = Signal.TRACES
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One accepted request on its way to the disk: all of it is committed, or nothing."""
 
     pieces: tuple[Piece, ...]

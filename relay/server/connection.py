@@ -137,7 +137,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_closing_after_body = False
         self._is_parting = False
         self._has_upgrade_offer = False
-        self._answering: RequestResponseCycle | None = None  # others are queued behind it
+        self._answering: Any = None  # others are queued behind it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; when there are too many close it at once, or another one for it."""

@@ -82,6 +82,7 @@ class Exchange:
         "_pieces",
         "_waits_for",
         "announced_bytes",
+        "at_once",
         "disconnected",
         "head",
         "is_whole",
@@ -103,6 +104,8 @@ class Exchange:
         self.transport = connection.transport
         self.is_whole = False
         """Whether the last byte of the body has come."""
+        self.at_once = b""
+        """A body that came in one piece with its head: who takes it from here need not `read`."""
         self.unread_bytes = 0
         self._connection = connection
         self._is_continue_awaited = head.is_continue_awaited
@@ -292,30 +295,40 @@ class ExchangeConnection(LimitedProtocol):
     def _take_remembered(self, remembered: _Remembered, data: bytes) -> bytes:
         """Take bodies behind the head that came before; what is left for the parser."""
         at = 0
+        while at < len(data) and not self.transport.is_closing():
+            if self._left_bytes:
+                at = self._take_piece(data, at)
+                continue
+            if self._phase is not _WAITING or not self.cycle.response_complete:
+                break
+            body_at, length = remembered.match(data, at)
+            if not body_at:
+                break
+            exchange = self.cycle = Exchange(self, remembered.head, length)
+            at = body_at + length
+            if at <= len(data):
+                self._answering = exchange
+                exchange.keep_alive = not self._is_parting
+                exchange.at_once, exchange.is_whole = data[body_at:at], True
+            else:
+                self._enter_body()
+                self._left_bytes = length
+                at = self._take_piece(data, body_at)
+            exchange.begin(self._handler)
+        return data[at:] if at else data
+
+    def _take_piece(self, data: bytes, at: int) -> int:
+        """Take what stands at `at` of a body behind a remembered head; where it ends."""
+        piece = data[at : at + self._left_bytes]
+        self._left_bytes -= len(piece)
         try:
-            while at < len(data) and not self.transport.is_closing():
-                exchange = None
-                if not self._left_bytes:
-                    if self._phase is not _WAITING or not self.cycle.response_complete:
-                        break
-                    body_at, length = remembered.match(data, at)
-                    if not body_at:
-                        break
-                    at, self._left_bytes = body_at, length
-                    exchange = self.cycle = Exchange(self, remembered.head, length)
-                    self._enter_body()
-                piece = data[at : at + self._left_bytes]
-                if piece:
-                    at += len(piece)
-                    self._left_bytes -= len(piece)
-                    self.on_body(piece)
-                if not self._left_bytes:
-                    self.on_message_complete()
-                if exchange is not None:
-                    exchange.begin(self._handler)
+            if piece:
+                self.on_body(piece)
+            if not self._left_bytes:
+                self.on_message_complete()
         except LimitPassed:
-            return b""
-        return data[at:]
+            return len(data)  # it is closed
+        return at + len(piece)
 
     def _make_cycle(self) -> None:
         """Begin an exchange, or queue it behind the one that is being answered."""

@@ -57,6 +57,7 @@ class Buffer:
         self.directory = state_dir
         self._state_dir = StateDirectory(state_dir)
         self._timeout = AppendTimeout(settings.patience_seconds)
+        self._of_this_turn: list[Append] = []  # of the event loop
         self._ages = RowAges(clock_ns, uptime)
         self._ledger = Ledger(settings, counters, clock_ns)
         self._reader = Reader(self._state_dir.database, self._ledger, vfs=vfs)
@@ -110,6 +111,7 @@ class Buffer:
         with anyio.CancelScope(shield=True):
             if not ledger.is_closing:
                 ledger.is_closing = True
+                self._hand_over()
                 ledger.commands.put(Stop())
                 await anyio.to_thread.run_sync(self._writer.join)
                 await anyio.to_thread.run_sync(self._reader.stop)
@@ -157,11 +159,22 @@ class Buffer:
         if writer.lifecycle.is_full or writer.busy_since is not None:
             writer.refuse_early(self._ledger.settings.stall_seconds)
         self._timeout.watch(waiter)
-        self._ledger.commands.put(Append(request, size, waiter))
+        if not self._of_this_turn:
+            waiter.get_loop().call_soon(self._hand_over)
+        self._of_this_turn.append(Append(request, size, waiter))
         try:
             await waiter
         finally:
             del self._timeout.since[waiter]
+
+    def _hand_over(self) -> None:
+        """Give the writer what came in one turn of the event loop: all of it is one commit.
+
+        Its thread wakes at the first of them, and would begin a commit of that alone.
+        """
+        for append in self._of_this_turn:
+            self._ledger.commands.put(append)
+        self._of_this_turn.clear()
 
     def consumer(
         self, destination: str, start: Start = "auto", *, signal: Signal = Signal.TRACES

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.transactions import Transaction
@@ -13,8 +15,7 @@ from relay.model.records import Request
 Waiter = asyncio.Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """A request that waits for its commit. `size` is its bytes before compression."""
 
     request: Request

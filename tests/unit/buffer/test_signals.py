@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from relay.buffer import owed_ranges
@@ -368,7 +369,7 @@ async def test_a_log_that_has_gone_is_remembered_as_one(tmp_path: Path) -> None:
 async def test_traces_are_recent_however_many_points_came_since(tmp_path: Path) -> None:
     async with opened(tmp_path, row_bytes=1) as buffer:
         await buffer.append(request(piece(traces=(7,))))
-        point = replace(piece(b"m", signal=METRICS), trace_ids=b"")
+        point = msgspec.structs.replace(piece(b"m", signal=METRICS), trace_ids=b"")
         for _ in range(3):
             await buffer.append(request(*[point] * 5_000))
         assert [each.trace_id for each in await buffer.traces.recent()] == [trace_id(7)]
