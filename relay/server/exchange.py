@@ -146,9 +146,9 @@ class Exchange:
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Write the response: `headers` are whole lines, its Content-Length among them."""
-        if self.disconnected:
-            return
         connection = self._connection
+        if self.disconnected or connection.transport.is_closing():
+            return
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         if self.head.scope["method"] == "HEAD":
             body = b""
@@ -236,8 +236,9 @@ class Exchange:
         self._coroutine = None
         for callback in self._callbacks:
             callback(self)
-        if not self.response_complete and not self.disconnected:
-            self._connection.transport.abort()  # else its sender would wait for ever
+        transport = self._connection.transport
+        if not self.response_complete and not self.disconnected and not transport.is_closing():
+            transport.abort()  # else its sender would wait for ever
         if error is not None:
             said = {"message": "a handler of requests failed", "exception": error}
             self._connection.loop.call_exception_handler(said)
@@ -283,14 +284,24 @@ class ExchangeConnection(LimitedProtocol):
         if data:
             is_at_rest = self._phase is _WAITING
             super().data_received(data)
-            exchange, self._begun = self._begun, None
-            if exchange is not None and not self.transport.is_closing():
-                exchange.begin(self._handler)
-                if is_at_rest and exchange is self.cycle and exchange.head.verdict is not None:
-                    self._remembered = _remember(data, exchange.head)
+            exchange = self._begin()
+            if exchange is not None and is_at_rest and exchange is self.cycle:
+                self._remembered = _remember(data, exchange.head)
         latest: Exchange | None = self.cycle
         if latest is not None and latest.unread_bytes > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
+
+    def _begin(self) -> Exchange | None:
+        """Begin the exchange whose head came just now, if one did."""
+        exchange, self._begun = self._begun, None
+        if exchange is not None:
+            exchange.begin(self._handler)
+        return exchange
+
+    def _turn_away(self, kind: str) -> None:
+        """Of what came before that is no HTTP all the same."""
+        self._begin()
+        super()._turn_away(kind)
 
     def _take_remembered(self, remembered: _Remembered, data: bytes) -> bytes:
         """Take bodies behind the head that came before; what is left for the parser."""
@@ -373,6 +384,7 @@ def _remember(data: bytes, head: Head) -> _Remembered | None:
     if (
         len(raw) > _MOST_REMEMBERED_BYTES
         or len(lengths) != 1
+        or head.verdict is None
         or not head.is_kept_alive
         or head.is_continue_awaited
         or [_header(line) for line in raw[:-4].split(b"\r\n")[1:]] != headers

@@ -153,8 +153,8 @@ class Acceptor:
     """Stands for the pipeline: keeps what it is given; `answer` is returned, or raised."""
 
     answer: SenderResponse | BaseException = field(default_factory=SenderResponse)
-    received: list[tuple[bytes, Encoding, Sender]] = field(default_factory=list)
-    signals: list[Signal] = field(default_factory=list)
+    received: list[tuple[bytes, Encoding, Sender]] = field(default_factory=list, repr=False)
+    signals: list[Signal] = field(default_factory=list, repr=False)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _gate: asyncio.Event | None = None
 
