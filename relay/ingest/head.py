@@ -93,7 +93,6 @@ class Gate:
         self._proxies = Proxies(settings.trusted_proxies)
         self._has_proxies = bool(self._proxies)
         self._own_id = own_id
-        self._max_body_bytes = settings.max_body_bytes
 
     def admit(self, scope: Any) -> Head:
         """What the request says of itself. Raises Refusal when its body is not to be read."""
@@ -113,7 +112,6 @@ class Gate:
         if encoding is None and not is_test:
             raise wrong_type()
         coding = coding_of(headers) if b"content-encoding" in headers else ""
-        refuse_long(headers, self._max_body_bytes)
         sender = self.sender(scope, headers, is_connection_test=is_test, token=token)
         return Head(encoding, coding, sender)
 
@@ -261,13 +259,6 @@ def coding_of(headers: Headers) -> str:
             headers=ACCEPT_ENCODING,
         )
     return coding
-
-
-def refuse_long(headers: Headers, cap_bytes: int) -> None:
-    """Raise Refusal 413 if Content-Length announces more than `cap_bytes`."""
-    value = headers.get(b"content-length", b"0")
-    if len(value) > 18 or int(value) > cap_bytes:
-        raise too_long(cap_bytes)
 
 
 def too_long(cap_bytes: int) -> Refusal:

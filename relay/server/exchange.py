@@ -92,12 +92,10 @@ class Exchange:
         "unread_bytes",
     )
 
-    def __init__(
-        self, connection: "ExchangeConnection", head: Head, announced_bytes: int = 0
-    ) -> None:
+    def __init__(self, connection: "ExchangeConnection", head: Head, announced_bytes: int) -> None:
         self.head = head
         self.announced_bytes = announced_bytes
-        """By the Content-Length behind a head that is repeated; `head` has the first one's."""
+        """Its Content-Length, 0 without one. A `head` that is repeated has the first one's."""
         self.keep_alive = head.is_kept_alive
         self.disconnected = False
         self.response_complete = False
@@ -284,24 +282,21 @@ class ExchangeConnection(LimitedProtocol):
         if data:
             is_at_rest = self._phase is _WAITING
             super().data_received(data)
-            exchange = self._begin()
-            if exchange is not None and is_at_rest and exchange is self.cycle:
-                self._remembered = _remember(data, exchange.head)
+            exchange, self._begun = self._begun, None
+            if exchange is not None:
+                if is_at_rest and exchange is self.cycle:
+                    self._remembered = _remember(data, exchange.head)
+                self._begin(exchange)
         latest: Exchange | None = self.cycle
         if latest is not None and latest.unread_bytes > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
 
-    def _begin(self) -> Exchange | None:
-        """Begin the exchange whose head came just now, if one did."""
-        exchange, self._begun = self._begun, None
-        if exchange is not None:
+    def _begin(self, exchange: Exchange) -> None:
+        """Begin an exchange, where more of its body may come at once in the loop's next turn."""
+        if exchange.is_whole:
             exchange.begin(self._handler)
-        return exchange
-
-    def _turn_away(self, kind: str) -> None:
-        """Of what came before that is no HTTP all the same."""
-        self._begin()
-        super()._turn_away(kind)
+        else:
+            self.loop.call_soon(exchange.begin, self._handler)
 
     def _take_remembered(self, remembered: _Remembered, data: bytes) -> bytes:
         """Take bodies behind the head that came before; what is left for the parser."""
@@ -311,6 +306,8 @@ class ExchangeConnection(LimitedProtocol):
                 at = self._take_piece(data, at)
                 continue
             if self._phase is not _WAITING or not self.cycle.response_complete:
+                break
+            if remembered.head.verdict is None:
                 break
             body_at, length = remembered.match(data, at)
             if not body_at:
@@ -325,7 +322,7 @@ class ExchangeConnection(LimitedProtocol):
                 self._enter_body()
                 self._left_bytes = length
                 at = self._take_piece(data, body_at)
-            exchange.begin(self._handler)
+            self._begin(exchange)
         return data[at:] if at else data
 
     def _take_piece(self, data: bytes, at: int) -> int:
@@ -355,7 +352,7 @@ class ExchangeConnection(LimitedProtocol):
             is_continue_awaited=self.expect_100_continue,
         )
         before: Exchange | None = self.cycle
-        self.cycle = Exchange(self, head)
+        self.cycle = Exchange(self, head, _announced_bytes(scope))
         if before is None or before.response_complete:
             self._begun = self.cycle
         else:
@@ -384,7 +381,6 @@ def _remember(data: bytes, head: Head) -> _Remembered | None:
     if (
         len(raw) > _MOST_REMEMBERED_BYTES
         or len(lengths) != 1
-        or head.verdict is None
         or not head.is_kept_alive
         or head.is_continue_awaited
         or [_header(line) for line in raw[:-4].split(b"\r\n")[1:]] != headers
@@ -393,6 +389,10 @@ def _remember(data: bytes, head: Head) -> _Remembered | None:
     ):
         return None
     return _Remembered(head, raw[: lengths[0].start(1)], raw[lengths[0].end(1) :])
+
+
+def _announced_bytes(scope: Scope) -> int:
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
 
 
 def _header(line: bytes) -> tuple[bytes, bytes]:

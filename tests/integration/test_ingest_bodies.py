@@ -67,6 +67,12 @@ def test_ingest_answers_413_instead_of_100_when_too_much_is_announced(edge: Edge
     assert reply.status == 413
 
 
+@pytest.mark.parametrize("length", [65_537, 10**18, 2**64 - 1])
+def test_ingest_answers_413_as_soon_as_too_much_is_announced(edge: Edge, length: int) -> None:
+    with edge.connect() as client:
+        assert client.ask(post(b"", length=length)).status == 413
+
+
 def test_ingest_answers_pipelined_requests_in_order(edge: Edge) -> None:
     with edge.connect() as client:
         client.send(b"".join(post(b"%d" % n) for n in range(20)) + post(path="/x") + post())

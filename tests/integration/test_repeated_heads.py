@@ -90,11 +90,13 @@ def test_repeated_head_is_judged_anew_after_a_reload(run: Run) -> None:
         not_taken = client.ask(post(b"{}", authorization)).status
         edge.ingest.reload(Settings(max_body_bytes=10), tokens=("old",), signals=Signal)
         small, large = (client.ask(post(bytes(size), authorization)).status for size in (10, 11))
+        edge.ingest.reload(Settings(max_body_bytes=1), tokens=("old",), signals=Signal)
+        smaller = client.ask(post(b"1", authorization)).status
         edge.ingest.close()
         stopping = client.ask(post(b"{}", authorization))
 
         assert (taken, refused, not_taken) == ([200, 200], [403, 403], 404)
-        assert (small, large) == (200, 413)
+        assert (small, large, smaller) == (200, 413, 200)
         assert (stopping.status, stopping.headers["connection"]) == (503, "close")
 
 

@@ -16,7 +16,6 @@ from relay.ingest.head import (
     coding_of,
     encoding_of,
     joined,
-    refuse_long,
     refuse_loop,
     sender_of,
 )
@@ -119,15 +118,6 @@ def test_headers_of_the_body_are_judged_without_a_failure(headers: Headers) -> N
     encoding_of(headers)
     with suppress(Refusal):
         coding_of({b"content-encoding": b"".join(headers.values())})
-
-
-def test_lengths_are_refused_above_the_limit_and_however_long() -> None:
-    refuse_long({b"content-length": b"10"}, 10)
-    refuse_long({}, 10)
-    for length in (b"11", b"9" * 5000):
-        with pytest.raises(Refusal) as refusal:
-            refuse_long({b"content-length": length}, 10)
-        assert refusal.value.status == 413
 
 
 def test_origins_answer_nothing_when_there_are_none() -> None:
