@@ -299,31 +299,28 @@ class ExchangeConnection(LimitedProtocol):
             self.loop.call_soon(exchange.begin, self._handler)
 
     def _take_remembered(self, remembered: _Remembered, data: bytes) -> bytes:
-        """Take bodies behind the head that came before; what is left for the parser."""
-        at = 0
-        while at < len(data) and not self.transport.is_closing():
-            if self._left_bytes:
-                at = self._take_piece(data, at)
-                continue
-            if self._phase is not _WAITING or not self.cycle.response_complete:
-                break
-            if remembered.head.verdict is None:
-                break
-            body_at, length = remembered.match(data, at)
-            if not body_at:
-                break
-            exchange = self.cycle = Exchange(self, remembered.head, length)
-            at = body_at + length
-            if at <= len(data):
-                self._answering = exchange
-                exchange.keep_alive = not self._is_parting
-                exchange.at_once, exchange.is_whole = data[body_at:at], True
-            else:
-                self._enter_body()
-                self._left_bytes = length
-                at = self._take_piece(data, body_at)
-            self._begin(exchange)
-        return data[at:] if at else data
+        """Take the rest of a body, and one request behind the head that came before; what is left
+        for the parser, which queues what comes in a row.
+        """
+        at = self._take_piece(data, 0) if self._left_bytes else 0
+        is_answered = self._phase is _WAITING and self.cycle.response_complete
+        if not is_answered or remembered.head.verdict is None or self.transport.is_closing():
+            return data[at:]
+        body_at, length = remembered.match(data, at)
+        if not body_at:
+            return data[at:]
+        exchange = self.cycle = Exchange(self, remembered.head, length)
+        at = body_at + length
+        if at <= len(data):
+            self._answering = exchange
+            exchange.keep_alive = not self._is_parting
+            exchange.at_once, exchange.is_whole = data[body_at:at], True
+        else:
+            self._enter_body()
+            self._left_bytes = length
+            self._take_piece(data, body_at)
+        self._begin(exchange)
+        return data[at:]
 
     def _take_piece(self, data: bytes, at: int) -> int:
         """Take what stands at `at` of a body behind a remembered head; where it ends."""

@@ -1,4 +1,4 @@
-"""What `relay/server/connection.py` takes for granted of uvicorn, which promises none of it.
+"""What `relay/server/` takes for granted of uvicorn, which promises none of it.
 
 When one of these fails after an upgrade, read the protocol's source before the cap in
 pyproject.toml is raised: a method of the same name may have taken over other work.
@@ -23,7 +23,7 @@ from relay.server.connection import uvicorn_config
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# What LimitedProtocol overrides and calls, with the names of its parameters.
+# What LimitedProtocol and ExchangeConnection override and call, with the names of its parameters.
 OVERRIDDEN = {
     "__init__": ["config", "server_state", "app_state", "_loop"],
     "connection_made": ["transport"],
@@ -37,6 +37,7 @@ OVERRIDDEN = {
     "on_response_complete": [],
     "send_400_response": ["msg"],
     "pause_writing": [],
+    "_start_asgi_task": ["cycle", "app"],
 }
 
 
