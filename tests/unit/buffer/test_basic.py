@@ -1,5 +1,6 @@
 """What goes in comes out: order, joining, encodings, waiting, cancelling."""
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,18 @@ async def test_append_is_refused_after_close_which_is_safe_twice(tmp_path: Path)
         with pytest.raises(BufferUnavailable):
             await buffer.append(request(piece()))
     assert not (tmp_path / "relay.db-wal").exists()
+
+
+async def test_close_keeps_what_was_appended_in_the_same_turn_of_the_loop(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        # Before the loop's next turn, in which the writer would be told, its thread has ended.
+        loop.call_soon(loop.call_soon, buffer._writer.join)
+        tasks.start_soon(buffer.append, request(piece()))
+        await anyio.lowlevel.checkpoint()
+        await buffer.close()
+    async with opened(tmp_path) as buffer:
+        assert buffer.last_row == 1
 
 
 async def test_one_request_that_cannot_be_stored_does_not_hurt_its_neighbours(
