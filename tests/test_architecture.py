@@ -40,7 +40,7 @@ FENCES = {
     "httpx2": {"relay.upstream"},
     "httpcore2": {"relay.upstream"},
     "apsw": {"relay.buffer.sqlite", "relay.salvage", "relay.offline"},
-    "starlette": {"relay.ingest", "relay.admin", "relay.server", "mockcollector"},
+    "starlette": {"relay.admin", "mockcollector"},
     "click": {"relay.cli", "mockcollector"},
     "rich": {"relay.cli"},
     "prometheus_client": {"relay.admin"},

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection under limits: ASGI requests from it, or it is closed in time.
+"""One HTTP/1.1 connection under limits: requests from it for an app, or it is closed in time.
 
 uvicorn's HTTP/1.1 protocol keeps headers of any size in memory before anybody was asked for a
 token, waits for headers and bodies for ever, and arms a timer after each answer. `LimitedProtocol`
