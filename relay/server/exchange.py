@@ -237,7 +237,7 @@ class Exchange:
         transport = self._connection.transport
         if not self.response_complete and not self.disconnected and not transport.is_closing():
             transport.abort()  # else its sender would wait for ever
-        if error is not None:
+        if isinstance(error, Exception):
             said = {"message": "a handler of requests failed", "exception": error}
             self._connection.loop.call_exception_handler(said)
 
@@ -245,12 +245,13 @@ class Exchange:
 class _Remembered:
     """A head as it stood on the wire, without the digits of its Content-Length."""
 
-    __slots__ = ("after", "before", "head")
+    __slots__ = ("after", "before", "head", "is_repeated")
 
     def __init__(self, head: Head, before: bytes, after: bytes) -> None:
         self.head = head
         self.before = before
         self.after = after
+        self.is_repeated = False
 
     def match(self, data: bytes, start: int) -> tuple[int, int]:
         """Where the body begins if this head stands at `start`, and its length; else 0, 0."""
@@ -258,6 +259,7 @@ class _Remembered:
             start += len(self.before)
             end = data.find(b"\r", start, start + _MOST_DIGITS + 1)
             if end > start and data.startswith(self.after, end) and data[start:end].isdigit():
+                self.is_repeated = True
                 return end + len(self.after), int(data[start:end])
         return 0, 0
 
@@ -285,11 +287,19 @@ class ExchangeConnection(LimitedProtocol):
             exchange, self._begun = self._begun, None
             if exchange is not None:
                 if is_at_rest and exchange is self.cycle:
-                    self._remembered = _remember(data, exchange.head)
+                    self._note_head(data, exchange)
                 self._begin(exchange)
         latest: Exchange | None = self.cycle
         if latest is not None and latest.unread_bytes > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
+
+    def _note_head(self, data: bytes, exchange: Exchange) -> None:
+        """Remember the head at the beginning of `data`, but not each of a sender that never repeats
+        one.
+        """
+        remembered = self._remembered
+        if exchange.announced_bytes and (remembered is None or remembered.is_repeated):
+            self._remembered = _remember(data, exchange.head)
 
     def _begin(self, exchange: Exchange) -> None:
         """Begin an exchange, where more of its body may come at once in the loop's next turn."""

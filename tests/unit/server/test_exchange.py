@@ -202,3 +202,17 @@ async def test_repeated_head_waits_until_the_request_before_it_is_answered() -> 
     await turns()
 
     assert (begun, len(acceptor.received)) == (3, 4)
+
+
+async def test_heads_that_differ_each_time_are_not_all_remembered() -> None:
+    connected = Connected(ExchangeConnection)
+    seen = set()
+    for number in [*range(5), 0, *range(5, 9)]:  # the first one comes again
+        other = HEAD + b"traceparent: %d\r\nContent-Length: 2\r\n\r\n{}" % number
+        connected.connection.data_received(other)
+        await turns()
+        assert connected.connection._remembered is not None
+        seen.add(connected.connection._remembered.before[-20:-16])
+
+    assert len(connected.acceptor.received) == 10
+    assert len(seen) == 2
