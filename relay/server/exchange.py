@@ -293,6 +293,12 @@ class ExchangeConnection(LimitedProtocol):
         if latest is not None and latest.unread_bytes > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the exchanges, which hold it: a ring would wait for the collector."""
+        super().connection_lost(exc)
+        self.cycle = self._answering = self._begun = None  # type: ignore[assignment]
+        self.pipeline.clear()
+
     def _note_head(self, data: bytes, exchange: Exchange) -> None:
         """Remember the head at the beginning of `data`, but not each of a sender that never repeats
         one.

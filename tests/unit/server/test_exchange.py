@@ -1,6 +1,8 @@
 """A head that is remembered is taken without the parser: it must not be told apart by anything."""
 
 import asyncio
+import gc
+import weakref
 from itertools import pairwise
 from typing import Any
 
@@ -216,3 +218,20 @@ async def test_heads_that_differ_each_time_are_not_all_remembered() -> None:
 
     assert len(connected.acceptor.received) == 10
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("sent", TWISTS[:1] + TWISTS[-2:] + [HEAD + b"Connection: close\r\n\r\n"])
+async def test_connection_that_has_ended_goes_without_the_garbage_collector(
+    sent: bytes,
+) -> None:
+    connected = Connected(ExchangeConnection)
+    await connected.send([sent, sent])
+    connection = weakref.ref(connected.connection)
+    gc.disable()
+    try:
+        del connected
+        await turns()
+
+        assert connection() is None
+    finally:
+        gc.enable()
