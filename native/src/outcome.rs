@@ -1,0 +1,114 @@
+//! What both readers are given, and what they give back.
+
+use crate::messages::Signal;
+
+/// The native pass cannot vouch for this body: the Python path decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Odd;
+
+/// A result, or none and the Python path decides.
+pub type Take<T> = Result<T, Odd>;
+
+/// What becomes of malformed ids, as `malformed_ids` of the configuration says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MalformedIds {
+    /// They reject their span.
+    Reject,
+    /// Ids are derived from them.
+    Derive,
+    /// Derived for senders known to need it, else as `Reject`.
+    Auto,
+}
+
+/// A resource attribute that is added where a resource lacks it.
+pub struct Addition {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// The key's former name, empty if it has none: a resource with that does not get it either.
+    pub former: Vec<u8>,
+    /// The whole attribute in the encoding of the body: an object of JSON, or of protobuf the
+    /// field of a resource with tag and length.
+    pub encoded: Vec<u8>,
+}
+
+/// One body and all that decides what becomes of it.
+pub struct Given<'a> {
+    /// As it was sent.
+    pub body: &'a [u8],
+    /// What it holds.
+    pub signal: Signal,
+    /// What is added to each resource that lacks it, in this order.
+    pub additions: &'a [Addition],
+    /// What becomes of malformed ids.
+    pub malformed_ids: MalformedIds,
+    /// When it arrived, in nanoseconds since the epoch.
+    pub now_ns: u64,
+    /// More bytes than that are cut into several rows, which is left to the Python path.
+    pub row_bytes: usize,
+}
+
+/// An item (or points of one metric) that was taken out, for `Rejections.add` in Python.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// A value of `relay.model.reasons.Reason`.
+    pub reason: &'static str,
+    /// The member at fault below the record, such as `traceId` or `gauge.dataPoints[3]`.
+    pub member: String,
+    /// Indices of the entry, the scope and the record, as they were sent.
+    pub place: [usize; 3],
+    /// What stood in the place of the trace id: text in JSON, hex of the bytes in protobuf.
+    pub trace_id: String,
+    /// A fragment with this alone, its resource (not enriched) and scope around it.
+    pub fragment: Vec<u8>,
+    /// How many items that is.
+    pub items: usize,
+}
+
+/// A body in normal form: checked and enriched, for one row.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The fragment for the disk.
+    pub body: Vec<u8>,
+    /// Spans, log records or data points in it.
+    pub items: usize,
+    /// The distinct trace ids in order, 16 bytes each.
+    pub trace_ids: Vec<u8>,
+    /// The distinct service names in order.
+    pub services: Vec<String>,
+    /// Bits of `relay.model.records.BodyFlag`.
+    pub flags: u32,
+    /// Warnings by code, and how often; see `WARNING_WORDS` in Python.
+    pub warnings: Vec<(&'static str, usize)>,
+    /// What was taken out, in order.
+    pub rejected: Vec<Rejected>,
+}
+
+/// `BodyFlag.SPECIAL_DOUBLES`: an attribute, or a log's body, is NaN or an infinity.
+pub const SPECIAL_DOUBLES: u32 = 1;
+/// `BodyFlag.DEEP`: nested deeper than 30 levels.
+pub const DEEP: u32 = 2;
+
+/// More rejected items than that are left to the Python path.
+pub const MOST_REJECTED: usize = 64;
+/// And so are more bytes of fragments of them.
+pub const MOST_REJECTED_BYTES: usize = 1024 * 1024;
+
+impl Outcome {
+    /// Count a warning so many times.
+    pub fn warn(&mut self, code: &'static str, times: usize) {
+        if times == 0 {
+            return;
+        }
+        match self.warnings.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += times,
+            None => self.warnings.push((code, times)),
+        }
+    }
+
+    /// Remember a service name, unless it is empty or known.
+    pub fn service(&mut self, name: &str) {
+        if !name.is_empty() && !self.services.iter().any(|known| known == name) {
+            self.services.push(name.to_owned());
+        }
+    }
+}

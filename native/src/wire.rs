@@ -1,0 +1,167 @@
+//! Protobuf's wire format: writing and reading of single fields.
+
+use crate::outcome::{Odd, Take};
+
+/// Put a varint.
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number > 127 {
+        out.push(low_byte(number) | 128);
+        number >>= 7;
+    }
+    out.push(low_byte(number));
+}
+
+#[inline]
+fn low_byte(number: u64) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+/// How many bytes a length takes as a varint.
+#[inline]
+#[must_use]
+pub fn length_bytes(length: usize) -> usize {
+    (((length | 1).ilog2() + 7) / 7) as usize
+}
+
+/// Begin a field that says its length: the tag, and room for one byte. Give what comes back to
+/// `close` once the content stands behind it.
+#[inline]
+pub fn open(out: &mut Vec<u8>, tag: &[u8]) -> usize {
+    out.extend_from_slice(tag);
+    out.push(0);
+    out.len()
+}
+
+/// End a field that `open` began: its length, for which the content is moved if it is long.
+#[inline]
+pub fn close(out: &mut Vec<u8>, start: usize) {
+    let length = out.len() - start;
+    let more = length_bytes(length) - 1;
+    if more > 0 {
+        let end = out.len();
+        out.resize(end + more, 0);
+        out.copy_within(start..end, start + more);
+    }
+    let mut left = length;
+    for byte in &mut out[start - 1..start + more] {
+        *byte = low_byte(left as u64) | 128;
+        left >>= 7;
+    }
+    out[start - 1 + more] &= 127;
+}
+
+/// Put a whole field that says its length.
+#[inline]
+pub fn put_delimited(out: &mut Vec<u8>, tag: &[u8], content: &[u8]) {
+    out.extend_from_slice(tag);
+    put_varint(out, content.len() as u64);
+    out.extend_from_slice(content);
+}
+
+/// Reads one message, field by field.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Of these bytes.
+    #[inline]
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Where it stands.
+    #[inline]
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Whether there is more.
+    #[inline]
+    #[must_use]
+    pub fn is_more(&self) -> bool {
+        self.at < self.bytes.len()
+    }
+
+    /// A varint in its shortest form: another would be written anew.
+    ///
+    /// # Errors
+    /// `Odd` for any other.
+    #[inline]
+    pub fn varint(&mut self) -> Take<u64> {
+        let first = *self.bytes.get(self.at).ok_or(Odd)?;
+        self.at += 1;
+        if first < 128 {
+            return Ok(u64::from(first));
+        }
+        self.long_varint(u64::from(first & 127))
+    }
+
+    fn long_varint(&mut self, mut number: u64) -> Take<u64> {
+        let mut shift = 7;
+        loop {
+            let byte = *self.bytes.get(self.at).ok_or(Odd)?;
+            self.at += 1;
+            number |= u64::from(byte & 127) << shift;
+            if byte < 128 {
+                let runs_over = shift == 63 && byte > 1;
+                return if byte == 0 || runs_over {
+                    Err(Odd)
+                } else {
+                    Ok(number)
+                };
+            }
+            shift += 7;
+            if shift > 63 {
+                return Err(Odd);
+            }
+        }
+    }
+
+    /// What a field holds that says its length.
+    ///
+    /// # Errors
+    /// `Odd` where there is less.
+    #[inline]
+    pub fn delimited(&mut self) -> Take<&'a [u8]> {
+        let length = usize::try_from(self.varint()?).map_err(|_| Odd)?;
+        let end = self.at.checked_add(length).ok_or(Odd)?;
+        let content = self.bytes.get(self.at..end).ok_or(Odd)?;
+        self.at = end;
+        Ok(content)
+    }
+
+    /// So many bytes.
+    ///
+    /// # Errors
+    /// `Odd` where there are fewer.
+    #[inline]
+    pub fn fixed<const BYTES: usize>(&mut self) -> Take<[u8; BYTES]> {
+        let found = self
+            .bytes
+            .get(self.at..)
+            .and_then(<[u8]>::first_chunk)
+            .ok_or(Odd)?;
+        self.at += BYTES;
+        Ok(*found)
+    }
+}
+
+/// Whether it is UTF-8.
+///
+/// # Errors
+/// `Odd` if not.
+#[inline]
+pub fn check_text(text: &[u8]) -> Take<()> {
+    let is_text = if text.len() < 32 {
+        text.is_ascii() || std::str::from_utf8(text).is_ok()
+    } else {
+        simdutf8::basic::from_utf8(text).is_ok()
+    };
+    if is_text { Ok(()) } else { Err(Odd) }
+}
