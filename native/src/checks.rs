@@ -74,12 +74,7 @@ pub fn flaw_of_span(trace: Id, span: Id, parent: Id, derives: bool) -> Take<Opti
         return Ok(Some(("span_id_missing", "spanId")));
     }
     let rules = [
-        (
-            trace,
-            "traceId",
-            "trace_id_malformed",
-            Some("trace_id_zero"),
-        ),
+        (trace, "traceId", "trace_id_malformed", Some("trace_id_zero")),
         (span, "spanId", "span_id_malformed", Some("span_id_zero")),
         (parent, "parentSpanId", "parent_span_id_malformed", None),
     ];
@@ -224,12 +219,7 @@ impl TraceIds {
         }
         self.last = id;
         let few = self.packed.len() <= FEW * TRACE_ID_BYTES;
-        if few
-            && self
-                .packed
-                .chunks_exact(TRACE_ID_BYTES)
-                .any(|known| known == id)
-        {
+        if few && self.packed.chunks_exact(TRACE_ID_BYTES).any(|known| known == id) {
             return;
         }
         if self.known.insert(id) {
@@ -278,9 +268,7 @@ impl Default for Buckets {
     fn default() -> Self {
         // Fits: it is a small constant.
         #[allow(clippy::cast_possible_wrap)]
-        Self {
-            left: MOST_BUCKETS as isize,
-        }
+        Self { left: MOST_BUCKETS as isize }
     }
 }
 

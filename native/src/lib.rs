@@ -8,4 +8,5 @@ pub mod outcome;
 pub mod protobuf;
 #[cfg(feature = "python")]
 mod python;
+mod scan;
 pub mod wire;

@@ -87,6 +87,10 @@ pub enum Role {
     Bounds,
     /// The attributes of what holds this.
     Attributes,
+    /// Links of a span, whose ids are checked.
+    Links,
+    /// Exemplars of a point, whose ids and values are checked.
+    Exemplars,
     /// What items stand in, from the outside in, and items: entries, scopes, records, a metric's
     /// kind, points.
     Inside,
@@ -129,11 +133,7 @@ impl Message {
             by_number[fields[index].number as usize] = place;
             index += 1;
         }
-        Self {
-            name,
-            fields,
-            by_number,
-        }
+        Self { name, fields, by_number }
     }
 
     /// The field with this number, if it is known here.
@@ -147,9 +147,7 @@ impl Message {
     /// The field with this name in JSON, if it is known here.
     #[must_use]
     pub fn by_name(&self, name: &[u8]) -> Option<&'static Field> {
-        self.fields
-            .iter()
-            .find(|field| field.name.as_bytes() == name)
+        self.fields.iter().find(|field| field.name.as_bytes() == name)
     }
 }
 
@@ -245,7 +243,7 @@ message! { SPAN, "Span":
     "droppedAttributesCount" = 10 One UInt32, Plain;
     "events" = 11 Many of(&EVENT), Plain;
     "droppedEventsCount" = 12 One UInt32, Plain;
-    "links" = 13 Many of(&LINK), Plain;
+    "links" = 13 Many of(&LINK), Links;
     "droppedLinksCount" = 14 One UInt32, Plain;
     "status" = 15 One of(&STATUS), Plain;
 }
@@ -308,7 +306,7 @@ message! { NUMBER_POINT, "NumberDataPoint":
     "timeUnixNano" = 3 One Fixed64, Time;
     "asDouble" = 4 OneOf Double, Value;
     "asInt" = 6 OneOf SFixed64, Value;
-    "exemplars" = 5 Many of(&EXEMPLAR), Plain;
+    "exemplars" = 5 Many of(&EXEMPLAR), Exemplars;
     "flags" = 8 One UInt32, Flags;
 }
 message! { HISTOGRAM_POINT, "HistogramDataPoint":
@@ -319,7 +317,7 @@ message! { HISTOGRAM_POINT, "HistogramDataPoint":
     "sum" = 5 Optional Double, Plain;
     "bucketCounts" = 6 Many Fixed64, Counts;
     "explicitBounds" = 7 Many Double, Bounds;
-    "exemplars" = 8 Many of(&EXEMPLAR), Plain;
+    "exemplars" = 8 Many of(&EXEMPLAR), Exemplars;
     "flags" = 10 One UInt32, Flags;
     "min" = 11 Optional Double, Plain;
     "max" = 12 Optional Double, Plain;
@@ -339,7 +337,7 @@ message! { EXPONENTIAL_POINT, "ExponentialHistogramDataPoint":
     "positive" = 8 One of(&BUCKETS), Plain;
     "negative" = 9 One of(&BUCKETS), Plain;
     "flags" = 10 One UInt32, Flags;
-    "exemplars" = 11 Many of(&EXEMPLAR), Plain;
+    "exemplars" = 11 Many of(&EXEMPLAR), Exemplars;
     "min" = 12 Optional Double, Plain;
     "max" = 13 Optional Double, Plain;
     "zeroThreshold" = 14 One Double, Plain;

@@ -17,7 +17,7 @@ const FORMAT: u32 = 1;
 const JSON: u8 = 1;
 const PROTOBUF: u8 = 2;
 /// Below so many bytes giving up the interpreter's lock costs more than it gives.
-const LOCK_FREE_BYTES: usize = 32 * 1024;
+const LOCK_FREE_BYTES: usize = 64 * 1024;
 
 /// Key, former name and encoded attribute of each addition.
 type Additions = Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>;
@@ -47,22 +47,14 @@ impl Preparer {
             "auto" => MalformedIds::Auto,
             _ => return Err(PyValueError::new_err("malformed_ids")),
         };
-        let mut preparer = Self {
-            malformed_ids,
-            row_bytes,
-            additions: Default::default(),
-        };
+        let mut preparer = Self { malformed_ids, row_bytes, additions: Default::default() };
         for (signal, encoding, is_local, of) in additions {
             let (1..=3, JSON | PROTOBUF) = (signal, encoding) else {
                 return Err(PyValueError::new_err("signal or encoding"));
             };
             preparer.additions[signal as usize - 1][encoding as usize - 1][usize::from(is_local)] =
                 of.into_iter()
-                    .map(|(key, former, encoded)| Addition {
-                        key,
-                        former,
-                        encoded,
-                    })
+                    .map(|(key, former, encoded)| Addition { key, former, encoded })
                     .collect();
         }
         Ok(preparer)
@@ -72,13 +64,16 @@ impl Preparer {
     fn prepare<'py>(
         &self,
         py: Python<'py>,
-        body: &[u8],
+        body: &Bound<'py, PyAny>,
         encoding: u8,
         signal: u8,
         is_local: bool,
-        now_ns: u64,
+        now_ns: i64,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let (Some(kind), JSON | PROTOBUF) = (Signal::of(signal), encoding) else {
+            return Ok(None);
+        };
+        let (Some(body), Ok(now_ns)) = (bytes_of(body), u64::try_from(now_ns)) else {
             return Ok(None);
         };
         let given = Given {
@@ -90,11 +85,7 @@ impl Preparer {
             now_ns,
             row_bytes: self.row_bytes,
         };
-        let prepare = if encoding == JSON {
-            json::prepare
-        } else {
-            protobuf::prepare
-        };
+        let prepare = if encoding == JSON { json::prepare } else { protobuf::prepare };
         match take(py, body.len(), || prepare(&given)) {
             Ok(outcome) => answer(py, outcome).map(Some),
             Err(Odd) => Ok(None),
@@ -102,16 +93,17 @@ impl Preparer {
     }
 }
 
+/// The bytes of an object that cannot be changed while they are read.
+fn bytes_of<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
+    object.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes())
+}
+
 /// Run it, without the interpreter's lock where that is worth it. A panic is `Odd`.
 fn take<T: Send>(py: Python<'_>, bytes: usize, work: impl FnOnce() -> Take<T> + Send) -> Take<T> {
     // Nothing outlives a panic: all that the work writes to is its own.
     let work = AssertUnwindSafe(work);
     let caught = || catch_unwind(work).unwrap_or(Err(Odd));
-    if bytes < LOCK_FREE_BYTES {
-        caught()
-    } else {
-        py.detach(caught)
-    }
+    if bytes < LOCK_FREE_BYTES { caught() } else { py.detach(caught) }
 }
 
 fn answer(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyTuple>> {
@@ -130,14 +122,7 @@ fn answer(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyTuple>> {
         let rejected = outcome.rejected.into_iter().map(|each| {
             let [entry, scope, record] = each.place;
             let fragment = PyBytes::new(py, &each.fragment);
-            (
-                each.reason,
-                each.member,
-                (entry, scope, record),
-                each.trace_id,
-                fragment,
-                each.items,
-            )
+            (each.reason, each.member, (entry, scope, record), each.trace_id, fragment, each.items)
         });
         Some(rejected.collect::<Vec<_>>())
     };
@@ -155,7 +140,12 @@ fn answer(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyTuple>> {
 
 /// A kept fragment in JSON as one in protobuf, or None.
 #[pyfunction]
-fn to_protobuf<'py>(py: Python<'py>, fragment: &[u8], signal: u8) -> Option<Bound<'py, PyBytes>> {
+fn to_protobuf<'py>(
+    py: Python<'py>,
+    fragment: &Bound<'py, PyAny>,
+    signal: u8,
+) -> Option<Bound<'py, PyBytes>> {
+    let fragment = bytes_of(fragment)?;
     let signal = Signal::of(signal)?;
     let made = take(py, fragment.len(), || json::to_protobuf(fragment, signal)).ok()?;
     Some(PyBytes::new(py, &made))
@@ -205,9 +195,7 @@ fn describe(known: &Bound<'_, PyDict>, message: &'static Message) -> PyResult<()
         fields.push((field.name, field.number, kind, holds, inside));
     }
     known.set_item(message.name, fields)?;
-    inner
-        .into_iter()
-        .try_for_each(|inside| describe(known, inside))
+    inner.into_iter().try_for_each(|inside| describe(known, inside))
 }
 
 #[pymodule]

@@ -110,11 +110,7 @@ impl<'a> Reader<'a> {
             number |= u64::from(byte & 127) << shift;
             if byte < 128 {
                 let runs_over = shift == 63 && byte > 1;
-                return if byte == 0 || runs_over {
-                    Err(Odd)
-                } else {
-                    Ok(number)
-                };
+                return if byte == 0 || runs_over { Err(Odd) } else { Ok(number) };
             }
             shift += 7;
             if shift > 63 {
@@ -142,11 +138,7 @@ impl<'a> Reader<'a> {
     /// `Odd` where there are fewer.
     #[inline]
     pub fn fixed<const BYTES: usize>(&mut self) -> Take<[u8; BYTES]> {
-        let found = self
-            .bytes
-            .get(self.at..)
-            .and_then(<[u8]>::first_chunk)
-            .ok_or(Odd)?;
+        let found = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk).ok_or(Odd)?;
         self.at += BYTES;
         Ok(*found)
     }

@@ -47,6 +47,10 @@ class Enrich:
             for encoding in Encoding
         }
 
+    def additions(self, encoding: Encoding, *, is_local: bool) -> list[tuple[bytes, bytes, bytes]]:
+        """What is added: key, its former name, and the attribute as it is put into a resource."""
+        return self._additions[encoding][is_local].encoded()
+
     def __call__(self, known: KnownResource, encoding: Encoding, *, is_local: bool) -> bytes:
         """The enriched form of a resource for a sender on this host (`is_local`) or elsewhere."""
         enriched = known.enriched[is_local] = self._additions[encoding][is_local].to(known)
@@ -60,6 +64,13 @@ class Addition:
         encode = _as_json if encoding is Encoding.JSON else _as_protobuf
         self._insert = _into_json if encoding is Encoding.JSON else _into_protobuf
         self._encoded = {key: encode(key, value) for key, value in attributes.items()}
+
+    def encoded(self) -> list[tuple[bytes, bytes, bytes]]:
+        """Each attribute encoded, behind its key and that key's former name."""
+        return [
+            (key.encode(), FORMER_NAMES.get(key, "").encode(), encoded)
+            for key, encoded in self._encoded.items()
+        ]
 
     def to(self, known: KnownResource) -> bytes:
         """The resource with those attributes that it lacks."""

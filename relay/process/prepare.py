@@ -14,8 +14,8 @@ import msgspec
 
 from relay.model.errors import Refusal, TooHeavy
 from relay.model.reasons import ROW_BYTES
-from relay.model.records import Encoding, Piece, RejectedItem, Sender, Signal
-from relay.otlp import json, protobuf
+from relay.model.records import BodyFlag, Encoding, Piece, RejectedItem, Sender, Signal
+from relay.otlp import json, native, protobuf
 from relay.otlp.json import JsonRequest
 from relay.otlp.json_values import Findings, Tally
 from relay.otlp.protobuf import ProtobufRequest
@@ -53,6 +53,7 @@ _PROTOBUF: Final = Encoding.PROTOBUF
 _TRACES: Final = Signal.TRACES
 _LOGS: Final = Signal.LOGS
 _METRICS: Final = Signal.METRICS
+_FLAGS: Final = tuple(map(BodyFlag, range(8)))
 
 
 class PrepareSettings(msgspec.Struct, frozen=True, array_like=True):
@@ -107,6 +108,10 @@ class _Resources:
         self._enrich = Enrich(detected=detected, configured=settings.configured)
         self.known = {encoding: ResourceCache() for encoding in Encoding}
 
+    def additions(self, encoding: Encoding, *, is_local: bool) -> list[tuple[bytes, bytes, bytes]]:
+        """What is added to resources, as the native pass takes it."""
+        return self._enrich.additions(encoding, is_local=is_local)
+
     def enriched(self, request: JsonRequest | ProtobufRequest, *, is_local: bool) -> list[bytes]:
         """The enriched resources, nearly always remembered from an earlier request."""
         return [
@@ -130,6 +135,16 @@ class Prepare:
             Signal.LOGS: usual,
             Signal.METRICS: _Resources(settings, stable(settings.detected)),
         }
+        self._native: Any = None
+        if native.MODULE is not None:
+            additions = [
+                (signal, encoding, is_local, resources.additions(encoding, is_local=is_local))
+                for signal, resources in self._resources.items()
+                for encoding in Encoding
+                for is_local in (False, True)
+            ]
+            preparer = native.MODULE.Preparer(settings.malformed_ids, ROW_BYTES, additions)
+            self._native = preparer.prepare
 
     def __call__(
         self,
@@ -140,7 +155,15 @@ class Prepare:
         signal: Signal = Signal.TRACES,
         is_bounded: bool = False,
     ) -> Prepared:
-        """Check, enrich and cut one body. Raises what `check` raises."""
+        """Check, enrich and cut one body. Raises what `check` raises.
+
+        The native pass does it where it vouches for the same result.
+        """
+        if self._native is not None:
+            now_ns = self._clock_ns()
+            made = self._native(body, encoding, signal, sender.is_local, now_ns)
+            if made is not None:
+                return _prepared(made, encoding, signal, len(body))
         checked = self.check(body, encoding, signal=signal, is_bounded=is_bounded)
         request = checked.request
         pieces: tuple[Piece, ...] = ()
@@ -203,6 +226,29 @@ class Prepare:
                 rejections.counts,
             )
         return Checked(request, items, rejections, request.findings.warnings)
+
+
+def _prepared(
+    made: tuple[Any, ...], encoding: Encoding, signal: Signal, body_bytes: int
+) -> Prepared:
+    """What the native pass made of a body: one piece, and what is to be told."""
+    body, items, trace_ids, services, flags, warnings, rejected = made
+    piece = Piece(encoding, body, items, trace_ids, services, _FLAGS[flags], signal)
+    if warnings is None and rejected is None:
+        return Prepared((piece,), items)
+    wire = WIRE[signal]
+    findings = Findings(warnings=Tally(warnings or {}))
+    rejections = Rejections(wire, encoding, body_bytes)
+    for reason, member, place, trace_id, fragment, number in rejected or ():
+        rejections.add((reason, member), place, trace_id, partial(bytes, fragment), number)
+    return Prepared(
+        (piece,),
+        items,
+        tuple(rejections.kept),
+        rejections.counts,
+        findings.warnings,
+        describe(wire, items, rejections, findings),
+    )
 
 
 def _decode_json(
