@@ -255,8 +255,8 @@ pub struct Histogram {
     pub sum: u128,
     /// How many bounds it has.
     pub bounds: usize,
-    /// Whether each bound is above the one before.
-    pub rises: bool,
+    /// Whether a bound is not above the one before.
+    pub falls: bool,
 }
 
 /// What is left of the buckets that are looked at, and how many points do not fit.
@@ -286,7 +286,7 @@ impl Buckets {
         if point.buckets != point.bounds + 1 {
             return false;
         }
-        !self.may_look_at(point.buckets) || (u128::from(point.count) == point.sum && point.rises)
+        !self.may_look_at(point.buckets) || (u128::from(point.count) == point.sum && !point.falls)
     }
 
     /// Likewise of an exponential histogram; `sum` with the zero count.

@@ -4,6 +4,7 @@
 //! Normal form is what the official classes serialise: fields by number, no defaults, then the
 //! fields that are not known here, as they came.
 
+use std::cmp::Ordering;
 use std::ptr;
 
 use crate::checks::{Histogram, Id, SPAN_ID_BYTES, TRACE_ID_BYTES};
@@ -335,9 +336,10 @@ fn see_numbers(field: &Field, numbers: &[u8], histogram: &mut Histogram) -> Take
         }
         (Kind::Double, Role::Bounds) => {
             histogram.bounds = eights.len();
-            histogram.rises = eights
-                .windows(2)
-                .all(|pair| f64::from_le_bytes(pair[0]) < f64::from_le_bytes(pair[1]));
+            let number = |each: &[u8; 8]| f64::from_le_bytes(*each);
+            histogram.falls = eights.windows(2).any(|pair| {
+                !matches!(number(&pair[0]).partial_cmp(&number(&pair[1])), Some(Ordering::Less))
+            });
         }
         _ => return Err(Odd),
     }
