@@ -7,30 +7,38 @@ without it. RELAY_PURE=1 turns it off.
 
 import importlib
 import os
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 FORMAT: Final = 1
-"""What passes between the two; the other side is `native/src/python.rs`."""
+"""Of what passes between the two; the other side's is in `native/src/python.rs`."""
 
 
-def _find() -> tuple[Any, str]:
-    """The module, None where it is not to be used; and what is said of it."""
-    if os.environ.get("RELAY_PURE", "0") not in ("", "0"):
-        return None, "off (RELAY_PURE)"
+class Found(NamedTuple):
+    """The module, None where it is not to be used, and what people are told of it."""
+
+    module: Any
+    state: str
+
+
+def find(environ: Mapping[str, str]) -> Found:
+    """The native pass, if it is installed, fits this relay and is not switched off."""
+    if environ.get("RELAY_PURE", "0") not in ("", "0"):
+        return Found(None, "off: RELAY_PURE is set")
     try:
         module = importlib.import_module("otlp_relay_native")
     except ModuleNotFoundError:
-        return None, "not installed"
+        return Found(None, "not installed")
     except ImportError as error:
-        return None, f"cannot be loaded: {error}"
+        return Found(None, f"off: otlp-relay-native cannot be loaded: {error}")
     if module.FORMAT != FORMAT:
-        theirs = f"otlp-relay-native {module.__version__} has format {module.FORMAT}"
-        return None, f"of another version: {theirs}, this relay wants {FORMAT}"
-    return module, "active"
+        theirs = f"otlp-relay-native {module.__version__} is of another version of the relay"
+        return Found(None, f"off: {theirs} (format {module.FORMAT}, wanted {FORMAT})")
+    return Found(module, "active")
 
 
-_found: Final = _find()
-MODULE: Final[Any] = _found[0]
+_found: Final = find(os.environ)
+MODULE: Final[Any] = _found.module
 """`otlp_relay_native`, or None."""
-STATE: Final = _found[1]
-"""`active`, `not installed`, or why it is not used."""
+STATE: Final = _found.state
+"""`active`, `not installed`, or `off` with the reason."""

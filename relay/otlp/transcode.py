@@ -49,8 +49,9 @@ def decode_entries(fragment: bytes, signal: Signal) -> list[Any]:
 def to_protobuf(fragment: bytes, signal: Signal) -> bytes:
     """Turn comma-joined entries in normal form into encoded fields of a request.
 
-    The native pass does what it vouches for. What would lie deeper than 30 levels becomes a string of its JSON text (decision D5). Raises
-    TranscodeError, and nothing else, when the fragment is not what this relay writes.
+    What would lie deeper than 30 levels becomes a string of its JSON text (decision D5). Raises
+    TranscodeError, and nothing else, when the fragment is not what this relay writes. The native
+    pass does what it vouches for.
     """
     if native.MODULE is not None:
         made: bytes | None = native.MODULE.to_protobuf(fragment, signal)

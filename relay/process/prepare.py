@@ -124,9 +124,16 @@ class Prepare:
     """Prepares bodies of both encodings. Holds what is known of resources under `settings`."""
 
     def __init__(
-        self, settings: PrepareSettings, *, clock_ns: Callable[[], int] = time.time_ns
+        self,
+        settings: PrepareSettings,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+        native_pass: Any = native.MODULE,
     ) -> None:
-        """`clock_ns` tells when a request arrived, to which its times are compared."""
+        """`clock_ns` tells when a request arrived, to which its times are compared.
+
+        `native_pass` is the module that is asked first, None for the Python path alone.
+        """
         self.settings = settings
         self._clock_ns = clock_ns
         usual = _Resources(settings, settings.detected)
@@ -136,14 +143,14 @@ class Prepare:
             Signal.METRICS: _Resources(settings, stable(settings.detected)),
         }
         self._native: Any = None
-        if native.MODULE is not None:
+        if native_pass is not None:
             additions = [
                 (signal, encoding, is_local, resources.additions(encoding, is_local=is_local))
                 for signal, resources in self._resources.items()
                 for encoding in Encoding
                 for is_local in (False, True)
             ]
-            preparer = native.MODULE.Preparer(settings.malformed_ids, ROW_BYTES, additions)
+            preparer = native_pass.Preparer(settings.malformed_ids, ROW_BYTES, additions)
             self._native = preparer.prepare
 
     def __call__(

@@ -1,10 +1,13 @@
-"""Bodies through both paths: what the native pass takes must be what the Python path makes of it."""
+"""Bodies through both paths: what is taken natively must be what the Python path makes of it.
+
+They count how much is taken: a pass that takes nothing agrees with everything.
+"""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from relay.model.records import Encoding, Sender, Signal
-from relay.otlp import native
 from relay.process.prepare import Prepare, PrepareSettings
 
 NOW_NS = 1_764_470_000 * 10**9
@@ -22,19 +25,18 @@ class Difference(AssertionError):
 class BothPaths:
     """Prepares bodies both ways. `taken` and `left` count what the native pass did, by signal."""
 
-    def __init__(self, settings: PrepareSettings = SETTINGS) -> None:
-        self.settings = settings
+    def __init__(self, module: Any, settings: PrepareSettings = SETTINGS) -> None:
         self.taken: Counter[Signal] = Counter()
         self.left: Counter[Signal] = Counter()
-        self._native = Prepare(settings, clock_ns=lambda: NOW_NS)
-        self._pure = Prepare(settings, clock_ns=lambda: NOW_NS)
-        self._pure._native = None
-        assert native.MODULE is not None
+        clock = partial(int, NOW_NS)
+        self._native = Prepare(settings, clock_ns=clock, native_pass=module)
+        self._pure = Prepare(settings, clock_ns=clock, native_pass=None)
 
     def compare(
         self, body: bytes, encoding: Encoding, signal: Signal, *, is_local: bool = True
     ) -> bool:
         """Whether the native pass took it. Raises Difference."""
+        assert self._native._native is not None
         made = self._native._native(body, encoding, signal, is_local, NOW_NS)
         if made is None:
             self.left[signal] += 1

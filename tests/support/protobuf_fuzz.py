@@ -1,4 +1,4 @@
-"""Protobuf bodies by the thousand: usual ones, odd ones, and ones with something changed on the wire.
+"""Protobuf bodies by the thousand: usual ones, odd ones, ones that are changed on the wire.
 
 From the official descriptors and a seed. Hypothesis is too slow for a hundred thousand of them.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from relay.model.records import Encoding, Signal
 from relay.otlp.signals import WIRE
@@ -68,28 +68,8 @@ class ProtobufBodies:
         return self._rng.random() < self._oddness
 
     def _fill(self, message: Any, depth: int) -> None:
-        rng = self._rng
-        fields = list(message.DESCRIPTOR.fields)
-        if message.DESCRIPTOR.oneofs_by_name.get("data"):
-            kind = rng.choice(_KINDS)
-            fields = [each for each in fields if each.name == kind or each.name not in _KINDS]
-        elif "value" in message.DESCRIPTOR.oneofs_by_name:
-            members = [each for each in fields if each.containing_oneof]
-            chosen = rng.choice(members[:4] * 3 + members[4:])
-            if depth > _MOST_DEPTH and chosen.message_type:
-                chosen = members[0]
-            fields = [each for each in fields if each is chosen or not each.containing_oneof]
-            if self._odd():
-                fields = []
-        for field in fields:
-            if field.name in _INSIDE:
-                count = rng.choice((1, 1, 2, 5)) if not self._odd() else 0
-            elif field.name in _KINDS or field.containing_oneof:
-                count = 0 if self._odd() else 1
-            elif field.is_repeated:
-                count = rng.choice((0, 1, 3)) if rng.random() < 0.98 else 40
-            else:
-                count = rng.random() < 0.7 or field.name in _USUAL
+        for field in self._fields(message, depth):
+            count = self._count(field)
             if field.is_repeated:
                 held = getattr(message, field.name)
                 for _ in range(count):
@@ -97,33 +77,59 @@ class ProtobufBodies:
                         self._fill(held.add(), depth + 1)
                     else:
                         held.append(self._scalar(field))
-            elif not count:
-                continue
-            elif field.message_type:
+            elif count and field.message_type:
                 inner = getattr(message, field.name)
                 inner.SetInParent()
-                if rng.random() < 0.95:
+                if self._rng.random() < 0.95:
                     self._fill(inner, depth + 1)
-            else:
+            elif count:
                 setattr(message, field.name, self._scalar(field))
+
+    def _fields(self, message: Any, depth: int) -> list[FieldDescriptor]:
+        """The fields that may be set: of a oneof nearly always one."""
+        rng = self._rng
+        fields = list(message.DESCRIPTOR.fields)
+        if message.DESCRIPTOR.oneofs_by_name.get("data"):
+            kind = rng.choice(_KINDS)
+            return [each for each in fields if each.name == kind or each.name not in _KINDS]
+        if "value" not in message.DESCRIPTOR.oneofs_by_name:
+            return fields
+        members = [each for each in fields if each.containing_oneof]
+        chosen = rng.choice(members[:4] * 3 + members[4:])
+        if depth > _MOST_DEPTH and chosen.message_type:
+            chosen = members[0]
+        return [each for each in fields if each is chosen or not each.containing_oneof]
+
+    def _count(self, field: FieldDescriptor) -> int:
+        rng = self._rng
+        if field.name in _INSIDE:
+            return 0 if self._odd() else rng.choice((1, 1, 2, 5))
+        if field.name in _KINDS or field.containing_oneof:
+            return 0 if self._odd() else 1
+        if field.is_repeated:
+            return rng.choice((0, 1, 3)) if rng.random() < 0.98 else 40
+        return int(rng.random() < 0.7 or field.name in _USUAL)
 
     def _scalar(self, field: FieldDescriptor) -> Any:
         rng = self._rng
         usual = _USUAL.get(field.name)
         if usual and not self._odd():
             return usual(rng)
-        if field.type == FieldDescriptor.TYPE_STRING:
-            return rng.choice(_KEYS if field.name == "key" else _TEXTS[:-2])
-        if field.type == FieldDescriptor.TYPE_BYTES:
-            return self._bytes(field.name)
-        if field.type == FieldDescriptor.TYPE_DOUBLE:
-            return rng.choice(_DOUBLES) if self._odd() else rng.uniform(-1e6, 1e6)
-        if field.type == FieldDescriptor.TYPE_BOOL:
-            return rng.random() < 0.5
         if "time_unix_nano" in field.name:
             return rng.choice(_TIMES)
-        least, end = _BITS[field.type]
-        return max(least, min(end - 1, rng.choice((*_NUMBERS, -1))))
+        match field.type:
+            case FieldDescriptor.TYPE_STRING:
+                value: Any = rng.choice(_KEYS if field.name == "key" else _TEXTS[:-2])
+            case FieldDescriptor.TYPE_BYTES:
+                value = self._bytes(field.name)
+            case FieldDescriptor.TYPE_DOUBLE:
+                value = rng.choice(_DOUBLES) if self._odd() else rng.uniform(-1e6, 1e6)
+            case FieldDescriptor.TYPE_BOOL:
+                value = rng.random() < 0.5
+            case kind:
+                least, end = _BITS[kind]
+                value = max(least, min(end - 1, rng.choice((*_NUMBERS, -1))))
+        return value
 
     def _bytes(self, name: str) -> bytes:
         rng = self._rng
@@ -199,19 +205,22 @@ class ProtobufBodies:
 
     def _default(self, message: Message) -> bytes:
         """A field at its default, or as if in proto2."""
-        field = self._rng.choice(message.DESCRIPTOR.fields)
-        if field.message_type or field.type in _OF_BYTES or field.is_repeated:
-            return _varint(field.number << 3 | 2) + b"\0"
-        if field.type in (FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_SFIXED64):
-            return _varint(field.number << 3 | 1) + bytes(8)
-        if field.type == FieldDescriptor.TYPE_DOUBLE:
-            return _varint(field.number << 3 | 1) + bytes(8)
-        if field.type == FieldDescriptor.TYPE_FIXED32:
-            return _varint(field.number << 3 | 5) + bytes(4)
-        return _varint(field.number << 3) + b"\0"
+        field: Any = self._rng.choice(message.DESCRIPTOR.fields)
+        if field.message_type or field.is_repeated:
+            wire_type, content = 2, b"\0"
+        else:
+            wire_type, content = _DEFAULTS.get(field.type, (0, b"\0"))
+        return _varint(field.number << 3 | wire_type) + content
 
 
-_OF_BYTES: Final = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+_DEFAULTS: Final = {
+    FieldDescriptor.TYPE_STRING: (2, b"\0"),
+    FieldDescriptor.TYPE_BYTES: (2, b"\0"),
+    FieldDescriptor.TYPE_FIXED64: (1, bytes(8)),
+    FieldDescriptor.TYPE_SFIXED64: (1, bytes(8)),
+    FieldDescriptor.TYPE_DOUBLE: (1, bytes(8)),
+    FieldDescriptor.TYPE_FIXED32: (5, bytes(4)),
+}
 _USUAL: Final[dict[str, Callable[[random.Random], Any]]] = {
     "trace_id": lambda rng: rng.randbytes(16),
     "span_id": lambda rng: rng.randbytes(8),
@@ -233,12 +242,3 @@ def _varint(number: int) -> bytes:
         out.append(number & 127 | 128)
         number >>= 7
     return bytes((*out, number))
-
-
-def is_parsed(body: bytes, signal: Signal) -> bool:
-    """Whether the official classes take it."""
-    try:
-        WIRE[signal].request.FromString(body)
-    except DecodeError:
-        return False
-    return True

@@ -1,0 +1,144 @@
+"""The native pass gives what the Python path gives, or leaves it to that."""
+
+import os
+import sys
+from types import SimpleNamespace
+from typing import Any, Final, get_args, get_type_hints
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from msgspec.structs import replace
+
+from relay.model.records import Encoding, Signal
+from relay.otlp import native
+from relay.otlp.signals import WIRE
+from tests.support.native_difference import SETTINGS, BothPaths
+from tests.support.protobuf_fuzz import ProtobufBodies
+
+MODULE: Final = pytest.importorskip("otlp_relay_native", reason="not built: make native")
+# More of them: NATIVE_FUZZ=100000.
+BODIES: Final = int(os.environ.get("NATIVE_FUZZ", "600"))
+BLOCK: Final = 100
+
+TYPES: Final = {
+    FieldDescriptor.TYPE_STRING: "string",
+    FieldDescriptor.TYPE_BYTES: "bytes",
+    FieldDescriptor.TYPE_BOOL: "bool",
+    FieldDescriptor.TYPE_INT32: "int32",
+    FieldDescriptor.TYPE_ENUM: "int32",
+    FieldDescriptor.TYPE_SINT32: "sint32",
+    FieldDescriptor.TYPE_UINT32: "uint32",
+    FieldDescriptor.TYPE_FIXED32: "fixed32",
+    FieldDescriptor.TYPE_INT64: "int64",
+    FieldDescriptor.TYPE_SFIXED64: "sfixed64",
+    FieldDescriptor.TYPE_UINT64: "uint64",
+    FieldDescriptor.TYPE_FIXED64: "fixed64",
+    FieldDescriptor.TYPE_DOUBLE: "double",
+    FieldDescriptor.TYPE_MESSAGE: "message",
+}
+
+
+def holds(field: FieldDescriptor) -> str:
+    if field.is_repeated:
+        return "many"
+    oneof = field.containing_oneof
+    if oneof is None:
+        return "one"
+    # A field that is `optional` is the only member of a oneof of its own.
+    return "optional" if oneof.name == f"_{field.name}" else "oneof"
+
+
+def described(descriptor: Any, known: dict[str, Any]) -> dict[str, Any]:
+    """Every message below this one, as `schema` gives it, but ordered by number."""
+    if descriptor.name in known:
+        return known
+    known[descriptor.name] = [
+        (
+            field.camelcase_name,
+            field.number,
+            TYPES[field.type],
+            holds(field),
+            field.message_type.name if field.message_type else "",
+        )
+        for field in sorted(descriptor.fields, key=lambda each: each.number)
+    ]
+    for field in descriptor.fields:
+        if field.message_type:
+            described(field.message_type, known)
+    return known
+
+
+def test_its_table_of_messages_is_the_official_schema() -> None:
+    official: dict[str, Any] = {}
+    for wire in WIRE.values():
+        described(wire.request.DESCRIPTOR, official)
+
+    ours = {
+        name: sorted(fields, key=lambda field: field[1]) for name, fields in MODULE.schema().items()
+    }
+
+    assert ours == official
+
+
+def test_its_messages_have_their_fields_in_the_order_in_which_json_is_written() -> None:
+    def structs(kind: Any) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        pending = [kind]
+        while pending:
+            each = pending.pop()
+            if each.__name__ not in found:
+                found[each.__name__] = each.__struct_fields__
+                pending += [t for t in _structs_in(each) if t.__name__ not in found]
+        return found
+
+    ours = {name: tuple(field[0] for field in fields) for name, fields in MODULE.schema().items()}
+    for wire in WIRE.values():
+        for name, fields in structs(wire.json_request_struct).items():
+            assert ours[name] == fields, name
+
+
+def _structs_in(struct: Any) -> list[Any]:
+    found: list[Any] = []
+    pending = list(get_type_hints(struct).values())
+    while pending:
+        kind = pending.pop()
+        pending += get_args(kind)
+        if hasattr(kind, "__struct_fields__"):
+            found.append(kind)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(-(-BODIES // BLOCK)))
+def test_generated_and_mutated_protobuf_comes_out_as_in_python(seed: int) -> None:
+    bodies = ProtobufBodies(seed)
+    mode = ("auto", "reject", "derive")[seed % 3]
+    both = BothPaths(MODULE, replace(SETTINGS, malformed_ids=mode))
+
+    for number in range(BLOCK):
+        signal = list(Signal)[number % 3]
+        both.compare(bodies.body(signal), Encoding.PROTOBUF, signal, is_local=bool(number % 5))
+
+    # A pass that takes nothing agrees with everything.
+    assert all(both.taken[signal] > 3 for signal in Signal), both.taken
+
+
+def test_it_can_be_switched_off() -> None:
+    assert native.find({"RELAY_PURE": "1"}) == (None, "off: RELAY_PURE is set")
+    assert native.find({"RELAY_PURE": "0"}) == (MODULE, "active")
+    assert native.find({}) == (MODULE, "active")
+
+
+def test_one_of_another_format_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = SimpleNamespace(FORMAT=native.FORMAT + 1, __version__="9.9")
+    monkeypatch.setitem(sys.modules, "otlp_relay_native", other)
+
+    module, state = native.find({})
+
+    assert module is None
+    assert "otlp-relay-native 9.9 is of another version of the relay" in state
+
+
+def test_without_it_the_relay_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "otlp_relay_native", None)
+
+    assert native.find({}) == (None, "not installed")
