@@ -35,6 +35,7 @@ from relay.ingest.pipeline import Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import ConfigError, RelayError
 from relay.model.records import Signal
+from relay.otlp import native
 from relay.process.prepare import Prepare
 from relay.process.settings import prepare_settings
 from relay.reload import Control, Parts
@@ -307,6 +308,7 @@ class Daemon:
         log.info(
             "ready",
             version=__version__,
+            native_pass=native.STATE,
             listening=", ".join(self._status.listening),
             admin=", ".join(address_of(sock) for sock in self._sockets.admin),
             health=", ".join(address_of(sock) for sock in self._sockets.health) or "none",

@@ -26,6 +26,7 @@ from relay.model.errors import BufferUnavailable, ConfigError
 from relay.model.nouns import counted_items
 from relay.model.records import DestinationStatus, ParkedSpan, Signal
 from relay.model.units import about_duration, iso
+from relay.otlp import native
 from relay.reload import Control
 from relay.salvage.salvage import Salvage
 from relay.version import __version__
@@ -87,6 +88,7 @@ class Status:
         ]
         return {
             "version": __version__,
+            "native_pass": native.STATE,
             "started_at": iso(self.started_ns),
             "uptime_seconds": (now_ns - self.started_ns) / 1e9,
             "ready": not reason,

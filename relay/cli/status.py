@@ -27,6 +27,7 @@ from relay.model.errors import RelayError
 from relay.model.nouns import counted, counted_items, listed_items
 from relay.model.records import Signal
 from relay.model.units import about_bytes, about_duration
+from relay.otlp import native
 
 WATCH_SECONDS = 1.0
 EVICTING_SECONDS = 60.0
@@ -87,6 +88,7 @@ def tell(found: dict[str, Any]) -> None:
     ready = "ready" if found["ready"] else f"NOT READY: {found['not_ready_reason']}"
     up = about_duration(found["uptime_seconds"])
     say(f"otlp-relay {found['version']}, up {up}, {ready}")
+    say(f"native   {native.describe(found['native_pass'])}")
     tell_ingest(found)
     buffer = found["buffer"]
     dropped = buffer["dead_letters_dropped"]

@@ -11,11 +11,15 @@ from typing import Any, Final, Literal
 
 from relay.model.nouns import counted, counted_items
 from relay.model.units import about_duration
+from relay.otlp import native
 
 MOST_REFUSED: Final = 8
 MOST_SERVICES: Final = 8
 SILENT_SECONDS: Final = 600.0
 RECENT_SECONDS: Final = 3600.0
+
+State = Literal["ok", "failed", "skipped", "warning"]
+_NATIVE_STATES: Final[Mapping[str, State]] = {native.ACTIVE: "ok", native.NOT_INSTALLED: "skipped"}
 
 # What a warning of the way in means, and what to do; the others need nobody.
 FLAWS: Final[Mapping[str, str]] = {
@@ -34,7 +38,7 @@ class Finding:
     """One thing about this relay; `state` as of a step of the connection test."""
 
     name: str
-    state: Literal["ok", "failed", "skipped", "warning"]
+    state: State
     found: str
 
 
@@ -102,6 +106,8 @@ def _daemon(status: Mapping[str, Any]) -> Iterable[Finding]:
     else:
         up = about_duration(status["uptime_seconds"])
         yield Finding("daemon", "ok", f"running, version {status['version']}, up {up}")
+    state = status["native_pass"]
+    yield Finding("native", _NATIVE_STATES.get(state, "warning"), native.describe(state))
     if status["reload_problem"]:
         yield Finding("daemon", "failed", status["reload_problem"])
 

@@ -14,6 +14,10 @@ FORMAT: Final = 1
 """Of what passes between the two; the other side's is in `native/src/python.rs`."""
 
 
+ACTIVE: Final = "active"
+NOT_INSTALLED: Final = "not installed"
+
+
 class Found(NamedTuple):
     """The module, None where it is not to be used, and what people are told of it."""
 
@@ -28,17 +32,26 @@ def find(environ: Mapping[str, str]) -> Found:
     try:
         module = importlib.import_module("otlp_relay_native")
     except ModuleNotFoundError:
-        return Found(None, "not installed")
+        return Found(None, NOT_INSTALLED)
     except ImportError as error:
         return Found(None, f"off: otlp-relay-native cannot be loaded: {error}")
     if module.FORMAT != FORMAT:
         theirs = f"otlp-relay-native {module.__version__} is of another version of the relay"
         return Found(None, f"off: {theirs} (format {module.FORMAT}, wanted {FORMAT})")
-    return Found(module, "active")
+    return Found(module, ACTIVE)
 
 
 _found: Final = find(os.environ)
 MODULE: Final[Any] = _found.module
 """`otlp_relay_native`, or None."""
 STATE: Final = _found.state
-"""`active`, `not installed`, or `off` with the reason."""
+"""`active`, `not installed`, or `off` with the reason: a key of the status."""
+
+
+def describe(state: str) -> str:
+    """A state in words, with what to do."""
+    if state == ACTIVE:
+        return "active: bodies are prepared by otlp-relay-native"
+    if state == NOT_INSTALLED:
+        return "not installed: the relay is several times as fast with otlp-relay[speed]"
+    return state
