@@ -10,7 +10,7 @@ HERE := not e2e and not systemd and not browser
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test proofs soak check fix architecture mutants test-e2e test-browser test-systemd bench install uninstall deb lock clean
+.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-browser test-systemd bench install uninstall deb lock check-native clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,10 +22,17 @@ $(STAMP): pyproject.toml scripts/requirements.lock scripts/setup
 	@rm -f $(VENV)/installed-*
 	@touch $@
 
-run: $(STAMP)  ## relay, mock collector, one test trace, until Ctrl-C (CONFIG=FILE: your own)
+native: $(STAMP)  ## build the native pass into .venv; needs cargo
+	@$(BIN)/python scripts/native_pass.py
+
+.PHONY: native-if-possible
+native-if-possible: $(STAMP)
+	@$(BIN)/python scripts/native_pass.py --optional
+
+run: native-if-possible  ## relay, mock collector, one test trace, until Ctrl-C (CONFIG=FILE: your own)
 	@CONFIG="$(CONFIG)" exec $(BIN)/python scripts/run.py
 
-test: $(STAMP)  ## the tests, on all cores (ARGS="-k name": some of them)
+test: native-if-possible  ## the tests, on all cores (ARGS="-k name": some of them)
 	$(BIN)/python -m pytest tests -m "$(HERE) and not proofs" $(PARALLEL) $(ARGS)
 
 proofs: $(STAMP)  ## tests that need minutes of trials, and property tests with all examples
@@ -82,5 +89,8 @@ bench: $(STAMP)  ## items a second and CPU an item, beside a null server and oth
 lock:  ## renew scripts/requirements.lock (needs uv)
 	scripts/lock --upgrade
 
+check-native: $(STAMP)  ## the native pass alone: its own tests, clippy, format
+	@scripts/check-native
+
 clean:  ## remove .venv, dist, caches and the state of `make run`
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .otlp-relay
+	rm -rf $(VENV) dist native/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .otlp-relay

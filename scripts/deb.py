@@ -36,7 +36,7 @@ Maintainer: the authors of otlp-relay <otlp-relay@localhost>
 Section: net
 Priority: optional
 Installed-Size: {kib}
-Depends: python3 (>= {minor}), python3 (<< {next_minor}), libc6 (>= 2.28), init-system-helpers
+Depends: python3 (>= {minor}), python3 (<< {next_minor}), libc6 (>= {libc}), init-system-helpers
 Recommends: ca-certificates
 Description: relay daemon for OpenTelemetry spans
  It takes OTLP over HTTP on localhost:4318, keeps spans on disk before it answers 200, and delivers
@@ -96,6 +96,7 @@ def fill(stage: Path, python: HostPython, version: str, tree: Path | None) -> No
             version=version,
             architecture=architecture,
             kib=kib,
+            libc=libc(stage),
             minor=python.minor,
             next_minor=f"{major}.{int(minor) + 1}",
         )
@@ -105,6 +106,15 @@ def fill(stage: Path, python: HostPython, version: str, tree: Path | None) -> No
     for script in ("postinst", "prerm", "postrm"):
         put(ROOT / "systemd" / "deb" / script, debian / script)
         (debian / script).chmod(0o755)
+
+
+def libc(stage: Path) -> str:
+    """The oldest C library that all compiled modules run with; wheels of others want 2.28."""
+    wanted = {(2, 28)}
+    for module in stage.rglob("*.so"):
+        found = re.findall(rb"GLIBC_(\d+)\.(\d+)", module.read_bytes())
+        wanted |= {(int(major), int(minor)) for major, minor in found}
+    return ".".join(map(str, max(wanted)))
 
 
 def put(source: Path, target: Path) -> None:

@@ -2,7 +2,8 @@
 
 ::
 
-    PREFIX/lib/python3.X/site-packages   what the lock names for the wheel, hashes checked, and it
+    PREFIX/lib/python3.X/site-packages   what the lock names for the wheel, hashes checked, and it;
+                                         the native pass, where cargo is there to build it
     PREFIX/bin/python3.X, pyvenv.cfg     an environment of the host's own Python, as `venv` makes it
     PREFIX/bin/otlp-relay, mockcollector launchers that say so when that Python is gone
     PREFIX/doc                           docs/operations.md, the licence, the example configuration
@@ -21,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import native_pass
 from hatchling.build import build_wheel
 from wheel import needed
 
@@ -146,6 +148,12 @@ def install_packages(python: HostPython, packages: Path, scratch: Path) -> None:
     shutil.rmtree(packages / "bin", ignore_errors=True)  # else pip warns that it is there
     # By its name, not by its path: pip would keep the path (direct_url.json).
     run([*into, "--no-index", "--find-links", str(dist), "otlp-relay"])
+    try:
+        run(
+            [*into, "--no-index", "--find-links", str(native_pass.wheel().parent), native_pass.NAME]
+        )
+    except native_pass.NotBuilt as reason:
+        print(f"without the native pass: {reason}", file=sys.stderr)
 
 
 def tidy(packages: Path) -> None:

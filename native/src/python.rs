@@ -95,7 +95,7 @@ impl Preparer {
 
 /// The bytes of an object that cannot be changed while they are read.
 fn bytes_of<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
-    object.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes())
+    object.cast::<PyBytes>().ok().map(PyBytesMethods::as_bytes)
 }
 
 /// Run it, without the interpreter's lock where that is worth it. A panic is `Odd`.

@@ -14,6 +14,8 @@ FORMAT: Final = 1
 """Of what passes between the two; the other side's is in `native/src/python.rs`."""
 
 
+SWITCH: Final = "RELAY_PURE"
+"""The variable that turns it off."""
 ACTIVE: Final = "active"
 NOT_INSTALLED: Final = "not installed"
 
@@ -27,8 +29,8 @@ class Found(NamedTuple):
 
 def find(environ: Mapping[str, str]) -> Found:
     """The native pass, if it is installed, fits this relay and is not switched off."""
-    if environ.get("RELAY_PURE", "0") not in ("", "0"):
-        return Found(None, "off: RELAY_PURE is set")
+    if environ.get(SWITCH, "0") not in ("", "0"):
+        return Found(None, f"off: {SWITCH} is set")
     try:
         module = importlib.import_module("otlp_relay_native")
     except ModuleNotFoundError:

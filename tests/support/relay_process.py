@@ -31,7 +31,9 @@ os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(high))}
 os.execv(sys.argv[mark + 1], sys.argv[mark + 1 :])
 """
 SERVED = ("-m", "relay.cli")
-COVERED = {"PATH": os.environ.get("PATH", ""), "PYTHONUNBUFFERED": "1"}
+# One suite for both paths over bodies: what a test starts goes the way that the test does.
+_PATHS = {"RELAY_PURE": os.environ["RELAY_PURE"]} if "RELAY_PURE" in os.environ else {}
+COVERED = {"PATH": os.environ.get("PATH", ""), "PYTHONUNBUFFERED": "1", **_PATHS}
 
 
 def eventually(  # the one way to wait

@@ -15,6 +15,7 @@ from typing import Final
 from relay.ingest.offload.wire import Channel, Done, ItemRejected, Job, Message, PieceMade, Ready
 from relay.model.errors import Refusal
 from relay.model.records import BodyFlag, Encoding, Piece, RejectedItem, Signal
+from relay.otlp import native
 from relay.process.check.rejections import AllItemsRejected
 from relay.process.prepare import Prepared
 
@@ -167,5 +168,8 @@ def _result(done: Done, pieces: tuple[Piece, ...], rejected: tuple[RejectedItem,
 
 
 def _environment() -> dict[str, str]:
-    """What the process is to know: where its modules are, and no secret."""
-    return {"PYTHONPATH": os.pathsep.join(str(Path(each).absolute()) for each in sys.path)}
+    """What the process is to know: where its modules are, which of them to leave, and no secret."""
+    environ = {"PYTHONPATH": os.pathsep.join(str(Path(each).absolute()) for each in sys.path)}
+    if native.SWITCH in os.environ:
+        environ[native.SWITCH] = os.environ[native.SWITCH]
+    return environ
