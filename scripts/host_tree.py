@@ -149,9 +149,8 @@ def install_packages(python: HostPython, packages: Path, scratch: Path) -> None:
     # By its name, not by its path: pip would keep the path (direct_url.json).
     run([*into, "--no-index", "--find-links", str(dist), "otlp-relay"])
     try:
-        run(
-            [*into, "--no-index", "--find-links", str(native_pass.wheel().parent), native_pass.NAME]
-        )
+        built = native_pass.wheel().parent
+        run([*into, "--no-index", "--find-links", str(built), native_pass.NAME])
     except native_pass.NotBuilt as reason:
         print(f"without the native pass: {reason}", file=sys.stderr)
 

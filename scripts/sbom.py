@@ -1,8 +1,9 @@
 """Writes what the package is made of, for those who watch for flaws in it: CycloneDX 1.6, JSON.
 
-Every package that otlp-relay requires, directly or not, at the version in `requirements.lock`, and
-which requires which. Made from this checkout alone: the same commit makes the same bytes. Run it
-with the Python of `.venv`, which has what the lock names; prints the path of what it made.
+Every package that otlp-relay requires, directly or not, at the version in `requirements.lock`, the
+native pass with the crates of its `Cargo.lock`, and which requires which. Made from this checkout
+alone: the same commit makes the same bytes. Run it with the Python of `.venv`, which has what the
+lock names; prints the path of what it made.
 """
 
 import importlib.metadata
@@ -19,6 +20,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "scripts" / "requirements.lock"
 OURS = "otlp-relay"
+NATIVE = "otlp-relay-native"
 
 
 def locked() -> dict[str, str]:
@@ -47,10 +49,26 @@ def required() -> dict[str, list[str]]:
     return found
 
 
+def crates() -> dict[str, tuple[str, list[str]]]:
+    """The native pass and the crates in it: the purl of each, and the names that it requires."""
+    packages = tomllib.loads((ROOT / "native" / "Cargo.lock").read_text())["package"]
+    return {
+        each["name"]: (
+            f"pkg:{'cargo' if 'source' in each else 'pypi'}/{each['name']}@{each['version']}",
+            each.get("dependencies", []),
+        )
+        for each in packages
+    }
+
+
 def document(version: str) -> dict[str, object]:
     """The bill of materials of otlp-relay at that version."""
     graph, versions = required(), {**locked(), OURS: version}
     purls = {name: f"pkg:pypi/{name}@{versions[name]}" for name in graph}
+    for name, (purl, needed) in crates().items():
+        purls[name], graph[name] = purl, needed
+        versions[name] = purl.rpartition("@")[2]
+    graph[OURS].append(NATIVE)
     components = {
         name: {
             "type": "application" if name == OURS else "library",

@@ -25,7 +25,13 @@ def test_bill_of_materials_names_what_the_package_requires_at_the_versions_of_th
 
     assert (found["bomFormat"], found["specVersion"]) == ("CycloneDX", "1.6")
     assert found["metadata"]["component"]["purl"] == "pkg:pypi/otlp-relay@1.2.3"
+    crates = tomllib.loads((ROOT / "native" / "Cargo.lock").read_text())["package"]
+    of_crates = {each["name"]: each["version"] for each in crates}
+    assert of_crates.keys() <= versions.keys()
     for name, version in versions.items():
+        if name in of_crates:
+            assert version == of_crates[name]
+            continue
         assert any(line.lower().startswith(f"{name}=={version} ") for line in lock), name
     assert {"starlette", "protobuf", "h11", "apsw"} <= versions.keys()
     assert not {"pytest", "ruff", "hypothesis"} & versions.keys()
