@@ -208,7 +208,7 @@ pub struct TraceIds {
 }
 
 /// As many as are looked through one by one.
-const FEW: usize = 16;
+const FEW: usize = 24;
 
 impl TraceIds {
     /// Remember an id, unless it is known.
@@ -218,9 +218,15 @@ impl TraceIds {
             return; // never zero, as `last` is at first
         }
         self.last = id;
-        let few = self.packed.len() <= FEW * TRACE_ID_BYTES;
-        if few && self.packed.chunks_exact(TRACE_ID_BYTES).any(|known| known == id) {
+        if self.packed.len() < FEW * TRACE_ID_BYTES {
+            if !self.packed.as_chunks().0.contains(&id) {
+                self.packed.extend_from_slice(&id);
+            }
             return;
+        }
+        if self.known.is_empty() {
+            self.known.reserve(2 * FEW);
+            self.known.extend(self.packed.as_chunks::<TRACE_ID_BYTES>().0);
         }
         if self.known.insert(id) {
             self.packed.extend_from_slice(&id);

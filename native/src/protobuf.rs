@@ -120,7 +120,7 @@ impl<'a> Pass<'a> {
     fn entry(&mut self, content: &'a [u8], index: usize) -> Take<()> {
         let before = self.out.body.len();
         let items = self.out.items;
-        let begun = open(&mut self.out.body, &[0x0a]);
+        let begun = open(&mut self.out.body, &[0x0a], content.len());
         let mut reader = Reader::new(content);
         let mut around = Around { resource: None, url: url_of(content)? };
         if content.first() == Some(&0x0a) {
@@ -162,7 +162,7 @@ impl<'a> Pass<'a> {
             self.out.body.truncate(before);
             return Ok(());
         }
-        close(&mut self.out.body, begun);
+        close(&mut self.out.body, &begun);
         self.out.service(std::str::from_utf8(service).map_err(|_| Odd)?);
         Ok(())
     }
@@ -215,9 +215,9 @@ impl<'a> Pass<'a> {
         } else {
             let mut all = resource.to_vec();
             missing.for_each(|each| all.extend_from_slice(&each.encoded));
-            let begun = open(body, &[0x0a]);
+            let begun = open(body, &[0x0a], all.len());
             rewrite(&RESOURCE, &all, &Edits::default(), body)?;
-            close(body, begun);
+            close(body, &begun);
         }
         Ok(service)
     }
@@ -298,7 +298,7 @@ impl<'a> Pass<'a> {
     ) -> Take<()> {
         let record_of = record_of(self.given.signal);
         let start = self.out.body.len();
-        let begun = open(&mut self.out.body, &[0x12]);
+        let begun = open(&mut self.out.body, &[0x12], content.len());
         let mut fates = fates.into_iter().peekable();
         let mut reader = Reader::new(content);
         let mut records = 0;
@@ -307,9 +307,10 @@ impl<'a> Pass<'a> {
             let tag = reader.varint()?;
             match tag {
                 AROUND => {
-                    let inner = open(&mut self.out.body, &[0x0a]);
-                    rewrite(&SCOPE, reader.delimited()?, &Edits::default(), &mut self.out.body)?;
-                    close(&mut self.out.body, inner);
+                    let text = reader.delimited()?;
+                    let inner = open(&mut self.out.body, &[0x0a], text.len());
+                    rewrite(&SCOPE, text, &Edits::default(), &mut self.out.body)?;
+                    close(&mut self.out.body, &inner);
                 }
                 INSIDE => {
                     let record = reader.delimited()?;
@@ -366,7 +367,7 @@ impl<'a> Pass<'a> {
             self.has_emptied = true;
             self.out.body.truncate(start);
         } else {
-            close(&mut self.out.body, begun);
+            close(&mut self.out.body, &begun);
         }
         Ok(())
     }
@@ -414,17 +415,17 @@ impl<'a> Pass<'a> {
     ) -> Take<Vec<u8>> {
         let none = Edits::default();
         let mut out = Vec::new();
-        let entry = open(&mut out, &[0x0a]);
+        let entry = open(&mut out, &[0x0a], record.len());
         if let Some(resource) = around.resource {
-            let begun = open(&mut out, &[0x0a]);
+            let begun = open(&mut out, &[0x0a], resource.len());
             rewrite(&RESOURCE, resource, &none, &mut out)?;
-            close(&mut out, begun);
+            close(&mut out, &begun);
         }
-        let inside = open(&mut out, &[0x12]);
+        let inside = open(&mut out, &[0x12], record.len());
         if let Some(text) = scope.text {
-            let begun = open(&mut out, &[0x0a]);
+            let begun = open(&mut out, &[0x0a], text.len());
             rewrite(&SCOPE, text, &none, &mut out)?;
-            close(&mut out, begun);
+            close(&mut out, &begun);
         }
         write_record(record_of(self.given.signal), record, edits, &mut out)?;
         let url = |text: &[u8], out: &mut Vec<u8>| {
@@ -433,9 +434,9 @@ impl<'a> Pass<'a> {
             }
         };
         url(scope.url, &mut out);
-        close(&mut out, inside);
+        close(&mut out, &inside);
         url(around.url, &mut out);
-        close(&mut out, entry);
+        close(&mut out, &entry);
         Ok(out)
     }
 }
@@ -471,9 +472,9 @@ fn write_record(
     edits: &Edits,
     out: &mut Vec<u8>,
 ) -> Take<()> {
-    let begun = open(out, &[0x12]);
+    let begun = open(out, &[0x12], content.len());
     rewrite(message, content, edits, out)?;
-    close(out, begun);
+    close(out, &begun);
     Ok(())
 }
 

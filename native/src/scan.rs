@@ -188,16 +188,17 @@ fn pair_of(content: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A value: nearly always one member, and nothing else.
-#[inline]
+#[inline(always)]
 fn scan_value<'a>(content: &'a [u8], depth: u32, findings: &mut Findings<'a>) -> Take<bool> {
-    if content.first() == Some(&0x0a) {
-        let mut reader = Reader::new(&content[1..]);
-        if let Ok(text) = reader.delimited()
-            && !reader.is_more()
-        {
-            check_text(text)?;
-            return Ok(true);
-        }
+    let mut reader = Reader::new(content);
+    let is_plain = match reader.varint() {
+        Ok(0x0a) => reader.delimited().and_then(check_text),
+        Ok(0x10) => reader.varint().and_then(|truth| if truth > 1 { Err(Odd) } else { Ok(()) }),
+        Ok(0x18) => reader.varint().map(drop),
+        _ => Err(Odd),
+    };
+    if is_plain.is_ok() && !reader.is_more() {
+        return Ok(true);
     }
     scan(&ANY_VALUE, content, depth, &mut Seen::default(), findings)
 }
@@ -407,11 +408,11 @@ pub fn rewrite(
                         continue;
                     }
                 }
-                let begun = open(out, &content[start..content_at]);
+                let begun = open(out, &content[start..content_at], end - content_at);
                 let none = Edits::default();
                 let within = Reader::new(&content[content_at..end]).delimited()?;
                 rewrite(inside, within, if is_inside { edits } else { &none }, out)?;
-                close(out, begun);
+                close(out, &begun);
             }
             _ if is_default(field, &content[content_at..end]) => {}
             _ => out.extend_from_slice(whole),

@@ -24,31 +24,44 @@ pub fn length_bytes(length: usize) -> usize {
     (((length | 1).ilog2() + 7) / 7) as usize
 }
 
-/// Begin a field that says its length: the tag, and room for one byte. Give what comes back to
-/// `close` once the content stands behind it.
-#[inline]
-pub fn open(out: &mut Vec<u8>, tag: &[u8]) -> usize {
-    out.extend_from_slice(tag);
-    out.push(0);
-    out.len()
+/// A field that says its length, of which that is not known yet.
+#[must_use]
+pub struct Opened {
+    start: usize,
+    kept: usize,
 }
 
-/// End a field that `open` began: its length, for which the content is moved if it is long.
+/// Begin a field that says its length: the tag, and room for the length of about so many bytes.
+/// Give what comes back to `close` once the content stands behind it.
 #[inline]
-pub fn close(out: &mut Vec<u8>, start: usize) {
+pub fn open(out: &mut Vec<u8>, tag: &[u8], likely_bytes: usize) -> Opened {
+    out.extend_from_slice(tag);
+    let kept = length_bytes(likely_bytes);
+    out.extend_from_slice(&[0; 10][..kept]);
+    Opened { start: out.len(), kept }
+}
+
+/// End a field that `open` began: its length, for which the content is moved if room was wrong.
+#[inline]
+pub fn close(out: &mut Vec<u8>, opened: &Opened) {
+    let Opened { start, kept } = *opened;
     let length = out.len() - start;
-    let more = length_bytes(length) - 1;
-    if more > 0 {
-        let end = out.len();
-        out.resize(end + more, 0);
-        out.copy_within(start..end, start + more);
+    let needed = length_bytes(length);
+    let end = out.len();
+    if needed > kept {
+        out.resize(end + needed - kept, 0);
+        out.copy_within(start..end, start + needed - kept);
+    } else if needed < kept {
+        out.copy_within(start..end, start - (kept - needed));
+        out.truncate(end - (kept - needed));
     }
-    let mut left = length;
-    for byte in &mut out[start - 1..start + more] {
-        *byte = low_byte(left as u64) | 128;
+    let at = start - kept;
+    let mut left = length as u64;
+    for byte in &mut out[at..at + needed] {
+        *byte = low_byte(left) | 128;
         left >>= 7;
     }
-    out[start - 1 + more] &= 127;
+    out[at + needed - 1] &= 127;
 }
 
 /// Put a whole field that says its length.
@@ -92,7 +105,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// `Odd` for any other.
-    #[inline]
+    #[inline(always)]
     pub fn varint(&mut self) -> Take<u64> {
         let first = *self.bytes.get(self.at).ok_or(Odd)?;
         self.at += 1;
@@ -102,6 +115,7 @@ impl<'a> Reader<'a> {
         self.long_varint(u64::from(first & 127))
     }
 
+    #[inline(never)]
     fn long_varint(&mut self, mut number: u64) -> Take<u64> {
         let mut shift = 7;
         loop {
@@ -123,7 +137,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// `Odd` where there is less.
-    #[inline]
+    #[inline(always)]
     pub fn delimited(&mut self) -> Take<&'a [u8]> {
         let length = usize::try_from(self.varint()?).map_err(|_| Odd)?;
         let end = self.at.checked_add(length).ok_or(Odd)?;
@@ -136,7 +150,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// `Odd` where there are fewer.
-    #[inline]
+    #[inline(always)]
     pub fn fixed<const BYTES: usize>(&mut self) -> Take<[u8; BYTES]> {
         let found = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk).ok_or(Odd)?;
         self.at += BYTES;
@@ -148,7 +162,7 @@ impl<'a> Reader<'a> {
 ///
 /// # Errors
 /// `Odd` if not.
-#[inline]
+#[inline(always)]
 pub fn check_text(text: &[u8]) -> Take<()> {
     let is_text = if text.len() < 32 {
         text.is_ascii() || std::str::from_utf8(text).is_ok()

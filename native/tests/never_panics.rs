@@ -62,9 +62,9 @@ fn fill(message: &'static Message, depth: u32, random: &mut Random, out: &mut Ve
             Kind::Message(_) if depth > 9 => {}
             Kind::Message(inside) => {
                 for _ in 0..if field.holds == Holds::Many { 1 + random.below(2) } else { 1 } {
-                    let begun = open(out, &tag(2));
+                    let begun = open(out, &tag(2), 0);
                     fill(inside, depth + 1, random, out);
-                    close(out, begun);
+                    close(out, &begun);
                 }
             }
             Kind::Id => {
