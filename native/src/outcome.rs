@@ -93,7 +93,18 @@ pub const MOST_REJECTED: usize = 64;
 /// And so are more bytes of fragments of them.
 pub const MOST_REJECTED_BYTES: usize = 1024 * 1024;
 
+/// A body of more services than that is left to the Python path: each is looked for among all.
+pub const MOST_SERVICES: usize = 256;
+
 impl Outcome {
+    /// The same, unless it holds more than it should.
+    ///
+    /// # Errors
+    /// `Odd` if it does.
+    pub fn bounded(self) -> Take<Self> {
+        if self.services.len() > MOST_SERVICES { Err(Odd) } else { Ok(self) }
+    }
+
     /// Count a warning so many times.
     pub fn warn(&mut self, code: &'static str, times: usize) {
         if times == 0 {
@@ -107,7 +118,8 @@ impl Outcome {
 
     /// Remember a service name, unless it is empty or known.
     pub fn service(&mut self, name: &str) {
-        if !name.is_empty() && !self.services.iter().any(|known| known == name) {
+        let is_full = self.services.len() > MOST_SERVICES;
+        if !name.is_empty() && !is_full && !self.services.iter().any(|known| known == name) {
             self.services.push(name.to_owned());
         }
     }

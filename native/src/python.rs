@@ -86,7 +86,7 @@ impl Preparer {
             row_bytes: self.row_bytes,
         };
         let prepare = if encoding == JSON { json::prepare } else { protobuf::prepare };
-        match take(py, body.len(), || prepare(&given)) {
+        match take(py, body.len(), || prepare(&given).and_then(Outcome::bounded)) {
             Ok(outcome) => answer(py, outcome).map(Some),
             Err(Odd) => Ok(None),
         }

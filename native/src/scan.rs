@@ -20,6 +20,8 @@ const FOUR_BYTES: u64 = 5;
 
 /// Messages within messages. The official parsers stop at 100.
 const MOST_DEPTH: u32 = 80;
+/// Points of one metric. What is seen of each takes a hundred times what an empty one takes.
+const MOST_POINTS: usize = 10_000;
 /// Set among the numbers of fields that were there: one of a oneof was.
 const ONE_OF: u32 = 1 << 31;
 
@@ -141,12 +143,15 @@ fn scan_inside<'a>(
     findings: &mut Findings<'a>,
 ) -> Take<bool> {
     if ptr::eq(inside, &raw const KEY_VALUE) {
-        return scan_attribute(content, depth, findings);
+        return scan_attribute(content, depth, seen, findings);
     }
     if ptr::eq(inside, &raw const ANY_VALUE) {
-        return scan_value(content, depth, findings);
+        return scan_value(content, depth, seen, findings);
     }
     if field.role == Role::Inside && field.holds == Holds::Many {
+        if findings.points.len() >= MOST_POINTS {
+            return Err(Odd);
+        }
         let mut point = Seen::default();
         let is_normal = scan(inside, content, depth, &mut point, findings)?;
         findings.points.push(point);
@@ -168,28 +173,44 @@ fn scan_inside<'a>(
 
 /// An attribute: nearly always a key and a value, and nothing else.
 #[inline]
-fn scan_attribute<'a>(content: &'a [u8], depth: u32, findings: &mut Findings<'a>) -> Take<bool> {
+fn scan_attribute<'a>(
+    content: &'a [u8],
+    depth: u32,
+    seen: &mut Seen<'a>,
+    findings: &mut Findings<'a>,
+) -> Take<bool> {
     match pair_of(content) {
         Some((key, value)) => {
             check_text(key)?;
-            scan_value(value, depth + 1, findings)
+            scan_value(value, depth + 1, seen, findings)
         }
-        None => scan(&KEY_VALUE, content, depth, &mut Seen::default(), findings),
+        None => scan(&KEY_VALUE, content, depth, seen, findings),
     }
 }
 
-/// The key and the value of an attribute that has these two, in this order.
+/// The key and the value of an attribute that has these two, in this order, or only a key.
 #[inline]
 fn pair_of(content: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut reader = Reader::new(content);
     let key = (reader.varint() == Ok(0x0a)).then(|| reader.delimited().ok())??;
+    if !reader.is_more() && !key.is_empty() {
+        return Some((key, b""));
+    }
     let value = (reader.varint() == Ok(0x12)).then(|| reader.delimited().ok())??;
     (!key.is_empty() && !reader.is_more()).then_some((key, value))
 }
 
 /// A value: nearly always one member, and nothing else.
 #[inline(always)]
-fn scan_value<'a>(content: &'a [u8], depth: u32, findings: &mut Findings<'a>) -> Take<bool> {
+fn scan_value<'a>(
+    content: &'a [u8],
+    depth: u32,
+    seen: &mut Seen<'a>,
+    findings: &mut Findings<'a>,
+) -> Take<bool> {
+    if content.is_empty() {
+        return Ok(true);
+    }
     let mut reader = Reader::new(content);
     let is_plain = match reader.varint() {
         Ok(0x0a) => reader.delimited().and_then(check_text),
@@ -200,7 +221,7 @@ fn scan_value<'a>(content: &'a [u8], depth: u32, findings: &mut Findings<'a>) ->
     if is_plain.is_ok() && !reader.is_more() {
         return Ok(true);
     }
-    scan(&ANY_VALUE, content, depth, &mut Seen::default(), findings)
+    scan(&ANY_VALUE, content, depth, seen, findings)
 }
 
 /// An attribute, for who looks at keys.
@@ -408,9 +429,16 @@ pub fn rewrite(
                         continue;
                     }
                 }
-                let begun = open(out, &content[start..content_at], end - content_at);
-                let none = Edits::default();
                 let within = Reader::new(&content[content_at..end]).delimited()?;
+                let mut findings = Findings::default();
+                if ptr::eq(inside, &raw const KEY_VALUE)
+                    && scan_attribute(within, 0, &mut Seen::default(), &mut findings)?
+                {
+                    out.extend_from_slice(whole);
+                    continue;
+                }
+                let begun = open(out, &content[start..content_at], within.len());
+                let none = Edits::default();
                 rewrite(inside, within, if is_inside { edits } else { &none }, out)?;
                 close(out, &begun);
             }

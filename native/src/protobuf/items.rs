@@ -176,16 +176,21 @@ impl<'a> Keys<'a> {
     pub(super) fn add(&mut self, key: &'a [u8]) {
         self.count += 1;
         self.has_empty |= key.is_empty();
-        if self.has(key) {
-            self.has_twice = true;
-        } else if self.few.len() < FEW_KEYS {
+        if self.many.is_empty() {
+            if self.few.contains(&key) {
+                self.has_twice = true;
+                return;
+            }
             self.few.push(key);
-        } else {
-            self.many.insert(key);
+            if self.few.len() > FEW_KEYS {
+                self.many.extend(&self.few);
+            }
+        } else if !self.many.insert(key) {
+            self.has_twice = true;
         }
     }
 
     pub(super) fn has(&self, key: &[u8]) -> bool {
-        self.few.contains(&key) || (!self.many.is_empty() && self.many.contains(key))
+        if self.many.is_empty() { self.few.contains(&key) } else { self.many.contains(key) }
     }
 }
