@@ -8,11 +8,22 @@ from typing import Any, Final, get_args, get_type_hints
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from msgspec.structs import replace
+from opentelemetry.proto.common.v1.common_pb2 import (
+    AnyValue,
+    EntityRef,
+    InstrumentationScope,
+    KeyValue,
+)
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from relay.model.records import Encoding, Signal
 from relay.otlp import native
+from relay.otlp.protobuf_writer import delimited
 from relay.otlp.signals import WIRE
-from tests.support.native_difference import SETTINGS, BothPaths
+from tests.support.native_difference import NOW_NS, SETTINGS, BothPaths
 from tests.support.protobuf_fuzz import ProtobufBodies
 
 MODULE: Final = pytest.importorskip("otlp_relay_native", reason="not built: make native")
@@ -120,6 +131,93 @@ def test_generated_and_mutated_protobuf_comes_out_as_in_python(seed: int) -> Non
 
     # A pass that takes nothing agrees with everything.
     assert all(both.taken[signal] > 3 for signal in Signal), both.taken
+
+
+SPAN: Final[dict[str, Any]] = {
+    "trace_id": b"\1" * 16,
+    "span_id": b"\2" * 8,
+    "name": "GET /",
+    "start_time_unix_nano": NOW_NS - 10**9,
+    "end_time_unix_nano": NOW_NS,
+}
+RECORD: Final[dict[str, Any]] = {"time_unix_nano": NOW_NS, "severity_number": 9}
+POINT: Final[dict[str, Any]] = {"time_unix_nano": NOW_NS, "as_int": 5}
+NEWER_FIELD: Final = b"\xf2\x06\x03new"  # number 110
+ZEROS_OF_JAVASCRIPT: Final = b"\x50\0\x60\0\x70\0"  # counts of what was dropped, written out
+
+
+def span(**changes: Any) -> bytes:
+    return Span(**SPAN | changes).SerializeToString()
+
+
+def log_record(**changes: Any) -> bytes:
+    return LogRecord(**RECORD | changes).SerializeToString()
+
+
+def gauge(*points: dict[str, Any], **changes: Any) -> bytes:
+    made = Metric(**{"name": "m"} | changes)
+    for point in points:
+        made.gauge.data_points.add(**point)
+    return made.SerializeToString()
+
+
+def attributes(count: int) -> list[KeyValue]:
+    return [KeyValue(key=f"k{n}", value=AnyValue(int_value=n)) for n in range(count)]
+
+
+# By name: the signal, and records as one scope holds them.
+COMMON: Final[dict[str, tuple[Signal, list[bytes]]]] = {
+    "a span": (Signal.TRACES, [span()]),
+    "spans rejected one by one": (
+        Signal.TRACES,
+        [span(), span(trace_id=b"\1" * 3), span(span_id=bytes(8)), span(trace_id=b""), span()],
+    ),
+    "a parent that is zero": (Signal.TRACES, [span(parent_span_id=bytes(8))]),
+    "warnings": (
+        Signal.TRACES,
+        [span(name="", start_time_unix_nano=0), span(end_time_unix_nano=5, start_time_unix_nano=9)],
+    ),
+    "many attributes": (Signal.TRACES, [span(attributes=attributes(200))]),
+    "a key twice": (Signal.TRACES, [span(attributes=attributes(3) + attributes(1))]),
+    "a newer field": (Signal.TRACES, [span() + NEWER_FIELD, span()]),
+    "a newer field in between": (Signal.TRACES, [NEWER_FIELD + span()]),
+    "zeros that are written out": (Signal.TRACES, [span() + ZEROS_OF_JAVASCRIPT]),
+    "a log record": (Signal.LOGS, [log_record()]),
+    "log records without a trace": (
+        Signal.LOGS,
+        [log_record(trace_id=bytes(16), span_id=bytes(8)), log_record(trace_id=b"\1" * 16)],
+    ),
+    "log records without a time": (
+        Signal.LOGS,
+        [
+            log_record(time_unix_nano=0),
+            log_record(time_unix_nano=0, observed_time_unix_nano=NOW_NS),
+        ],
+    ),
+    "a gauge": (Signal.METRICS, [gauge(POINT)]),
+    "points rejected one by one": (
+        Signal.METRICS,
+        [gauge(POINT, {"as_int": 5}, {"time_unix_nano": 7}), gauge(POINT, name=""), gauge(POINT)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMMON)
+@pytest.mark.parametrize("is_local", [True, False])
+def test_what_is_common_is_taken(name: str, is_local: bool) -> None:
+    signal, records = COMMON[name]
+    resource = Resource(
+        attributes=[KeyValue(key="service.name", value=AnyValue(string_value="shop"))],
+        entity_refs=[EntityRef(type="service", id_keys=["service.name"])],
+    )
+    scope = delimited(b"\x0a", InstrumentationScope(name="s").SerializeToString())
+    scope += b"".join(delimited(b"\x12", record) for record in records)
+    entry = delimited(b"\x0a", resource.SerializeToString()) + delimited(b"\x12", scope)
+    body = delimited(b"\x0a", entry + delimited(b"\x1a", b"https://schema"))
+
+    both = BothPaths(MODULE, replace(SETTINGS, malformed_ids="reject"))
+
+    assert both.compare(body, Encoding.PROTOBUF, signal, is_local=is_local)
 
 
 def test_it_can_be_switched_off() -> None:
