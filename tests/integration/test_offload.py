@@ -42,6 +42,12 @@ LOCAL = Sender("127.0.0.1", is_local=True)
 USUAL = PrepareSettings(detected={"host.name": "box"}, configured={"team": "blue"})
 
 
+@pytest.fixture(autouse=True)
+def in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the helper do it in Python: natively little takes long enough for its limits."""
+    monkeypatch.setenv("RELAY_PURE", "1")
+
+
 @asynccontextmanager
 async def running(**settings: Any) -> AsyncIterator[Offload]:
     helper = Offload(**settings)
@@ -253,6 +259,26 @@ async def test_many_links_in_protobuf_go_to_the_helper_unless_they_are_prepared_
         here = await outcome(helper, body, Encoding.PROTOBUF, sender, native_pass=module)
         assert helper.statistics().jobs == 1
         assert here == there
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+async def test_helper_prepares_natively_as_it_does_in_python(
+    monkeypatch: pytest.MonkeyPatch, encoding: Encoding
+) -> None:
+    pytest.importorskip("otlp_relay_native", reason="not built: make native")
+    monkeypatch.setattr(pipeline_module, "is_heavy", lambda *_: True)
+    made = builders.request(*[builders.span(name="x" * 600)] * 400, builders.span(traceId="xyz"))
+    body = builders.to_body(made)
+    if encoding is Encoding.PROTOBUF:
+        body = builders.protobuf_twin(made).SerializeToString()
+    found = []
+    for pure in ("1", "0"):
+        monkeypatch.setenv("RELAY_PURE", pure)
+        async with running() as helper:
+            found.append(await outcome(helper, body, encoding, Sender("192.0.2.1")))
+            assert helper.statistics().jobs == 1
+
+    assert found[0] == found[1]
 
 
 # --- limits and deaths ----------------------------------------------------------------------------
