@@ -2,6 +2,7 @@
 //! and the Python path decides. See `native/README.md`.
 
 pub mod checks;
+pub mod cut;
 pub mod json;
 pub mod messages;
 pub mod outcome;

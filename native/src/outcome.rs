@@ -75,6 +75,8 @@ pub struct Outcome {
     pub trace_ids: Vec<u8>,
     /// The distinct service names in order.
     pub services: Vec<String>,
+    /// Of each entry that is kept the index of its service's name, if it has one.
+    pub entries: Vec<Option<usize>>,
     /// Bits of `relay.model.records.BodyFlag`.
     pub flags: u32,
     /// Warnings by code, and how often; see `WARNING_WORDS` in Python.
@@ -116,11 +118,13 @@ impl Outcome {
         }
     }
 
-    /// Remember a service name, unless it is empty or known.
+    /// Note an entry that is kept, and the name of its service, which may be empty.
     pub fn service(&mut self, name: &str) {
-        let is_full = self.services.len() > MOST_SERVICES;
-        if !name.is_empty() && !is_full && !self.services.iter().any(|known| known == name) {
+        let known = self.services.iter().position(|known| known == name);
+        let is_new = known.is_none() && !name.is_empty() && self.services.len() <= MOST_SERVICES;
+        if is_new {
             self.services.push(name.to_owned());
         }
+        self.entries.push(if is_new { Some(self.services.len() - 1) } else { known });
     }
 }

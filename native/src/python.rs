@@ -6,6 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::cut::{self, Part};
 use crate::json;
 use crate::messages::{Holds, Kind, Message, Signal};
 use crate::outcome::{Addition, Given, MalformedIds, Odd, Outcome, Take};
@@ -60,7 +61,8 @@ impl Preparer {
         Ok(preparer)
     }
 
-    /// Body, items, trace ids, services, flags, warnings or None, rejected or None; or None.
+    /// Parts, items, flags, warnings or None, rejected or None; or None. Of a part: body, items,
+    /// trace ids, services.
     fn prepare<'py>(
         &self,
         py: Python<'py>,
@@ -83,11 +85,16 @@ impl Preparer {
                 [usize::from(is_local)],
             malformed_ids: self.malformed_ids,
             now_ns,
-            row_bytes: self.row_bytes,
+            row_bytes: usize::MAX, // it is cut here
         };
         let prepare = if encoding == JSON { json::prepare } else { protobuf::prepare };
-        match take(py, body.len(), || prepare(&given).and_then(Outcome::bounded)) {
-            Ok(outcome) => answer(py, outcome).map(Some),
+        let made = take(py, body.len(), || {
+            let mut outcome = prepare(&given).and_then(Outcome::bounded)?;
+            let parts = cut::parts(&mut outcome, encoding == JSON, kind, self.row_bytes)?;
+            Ok((outcome, parts))
+        });
+        match made {
+            Ok((outcome, parts)) => answer(py, outcome, parts).map(Some),
             Err(Odd) => Ok(None),
         }
     }
@@ -106,7 +113,7 @@ fn take<T: Send>(py: Python<'_>, bytes: usize, work: impl FnOnce() -> Take<T> + 
     if bytes < LOCK_FREE_BYTES { caught() } else { py.detach(caught) }
 }
 
-fn answer(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyTuple>> {
+fn answer(py: Python<'_>, outcome: Outcome, parts: Vec<Part>) -> PyResult<Bound<'_, PyTuple>> {
     let warnings = if outcome.warnings.is_empty() {
         None
     } else {
@@ -126,11 +133,13 @@ fn answer(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyTuple>> {
         });
         Some(rejected.collect::<Vec<_>>())
     };
+    let parts = parts.into_iter().map(|part| {
+        let (body, ids) = (PyBytes::new(py, &part.body), PyBytes::new(py, &part.trace_ids));
+        (body, part.items, ids, PyTuple::new(py, part.services)?).into_pyobject(py)
+    });
     (
-        PyBytes::new(py, &outcome.body),
+        PyTuple::new(py, parts.collect::<PyResult<Vec<_>>>()?)?,
         outcome.items,
-        PyBytes::new(py, &outcome.trace_ids),
-        PyTuple::new(py, outcome.services)?,
         outcome.flags,
         warnings,
         rejected,

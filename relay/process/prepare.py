@@ -238,18 +238,23 @@ class Prepare:
 def _prepared(
     made: tuple[Any, ...], encoding: Encoding, signal: Signal, body_bytes: int
 ) -> Prepared:
-    """What the native pass made of a body: one piece, and what is to be told."""
-    body, items, trace_ids, services, flags, warnings, rejected = made
-    piece = Piece(encoding, body, items, trace_ids, services, _FLAGS[flags], signal)
+    """What the native pass made of a body: pieces, and what is to be told."""
+    parts, items, flags, warnings, rejected = made
+    pieces = tuple(
+        [
+            Piece(encoding, body, number, trace_ids, services, _FLAGS[flags], signal)
+            for body, number, trace_ids, services in parts
+        ]
+    )
     if warnings is None and rejected is None:
-        return Prepared((piece,), items)
+        return Prepared(pieces, items)
     wire = WIRE[signal]
     findings = Findings(warnings=Tally(warnings or {}))
     rejections = Rejections(wire, encoding, body_bytes)
     for reason, member, place, trace_id, fragment, number in rejected or ():
         rejections.add((reason, member), place, trace_id, partial(bytes, fragment), number)
     return Prepared(
-        (piece,),
+        pieces,
         items,
         tuple(rejections.kept),
         rejections.counts,
