@@ -144,15 +144,14 @@ impl Whole<'_> {
     fn part(&self, range: &Range<usize>, outcome: &Outcome) -> Part {
         let mut part = Part { items: range.len(), ..Part::default() };
         let mut names = Outcome::default();
-        for (entry, service) in self.entries.iter().zip(&outcome.entries) {
-            if overlaps(&entry.items, range) {
-                if !part.body.is_empty() {
-                    part.body.extend_from_slice(self.separator);
-                }
-                self.write(entry, range, &mut part.body);
-                if let Some(name) = service.and_then(|index| outcome.services.get(index)) {
-                    names.service(name);
-                }
+        let chosen = overlapping(&self.entries, range);
+        for (entry, service) in self.entries[chosen.clone()].iter().zip(&outcome.entries[chosen]) {
+            if !part.body.is_empty() {
+                part.body.extend_from_slice(self.separator);
+            }
+            self.write(entry, range, &mut part.body);
+            if let Some(name) = service.and_then(|index| outcome.services.get(index)) {
+                names.service(name);
             }
         }
         part.services = names.services;
@@ -180,7 +179,7 @@ impl Whole<'_> {
             }
             is_first = false;
         };
-        for inner in envelope.inner.iter().filter(|inner| overlaps(&inner.items, range)) {
+        for inner in &envelope.inner[overlapping(&envelope.inner, range)] {
             separate(out);
             self.write(inner, range, out);
         }
@@ -199,8 +198,11 @@ impl Whole<'_> {
     }
 }
 
-fn overlaps(items: &Range<usize>, range: &Range<usize>) -> bool {
-    items.start < range.end && range.start < items.end
+/// Which of these envelopes hold items of the range: each holds some, in order.
+fn overlapping(envelopes: &[Envelope], range: &Range<usize>) -> Range<usize> {
+    let first = envelopes.partition_point(|each| each.items.end <= range.start);
+    let end = envelopes.partition_point(|each| each.items.start < range.end);
+    first..end.max(first)
 }
 
 /// Which of these envelopes holds an item.

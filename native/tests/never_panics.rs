@@ -9,7 +9,7 @@ use std::path::Path;
 use otlp_relay_native::messages::{Field, Holds, Kind, Message, Signal};
 use otlp_relay_native::outcome::{Addition, Given, MalformedIds};
 use otlp_relay_native::wire::{close, open, put_delimited, put_varint};
-use otlp_relay_native::{json, protobuf};
+use otlp_relay_native::{cut, json, protobuf};
 
 const SIGNALS: [Signal; 3] = [Signal::Traces, Signal::Logs, Signal::Metrics];
 const NOW_NS: u64 = 1_764_470_000_000_000_000;
@@ -146,7 +146,10 @@ fn protobuf_of_any_kind_never_panics() {
             fill(signal.request(), 0, &mut random, &mut body);
             damage(&mut body, &mut random);
         }
-        taken += usize::from(protobuf::prepare(&given(&body, signal, &additions, number)).is_ok());
+        if let Ok(mut outcome) = protobuf::prepare(&given(&body, signal, &additions, number)) {
+            cut::parts(&mut outcome, false, signal, 200 + random.below(2000)).unwrap();
+            taken += 1;
+        }
         fed += body.len();
         number += 1;
     }
@@ -172,7 +175,9 @@ fn json_of_any_kind_never_panics() {
         let mut body = seeds[random.below(seeds.len())].clone();
         damage(&mut body, &mut random);
         for signal in SIGNALS {
-            let _ = json::prepare(&given(&body, signal, &[], number));
+            if let Ok(mut outcome) = json::prepare(&given(&body, signal, &[], number)) {
+                cut::parts(&mut outcome, true, signal, 200 + random.below(2000)).unwrap();
+            }
             let _ = json::to_protobuf(&body, signal);
         }
         fed += body.len();
