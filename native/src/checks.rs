@@ -15,9 +15,10 @@ pub const TRACE_ID_BYTES: usize = 16;
 pub const SPAN_ID_BYTES: usize = 8;
 
 /// What was sent as an id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Id {
     /// Nothing, or an empty one.
+    #[default]
     Missing,
     /// All zero, of the right length.
     Zero,
@@ -265,7 +266,8 @@ pub struct Histogram {
     pub falls: bool,
 }
 
-/// What is left of the buckets that are looked at, and how many points do not fit.
+/// What is left of the buckets that are looked at.
+#[derive(Clone)]
 pub struct Buckets {
     left: isize,
 }

@@ -1,10 +1,36 @@
 //! What both readers are given, and what they give back.
 
+use std::cell::Cell;
+
 use crate::messages::Signal;
 
 /// The native pass cannot vouch for this body: the Python path decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Odd;
+
+thread_local! {
+    /// What the last body of this thread was written to: new memory costs more than a small body.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// More than that is given back to the system.
+const MOST_SPARE_BYTES: usize = 1024 * 1024;
+
+/// An empty buffer for so many bytes, at first.
+#[must_use]
+pub fn buffer(bytes: usize) -> Vec<u8> {
+    let mut buffer = SPARE.take();
+    buffer.clear();
+    buffer.reserve(bytes);
+    buffer
+}
+
+/// Keep a buffer that is done with for the next body.
+pub fn keep_buffer(buffer: Vec<u8>) {
+    if buffer.capacity() <= MOST_SPARE_BYTES {
+        SPARE.set(buffer);
+    }
+}
 
 /// A result, or none and the Python path decides.
 pub type Take<T> = Result<T, Odd>;
@@ -81,6 +107,8 @@ pub struct Outcome {
     pub flags: u32,
     /// Warnings by code, and how often; see `WARNING_WORDS` in Python.
     pub warnings: Vec<(&'static str, usize)>,
+    /// The first few places of warnings that have such, by code.
+    pub places: Vec<(&'static str, String)>,
     /// What was taken out, in order.
     pub rejected: Vec<Rejected>,
 }

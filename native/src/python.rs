@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use crate::cut::{self, Part};
 use crate::json;
 use crate::messages::{Holds, Kind, Message, Signal};
-use crate::outcome::{Addition, Given, MalformedIds, Odd, Outcome, Take};
+use crate::outcome::{Addition, Given, MalformedIds, Odd, Outcome, Take, keep_buffer};
 use crate::protobuf;
 
 /// What `relay/otlp/native.py` must know to use this: raised with every change of what is
@@ -61,8 +61,8 @@ impl Preparer {
         Ok(preparer)
     }
 
-    /// Parts, items, flags, warnings or None, rejected or None; or None. Of a part: body, items,
-    /// trace ids, services.
+    /// Parts, items, flags, warnings or None, rejected or None, places; or None. Of a part: body,
+    /// items, trace ids, services.
     fn prepare<'py>(
         &self,
         py: Python<'py>,
@@ -135,6 +135,7 @@ fn answer(py: Python<'_>, outcome: Outcome, parts: Vec<Part>) -> PyResult<Bound<
     };
     let parts = parts.into_iter().map(|part| {
         let (body, ids) = (PyBytes::new(py, &part.body), PyBytes::new(py, &part.trace_ids));
+        keep_buffer(part.body);
         (body, part.items, ids, PyTuple::new(py, part.services)?).into_pyobject(py)
     });
     (
@@ -143,6 +144,7 @@ fn answer(py: Python<'_>, outcome: Outcome, parts: Vec<Part>) -> PyResult<Bound<
         outcome.flags,
         warnings,
         rejected,
+        outcome.places,
     )
         .into_pyobject(py)
 }
@@ -157,7 +159,9 @@ fn to_protobuf<'py>(
     let fragment = bytes_of(fragment)?;
     let signal = Signal::of(signal)?;
     let made = take(py, fragment.len(), || json::to_protobuf(fragment, signal)).ok()?;
-    Some(PyBytes::new(py, &made))
+    let bytes = PyBytes::new(py, &made);
+    keep_buffer(made);
+    Some(bytes)
 }
 
 /// Every message as its name and fields: name, number, kind, how often, the message inside.

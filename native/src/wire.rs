@@ -31,6 +31,9 @@ pub struct Opened {
     kept: usize,
 }
 
+/// What takes one byte to say its length.
+pub const SHORT: usize = 127;
+
 /// Begin a field that says its length: the tag, and room for the length of about so many bytes.
 /// Give what comes back to `close` once the content stands behind it.
 #[inline]

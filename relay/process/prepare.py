@@ -239,7 +239,7 @@ def _prepared(
     made: tuple[Any, ...], encoding: Encoding, signal: Signal, body_bytes: int
 ) -> Prepared:
     """What the native pass made of a body: pieces, and what is to be told."""
-    parts, items, flags, warnings, rejected = made
+    parts, items, flags, warnings, rejected, places = made
     pieces = tuple(
         [
             Piece(encoding, body, number, trace_ids, services, _FLAGS[flags], signal)
@@ -250,6 +250,8 @@ def _prepared(
         return Prepared(pieces, items)
     wire = WIRE[signal]
     findings = Findings(warnings=Tally(warnings or {}))
+    for code, place in places:
+        findings.place(code, place)
     rejections = Rejections(wire, encoding, body_bytes)
     for reason, member, place, trace_id, fragment, number in rejected or ():
         rejections.add((reason, member), place, trace_id, partial(bytes, fragment), number)
