@@ -83,7 +83,7 @@ mutants: $(STAMP)  ## does a test notice? 100 random changes in the core, below 
 architecture: $(STAMP)  ## draw the picture in docs/architecture.md anew
 	@$(BIN)/python scripts/architecture.py
 
-bench: $(STAMP)  ## items a second and CPU an item, beside a null server and other relays in one run
+bench: $(STAMP)  ## CPU, speed and memory beside the Collector and rotel (ARGS="--rows 1,2 --runs 3")
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lock:  ## renew scripts/requirements.lock (needs uv)

@@ -1,231 +1,143 @@
-"""The benchmark: relay on one core, load and upstream on the other, all on this machine.
+"""`make bench`: relays side by side on this machine, each pinned to one core, in turn.
 
-Prints, for each row of the budget: items (spans, log records, data points) a second, CPU
-microseconds an item of the relay's whole process (user and system, all threads, until everything is
-delivered), and the same as a ratio to the goal, which goes with the null Starlette server of this
-run. Below it other relays with the same bodies, where their programs are given, and how many times
-our CPU they take. Machines are noisy: compare ratios, not seconds.
+Load and upstream have the other core. In each round every program takes the same requests of a row,
+one program after the other, and the ratios are those of a round: machines are noisy, and seconds
+say little. What is measured is the CPU of the whole process until everything is delivered.
+
+What a run found is kept as JSON in ~/.cache/otlp-relay/bench, from the first trial on.
 """
 
 import argparse
-import asyncio
 import os
+import platform
+import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from tests.bench import load
-from tests.bench.payloads import Bodies, to_protobuf
-from tests.bench.peers import Peer, Running, collector, rotel
-from tests.bench.processes import (
-    Relay,
-    cpu_seconds,
-    resident_mib,
-    start,
-    wait_for_port,
-)
-from tests.support.ports import free_port
+from tests.bench import chart, programs, quick, report
+from tests.bench.processes import LOAD_CORE
+from tests.bench.results import COLLECTOR, OLD, OURS, PURE, ROTEL, Results, load_results
+from tests.bench.rows import ROWS, Row
+from tests.bench.trial import loads_own_limit, measure, null_server_us
 
-YARDSTICK_US = 45.0  # what the null server cost where the goals were set
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    kind: str
-    items: int
-    requests: int
-    goal_us: float
-    encoding: str = "json"
-
-
-ROWS = (
-    Row("genai", 1, 20_000, 140),
-    Row("service", 100, 5_000, 8),
-    Row("service", 512, 1_200, 7),
-    Row("service", 100, 5_000, 8, "protobuf"),
-    Row("log", 100, 5_000, 8),
-    Row("log", 100, 5_000, 8, "protobuf"),
-    Row("point", 100, 5_000, 8),
-    Row("point", 100, 5_000, 8, "protobuf"),
-)
-COLLECTORS = Path.home() / ".cache" / "otlp-relay" / "images"
+PAGE = programs.ROOT / "docs" / "performance.md"
+PICTURE = PAGE.with_suffix(".svg")
+WORDS = {"relay": OURS, "pure": PURE, "old": OLD, "collector": COLLECTOR, "rotel": ROTEL}
 
 
 def main() -> None:
-    """Run the rows asked for."""
+    """Measure what is asked for, or show or check what was."""
+    options = parse(sys.argv[1:])
+    os.sched_setaffinity(0, {LOAD_CORE})
+    if options.quick:
+        sys.exit(quick.run(options.runs, is_to_be_kept=options.keep))
+    results = load_results(options.show) if options.show else run(options)
+    print(report.tables(results))
+    if options.write:
+        report.write(PAGE, report.tables(results))
+        PICTURE.write_text(chart.draw(results))
+        print(f"\nwritten to {PAGE.relative_to(programs.ROOT)} and {PICTURE.name}")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The flags."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the usual requests")
     parser.add_argument("--rows", default="", help="numbers from 1, e.g. 1,3; all without")
-    parser.add_argument("--profile", action="store_true", help="keep a cProfile of the relay")
-    built = sorted(COLLECTORS.glob("collector-*[0-9a-f]"), key=lambda path: path.stat().st_mtime)
-    parser.add_argument(
-        "--collector", type=Path, default=built[-1] if built else None, help="its program"
+    parser.add_argument("--runs", type=int, default=5, help="rounds")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of load in a trial")
+    parser.add_argument("--only", default="", help=f"of {','.join(WORDS)}; all that can be without")
+    parser.add_argument("--old", type=Path, help="another checkout of this project, to compare")
+    parser.add_argument("--profile", type=Path, help="a cProfile of our relay, in that file")
+    parser.add_argument("--show", type=Path, help="a run's JSON, instead of a run")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md as well")
+    parser.add_argument("--quick", action="store_true", help="for CI: compare with expected.json")
+    parser.add_argument("--keep", action="store_true", help="with --quick: write expected.json")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> Results:
+    """All rounds; what was found so far is on disk after each trial."""
+    rows = [ROWS[int(n) - 1] for n in options.rows.split(",")] if options.rows else list(ROWS)
+    chosen = chosen_programs(options)
+    kept = programs.CACHE / time.strftime("%Y-%m-%d-%H%M%S.json")
+    results = Results(about=about())
+    prepared = [(row, row.requests(0)) for row in rows]
+    for number in range(options.runs):
+        results.null_us.append(null_server_us(options.seconds))
+        print(f"round {number + 1}: null server {results.null_us[-1]:.1f} µs", file=sys.stderr)
+        for row, requests in prepared:
+            limit = loads_own_limit(row, requests, options.seconds / 2)
+            results.limits.setdefault(row.name, []).append(limit)
+            for program in chosen:
+                try_out(results, program, row, requests, number, options.seconds)
+                results.save(kept)
+    print(f"kept in {kept}\n", file=sys.stderr)
+    return results
+
+
+def try_out(
+    results: Results,
+    program: programs.Program,
+    row: Row,
+    requests: list[bytes],
+    number: int,
+    seconds: float,
+) -> None:
+    """One trial; one that a program does not take is noted, and not tried again."""
+    is_other = program.name in (COLLECTOR, ROTEL)
+    if (row.is_only_ours and is_other) or program.name in results.refused.get(row.name, {}):
+        return
+    try:
+        found = measure(program, row, requests, seconds)
+    except (programs.RefusedError, OSError) as error:
+        if not is_other:
+            raise
+        results.refused.setdefault(row.name, {})[program.name] = str(error)
+        return
+    results.add(row.name, program.name, number, found)
+    print(
+        f"  {row.name:36}{program.name:20}{found.cpu_us:9.2f} µs{found.items_a_second:12,.0f}/s"
+        f"{found.p50_ms:8.1f}{found.p99_ms:8.1f} ms{found.resident_mib:6.0f} MiB",
+        file=sys.stderr,
+        flush=True,
     )
-    parser.add_argument("--rotel", type=Path, help="its program")
-    parser.add_argument("--alone", action="store_true", help="no other relays beside ours")
-    options = parser.parse_args()
-    peers = []
-    if options.collector and not options.alone:
-        peers.append(collector(options.collector))
-    if options.rotel and not options.alone:
-        peers.append(rotel(options.rotel))
-    chosen = [int(n) - 1 for n in options.rows.split(",")] if options.rows else range(len(ROWS))
-    os.sched_setaffinity(0, {1})
-    null_us = measure_null(int(8000 * options.scale))
-    scale = null_us / YARDSTICK_US
-    print(f"null Starlette server: {null_us:.1f} µs a request; goals are scaled by {scale:.2f}\n")
-    print(f"{'row':28}{'items/s':>10}{'CPU µs/item':>13}{'goal':>8}{'of goal':>9}"
-          f"{'p50 ms':>9}{'p99 ms':>9}{'RSS MiB':>9}")  # fmt: skip
-    for index in chosen:
-        bench = Bench(ROWS[index], options.scale)
-        ours = bench.relay(profile=options.profile)
-        print(bench.line(ours, ROWS[index].goal_us * scale), flush=True)
-        for peer in peers:
-            print(bench.line_beside(peer.name, bench.peer(peer), ours), flush=True)
 
 
-def measure_null(total: int) -> float:
-    """CPU microseconds a request of a server that does nothing."""
-    port = free_port()
-    server = start([sys.executable, "-m", "tests.bench.servers", "null", str(port)], 0)
-    try:
-        wait_for_port(port, server)
-        request = load.request_bytes(port, b'{"resourceSpans":[]}' * 10)
-        asyncio.run(load.run(port, [request], total=total // 4, connections=16))
-        before = cpu_seconds(server.pid)
-        asyncio.run(load.run(port, [request], total=total, connections=16))
-        return (cpu_seconds(server.pid) - before) / total * 1e6
-    finally:
-        server.terminate()
-        server.wait()
+def chosen_programs(options: argparse.Namespace) -> list[programs.Program]:
+    """Those that are asked for and can be had here."""
+    words = options.only.split(",") if options.only else list(WORDS)
+    names = {WORDS[word] for word in words}
+    found: list[programs.Program | None] = []
+    if OURS in names and programs.Relay(OURS).is_native:
+        found.append(programs.Relay(OURS, profile=options.profile))
+    if PURE in names:
+        pure = {"RELAY_PURE": "1"}
+        found.append(programs.Relay(PURE, environ=pure, profile=options.profile))
+    if options.old:
+        found.append(programs.Relay(OLD, options.old.resolve()))
+    if COLLECTOR in names:
+        found.append(programs.collector())
+    if ROTEL in names:
+        found.append(programs.rotel())
+    return [each for each in found if each is not None]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one relay did with the requests of a row."""
-
-    items_a_second: float
-    cpu_us: float  # an item
-    latencies: list[float]  # sorted
-    resident_mib: float
-
-    def columns(self) -> str:
-        """Items a second and CPU, as a line has them."""
-        return f"{self.items_a_second:>10,.0f}{self.cpu_us:>13.1f}"
-
-    def last_columns(self) -> str:
-        """Latencies and memory."""
-        count = len(self.latencies)
-        return (
-            f"{self.latencies[count // 2] * 1e3:>9.1f}"
-            f"{self.latencies[count * 99 // 100] * 1e3:>9.1f}"
-            f"{self.resident_mib:>9.0f}"
-        )
-
-
-class Bench:
-    """One row: its bodies are made once, and each relay gets the same."""
-
-    def __init__(self, row: Row, share: float) -> None:
-        self._row = row
-        self._total = max(50, int(row.requests * share))
-        bodies = Bodies(row.kind, row.items)
-        many = min(self._total, max(40, 40_000_000 // (row.items * 1000 + 10_000)))
-        self._made = [bodies.body() for _ in range(many)]
-        self._wire = bodies.wire
-        self._media_type = "application/json"
-        if row.encoding == "protobuf":
-            self._made = [to_protobuf(body, bodies.wire) for body in self._made]
-            self._media_type = "application/x-protobuf"
-
-    def relay(self, *, profile: bool) -> Measured:
-        """Ours, on an upstream of its own."""
-        row = self._row
-        profiler = ["-m", "cProfile", "-o", f"/tmp/relay-{row.kind}-{row.items}.prof"]  # noqa: S108
-        with tempfile.TemporaryDirectory() as folder, swallowing() as upstream:
-            running = Relay(Path(folder), upstream, profiler=profiler if profile else [])
-            try:
-                running.start()
-                warmed = row.items * (self._total // 10)
-                return self._measure(
-                    running.ingest,
-                    running.pid,
-                    lambda: wait_until_delivered(running, warmed),
-                    lambda: wait_until_delivered(running, warmed + row.items * self._total),
-                )
-            finally:
-                running.stop()
-
-    def peer(self, peer: Peer) -> Measured:
-        """Another, likewise."""
-        with tempfile.TemporaryDirectory() as folder, swallowing() as upstream:
-            running = Running(peer, Path(folder), upstream)
-            try:
-                wait = running.wait_until_idle
-                return self._measure(running.ingest, running.pid, wait, wait)
-            finally:
-                running.stop()
-
-    def _measure(
-        self, port: int, pid: int, wait_warmed: Callable[[], None], wait: Callable[[], None]
-    ) -> Measured:
-        total, path = self._total, self._wire.path
-        requests = [load.request_bytes(port, body, self._media_type, path) for body in self._made]
-        asyncio.run(load.run(port, requests, total=total // 10, connections=16))
-        wait_warmed()
-        before = cpu_seconds(pid)
-        result = asyncio.run(load.run(port, requests, total=total, connections=16))
-        wait()
-        used = cpu_seconds(pid) - before
-        assert result.statuses == {200: total}, result.statuses
-        items = total * self._row.items
-        return Measured(
-            items / result.seconds,
-            used / items * 1e6,
-            sorted(result.latencies),
-            resident_mib(pid),
-        )
-
-    def line(self, ours: Measured, goal_us: float) -> str:
-        """Of our relay."""
-        name = f"{self._row.items} {self._row.kind} {self._row.encoding}"
-        goal = f"{goal_us:>8.1f}{ours.cpu_us / goal_us:>9.2f}"
-        return f"{name:28}{ours.columns()}{goal}{ours.last_columns()}"
-
-    def line_beside(self, name: str, theirs: Measured, ours: Measured) -> str:
-        """Of another, with its CPU as a multiple of ours."""
-        ratio = f"{theirs.cpu_us / ours.cpu_us:>16.2f}x"
-        return f"{'  ' + name:28}{theirs.columns()}{ratio}{theirs.last_columns()}"
-
-
-@contextmanager
-def swallowing() -> Iterator[int]:
-    """The port of an upstream that takes everything."""
-    port = free_port()
-    process = start([sys.executable, "-m", "tests.bench.servers", "swallow", str(port)], 1)
-    try:
-        wait_for_port(port, process)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def wait_until_delivered(running: Relay, items: int) -> None:
-    """Until the relay says that upstream has that many."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        found = running.ask("/api/status")["destinations"]
-        if sum(each["delivered_spans"] for each in found) >= items:
-            return
-        time.sleep(0.05)
-    sys.exit(f"not delivered within a minute: {found}")
+def about() -> dict[str, str]:
+    """What figures depend on."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=10", "HEAD"],
+        cwd=programs.ROOT, capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
+    return {
+        "commit": commit or version("otlp-relay"),
+        "Python": platform.python_version(),
+        "Collector": "0.165.0",
+        "rotel": programs.ROTEL.rpartition("=")[2],
+        "of": time.strftime("%Y-%m-%d"),
+        "cores": str(os.cpu_count()),
+    }
 
 
 if __name__ == "__main__":

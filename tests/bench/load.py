@@ -1,10 +1,18 @@
-"""A load generator that costs little: prepared requests over kept connections, answers checked."""
+"""A load generator that costs little: prepared requests over kept connections, answers checked.
 
-import asyncio
+One thread and one epoll, no framework: it shares its core with the upstream, and must never be
+what a measurement shows.
+"""
+
+import itertools
+import select
+import socket
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import cast
+
+SEND_BUFFER_BYTES = 4 << 20
+RECEIVE_BYTES = 64 << 10
+MOST_SECONDS_QUIET = 30.0
 
 
 @dataclass
@@ -17,78 +25,121 @@ class Result:
     latencies: list[float] = field(default_factory=list)
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """Sends one request after the other, each when the last was answered."""
 
-    def __init__(self, next_request: Callable[[], bytes | None], result: Result) -> None:
-        self._next = next_request
-        self._result = result
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.sent_at = 0.0
         self._received = b""
-        self._sent_at = 0.0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.unsent: memoryview | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._send()
+    def send(self, request: bytes) -> bool:
+        """Begin a request; whether all of it went."""
+        self.sent_at = time.perf_counter()
+        self.unsent = memoryview(request)
+        return self.go_on()
 
-    def _send(self) -> None:
-        request = self._next()
-        if request is None:
-            self._transport.close()
-            return
-        self._sent_at = time.perf_counter()
-        self._transport.write(request)
+    def go_on(self) -> bool:
+        """Send what did not go yet; whether all of it has gone."""
+        assert self.unsent is not None
+        try:
+            gone = self.socket.send(self.unsent)
+        except BlockingIOError:
+            return False
+        self.unsent = self.unsent[gone:] if gone < len(self.unsent) else None
+        return self.unsent is None
 
-    def data_received(self, data: bytes) -> None:
-        received = self._received + data if self._received else data
-        head, separator, body = received.partition(b"\r\n\r\n")
-        if not separator:
-            self._received = received
-            return
-        at = head.lower().find(b"content-length: ")
-        length = int(head[at + 16 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        if len(body) < length:
-            self._received = received
-            return
+    def answer(self) -> int:
+        """The status of a response that is whole by now, else 0. Raises OSError when it closed."""
+        data = self.socket.recv(RECEIVE_BYTES)
+        if not data:
+            raise ConnectionError("the relay closed a connection of the load")
+        if self._received:
+            data = self._received + data
+        head, separator, body = data.partition(b"\r\n\r\n")
+        if not separator or len(body) < content_length(head):
+            self._received = data
+            return 0
         self._received = b""
-        result = self._result
-        status = int(head[9:12])
-        result.statuses[status] = result.statuses.get(status, 0) + 1
-        result.requests += 1
-        result.latencies.append(time.perf_counter() - self._sent_at)
-        self._send()
+        return int(head[9:12])
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
+
+def content_length(head: bytes) -> int:
+    """What a head says, 0 where it says nothing."""
+    at = head.lower().find(b"content-length: ")
+    return int(head[at + 16 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
 
 
 def request_bytes(
-    port: int, body: bytes, media_type: str = "application/json", path: str = "/v1/traces"
+    port: int,
+    body: bytes,
+    media_type: str = "application/json",
+    path: str = "/v1/traces",
+    *,
+    extra: str = "",
 ) -> bytes:
-    """A POST, whole."""
+    """A POST, whole; `extra` is lines of its head."""
     return (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {media_type}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"{extra}Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 
-async def run(port: int, requests: list[bytes], *, total: int, connections: int) -> Result:
-    """Send `total` requests, taking `requests` in turn, over that many connections."""
+def run(
+    port: int,
+    requests: list[bytes],
+    *,
+    connections: int = 16,
+    total: int | None = None,
+    seconds: float = float("inf"),
+) -> Result:
+    """Send `requests` in turn, `total` of them or for so long, over that many connections."""
     result = Result()
-    source = _in_turn(requests, total)
+    source = itertools.islice(itertools.cycle(requests), total)
+    poll = select.epoll()
+    made = [Connection(port) for _ in range(connections)]
+    by_number = {each.socket.fileno(): each for each in made}
+    for number in by_number:
+        poll.register(number, select.EPOLLIN)
     started = time.perf_counter()
-    made = []
-    for _ in range(connections):
-        _transport, protocol = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(lambda: next(source, None), result), "127.0.0.1", port
-        )
-        made.append(protocol)
-    await asyncio.gather(*(protocol.done for protocol in made))
-    result.seconds = time.perf_counter() - started
+    end = started + seconds
+    busy = 0
+    try:
+        for each in made:
+            busy += _begin(poll, each, source, end)
+        while busy:
+            events = poll.poll(MOST_SECONDS_QUIET)
+            if not events:
+                raise TimeoutError(f"no answer for {MOST_SECONDS_QUIET:.0f} s")
+            for number, event in events:
+                connection = by_number[number]
+                if event & select.EPOLLOUT and connection.unsent and connection.go_on():
+                    poll.modify(number, select.EPOLLIN)
+                if event & ~select.EPOLLOUT and (status := connection.answer()):
+                    result.latencies.append(time.perf_counter() - connection.sent_at)
+                    result.statuses[status] = result.statuses.get(status, 0) + 1
+                    busy -= 1 - _begin(poll, connection, source, end)
+        result.seconds = time.perf_counter() - started
+    finally:
+        poll.close()
+        for each in made:
+            each.socket.close()
+    result.requests = len(result.latencies)
     return result
 
 
-def _in_turn(requests: list[bytes], total: int) -> Iterator[bytes]:
-    for number in range(total):
-        yield requests[number % len(requests)]
+def _begin(
+    poll: select.epoll, connection: Connection, source: "itertools.islice[bytes]", end: float
+) -> int:
+    """Send the next request, if there is one: how many were begun."""
+    request = next(source, None) if time.perf_counter() < end else None
+    if request is None:
+        return 0
+    if not connection.send(request):
+        poll.modify(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+    return 1

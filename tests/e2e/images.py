@@ -144,16 +144,21 @@ def build(client: docker.DockerClient, name: str, tag: str) -> None:
     """Program, unless it is in the cache, and the image around it."""
     program = CACHE / "images" / f"{name}-{tag.rpartition(':')[2]}"
     if not program.exists():
-        tell(f"building {name} from its Go modules; the first time takes minutes …")
-        if shutil.which("go") is None:
-            raise FileNotFoundError("Go is needed to build the images, since none can be pulled")
-        unfinished = program.with_suffix(".unfinished")
-        subprocess.run([RECIPES / name / "build", unfinished], check=True, stdout=sys.stderr)
-        unfinished.rename(program)
+        compile_program(name, program)
     with tempfile.TemporaryDirectory() as context:
         shutil.copy(RECIPES / name / "Dockerfile", context)
         shutil.copy(program, Path(context) / "program")
         client.images.build(path=context, tag=tag, rm=True)
+
+
+def compile_program(name: str, program: Path) -> None:
+    """The static program of the recipe `name`, as `program`. Raises as `ready` says."""
+    tell(f"building {name} from its Go modules; the first time takes minutes …")
+    if shutil.which("go") is None:
+        raise FileNotFoundError("Go is needed to build the images, since none can be pulled")
+    unfinished = program.with_suffix(".unfinished")
+    subprocess.run([RECIPES / name / "build", unfinished], check=True, stdout=sys.stderr)
+    unfinished.rename(program)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,116 @@
+"""One trial: a program is started, warmed, loaded, and waited for until everything is delivered."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench import load
+from tests.bench.processes import (
+    LOAD_CORE,
+    RELAY_CORE,
+    cpu_seconds,
+    first_thread_seconds,
+    resident_mib,
+    server,
+)
+from tests.bench.programs import Plan, Program, RefusedError
+from tests.bench.rows import Row
+from tests.support.certificates import make_authority
+from tests.support.ports import free_port
+
+CONNECTIONS = 16
+WARM_SHARE = 0.15  # of a trial's seconds, before it
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one program did in one trial."""
+
+    items_a_second: float  # until everything was answered
+    cpu_us: float  # an item, of the whole process, until everything was delivered
+    loop_us: float  # of that, the first thread's
+    p50_ms: float  # of an acknowledgement
+    p99_ms: float
+    resident_mib: float  # at most, since it was started
+    requests: int
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@contextmanager
+def upstream(row: Row, folder: Path) -> Iterator[Plan]:
+    """What takes everything, and how a program reaches it."""
+    with ExitStack() as stack:
+        pair: tuple[str, ...] = ()
+        ca_file = ""
+        if row.has_tls:
+            authority = make_authority(folder)
+            pair, ca_file = authority.issue("upstream"), authority.file
+        port, _ = stack.enter_context(server("swallow", LOAD_CORE, *pair))
+        scheme = "https" if row.has_tls else "http"
+        urls = tuple(f"{scheme}://127.0.0.1:{port}/{number}" for number in range(row.upstreams))
+        down = (f"http://127.0.0.1:{free_port()}",) if row.is_one_down else ()
+        yield Plan(row, urls, down, ca_file)
+
+
+def measure(program: Program, row: Row, requests: list[bytes], seconds: float) -> Measured:
+    """Raises RefusedError when a request is not answered with 200."""
+    with tempfile.TemporaryDirectory() as name, upstream(row, Path(name)) as plan:
+        return measure_with(program, Path(name), plan, requests, seconds)
+
+
+def measure_with(
+    program: Program, folder: Path, plan: Plan, requests: list[bytes], seconds: float
+) -> Measured:
+    """The same with an upstream that is there, or none."""
+    items = plan.row.items
+    running = program.start(folder, plan)
+    try:
+        warm = _loaded(running.port, requests, seconds * WARM_SHARE)
+        running.wait_until_delivered(warm.requests * items)
+        cpu, loop = cpu_seconds(running.pid), first_thread_seconds(running.pid)
+        result = _loaded(running.port, requests, seconds)
+        running.wait_until_delivered((warm.requests + result.requests) * items)
+        cpu, loop = cpu_seconds(running.pid) - cpu, first_thread_seconds(running.pid) - loop
+        latencies, done = sorted(result.latencies), result.requests * items
+        return Measured(
+            items_a_second=done / result.seconds,
+            cpu_us=cpu / done * 1e6,
+            loop_us=loop / done * 1e6,
+            p50_ms=latencies[len(latencies) // 2] * 1e3,
+            p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
+            resident_mib=resident_mib(running.pid, "VmHWM"),
+            requests=result.requests,
+        )
+    finally:
+        running.stop()
+
+
+def _loaded(port: int, requests: list[bytes], seconds: float) -> load.Result:
+    result = load.run(port, requests, connections=CONNECTIONS, seconds=seconds)
+    if set(result.statuses) != {200}:
+        raise RefusedError(f"answered {result.statuses}")
+    return result
+
+
+def loads_own_limit(row: Row, requests: list[bytes], seconds: float) -> float:
+    """Items a second that the load reaches against a server that only reads."""
+    with server("swallow", RELAY_CORE) as (port, _):
+        _loaded(port, requests, seconds * WARM_SHARE)
+        result = _loaded(port, requests, seconds)
+        return result.requests * row.items / result.seconds
+
+
+def null_server_us(seconds: float) -> float:
+    """CPU microseconds a request of a Starlette server that does nothing: the yardstick."""
+    with server("null", RELAY_CORE) as (port, pid):
+        requests = [load.request_bytes(port, b'{"resourceSpans":[]}' * 10)]
+        _loaded(port, requests, seconds * WARM_SHARE)
+        before = cpu_seconds(pid)
+        result = _loaded(port, requests, seconds)
+        return (cpu_seconds(pid) - before) / result.requests * 1e6

@@ -1,0 +1,117 @@
+"""The benchmark: what it makes of what it measured."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.bench import chart, load, quick, report
+from tests.bench.processes import LOAD_CORE, server
+from tests.bench.results import COLLECTOR, OURS, ROTEL, Results, load_results
+from tests.bench.rows import ROWS
+from tests.bench.trial import Measured
+
+ROW = ROWS[1]  # 100 JSON: at most 0.55 of rotel, the Collector at least six times ours
+
+
+def measured(cpu_us: float) -> Measured:
+    return Measured(100_000, cpu_us, cpu_us / 2, 1.0, 2.0, 90.0, 10)
+
+
+def results(ours: list[float], rotel: list[float], collector: list[float]) -> Results:
+    found = Results(about={"commit": "abc"})
+    for name, costs in ((OURS, ours), (COLLECTOR, collector), (ROTEL, rotel)):
+        for number, cpu_us in enumerate(costs):
+            found.add(ROW.name, name, number, measured(cpu_us))
+    return found
+
+
+def test_ratio_is_of_two_programs_in_the_same_round() -> None:
+    found = results(ours=[4, 40, 400], rotel=[8, 80, 800], collector=[40, 400])
+
+    assert found.ratio(ROW.name, OURS, ROTEL) == 0.5
+    assert found.ratio(ROW.name, COLLECTOR, OURS) == 10
+
+
+def test_run_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    found = results([4], [8], [30])
+    found.refused = {ROW.name: {"old": "answered {404: 1}"}}
+
+    found.save(tmp_path / "run.json")
+
+    assert load_results(tmp_path / "run.json") == found
+
+
+def test_table_marks_what_reaches_its_bar() -> None:
+    line = next(
+        line
+        for line in report.tables(results([4], [8], [16])).splitlines()
+        if line.startswith(f"| {ROW.name} | 4.00")
+    )
+
+    assert "| **0.50** | 4.00 |" in line
+
+
+def test_page_keeps_what_stands_around_the_tables(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+
+    report.write(page, "new")
+
+    assert page.read_text() == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
+
+
+def test_page_without_a_place_for_the_tables_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a page\n")
+
+    with pytest.raises(ValueError, match="no place"):
+        report.write(page, "new")
+
+
+def test_picture_has_a_bar_for_each_program() -> None:
+    root = ET.fromstring(chart.draw(results([4], [8], [40])))  # noqa: S314 - our own
+
+    words = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert [word for word in words if word in {"0.50", "1.00", "5.00"}] == ["0.50", "1.00", "5.00"]
+
+
+def test_loss_names_the_row_and_the_stage_that_grew() -> None:
+    before = {"whole": 4.0, "HTTP": 1.0, "prepare": 1.0, "writer": 1.0, "way out": 1.0}
+    now = {"whole": 5.2, "HTTP": 1.1, "prepare": 1.0, "writer": 2.1, "way out": 1.0}
+
+    (loss,) = quick.judge({"a": now, "b": before}, {"a": before, "b": before})
+
+    assert loss.startswith("a: 5.20 times the null server, which is 130% of the 4.00")
+    assert loss.endswith("look at the stage “writer”")
+
+
+def test_less_than_a_quarter_more_is_no_loss() -> None:
+    before = {"whole": 4.0, "HTTP": 1.0}
+
+    assert quick.judge({"a": {"whole": 4.9, "HTTP": 1.9}}, {"a": before}) == []
+
+
+def test_expected_figures_cover_every_row_that_is_guarded() -> None:
+    expected = quick.expected()
+
+    assert all(set(rows) == set(quick.NAMES) for rows in expected.values())
+    assert "pure" in expected
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000], ids=["small", "larger than what a socket takes"])
+def test_load_sends_so_many_requests_and_counts_the_answers(size: int) -> None:
+    requests = [load.request_bytes(0, b"x" * size), load.request_bytes(0, b"y" * size)]
+    with server("swallow", LOAD_CORE) as (port, _):
+        found = load.run(port, requests, total=40, connections=4)
+
+    assert found.statuses == {200: 40}
+    assert found.requests == len(found.latencies) == 40
+
+
+def test_load_over_a_time_ends_with_every_request_answered() -> None:
+    with server("swallow", LOAD_CORE) as (port, _):
+        found = load.run(port, [load.request_bytes(0, b"{}")], seconds=0.1)
+
+    assert found.requests == found.statuses[200] > 16
+    assert found.seconds >= 0.1
