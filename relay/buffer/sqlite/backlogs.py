@@ -92,10 +92,10 @@ class Backlogs:
         is_first = all(other.signal is not signal for other in others)
         if start == "end" or (start == "auto" and not is_first):
             return owed_ranges.open_from(self._ledger.last_row + 1), Totals()
-        kept, found = self._ledger.published, self._ledger.sums
+        found = self._ledger.sums
         sums = found.kept(signal) if found else Totals()
-        if sums.rows and sums.rows == kept.rows:
-            self._reader.note_oldest(signal, 1, kept.oldest_received_ns)
+        if found and sums.rows and sums.rows == found.all_kept.rows:
+            self._reader.note_oldest(signal, 1, self._ledger.published.oldest_received_ns)
         return owed_ranges.open_from(1), sums
 
     def _made(self, key: BacklogName, ranges: Ranges, sums: Totals) -> Backlog:

@@ -30,6 +30,7 @@ from relay.buffer.sqlite.schema import DISK_ERRORS
 from relay.buffer.sqlite.space.row_age import RowAges
 from relay.buffer.sqlite.trace_lookup import SqliteTraceIndex
 from relay.buffer.sqlite.transactions import Result, Transaction
+from relay.buffer.sqlite.types import Totals
 from relay.buffer.sqlite.uptime import uptime_ns
 from relay.buffer.sqlite.writer import Writer
 from relay.buffer.values import BufferStatistics
@@ -213,7 +214,8 @@ class Buffer:
     def statistics(self) -> BufferStatistics:
         """The buffer at this moment; three system calls, no waiting."""
         ledger, lifecycle = self._ledger, self._writer.lifecycle
-        published, settings = ledger.published, ledger.settings
+        published, sums, settings = ledger.published, ledger.sums, ledger.settings
+        kept = sums.all_kept if sums is not None else Totals()
         stalled_seconds = self._writer.busy_seconds
         is_stalled = stalled_seconds > settings.stall_seconds
         try:
@@ -223,6 +225,10 @@ class Buffer:
         is_refusing = lifecycle.is_full or bool(lifecycle.last_error) or is_stalled
         return replace(
             published,
+            rows=kept.rows,
+            items=kept.items,
+            raw_bytes=kept.raw_bytes,
+            last_row=sums.last_row if sums is not None else 0,
             wal_bytes=wal_bytes,
             file_system_free_bytes=free_bytes,
             max_size_bytes=settings.max_size_bytes,

@@ -3,6 +3,8 @@
 Everything here happens after waiters were answered; no step should take more than about 20 ms.
 """
 
+import time
+
 import apsw
 
 from relay.buffer.backlog_name import backlog_name
@@ -25,6 +27,9 @@ from relay.buffer.sqlite.space.space import COMMIT_FACTOR, COMMIT_OVERHEAD_BYTES
 from relay.buffer.sqlite.space.time_to_full import Lookout
 from relay.buffer.values import BufferStatistics
 
+# While requests keep coming, house is kept, and told of, this often: after every commit both would
+# cost as much as half of it.
+BUSY_SECONDS = 0.05
 # While full, rows may become old or delivered at any time: look this often.
 _FULL_SECONDS = 0.25
 # With little going on, retention may be late by this much.
@@ -65,6 +70,10 @@ class Housekeeping:
         self._oldest: tuple[int, int] = (0, 0)
         self._oldest_is_known = False
         self._has_more = False
+        self._next_step = 0.0  # monotonic, as the next one
+        self._next_publish = 0.0
+        self._is_postponed = False  # a step that would be due
+        self._is_unpublished = False
         self.space = Space(state_dir, settings)
 
     def look(self, file: LogFile) -> None:
@@ -98,17 +107,15 @@ class Housekeeping:
 
     def publish(self, file: LogFile) -> None:
         """Tell how the file stands; what changes without a commit is left to who asks."""
+        self._tell_end(file)
+        self._next_publish, self._is_unpublished = time.monotonic() + BUSY_SECONDS, False
         try:
             first_row, oldest_ns = self.oldest(file)
         except (*CORRUPT_ERRORS, *ODD_VALUES):
             first_row, oldest_ns = 0, 0  # what was committed is: the next step finds the damage
-        totals, gone, outlook = file.totals, file.gone, self._lookout.found
+        outlook = self._lookout.found
         self._ledger.published = BufferStatistics(
-            rows=totals.rows - gone.rows,
-            items=totals.items - gone.items,
-            raw_bytes=totals.raw_bytes - gone.raw_bytes,
             first_row=first_row,
-            last_row=file.last_row,
             oldest_received_ns=oldest_ns,
             database_bytes=self.space.database_bytes,
             reserve_bytes=self.space.reserve.bytes,
@@ -121,8 +128,11 @@ class Housekeeping:
             evicted_items={backlog_name(name): n for name, n in self.eviction.items.items()},
             last_evicted_ns=self.eviction.last_ns,
         )
+
+    def _tell_end(self, file: LogFile) -> None:
+        """What every commit changes, at once."""
         self._ledger.sums = file.standing
-        self._state_dir.high_water.write(file.last_row, totals, file.destinations)
+        self._state_dir.high_water.write(file.last_row, file.totals, file.destinations)
 
     def oldest(self, file: LogFile) -> tuple[int, int]:
         """First row kept and its received time; zeros when nothing is kept."""
@@ -132,10 +142,17 @@ class Housekeeping:
             self._oldest_is_known = bool(found)
         return self._oldest
 
-    def committed(self, file: LogFile, need_bytes: int, *, has_acks: bool) -> None:
+    def committed(
+        self, file: LogFile, need_bytes: int, *, has_acks: bool, has_letters: bool
+    ) -> None:
         """A transaction of about so many bytes was committed."""
         self._note_written(need_bytes, has_acks=has_acks)
-        self.publish(file)
+        is_news = has_letters or not self._oldest_is_known
+        if is_news or time.monotonic() >= self._next_publish:
+            self.publish(file)
+        else:
+            self._tell_end(file)
+            self._is_unpublished = True
 
     def transacted(self, file: LogFile, need_bytes: int) -> None:
         """A transaction of its own was committed: anything may have come or gone."""
@@ -246,6 +263,8 @@ class Housekeeping:
             return 0.001
         if is_full:
             return _FULL_SECONDS
+        if self._is_postponed:
+            return max(self._next_step - time.monotonic(), 0.001)
         now = self._ages.uptime_seconds()
         waits = [self._lookout.wait_seconds(now), self._counters.wait_seconds()]
         waits.append(self._state_dir.high_water.wait_seconds())
@@ -256,8 +275,19 @@ class Housekeeping:
         known = [wait for wait in waits if wait is not None]
         return max(min(known), 0.001) if known else None
 
+    def postpones(self, *, is_full: bool) -> bool:
+        """Whether the next step may wait for a moment: nobody needs room, nor is the WAL long."""
+        self._is_postponed = (
+            time.monotonic() < self._next_step
+            and not is_full
+            and not self._has_more
+            and self._wal_since_checkpoint < self._settings.checkpoint_limit_bytes
+        )
+        return self._is_postponed
+
     def step(self, file: LogFile, *, is_idle: bool) -> bool:
-        """Do what is due, one step of each; returns whether what is kept may have changed."""
+        """Do what is due, one step of each; returns whether what is published may have changed."""
+        self._next_step = time.monotonic() + BUSY_SECONDS
         self._has_more = False
         file.keep_ledger()
         self._checkpoint(file)
@@ -273,7 +303,7 @@ class Housekeeping:
             self.space.measure(file.connection)
             self._wal_since_checkpoint += SHRINK_BYTES
             self._has_more = True
-        return changed
+        return changed or self._is_unpublished
 
     def _look_about(self, file: LogFile) -> bool:
         """What is done every few seconds; returns whether there is news."""

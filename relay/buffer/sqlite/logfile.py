@@ -77,7 +77,7 @@ class LogFile:
     @property
     def standing(self) -> FileSums:
         """All of the sums, as they are now."""
-        return FileSums(self.run, self.totals, self.gone, self.gone_by_signal)
+        return FileSums(self.last_row, self.run, self.totals, self.gone, self.gone_by_signal)
 
     def owed_by_signal(self, but: Collection[str] = ()) -> dict[Signal, list[Ranges]]:
         """What backlogs are owed, but those; a signal that nobody ever had rows of is missing."""

@@ -70,10 +70,16 @@ class FileSums(NamedTuple):
     `gone_by_signal` lacks spans.
     """
 
+    last_row: int
     run: Run
     totals: Totals
     gone: Totals
     gone_by_signal: SignalTotals
+
+    @property
+    def all_kept(self) -> Totals:
+        """The sums over the rows that are kept, of every signal."""
+        return self.totals - self.gone
 
     def kept(self, signal: Signal) -> Totals:
         """The sums over the rows of a signal that are kept."""

@@ -260,7 +260,8 @@ class Writer:
         self._counters.commits += 1
         self._counters.commit_seconds_sum += seconds
         self._counters.recent_commit_seconds.append(seconds)
-        self._house.committed(file, group.need_bytes, has_acks=bool(acks))
+        has_letters = bool(group.letters) or any(ack.letters for ack in acks.values())
+        self._house.committed(file, group.need_bytes, has_acks=bool(acks), has_letters=has_letters)
         if any(ack.is_removed for ack in acks.values()):
             # Before whoever removed it is answered: else a crash might bring it back.
             with suppress(BufferUnavailable), self.lifecycle.trouble():
@@ -366,6 +367,8 @@ class Writer:
     def _keep_house(self) -> None:
         file = self.lifecycle.file
         if file is None or self.lifecycle.last_error:
+            return
+        if self._house.postpones(is_full=self.lifecycle.is_full):
             return
         is_idle = self._queue.empty() and self._carried is None
         with suppress(BufferUnavailable), self._busy(), self.lifecycle.trouble():
