@@ -40,6 +40,7 @@ from relay.process.prepare import Prepare
 from relay.process.settings import prepare_settings
 from relay.reload import Control, Parts
 from relay.salvage.salvage import Salvage
+from relay.server.allocator import calm_allocator
 from relay.server.connection import Limits
 from relay.server.listener import (
     Listener,
@@ -104,6 +105,7 @@ def _serve(
     config = load(config_path, environ)
     os.umask(0o077)
     raise_open_files_limit()
+    calm_allocator()
     try:
         ingest_sockets = bind_or_inherit("ingest", inherited.ingest, config.ingest.listen)
         refuse_exposed(ingest_sockets, has_tokens=bool(config.ingest.tokens))
