@@ -9,7 +9,7 @@ import struct
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -121,8 +121,18 @@ _SIGNALS: dict[object, Signal] = {int(each): each for each in Signal}
 
 def checksum(columns: RowColumns) -> int:
     """CRC-32 over all columns but the checksum itself."""
-    numbers = _NUMBERS.pack(*columns[:11])
-    return zlib.crc32(columns.body, zlib.crc32(columns.parts, zlib.crc32(numbers)))
+    head = _NUMBERS.pack(*columns[:11]) + columns.parts
+    return zlib.crc32(columns.body, zlib.crc32(head))
+
+
+def pack(bodies: Sequence[bytes], joint: bytes, head: bytes) -> tuple[bytes, bytes, int]:
+    """The bodies joined, the same for the disk, and the checksum over `head` and that.
+
+    All that a row costs by its size is in here: nothing of it needs Python's objects.
+    """
+    body = bodies[0] if len(bodies) == 1 else joint.join(bodies)
+    stored = zstd_1(body)
+    return body, stored, zlib.crc32(stored, zlib.crc32(head))
 
 
 @dataclass(slots=True)
@@ -167,11 +177,27 @@ class _Draft:
         if piece.flags:
             self.flags |= piece.flags
 
-    def row(self, row_id: int, received_ns: int, monotonic_ns: int) -> StoredRow:
-        """As couriers get it."""
+    def finish(
+        self, row_id: int, received_ns: int, monotonic_ns: int, before: Totals
+    ) -> tuple[RowColumns, StoredRow]:
+        """As it is on disk, where `before` is what stands before it, and as couriers get it."""
+        numbers = (
+            row_id,
+            received_ns,
+            monotonic_ns,
+            int(self.signal),
+            int(self.encoding),
+            int(self.flags),
+            self.items,
+            self.raw_bytes,
+            before.rows,
+            before.items,
+            before.raw_bytes,
+        )
+        parts = _encode_parts(self.parts)
         joint = b"," if self.encoding is Encoding.JSON else b""
-        body = self.bodies[0] if len(self.bodies) == 1 else joint.join(self.bodies)
-        return StoredRow(
+        body, stored, crc = pack(self.bodies, joint, _NUMBERS.pack(*numbers) + parts)
+        row = StoredRow(
             row_id,
             received_ns,
             self.encoding,
@@ -182,6 +208,7 @@ class _Draft:
             monotonic_ns=monotonic_ns,
             signal=self.signal,
         )
+        return RowColumns(*numbers, crc, parts, stored), row
 
 
 @dataclass(slots=True)
@@ -251,32 +278,15 @@ def build_group(
     """
     requests = list(requests)
     group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
-    rows, items, raw_bytes = totals.rows, totals.items, totals.raw_bytes
     monotonic_ns = uptime()
     row_id = after_row
     for draft in _drafts(requests, settings.row_bytes):
         row_id += 1
         received = draft.received_ns if received_ns is None else received_ns
-        stored = draft.row(row_id, received, monotonic_ns)
-        columns = RowColumns(
-            row_id,
-            received,
-            monotonic_ns,
-            int(draft.signal),
-            int(draft.encoding),
-            int(draft.flags),
-            draft.items,
-            len(stored.body),
-            rows,
-            items,
-            raw_bytes,
-            0,
-            _encode_parts(draft.parts),
-            zstd_1(stored.body),
-        )
-        group.add(columns._replace(checksum=checksum(columns)), b"".join(draft.trace_ids), stored)
-        rows, items, raw_bytes = rows + 1, items + draft.items, raw_bytes + len(stored.body)
-    group.totals = Totals(rows, items, raw_bytes)
+        columns, stored = draft.finish(row_id, received, monotonic_ns, totals)
+        group.add(columns, b"".join(draft.trace_ids), stored)
+        totals += Totals(1, draft.items, draft.raw_bytes)
+    group.totals = totals
     group.need_bytes += sum(len(letter.body) + ROW_OVERHEAD_BYTES for letter in group.letters)
     return group
 
