@@ -25,7 +25,7 @@ class BufferSettings:
     transaction_bytes: int = 8 * MIB  # requests that wait are committed together up to this
     wal_checkpoint_bytes: int = 4 * MIB  # WAL written since the last checkpoint
     wal_truncate_bytes: int = 32 * MIB  # a WAL file larger than this is cut
-    tail_bytes: int = 16 * MIB  # bodies just committed, kept in memory for couriers
+    tail_bytes: int = 8 * MIB  # bodies just committed, kept in memory for couriers
     flush_seconds: float = 0.2  # what was settled is on disk after this at the latest
     dead_letter_bytes: int = 64 * MIB  # and never above a tenth of max_size
     dead_letter_seconds: float = 7 * DAY_SECONDS

@@ -136,7 +136,7 @@ def test_memory_of_a_large_body_is_given_back(relay: Relay) -> None:
         assert relay.post(request_of(span_ids(10_000), padding="x" * 4000))[0] == 200
     eventually(lambda: relay.destination("mock")["waiting_spans"] == 0, what="delivered")
 
-    # The last 16 MiB of bodies stay in memory for couriers, and the sender's buffers with them.
+    # The last 8 MiB of bodies stay in memory for couriers, and the sender's buffers with them.
     eventually(lambda: memory_mib(relay) < max(before + 50, 120), what="memory given back")
 
 

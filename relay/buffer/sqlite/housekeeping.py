@@ -3,7 +3,7 @@
 Everything here happens after waiters were answered; no step should take more than about 20 ms.
 """
 
-import time
+from collections.abc import Mapping
 
 import apsw
 
@@ -17,6 +17,8 @@ from relay.buffer.sqlite.disk_errors import is_no_space
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.pending_acks import PendingAck
+from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.schema import CORRUPT_ERRORS, ODD_VALUES, fetch, transaction
 from relay.buffer.sqlite.space.eviction import Eviction
 from relay.buffer.sqlite.space.history import History
@@ -29,7 +31,7 @@ from relay.buffer.values import BufferStatistics
 
 # While requests keep coming, house is kept, and told of, this often: after every commit both would
 # cost as much as half of it.
-BUSY_SECONDS = 0.05
+BUSY_NS = 50_000_000
 # While full, rows may become old or delivered at any time: look this often.
 _FULL_SECONDS = 0.25
 # With little going on, retention may be late by this much.
@@ -70,8 +72,8 @@ class Housekeeping:
         self._oldest: tuple[int, int] = (0, 0)
         self._oldest_is_known = False
         self._has_more = False
-        self._next_step = 0.0  # monotonic, as the next one
-        self._next_publish = 0.0
+        self._next_step_ns = 0  # by uptime, as the next one
+        self._next_publish_ns = 0
         self._is_postponed = False  # a step that would be due
         self._is_unpublished = False
         self.space = Space(state_dir, settings)
@@ -107,8 +109,8 @@ class Housekeeping:
 
     def publish(self, file: LogFile) -> None:
         """Tell how the file stands; what changes without a commit is left to who asks."""
-        self._tell_end(file)
-        self._next_publish, self._is_unpublished = time.monotonic() + BUSY_SECONDS, False
+        self._next_publish_ns = self._ages.uptime_ns() + BUSY_NS
+        self._is_unpublished = False
         try:
             first_row, oldest_ns = self.oldest(file)
         except (*CORRUPT_ERRORS, *ODD_VALUES):
@@ -128,6 +130,7 @@ class Housekeeping:
             evicted_items={backlog_name(name): n for name, n in self.eviction.items.items()},
             last_evicted_ns=self.eviction.last_ns,
         )
+        self._tell_end(file)
 
     def _tell_end(self, file: LogFile) -> None:
         """What every commit changes, at once."""
@@ -142,13 +145,13 @@ class Housekeeping:
             self._oldest_is_known = bool(found)
         return self._oldest
 
-    def committed(
-        self, file: LogFile, need_bytes: int, *, has_acks: bool, has_letters: bool
-    ) -> None:
-        """A transaction of about so many bytes was committed."""
-        self._note_written(need_bytes, has_acks=has_acks)
-        is_news = has_letters or not self._oldest_is_known
-        if is_news or time.monotonic() >= self._next_publish:
+    def committed(self, file: LogFile, group: Group, acks: Mapping[str, PendingAck]) -> None:
+        """A transaction of these was committed."""
+        self._note_written(group.need_bytes, has_acks=bool(acks))
+        is_news = (
+            not self._oldest_is_known or group.letters or any(ack.letters for ack in acks.values())
+        )
+        if is_news or self._ages.uptime_ns() >= self._next_publish_ns:
             self.publish(file)
         else:
             self._tell_end(file)
@@ -264,7 +267,7 @@ class Housekeeping:
         if is_full:
             return _FULL_SECONDS
         if self._is_postponed:
-            return max(self._next_step - time.monotonic(), 0.001)
+            return max((self._next_step_ns - self._ages.uptime_ns()) / 1e9, 0.001)
         now = self._ages.uptime_seconds()
         waits = [self._lookout.wait_seconds(now), self._counters.wait_seconds()]
         waits.append(self._state_dir.high_water.wait_seconds())
@@ -278,7 +281,7 @@ class Housekeeping:
     def postpones(self, *, is_full: bool) -> bool:
         """Whether the next step may wait for a moment: nobody needs room, nor is the WAL long."""
         self._is_postponed = (
-            time.monotonic() < self._next_step
+            self._ages.uptime_ns() < self._next_step_ns
             and not is_full
             and not self._has_more
             and self._wal_since_checkpoint < self._settings.checkpoint_limit_bytes
@@ -287,7 +290,7 @@ class Housekeeping:
 
     def step(self, file: LogFile, *, is_idle: bool) -> bool:
         """Do what is due, one step of each; returns whether what is published may have changed."""
-        self._next_step = time.monotonic() + BUSY_SECONDS
+        self._next_step_ns = self._ages.uptime_ns() + BUSY_NS
         self._has_more = False
         file.keep_ledger()
         self._checkpoint(file)

@@ -178,9 +178,9 @@ class _Draft:
             self.flags |= piece.flags
 
     def finish(
-        self, row_id: int, received_ns: int, monotonic_ns: int, before: Totals
+        self, row_id: int, received_ns: int, monotonic_ns: int, before: tuple[int, int, int]
     ) -> tuple[RowColumns, StoredRow]:
-        """As it is on disk, where `before` is what stands before it, and as couriers get it."""
+        """As it is on disk, `before` being the sums of all before it, and as couriers get it."""
         numbers = (
             row_id,
             received_ns,
@@ -190,9 +190,7 @@ class _Draft:
             int(self.flags),
             self.items,
             self.raw_bytes,
-            before.rows,
-            before.items,
-            before.raw_bytes,
+            *before,
         )
         parts = _encode_parts(self.parts)
         joint = b"," if self.encoding is Encoding.JSON else b""
@@ -278,15 +276,17 @@ def build_group(
     """
     requests = list(requests)
     group = Group(letters=[letter for item in requests for letter in rejected_letters(item)])
+    rows, items, raw_bytes = totals.rows, totals.items, totals.raw_bytes
     monotonic_ns = uptime()
     row_id = after_row
     for draft in _drafts(requests, settings.row_bytes):
         row_id += 1
         received = draft.received_ns if received_ns is None else received_ns
-        columns, stored = draft.finish(row_id, received, monotonic_ns, totals)
+        before = (rows, items, raw_bytes)
+        columns, stored = draft.finish(row_id, received, monotonic_ns, before)
         group.add(columns, b"".join(draft.trace_ids), stored)
-        totals += Totals(1, draft.items, draft.raw_bytes)
-    group.totals = totals
+        rows, items, raw_bytes = rows + 1, items + draft.items, raw_bytes + draft.raw_bytes
+    group.totals = Totals(rows, items, raw_bytes)
     group.need_bytes += sum(len(letter.body) + ROW_OVERHEAD_BYTES for letter in group.letters)
     return group
 

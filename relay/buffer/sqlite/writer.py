@@ -260,8 +260,7 @@ class Writer:
         self._counters.commits += 1
         self._counters.commit_seconds_sum += seconds
         self._counters.recent_commit_seconds.append(seconds)
-        has_letters = bool(group.letters) or any(ack.letters for ack in acks.values())
-        self._house.committed(file, group.need_bytes, has_acks=bool(acks), has_letters=has_letters)
+        self._house.committed(file, group, acks)
         if any(ack.is_removed for ack in acks.values()):
             # Before whoever removed it is answered: else a crash might bring it back.
             with suppress(BufferUnavailable), self.lifecycle.trouble():
