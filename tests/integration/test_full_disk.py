@@ -163,7 +163,9 @@ def test_load_on_a_disk_that_is_full_time_and_again_loses_nothing(tmp_path: Path
                     eventually(lambda: not relay.is_ready(), what="to be full")
                     disk.empty()
             relay.run("destination resume", "mock")
-            eventually(lambda: load.acknowledged <= arrived(upstream), what="all acknowledged")
+            eventually(
+                lambda: load.acknowledged <= arrived(upstream), seconds=90, what="all acknowledged"
+            )
 
     assert set(load.statuses) <= {200, 503}
     assert load.statuses[503] > 0
@@ -297,7 +299,9 @@ def test_disk_that_fails_is_503_and_well_again_by_itself(
                 assert words in relay.status()["buffer"]["last_error"]
                 control.unlink()
                 load.wait_for_more(200, seconds=5)
-            eventually(lambda: load.acknowledged <= arrived(upstream), what="all acknowledged")
+            eventually(
+                lambda: load.acknowledged <= arrived(upstream), seconds=90, what="all acknowledged"
+            )
             assert not relay.status()["buffer"]["last_error"]
             assert relay.log().count("buffer_disk_error") < 5
 
