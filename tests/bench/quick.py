@@ -6,6 +6,8 @@ A stage is told from outside, by what a relay does with and without it:
 - `prepare`: what the event loop does more for a body (decode, check, enrich, encode, hand over)
 - `writer`: what the other threads do without a destination (build rows, commit, keep house)
 - `way out`: what one destination costs on top
+
+Memory is guarded beside it: what the process holds at most in any of these rows.
 """
 
 import json
@@ -23,6 +25,8 @@ from tests.bench.trial import Measured, measure, measure_with, null_server_us
 
 EXPECTED = Path(__file__).parent / "expected.json"
 NAMES = ("1 genai JSON", "100 JSON", "100 protobuf")
+LARGEST = "512 JSON"  # for its memory alone
+MOST_MIB = 120.0
 MOST_LOSS = 1.25
 SECONDS = 1.0
 Stages = dict[str, float]  # as multiples of the yardstick
@@ -48,6 +52,9 @@ def run(runs: int, *, is_to_be_kept: bool) -> int:
         return 0
     losses = judge(found, known[mode])
     print(table(found, known[mode]))
+    peak = peak_mib(relay)
+    print(f"{LARGEST}: at most {peak:.0f} MiB")
+    losses += judge_memory(peak)
     print("\n".join(losses) or f"no row of the {mode} relay lost {MOST_LOSS - 1:.0%}")
     return 1 if losses else 0
 
@@ -99,6 +106,19 @@ def judge(found: dict[str, Stages], known: dict[str, Stages]) -> list[str]:
         for name, now in found.items()
         if (before := known[name])["whole"] * MOST_LOSS < now["whole"]
     ]
+
+
+def peak_mib(relay: Relay) -> float:
+    """What the daemon holds at most under the largest requests."""
+    row = next(each for each in ROWS if each.name == LARGEST)
+    return measure(relay, row, row.requests(0), 4 * SECONDS).resident_mib
+
+
+def judge_memory(mib: float) -> list[str]:
+    """A sentence where that is too much."""
+    if mib <= MOST_MIB:
+        return []
+    return [f"{LARGEST}: the daemon held {mib:.0f} MiB, allowed are {MOST_MIB:.0f}"]
 
 
 def _grown(now: Stages, before: Stages) -> str:

@@ -92,6 +92,11 @@ def test_less_than_a_quarter_more_is_no_loss() -> None:
     assert quick.judge({"a": {"whole": 4.9, "HTTP": 1.9}}, {"a": before}) == []
 
 
+def test_more_memory_than_allowed_is_a_loss() -> None:
+    assert quick.judge_memory(120.0) == []
+    assert quick.judge_memory(131.4) == ["512 JSON: the daemon held 131 MiB, allowed are 120"]
+
+
 def test_expected_figures_cover_every_row_that_is_guarded() -> None:
     expected = quick.expected()
 
