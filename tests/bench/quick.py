@@ -11,6 +11,7 @@ Memory is guarded beside it: what the process holds at most in any of these rows
 """
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -35,7 +36,8 @@ Stages = dict[str, float]  # as multiples of the yardstick
 def run(runs: int, *, is_to_be_kept: bool) -> int:
     """The exit code: 1 after a loss."""
     relay = Relay(OURS)
-    mode = "native" if relay.is_native else "pure"
+    is_native = relay.is_native and os.environ.get("RELAY_PURE", "0") in ("", "0")
+    mode = "native" if is_native else "pure"
     rows = [(row, row.requests(0)) for row in ROWS if row.name in NAMES]
     rounds = [one_round(relay, rows) for _ in range(runs)]
     found = {
@@ -50,6 +52,9 @@ def run(runs: int, *, is_to_be_kept: bool) -> int:
         }
         EXPECTED.write_text(json.dumps({**known, mode: rounded}, indent=2) + "\n")
         return 0
+    if mode not in known:
+        print(f"{EXPECTED.name} has no figures of the {mode} relay: add --keep, and commit it")
+        return 1
     losses = judge(found, known[mode])
     print(table(found, known[mode]))
     peak = peak_mib(relay)
