@@ -10,7 +10,7 @@ HERE := not e2e and not systemd and not browser
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-browser test-systemd bench install uninstall deb lock check-native clean
+.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-browser test-systemd bench install uninstall deb lock check-native clean docs
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -79,6 +79,11 @@ fix: $(STAMP)  ## what ruff can mend by itself
 
 mutants: $(STAMP)  ## does a test notice? 100 random changes in the core, below 20 minutes (ARGS="--seed 7")
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+docs: $(STAMP)  ## write the pages made of data and commands: docs/cli.md, senders, destinations; man pages in dist/man
+	@scripts/preset-pages
+	@$(BIN)/python -m scripts.command_pages
+	@$(BIN)/python -m scripts.command_pages --man dist/man
 
 architecture: $(STAMP)  ## draw the picture in docs/architecture.md anew
 	@$(BIN)/python scripts/architecture.py

@@ -27,6 +27,7 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.directory import holder_of
 from relay.config import GRPC_PORT, Config
 from relay.config.load import load
+from relay.config.running import announced
 from relay.dead_letters.change import DeadLetters
 from relay.deliver.fleet import Fleet
 from relay.ingest.endpoint import Ingest
@@ -121,7 +122,8 @@ def _serve(
     sockets = Sockets(ingest_sockets, admin_sockets, health_sockets)
     daemon = Daemon(config, config_path, environ, started_ns, notifier, sockets)
     calm_garbage_collector()
-    return anyio.run(daemon.run, backend_options={"use_uvloop": True})
+    with announced(config.source, environ):
+        return anyio.run(daemon.run, backend_options={"use_uvloop": True})
 
 
 class Sockets(NamedTuple):

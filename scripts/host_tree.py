@@ -185,14 +185,14 @@ def make_environment(python: HostPython, prefix: Path, home: Path) -> None:
 
 def packaged_config() -> str:
     """The example, with what a service of the host needs: its folders, and how it is changed."""
-    text = (ROOT / "systemd" / "relay.toml.example").read_text()
+    text = (ROOT / "relay" / "config" / "example.toml").read_text()
     head, _, options = text.partition("#\n# Lines ")
     if "Copy to /etc/otlp-relay/relay.toml" not in head:
-        sys.exit("systemd/relay.toml.example has changed: its first lines are not those known here")
+        sys.exit("relay/config/example.toml has changed: its first lines are not those known here")
     text = f"{PACKAGED_HEAD}#\n# Lines {options}"
     for old, new in PACKAGED_LINES.items():
         if text.count(old) != 1:
-            sys.exit(f"systemd/relay.toml.example has changed: it no longer has\n{old}")
+            sys.exit(f"relay/config/example.toml has changed: it no longer has\n{old}")
         text = text.replace(old, new)
     return text
 

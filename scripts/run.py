@@ -7,6 +7,8 @@ is touched.
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,6 +16,10 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+
+from relay.config.load import find, load
+from relay.config.running import running
+from relay.model.errors import SecretUnset
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".otlp-relay"
@@ -41,11 +47,18 @@ headers = {{ Authorization = "Bearer make-run", X-Dataset = "traces" }}
 """
 
 
-POINT_AN_APP = f"""
+NEXT = """
 serving: point an app here with
 
-  export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:{INGEST}
+  export OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}
   export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+
+and ask it, in another terminal:
+
+  {command} status{option}
+  {command} where {trace}{option}
+  {command} doctor{option}
+  {command} point --list{option}
 
 Ctrl-C stops.
 """
@@ -91,18 +104,42 @@ def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
         children.append(start("mockcollector", "serve", "--listen", f"127.0.0.1:{MOCK}",
                               "--require-header", "Authorization=Bearer make-run"))  # fmt: skip
         wait_for_port(MOCK, children[-1])
-    print(f"relay with {config.relative_to(Path.cwd()) if not given else config}", flush=True)
+    print(f"relay with {shown(config)}", flush=True)
     relay = start("otlp-relay", "serve", "--config", str(config), "--log-level", "debug",
                   "--log-format", "text")  # fmt: skip
     children.append(relay)
     wait_until_ready(relay, config)
     print("\none test trace and its way:", flush=True)
-    tell = [str(BIN / "otlp-relay"), "send-test-trace", "--config", str(config)]
-    shown = subprocess.run(tell, check=False).returncode
-    if shown:
-        print("the test trace did not get through; the lines above say why", flush=True)
-    print(POINT_AN_APP, flush=True)
+    print(what_next(config, send_test_trace(config)), flush=True)
     return relay.wait()
+
+
+def send_test_trace(config: Path) -> str:
+    """Show a test trace's way; its id, or the word for one where it got none."""
+    tell = [str(BIN / "otlp-relay"), "send-test-trace", "--config", str(config)]
+    told = subprocess.run(tell, check=False, stdout=subprocess.PIPE, text=True)
+    print(told.stdout, end="", flush=True)
+    if told.returncode:
+        print("the test trace did not get through; the lines above say why", flush=True)
+    found = re.match("trace ([0-9a-f]{32})\n", told.stdout)
+    return found[1] if found else "TRACE_ID"
+
+
+def what_next(config: Path, trace: str) -> str:
+    """The lines to type next, which work as they are."""
+    is_found = find(None, os.environ) is None and running(os.environ) == [config.absolute()]
+    ingest = load(config, os.environ, forgiven=SecretUnset).ingest
+    return NEXT.format(
+        command=shown(BIN / "otlp-relay"),
+        option="" if is_found else f" --config {shlex.quote(shown(config))}",
+        trace=trace,
+        endpoint=f"{'https' if ingest.tls_cert else 'http'}://{ingest.listen[0].reachable}",
+    )
+
+
+def shown(path: Path) -> str:
+    """The path as one would type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -21,6 +21,9 @@ COMMANDS = {
     "dead-letter": "relay.cli.dead_letter:dead_letter",
     "buffer": "relay.cli.buffer:buffer",
     "send-test-trace": "relay.cli.send_test_trace:send_test_trace",
+    "point": "relay.cli.point:point",
+    "config": "relay.cli.config:config",
+    "completion": "relay.cli.completion:completion",
 }
 
 

@@ -9,7 +9,8 @@ import click
 
 from relay.cli.output import say
 from relay.config import Config
-from relay.config.load import load
+from relay.config.load import find, load
+from relay.config.running import running
 from relay.config.tables import one_line, problems_of
 from relay.model.errors import ConfigError, SecretUnset
 from relay.model.records import Signal
@@ -27,7 +28,8 @@ def config_option(command: Command) -> Command:
         type=click.Path(),
         metavar="FILE",
         help="Configuration; by default $OTLP_RELAY_CONFIG, "
-        "$XDG_CONFIG_HOME/otlp-relay/relay.toml or /etc/otlp-relay/relay.toml.",
+        "$XDG_CONFIG_HOME/otlp-relay/relay.toml or /etc/otlp-relay/relay.toml. Where none of these "
+        "is there, commands other than serve and check-config use that of your running relay.",
     )(command)
 
 
@@ -47,13 +49,29 @@ def signal_option(text: str) -> Callable[[Command], Command]:
 def load_or_exit(config_path: str | None) -> Config:
     """The configuration; what is wrong with it goes to standard error, and the exit code is 1.
 
-    Senders' tokens may be set for the daemon alone: a command does without them.
+    Senders' tokens may be set for the daemon alone: a command does without them. Where no file is
+    named and none is in its place, it is that of the one relay which this user has running.
     """
     try:
+        if find(config_path, os.environ) is None:
+            config_path = _running_config()
         return load(config_path, os.environ, forgiven=SecretUnset)
     except ConfigError as error:
         report(error)
         sys.exit(1)
+
+
+def _running_config() -> str | None:
+    found = running(os.environ)
+    if len(found) > 1:
+        raise ConfigError(
+            f"{len(found)} relays are running: {', '.join(map(str, found))}",
+            hint="say which one you mean with --config",
+        )
+    if not found:
+        return None
+    say(f"with {found[0]}, of the relay that is running", err=True)
+    return str(found[0])
 
 
 def report(error: ConfigError) -> None:

@@ -20,7 +20,7 @@ from relay.config.load import load
 from relay.config.secrets import Secret
 
 ROOT = Path(__file__).parents[3]
-EXAMPLE = ROOT / "systemd" / "relay.toml.example"
+EXAMPLE = ROOT / "relay" / "config" / "example.toml"
 DOCUMENT = ROOT / "docs" / "configuration.md"
 
 # Heading in the document, struct, its keys, and its fields that are no keys.
