@@ -10,7 +10,7 @@ HERE := not e2e and not systemd and not browser
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-browser test-systemd bench install uninstall deb lock check-native clean docs
+.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-browser test-systemd bench install uninstall deb lock check-native clean docs site
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ docs: $(STAMP)  ## write the pages made of data and commands: docs/cli.md, sende
 	@scripts/preset-pages
 	@$(BIN)/python -m scripts.command_pages
 	@$(BIN)/python -m scripts.command_pages --man dist/man
+
+site:  ## dist/site, the documentation as pages; a misspelt word or a broken link fails
+	@scripts/site "$(PYTHON)"
 
 architecture: $(STAMP)  ## draw the picture in docs/architecture.md anew
 	@$(BIN)/python scripts/architecture.py
