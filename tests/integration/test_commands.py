@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 from mockcollector.server import MockCollector
 from relay.cli import main
@@ -38,6 +39,7 @@ EVERY_COMMAND: list[tuple[str, tuple[str, ...], int, str]] = [
     ("buffer check", (), 0, "sound"),
     ("buffer export", (), 0, TRACE),
     ("buffer snapshot", ("{folder}/copy",), 0, "copy"),
+    ("point", ("goose",), 0, "export OTEL_EXPORTER_OTLP_ENDPOINT=http://"),
 ]
 
 
@@ -52,15 +54,23 @@ def names_of(group: click.Group, before: str = "") -> Iterator[str]:
 
 
 def test_table_names_every_command() -> None:
-    others = {"serve", "destination presets"}
+    others = {"serve", "destination presets", "config example", "completion"}
     assert {name for name, *_ in EVERY_COMMAND} | others == set(names_of(main))
 
 
-def test_presets_are_listed_by_a_process_without_a_configuration() -> None:
-    command = [sys.executable, *SERVED, "destination", "presets"]
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("destination presets", "axiom"),
+        ("config example", "[ingest]"),
+        ("completion bash", "_OTLP_RELAY_COMPLETE"),
+    ],
+)
+def test_process_needs_no_configuration(typed: str, words: str) -> None:
+    command = [sys.executable, *SERVED, *typed.split()]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, env=COVERED)
 
-    assert "axiom" in shown.stdout
+    assert words in shown.stdout
 
 
 def test_every_command_does_its_work_as_a_process(tmp_path: Path) -> None:
