@@ -7,7 +7,9 @@
     GET /api/view/traces/ID?q=…&first=0&limit=500             one: way, tree, log records
     GET /api/view/span?row=ROW&item=N                         details that a large tree left out
     GET /api/view/value?row=ROW&item=N&at=PATH                a value that was cut
-    GET /api/view/logs?q=…&cursor=…&limit=100                 log records, newest first
+    GET /api/view/spans?q=…&cursor=…&limit=100&after=ROW      spans, newest first
+    GET /api/view/logs?…                                      log records, likewise
+    GET /api/view/points?…                                    data points, likewise
     GET /api/view/metrics?q=…&first=0&limit=100               series, by service and name
     GET /api/view/rejected?before=ID&limit=100                what was refused on the way in
     GET /api/view/events                                      a stream of what happens
@@ -26,6 +28,7 @@ from relay.admin.api import MOST, Api, BadQuery, digits, document, number
 from relay.admin.stream import Watching
 from relay.admin.trace_document import trace_document
 from relay.admin.trace_routes import MOST_CHARACTERS
+from relay.model.records import Signal
 from relay.version import __version__
 from relay.view.browse import Cursor
 from relay.view.events import Event
@@ -52,8 +55,14 @@ def _list_routes(view: View) -> list[Api]:
     async def traces(request: Request) -> dict[str, Any]:
         return await view.browser.traces(*_search(request.query_params))
 
-    async def logs(request: Request) -> dict[str, Any]:
-        return await view.browser.logs(*_search(request.query_params))
+    def items(key: str, signal: Signal) -> Api:
+        async def listed(request: Request) -> dict[str, Any]:
+            query = request.query_params
+            after = number(query.get("after", "0"), "after")
+            lines, reached = await view.browser.lines(signal, *_search(query), after=after)
+            return {key: lines, **reached}
+
+        return "GET", f"{BASE}/{key}", listed
 
     async def metrics(request: Request) -> dict[str, Any]:
         query = request.query_params
@@ -72,7 +81,9 @@ def _list_routes(view: View) -> list[Api]:
     return [
         ("GET", f"{BASE}/rates", rates),
         ("GET", f"{BASE}/traces", traces),
-        ("GET", f"{BASE}/logs", logs),
+        items("spans", Signal.TRACES),
+        items("logs", Signal.LOGS),
+        items("points", Signal.METRICS),
         ("GET", f"{BASE}/metrics", metrics),
         ("GET", f"{BASE}/rejected", rejected),
         ("GET", f"{BASE}/events", events),

@@ -15,6 +15,7 @@ COMMANDS = {
     "destination": "relay.cli.destination:destination",
     "doctor": "relay.cli.doctor:doctor",
     "status": "relay.cli.status:status",
+    "tail": "relay.cli.tail:tail",
     "where": "relay.cli.where:where",
     "genai": "relay.cli.genai:genai",
     "replay": "relay.cli.replay:replay",

@@ -2,15 +2,19 @@
 
 import http.client
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from relay.admin import token as admin_token
 from relay.config import Config, ListenAddress
 from relay.model.errors import RelayError
 from relay.model.run_as_hint import hint_for
+
+# Of an event stream: the daemon writes a comment every 15 seconds.
+SILENT_SECONDS: Final = 40.0
 
 
 class DaemonUnreachable(RelayError):
@@ -58,6 +62,29 @@ class DaemonClient:
         if status != 200 or not isinstance(found, dict):
             raise DaemonRefused.of(status, found)
         return found
+
+    def events(self, path: str) -> Iterator[tuple[str, Any]]:
+        """Each event of a stream, its name and its document, until the daemon ends it.
+
+        Raises DaemonUnreachable where there is none or it falls silent, DaemonRefused with why.
+        """
+        connection = http.client.HTTPConnection(*self.address, timeout=SILENT_SECONDS)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self._token()}"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise DaemonRefused.of(response.status, json.loads(response.read()))
+            name = ""
+            for line in response:
+                key, _, text = line.decode().rstrip("\n").partition(": ")
+                if key == "event":
+                    name = text
+                elif key == "data":
+                    yield name, json.loads(text)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise DaemonUnreachable(f"the stream of {self.address} ended ({error})") from None
+        finally:
+            connection.close()
 
     def _exchange(self, method: str, path: str) -> tuple[int, Any]:
         token = self._token()

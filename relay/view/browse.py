@@ -22,8 +22,8 @@ from relay.buffer.values import TraceDelivery
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal, StoredRow
 from relay.model.units import iso
+from relay.view.item_lines import lines_of_item
 from relay.view.items import Placed, as_item, each_in_turn
-from relay.view.log_records import log_line
 from relay.view.query import BadSearch, Query
 from relay.view.summaries import distinct, summary_of
 
@@ -131,11 +131,16 @@ class Browser:
             found.traces[query.trace_id] = rows[-1]
         return found
 
-    async def logs(self, query: Query, cursor: Cursor | None, limit: int) -> dict[str, Any]:
-        """A step through the log records that have all terms of `query`."""
+    async def lines(
+        self, signal: Signal, query: Query, cursor: Cursor | None, limit: int, *, after: int = 0
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """A step through the items of a signal that have all terms of `query`, in rows above
+        `after`: their lines, and how far it looked.
+        """
         begin = self._begin(cursor)
-        found = await self._step(Signal.LOGS, begin, limit, partial(self._take_logs, query=query))
-        return {"logs": found.lines, **await self._reached(Signal.LOGS, begin, found.next)}
+        take = partial(self._take_lines, query=query, signal=signal)
+        found = await self._step(signal, begin, limit, take, after=after)
+        return found.lines, await self._reached(signal, begin, found.next)
 
     def _begin(self, cursor: Cursor | None) -> Cursor:
         last = self.browse.last_row
@@ -149,8 +154,12 @@ class Browser:
         begin: Cursor,
         limit: int,
         take: Callable[[Found, list[StoredRow], int, int], Awaitable[Cursor | None]],
+        *,
+        after: int = 0,
     ) -> Found:
-        """Read rows down from `begin` until `take` has put `limit` into what was found."""
+        """Read rows down from `begin` until `take` has put `limit` into what was found; none of
+        `after` and below.
+        """
         found = Found()
         row, skip = begin.row, begin.skip
         ends = time.monotonic() + STEP_SECONDS
@@ -160,8 +169,9 @@ class Browser:
             )
             if chunk.rows and chunk.rows[0].row != row:
                 skip = 0  # the row that was cut has gone meanwhile
-            found.next = await take(found, chunk.rows, skip, limit)
-            if found.next is not None or not chunk.before_row:
+            rows = [each for each in chunk.rows if each.row > after]
+            found.next = await take(found, rows, skip, limit)
+            if found.next is not None or chunk.before_row - 1 <= after:
                 break
             row, skip = chunk.before_row - 1, 0
             if time.monotonic() > ends:
@@ -171,10 +181,17 @@ class Browser:
             found.next = found.next._replace(until=begin.until)
         return found
 
-    async def _take_logs(
-        self, found: Found, rows: list[StoredRow], skip: int, limit: int, *, query: Query
+    async def _take_lines(
+        self,
+        found: Found,
+        rows: list[StoredRow],
+        skip: int,
+        limit: int,
+        *,
+        query: Query,
+        signal: Signal,
     ) -> Cursor | None:
-        return await self.in_thread(lambda: _take_logs(found, rows, skip, limit, query))
+        return await self.in_thread(lambda: _take_lines(found, rows, skip, limit, query, signal))
 
     async def _take_traces(
         self,
@@ -283,8 +300,8 @@ def states_of(deliveries: Iterable[TraceDelivery]) -> dict[str, str]:
     }
 
 
-def _take_logs(
-    found: Found, rows: list[StoredRow], skip: int, limit: int, query: Query
+def _take_lines(
+    found: Found, rows: list[StoredRow], skip: int, limit: int, query: Query, signal: Signal
 ) -> Cursor | None:
     for row, items in each_in_turn(rows):
         for number, placed in enumerate(reversed(items)):
@@ -292,8 +309,7 @@ def _take_logs(
                 continue
             if len(found.lines) >= limit:
                 return Cursor(0, row.row, number)
-            if query(as_item(placed, Signal.LOGS)):
-                found.lines.append(log_line(placed, row.received_ns))
+            found.lines += lines_of_item(placed, signal, row.received_ns, query)
     return None
 
 

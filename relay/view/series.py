@@ -4,17 +4,14 @@ Nothing is done before somebody asks. Then kept rows are read from the newest do
 question, and what came since first. When nobody has asked for a while all is forgotten.
 """
 
-import math
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import anyio
-from msgspec import UNSET
 
 from relay.buffer.values import RowsDown
 from relay.model.records import Signal, StoredRow
@@ -23,6 +20,7 @@ from relay.otlp.messages import KeyValue
 from relay.otlp.messages_metrics import data_of
 from relay.view.attributes import shown_attributes
 from relay.view.browse import Browser
+from relay.view.item_lines import value_of
 from relay.view.items import Attributes, Placed, each_in_turn, text_of
 from relay.view.query import Item, Query
 
@@ -169,23 +167,12 @@ class Series:
                     getattr(data, "isMonotonic", False),
                     point.attributes,
                 )
-            for value, count in _value_of(point):
+            for value, count in value_of(point):
                 one.add(int(point.timeUnixNano), value, count)
 
 
 def _identity(attributes: list[KeyValue]) -> str:
     return "\0".join(sorted(f"{each.key}={text_of(each.value)}" for each in attributes))
-
-
-def _value_of(point: Any) -> Iterator[tuple[float, int | None]]:
-    """The number of a point; of a histogram or summary the mean, and how many it is of."""
-    count = getattr(point, "count", None)
-    if count is None:
-        value = point.asDouble if point.asDouble is not UNSET else point.asInt
-        if value is not UNSET and math.isfinite(number := float(value)):
-            yield number, None
-    elif point.sum is not UNSET and int(count) and math.isfinite(total := float(point.sum)):
-        yield total / int(count), int(count)
 
 
 def _as_item(one: OneSeries) -> Item:

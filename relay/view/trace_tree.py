@@ -8,20 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import UNSET
 
 from relay.model.records import Signal
-from relay.otlp.messages import Status
 from relay.view.attributes import MOST_CHARACTERS, shown_attributes
+from relay.view.item_lines import MOST_NAME, span_facts
 from relay.view.items import Placed, as_item
 from relay.view.query import Query
 from relay.view.summaries import distinct, summary_of
 
-MOST_NAME: Final = 200
 MOST_DETAIL_BYTES: Final = 96 * 1024
 _MOST_LISTED: Final = 100  # events or links of one span
-_KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
-_STATUSES: Final = ("unset", "ok", "error")
 
 
 class Node(NamedTuple):
@@ -106,31 +102,15 @@ def _matches(nodes: Iterable[Node], query: Query) -> Iterator[int]:
 
 
 def _line(node: Node, number: int, begin_ns: int) -> dict[str, Any]:
-    span = node.placed.record
-    start, end = int(span.startTimeUnixNano), int(span.endTimeUnixNano)
-    status = Status() if span.status is UNSET else span.status
+    start = int(node.placed.record.startTimeUnixNano)
     return {
         "number": number,
-        "row": node.placed.row,
-        "item": node.placed.number,
-        "span_id": span.spanId,
-        "parent_id": span.parentSpanId,
+        **span_facts(node.placed),
         "is_parent_missing": node.is_parent_missing,
         "depth": node.depth,
         "children": node.children,
-        "name": span.name[:MOST_NAME],
-        "service": node.placed.service[:MOST_NAME],
-        "kind": _word(_KINDS, span.kind),
-        "start_ns": str(start),
         "offset_ns": start - begin_ns if start else 0,
-        "duration_ns": max(end - start, 0) if start else 0,
-        "status": _word(_STATUSES, status.code),
-        "message": status.message[:MOST_CHARACTERS],
     }
-
-
-def _word(words: Sequence[str], number: int) -> str:
-    return words[number] if 0 <= number < len(words) else str(number)
 
 
 def details_of(placed: Placed, added: Mapping[str, str]) -> dict[str, Any]:
