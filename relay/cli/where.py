@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from relay.cli.client import admin_client
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import ago, say, say_json
 from relay.cli.source import Source
+from relay.cli.trace_tree import tree_lines, tree_of
 from relay.doctor.findings import MOST_REFUSED, refused_text, silence_text
 from relay.model.nouns import counted_items, noun_of
 
@@ -31,7 +33,10 @@ NOT_OWED = "it was added later, or this was replayed for others only"
 @click.argument("trace_id")
 @config_option
 @json_option
-def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
+@click.option(
+    "--tree", "as_tree", is_flag=True, help="Its spans as a tree too, of a running daemon."
+)
+def where(*, trace_id: str, config_path: str | None, as_json: bool, as_tree: bool) -> None:
     """Tell where a trace is: received, rejected, kept, and what became of it for each destination.
 
     Its log records are told of as well as its spans. TRACE_ID is 32 hex digits, with or without
@@ -41,14 +46,19 @@ def where(trace_id: str, config_path: str | None, as_json: bool) -> None:
     text = trace_id.strip()
     if not text:
         raise click.UsageError("name a trace id")
-    source = Source(load_or_exit(config_path), RESPONSE_SECONDS)
+    config = load_or_exit(config_path)
+    source = Source(config, RESPONSE_SECONDS)
     is_known, found = source.trace(text)
+    client = admin_client(config, RESPONSE_SECONDS)
+    tree = tree_of(client, found["trace_id"]) if as_tree and is_known else None
     if as_json:
         for key in ("resourceSpans", "resourceLogs"):
             found.pop(key, None)
-        say_json(found)
+        say_json({**found, "trace": tree} if as_tree else found)
     elif is_known:
         say(*lines_of(found, text))
+        if as_tree:
+            say("", *(tree_lines(tree) if tree else ["no span of it is kept any more"]))
     else:
         say(*unknown_lines(found, text, source.status()))
     sys.exit(0 if is_known else 1)

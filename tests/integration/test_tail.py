@@ -221,3 +221,16 @@ def test_on_a_terminal_ctrl_c_ends_it(relay: Relay) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     assert b"\x1b" not in seen
     assert b"Traceback" not in seen
+
+
+def test_where_shows_the_spans_of_a_trace_as_a_tree(relay: Relay) -> None:
+    fill(relay)
+
+    told = relay.run("where", TRACE, "--tree")
+    document = json.loads(relay.run("where", TRACE, "--tree", "--json").stdout)
+
+    assert told.returncode == 0
+    assert "  GET /cart  shop" in told.stdout
+    assert "    charge  shop" in told.stdout
+    assert [each["name"] for each in document["trace"]["tree"]] == ["GET /cart", "charge"]
+    assert "trace" not in json.loads(relay.run("where", TRACE, "--json").stdout)
