@@ -166,6 +166,11 @@ class _Document(Collector):
         yield states
 
 
+def families(status: dict[str, Any]) -> Iterator[Metric]:
+    """Every metric of one status document."""
+    return _Document(status).collect()
+
+
 def render(status: dict[str, Any]) -> tuple[bytes, str]:
     """The exposition of one status document, and its content type."""
     registry = CollectorRegistry(auto_describe=False)
