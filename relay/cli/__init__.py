@@ -16,6 +16,7 @@ COMMANDS = {
     "doctor": "relay.cli.doctor:doctor",
     "status": "relay.cli.status:status",
     "tail": "relay.cli.tail:tail",
+    "top": "relay.cli.top:top",
     "where": "relay.cli.where:where",
     "genai": "relay.cli.genai:genai",
     "replay": "relay.cli.replay:replay",
