@@ -234,3 +234,18 @@ def test_where_shows_the_spans_of_a_trace_as_a_tree(relay: Relay) -> None:
     assert "    charge  shop" in told.stdout
     assert [each["name"] for each in document["trace"]["tree"]] == ["GET /cart", "charge"]
     assert "trace" not in json.loads(relay.run("where", TRACE, "--json").stdout)
+
+
+def test_the_api_lists_single_items_and_only_those_after_a_row(relay: Relay) -> None:
+    post(relay, request(span(name="before")))
+    row = relay.status()["buffer"]["last_row"]
+    fill(relay)
+
+    found = {
+        key: relay.get(f"/api/view/{key}?after={row}")[1] for key in ("spans", "logs", "points")
+    }
+
+    assert {each["name"] for each in found["spans"]["spans"]} == {"GET /cart", "charge"}
+    assert [len(found[key][key]) for key in found] == [2, 1, 1]
+    assert relay.get(f"/api/view/spans?after={row + 9}")[1]["spans"] == []
+    assert relay.get("/api/view/spans?after=x")[0] == 400
