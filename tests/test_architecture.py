@@ -15,6 +15,7 @@ LEVELS = {
     "relay.admin": 8,
     "relay.reload": 7,
     "relay.view": 7,
+    "relay.page": 7,
     "relay.dead_letters": 6,
     "relay.traces": 6,
     "relay.offline": 5,
@@ -40,7 +41,12 @@ FENCES = {
     "httpx2": {"relay.upstream"},
     "httpcore2": {"relay.upstream"},
     "apsw": {"relay.buffer.sqlite", "relay.salvage", "relay.offline"},
+<<<<<<< HEAD
     "starlette": {"relay.admin", "mockcollector"},
+=======
+    "jinja2": {"relay.page"},
+    "starlette": {"relay.ingest", "relay.admin", "relay.page", "relay.server", "mockcollector"},
+>>>>>>> 2dcc2c0 (Show the relay in a browser: one shell, fragments rendered from the admin API, live by one stream)
     "click": {"relay.cli", "mockcollector"},
     "rich": {"relay.cli"},
     "prometheus_client": {"relay.admin"},

@@ -40,6 +40,7 @@ from relay.model.errors import (
     UnknownDestination,
 )
 from relay.model.units import iso
+from relay.page.page import NotAnswered, Page
 from relay.reload import Control
 from relay.traces.kept_calls import KeptCalls
 from relay.traces.replay import Replay
@@ -97,6 +98,7 @@ STATUSES: Mapping[type[Exception], int] = {
     UnknownDestination: 404,
     UnknownDeadLetter: 404,
     NotKept: 404,
+    NotAnswered: 404,
     ControlRefused: 409,
     ConfigError: 409,
     NotSaved: 409,
@@ -118,7 +120,7 @@ def is_from_elsewhere(request: Request) -> bool:
 
 
 class Admin:
-    """The routes of the admin listener; those under `/api/` are behind `token`."""
+    """The routes of the admin listener; those under `/api/` and `/page/` are behind `token`."""
 
     def __init__(self, features: Features, token: str) -> None:
         self._status = features.status
@@ -133,13 +135,15 @@ class Admin:
             *trace_routes.routes(features.traces, features.replay),
             *genai_routes.routes(features.calls),
             *dead_letters.routes(features.dead_letters),
-            ("GET", "/api/{rest:path}", self._nothing_here),
         ]
+        page = Page(api)
+        api += [*page.fragments(), ("GET", "/api/{rest:path}", self._nothing_here)]
         self.app = Starlette(
             routes=[
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
+                *page.open_routes(),
                 *(Route(path, self._guarded(of), methods=[method]) for method, path, of in api),
             ],
             middleware=[Middleware(HostRule)],

@@ -1,0 +1,1 @@
+"""The page: what a browser shows of the relay, made from what the admin API responds."""
