@@ -60,7 +60,7 @@ and ask it, in another terminal:
   {command} doctor{option}
   {command} point --list{option}
 
-Ctrl-C stops.
+Ctrl-C stops. See it in a browser:
 """
 
 
@@ -111,6 +111,8 @@ def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
     wait_until_ready(relay, config)
     print("\none test trace and its way:", flush=True)
     print(what_next(config, send_test_trace(config)), flush=True)
+    show = [str(BIN / "otlp-relay"), "open", "--print", "--config", str(config)]
+    subprocess.run(show, check=False)
     return relay.wait()
 
 

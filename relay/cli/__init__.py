@@ -14,6 +14,7 @@ COMMANDS = {
     "check-config": "relay.cli.check_config:check_config",
     "destination": "relay.cli.destination:destination",
     "doctor": "relay.cli.doctor:doctor",
+    "open": "relay.cli.open:open_page",
     "status": "relay.cli.status:status",
     "tail": "relay.cli.tail:tail",
     "top": "relay.cli.top:top",

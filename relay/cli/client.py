@@ -87,7 +87,7 @@ class DaemonClient:
             connection.close()
 
     def _exchange(self, method: str, path: str) -> tuple[int, Any]:
-        token = self._token()
+        token = self.token()
         connection = http.client.HTTPConnection(*self.address, timeout=self.timeout_seconds)
         try:
             connection.request(method, path, headers={"Authorization": f"Bearer {token}"})
@@ -111,7 +111,8 @@ class DaemonClient:
         except ValueError:
             raise DaemonUnreachable(f"what responds on {self.address} is not otlp-relay") from None
 
-    def _token(self) -> str:
+    def token(self) -> str:
+        """The daemon's token; raises DaemonUnreachable with what to do."""
         try:
             return admin_token.read(self.state_dir)
         except FileNotFoundError:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from relay.model.units import about_duration
 
 # The worst first. What is not here is well.
-WORST_FIRST: Final = ("blocked", "failing", "retrying", "paused")
+WORST_FIRST: Final = ("blocked", "waiting", "paused")
 Document = Mapping[str, Any]
 
 

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.chromium import Chromium, Page
+from tests.browser.tab import chromium as started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,3 +29,12 @@ def page(chromium: Chromium) -> Iterator[Page]:
     """An empty page for one test; what its console said is shown when the test fails."""
     with chromium.page() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The browser of the tests of our own page."""
+    with sync_playwright() as playwright:
+        made = started(playwright)
+        yield made
+        made.close()
