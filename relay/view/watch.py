@@ -122,6 +122,7 @@ class Watch:
                     "state": str(status.state),
                     "waiting": statistics.owed_items,
                     "delivered": status.delivered_items,
+                    "set_aside": status.refused_items,
                 }
             )
         if backlog != self._backlog:

@@ -47,7 +47,9 @@ def ask(
 def test_without_a_token_every_screen_is_the_same_empty_shell_that_asks_for_it(
     relay: Relay, browser: Browser
 ) -> None:
-    shells = {ask(relay, path)[2] for path in (*SCREENS, "/traces/0af7651916cd43dd8448eb211c80319c")}
+    shells = {
+        ask(relay, path)[2] for path in (*SCREENS, "/traces/0af7651916cd43dd8448eb211c80319c")
+    }
     assert len(shells) == 1
     status, headers, text = ask(relay, "/")
     assert status == 200

@@ -209,6 +209,7 @@ document.addEventListener('htmx:sse:after:connection', event => {
   if (wasLost) show(true)
 })
 setInterval(() => document.hidden || listen(), 2000)
+setInterval(() => happened('tick'), 5000)  // rates fall though nothing happens
 
 for (const name of ['arrived', 'backlog', 'destination', 'rejected', 'refused', 'buffer']) {
   live.addEventListener(name, ({detail}) => {
@@ -328,11 +329,11 @@ document.addEventListener('keydown', event => {
   if (rows.length) rows[Math.max(rows.indexOf(document.activeElement) + step, 0)]?.focus()
 })
 
-const given = new URLSearchParams(location.hash.slice(1)).get('token')
-if (given) history.replaceState(null, '', location.pathname + location.search)
-const kept = given ?? sessionStorage.getItem('token')
-if (kept) begin(kept)
-else {
+setTimeout(() => {  // once htmx has begun, which waits for the document in the same way
+  const given = new URLSearchParams(location.hash.slice(1)).get('token')
+  const kept = given ?? sessionStorage.getItem('token')
+  if (given) history.replaceState(null, '', location.pathname + location.search)
+  if (kept) return begin(kept)
   tabs.postMessage({ask: true})
   setTimeout(() => token || askForToken(''), 300)
-}
+})
