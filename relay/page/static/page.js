@@ -180,6 +180,7 @@ document.addEventListener('htmx:confirm', event => {
 const live = $('#live')
 
 function listen() {
+  if (!live._htmx) htmx.process(live)  // htmx may have begun before its extension was there
   if (token && !live._htmx?.sse) htmx.trigger(live, 'listen')
 }
 
