@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from mockcollector.script import partial, refuse
+from mockcollector.script import refuse
 from mockcollector.server import MockCollector
 from tests.browser.tab import Tab, tab_on
 from tests.support.builders import TRACE_ID, Json, request, span, text_attribute
@@ -300,7 +300,7 @@ def test_trace_of_5_000_spans_is_there_quickly_and_can_be_searched_folded_and_wa
 def test_way_says_of_each_destination_what_where_says(browser: Browser, tmp_path: Path) -> None:
     with MockCollector() as good, MockCollector() as away, MockCollector() as strict:
         away.script.replace(refuse(503, message="closed for lunch", times=None))
-        strict.script.replace(partial(1, "no such dataset"))
+        strict.script.replace(refuse(413, message="no such dataset", times=None))
         destinations = {
             "good": {"endpoint": good.endpoint},
             "away": {"endpoint": away.endpoint},
