@@ -145,7 +145,10 @@ document.addEventListener('htmx:after:request', event => {
   const found = JSON.parse(ctx.text)
   const {done} = ctx.sourceElement.dataset
   if (ctx.response.status === 401) askForToken('That token is not the one of this relay.')
-  else if (found.error) notice(found.error)
+  else if (found.error) {
+    notice(found.error)
+    if (ctx.sourceElement === screen && ctx.swap === 'innerHTML') screen.replaceChildren()
+  }
   else if (found.next) more(ctx, found)
   else {
     say(done ?? 'done')
