@@ -41,12 +41,8 @@ FENCES = {
     "httpx2": {"relay.upstream"},
     "httpcore2": {"relay.upstream"},
     "apsw": {"relay.buffer.sqlite", "relay.salvage", "relay.offline"},
-<<<<<<< HEAD
-    "starlette": {"relay.admin", "mockcollector"},
-=======
+    "starlette": {"relay.admin", "relay.page", "mockcollector"},
     "jinja2": {"relay.page"},
-    "starlette": {"relay.ingest", "relay.admin", "relay.page", "relay.server", "mockcollector"},
->>>>>>> 2dcc2c0 (Show the relay in a browser: one shell, fragments rendered from the admin API, live by one stream)
     "click": {"relay.cli", "mockcollector"},
     "rich": {"relay.cli"},
     "prometheus_client": {"relay.admin"},

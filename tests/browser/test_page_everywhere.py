@@ -1,4 +1,4 @@
-"""The page for everybody: wide and narrow, light and dark, by keyboard, and when the relay is gone."""
+"""The page for everybody: wide and narrow, in both schemes, by keyboard, and without the relay."""
 
 import base64
 import hashlib
@@ -121,7 +121,7 @@ def test_whole_page_is_gone_through_by_keyboard_with_focus_in_sight(
         ]
         keyboard.press("/")
         expect(tab.page.get_by_label("Search")).to_be_focused()
-        keyboard.type("LLM")
+        keyboard.type("service:openrouter Generation")
         keyboard.press("Enter")
         tab.see("#traces a", "LLM Generation")
         expect(tab.page.locator("#screen")).to_be_focused()

@@ -110,7 +110,7 @@ def test_connection_test_shows_its_steps_as_they_happen_with_a_remedy_and_no_sec
     browser: Browser, tmp_path: Path
 ) -> None:
     keys = {"headers": {"Authorization": f"Bearer {SECRET}"}}
-    with MockCollector() as upstream, shown(browser, tmp_path, upstream, **keys) as (tab, relay):
+    with MockCollector() as upstream, shown(browser, tmp_path, upstream, **keys) as (tab, _relay):
         tab.go("/destinations/there")
         upstream.script.replace("hang,401*")
         tab.page.get_by_role("button", name="Test", exact=True).click()
