@@ -60,7 +60,7 @@ def logs() -> Json:
 
 def metrics() -> Json:
     point = {"timeUnixNano": "1796047321000000000", "asDouble": 1.0}
-    point["attributes"] = [text_attribute(canary("metric key"), canary("metric value"))]  # type: ignore[assignment]
+    point["attributes"] = [text_attribute(canary("metric key"), canary("metric value"))]
     metric = {"name": canary("metric"), "unit": canary("unit"), "gauge": {"dataPoints": [point]}}
     metric["description"] = canary("description")
     resource = {"attributes": [text_attribute("service.name", canary("metric service"))]}

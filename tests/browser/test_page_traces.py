@@ -121,8 +121,7 @@ def test_of_10_000_traces_each_is_met_once_while_more_arrive_and_the_first_page_
                 href = older.get_attribute("href") or ""
                 older.click()
                 tab.page.wait_for_url(f"**{href}")
-                same = tab.page.locator(f"a.older[href='{href}']")
-                eventually(lambda same=same: not same.count())
+                expect(tab.page.locator(f"a.older[href='{href}']")).to_have_count(0)
             assert len(met) == len(set(met))
             wanted = {f"t-{number:032x}" for number in range(1, MANY + 1)}
             assert wanted <= set(met)
