@@ -70,7 +70,7 @@ class DaemonClient:
         """
         connection = http.client.HTTPConnection(*self.address, timeout=SILENT_SECONDS)
         try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {self._token()}"})
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token()}"})
             response = connection.getresponse()
             if response.status != 200:
                 raise DaemonRefused.of(response.status, json.loads(response.read()))

@@ -40,6 +40,7 @@ EVERY_COMMAND: list[tuple[str, tuple[str, ...], int, str]] = [
     ("buffer export", (), 0, TRACE),
     ("buffer snapshot", ("{folder}/copy",), 0, "copy"),
     ("point", ("goose",), 0, "export OTEL_EXPORTER_OTLP_ENDPOINT=http://"),
+    ("tail", ("--no-follow", "--last", "5"), 0, ""),
 ]
 
 
@@ -54,7 +55,8 @@ def names_of(group: click.Group, before: str = "") -> Iterator[str]:
 
 
 def test_table_names_every_command() -> None:
-    others = {"serve", "destination presets", "config example", "completion"}
+    # `top` and a browser are tested by themselves.
+    others = {"serve", "destination presets", "config example", "completion", "top", "open"}
     assert {name for name, *_ in EVERY_COMMAND} | others == set(names_of(main))
 
 
