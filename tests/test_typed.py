@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "docs/quickstart.md", "docs/openrouter.md")
 COPIED = ("relay", "mockcollector", "scripts", "docs", "Makefile", "pyproject.toml", "README.md")
 BLOCK = re.compile(r"(?ms)^(<!-- not typed: [^>]+ -->\n+)?```sh\n(.*?)^```")
-READY = "Ctrl-C stops."
+READY = "Ctrl-C stops. See it in a browser:"
 # An error of HTTP is none for curl, and none for a shell.
 REFUSED = re.compile(r"(?m)^HTTP/1\.1 [45]")
 
