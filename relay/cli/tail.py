@@ -106,7 +106,7 @@ class Lines:
         """Print these."""
         for line in lines:
             say(json.dumps(line) if self._as_json else text_of(line))
-        sys.stdout.flush()
+        flush()
 
     def tick(self) -> None:
         """Nothing waits."""
@@ -145,7 +145,7 @@ class Trees:
                 say(json.dumps(trace))
             elif trace is not None:
                 say(*tree_lines(trace))
-        sys.stdout.flush()
+        flush()
 
 
 class Feed:
@@ -270,3 +270,9 @@ def _of_point(line: Line) -> tuple[str, ...]:
     of = f"mean of {line['count']:,}" if line["count"] is not None else ""
     labels = " ".join(f"{each['key']}={each['value']}" for each in line["attributes"])
     return line["name"], f"{value} {line['unit']}".rstrip(), of, labels
+
+
+def flush() -> None:
+    """Let a reader of the pipe have it now; without an output nobody reads."""
+    if sys.stdout is not None:
+        sys.stdout.flush()

@@ -59,7 +59,7 @@ COMMANDS: list[tuple[str, bool]] = [
     ("point claude-code", True),
     ("config example", False),
     ("completion bash", False),
-    ("tail --last 5 --no-follow", True),
+    ("tail --last 5 --no-follow", False),  # with `--json` a document a line
     ("open --print", False),
 ]
 
