@@ -67,9 +67,12 @@ def items_in(tree: Any, wire: SignalWire) -> int | None:
     def held(message: Any, name: str, kind: type = list) -> Any:
         if message is None:
             return kind()
-        if not isinstance(message, dict) or not isinstance(message.get(name) or kind(), kind):
+        if not isinstance(message, dict):
             raise TypeError
-        return message.get(name) or kind()
+        found = kind() if message.get(name) is None else message[name]
+        if not isinstance(found, kind):
+            raise TypeError
+        return found
 
     entries, scopes, records = wire.lists[Encoding.JSON]
     count = 0
