@@ -57,7 +57,7 @@ def test_traces_and_metrics_flow_while_logs_are_blocked_by_404(tmp_path: Path) -
         blocked = entry(relay, "logs")
         assert (blocked["state"], blocked["waiting_spans"]) == ("blocked", 1)
         assert "404" in blocked["reason"]
-        assert entry(relay, "traces")["state"] == "idle"
+        eventually(lambda: is_at(relay, "traces", state="idle"))  # after its rest
         metrics = relay.get("/metrics", parse=False)[1]
         for line in (
             'otlp_relay_blocked{destination="up",signal="logs"} 1.0',
