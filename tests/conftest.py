@@ -4,6 +4,7 @@ In CI a test that was skipped proves nothing, so it fails.
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -35,8 +36,10 @@ def anyio_backend() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Once a run, before its workers start."""
+    """Before a run, and at the start of each of its workers."""
     turns.prepare(config)
+    # A shell has what it starts in the background ignore Ctrl-C, and commands under test with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
