@@ -1,7 +1,6 @@
 """`otlp-relay tail`: what arrives, a line each, for as long as somebody looks."""
 
 import json
-import os
 import queue
 import select
 import sys
@@ -84,11 +83,8 @@ def tail(
             printer.end()
         else:
             feed.follow(printer)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         return
-    except BrokenPipeError:
-        # What is left in the stream must not be tried again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def quoted(term: str) -> str:
@@ -106,7 +102,6 @@ class Lines:
         """Print these."""
         for line in lines:
             say(json.dumps(line) if self._as_json else text_of(line))
-        flush()
 
     def tick(self) -> None:
         """Nothing waits."""
@@ -145,7 +140,6 @@ class Trees:
                 say(json.dumps(trace))
             elif trace is not None:
                 say(*tree_lines(trace))
-        flush()
 
 
 class Feed:
@@ -242,7 +236,9 @@ class Feed:
 
 
 def _raise_if_nobody_reads() -> None:
-    """BrokenPipeError where standard output is a pipe whose reader has gone."""
+    """BrokenPipeError where standard output is closed, or a pipe whose reader has gone."""
+    if sys.stdout is None:
+        raise BrokenPipeError
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     if any(event & select.POLLERR for _fd, event in poll.poll(0)):
@@ -270,9 +266,3 @@ def _of_point(line: Line) -> tuple[str, ...]:
     of = f"mean of {line['count']:,}" if line["count"] is not None else ""
     labels = " ".join(f"{each['key']}={each['value']}" for each in line["attributes"])
     return line["name"], f"{value} {line['unit']}".rstrip(), of, labels
-
-
-def flush() -> None:
-    """Let a reader of the pipe have it now; without an output nobody reads."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
