@@ -4,17 +4,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import anyio
 import pytest
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
-from relay.deliver.courier import Courier
 from relay.model.records import Signal
 from relay.upstream.outcomes import Blocked, Delivered, Outcome
 from tests.support.builders import to_body
-from tests.unit.buffer.making import NOW_NS, opened, piece, request
-from tests.unit.deliver.test_bisect import Clock
+from tests.unit.buffer.making import NOW_NS, piece, request
+from tests.unit.deliver.delivering import InProcess, delivering
 
 pytestmark = pytest.mark.anyio
 COUNT = 64
@@ -29,7 +27,7 @@ def times_in(content: bytes) -> list[int]:
     ]
 
 
-class Loki:
+class Loki(InProcess):
     """Refuses all of a request that holds a record from before `oldest`."""
 
     def __init__(self, oldest: int) -> None:
@@ -46,54 +44,26 @@ class Loki:
         self.took += times
         return Delivered(200)
 
-    def update(self, settings: DestinationConfig) -> None:
-        pass
-
-    def renew(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
-
 
 @pytest.mark.parametrize("oldest", [1, 2, 3, 31, 32, 33, COUNT - 1])
 async def test_records_that_are_too_old_are_one_dead_letter_and_the_others_arrive(
     tmp_path: Path, oldest: int
 ) -> None:
-    upstream, clock = Loki(oldest), Clock(10**9)
+    upstream = Loki(oldest)
     terms = DestinationConfig(
         name="up", endpoint="http://127.0.0.1:1/v1/logs", signal=Signal.LOGS, encoding="json"
     )
-    async with opened(tmp_path, clock_ns=lambda: clock.now_ns) as buffer:
-        backlog = buffer.consumer("up", signal=Signal.LOGS)
-        records = [{"timeUnixNano": str(at), "body": {"stringValue": "x"}} for at in range(COUNT)]
-        body = to_body({"scopeLogs": [{"logRecords": records}]})
-        made = piece(body, spans=COUNT, signal=Signal.LOGS)
-        await buffer.append(request(made, received_ns=NOW_NS))
-        courier = Courier(
-            terms,
-            backlog,
-            upstream,
-            lambda _: {},
-            now_ns=lambda: clock.now_ns,
-            monotonic=lambda: clock.now_ns / 1e9,
-            sleep=clock.sleep,
-            random=lambda: 0.5,
-            pace_seconds=0.0,
-        )
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(courier.run)
-            with anyio.fail_after(30):
-                while backlog.statistics().owed_items:  # noqa: ASYNC110 - it has no event
-                    await anyio.sleep(0.002)
-            await courier.stop()
-        await buffer.flush()
-        (stored,) = await buffer.dead_letters.newest(10)
+    records = [{"timeUnixNano": str(at), "body": {"stringValue": "x"}} for at in range(COUNT)]
+    body = to_body({"scopeLogs": [{"logRecords": records}]})
+    kept = request(piece(body, spans=COUNT, signal=Signal.LOGS), received_ns=NOW_NS)
+    async with delivering(tmp_path, terms, [kept], upstream) as at:
+        await at.done()
+        (letter,) = await at.letters()
 
     assert sorted(set(upstream.took)) == list(range(oldest, COUNT))
     assert len(upstream.took) <= COUNT - oldest + 6  # what was asked about comes once more
-    late = times_in(b'{"resourceLogs":[%b]}' % stored.letter.body)
+    late = times_in(b'{"resourceLogs":[%b]}' % letter.body)
     assert sorted(late) == list(range(oldest))
-    assert stored.letter.words == "entry too far behind"
+    assert letter.words == "entry too far behind"
     # The whole, a search by halves of the times, and the rest at once.
     assert upstream.requests <= 10

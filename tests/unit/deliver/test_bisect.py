@@ -17,19 +17,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
-from relay.deliver.courier import Courier
-from relay.model.records import DeadLetter, DestinationState, Encoding, Taken
+from relay.model.records import DeadLetter, DestinationState, Encoding, Request, Taken
 from relay.otlp.transcode import TranscodeError
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.builders import request as otlp
 from tests.support.builders import span, to_body
 from tests.support.examples import examples
-from tests.unit.buffer.making import NOW_NS, opened, piece, request
+from tests.unit.buffer.making import NOW_NS, piece, request
+from tests.unit.deliver import delivering
+from tests.unit.deliver.delivering import Clock, InProcess
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ BAD_REQUEST = Blocked("axiom answered 400: no", status=400, words="no")
 Rule = Callable[[frozenset[str], int, Batch], Outcome | Exception]
 
 
-class Upstream:
+class Upstream(InProcess):
     """Answers by a rule, and knows what it took."""
 
     def __init__(self, rule: Rule) -> None:
@@ -52,9 +52,6 @@ class Upstream:
         self.at_once = 0
         self.most_at_once = 0
         self.gate: anyio.Event | None = None
-
-    def update(self, settings: DestinationConfig) -> None:
-        pass
 
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
         names = names_in(batch)
@@ -75,12 +72,6 @@ class Upstream:
             self.took.update(names)
         return outcome
 
-    def renew(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
-
 
 def names_in(batch: Batch) -> list[str]:
     if batch.encoding is Encoding.JSON:
@@ -100,43 +91,12 @@ def names_in(batch: Batch) -> list[str]:
     ]
 
 
-class Clock:
-    """Sleeping takes next to no time, but moves the clock; `most` sleeps in all."""
+class Case(delivering.Case):
+    """A courier under way to an upstream that answers by a rule."""
 
-    def __init__(self, most: int) -> None:
-        self.now_ns = NOW_NS
-        self.sleeps: list[float] = []
-        self.most = most
-        self.is_spent = anyio.Event()
-
-    async def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
-        self.now_ns += int(seconds * 1e9)
-        if len(self.sleeps) >= self.most:
-            self.is_spent.set()
-            await anyio.sleep_forever()
-        await anyio.sleep(0.001)  # others get their turn
-
-
-class Case:
-    """A courier under way."""
-
-    def __init__(self, buffer: Buffer, upstream: Upstream, clock: Clock, courier: Courier) -> None:
-        self.buffer = buffer
+    def __init__(self, at: delivering.Case, upstream: Upstream) -> None:
+        super().__init__(at.buffer, at.terms, at.courier, at.clock)
         self.upstream = upstream
-        self.clock = clock
-        self.courier = courier
-        self.backlog: Backlog = buffer.consumers()[BacklogName("axiom")]
-
-    async def done(self) -> None:
-        """Nothing is owed any more."""
-        with anyio.fail_after(30):
-            while self.backlog.statistics().owed_items:  # noqa: ASYNC110 - it has no event
-                await anyio.sleep(0.002)
-
-    async def letters(self) -> list[DeadLetter]:
-        await self.buffer.flush()
-        return [stored.letter for stored in await self.buffer.dead_letters.newest(1000)]
 
     async def dead(self) -> Counter[str]:
         return Counter(name for letter in await self.letters() for name in names_of(letter))
@@ -169,39 +129,25 @@ async def case(
         endpoint="http://127.0.0.1:1/v1/traces",
         **changes,  # type: ignore[arg-type]
     )
-    upstream, clock = Upstream(rule), Clock(most_sleeps)
-    async with opened(state_dir, clock_ns=lambda: clock.now_ns) as buffer:
-        backlog = buffer.consumer("axiom")
-        for number, names in enumerate(rows):
-            await keep(buffer, names, sizes or {}, received_ns(number))
-        courier = Courier(
-            terms,
-            backlog,
-            upstream,
-            lambda _: {},
-            make_upstream=lambda _: upstream,
-            now_ns=lambda: clock.now_ns,
-            monotonic=lambda: clock.now_ns / 1e9,
-            sleep=clock.sleep,
-            random=lambda: 0.5,
-            pace_seconds=0.0,
-        )
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(courier.run)
-            yield Case(buffer, upstream, clock, courier)
-            await courier.stop()
+    upstream = Upstream(rule)
+    kept = [made(names, sizes or {}, received_ns(number)) for number, names in enumerate(rows)]
+    clock = Clock(most_sleeps)
+    async with delivering.delivering(state_dir, terms, kept, upstream, clock=clock) as at:
+        yield Case(at, upstream)
 
 
-async def keep(
-    buffer: Buffer, names: Sequence[str], sizes: Mapping[str, int], received_ns: int = NOW_NS
-) -> None:
+async def keep(buffer: Buffer, names: Sequence[str], sizes: Mapping[str, int]) -> None:
+    await buffer.append(made(names, sizes))
+
+
+def made(names: Sequence[str], sizes: Mapping[str, int], received_ns: int = NOW_NS) -> Request:
     spans = []
     for name in names:
         one = span(name=name)
         one["attributes"] = [{"key": "k", "value": {"stringValue": "x" * sizes.get(name, 10)}}]
         spans.append(one)
     body = to_body(otlp(*spans)["resourceSpans"])[1:-1]
-    await buffer.append(request(piece(body, spans=len(names)), received_ns=received_ns))
+    return request(piece(body, spans=len(names)), received_ns=received_ns)
 
 
 def refuses(*culprits: str, answer: Outcome | Exception = BAD_REQUEST) -> Rule:

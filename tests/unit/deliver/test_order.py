@@ -4,6 +4,7 @@ The upstream here is as Prometheus is: it takes all of a request or nothing, and
 that comes after a later one. The oracle: every good point is delivered exactly once, in order.
 """
 
+import itertools
 import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,17 +17,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from relay.buffer.sqlite.buffer import Buffer
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
-from relay.deliver.courier import Courier
 from relay.model.records import DeadLetter, Encoding, Request, Signal
 from relay.otlp import transcode
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.builders import to_body
 from tests.support.examples import examples
-from tests.unit.buffer.making import NOW_NS, opened, piece, request
-from tests.unit.deliver.test_bisect import Clock
+from tests.unit.buffer.making import NOW_NS, piece, request
+from tests.unit.deliver.delivering import Case, Clock, InProcess, delivering
 
 pytestmark = pytest.mark.anyio
 NO = Blocked("up answered 400: no", status=400, words="no")
@@ -49,7 +48,7 @@ def as_request(fragment: bytes, encoding: Encoding) -> bytes:
     return b'{"resourceMetrics":[%b]}' % fragment
 
 
-class Prometheus:
+class Prometheus(InProcess):
     """Refuses what holds a bad point, or one that is older than the newest it has."""
 
     def __init__(self, bad: frozenset[int], answer: Outcome = NO) -> None:
@@ -74,15 +73,6 @@ class Prometheus:
         self.took += found
         return Delivered(200)
 
-    def update(self, settings: DestinationConfig) -> None:
-        pass
-
-    def renew(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
-
 
 def made(row: range, encoding: Encoding) -> Request:
     points = [{"timeUnixNano": str(number), "asDouble": 1.0} for number in row]
@@ -95,31 +85,15 @@ def made(row: range, encoding: Encoding) -> Request:
     return request(each, received_ns=NOW_NS)
 
 
-class Case:
-    def __init__(self, buffer: Buffer, courier: Courier, clock: Clock) -> None:
-        self.buffer = buffer
-        self.courier = courier
-        self.clock = clock
-        self.backlog = buffer.consumer("up", signal=Signal.METRICS)
-
-    async def done(self) -> None:
-        with anyio.fail_after(30):
-            while self.backlog.statistics().owed_items:  # noqa: ASYNC110 - it has no event
-                await anyio.sleep(0.002)
-
-    async def done_while_more_come(self, number: int) -> int:
-        """Points go on coming, from `number` on, as they do; the number of the next one."""
-        with anyio.fail_after(30):
-            while self.backlog.statistics().owed_items:
-                await self.buffer.append(made(range(number, number + 1), Encoding.JSON))
-                number += 1
-                with anyio.move_on_after(0.05):
-                    await self.done()
-        return number
-
-    async def letters(self) -> list[DeadLetter]:
-        await self.buffer.flush()
-        return [stored.letter for stored in await self.buffer.dead_letters.newest(1000)]
+async def done_while_more_come(at: Case, number: int) -> int:
+    """Points go on coming, from `number` on, as they do; the number of the next one."""
+    with anyio.fail_after(30):
+        while at.backlog.statistics().owed_items:
+            await at.buffer.append(made(range(number, number + 1), Encoding.JSON))
+            number += 1
+            with anyio.move_on_after(0.05):
+                await at.done()
+    return number
 
 
 @asynccontextmanager
@@ -145,26 +119,10 @@ async def case(
             upstream.away = None
         await clock.sleep(seconds)
 
-    async with opened(state_dir, clock_ns=lambda: clock.now_ns) as buffer:
-        backlog = buffer.consumer("up", signal=Signal.METRICS)
-        for number, row in enumerate(rows):
-            is_other = encoding == "auto" and number % 2 == 1
-            await buffer.append(made(row, Encoding.PROTOBUF if is_other else Encoding.JSON))
-        courier = Courier(
-            terms,
-            backlog,
-            upstream,
-            lambda _: {},
-            now_ns=lambda: clock.now_ns,
-            monotonic=lambda: clock.now_ns / 1e9,
-            sleep=sleep,
-            random=lambda: 0.5,
-            pace_seconds=0.0,
-        )
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(courier.run)
-            yield Case(buffer, courier, clock)
-            await courier.stop()
+    encodings = (Encoding.JSON, Encoding.PROTOBUF if encoding == "auto" else Encoding.JSON)
+    kept = [made(row, each) for row, each in zip(rows, itertools.cycle(encodings), strict=False)]
+    async with delivering(state_dir, terms, kept, upstream, clock=clock, sleep=sleep) as at:
+        yield at
 
 
 def rows_of(count: int, per_row: int) -> list[range]:
@@ -195,7 +153,7 @@ async def test_good_points_arrive_once_and_in_order_whatever_is_refused(
     rows = rows_of(count, per_row)
     state_dir = tmp_path_factory.mktemp("order")
     async with case(state_dir, rows, upstream, encoding=encoding) as at:
-        end = await at.done_while_more_come(count)
+        end = await done_while_more_come(at, count)
         letters = await at.letters()
 
     assert upstream.took == [number for number in range(end) if number not in culprits]

@@ -23,10 +23,10 @@ from relay.deliver.isolate.bisect import MOST_UNANSWERED
 from relay.model.records import DestinationState
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.unit.buffer.making import NOW_NS, opened
+from tests.unit.deliver.delivering import Clock
 from tests.unit.deliver.test_bisect import (
     BAD_REQUEST,
     Case,
-    Clock,
     Upstream,
     all_of,
     case,
