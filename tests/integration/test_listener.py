@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,29 +22,25 @@ from relay.server.connection import LimitedProtocol, Limits
 from relay.server.listener import tls_context
 from tests.support.certificates import DAY, NOW, make_authority
 from tests.support.edge_server import (
+    FAST,
     PATIENCE_SECONDS,
     Edge,
+    Run,
     RunningListener,
     Settings,
     chunked,
     post,
+    runner,
     running_edge,
     running_listener,
 )
 
-FAST: dict[str, Any] = {"sweep_seconds": 0.01}
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
-Run = Callable[..., AbstractContextManager[Edge]]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """An edge with the limits that are named."""
-
-    def run(**limits: Any) -> AbstractContextManager[Edge]:
-        return running_edge(use_uvloop=request.param == "uvloop", limits=Limits(**FAST | limits))
-
-    return run
+    return runner(request.param)
 
 
 async def hello(_scope: Any, _receive: Any, send: Any) -> None:

@@ -5,10 +5,7 @@ import gzip
 import socket
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from itertools import count
-from typing import Any
 
 import pytest
 
@@ -17,27 +14,22 @@ from relay.model.records import Signal
 from relay.server.connection import Limits
 from relay.server.exchange import Exchange, Handler
 from tests.support.edge_server import (
+    FAST,
     PATIENCE_SECONDS,
-    Edge,
+    Run,
     Settings,
     post,
-    running_edge,
+    runner,
     running_listener,
 )
 from tests.support.relay_process import eventually
 
-FAST: dict[str, Any] = {"sweep_seconds": 0.01}
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
-Run = Callable[..., AbstractContextManager[Edge]]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    def run(*, tokens: tuple[str, ...] = (), **limits: Any) -> AbstractContextManager[Edge]:
-        use_uvloop = request.param == "uvloop"
-        return running_edge(use_uvloop=use_uvloop, tokens=tokens, limits=Limits(**FAST | limits))
-
-    return run
+    return runner(request.param)
 
 
 def test_repeated_head_takes_bodies_of_any_length_however_they_come(run: Run) -> None:

@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -24,6 +25,7 @@ from relay.server.listener import Listener
 from relay.server.sockets import bind
 
 PATIENCE_SECONDS = 10.0
+FAST: dict[str, Any] = {"sweep_seconds": 0.01}
 OWN_ID = "relay-under-test"
 
 
@@ -207,6 +209,9 @@ class Edge:
 EdgeMaker = Callable[..., Edge]
 
 
+Run = Callable[..., AbstractContextManager[Edge]]
+
+
 @contextlib.contextmanager
 def running_edge(
     *,
@@ -227,6 +232,17 @@ def running_edge(
         on_stranger=ingest.refusals.note_stranger,
     ) as listening:
         yield Edge(listening, ingest, acceptor, counters)
+
+
+def runner(loop: str) -> Run:
+    """Runs an edge with the limits that are named, on asyncio or on uvloop."""
+
+    def run(*, tokens: tuple[str, ...] = (), **limits: Any) -> AbstractContextManager[Edge]:
+        return running_edge(
+            use_uvloop=loop == "uvloop", tokens=tokens, limits=Limits(**FAST | limits)
+        )
+
+    return run
 
 
 def post(
