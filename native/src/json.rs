@@ -65,7 +65,6 @@ pub fn to_protobuf(fragment: &[u8], signal: Signal) -> Take<Vec<u8>> {
         additions: &[],
         malformed_ids: MalformedIds::Reject,
         now_ns: 0,
-        row_bytes: usize::MAX,
     };
     let mut pass = begin::<false>(&given)?;
     pass.entries()?;

@@ -69,8 +69,6 @@ pub struct Given<'a> {
     pub malformed_ids: MalformedIds,
     /// When it arrived, in nanoseconds since the epoch.
     pub now_ns: u64,
-    /// More bytes than that are cut into several rows, which is left to the Python path.
-    pub row_bytes: usize,
 }
 
 /// An item (or points of one metric) that was taken out, for `Rejections.add` in Python.

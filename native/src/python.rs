@@ -85,7 +85,6 @@ impl Preparer {
                 [usize::from(is_local)],
             malformed_ids: self.malformed_ids,
             now_ns,
-            row_bytes: usize::MAX, // it is cut here
         };
         let prepare = if encoding == JSON { json::prepare } else { protobuf::prepare };
         let made = take(py, body.len(), || {

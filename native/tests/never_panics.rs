@@ -120,14 +120,7 @@ fn given<'a>(
     number: usize,
 ) -> Given<'a> {
     let modes = [MalformedIds::Reject, MalformedIds::Derive, MalformedIds::Auto];
-    Given {
-        body,
-        signal,
-        additions,
-        malformed_ids: modes[number % 3],
-        now_ns: NOW_NS,
-        row_bytes: 512 * 1024,
-    }
+    Given { body, signal, additions, malformed_ids: modes[number % 3], now_ns: NOW_NS }
 }
 
 #[test]

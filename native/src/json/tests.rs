@@ -154,7 +154,6 @@ fn nothing_makes_it_panic() {
             additions: &additions[..number % 2],
             malformed_ids: modes[number % 5 % 3],
             now_ns: NOW_NS,
-            row_bytes: 512 * 1024,
         };
         if let Ok(outcome) = prepare(&given) {
             taken += 1;

@@ -4,36 +4,43 @@ use crate::outcome::{Odd, Take};
 
 /// Append what an escaped text means. Half a pair of surrogates is none.
 pub fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Take<()> {
-    let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        let letter = *rest.get(at + 1).ok_or(Odd)?;
-        rest = &rest[at + 2..];
+    copy_with_escapes(raw, out, |letter, rest, out| {
         match letter {
             b'"' | b'\\' | b'/' => out.push(letter),
             b'u' => {
-                let character = escaped_character(&mut rest)?;
+                let character = escaped_character(rest)?;
                 out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             }
             _ => out.push(control_of(letter).ok_or(Odd)?),
         }
-    }
-    out.extend_from_slice(rest);
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Append an escaped text with those escapes only that normal form has.
 pub fn normalise_escapes(raw: &[u8], out: &mut Vec<u8>) -> Take<()> {
+    copy_with_escapes(raw, out, |letter, rest, out| {
+        match letter {
+            b'/' => out.push(b'/'),
+            b'u' => write_character(escaped_character(rest)?, out),
+            _ => out.extend_from_slice(&[b'\\', letter]),
+        }
+        Ok(())
+    })
+}
+
+/// Append `raw` as it stands but for its escapes: `write` gets the letter of each, and what follows.
+fn copy_with_escapes<'a>(
+    raw: &'a [u8],
+    out: &mut Vec<u8>,
+    write: impl Fn(u8, &mut &'a [u8], &mut Vec<u8>) -> Take<()>,
+) -> Take<()> {
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         out.extend_from_slice(&rest[..at]);
         let letter = *rest.get(at + 1).ok_or(Odd)?;
         rest = &rest[at + 2..];
-        match letter {
-            b'/' => out.push(b'/'),
-            b'u' => write_character(escaped_character(&mut rest)?, out),
-            _ => out.extend_from_slice(&[b'\\', letter]),
-        }
+        write(letter, &mut rest, out)?;
     }
     out.extend_from_slice(rest);
     Ok(())
