@@ -75,11 +75,13 @@ def find(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
         if not named or not _exists(found):
             raise ConfigProblems([ConfigError(f"there is no such file, {by}", source=str(found))])
         return found
+    return next(filter(_exists, usual_places(environ)), None)
+
+
+def usual_places(environ: Mapping[str, str]) -> list[Path]:
+    """Where the file is looked for that nobody names, the first first."""
     home = _config_home(environ)
-    for candidate in ([home / "relay.toml"] if home else []) + [SYSTEM_CONFIG]:
-        if _exists(candidate):
-            return candidate
-    return None
+    return [*([home / "relay.toml"] if home else []), SYSTEM_CONFIG]
 
 
 def _exists(path: Path) -> bool:

@@ -4,8 +4,8 @@ A relay leaves a note in a folder of its user's: the path of its configuration, 
 its pid, locked for as long as it lives. The kernel takes the lock from a process that was killed,
 so that a note without one is of a relay that runs no more. The folder is
 `$XDG_RUNTIME_DIR/otlp-relay`, else `otlp-relay/running` below `$XDG_CACHE_HOME` or `~/.cache`.
-A relay without any of these leaves none: the service reads `/etc/otlp-relay/relay.toml`, where
-commands look anyway.
+A relay leaves none without any of these, nor where its file is in a place that commands look into
+anyway, as that of the service is.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from relay.config.load import usual_places
 
 
 def folder_of(environ: Mapping[str, str]) -> Path | None:
@@ -34,7 +36,7 @@ def announced(source: Path | None, environ: Mapping[str, str]) -> Iterator[None]
     A folder that cannot be written to keeps no relay from running: commands then need `--config`.
     """
     folder = folder_of(environ)
-    if source is None or folder is None:
+    if source is None or folder is None or source in usual_places(environ):
         yield
         return
     note, unlocked = folder / f"{os.getpid()}", folder / f".{os.getpid()}"

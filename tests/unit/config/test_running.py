@@ -35,6 +35,18 @@ def test_found_while_it_runs_and_not_after(environ: dict[str, str]) -> None:
     assert list(Path(environ["XDG_RUNTIME_DIR"], "otlp-relay").iterdir()) == []
 
 
+def test_relay_whose_file_is_where_commands_look_anyway_leaves_nothing(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    """The service has a home of its own too, its state directory: nothing is added to it."""
+    environ["XDG_CONFIG_HOME"] = str(tmp_path / "own")
+    own = tmp_path / "own" / "otlp-relay" / "relay.toml"
+    for source in (Path("/etc/otlp-relay/relay.toml"), own):
+        with announced(source, environ):
+            assert running(environ) == []
+            assert not Path(environ["XDG_RUNTIME_DIR"]).exists()
+
+
 def test_killed_relay_is_forgotten(environ: dict[str, str]) -> None:
     command = [sys.executable, "-c", HELD, "/somewhere/relay.toml"]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
