@@ -8,6 +8,7 @@
     POST /api/destinations/NAME/replay?trace=ID             what is of one trace
          &signal=logs                                       of that signal alone
          &dry_run=true                                      only tell what it would be
+         &force=true                                        also delta points, which count twice
 
 404: no such destination, or nothing is known of the trace (then with how far back what is known
 reaches). 409: the replay is refused, with the reason; nothing was changed.
@@ -50,15 +51,20 @@ def routes(traces: Traces, replay: Replay) -> list[Api]:
     async def replay_kept(request: Request) -> dict[str, Any]:
         name = request.path_params["name"]
         query = request.query_params
-        is_dry_run, signal = flag(query, "dry_run"), signal_of(query)
+        is_dry_run, is_forced = flag(query, "dry_run"), flag(query, "force")
+        signal = signal_of(query)
         trace = query.get("trace", "").strip()[:MOST_CHARACTERS]
         since_ns = nanoseconds(query.get("since", ""))
         if ("since" in query) == ("trace" in query) or (since_ns is None and not trace):
             raise BadQuery("say since=NANOSECONDS, a time since 1970, or trace=ID")
         if since_ns is not None:
-            done = await replay.since(name, since_ns, is_dry_run=is_dry_run, signal=signal)
+            done = await replay.since(
+                name, since_ns, is_dry_run=is_dry_run, is_forced=is_forced, signal=signal
+            )
         else:
-            done = await replay.trace(name, trace, is_dry_run=is_dry_run, signal=signal)
+            done = await replay.trace(
+                name, trace, is_dry_run=is_dry_run, is_forced=is_forced, signal=signal
+            )
         return replay_document(done)
 
     return [

@@ -33,6 +33,7 @@ POLL_SECONDS = 0.2
 @click.option("--trace", "trace_id", metavar="ID", help="What is of one trace, and nothing else.")
 @signal_option("What is of this signal; by default all that NAME gets.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be sent again.")
+@click.option("--force", is_flag=True, help="Also delta points, which count twice where they were.")
 @click.option("--wait", is_flag=True, help="Follow it until nothing waits for NAME any more.")
 @json_option
 def replay(
@@ -43,22 +44,23 @@ def replay(
     trace_id: str | None,
     signal: Signal | None,
     dry_run: bool,
+    force: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
     """Send what is kept to one destination again, whether it had it or never was owed it.
 
     Kept is what was delivered within `keep_delivered`, and what still waits for somebody. Metrics
-    that come twice are the same for cumulative points and gauges; delta points count twice. Exits 0
-    when something is sent again (or would be), or all of it waits already; 1 when nothing is kept
-    of what was asked for.
+    that come twice are the same for cumulative points and gauges; delta points count twice, so they
+    need --force. Exits 0 when something is sent again (or would be), or all of it waits already; 1
+    when nothing is kept of what was asked for.
     """
     if (since_ns is None) == (trace_id is None):
         raise click.UsageError("say either --since or --trace")
     if trace_id is not None and not trace_id.strip():
         raise click.UsageError("--trace needs an id")
     client = admin_client(load_or_exit(config_path), RESPONSE_SECONDS)
-    query = {"dry_run": "true" if dry_run else "false"}
+    query = {"dry_run": "true" if dry_run else "false", "force": "true" if force else "false"}
     query |= {"trace": trace_id} if trace_id is not None else {"since": str(since_ns)}
     if signal:
         query["signal"] = signal.word
@@ -84,8 +86,11 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines = [f"nothing to do: what is kept {what} is already waiting for {name}"]
     else:
         lines = [f"nothing is kept {what}"]
-    if found["by_signal"].get("metrics"):
-        lines.append(f"delta points among them that {name} had already count twice there")
+    if found["has_deltas"]:
+        lines.append(
+            f"delta points are among them: --force sends those too, and what {name} had already "
+            "counts twice there"
+        )
     lines += reach_lines(found)
     if found["destination_state"] == "paused":
         lines.append(f"{name} is paused: `otlp-relay destination resume {name}` sends it")

@@ -18,6 +18,7 @@ from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable, ControlRefused, UnknownDestination
 from relay.model.records import Signal
 from relay.model.units import iso
+from relay.traces.deltas import holds_deltas
 from relay.traces.ids import readings
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -33,7 +34,8 @@ class ReplayedRows:
     `found_rows` hold some of what was asked for; `spans` (items of all signals, those of each in
     `by_signal`), `rows` and `bytes` were not owed already and are now (with `is_dry_run` would be);
     `gone_rows` and `gone_spans` are remembered of
-    what was asked for and not kept any more (0 spans where they are not counted).
+    what was asked for and not kept any more (0 spans where they are not counted). `has_deltas`:
+    points are among it that count twice at a destination that had them.
     """
 
     destination: str
@@ -46,6 +48,7 @@ class ReplayedRows:
     gone_rows: int
     gone_spans: int
     kept_since_ns: int
+    has_deltas: bool = False
     since_ns: int = 0
     trace_id: str | None = None
     destination_state: str = ""
@@ -61,27 +64,40 @@ class Replay:
         self._one_at_a_time = asyncio.Lock()
 
     async def since(
-        self, name: str, since_ns: int, *, is_dry_run: bool, signal: Signal | None = None
+        self,
+        name: str,
+        since_ns: int,
+        *,
+        is_dry_run: bool,
+        is_forced: bool = False,
+        signal: Signal | None = None,
     ) -> ReplayedRows:
         """Owe `name` again what was received at `since_ns` or later and is kept.
 
-        Of one `signal` alone if it is given. Raises UnknownDestination, ControlRefused,
-        BufferUnavailable.
+        Of one `signal` alone if it is given. Raises UnknownDestination, BufferUnavailable, and
+        ControlRefused, also for delta points unless `is_forced`.
         """
         async with self._one_at_a_time:
             found = [
                 (key, await self._index.since(since_ns, key.signal))
                 for key in self._keys(name, signal)
             ]
-            return await self._owe(name, found, is_dry_run=is_dry_run, since_ns=since_ns)
+            return await self._owe(
+                name, found, is_dry_run=is_dry_run, is_forced=is_forced, since_ns=since_ns
+            )
 
     async def trace(
-        self, name: str, text: str, *, is_dry_run: bool, signal: Signal | None = None
+        self,
+        name: str,
+        text: str,
+        *,
+        is_dry_run: bool,
+        is_forced: bool = False,
+        signal: Signal | None = None,
     ) -> ReplayedRows:
         """Owe `name` again what is kept of one trace, and nothing else.
 
-        Of one `signal` alone if it is given. Raises UnknownDestination, ControlRefused,
-        BufferUnavailable.
+        Of one `signal` alone if it is given. Raises as `since`.
         """
         async with self._one_at_a_time:
             keys = self._keys(name, signal)
@@ -94,7 +110,9 @@ class Replay:
                 ]
                 if any(kept.rows or kept.gone_rows for _, kept in found):
                     break
-            return await self._owe(name, found, is_dry_run=is_dry_run, trace_id=trace_id)
+            return await self._owe(
+                name, found, is_dry_run=is_dry_run, is_forced=is_forced, trace_id=trace_id
+            )
 
     async def begin(self, key: BacklogName, start: Start) -> None:
         """Make a new backlog begin at `start`; nothing for one that is known.
@@ -139,10 +157,17 @@ class Replay:
         found: list[tuple[BacklogName, KeptRows]],
         *,
         is_dry_run: bool,
+        is_forced: bool,
         since_ns: int = 0,
         trace_id: str | None = None,
     ) -> ReplayedRows:
         """Owe what of it is not owed already, on disk when this returns."""
+        has_deltas = not is_forced and await self._would_repeat_deltas(found)
+        if has_deltas and not is_dry_run:
+            raise ControlRefused(
+                f"delta points are among them, and those that {name} had already count twice there",
+                hint="--force sends them all the same; --signal replays the other signals alone",
+            )
         owed = OwedAgain(0, 0, 0)
         by_signal: dict[str, int] = {}
         for key, kept in found:
@@ -169,6 +194,7 @@ class Replay:
             gone_rows=sum(kept.gone_rows for _, kept in found),
             gone_spans=sum(kept.gone_items for _, kept in found),
             kept_since_ns=kept_since_ns or self._buffer.statistics().oldest_received_ns,
+            has_deltas=has_deltas,
             since_ns=since_ns,
             trace_id=trace_id,
             destination_state=str(status.state),
@@ -184,3 +210,12 @@ class Replay:
                 trace_id=trace_id or "",
             )
         return replayed
+
+    async def _would_repeat_deltas(self, found: list[tuple[BacklogName, KeptRows]]) -> bool:
+        browse = self._buffer.browse
+        for key, kept in found:
+            if key.signal is Signal.METRICS and browse is not None:
+                more = await self._index.owe(key, kept, is_dry_run=True)
+                if more and more.rows and await holds_deltas(browse, kept):
+                    return True
+        return False

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from mockcollector.server import MockCollector
-from tests.support.builders import request, span
+from tests.support.builders import protobuf_twin, request, span
 from tests.support.relay_process import Relay, eventually
 
 ALL = ["traces", "logs", "metrics"]
@@ -249,7 +250,7 @@ def test_replay_is_of_all_that_a_destination_gets_or_of_one_signal(tmp_path: Pat
             dry = ("replay", "--since", "1h", "--dry-run", "--to")
             shown = said(relay, *dry, "all")
             assert "1 span, 2 log records, 3 data points since" in shown
-            assert "delta points among them that all had already count twice there" in shown
+            assert "delta" not in shown
             assert "2 log records since" in said(relay, *dry, "all", "--signal", "logs")
             assert "1 span since" in said(relay, *dry, "plain")
             refused = said(relay, *dry, "plain", "--signal", "metrics", code=1)
@@ -259,9 +260,40 @@ def test_replay_is_of_all_that_a_destination_gets_or_of_one_signal(tmp_path: Pat
             assert "delta" not in of_trace
             assert (len(journal.log_records()), len(journal.data_points())) == (4, 3)
             told = document(relay, "replay", "--to", "all", "--since", "1h", "--signal", "metrics")
-            assert told["by_signal"] == {"metrics": 3}
+            assert (told["by_signal"], told["has_deltas"]) == ({"metrics": 3}, False)
             eventually(lambda: len(journal.data_points()) == 6)
             assert len(journal.log_records()) == 4
+
+
+@pytest.mark.parametrize("encoding", ["json", "protobuf"])
+def test_replay_of_delta_points_sends_nothing_unless_it_is_forced(
+    tmp_path: Path, encoding: str
+) -> None:
+    data = {"dataPoints": [point(7)], "aggregationTemporality": 1, "isMonotonic": True}
+    metric = {"name": "calls", "sum": data}
+    deltas = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
+    with MockCollector() as upstream:
+        all_signals: dict[str, Any] = {"endpoint": upstream.endpoint, "signals": ALL}
+        with Relay(tmp_path, {"all": all_signals}) as relay:
+            assert relay.post(metrics(point(1)), path="/v1/metrics")[0] == 200
+            body, sort = json.dumps(deltas).encode(), "application/json"
+            if encoding == "protobuf":
+                body = protobuf_twin(deltas, ExportMetricsServiceRequest).SerializeToString()
+                sort = "application/x-protobuf"
+            assert relay.post(body, path="/v1/metrics", headers={"Content-Type": sort})[0] == 200
+            assert relay.post(request(span(traceId=TRACE)))[0] == 200
+            eventually(lambda: relay.destination("all", "metrics")["delivered_spans"] == 2)
+            again = ("replay", "--to", "all", "--since", "1h", "--signal", "metrics")
+            dry = said(relay, *again, "--dry-run")
+            assert "delta points are among them: --force sends those too" in dry
+            kept_back = said(relay, *again, code=1)
+            assert "those that all had already count twice there" in kept_back
+            assert "--force sends them all the same" in kept_back
+            assert len(upstream.journal.data_points()) == 2
+            assert "1 span since" in said(relay, *again[:-1], "traces")
+            told = document(relay, *again, "--force")
+            assert told["by_signal"] == {"metrics": 2}
+            eventually(lambda: len(upstream.journal.data_points()) == 4)
 
 
 def test_buffer_commands_count_and_choose_by_signal(waiting: Relay) -> None:
