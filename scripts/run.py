@@ -2,7 +2,7 @@
 
 With CONFIG=FILE (or OTLP_RELAY_CONFIG) the relay runs on that and no mock collector is started.
 Otherwise everything of it lies in `.otlp-relay/` of this checkout: no state of a host's service
-is touched.
+is touched. What the two log lies there in any case, beside what is printed for who watches.
 """
 
 import json
@@ -26,6 +26,7 @@ STATE = ROOT / ".otlp-relay"
 BIN = Path(sys.executable).parent
 INGEST, MOCK, ADMIN = 4318, 4319, 4380
 START_SECONDS = 15
+SHOWN_LINES = 20
 
 CONFIG = f"""\
 # Written by `make run`; change what you like: it is only written when it is absent.
@@ -60,6 +61,7 @@ and ask it, in another terminal:
   {command} doctor{option}
   {command} point --list{option}
 
+Each request and delivery is a line in {log}.
 Ctrl-C stops. See it in a browser:
 """
 
@@ -86,12 +88,12 @@ def main() -> int:
 
 def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
     """Everything in order; `children` grows as processes start."""
+    STATE.mkdir(mode=0o700, exist_ok=True)
     if given:
         config = Path(given)
     else:
         config = STATE / "relay.toml"
         if not config.exists():
-            STATE.mkdir(mode=0o700, exist_ok=True)
             config.touch(mode=0o600)
             config.write_text(CONFIG)
         for port, whose in (
@@ -103,7 +105,7 @@ def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
         print(f"mock collector on http://127.0.0.1:{MOCK}, the relay's destination", flush=True)
         children.append(start("mockcollector", "serve", "--listen", f"127.0.0.1:{MOCK}",
                               "--require-header", "Authorization=Bearer make-run"))  # fmt: skip
-        wait_for_port(MOCK, children[-1])
+        wait_for_mock(children[-1])
     print(f"relay with {shown(config)}", flush=True)
     relay = start("otlp-relay", "serve", "--config", str(config), "--log-level", "debug",
                   "--log-format", "text")  # fmt: skip
@@ -113,7 +115,11 @@ def run(given: str | None, children: list[subprocess.Popen[bytes]]) -> int:
     print(what_next(config, send_test_trace(config)), flush=True)
     show = [str(BIN / "otlp-relay"), "open", "--print", "--config", str(config)]
     subprocess.run(show, check=False)
-    return relay.wait()
+    code = relay.wait()
+    print(
+        f"the relay ended with {code}; the end of its log:\n{end_of_log('otlp-relay')}", flush=True
+    )
+    return code
 
 
 def send_test_trace(config: Path) -> str:
@@ -135,6 +141,7 @@ def what_next(config: Path, trace: str) -> str:
         command=shown(BIN / "otlp-relay"),
         option="" if is_found else f" --config {shlex.quote(shown(config))}",
         trace=trace,
+        log=shown(log_of("otlp-relay")),
         endpoint=f"{'https' if ingest.tls_cert else 'http'}://{ingest.listen[0].reachable}",
     )
 
@@ -153,7 +160,23 @@ def stop(_signal: int, _frame: FrameType | None) -> None:
 
 def start(command: str, *arguments: str) -> subprocess.Popen[bytes]:
     """One of our commands in a session of its own: Ctrl-C reaches it through us, in order."""
-    return subprocess.Popen([str(BIN / command), *arguments], start_new_session=True)
+    with log_of(command).open("wb") as log:
+        return subprocess.Popen(
+            [str(BIN / command), *arguments],
+            start_new_session=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def log_of(command: str) -> Path:
+    """Where its lines are, those of this run alone."""
+    return STATE / f"{command}.log"
+
+
+def end_of_log(command: str) -> str:
+    """Its last lines: those that say why it ended."""
+    return "\n".join(log_of(command).read_text(errors="replace").splitlines()[-SHOWN_LINES:])
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
@@ -181,17 +204,17 @@ def demand_free(port: int, whose: str) -> None:
             )
 
 
-def wait_for_port(port: int, child: subprocess.Popen[bytes]) -> None:
-    """Until something accepts on the port, or the child ended."""
+def wait_for_mock(child: subprocess.Popen[bytes]) -> None:
+    """Until it accepts on its port, or ended."""
     deadline = time.monotonic() + START_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", MOCK), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:
             return
-    sys.exit(f"nothing came up on port {port} within {START_SECONDS} s")
+    sys.exit(f"the mock collector did not come up; its log:\n{end_of_log('mockcollector')}")
 
 
 def wait_until_ready(child: subprocess.Popen[bytes], config: Path) -> None:
@@ -203,7 +226,8 @@ def wait_until_ready(child: subprocess.Popen[bytes], config: Path) -> None:
         if shown.returncode == 0 and json.loads(shown.stdout)["ready"]:
             return
         time.sleep(0.05)
-    sys.exit(child.returncode or "the relay did not become ready")
+    print(f"the relay did not become ready; the end of its log:\n{end_of_log('otlp-relay')}")
+    sys.exit(child.returncode or 1)
 
 
 if __name__ == "__main__":

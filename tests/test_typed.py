@@ -120,6 +120,19 @@ def test_lines_that_make_run_prints_work_as_typed(newcomer: Newcomer) -> None:
     assert any("delivered" in text and "otlp-relay-test" in text for text in shown)
 
 
+def test_only_what_is_for_who_watches_is_printed(newcomer: Newcomer) -> None:
+    """What is logged is in the file that is named."""
+    named = re.search(r"a line in (\S+)\.\n", newcomer.printed)
+    assert named is not None
+    logged = (newcomer.folder / named[1]).read_text()
+    events = [line for line in logged.splitlines() if re.match(r"\S+ \[\w+ *\] ", line)]
+
+    assert any("request_kept" in line for line in events)
+    assert any("batch_delivered" in line for line in events)
+    assert re.search(r"\[(debug|info) *\]", newcomer.printed) is None
+    assert "from otlp-relay-test (" not in newcomer.printed  # the mock's line for a request
+
+
 def test_other_relay_of_the_user_is_not_chosen_by_chance(newcomer: Newcomer) -> None:
     """With a configuration in its usual place, the printed lines name theirs."""
     folder = newcomer.home / ".config" / "otlp-relay"

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,14 @@ from relay.cli.output import (
     seconds_since,
     until,
 )
-from relay.doctor.findings import MOST_REFUSED, refused_text, removed_text, silence_text
+from relay.doctor.findings import (
+    FLAWS,
+    MOST_REFUSED,
+    clock_text,
+    refused_text,
+    removed_text,
+    silence_text,
+)
 from relay.model.errors import RelayError
 from relay.model.nouns import counted, counted_items, listed_items
 from relay.model.records import Signal
@@ -133,15 +140,25 @@ def tell_ingest(found: dict[str, Any]) -> None:
     for signal, items in ingest["signals"].items():
         for reason, times in sorted(items["rejected"].items()):
             say(f"         rejected {counted_items(times, signal)}: {reason}")
-        flaws = ", ".join(f"{n:,} {code}" for code, n in sorted(items["warnings"].items()))
-        if flaws:
-            say(f"         kept and told to the senders of {signal}: {flaws}")
+        for line in flaw_lines(signal, items["warnings"]):
+            say(f"         {line}")
     if ingest["tested_by_sender_at"]:
         say(f"         tested by sender at {ingest['tested_by_sender_at']}")
     if silence := silence_text(found, datetime.now(UTC)):
         say(f"         {silence}")
     for line in refused_lines(ingest):
         say_styled(line, "yellow")
+
+
+def flaw_lines(signal: str, warnings: Mapping[str, int]) -> list[str]:
+    """What was kept in spite of its flaws: those of clocks in words, for they need somebody."""
+    clocks = [code for code in FLAWS if code in warnings]
+    lines = [f"kept: {clock_text(code, warnings[code], signal)}" for code in clocks]
+    others = sorted(warnings.keys() - FLAWS.keys())
+    if others:
+        listed = ", ".join(f"{warnings[code]:,} {code}" for code in others)
+        lines.append(f"kept and told to the senders of {signal}: {listed}")
+    return lines
 
 
 def signals_of(found: dict[str, Any]) -> set[str]:
