@@ -25,7 +25,7 @@ from relay.admin.token import read_or_make
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.directory import holder_of
-from relay.config import GRPC_PORT, Config
+from relay.config import GRPC_PORT, Config, DestinationConfig
 from relay.config.load import load
 from relay.config.running import announced
 from relay.dead_letters.change import DeadLetters
@@ -61,6 +61,8 @@ from relay.systemd.activation import Inherited
 from relay.systemd.notify import Notifier
 from relay.systemd.reporter import Service
 from relay.systemd.status_line import MAX_CHARACTERS, cut, summarize
+from relay.telemetry.own_spans import OwnSpans
+from relay.telemetry.traced import traced_accept, traced_upstreams
 from relay.traces.kept_calls import KeptCalls
 from relay.traces.replay import Replay
 from relay.traces.where import Traces
@@ -157,9 +159,11 @@ class Daemon:
         self._offload = Offload()
         prepare = Prepare(prepare_settings(config, environ))
         self._pipeline = Pipeline(prepare, buffer, counters, offload=self._offload)
+        traces_to = config.telemetry.traces_to
+        self._own_spans = OwnSpans(self._own_spans_to, environ, own_id) if traces_to else None
         self._ingest = Ingest(
             config.ingest,
-            self._pipeline.accept,
+            traced_accept(self._pipeline.accept, self._own_spans),
             counters,
             own_id,
             tokens=[token.reveal() for token in config.ingest.tokens],
@@ -169,7 +173,8 @@ class Daemon:
         self._tls = None
         if config.ingest.tls_cert and config.ingest.tls_key:
             self._tls = tls_context(config.ingest.tls_cert, config.ingest.tls_key)
-        self._fleet = Fleet(buffer, environ, own_id, age_ns=buffer.age_ns)
+        make_upstream = traced_upstreams(self._own_spans, traces_to, own_id)
+        self._fleet = Fleet(buffer, environ, make_upstream, age_ns=buffer.age_ns)
         self._replay = Replay(buffer, self._fleet)
         self._salvage = Salvage(buffer, counters)
         parts = Parts(buffer, self._fleet, self._pipeline, self._ingest, self._replay, self._tls)
@@ -220,6 +225,8 @@ class Daemon:
                     source.start_soon(self._heed_signals, signals, source, ingest_listener)
                     source.start_soon(self._salvage.run)
                     source.start_soon(self._view.watch.run)
+                    if self._own_spans is not None:
+                        source.start_soon(self._own_spans.run)
                     for listener in operators:
                         await source.start(listener.serve)
                     await source.start(ingest_listener.serve)
@@ -257,6 +264,13 @@ class Daemon:
             ssl_context=self._tls,
             on_stranger=self._ingest.refusals.note_stranger,
         )
+
+    def _own_spans_to(self) -> DestinationConfig | None:
+        """The destination of the relay's own spans, as it is configured by now."""
+        config = self._control.config
+        found = config.destination(self._config.telemetry.traces_to)
+        of_traces = [view for view in found.views if view.signal is Signal.TRACES] if found else []
+        return of_traces[0] if of_traces else None
 
     def _operators_listeners(self) -> list[Listener]:
         """The admin listener and, where there is one, that of health alone."""

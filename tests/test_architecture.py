@@ -23,6 +23,7 @@ LEVELS = {
     "relay.doctor": 4,
     "relay.deliver": 4,
     "relay.ingest": 4,
+    "relay.telemetry": 4,
     "relay.buffer.sqlite": 3,
     "relay.genai": 3,
     "relay.upstream": 3,

@@ -138,6 +138,13 @@ class AdminConfig(Struct, frozen=True, kw_only=True):
     """Addresses that others may reach, for probes: /healthz and /readyz, nothing else."""
 
 
+class TelemetryConfig(Struct, frozen=True, kw_only=True):
+    """`[telemetry]`: what the relay tells of itself beside its metrics and its log."""
+
+    traces_to: str = ""
+    """Name of the destination that gets the relay's own spans; empty: there are none."""
+
+
 class DestinationConfig(Struct, frozen=True, kw_only=True):
     """`[destinations.NAME]`, or a file of `destinations.d`: one upstream.
 
@@ -255,6 +262,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """`[buffer]`."""
     admin: AdminConfig = AdminConfig()
     """`[admin]`."""
+    telemetry: TelemetryConfig = TelemetryConfig()
+    """`[telemetry]`."""
     destinations: tuple[DestinationConfig, ...] = ()
     """`[destinations.NAME]` and destinations_dir, in the order of their names."""
     destinations_dir: Path | None = None
@@ -348,5 +357,6 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
         "buffer.sync": old.buffer.sync != new.buffer.sync,
         "admin.listen": old.admin.listen != new.admin.listen,
         "admin.health_listen": old.admin.health_listen != new.admin.health_listen,
+        "telemetry.traces_to": old.telemetry.traces_to != new.telemetry.traces_to,
     }
     return [key for key, is_changed in checks.items() if is_changed]

@@ -93,6 +93,13 @@ def _expanded(value: object, resolver: Resolver) -> object:
     return resolver.expand(value) if isinstance(value, str) else value
 
 
+def literal(value: object, _resolver: Resolver) -> str:
+    """A string that is taken as it is: a reference in it would be a name like any other."""
+    if not isinstance(value, str):
+        raise ConfigError("must be a string")
+    return value
+
+
 def one_of(*choices: str) -> Reader:
     """One of these words."""
 
@@ -408,6 +415,7 @@ ADMIN_KEYS = {
     "listen": Key("listen", listen_list()),
     "health_listen": Key("health_listen", listen_list(may_be_empty=True)),
 }
+TELEMETRY_KEYS = {"traces_to": Key("traces_to", literal)}
 DESTINATION_KEYS = {
     "endpoint": Key(
         "endpoint",

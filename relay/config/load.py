@@ -17,8 +17,10 @@ from relay.config import (
     AdminConfig,
     BufferConfig,
     Config,
+    DestinationConfig,
     EnrichConfig,
     IngestConfig,
+    TelemetryConfig,
 )
 from relay.config.destinations import (
     NAME,
@@ -27,15 +29,24 @@ from relay.config.destinations import (
     read_destination,
     with_environment,
 )
-from relay.config.fields import ADMIN_KEYS, BUFFER_KEYS, ENRICH_KEYS, INGEST_KEYS, TOP_KEYS
+from relay.config.fields import (
+    ADMIN_KEYS,
+    BUFFER_KEYS,
+    ENRICH_KEYS,
+    INGEST_KEYS,
+    TELEMETRY_KEYS,
+    TOP_KEYS,
+    shown,
+)
 from relay.config.secrets import Resolver, read_text
-from relay.config.tables import ConfigProblems, Reading, read_table
+from relay.config.tables import ConfigProblems, Reading, printable, read_table
 from relay.model.errors import ConfigError, SecretUnset
+from relay.model.records import Signal
 from relay.model.run_as_hint import DENIED, hint_for
 
 SYSTEM_CONFIG: Final = Path("/etc/otlp-relay/relay.toml")
 OURS: Final = "otlp-relay"
-_TABLES = ("ingest", "enrich", "buffer", "admin", "destinations")
+_TABLES = ("ingest", "enrich", "buffer", "admin", "telemetry", "destinations")
 
 
 def load(
@@ -159,6 +170,9 @@ def _read_config(
     )
     enrich = EnrichConfig(**read_table(raw.get("enrich"), ENRICH_KEYS, "enrich", where, reading))
     buffer = BufferConfig(**read_table(raw.get("buffer"), BUFFER_KEYS, "buffer", where, reading))
+    telemetry = TelemetryConfig(
+        **read_table(raw.get("telemetry"), TELEMETRY_KEYS, "telemetry", where, reading)
+    )
     admin = AdminConfig(**read_table(raw.get("admin"), ADMIN_KEYS, "admin", where, reading))
     reading.forgive_or_note(unset)
     # Else a default would be compared.
@@ -175,6 +189,7 @@ def _read_config(
     destinations = [
         read_destination(destination, ingest, reading) for destination in _unique(found, reading)
     ]
+    _check_telemetry(telemetry, destinations, where, reading)
     state_dir = top.pop("state_dir", None) or _default_state_dir(environ)
     if state_dir is None:
         reading.add(
@@ -191,12 +206,35 @@ def _read_config(
         enrich=enrich,
         buffer=buffer,
         admin=admin,
+        telemetry=telemetry,
         destinations=tuple(d for d in destinations if d is not None),
         destinations_dir=saved,
         source=source,
         warnings=tuple(reading.warnings),
         **top,
     )
+
+
+def _check_telemetry(
+    telemetry: TelemetryConfig,
+    destinations: list[DestinationConfig | None],
+    where: str,
+    reading: Reading,
+) -> None:
+    """Whether there is a destination that takes the relay's own spans, where one is named."""
+    name = telemetry.traces_to
+    if not name or None in destinations:
+        return  # one that cannot be read is a problem already, and may be the one that is meant
+    named = [each for each in destinations if each is not None and each.name == name]
+    if not named:
+        reading.add(
+            f"no destination is called {shown(name)}",
+            "telemetry.traces_to",
+            where,
+            hint=f"write [destinations.{printable(name)}], or leave the line out",
+        )
+    elif Signal.TRACES not in named[0].signals:
+        reading.add(f"{name} gets no traces", "telemetry.traces_to", where)
 
 
 def _check_listeners(

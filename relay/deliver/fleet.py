@@ -13,8 +13,8 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.values import BacklogStatistics
 from relay.config import DestinationConfig, resolve_headers
 from relay.deliver.courier import Courier
+from relay.deliver.sender import Exchanges
 from relay.model.records import DestinationStatus, StoredRow
-from relay.upstream.exchange import Upstream
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -56,14 +56,14 @@ class Fleet:
         self,
         buffer: Log,
         environ: Mapping[str, str],
-        own_id: str,
+        make_upstream: Callable[[DestinationConfig], Exchanges],
         *,
         age_ns: Callable[[StoredRow], int] | None = None,
     ) -> None:
         self._log = buffer
         self._age_ns = age_ns
         self._environ = environ
-        self._own_id = own_id
+        self._make_upstream = make_upstream
         self._routes: dict[BacklogName, Route] = {}
         self._tasks: TaskGroup | None = None
 
@@ -85,9 +85,9 @@ class Fleet:
                 courier = Courier(
                     view,
                     consumer,
-                    Upstream(view, hops=self._own_id),
+                    self._make_upstream(view),
                     functools.partial(resolve_headers, environ=self._environ),
-                    make_upstream=functools.partial(Upstream, hops=self._own_id),
+                    make_upstream=self._make_upstream,
                     age_ns=self._age_ns,
                 )
                 if consumer.is_paused:

@@ -13,6 +13,7 @@ from relay.config import (
     DestinationConfig,
     EnrichConfig,
     IngestConfig,
+    TelemetryConfig,
 )
 from relay.config import fields as keys
 from relay.config.fields import Key
@@ -26,11 +27,13 @@ DOCUMENT = ROOT / "docs" / "configuration.md"
 # Heading in the document, struct, its keys, and its fields that are no keys.
 TABLES = [
     ("Top level", Config, keys.TOP_KEYS,
-     {"ingest", "enrich", "buffer", "admin", "destinations", "says_signals", "source", "warnings"}),
+     {"ingest", "enrich", "buffer", "admin", "telemetry", "destinations", "says_signals", "source",
+      "warnings"}),
     ("`[ingest]`", IngestConfig, keys.INGEST_KEYS, set()),
     ("`[enrich]`", EnrichConfig, keys.ENRICH_KEYS, set()),
     ("`[buffer]`", BufferConfig, keys.BUFFER_KEYS, set()),
     ("`[admin]`", AdminConfig, keys.ADMIN_KEYS, set()),
+    ("`[telemetry]`", TelemetryConfig, keys.TELEMETRY_KEYS, set()),
     ("`[destinations.NAME]`", DestinationConfig, keys.DESTINATION_KEYS,
      {"name", "signal", "by_signal", "source", "folder", "blocked_reason", "reload_reason"}),
 ]  # fmt: skip

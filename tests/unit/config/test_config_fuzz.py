@@ -60,6 +60,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "enrich": table(keys.ENRICH_KEYS) | VALUES,
         "buffer": table(keys.BUFFER_KEYS) | VALUES,
         "admin": table(keys.ADMIN_KEYS) | VALUES,
+        "telemetry": table(keys.TELEMETRY_KEYS) | VALUES,
         "destinations": DESTINATIONS | VALUES,
         "destination": VALUES,
     },

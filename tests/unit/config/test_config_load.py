@@ -524,3 +524,14 @@ def test_open_addresses_need_no_tokens_where_only_health_is_told(tmp_path: Path)
 
     assert [str(each) for each in config.ingest.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
     assert [str(each) for each in config.admin.health_listen] == ["0.0.0.0:4381", "[::]:4381"]
+
+
+def test_own_traces_go_to_a_destination_that_there_is_and_that_gets_traces(place: Place) -> None:
+    place.write(UP + '[telemetry]\ntraces_to = "up"\n')
+    assert load(str(place.file), place.environ).telemetry.traces_to == "up"
+    place.write(UP + '[telemetry]\ntraces_to = "down"\n')
+    with pytest.raises(ConfigError, match=r"no destination is called .down"):
+        load(str(place.file), place.environ)
+    place.write(UP + 'signals = ["logs"]\n[telemetry]\ntraces_to = "up"\n')
+    with pytest.raises(ConfigError, match="up gets no traces"):
+        load(str(place.file), place.environ)
