@@ -21,7 +21,7 @@ mod text;
 use crate::checks::{is_sane, most_messages};
 use crate::json::members::Pass;
 use crate::messages::Signal;
-use crate::outcome::{Given, MalformedIds, Odd, Outcome, Take};
+use crate::outcome::{Given, MalformedIds, Odd, Outcome, Steps, Take};
 
 /// Offsets are kept in 32 bits.
 const MOST_BODY_BYTES: usize = 1 << 30;
@@ -65,6 +65,7 @@ pub fn to_protobuf(fragment: &[u8], signal: Signal) -> Take<Vec<u8>> {
         additions: &[],
         malformed_ids: MalformedIds::Reject,
         now_ns: 0,
+        steps: Steps::ALL,
     };
     let mut pass = begin::<false>(&given)?;
     pass.entries()?;

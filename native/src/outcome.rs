@@ -4,9 +4,15 @@ use std::cell::Cell;
 
 use crate::messages::Signal;
 
-/// The native pass cannot vouch for this body: the Python path decides.
+/// Why there is no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Odd;
+pub enum Declined {
+    /// The native pass cannot vouch for this body: the Python path decides.
+    Odd,
+    /// There is more to it than the caller has time for.
+    Heavy,
+}
+pub use Declined::{Heavy, Odd};
 
 thread_local! {
     /// What the last body of this thread was written to: new memory costs more than a small body.
@@ -33,7 +39,7 @@ pub fn keep_buffer(buffer: Vec<u8>) {
 }
 
 /// A result, or none and the Python path decides.
-pub type Take<T> = Result<T, Odd>;
+pub type Take<T> = Result<T, Declined>;
 
 /// What becomes of malformed ids, as `malformed_ids` of the configuration says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +75,31 @@ pub struct Given<'a> {
     pub malformed_ids: MalformedIds,
     /// When it arrived, in nanoseconds since the epoch.
     pub now_ns: u64,
+    /// How much there may be to it.
+    pub steps: Steps,
+}
+
+/// What is left of the time for one body, counted by what costs time: some 25 ns each.
+#[derive(Debug, Clone, Copy)]
+pub struct Steps(usize);
+
+impl Steps {
+    /// As many as a body takes.
+    pub const ALL: Self = Self(usize::MAX);
+    /// What an event loop has time for in one turn: some 5 ms. Usual spans are 60,000 a megabyte.
+    pub const ONE_TURN: Self = Self(200_000);
+    /// An entry, a scope, a record or a point is that many, beside what it holds.
+    pub const AN_ITEM: usize = 8;
+
+    /// Count so many.
+    ///
+    /// # Errors
+    /// `Heavy` if there are no more.
+    #[inline(always)]
+    pub fn spend(&mut self, steps: usize) -> Take<()> {
+        self.0 = self.0.checked_sub(steps).ok_or(Heavy)?;
+        Ok(())
+    }
 }
 
 /// An item (or points of one metric) that was taken out, for `Rejections.add` in Python.

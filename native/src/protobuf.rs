@@ -8,7 +8,7 @@ mod items;
 use self::items::Keys;
 use crate::checks::{Buckets, Flaw, TraceIds, is_sane, most_messages};
 use crate::messages::{LOG_RECORD, METRIC, Message, RESOURCE, SCOPE, SPAN, Signal};
-use crate::outcome::{Given, Odd, Outcome, Rejected, SPECIAL_DOUBLES, Take};
+use crate::outcome::{Given, Odd, Outcome, Rejected, SPECIAL_DOUBLES, Steps, Take};
 use crate::scan::{Edits, Findings, Seen, attribute_of, number_of, rewrite, scan, skip};
 use crate::wire::{Reader, check_text, close, open, put_delimited, put_varint};
 
@@ -35,6 +35,7 @@ pub fn prepare(given: &Given) -> Take<Outcome> {
         let start = reader.at();
         let tag = reader.varint()?;
         if tag == ENTRY && unknown_from.is_none() {
+            pass.steps.spend(Steps::AN_ITEM)?;
             pass.entry(reader.delimited()?, entries)?;
             entries += 1;
         } else if number_of(tag)? != 1 {
@@ -79,6 +80,7 @@ struct Pass<'a> {
     records: usize,
     spans_with_keys: usize,
     has_emptied: bool,
+    steps: Steps,
 }
 
 impl<'a> Pass<'a> {
@@ -96,6 +98,7 @@ impl<'a> Pass<'a> {
             records: 0,
             spans_with_keys: 0,
             has_emptied: false,
+            steps: given.steps,
         }
     }
 
@@ -139,6 +142,7 @@ impl<'a> Pass<'a> {
             last = number;
             match tag {
                 INSIDE => {
+                    self.steps.spend(Steps::AN_ITEM)?;
                     self.scope(reader.delimited()?, [index, scopes], &around, service)?;
                     scopes += 1;
                 }
@@ -252,6 +256,7 @@ impl<'a> Pass<'a> {
                 }
                 INSIDE => {
                     let record = reader.delimited()?;
+                    self.steps.spend(Steps::AN_ITEM)?;
                     let fate = match self.given.signal {
                         Signal::Traces => self.span(record, &scope)?,
                         Signal::Logs => self.log_record(record)?,

@@ -4,17 +4,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyTuple};
 
 use crate::cut::{self, Part};
 use crate::json;
 use crate::messages::{Holds, Kind, Message, Signal};
-use crate::outcome::{Addition, Given, MalformedIds, Odd, Outcome, Take, keep_buffer};
+use crate::outcome::{
+    Addition, Given, Heavy, MalformedIds, Odd, Outcome, Steps, Take, keep_buffer,
+};
 use crate::protobuf;
 
 /// What `relay/otlp/native.py` must know to use this: raised with every change of what is
 /// called or given back.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const JSON: u8 = 1;
 const PROTOBUF: u8 = 2;
 /// Below so many bytes giving up the interpreter's lock costs more than it gives.
@@ -62,7 +64,9 @@ impl Preparer {
     }
 
     /// Parts, items, flags, warnings or None, rejected or None, places; or None. Of a part: body,
-    /// items, trace ids, services.
+    /// items, trace ids, services. False if it `is_bounded` and there is more to the body than an
+    /// event loop has time for.
+    #[expect(clippy::too_many_arguments)] // Python has names for them
     fn prepare<'py>(
         &self,
         py: Python<'py>,
@@ -71,7 +75,8 @@ impl Preparer {
         signal: u8,
         is_local: bool,
         now_ns: i64,
-    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        is_bounded: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (Some(kind), JSON | PROTOBUF) = (Signal::of(signal), encoding) else {
             return Ok(None);
         };
@@ -85,6 +90,7 @@ impl Preparer {
                 [usize::from(is_local)],
             malformed_ids: self.malformed_ids,
             now_ns,
+            steps: if is_bounded { Steps::ONE_TURN } else { Steps::ALL },
         };
         let prepare = if encoding == JSON { json::prepare } else { protobuf::prepare };
         let made = take(py, body.len(), || {
@@ -93,8 +99,9 @@ impl Preparer {
             Ok((outcome, parts))
         });
         match made {
-            Ok((outcome, parts)) => answer(py, outcome, parts).map(Some),
+            Ok((outcome, parts)) => Ok(Some(answer(py, outcome, parts)?.into_any())),
             Err(Odd) => Ok(None),
+            Err(Heavy) => Ok(Some(PyBool::new(py, false).to_owned().into_any())),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use otlp_relay_native::messages::{Field, Holds, Kind, Message, Signal};
-use otlp_relay_native::outcome::{Addition, Given, MalformedIds};
+use otlp_relay_native::outcome::{Addition, Given, MalformedIds, Steps};
 use otlp_relay_native::wire::{close, open, put_delimited, put_varint};
 use otlp_relay_native::{cut, json, protobuf};
 
@@ -120,7 +120,8 @@ fn given<'a>(
     number: usize,
 ) -> Given<'a> {
     let modes = [MalformedIds::Reject, MalformedIds::Derive, MalformedIds::Auto];
-    Given { body, signal, additions, malformed_ids: modes[number % 3], now_ns: NOW_NS }
+    let malformed_ids = modes[number % 3];
+    Given { body, signal, additions, malformed_ids, now_ns: NOW_NS, steps: Steps::ALL }
 }
 
 #[test]

@@ -174,10 +174,17 @@ class Courier:
         taken = await sender.take()
         if taken is None:
             await self._idle()
-        elif self._isolation.failures >= FAILURES_OF_ONE_HEAD and self._isolation.is_due(taken):
-            await self._act_on(await self._isolation.ask_another(taken))
+            return
+        began, sent_bytes = anyio.current_time(), None
+        outcome: outcomes.Outcome | None
+        if self._isolation.failures >= FAILURES_OF_ONE_HEAD and self._isolation.is_due(taken):
+            outcome = await self._isolation.ask_another(taken)
         else:
-            await self._deliver(taken)
+            outcome, sent_bytes = await self._deliver(taken)
+        del taken  # a destination that is away holds no memory while it is waited for
+        await self._act_on(outcome)
+        if sent_bytes is not None:
+            await self._rest.pace(sent_bytes, began)
 
     async def _idle(self) -> None:
         self._died_at = None
@@ -188,27 +195,30 @@ class Courier:
             self._sender.status.enter(DestinationState.IDLE)
             await self._rest.until_more(self._parked)
 
-    async def _deliver(self, taken: Taken) -> None:
-        """One batch, from its rows to their fate. `taken` is not in flight after it."""
+    async def _deliver(self, taken: Taken) -> tuple[outcomes.Outcome | None, int | None]:
+        """One batch, from its rows to their fate. `taken` is not in flight after it.
+
+        What the destination's state is to follow, None for nothing, and how many bytes were
+        delivered, None where it was otherwise.
+        """
         sender = self._sender
         if sender.status.state not in IN_TROUBLE:
             sender.status.enter(DestinationState.DELIVERING)
             if sender.learnt.settings.concurrency > 1:
                 self._parallel.open(taken)
-        began = anyio.current_time()
         attempt = await sender.deliver(taken)
-        outcome = attempt.outcome
+        outcome, batch = attempt.outcome, attempt.batch
         if outcome is None or isinstance(outcome, outcomes.Unsent):
-            return
+            return None, None
         self._died_at = None
-        if not isinstance(outcome, outcomes.Delivered):
-            self._isolation.note_failed(attempt)
-            if outcomes.may_mean_the_content(outcome):
-                outcome = await self._isolation.isolate(attempt)
-            elif isinstance(outcome, outcomes.Wait) and outcome.may_be_the_size:
-                attempt.learnt.limits.too_slow(taken)
-        await self._act_on(outcome)
-        await self._rest.pace(attempt, began)
+        if isinstance(outcome, outcomes.Delivered):
+            return outcome, len(batch.content) if batch is not None else None
+        self._isolation.note_failed(attempt)
+        if outcomes.may_mean_the_content(outcome):
+            outcome = await self._isolation.isolate(attempt)
+        elif isinstance(outcome, outcomes.Wait) and outcome.may_be_the_size:
+            attempt.learnt.limits.too_slow(taken)
+        return outcome, None
 
     async def _act_on(self, outcome: outcomes.Outcome | None) -> None:
         """The state that an outcome puts the destination in, and the pause it asks for."""

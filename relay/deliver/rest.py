@@ -7,8 +7,7 @@ import anyio
 
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
-from relay.deliver.sender import Attempt, BatchSender
-from relay.upstream import outcomes
+from relay.deliver.sender import BatchSender
 
 # In a steady flow small batches start at most a hundred times a second: each costs 0.1 ms of CPU,
 # however few are in it. The first one after a pause goes at once.
@@ -54,12 +53,10 @@ class Rest:
         """Return when there is something to take, or a parked span is to be tried."""
         await self._rest(functools.partial(self._more_or_due, parked))
 
-    async def pace(self, attempt: Attempt, began: float) -> None:
-        """Return when the next batch may start, if `attempt`, of then, was delivered and small."""
-        if not isinstance(attempt.outcome, outcomes.Delivered) or attempt.batch is None:
-            return
+    async def pace(self, delivered_bytes: int, began: float) -> None:
+        """Return when the next batch may start after one of so many bytes, begun then."""
         left = began + self._pace_seconds - anyio.current_time()
-        if left > 0 and len(attempt.batch.content) < PACED_BELOW_BYTES:
+        if left > 0 and delivered_bytes < PACED_BELOW_BYTES:
             await self._rest(functools.partial(self._sleep, left))
 
     async def _rest(self, until: Callable[[], Awaitable[None]]) -> None:

@@ -40,6 +40,8 @@ from relay.process.check.weight import (
     NEVER_HEAVY_BYTES,
     refuse_empty_messages,
     refuse_many_around,
+    refuse_many_bare_objects,
+    refuse_many_empty_fields,
     refuse_many_messages,
     refuse_many_tokens,
 )
@@ -164,11 +166,13 @@ class Prepare:
     ) -> Prepared:
         """Check, enrich and cut one body. Raises what `check` raises.
 
-        The native pass does it where it vouches for the same result.
+        The native pass does it where it vouches for the same result, and where it has time for it.
         """
         if self._native is not None:
             now_ns = self._clock_ns()
-            made = self._native(body, encoding, signal, sender.is_local, now_ns)
+            made = self._native(body, encoding, signal, sender.is_local, now_ns, is_bounded)
+            if made is False:
+                raise TooHeavy
             if made is not None:
                 return _prepared(made, encoding, signal, len(body))
         checked = self.check(body, encoding, signal=signal, is_bounded=is_bounded)
@@ -271,6 +275,7 @@ def _decode_json(
     weigh = _weigh(len(body), wire.lists[_JSON], is_bounded=is_bounded)
     if not is_bounded:
         return json.decode(body, known, wire, weigh)
+    refuse_many_bare_objects(body)
     with suppress(*json.NOT_FAST):
         return json.decode_fast(body, known, wire, weigh)
     refuse_many_tokens(body)
@@ -299,6 +304,8 @@ def _decode_protobuf(
     body: bytes, known: ResourceCache, wire: SignalWire, *, is_bounded: bool
 ) -> ProtobufRequest:
     findings = Findings()
+    if is_bounded:
+        refuse_many_empty_fields(body)
     try:
         message = protobuf.parse(body, wire)
     except Refusal as refusal:

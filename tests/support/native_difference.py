@@ -37,7 +37,7 @@ class BothPaths:
     ) -> bool:
         """Whether the native pass took it. Raises Difference."""
         assert self._native._native is not None
-        made = self._native._native(body, encoding, signal, is_local, NOW_NS)
+        made = self._native._native(body, encoding, signal, is_local, NOW_NS, False)
         if made is None:
             self.left[signal] += 1
             return False

@@ -8,7 +8,7 @@ use crate::json::scan::{Scanner, Text};
 use crate::messages::{
     ANY_VALUE, BUCKETS, EXEMPLAR, Field, Holds, KEY_VALUE, Kind, Message, RESOURCE, Role, SCOPE,
 };
-use crate::outcome::{Given, Odd, Outcome, Take, buffer};
+use crate::outcome::{Given, Odd, Outcome, Steps, Take, buffer};
 use crate::wire::{self, SHORT, open};
 
 /// One body on its way. `JSON`: a request, checked and written in JSON; otherwise a kept fragment,
@@ -102,7 +102,7 @@ pub struct Member {
 impl<'a, const JSON: bool> Pass<'a, JSON> {
     pub fn new(given: &'a Given<'a>, most_messages: usize) -> Self {
         Self {
-            scan: Scanner::new(given.body),
+            scan: Scanner::new(given.body, given.steps),
             out: buffer(given.body.len() + 1024),
             given,
             outcome: Outcome::default(),
@@ -281,6 +281,7 @@ impl<'a, const JSON: bool> Pass<'a, JSON> {
         if !JSON {
             return Err(Odd);
         }
+        self.scan.steps.spend(2)?; // it is looked for among others
         if !self.is_as_sent && !self.is_again {
             self.ignored.add(message, self.scan.raw(key), (object, key.start))?;
         }
@@ -396,7 +397,9 @@ impl<'a, const JSON: bool> Pass<'a, JSON> {
             (Role::Inside, 2) => 2 * SHORT,
             _ => SHORT,
         };
+        let steps = if field.role == Role::Inside { Steps::AN_ITEM } else { 1 };
         for index in 0.. {
+            self.scan.steps.spend(steps)?;
             if JSON {
                 let start = self.out.len();
                 let is_kept = match field.role {

@@ -6,7 +6,7 @@
 
 use crate::json::numbers::double;
 use crate::json::text::unescape;
-use crate::outcome::{Odd, Take};
+use crate::outcome::{Odd, Steps, Take};
 
 /// What stands between two quotation marks: from where, to where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,11 +34,12 @@ const MOST_NUMBER_BYTES: usize = 300;
 pub struct Scanner<'a> {
     pub text: &'a [u8],
     pub at: usize,
+    pub steps: Steps,
 }
 
 impl<'a> Scanner<'a> {
-    pub fn new(text: &'a [u8]) -> Self {
-        Scanner { text, at: 0 }
+    pub fn new(text: &'a [u8], steps: Steps) -> Self {
+        Scanner { text, at: 0, steps }
     }
 
     /// What is yet to be read.
@@ -79,6 +80,7 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     pub fn has_more(&mut self, close: u8) -> Take<bool> {
         if self.take(b',') {
+            self.steps.spend(1)?;
             return Ok(true);
         }
         self.expect(close)?;

@@ -8,7 +8,7 @@ use crate::json::scan::Scanner;
 use crate::json::text::{normalise_escapes, unbase64, unescape, unhex, write_hex};
 use crate::json::{prepare, to_protobuf};
 use crate::messages::{Holds, Kind, Message, Signal};
-use crate::outcome::{Addition, Given, MalformedIds};
+use crate::outcome::{Addition, Given, MalformedIds, Steps};
 
 const SIGNALS: [Signal; 3] = [Signal::Traces, Signal::Logs, Signal::Metrics];
 const NOW_NS: u64 = 1_764_470_000_000_000_000;
@@ -154,6 +154,7 @@ fn nothing_makes_it_panic() {
             additions: &additions[..number % 2],
             malformed_ids: modes[number % 5 % 3],
             now_ns: NOW_NS,
+            steps: Steps::ALL,
         };
         if let Ok(outcome) = prepare(&given) {
             taken += 1;
@@ -181,8 +182,8 @@ fn noise_does_not_make_it_panic() {
             body.extend_from_slice(random.pick(&PARTS).as_bytes());
         }
         let _ = to_protobuf(&body[..random.below(body.len())], SIGNALS[number % 3]);
-        let _ = Scanner::new(&body).ignore();
-        let _ = Scanner::new(&body[17..]).ignore();
+        let _ = Scanner::new(&body, Steps::ALL).ignore();
+        let _ = Scanner::new(&body[17..], Steps::ALL).ignore();
     }
 }
 
@@ -197,10 +198,10 @@ fn the_end_of_a_text_is_found_wherever_it_is() {
         let end = text.len();
         text.push(b'"');
         text.extend_from_slice(b"\"\\\0 behind it");
-        let found = Scanner::new(&text).rest_of_string().unwrap();
+        let found = Scanner::new(&text, Steps::ALL).rest_of_string().unwrap();
         assert_eq!((found.start, found.end, found.is_escaped), (0, end, false));
         text[random.below(end + 1)] = 0x1f;
-        assert!(Scanner::new(&text).rest_of_string().is_err());
+        assert!(Scanner::new(&text, Steps::ALL).rest_of_string().is_err());
     }
 }
 

@@ -7,7 +7,7 @@ use crate::checks::{
     Id, NO_RECORDED_VALUE, SPAN_ID_BYTES, TRACE_ID_BYTES, flaw_of_point, flaw_of_span, is_derived,
 };
 use crate::messages::{LOG_RECORD, METRIC, Role, SPAN};
-use crate::outcome::{Odd, Take};
+use crate::outcome::{Odd, Steps, Take};
 use crate::scan::{Edits, Seen, attribute_of, number_of, scan, skip};
 use crate::wire::Reader;
 
@@ -103,6 +103,7 @@ impl<'a> Pass<'a> {
         let is_normal = scan(&METRIC, content, 3, &mut seen, &mut self.findings)?;
         let kind = kind_of(content)?;
         let points = std::mem::take(&mut self.findings.points);
+        self.steps.spend(points.len() * Steps::AN_ITEM)?;
         let mut flaws = Vec::new();
         let mut odd = 0;
         for (number, point) in points.iter().enumerate() {

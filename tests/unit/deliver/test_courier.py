@@ -15,7 +15,7 @@ from relay.deliver import batches
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.model.errors import SecretUnset
-from relay.model.records import DestinationState, Encoding, StoredRow
+from relay.model.records import DestinationState, Encoding, StoredRow, Taken
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 
 pytestmark = pytest.mark.anyio
@@ -244,6 +244,24 @@ async def test_courier_backs_off_with_doubling_pauses_and_keeps_the_rows_owed(
         assert at.courier.status.reason == "away"
         assert at.courier.status.next_try_ns == at.clock.now_ns + 15_000_000_000
         assert not backlog.settled
+
+
+def is_taken(it: object) -> bool:
+    return isinstance(it, Taken) and bool(it.rows)
+
+
+@pytest.mark.parametrize("failure", [Wait("away"), Blocked("wrong token", 401)])
+async def test_courier_holds_nothing_of_what_failed_until_the_next_try(
+    settings: Settings, row: Row, backlog: Any, failure: Outcome
+) -> None:
+    """It is up to 8 MiB, of every destination that is away."""
+    backlog.add(row(1))
+    async with world(settings(), backlog, failure) as at:
+        at.upstream.sent.clear()
+        gc.collect()
+        held = [it for it in gc.get_objects() if isinstance(it, Batch) or is_taken(it)]
+
+        assert (at.state in ("waiting", "blocked"), held) == (True, [])
 
 
 async def test_courier_honours_retry_after_and_recovers_by_itself(

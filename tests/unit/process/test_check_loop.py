@@ -5,38 +5,44 @@ what was measured; what these tests hold off took ten times as much.
 """
 
 import time
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import Encoding, Sender, Signal
+from relay.otlp import native
 from relay.otlp.protobuf_writer import delimited
 from relay.process.check.weight import MOST_NUMBERS, NEVER_HEAVY_BYTES, is_heavy
 from relay.process.prepare import Prepare, PrepareSettings
 from tests.support import builders
+from tests.support.dense_bodies import (
+    DENSE,
+    MOST_TIMES,
+    NOW_NS,
+    histogram,
+    request,
+    seconds_of_usual_spans,
+)
 
 JSON, PROTOBUF = Encoding.JSON, Encoding.PROTOBUF
 SENDER: Final = Sender("192.0.2.1")
-NOW: Final = 1767225605 * 10**9
 ENTRY, SCOPE, RECORD = b"\x0a", b"\x12", b"\x12"
 NAME, GAUGE, POINT = b"\x0a", b"\x2a", b"\x0a"
 UNKNOWN: Final = b"\xf8\x0f\x00" * 150_000  # field 255: 0
-
-
-def request(records: bytes) -> bytes:
-    return delimited(ENTRY, delimited(SCOPE, records))
 
 
 def gauge(name: bytes, points: bytes) -> bytes:
     return delimited(RECORD, delimited(NAME, name) + delimited(GAUGE, points))
 
 
-def seconds(body: bytes, encoding: Encoding, signal: Signal) -> float:
+def seconds(
+    body: bytes, encoding: Encoding, signal: Signal, *, native_pass: Any = native.MODULE
+) -> float:
     """What the loop needs until the body is prepared, refused or found too heavy."""
     took = []
     for _ in range(4):
-        prepare = Prepare(PrepareSettings(), clock_ns=lambda: NOW)
+        prepare = Prepare(PrepareSettings(), clock_ns=lambda: NOW_NS, native_pass=native_pass)
         began = time.thread_time()
         try:
             if not is_heavy(body, encoding):
@@ -90,12 +96,6 @@ def test_points_to_reject_are_not_taken_one_by_one_for_long(body: bytes) -> None
     assert seconds(body, PROTOBUF, Signal.METRICS) < 0.03
 
 
-def histogram(member: str, number: str, count: int) -> bytes:
-    point = f'{{"timeUnixNano":"{NOW}","{member}":[{",".join([number] * count)}]}}'
-    metric = f'{{"name":"m","histogram":{{"aggregationTemporality":2,"dataPoints":[{point}]}}}}'
-    return f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metric}]}}]}}]}}'.encode()
-
-
 @pytest.mark.parametrize(
     ("member", "number"),
     [("bucketCounts", "0"), ("bucketCounts", '"0"'), ("explicitBounds", "0")],
@@ -104,7 +104,7 @@ def test_so_many_numbers_of_histograms_are_made_normal_in_the_loop(
     member: str, number: str
 ) -> None:
     """Half a million, in a body that holds a dozen objects, took 60 ms."""
-    check = Prepare(PrepareSettings(), clock_ns=lambda: NOW).check
+    check = Prepare(PrepareSettings(), clock_ns=lambda: NOW_NS).check
     many = histogram(member, number, MOST_NUMBERS + 1)
 
     with pytest.raises(TooHeavy):
@@ -119,3 +119,25 @@ def test_json_of_broken_items_is_not_read_for_long() -> None:
     body = builders.to_body({"resourceSpans": [{"scopeSpans": [{"spans": [1] * 9_990}]}]})
 
     assert seconds(body, JSON, Signal.TRACES) < 0.02
+
+
+@pytest.mark.parametrize("native_pass", [native.MODULE, None], ids=["native", "pure"])
+@pytest.mark.parametrize("name", DENSE)
+def test_what_is_dense_but_not_too_dense_holds_the_loop_up_for_milliseconds(
+    name: str, native_pass: Any
+) -> None:
+    """Up to 23 ms, natively too: points of which some are rejected are read three times."""
+    usual = min(seconds_of_usual_spans() for _ in range(4))
+
+    assert seconds(*DENSE[name], native_pass=native_pass) < MOST_TIMES * usual
+
+
+@pytest.mark.parametrize("name", ["points without a value", "empty records", "numbers"])
+def test_native_pass_leaves_to_the_offload_process_what_it_has_no_time_for(name: str) -> None:
+    module = pytest.importorskip("otlp_relay_native", reason="not built: make native")
+    body, encoding, signal = DENSE[name]
+    prepare = Prepare(PrepareSettings(), clock_ns=lambda: NOW_NS, native_pass=module)
+
+    with pytest.raises(TooHeavy):
+        prepare(body, encoding, SENDER, signal=signal, is_bounded=True)
+    assert prepare(body, encoding, SENDER, signal=signal).items
