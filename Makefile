@@ -6,11 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml scripts/requirements.lock 2>/dev/null | sha256sum | cut -c1-16)
 # Tests that need neither containers, nor a systemd, nor a browser.
-HERE := not e2e and not systemd and not browser
+HERE := not e2e and not systemd and not browser and not fleet
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-browser test-systemd bench install uninstall deb lock check-native clean docs site
+.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb lock check-native clean docs site
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and expor
 	@$(BIN)/python -m tests.e2e.phoenix
 	@$(BIN)/python scripts/wheel.py
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+test-fleet: $(STAMP)  ## several relays on real Kafka brokers, killed and frozen; needs Java 17 and Maven
+	@$(BIN)/python -m tests.support.kafka
+	$(BIN)/python -m pytest tests/fleet $(ARGS)
 
 test-browser: $(STAMP)  ## web exporters in a real Chromium; needs Node.js and npm
 	@scripts/chromium

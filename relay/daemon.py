@@ -106,6 +106,8 @@ def _serve(
     # Until somebody heeds it, a SIGHUP waits: it must not end a start.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     config = load(config_path, environ)
+    if config.fleet is not None:
+        raise ConfigError("this version cannot serve a fleet yet", key="fleet", hint="leave it out")
     os.umask(0o077)
     raise_open_files_limit()
     calm_allocator()

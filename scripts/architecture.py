@@ -16,8 +16,8 @@ LEVELS_FILE = ROOT / "tests" / "test_architecture.py"
 BEGIN = "<!-- Drawn by scripts/architecture.py from the imports: run it after a change. -->"
 END = "<!-- End of the drawing. -->"
 
-# A folder inside a room that is drawn as a room of its own: the engine behind an interface.
-OWN_BOXES = ("relay.buffer.sqlite",)
+# A folder inside a room that is drawn as a room of its own: an engine behind an interface.
+OWN_BOXES = ("relay.buffer.sqlite", "relay.buffer.kafka")
 # Everybody may use these, and an arrow from each box would hide the others.
 NOT_DRAWN = ("relay.version",)
 

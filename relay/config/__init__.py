@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from relay.config.fleet import FleetConfig
 from relay.config.presets import Temporality
 from relay.config.secrets import Resolver, Secret, mask_url, read_text
 from relay.config.urls import split_url
@@ -264,6 +265,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """`[admin]`."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """`[telemetry]`."""
+    fleet: FleetConfig | None = None
+    """`[fleet]`; None: one relay, whose log is SQLite."""
     destinations: tuple[DestinationConfig, ...] = ()
     """`[destinations.NAME]` and destinations_dir, in the order of their names."""
     destinations_dir: Path | None = None
@@ -354,6 +357,7 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
         "ingest.listen": old.ingest.listen != new.ingest.listen,
         "ingest.grpc_hint": old.ingest.grpc_hint != new.ingest.grpc_hint,
         "ingest.tls_cert": (old.ingest.tls_cert is None) != (new.ingest.tls_cert is None),
+        "fleet": old.fleet != new.fleet,
         "buffer.sync": old.buffer.sync != new.buffer.sync,
         "admin.listen": old.admin.listen != new.admin.listen,
         "admin.health_listen": old.admin.health_listen != new.admin.health_listen,

@@ -38,6 +38,7 @@ from relay.config.fields import (
     TOP_KEYS,
     shown,
 )
+from relay.config.fleet_keys import read_fleet
 from relay.config.secrets import Resolver, read_text
 from relay.config.tables import ConfigProblems, Reading, printable, read_table
 from relay.model.errors import ConfigError, SecretUnset
@@ -46,7 +47,7 @@ from relay.model.run_as_hint import DENIED, hint_for
 
 SYSTEM_CONFIG: Final = Path("/etc/otlp-relay/relay.toml")
 OURS: Final = "otlp-relay"
-_TABLES = ("ingest", "enrich", "buffer", "admin", "telemetry", "destinations")
+_TABLES = ("ingest", "enrich", "buffer", "admin", "telemetry", "fleet", "destinations")
 
 
 def load(
@@ -178,8 +179,8 @@ def _read_config(
     # Else a default would be compared.
     if len(reading.problems) == problems_before and not unset:
         _check_listeners(ingest, admin, where, reading)
-    if source and ingest.tokens and reading.has_literal(raw.get("ingest"), "tokens"):
-        reading.warn_if_exposed(source, "a token")
+    if source:
+        _warn_of_secrets(raw, source, reading)
 
     saved = top.pop("destinations_dir", None) or (folder / "destinations.d" if folder else None)
     found = _tables_of(raw.get("destinations"), source, where, reading)
@@ -198,21 +199,32 @@ def _read_config(
         return None
     return Config(
         state_dir=state_dir,
-        says_signals=any(
-            isinstance(table, dict) and "signals" in table
-            for table in (raw.get("ingest"), *(each.raw for each in found))
-        ),
+        says_signals=_says_signals(raw.get("ingest"), *(each.raw for each in found)),
         ingest=ingest,
         enrich=enrich,
         buffer=buffer,
         admin=admin,
         telemetry=telemetry,
+        fleet=read_fleet(raw.get("fleet"), where, reading),
         destinations=tuple(d for d in destinations if d is not None),
         destinations_dir=saved,
         source=source,
         warnings=tuple(reading.warnings),
         **top,
     )
+
+
+def _says_signals(*tables: object) -> bool:
+    return any(isinstance(table, dict) and "signals" in table for table in tables)
+
+
+def _warn_of_secrets(raw: dict[str, Any], source: Path, reading: Reading) -> None:
+    """Warn of secrets that stand in a file which others can read."""
+    if reading.has_literal(raw.get("ingest"), "tokens"):
+        reading.warn_if_exposed(source, "a token")
+    fleet = raw.get("fleet")
+    if isinstance(fleet, dict) and reading.has_literal(fleet.get("sasl"), "password"):
+        reading.warn_if_exposed(source, "a password")
 
 
 def _check_telemetry(

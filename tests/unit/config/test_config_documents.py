@@ -17,6 +17,8 @@ from relay.config import (
 )
 from relay.config import fields as keys
 from relay.config.fields import Key
+from relay.config.fleet import FleetConfig, SaslConfig
+from relay.config.fleet_keys import FLEET_KEYS
 from relay.config.load import load
 from relay.config.secrets import Secret
 
@@ -27,13 +29,14 @@ DOCUMENT = ROOT / "docs" / "configuration.md"
 # Heading in the document, struct, its keys, and its fields that are no keys.
 TABLES = [
     ("Top level", Config, keys.TOP_KEYS,
-     {"ingest", "enrich", "buffer", "admin", "telemetry", "destinations", "says_signals", "source",
-      "warnings"}),
+     {"ingest", "enrich", "buffer", "admin", "telemetry", "fleet", "destinations", "says_signals",
+      "source", "warnings"}),
     ("`[ingest]`", IngestConfig, keys.INGEST_KEYS, set()),
     ("`[enrich]`", EnrichConfig, keys.ENRICH_KEYS, set()),
     ("`[buffer]`", BufferConfig, keys.BUFFER_KEYS, set()),
     ("`[admin]`", AdminConfig, keys.ADMIN_KEYS, set()),
     ("`[telemetry]`", TelemetryConfig, keys.TELEMETRY_KEYS, set()),
+    ("`[fleet]`", FleetConfig, FLEET_KEYS, set()),
     ("`[destinations.NAME]`", DestinationConfig, keys.DESTINATION_KEYS,
      {"name", "signal", "by_signal", "source", "folder", "blocked_reason", "reload_reason"}),
 ]  # fmt: skip
@@ -93,7 +96,7 @@ def test_example_uncommented_says_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "relay.toml"
     path.write_text(uncommented())
 
-    config = load(path, {"HOME": "/home/x", "EXAMPLE_TOKEN": "t"})
+    config = load(path, {"HOME": "/home/x", "EXAMPLE_TOKEN": "t", "KAFKA_PASSWORD": "k"})
 
     endpoint = "https://collector.example:4318/v1/traces"
     example = DestinationConfig(
@@ -106,6 +109,10 @@ def test_example_uncommented_says_the_defaults(tmp_path: Path) -> None:
     assert config == Config(
         state_dir=Path("/var/lib/otlp-relay"),
         destinations_dir=tmp_path / "destinations.d",
+        fleet=FleetConfig(
+            brokers=("k1:9092", "k2:9092", "k3:9092"),
+            sasl=SaslConfig(username="relay", password=Secret("k")),
+        ),
         destinations=(example,),
         says_signals=True,
         source=path,
@@ -129,5 +136,5 @@ def test_documented_defaults_are_those_of_the_example(
         )
     )
 
-    for key in table.keys() - {"state_dir", "endpoint", "headers"}:
+    for key in table.keys() - {"state_dir", "endpoint", "headers", "brokers", "sasl"}:
         assert documented[key] == example[key]

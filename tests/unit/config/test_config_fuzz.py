@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relay.config import Config
 from relay.config import fields as keys
+from relay.config.fleet_keys import FLEET_KEYS
 from relay.config.load import load
 from relay.model.errors import ConfigError
 from tests.support.examples import examples
@@ -61,6 +62,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "buffer": table(keys.BUFFER_KEYS) | VALUES,
         "admin": table(keys.ADMIN_KEYS) | VALUES,
         "telemetry": table(keys.TELEMETRY_KEYS) | VALUES,
+        "fleet": table(FLEET_KEYS) | VALUES,
         "destinations": DESTINATIONS | VALUES,
         "destination": VALUES,
     },
