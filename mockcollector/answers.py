@@ -14,6 +14,7 @@ from mockcollector.signals import TRAITS, Signal
 # google.rpc.Code by HTTP status, as the OpenTelemetry Collector pairs them.
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 12, 405: 12, 413: 8, 415: 3, 429: 8, 500: 13}
 _UNAVAILABLE = {502, 503, 504}
+_PADDING_FIELD = 15
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 
@@ -67,6 +68,24 @@ def error_body(
             return f"{message}\n".encode(), "text/plain; charset=utf-8"
         case ErrorForm.OCTETS:
             return _field(2, message.encode()), "application/octet-stream"
+
+
+def padded(body: bytes, size_bytes: int, content_type: str) -> bytes:
+    """The body made as large as that with what its reader ignores.
+
+    In protobuf that is a field that OTLP does not know, elsewhere blanks. Where no field has just
+    the size that is missing, it is a few bytes larger.
+    """
+    missing = size_bytes - len(body)
+    if missing <= 0:
+        return body
+    if content_type != Encoding.PROTOBUF.media_type:
+        return body + b" " * missing
+    for head in range(6, 1, -1):  # the field's tag and length
+        field = _field(_PADDING_FIELD, bytes(max(0, missing - head)))
+        if len(field) >= missing:
+            break
+    return body + field
 
 
 def status_body(

@@ -19,6 +19,8 @@ from mockcollector.lines import (
     request_record,
     start_line,
     start_record,
+    stranger_event,
+    stranger_line,
 )
 from mockcollector.neutral import printable
 from mockcollector.profiles import ProfileError
@@ -118,7 +120,9 @@ _COLLECTOR_OPTIONS = [
         default="",
         envvar="MOCKCOLLECTOR_SCRIPT",
         help="What to answer, in order, then 200: 503*3,ok · 429:retry-after=2 · partial=3:words · "
-        "delay=0.5 · hang · cut · cut-answer · 401* (for ever).",
+        "delay=0.5 · hang · cut · cut-answer · reset · endless · dribble=3 · idle-close=0.5 · "
+        "slow-read=1KiB · size=6MiB · coding=gzip · chaos=0.2:seed=7 · 503:for=10 (seconds) · "
+        "401* (for ever).",
     ),
     click.option(
         "--max-body",
@@ -190,6 +194,7 @@ def serve(
         keep=keep,
         max_body_bytes=max_body_bytes,
         on_request=lambda request: show(request_line, request_record, request),
+        on_stranger=lambda stranger: show(stranger_line, stranger_event, stranger),
     )
     show.on_closed_output = collector.ask_to_stop
     try:
@@ -247,6 +252,7 @@ def run(
         script=script,
         max_body_bytes=max_body_bytes,
         on_request=lambda request: show(request_line, request_record, request),
+        on_stranger=lambda stranger: show(stranger_line, stranger_event, stranger),
     )
     with collector:
         show(start_line, start_record, collector)

@@ -26,6 +26,12 @@ def header_values(headers: Headers, name: str) -> list[str]:
     return [value for key, value in headers if key == name]
 
 
+def check_host(headers: Headers, http_version: str) -> None:
+    """Refuse HTTP/1.1 without exactly one Host (RFC 9112 3.2: a server MUST answer 400)."""
+    if http_version == "1.1" and len(header_values(headers, "host")) != 1:
+        raise Refused(400, "HTTP/1.1 needs exactly one Host header")
+
+
 def check_required_headers(headers: Headers, rules: Rules) -> None:
     """Refuse what lacks a header: with 401 or 403, or as the vendor of `rules` does."""
     for rule in rules.header_rules:

@@ -13,6 +13,7 @@ listen on loopback, or in a network of containers.
     …      /log-records      likewise, by ?body= ?severity_number= ?event_name= ?attribute= …
     …      /data-points      likewise, by ?name= ?kind= ?value= ?attribute= …
     GET    /requests         requests, by ?signal= ?status= ?encoding= ?header=NAME or NAME=VALUE
+    GET    /strangers        what reached the port and is no request: gRPC, failed TLS …
     POST   /assert           200 and the span that has all of it, 409 and the nearest miss;
                              ?signal=logs or metrics: the log record or data point
     POST   /wait             until there are so many items or requests, or such an item; 409 if not
@@ -47,7 +48,7 @@ from mockcollector.control_values import (
     script_record,
 )
 from mockcollector.journal import Journal
-from mockcollector.records import counts_record
+from mockcollector.records import counts_record, stranger_record
 from mockcollector.script import Script
 from mockcollector.script_values import ScriptError
 from mockcollector.signals import Signal
@@ -99,6 +100,7 @@ class ControlApp(Starlette):
                 Route("/counts", self._count),
                 *(Route(path, self._find, methods=["GET", "POST"]) for path in _SIGNAL_OF_PATH),
                 Route("/requests", self._list_requests),
+                Route("/strangers", self._list_strangers),
                 Route("/assert", self._assert, methods=["POST"]),
                 Route("/wait", self._wait, methods=["POST"]),
                 Route("/script", self._change_script, methods=["GET", "PUT", "POST", "DELETE"]),
@@ -158,6 +160,9 @@ class ControlApp(Starlette):
             signal=_read_signal(signal) if signal is not None else None,
         )
         return AsciiJson({"requests": [request_record(each) for each in found]})
+
+    async def _list_strangers(self, _request: Request) -> AsciiJson:
+        return AsciiJson({"strangers": [stranger_record(s) for s in self._journal.strangers()]})
 
     async def _assert(self, request: Request) -> AsciiJson:
         self._check_items_are_kept()

@@ -11,7 +11,7 @@ from typing import Any
 from mockcollector.items import ReceivedDataPoint, ReceivedItem, ReceivedLogRecord, ReceivedSpan
 from mockcollector.matching import ABSENT, WORDS
 from mockcollector.received import ReceivedRequest
-from mockcollector.records import item_counts
+from mockcollector.records import item_counts, wire_record
 from mockcollector.script import Script
 from mockcollector.script_values import Answer, Ending
 from mockcollector.signals import TRAITS, Signal
@@ -123,10 +123,10 @@ def read_answers(body: Mapping[str, Any]) -> tuple[list[Answer] | str, Answer | 
 
 def _read_answer(item: Any) -> Answer:
     if isinstance(item, str):
-        answers = Script(item).left
-        if len(answers) != 1:
+        steps = Script(item).left
+        if len(steps) != 1 or not isinstance(steps[0], Answer):
             raise MistakeError(f"{item!r} is not one answer")
-        return answers[0]
+        return steps[0]
     if not isinstance(item, dict):
         raise MistakeError("an answer is an object or a short text")
     unknown = item.keys() - _ANSWER_FIELDS.keys()
@@ -261,6 +261,7 @@ def request_record(request: ReceivedRequest) -> dict[str, Any]:
         "content_encoding": request.content_encoding,
         "wire_bytes": request.wire_bytes,
         "decoded_bytes": request.decoded_bytes,
+        **wire_record(request),
         **item_counts(request),
         "unknown_keys": list(request.unknown_keys),
         "flaws": list(request.flaws),

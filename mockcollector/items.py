@@ -116,6 +116,13 @@ class ReceivedItem:
         """Its own attributes as Python values."""
         return to_dict(self._attributes)
 
+    def attribute(self, key: str, default: Any = None) -> Any:
+        """The value of one of its own attributes; of the same key twice the last."""
+        for each in reversed(self._attributes):
+            if each.key == key:
+                return to_python(each.value)
+        return default
+
 
 class ReceivedSpan(ReceivedItem):
     """One span. Whatever has no property of its own is in `raw`, the official message."""

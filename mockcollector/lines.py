@@ -7,9 +7,10 @@ from typing import Any
 from mockcollector.items import ReceivedDataPoint, ReceivedItem, ReceivedLogRecord, ReceivedSpan
 from mockcollector.neutral import printable, shortened
 from mockcollector.received import ReceivedRequest
-from mockcollector.records import counts_record, item_counts
+from mockcollector.records import counts_record, item_counts, stranger_record, wire_record
 from mockcollector.server import MockCollector
 from mockcollector.signals import TRAITS, Signal
+from mockcollector.strangers import Stranger
 
 _SHOWN_NAMES = 3
 _SHOWN_CHARACTERS = 80
@@ -53,8 +54,7 @@ def start_record(collector: MockCollector) -> dict[str, Any]:
 
 def request_line(request: ReceivedRequest) -> str:
     """What came and what was answered; header names, never values."""
-    arrived = datetime.fromtimestamp(request.received_unix_nano / 1e9, UTC).astimezone()
-    parts = [arrived.strftime("%H:%M:%S.%f")[:-3]]
+    parts = [_clock(request.received_unix_nano)]
     if (request.method, request.status) != ("POST", 200):
         parts.append(_shown(f"{request.method} {request.path}"))
     parts.append(request.encoding or "unknown encoding")
@@ -91,6 +91,7 @@ def request_record(request: ReceivedRequest) -> dict[str, Any]:
         "content_encoding": request.content_encoding,
         "wire_bytes": request.wire_bytes,
         "decoded_bytes": request.decoded_bytes,
+        **wire_record(request),
         **item_counts(request),
         "services": _services(request),
         "names": _names(request),
@@ -101,6 +102,18 @@ def request_record(request: ReceivedRequest) -> dict[str, Any]:
         "answer": request.answer,
         "reason": request.reason,
     }
+
+
+def stranger_line(stranger: Stranger) -> str:
+    """What reached the port and is no request, with what to do."""
+    return f"{_clock(stranger.received_unix_nano)} not a request: {stranger.reason}" + (
+        f" [from {printable(stranger.peer)}]" if stranger.peer else ""
+    )
+
+
+def stranger_event(stranger: Stranger) -> dict[str, Any]:
+    """The same as a record."""
+    return {"event": "stranger", **stranger_record(stranger)}
 
 
 def end_line(collector: MockCollector) -> str:
@@ -126,6 +139,10 @@ def end_line(collector: MockCollector) -> str:
 def end_record(collector: MockCollector) -> dict[str, Any]:
     """The same as a record."""
     return {"event": "stopped", **counts_record(collector.journal)}
+
+
+def _clock(unix_nano: int) -> str:
+    return datetime.fromtimestamp(unix_nano / 1e9, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def _services(request: ReceivedRequest) -> list[str]:

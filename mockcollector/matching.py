@@ -133,9 +133,8 @@ def _field(name: str) -> Callable[[ReceivedItem], Any]:
 
 
 def _attribute(key: str, expected: Any) -> Criterion:
-    return Criterion(
-        f"attributes[{key!r}]", expected, lambda item: item.attributes.get(key, ABSENT)
-    )
+    # One attribute is read, none is kept: a search must not unpack all that there is.
+    return Criterion(f"attributes[{key!r}]", expected, lambda item: item.attribute(key, ABSENT))
 
 
 def _resource(key: str, expected: Any) -> Criterion:

@@ -1,6 +1,6 @@
 """A request as it arrived and what became of it, as an object that tests read.
 
-Times are nanoseconds since the epoch. A `repr` shows header names, never values.
+Times named unix are nanoseconds since the epoch. A `repr` shows header names, never values.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,12 @@ class ReceivedRequest:
     `signal` is None where the path takes none.
     `unknown_keys` are paths of JSON keys that OTLP does not know, `flaws` places and what no sender
     may do there though receivers take it (`validity`).
+    `connection` counts the collector's connections from 1, `nth_on_connection` the requests on that
+    one; `peer` is host:port of the other end,
+    `tls_subject` that of the client's certificate. `began_ns`, `read_ns` and `settled_ns` are when
+    its head had come, when its body had, and when its answer was decided, by `time.monotonic_ns`;
+    0 where it did not come to that. `announced_bytes` is its Content-Length, of which `wire_bytes`
+    were read.
     `is_complete` turns false when the journal gave up body, message and items for space.
     """
 
@@ -40,6 +46,16 @@ class ReceivedRequest:
     signal: Signal | None = None
     encoding: Encoding | None = None
     content_encoding: str = "identity"
+    connection: int = 0
+    nth_on_connection: int = 0
+    peer: str = ""
+    http_version: str = "1.1"
+    tls_version: str = ""
+    tls_subject: str = ""
+    began_ns: int = 0
+    read_ns: int = 0
+    settled_ns: int = 0
+    announced_bytes: int | None = None
     wire_bytes: int = 0
     decoded_bytes: int = 0
     body: bytes = b""
@@ -54,6 +70,20 @@ class ReceivedRequest:
     answer: str = ""
     reason: str = ""
     is_complete: bool = True
+    _body_hash: int | None = field(default=None, repr=False)
+
+    @property
+    def body_hash(self) -> int:
+        """The same for the same decoded body within this process, also once it is given up."""
+        return hash(self.body) if self._body_hash is None else self._body_hash
+
+    def note_headers(self) -> None:
+        """Take note of what its headers say of the body, also if it is refused unread."""
+        codings = ",".join(header_values(self.headers, "content-encoding")).strip().lower()
+        self.content_encoding = codings or "identity"
+        lengths = header_values(self.headers, "content-length")
+        if len(lengths) == 1 and lengths[0].isdecimal():
+            self.announced_bytes = int(lengths[0])
 
     @property
     def spans(self) -> tuple[ReceivedSpan, ...]:
@@ -102,6 +132,7 @@ class ReceivedRequest:
 
     def forget_contents(self) -> None:
         """Give up what takes space; what was counted stays."""
+        self._body_hash = hash(self.body)
         self.body = b""
         self.message = None
         self.items = ()

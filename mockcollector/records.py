@@ -5,6 +5,7 @@ from typing import Any
 from mockcollector.journal import Journal
 from mockcollector.received import ReceivedRequest
 from mockcollector.signals import Signal
+from mockcollector.strangers import Stranger
 
 
 def item_counts(request: ReceivedRequest) -> dict[str, Any]:
@@ -21,11 +22,39 @@ def item_counts(request: ReceivedRequest) -> dict[str, Any]:
     }
 
 
+def wire_record(request: ReceivedRequest) -> dict[str, Any]:
+    """On which connection it came, and when by the monotonic clock: texts, as all nanoseconds."""
+    return {
+        "connection": request.connection,
+        "nth_on_connection": request.nth_on_connection,
+        "peer": request.peer,
+        "http_version": request.http_version,
+        "tls_version": request.tls_version,
+        "tls_subject": request.tls_subject,
+        "began_ns": str(request.began_ns),
+        "read_ns": str(request.read_ns),
+        "settled_ns": str(request.settled_ns),
+        "announced_bytes": request.announced_bytes,
+    }
+
+
+def stranger_record(stranger: Stranger) -> dict[str, Any]:
+    """What reached the port and is no request."""
+    return {
+        "received_unix_nano": str(stranger.received_unix_nano),
+        "kind": stranger.kind,
+        "reason": stranger.reason,
+        "peer": stranger.peer,
+        "connection": stranger.connection,
+    }
+
+
 def counts_record(journal: Journal) -> dict[str, Any]:
     """The journal's numbers."""
     counts = journal.counts
     return {
         "requests": counts.requests,
+        "connections": counts.connections,
         "spans_accepted": counts.spans_accepted,
         "duplicate_spans": journal.duplicate_spans,
         "spans_refused": counts.spans_refused,
@@ -36,4 +65,5 @@ def counts_record(journal: Journal) -> dict[str, Any]:
         "wire_bytes": counts.wire_bytes,
         "decoded_bytes": counts.decoded_bytes,
         "answers": counts.answers,
+        "strangers": counts.strangers,
     }

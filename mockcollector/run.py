@@ -5,6 +5,7 @@ a fifth of a second to stop.
 """
 
 import asyncio
+import itertools
 import socket
 import ssl
 import threading
@@ -17,11 +18,12 @@ from typing import Any
 import anyio
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from mockcollector.app import TRANSPORT_EXTENSION, CollectorApp
+from mockcollector.app import CollectorApp
+from mockcollector.connection import HttpConnection
 from mockcollector.gate import Gate
+from mockcollector.strangers import OnStranger
 
 START_TIMEOUT_SECONDS = 10.0
 STOP_GRACE_SECONDS = 1.0
@@ -37,12 +39,8 @@ class _State(ServerState):
         self.emptied = asyncio.Event()
 
 
-class _HttpConnection(HttpToolsProtocol):
-    """uvicorn's protocol, with the transport in the scope for answers that cut it."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT_EXTENSION: {"transport": self.transport}}
+class _Connection(HttpConnection):
+    """A connection that tells when it was the last one."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -52,11 +50,13 @@ class _HttpConnection(HttpToolsProtocol):
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """An ASGI app and where it is reached."""
+    """An ASGI app and where it is reached; `on_stranger` is told of what is no request."""
 
     app: Any
     listener: socket.socket
     tls: ssl.SSLContext | None
+    numbers: "itertools.count[int]"
+    on_stranger: OnStranger
 
 
 class Run:
@@ -127,7 +127,7 @@ class Run:
     ) -> asyncio.Server:
         config = uvicorn.Config(
             door.app,
-            http=_HttpConnection,
+            http=_Connection,
             ws="none",
             interface="asgi3",
             lifespan="off",
@@ -139,7 +139,7 @@ class Run:
         config.load()
 
         def connect() -> asyncio.Protocol:
-            return _HttpConnection(config=config, server_state=state, app_state={}, _loop=loop)
+            return _Connection(config, state, numbers=door.numbers, on_stranger=door.on_stranger)
 
         options: dict[str, Any] = {}
         if door.tls is not None:

@@ -3,6 +3,7 @@
 It installs no signal handlers and configures no logging.
 """
 
+import itertools
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -24,8 +25,9 @@ from mockcollector.received import ReceivedRequest
 from mockcollector.rules import Rules
 from mockcollector.run import Door, Run
 from mockcollector.script import Script
-from mockcollector.script_values import Answer
+from mockcollector.script_values import Step
 from mockcollector.signals import TRAITS, Signal
+from mockcollector.strangers import Stranger, watch_handshakes
 
 
 class MockCollector:
@@ -42,7 +44,8 @@ class MockCollector:
     - `control_port`: serve the control API (`control`) on this port of `control_host`, 0 for a free
       one. None: there is none.
     - `cert_file`, `key_file`: speak TLS. `client_ca_file`: ask clients for a certificate, too.
-    - `on_request`: called in the collector's thread with every answered request.
+    - `on_request`: called in the collector's thread with every answered request, `on_stranger` with
+      what reached the port and is none (gRPC, failed TLS, malformed HTTP).
     """
 
     def __init__(  # noqa: PLR0913 - each is a wish of its own, all by name
@@ -54,7 +57,7 @@ class MockCollector:
         token: str | None = None,
         path: str | None = None,
         required_headers: Mapping[str, str | None] | None = None,
-        script: Script | Iterable[Answer] | str = (),
+        script: Script | Iterable[Step | str] | Step | str = (),
         keep: Keep = "spans",
         limits: Limits | None = None,
         max_body_bytes: int | None = None,
@@ -62,6 +65,7 @@ class MockCollector:
         key_file: str | Path | None = None,
         client_ca_file: str | Path | None = None,
         on_request: Callable[[ReceivedRequest], None] | None = None,
+        on_stranger: Callable[[Stranger], None] | None = None,
         control_host: str = "127.0.0.1",
         control_port: int | None = None,
     ) -> None:
@@ -75,6 +79,10 @@ class MockCollector:
         self._control_port = control_port
         self._port = port
         self._tls = _tls_context(cert_file, key_file, client_ca_file)
+        if self._tls is not None:
+            watch_handshakes(self._tls, self._note_stranger)
+        self._on_stranger = on_stranger
+        self._connection_numbers = itertools.count(1)
         self._run: Run | None = None
 
     @property
@@ -158,10 +166,13 @@ class MockCollector:
             raise RuntimeError("the collector is running already")
         listeners = [_bind(self.host, self._port)]
         try:
-            doors = [Door(self._app, listeners[0], self._tls)]
+            numbers = self._connection_numbers
+            doors = [Door(self._app, listeners[0], self._tls, numbers, self._note_stranger)]
             if self._control_port is not None:
                 listeners.append(_bind(self.control_host, self._control_port))
-                doors.append(Door(self._control_app(), listeners[1], None))
+                control = self._control_app()
+                # What a user types wrong there is nobody's export.
+                doors.append(Door(control, listeners[1], None, itertools.count(1), lambda _: None))
             self._run = Run(self._app, doors)
             self._run.start()
         except BaseException:
@@ -172,6 +183,11 @@ class MockCollector:
         self._port = listeners[0].getsockname()[1]
         if self._control_port is not None:
             self._control_port = listeners[1].getsockname()[1]
+
+    def _note_stranger(self, stranger: Stranger) -> None:
+        self.journal.note_stranger(stranger)
+        if self._on_stranger is not None:
+            self._on_stranger(stranger)
 
     def _control_app(self) -> ControlApp:
         return ControlApp(

@@ -1,6 +1,7 @@
 """Changes in; threads and tasks that wait for something to be so woken out.
 
-Nothing here polls: a waiting thread sleeps on a condition, a waiting task on an event.
+Nothing here polls, and nobody is woken in vain: what somebody waits for is looked at under the lock
+whenever something has changed, by whoever changed it. So it must be cheap to look at.
 """
 
 import asyncio
@@ -13,52 +14,53 @@ class Watched:
     """A lock around something that changes, and the means to wait until it has changed enough."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._wakers: set[Callable[[], None]] = set()
+        self._lock = threading.RLock()
+        self._waiters: dict[object, tuple[Callable[[], bool], Callable[[], None]]] = {}
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Hold the lock to look."""
-        with self._changed:
+        with self._lock:
             yield
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the lock to change something, then wake everybody who waits."""
-        with self._changed:
+        """Hold the lock to change something, then wake those for whom it is enough."""
+        with self._lock:
             yield
-            self._changed.notify_all()
-            for wake in self._wakers:
-                wake()
+            for is_done, wake in self._waiters.values():
+                if is_done():
+                    wake()
 
     def wait(self, is_done: Callable[[], bool], timeout: float) -> None:
         """Block until it is done, or for `timeout` seconds: the caller looks which."""
-        with self._changed:
-            self._changed.wait_for(is_done, timeout)
+        done = threading.Event()
+        with self._waiting(is_done, done.set):
+            done.wait(timeout)
 
     async def wait_async(self, is_done: Callable[[], bool], timeout: float) -> None:
         """The same, leaving the event loop (asyncio) free."""
         loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
+        done = asyncio.Event()
 
         def wake() -> None:
             # A loop that is closed meanwhile has nobody waiting any more.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(changed.set)
+                loop.call_soon_threadsafe(done.set)
 
-        with self._changed:
-            self._wakers.add(wake)
-        try:
+        with self._waiting(is_done, wake), suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while not self._holds(is_done):
-                    await changed.wait()
-                    changed.clear()
-        except TimeoutError:
-            return
-        finally:
-            with self._changed:
-                self._wakers.discard(wake)
+                await done.wait()
 
-    def _holds(self, is_done: Callable[[], bool]) -> bool:
-        with self._changed:
-            return is_done()
+    @contextmanager
+    def _waiting(self, is_done: Callable[[], bool], wake: Callable[[], None]) -> Iterator[None]:
+        key = object()
+        with self._lock:
+            self._waiters[key] = is_done, wake
+            if is_done():
+                wake()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._waiters[key]

@@ -52,7 +52,7 @@ def begin_wait(collector: MockCollector) -> socket.socket:
     there = socket.create_connection(address, timeout=20)
     head = f"POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
     there.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body)
-    until(collector, lambda: bool(collector.journal._watched._wakers))
+    until(collector, lambda: bool(collector.journal._watched._waiters))
     return there
 
 
@@ -91,7 +91,7 @@ def test_stopping_answers_a_wait_with_503(collector: MockCollector) -> None:
 def test_wait_ends_when_its_client_leaves(collector: MockCollector) -> None:
     begin_wait(collector).close()
 
-    until(collector, lambda: not collector.journal._watched._wakers)
+    until(collector, lambda: not collector.journal._watched._waiters)
 
 
 def test_wait_for_a_span_gives_the_span_or_the_nearest_miss(collector: MockCollector) -> None:

@@ -63,11 +63,11 @@ def test_short_form_reads_as_answers(text: str, answers: list[Answer]) -> None:
         ("503:retryafter=2", "did you mean 'retry-after'?"),
         ("503*0", "times is 0"),
         ("partial=x", "'x' is not a whole number"),
-        ("delay=-1", "'-1' is not a number of seconds"),
+        ("delay=-1", "'-1' is not a number, such as 2 or 0.5"),
         ("401*,ok", "what follows is never given"),
-        ("503:one:two", "a message cannot hold a colon"),
+        ("503:one:two", "what holds a colon needs quotes"),
         ("503:header=A", "header=NAME=VALUE"),
-        ("partial=1:bad, names", "a text cannot hold a comma"),
+        ("partial=1:bad, names", "a text with a comma or colon needs quotes"),
     ],
 )
 def test_wrong_script_is_refused_with_what_would_be_right(text: str, words: str) -> None:
@@ -81,7 +81,7 @@ def test_any_text_is_a_script_or_a_script_error(text: str) -> None:
         answers = parse_script(text)
     except ScriptError:
         return
-    assert all(200 <= answer.status <= 599 for answer in answers)
+    assert all(200 <= a.status <= 599 for a in answers if isinstance(a, Answer))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_script_can_be_changed_while_it_runs() -> None:
 
     script.replace("401,402")
     script.add(refuse(403))
-    assert [answer.status for answer in script.left] == [401, 402, 403]
+    assert [str(answer) for answer in script.left] == ["401", "402", "403"]
     script.take()
     script.clear()
     assert script.take().status == 200

@@ -1,0 +1,270 @@
+"""Requests as they arrive in, with what became of them; the numbers and what is kept of them out.
+
+The `Journal` is a ledger that answers questions (`asking`) and lets tests wait.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from mockcollector.decoding import KEY_BYTES
+from mockcollector.ids import IdLog
+from mockcollector.items import flatten
+from mockcollector.received import ReceivedRequest
+from mockcollector.rules import MIB
+from mockcollector.signals import Signal
+from mockcollector.strangers import Stranger
+from mockcollector.waiting import Watched
+
+Keep = Literal["spans", "counts"]
+_MAX_STRANGERS = 1000
+
+
+class Seeker(Protocol):
+    """Somebody who waits for an item that is not there yet."""
+
+    def look(self, request: ReceivedRequest, places: Collection[int]) -> None:
+        """Look at the items of a request that have just been accepted, at these places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a journal keeps. What is older gives way; counts and ids stay exact.
+
+    Past `max_spans` (log records and data points count as spans do) or `max_body_bytes` (decoded)
+    the oldest requests lose body, message and items; past `max_requests` they go altogether.
+    """
+
+    max_requests: int = 10_000
+    max_spans: int = 100_000
+    max_body_bytes: int = 256 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What arrived, in numbers; items of refused requests are apart from accepted ones.
+
+    `answers` counts requests by the word of `ReceivedRequest.answer`, `strangers` what came and was
+    no request, by `StrangerKind`. `connections` are those whose first request is
+    among them.
+    """
+
+    requests: int
+    connections: int
+    accepted: Mapping[Signal, int]
+    refused: Mapping[Signal, int]
+    wire_bytes: int
+    decoded_bytes: int
+    answers: dict[str, int]
+    strangers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def spans_accepted(self) -> int:
+        """The accepted spans, the same ones again included."""
+        return self.accepted[Signal.TRACES]
+
+    @property
+    def spans_refused(self) -> int:
+        """The spans that were not accepted."""
+        return self.refused[Signal.TRACES]
+
+    @property
+    def log_records_accepted(self) -> int:
+        """The accepted log records."""
+        return self.accepted[Signal.LOGS]
+
+    @property
+    def log_records_refused(self) -> int:
+        """The log records that were not accepted."""
+        return self.refused[Signal.LOGS]
+
+    @property
+    def data_points_accepted(self) -> int:
+        """The accepted data points."""
+        return self.accepted[Signal.METRICS]
+
+    @property
+    def data_points_refused(self) -> int:
+        """The data points that were not accepted."""
+        return self.refused[Signal.METRICS]
+
+
+class Ledger:
+    """What arrived, as it came; in `counts` mode only numbers and ids are kept."""
+
+    def __init__(self, *, keep: Keep = "spans", limits: Limits | None = None) -> None:
+        if keep not in {"spans", "counts"}:
+            raise ValueError(f"keep is {keep!r}: it is 'spans' or 'counts'")
+        self.keep: Final = keep
+        self._limits = limits or Limits()
+        self._watched = Watched()
+        self._seekers: set[Seeker] = set()
+        self._number = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._requests: deque[ReceivedRequest] = deque()
+        self._complete: deque[ReceivedRequest] = deque()
+        self._complete_items = 0
+        self._complete_bytes = 0
+        self._answers: Counter[str] = Counter()
+        self._strangers: deque[Stranger] = deque(maxlen=_MAX_STRANGERS)
+        self._stranger_counts: Counter[str] = Counter()
+        self._connections = 0
+        self._arrived = 0
+        self._accepted = dict.fromkeys(Signal, 0)
+        self._refused = dict.fromkeys(Signal, 0)
+        self._wire_bytes = 0
+        self._decoded_bytes = 0
+        self._ids = IdLog()
+
+    # What the collector tells.
+
+    def arrive(self, request: ReceivedRequest) -> None:
+        """Take note of a request that has been read; its answer comes with `settle`."""
+        with self._watched.changing():
+            self._number += 1
+            request.number = self._number
+            self._arrived += 1
+            self._connections += request.nth_on_connection == 1
+            self._wire_bytes += request.wire_bytes
+            self._decoded_bytes += request.decoded_bytes
+            if self.keep == "counts":
+                return
+            if request.message is not None:
+                request.items = flatten(request.message, request.number)
+            self._requests.append(request)
+            self._complete.append(request)
+            self._complete_items += len(request.items)
+            self._complete_bytes += len(request.body)
+            self._make_room()
+
+    def settle(
+        self,
+        request: ReceivedRequest,
+        *,
+        status: int | None,
+        answer: str,
+        accepted: Collection[int] = (),
+        reason: str = "",
+    ) -> None:
+        """Take note of what became of a request: its items at the places `accepted` are."""
+        with self._watched.changing():
+            request.settled_ns = time.monotonic_ns()
+            request.status = status
+            request.answer = answer
+            request.reason = reason
+            request.accepted_count = len(accepted)
+            self._answers[answer] += 1
+            if request.signal is not None:
+                self._accepted[request.signal] += len(accepted)
+                self._refused[request.signal] += request.item_count - len(accepted)
+            self._ids.add(_keys_at(request.span_ids, accepted))
+            if request.items:
+                for at in accepted:
+                    request.items[at].is_accepted = True
+                for seeker in self._seekers:
+                    seeker.look(request, accepted)
+
+    def note_stranger(self, stranger: Stranger) -> None:
+        """Take note of what reached the port and is no request; the latest 1,000 are kept."""
+        with self._watched.changing():
+            self._strangers.append(stranger)
+            self._stranger_counts[stranger.kind] += 1
+
+    @contextmanager
+    def seeking(self, seeker: Seeker, signal: Signal) -> Iterator[list[ReceivedRequest]]:
+        """Have the seeker look at what is accepted from now on; what was before is what you get."""
+        with self._watched.reading():
+            self._seekers.add(seeker)
+            before = [each for each in self._requests if each.signal is signal]
+        try:
+            yield before
+        finally:
+            with self._watched.reading():
+                self._seekers.discard(seeker)
+
+    def _make_room(self) -> None:
+        limits = self._limits
+        while len(self._complete) > 1 and (
+            self._complete_items > limits.max_spans or self._complete_bytes > limits.max_body_bytes
+        ):
+            oldest = self._complete.popleft()
+            # Its ids are still needed if its answer is yet to come.
+            ids = oldest.span_ids
+            self._complete_items -= len(oldest.items)
+            self._complete_bytes -= len(oldest.body)
+            oldest.forget_contents()
+            oldest.span_ids = b"" if oldest.answer else ids
+        while len(self._requests) > limits.max_requests:
+            gone = self._requests.popleft()
+            if self._complete and self._complete[0] is gone:
+                self._complete.popleft()
+                self._complete_items -= len(gone.items)
+                self._complete_bytes -= len(gone.body)
+
+    # What a test asks.
+
+    def clear(self) -> None:
+        """Forget everything, counts included; request numbers go on."""
+        with self._watched.changing():
+            self._reset()
+
+    @property
+    def counts(self) -> Counts:
+        """The numbers up to now."""
+        with self._watched.reading():
+            return Counts(
+                requests=self._arrived,
+                connections=self._connections,
+                accepted=dict(self._accepted),
+                refused=dict(self._refused),
+                wire_bytes=self._wire_bytes,
+                decoded_bytes=self._decoded_bytes,
+                answers=dict(self._answers),
+                strangers={str(kind): times for kind, times in self._stranger_counts.items()},
+            )
+
+    def span_keys(self) -> frozenset[bytes]:
+        """The distinct accepted spans, each as 24 bytes: trace id, then span id."""
+        with self._watched.reading():
+            return frozenset(self._ids.distinct())
+
+    @property
+    def duplicate_spans(self) -> int:
+        """How many accepted spans had a trace id and span id that had been accepted before."""
+        with self._watched.reading():
+            return self._ids.total - len(self._ids.distinct())
+
+    def strangers(self) -> list[Stranger]:
+        """What reached the port and was no request, in order: gRPC, failed TLS, malformed HTTP."""
+        with self._watched.reading():
+            return list(self._strangers)
+
+    def requests(
+        self,
+        *,
+        header: str | Mapping[str, str] | None = None,
+        status: int | None = None,
+        encoding: str | None = None,
+        signal: str | None = None,
+    ) -> list[ReceivedRequest]:
+        """The requests kept, in order: with a header (or several with their values), by answer."""
+        with self._watched.reading():
+            return [
+                request
+                for request in self._requests
+                if (header is None or request.has_headers(header))
+                and (status is None or request.status == status)
+                and (encoding is None or request.encoding == encoding)
+                and (signal is None or request.signal == signal)
+            ]
+
+
+def _keys_at(span_ids: bytes, places: Collection[int]) -> bytes:
+    if isinstance(places, range):  # as nearly always: no piece a span
+        return span_ids[places.start * KEY_BYTES : places.stop * KEY_BYTES]
+    return b"".join(span_ids[at * KEY_BYTES : (at + 1) * KEY_BYTES] for at in places)
