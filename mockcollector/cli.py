@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from mockcollector import profiles as known_profiles
+from mockcollector.check_command import check
 from mockcollector.command import run_command, unmet
 from mockcollector.lines import (
     end_line,
@@ -281,6 +282,9 @@ def _build_profile(
         return known_profiles.build(name, token, **options)
     except ProfileError as error:
         raise click.BadParameter(str(error), param_hint="--profile") from None
+
+
+main.add_command(check)
 
 
 @main.command()
