@@ -1,0 +1,46 @@
+"""Loads the client library where it is needed first, and makes its clients with one tongue."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relay.buffer.kafka.settings import ClientSettings
+from relay.model.errors import ConfigError
+
+INSTALL_HINT: Final = "pip install 'otlp-relay[fleet]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The library: `module` writes and reads, `admin` makes topics and reads their settings."""
+
+    module: Any
+    admin: Any
+
+    def make(
+        self, kind: Any, told: ClientSettings, on_error: Callable[[Any], None] | None = None
+    ) -> Any:
+        """A client of that kind. Raises ConfigError for what it cannot be told."""
+        more: dict[str, Any] = {"error_cb": on_error} if on_error else {}
+        try:
+            return kind({**told, **more}, logger=_SILENT)
+        except self.module.KafkaException as error:
+            raise ConfigError(f"cannot be used: {error.args[0].str()}", key="fleet") from None
+
+
+_SILENT = logging.getLogger("confluent_kafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+def import_client() -> Client:
+    """The library. Raises ConfigError that says how to install it."""
+    try:
+        import confluent_kafka
+        import confluent_kafka.admin
+    except ImportError:
+        raise ConfigError(
+            "needs a library that is not installed", key="fleet", hint=INSTALL_HINT
+        ) from None
+    return Client(confluent_kafka, confluent_kafka.admin)
