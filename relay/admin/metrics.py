@@ -3,7 +3,7 @@
 One source for both, so that the page, `otlp-relay status` and the metrics cannot disagree.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import generate_latest
@@ -138,6 +138,7 @@ class _Document(Collector):
             "Spans or other items owed to what left the configuration: put it back, or drop them.",
             {_key(each): each["waiting_spans"] for each in status["removed"]},
         )
+        yield from _of_steps(destinations)
         yield _by_destination(
             COUNTER,
             "evicted_spans",
@@ -164,6 +165,22 @@ class _Document(Collector):
             for state in STATES:
                 states.add_metric([*_key(each), state], each["state"] == state)
         yield states
+
+
+def _of_steps(destinations: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    """What the steps of destinations did; without a sample where there are none."""
+    for name, text in (
+        ("filtered_spans", "Items that were not for a destination, by the step that said so."),
+        ("changed_spans", "Items that a step changed on their way."),
+        ("failed_conditions", "Items for which the condition of a step could not be told."),
+    ):
+        family = CounterMetricFamily(
+            f"otlp_relay_{name}", text, labels=["destination", "signal", "step"]
+        )
+        for each in destinations:
+            for step, number in each[name].items():
+                family.add_metric([*_key(each), step], number)
+        yield family
 
 
 def families(status: dict[str, Any]) -> Iterator[Metric]:

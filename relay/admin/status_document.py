@@ -228,7 +228,18 @@ def _destination(
         "oldest_waiting_seconds": _waited_seconds(backlog, now_ns),
         "evicted_spans": evicted_spans,
         "stepped_around_spans": sum(each.items for each in status.parked),
-        "warnings": [*status.warnings, *parked_sentences(status, now_ns)],
+        "filtered_spans": dict(status.filtered_items),
+        "changed_spans": dict(status.changed_items),
+        "failed_conditions": dict(status.failed_conditions),
+        "warnings": [
+            *status.warnings,
+            *parked_sentences(status, now_ns),
+            *(
+                f"{name} could not be told for {number} items and counted as false: "
+                f"{status.condition_words[name]}"
+                for name, number in status.failed_conditions.items()
+            ),
+        ],
     }
 
 

@@ -12,10 +12,12 @@ from relay.traces.ids import IdReading
 from relay.traces.where import NamedDestination, TraceReport
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
-STATES = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
+STATES = ("waiting", "set_aside", "evicted", "delivered", "filtered", "not_owed")
 # Of a trace no more rows are told of, the oldest ones.
 MOST_ROWS = 1000
-SETTLED = {"set_aside", "evicted", "delivered"}
+SETTLED = {"set_aside", "evicted", "delivered", "filtered"}
+# Of these the relay's own mark stands where else a status is.
+UNANSWERED = {"evicted", "filtered"}
 
 
 def trace_document(report: TraceReport) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def _received(place: TracePlace) -> dict[str, Any]:
                 "name": each.destination,
                 "state": each.state,
                 "at": iso(each.at_ns),
-                "status": each.status if each.state != "evicted" else 0,
+                "status": 0 if each.state in UNANSWERED else each.status,
             }
             for each in place.deliveries
         ],
@@ -134,7 +136,7 @@ def _destination(
         "is_known": destination.is_known,
         "state": state,
         "at": iso(at_ns) if state in SETTLED else None,
-        "status": last.status if last and state != "evicted" else 0,
+        "status": last.status if last and state not in UNANSWERED else 0,
         "encoding": came_in if status.encoding == "auto" else status.encoding,
         "header_names": list(status.header_names),
         "waiting_since": iso(min(place.received_ns for _each, place in of_state))

@@ -1,11 +1,14 @@
 """What a log tells of itself: statistics, traces, dead letters, rows that may be sent again."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.owed_ranges import Ranges
 from relay.model.records import DeadLetter, Encoding, Request, Signal, StoredRow
+
+FILTERED_STATUS: Final = -2
+"""What is settled with it was not for the destination, by its steps: nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,10 @@ class TraceDelivery:
     """Where a request of a trace is for one destination.
 
     `state`: "waiting" (also in flight), "delivered", "set_aside" (settled with another status
-    than 2xx), "evicted" (undelivered) or "not_owed" (the destination began
-    after it). `at_ns` and `status` are 0 for "waiting" and "not_owed". Deliveries within a second
-    share the later time, within a minute where they are older than an hour. `is_parked`: others
-    go first, it is tried alone.
+    than 2xx), "evicted" (undelivered), "filtered" (not for it, by its steps) or "not_owed" (the
+    destination began after it). `at_ns` and `status` are 0 for "waiting" and "not_owed".
+    Deliveries within a second share the later time, within a minute where they are older than an
+    hour. `is_parked`: others go first, it is tried alone.
     """
 
     destination: str

@@ -14,7 +14,7 @@ from relay.cli.output import print_table, say, say_json
 from relay.cli.status import STYLES
 from relay.config import Config, DestinationConfig, saved
 from relay.config.destinations import ENDPOINT_KEYS
-from relay.config.fields import DESTINATION_KEYS
+from relay.config.keys import DESTINATION_KEYS
 from relay.config.presets import Preset, find
 from relay.config.secrets import MASK, Reference, mask_url, parse, read_text
 from relay.config.tables import by_first_names

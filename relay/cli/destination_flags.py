@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from relay.config import HEADER_NAME, Config, DestinationConfig
-from relay.config.fields import DESTINATION_KEYS
+from relay.config.keys import DESTINATION_KEYS
 from relay.config.secrets import has_reference
 from relay.doctor.adding import read_table
 from relay.model.errors import ConfigError

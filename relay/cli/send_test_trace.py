@@ -6,7 +6,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -156,6 +156,12 @@ def attributes_added(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
+_NOT_FOR_IT: Final = {
+    "filtered": "filtered   for {}: its steps say it is not for it",
+    "not_owed": "not owed   to {}: it was added later",
+}
+
+
 def line_of(destination: dict[str, Any]) -> str:
     """One destination's line: what became of the trace there."""
     name, state = destination["name"], destination["state"]
@@ -170,8 +176,8 @@ def line_of(destination: dict[str, Any]) -> str:
         return f"dead       for {name} at {destination['at']}: {destination['status']}"
     if state == "evicted":
         return f"evicted    undelivered for {name} at {destination['at']}: space was short"
-    if state == "not_owed":
-        return f"not owed   to {name}: it was added later"
+    if state in _NOT_FOR_IT:
+        return _NOT_FOR_IT[state].format(name)
     if not destination["is_configured"]:
         return f"waiting    for {name}: it is no longer configured; what it is owed is kept"
     why = destination["reason"] or destination["destination_state"]

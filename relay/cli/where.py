@@ -208,6 +208,8 @@ def destination_lines(
             lines.append("             its dead letter has been replayed, discarded or evicted")
     elif state == "evicted":
         lines = [f"  evicted    undelivered {what}for {name} at {at}: space was short"]
+    elif state == "filtered":
+        lines = [f"  filtered   {what}for {name} at {at}: its steps say it is not for it"]
     elif has_pieces:
         lines = [f"  not owed   {what}to {name}: {NOT_OWED}"]
     else:

@@ -1,7 +1,7 @@
 """What the configuration says, as frozen structs with every default; `config.load` makes them.
 
 A stage gets its struct, never the whole. Sizes are bytes and durations seconds, as the names of
-the fields say; the keys that people write are in `config.fields` and `docs/configuration.md`.
+the fields say; the keys that people write are in `config.keys` and `docs/configuration.md`.
 """
 
 import os
@@ -200,6 +200,8 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     """Age at which undelivered spans become dead letters; None never."""
     special_doubles: Literal["keep", "string", "drop"] = "keep"
     """What becomes of NaN and Infinity in attributes."""
+    match: str = ""
+    """A condition in CEL; what does not match is not owed to it. Empty: everything does."""
     paused: bool = False
     """Keep what it is owed, send nothing."""
     preset: str | None = None
@@ -243,6 +245,11 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     def is_loopback(self) -> bool:
         """Whether the endpoint is this machine by its spelling, without asking DNS."""
         return hosts.is_this_machine(split_url(self.endpoint).hostname or "")
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether anything is done to its items between the buffer and the request."""
+        return bool(self.match)
 
     @property
     def header_names(self) -> tuple[str, ...]:

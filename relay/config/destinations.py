@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 import msgspec
 
 from relay.config import DestinationConfig, IngestConfig, points_at, resolve_headers
-from relay.config.fields import DESTINATION_KEYS
+from relay.config.keys import DESTINATION_KEYS
 from relay.config.presets import TOKEN, Preset, find
 from relay.config.secrets import escape, has_reference
 from relay.config.signals import signals_of, view_of

@@ -29,16 +29,16 @@ from relay.config.destinations import (
     read_destination,
     with_environment,
 )
-from relay.config.fields import (
+from relay.config.fields import shown
+from relay.config.fleet_keys import read_fleet
+from relay.config.keys import (
     ADMIN_KEYS,
     BUFFER_KEYS,
     ENRICH_KEYS,
     INGEST_KEYS,
     TELEMETRY_KEYS,
     TOP_KEYS,
-    shown,
 )
-from relay.config.fleet_keys import read_fleet
 from relay.config.secrets import Resolver, read_text
 from relay.config.tables import ConfigProblems, Reading, printable, read_table
 from relay.model.errors import ConfigError, SecretUnset

@@ -10,7 +10,7 @@ from urllib.parse import urlunsplit
 import msgspec
 
 from relay.config import DestinationConfig
-from relay.config.fields import DESTINATION_KEYS
+from relay.config.keys import DESTINATION_KEYS
 from relay.config.presets import Preset, SignalFacts
 from relay.config.secrets import Secret, escape
 from relay.config.urls import split_url

@@ -49,6 +49,9 @@ searched.
 Words that a preset knows to mean content are treated as a 400, whatever the status, and prove it:
 no others need to pass. Those that mean the age of items are searched by time (`isolate.age`).
 
+**What is not for it.** A destination may have steps (`relay.process.steps`): what they filter is
+settled without being sent. They run where a body is built (`stepping`), over the originals.
+
 **What becomes a dead letter**, with the upstream's own words:
 
 - `upstream_refused`, `too_large`: a span that was refused alone while others passed;
@@ -57,12 +60,14 @@ no others need to pass. Those that mean the age of items are searched by time (`
 - `too_old`: received longer ago than the destination's `max_age`; not sent;
 - `temporality`: points that are cumulative where the destination takes delta, or the reverse; left
   out of the request before it is sent (`left_out`);
+- `step_failed`: a step of the destination could not be finished on it;
 - `relay_error`: an exception of ours, with the lines it came through.
 
 The files: `fleet` keeps the couriers; `courier` is the loop of one, `rest` its pauses
 and `pauses` how long they are, `status` what people are told of it. `sender` takes, sends and
 settles one batch; `batches` turns rows into a request body, `learnt` says how much of them goes at
-once and in which encoding, `make_dead_letter` keeps what is given up. `isolate` finds what a
+once and in which encoding, `stepping` runs a
+destination's steps over them, `make_dead_letter` keeps what is given up. `isolate` finds what a
 refusal is about: `policy` decides what it leads to, `bisect` looks for the culprits. `parked` tries
 alone what breaks its upstream, `parallel` are the requests beside the first. The exchange itself,
 and what an answer means, are the business of `relay.upstream`.

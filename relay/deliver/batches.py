@@ -1,13 +1,15 @@
 """Rows taken from the buffer go in; the body of one request comes out, joined and compressed.
 
 Rows are fragments that concatenate, so a batch whose rows are already in the encoding it is sent in
-is a join. Only rows of the other encoding are transcoded, and only rows that are flagged for
-special doubles are looked into.
+is a join. Only rows of the other encoding are transcoded, only rows that are flagged for special
+doubles are looked into, and only for a destination with steps is each row stepped (`stepping`).
 """
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import anyio.to_thread
 
@@ -18,6 +20,10 @@ from relay.otlp import doubles, transcode
 from relay.otlp.compression import gzip_level_1
 from relay.otlp.signals import WIRE
 from relay.upstream.exchange import Body
+
+if TYPE_CHECKING:
+    from relay.deliver.stepping import SteppedRow
+    from relay.process.steps.run import Steps
 
 # Work on more than this goes to a thread: the hop costs about 0.1 ms, gzip at level 1 or a
 # transcoding of as many bytes more than that.
@@ -37,11 +43,25 @@ class Batch(Body):
     parts: Sequence[bytes]
     rows: int
     left_out: Sequence[LeftOut] = ()
+    stepped: Sequence["SteppedRow"] = ()
 
     @property
     def fragment(self) -> bytes:
-        """The body without its envelope and uncompressed, as dead letters keep it."""
+        """The body without its envelope and uncompressed."""
         return joined(self.parts, self.encoding)
+
+    def originals(self) -> tuple[Encoding, bytes]:
+        """What was sent, as it was kept: without the envelope, and before any step."""
+        encoding, parts = self.encoding, self.parts
+        if self.stepped:
+            from relay.deliver.stepping import originals
+
+            encoding, parts = originals(self.stepped)
+        return encoding, joined(parts, encoding)
+
+    def count(self, told: Literal["filtered", "changed"]) -> Counter[str]:
+        """How many items were filtered or changed, by step."""
+        return sum((getattr(each, told) for each in self.stepped), Counter())
 
 
 def other_than(encoding: Encoding) -> Encoding:
@@ -61,6 +81,7 @@ async def build(
     *,
     gzips: bool,
     judges: Sequence[Judge] = (),
+    steps: "Steps | None" = None,
 ) -> Batch:
     """The batch of `rows` for the destination of `settings`, in `encoding`, as gzip if it `gzips`.
 
@@ -69,8 +90,15 @@ async def build(
     """
     size = sum(len(row.body) for row in rows)
     # Joins of megabytes stay on the loop: they are copies.
-    is_work = gzips or bool(judges) or any(_needs_work(row, encoding, settings) for row in rows)
-    make = functools.partial(make_batch, rows, encoding, settings, gzips=gzips, judges=judges)
+    is_work = (
+        gzips
+        or bool(judges)
+        or steps is not None
+        or any(_needs_work(row, encoding, settings) for row in rows)
+    )
+    make = functools.partial(
+        make_batch, rows, encoding, settings, gzips=gzips, judges=judges, steps=steps
+    )
     if is_work and size > THREAD_FROM_BYTES:
         return await anyio.to_thread.run_sync(make)
     return make()
@@ -83,14 +111,28 @@ def make_batch(
     *,
     gzips: bool,
     judges: Sequence[Judge] = (),
+    steps: "Steps | None" = None,
 ) -> Batch:
     """`build` without threads."""
-    parts = [_fragment(row, encoding, settings) for row in rows]
     left_out: list[LeftOut] = []
+    stepped: list[SteppedRow] = []
+    items = sum(row.items for row in rows)
+    if steps is None:
+        parts = [_fragment(row, encoding, settings) for row in rows]
+    else:
+        from relay.deliver.stepping import step_row
+
+        # In the encoding they came in: what lies deep in JSON is folded into texts in protobuf.
+        stepped = [step_row(row, steps, judges) for row in rows]
+        parts = [_fragment(each.row, encoding, settings) for each in stepped if each.row.items]
+        items = sum(each.row.items for each in stepped)
+        left_out += [one for each in stepped for one in each.left_out]
+        judges = ()
     for judge in judges:
         fragment, more = sift(joined(parts, encoding), encoding, rows[0].signal, judge)
         parts = [fragment]
         left_out += more
+        items -= sum(each.items for each in more)
     body = _enveloped(parts, rows[0].signal) if encoding is Encoding.JSON else b"".join(parts)
     content, content_encoding = body, ""
     if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
@@ -101,9 +143,10 @@ def make_batch(
         content_encoding=content_encoding,
         hops=longest_way(row.hops for row in rows) if any(row.hops for row in rows) else "",
         parts=parts,
-        items=sum(row.items for row in rows) - sum(each.items for each in left_out),
+        items=items,
         rows=len(rows),
         left_out=left_out,
+        stepped=stepped,
     )
 
 

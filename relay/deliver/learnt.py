@@ -6,11 +6,15 @@ behind: a request that is out by then must not teach the new ones.
 """
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from relay.config import DestinationConfig
 from relay.deliver import batches, pauses
 from relay.deliver.left_out import judge_of_temporality
 from relay.model.records import Encoding, Taken
+
+if TYPE_CHECKING:
+    from relay.process.steps.run import Steps
 
 # So many requests in a row near the limit of bytes pass before a larger one is tried.
 GROW_AFTER = 32
@@ -28,7 +32,7 @@ def raw_bytes(taken: Taken) -> int:
 class Learnt:
     """The settings, and what was learnt under them: `limits`, `evidence` and encodings.
 
-    `judges` are the settings' own, of items that are not for this destination.
+    `judges` are the settings' own, of items that are not for this destination, and so are `steps`.
     """
 
     def __init__(self, settings: DestinationConfig) -> None:
@@ -36,6 +40,7 @@ class Learnt:
         self.gzips = batches.gzips_for(settings)
         judge = judge_of_temporality(settings)
         self.judges = () if judge is None else (judge,)
+        self.steps = _steps_of(settings)
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()
         # By the encoding that rows came in: the one that is taken instead, and the status of the
@@ -71,6 +76,14 @@ class Learnt:
         """`taken` was delivered in `encoding`, at `now` in monotonic seconds."""
         self.evidence.passed(encoding, now)
         self.limits.passed(taken)
+
+
+def _steps_of(settings: DestinationConfig) -> "Steps | None":
+    if not settings.has_steps:
+        return None
+    from relay.process.steps.run import steps_of
+
+    return steps_of(settings)
 
 
 class BatchLimits:

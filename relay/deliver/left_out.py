@@ -31,11 +31,12 @@ class Why(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What is left out of a batch for one reason, as a fragment in the encoding of the batch."""
+    """What is left out of a batch for one reason, as a fragment."""
 
     why: Why
     fragment: bytes
     items: int
+    encoding: Encoding
 
 
 # Of a fragment: for each item why it is left out, or None.
@@ -58,6 +59,7 @@ def sift(
             why,
             pick_items(fragment, encoding, [each == why for each in verdicts], signal),
             verdicts.count(why),
+            encoding,
         )
         for why in found
     ]

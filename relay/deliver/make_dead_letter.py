@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio.to_thread
 
@@ -16,6 +17,14 @@ from relay.otlp.ids import trace_ids_of
 from relay.upstream import outcomes
 
 _MOST_FRAMES = 12
+
+
+class Content(NamedTuple):
+    """What a dead letter holds: a fragment, and how many items are in it."""
+
+    encoding: Encoding
+    body: bytes
+    items: int
 
 
 async def of_partial_success(
@@ -44,12 +53,19 @@ async def of_refusal(
 
 async def of_left_out(name: str, taken: Taken, batch: Batch) -> list[DeadLetter]:
     """What was not sent with the rest of the batch, one for each reason."""
-    made = []
-    for each in batch.left_out:
-        part = replace(batch, parts=(each.fragment,), items=each.items)
-        letter = await _of_rows(name, each.why.reason, each.why.words, taken.rows, part)
-        made.append(replace(letter, status=each.why.status))
-    return made
+    return [
+        replace(
+            await _letter(
+                name,
+                each.why.reason,
+                each.why.words,
+                taken.rows[0],
+                Content(each.encoding, each.fragment, each.items),
+            ),
+            status=each.why.status,
+        )
+        for each in batch.left_out
+    ]
 
 
 async def of_age(
@@ -74,24 +90,29 @@ async def _of_rows(
     name: str, reason: str, words: str, rows: Sequence[StoredRow], batch: Batch | None = None
 ) -> DeadLetter:
     """`rows`, which are of one encoding, or were sent as `batch`."""
-    if batch is not None:
-        encoding, body = batch.encoding, batch.fragment
-        items = batch.items
+    if batch is None:
+        content = Content(rows[0].encoding, _fragment(rows), sum(row.items for row in rows))
     else:
-        encoding, body = rows[0].encoding, _fragment(rows)
-        items = sum(row.items for row in rows)
+        content = Content(*batch.originals(), batch.items)
+    return await _letter(name, reason, words, rows[0], content)
+
+
+async def _letter(
+    name: str, reason: str, words: str, first: StoredRow, content: Content
+) -> DeadLetter:
+    """`content`, of rows of which `first` is the first."""
     return DeadLetter(
         destination=name,
         reason=reason,
         words=words,
-        items=items,
-        encoding=encoding,
-        body=body,
-        affected=items,
-        trace_ids=await _trace_ids(body, encoding, rows[0].signal),
-        row=rows[0].row,
-        received_ns=rows[0].received_ns,
-        signal=rows[0].signal,
+        items=content.items,
+        encoding=content.encoding,
+        body=content.body,
+        affected=content.items,
+        trace_ids=await _trace_ids(content.body, content.encoding, first.signal),
+        row=first.row,
+        received_ns=first.received_ns,
+        signal=first.signal,
     )
 
 

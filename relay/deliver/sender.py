@@ -15,6 +15,7 @@ import anyio.lowlevel
 import structlog
 
 from relay.buffer.api import Consumer
+from relay.buffer.values import FILTERED_STATUS
 from relay.config import DestinationConfig
 from relay.deliver import batches, make_dead_letter
 from relay.deliver.learnt import Learnt
@@ -276,13 +277,7 @@ class BatchSender:
             self._scopes.add(scope)
             try:
                 headers = self._headers or self._read_headers()
-                batch = await batches.build(
-                    taken.rows,
-                    learnt.settings,
-                    encoding,
-                    gzips=learnt.gzips,
-                    judges=(*learnt.judges, *judges),
-                )
+                batch = await _build(taken, learnt, encoding, judges)
                 if learnt is not self.learnt:
                     return attempt  # not with the headers of before to another endpoint
                 attempt = replace(attempt, batch=batch)
@@ -338,8 +333,10 @@ class BatchSender:
             raise TypeError("only what was delivered can be settled")
         name = self.status.name
         dead = await make_dead_letter.of_left_out(name, taken, batch) if batch.left_out else []
+        if batch.stepped:
+            self.status.stepped(batch, attempt.learnt.steps)
         if isinstance(outcome, outcomes.Unsent):
-            self._settle_dead(taken, dead, 0, self.now_ns())
+            self._settle_dead(taken, dead, 0 if dead else FILTERED_STATUS, self.now_ns())
             return
         refused = min(outcome.rejected, batch.items)
         at_ns = self.now_ns()
@@ -403,6 +400,20 @@ class BatchSender:
             sent=batches.spoken(passed),
             status=refusal_status,
         )
+
+
+async def _build(
+    taken: Taken, learnt: Learnt, encoding: Encoding, judges: Sequence[Judge]
+) -> batches.Batch:
+    """The request of `taken` under what is `learnt`."""
+    return await batches.build(
+        taken.rows,
+        learnt.settings,
+        encoding,
+        gzips=learnt.gzips,
+        judges=(*learnt.judges, *judges),
+        steps=learnt.steps,
+    )
 
 
 def weigh(first: Attempt, second: Attempt) -> Attempt:

@@ -4,15 +4,20 @@ Only transitions are logged: a destination that is blocked for a week is two lin
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
 from relay.config import DestinationConfig
 from relay.config.secrets import mask_url
 from relay.deliver import pauses
+from relay.deliver.batches import Batch
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, DestinationState, DestinationStatus
 from relay.upstream import outcomes
+
+if TYPE_CHECKING:
+    from relay.process.steps.run import Steps
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -45,6 +50,7 @@ class CourierStatus(DestinationStatus):
         self.encoding = settings.encoding
         self.header_names = settings.header_names
         self._words_of_settings = []
+        self.failed_conditions.clear()
         self.learnt([])
 
     def learnt(self, notes: list[str]) -> None:
@@ -79,6 +85,27 @@ class CourierStatus(DestinationStatus):
             )
             self._upstream_words = [*self._upstream_words, message][-MAX_WARNINGS:]
             self._show_warnings()
+
+    def stepped(self, batch: Batch, steps: "Steps | None") -> None:
+        """`batch` is settled: what its steps filtered and changed counts now."""
+        self.filtered_items.update(batch.count("filtered"))
+        self.changed_items.update(batch.count("changed"))
+        if steps is None:
+            return
+        for name, condition in steps.conditions.items():
+            # Said once: it may be so of each item.
+            if condition.failures and name not in self.failed_conditions:
+                log.warning(
+                    "condition_failed",
+                    destination=self.name,
+                    signal=self.signal.word,
+                    step=name,
+                    condition=condition.text,
+                    reason=f"{condition.failure}: counted as false",
+                )
+            if condition.failures:
+                self.failed_conditions[name] = condition.failures
+                self.condition_words[name] = condition.failure
 
     def gave_up(self, dead_letter: DeadLetter) -> None:
         """Items became a dead letter."""

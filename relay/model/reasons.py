@@ -38,5 +38,6 @@ class Reason(enum.StrEnum):
     TOO_LARGE = "too_large"  # for this upstream, alone
     TOO_OLD = "too_old"  # for the destination's `max_age`
     TEMPORALITY = "temporality"  # cumulative or delta, and the destination takes the other
+    STEP_FAILED = "step_failed"  # it could not be redacted or changed for the destination
     RELAY_ERROR = "relay_error"  # an exception of ours
     DAMAGED_ON_DISK = "damaged_on_disk"

@@ -5,6 +5,7 @@ Units are in the names; times are nanoseconds since the epoch unless a name says
 """
 
 import enum
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -305,3 +306,11 @@ class DestinationStatus:
     warnings: list[str] = field(default_factory=list)
     signal: Signal = Signal.TRACES
     parked: tuple[ParkedSpan, ...] = ()
+    # By step, of what was settled since the start: items that were not for it, and those that were
+    # changed on their way.
+    filtered_items: Counter[str] = field(default_factory=Counter)
+    changed_items: Counter[str] = field(default_factory=Counter)
+    # By step: for how many items its condition could not be told under the present settings (tries
+    # included), and why for the first of them.
+    failed_conditions: dict[str, int] = field(default_factory=dict)
+    condition_words: dict[str, str] = field(default_factory=dict)

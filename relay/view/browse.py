@@ -37,7 +37,7 @@ MOST_TRACE_ROWS: Final = 50  # of one trace that its line is made of
 LOOK_BACK_ROWS: Final = 2000  # before its newest row, for the rest of a trace
 _READ_ROWS: Final = 20
 # How a trace of several requests stands with a destination: the first that any of them has.
-STATES: Final = ("waiting", "set_aside", "evicted", "delivered", "not_owed")
+STATES: Final = ("waiting", "set_aside", "evicted", "delivered", "filtered", "not_owed")
 
 
 class Cursor(NamedTuple):

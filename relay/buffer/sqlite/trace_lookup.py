@@ -19,6 +19,7 @@ from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace, TraceFinding
 from relay.buffer.sqlite.types import EVICTED_STATUS
 from relay.buffer.values import (
+    FILTERED_STATUS,
     ReachesBack,
     RecentService,
     RecentTrace,
@@ -32,7 +33,7 @@ _RECENT_ROWS = 64
 _ALL_ROWS = 1_000_000
 _NO_ROW_YET = 2**63 - 1
 # What became of a piece as a whole: the first of these that any part of it met.
-SETTLED_STATES = ("set_aside", "evicted", "delivered")
+SETTLED_STATES = ("set_aside", "evicted", "delivered", "filtered")
 
 
 async def _rows_of(ask: Ask, trace_id: bytes, most: int) -> list[int]:
@@ -286,6 +287,8 @@ def _delivery(
 def _state_of(status: int) -> str:
     if status == EVICTED_STATUS:
         return "evicted"
+    if status == FILTERED_STATUS:
+        return "filtered"
     return "delivered" if 200 <= status < 300 else "set_aside"
 
 

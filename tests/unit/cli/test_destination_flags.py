@@ -12,7 +12,7 @@ from relay.cli.destination_ask import fill_gaps, preset_of
 from relay.cli.destination_flags import FLAGS, headers_of, table_of
 from relay.cli.destination_names import exit_unknown
 from relay.config import Config
-from relay.config.fields import DESTINATION_KEYS
+from relay.config.keys import DESTINATION_KEYS
 
 CANARY = "s3cr3t-canary"
 

@@ -14,8 +14,8 @@ from relay.config import (
     EnrichConfig,
     IngestConfig,
     TelemetryConfig,
+    keys,
 )
-from relay.config import fields as keys
 from relay.config.fields import Key
 from relay.config.fleet import FleetConfig, SaslConfig
 from relay.config.fleet_keys import FLEET_KEYS

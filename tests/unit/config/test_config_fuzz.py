@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.config import Config
-from relay.config import fields as keys
+from relay.config import Config, keys
+from relay.config.fields import Key
 from relay.config.fleet_keys import FLEET_KEYS
 from relay.config.load import load
 from relay.model.errors import ConfigError
@@ -46,7 +46,7 @@ VALUES = st.recursive(
 )
 
 
-def table(known: dict[str, keys.Key]) -> st.SearchStrategy[dict[str, Any]]:
+def table(known: dict[str, Key]) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(st.sampled_from(list(known)) | TEXTS, VALUES, max_size=5)
 
 

@@ -1,0 +1,31 @@
+"""Patterns as the configuration has them: RE2, whose time grows with the text and not beyond.
+
+The library is imported with the first pattern.
+"""
+
+from typing import Any, Final
+
+from relay.model.errors import ConfigError
+
+MOST_CHARACTERS: Final = 200
+# What one compiled pattern may take: a program of more than that is slow, too.
+_MEMORY_BYTES: Final = 1024 * 1024
+
+
+def compile_pattern(text: str) -> Any:
+    """The pattern, compiled. Raises ConfigError with what is wrong in it."""
+    import re2  # type: ignore[import-untyped]
+
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"is too long: a pattern has at most {MOST_CHARACTERS} characters")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MEMORY_BYTES
+    try:
+        return re2.compile(text, options)
+    except re2.error as error:
+        words = error.args[0] if error.args else ""
+        said = words.decode(errors="replace") if isinstance(words, bytes) else str(words)
+        raise ConfigError(
+            f"is no pattern of RE2: {said}", hint="https://github.com/google/re2/wiki/Syntax"
+        ) from None

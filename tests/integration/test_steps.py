@@ -1,0 +1,89 @@
+"""Destinations with steps, each a mock collector: real processes, sockets and disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mockcollector.server import MockCollector
+from tests.support.builders import protobuf_twin, request, span
+from tests.support.relay_process import Relay, eventually
+
+Json = dict[str, Any]
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def names_at(collector: MockCollector) -> list[str]:
+    return sorted(each.name for each in collector.journal.spans())
+
+
+def post(relay: Relay, *spans: Json, **more: Any) -> None:
+    made = request(*spans, **more)
+    assert relay.post(made)[0] == 200
+    twin = protobuf_twin(made).SerializeToString()
+    assert relay.post(twin, headers=PROTOBUF)[0] == 200
+
+
+def test_each_destination_gets_what_matches_and_the_rest_is_settled(tmp_path: Path) -> None:
+    with MockCollector() as shop, MockCollector() as everything, MockCollector() as nothing:
+        destinations: dict[str, Json] = {
+            "everything": {"endpoint": everything.endpoint},
+            "shop": {
+                "endpoint": shop.endpoint,
+                "match": 'resource["service.name"] == "shop" && name != "health"',
+            },
+            "nothing": {"endpoint": nothing.endpoint, "match": 'attributes["gone"] == 1'},
+        }
+        with Relay(tmp_path, destinations) as relay:
+            post(relay, span(name="buy", traceId=TRACE), span(name="health"))
+            post(relay, span(name="pay"), service="bank")
+            eventually(lambda: len(everything.journal.spans()) == 6)
+            eventually(lambda: not any(map(relay.owed, destinations)))
+            found = {name: relay.destination(name) for name in destinations}
+            _status, metrics = relay.get("/metrics", parse=False)
+            where = relay.run("where", TRACE).stdout
+
+        assert names_at(shop) == ["buy", "buy"]
+        assert names_at(everything) == ["buy", "buy", "health", "health", "pay", "pay"]
+        assert nothing.journal.requests() == []
+    assert found["shop"]["filtered_spans"] == {"match": 4}
+    assert found["shop"]["delivered_spans"] == 2
+    assert found["everything"]["filtered_spans"] == {}
+    assert found["nothing"]["filtered_spans"] == {"match": 6}
+    assert found["nothing"]["failed_conditions"] == {"match": 6}
+    assert "there is no gone" in " ".join(found["nothing"]["warnings"])
+    line = 'otlp_relay_filtered_spans_total{destination="shop",signal="traces",step="match"} 4.0'
+    assert line in metrics
+    assert "filtered   for nothing" in where
+    assert "delivered  to shop" in where
+
+
+def test_a_condition_that_is_wrong_is_told_with_file_key_and_place(tmp_path: Path) -> None:
+    destinations = {"d": {"endpoint": "http://127.0.0.1:1/v1/traces", "match": "name =="}}
+    relay = Relay(tmp_path, destinations)
+
+    shown = relay.run("check-config")
+
+    assert shown.returncode != 0
+    assert "relay.toml: destinations.d.match: is no CEL at line 1, column 8" in (
+        shown.stdout + shown.stderr
+    )
+
+
+def test_a_dead_letter_of_a_destination_with_steps_holds_what_was_sent_as_it_was_kept(
+    tmp_path: Path,
+) -> None:
+    with MockCollector(script="partial=1:no such span") as picky:
+        destinations = {"picky": {"endpoint": picky.endpoint, "match": 'name != "health"'}}
+        with Relay(tmp_path, destinations) as relay:
+            made = request(span(name="health"), span(name="buy", traceId=TRACE))
+            assert relay.post(made)[0] == 200
+            eventually(lambda: relay.run("dead-letter show", "1").returncode == 0)
+            shown = relay.run("dead-letter show", "1", "--json").stdout
+            assert relay.run("dead-letter replay", "1").returncode == 0
+            eventually(lambda: len(picky.journal.spans()) == 1)
+
+    letter = json.loads(shown)
+    assert (letter["reason"], letter["affected"], letter["spans"]) == ("upstream_partial", 1, 1)
+    assert "health" not in shown
+    assert names_at(picky) == ["buy"]
