@@ -1,8 +1,8 @@
 """The face of the log: what the rest of the relay may ask of an engine that keeps requests.
 
 Today's engine is `buffer.sqlite`. What another one may lack can be asked for and is None then:
-`Log.traces` (which rows hold a trace), `Log.browse` (rows from the newest down) and `Log.replays`
-(rows by time or trace, owed again).
+`Log.traces` (which rows hold a trace), `Log.browse` (rows from the newest down), `Log.replays`
+(rows by time or trace, owed again) and `Consumer.look_ahead` (rows before they are taken).
 
 An engine numbers rows from 1 upwards and never uses a number twice; a place is a row and a span in
 it (`Position`), and what a destination is owed are ranges of places.
@@ -27,6 +27,7 @@ from relay.buffer.values import (
     RecentService,
     RecentTrace,
     RowsDown,
+    RowsUp,
     StoredDeadLetter,
     TraceDelivery,
     TracePlace,
@@ -46,6 +47,36 @@ from relay.model.records import (
 # Where a new consumer begins. "auto": at the beginning if no destination is owed anything of its
 # signal by name yet, since nothing of that counts as delivered before; else at the end.
 Start = Literal["auto", "beginning", "end"]
+
+
+class LookAhead(Protocol):
+    """What a consumer is owed, seen before it is taken: for whoever decides about rows by what came
+    after them. What is held is handed out to nobody, and owed as before. In memory only.
+    """
+
+    @property
+    def last_row(self) -> int:
+        """The newest row of its signal, or a later one of another."""
+        ...
+
+    def first_row(self, from_row: int) -> int:
+        """The first one from there on that is owed and not parked; 0 when there is none."""
+        ...
+
+    def hold_from(self, row: int | None) -> None:
+        """Hold that row and every later one, also those to come; None: hold nothing."""
+        ...
+
+    async def read(self, after_row: int, *, most_bytes: int) -> RowsUp:
+        """Rows after `after_row`, oldest first; at least one, however large, if there is any.
+
+        Damaged ones are left out. Raises BufferUnavailable.
+        """
+        ...
+
+    async def changed(self) -> None:
+        """Return when rows came or, while something is held, when some were settled."""
+        ...
 
 
 class Consumer(Protocol):
@@ -72,7 +103,12 @@ class Consumer(Protocol):
 
     @property
     def has_more(self) -> bool:
-        """Whether anything is owed that is neither in flight nor parked."""
+        """Whether anything is owed that is neither in flight nor parked, nor held."""
+        ...
+
+    @property
+    def look_ahead(self) -> LookAhead | None:
+        """None: the engine cannot."""
         ...
 
     async def wait(self) -> None:

@@ -244,6 +244,13 @@ class RowsDown(NamedTuple):
     before_row: int
 
 
+class RowsUp(NamedTuple):
+    """Rows, oldest first, and after which row to go on."""
+
+    rows: list[StoredRow]
+    after_row: int
+
+
 class Arrival(NamedTuple):
     """One request that was kept, without its body; `trace_ids` are its distinct ones, packed."""
 

@@ -50,6 +50,7 @@ class Backlog:
 
     name: str = "mock"
     signal: Signal = Signal.TRACES
+    look_ahead: None = None
     owed: list[StoredRow] = dataclasses.field(default_factory=list)
     settled: list[int] = dataclasses.field(default_factory=list)
     dead: list[DeadLetter] = dataclasses.field(default_factory=list)

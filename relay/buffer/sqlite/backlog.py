@@ -20,6 +20,7 @@ from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.batch_builder import BatchBuilder
 from relay.buffer.sqlite.ledger import Ledger
+from relay.buffer.sqlite.look_ahead import SqliteLookAhead
 from relay.buffer.sqlite.parked import ParkedRanges
 from relay.buffer.sqlite.partial_rows import PartialRows, sums_of
 from relay.buffer.sqlite.reader import Reader
@@ -70,7 +71,8 @@ class Backlog:
         self._flying: dict[int, StoredRow] = {}
         self._parts = PartialRows()
         self._health: Callable[[], Health] | None = None
-        self._changed = asyncio.Event()
+        self.news = asyncio.Event()  # of rows, and of what is free again
+        self.look_ahead = SqliteLookAhead(self, ledger, reader)
         self._taking = asyncio.Lock()
 
     # -- what couriers call -------------------------------------------------------------------
@@ -83,7 +85,7 @@ class Backlog:
     async def wait(self) -> None:
         """Return as soon as there is something to take. Ignores `is_paused`."""
         while not self._free():
-            await self._changed.wait()
+            await self.news.wait()
 
     async def take(
         self, *, max_bytes: int, max_items: int, one_encoding: bool = True
@@ -150,7 +152,7 @@ class Backlog:
         """Not delivered: owed again, at its old place, parked no more."""
         if self._land(taken):
             self.parked.keep(self.ranges, without=taken.ranges)
-            self._wake()
+            self.wake()
 
     def park(self, taken: Taken, trace_ids: bytes) -> None:
         """Not delivered: owed still, and handed out by `take_parked` alone."""
@@ -170,7 +172,7 @@ class Backlog:
     def unpark(self) -> None:
         """Hand out in its turn what was parked."""
         self.parked.clear()
-        self._wake()
+        self.wake()
 
     @property
     def sums(self) -> Totals:
@@ -274,10 +276,15 @@ class Backlog:
         )
         self._ledger.changed(dead_letters)
 
+    def wake(self) -> None:
+        """Let who waits look again."""
+        news, self.news = self.news, asyncio.Event()
+        news.set()
+
     def rows_added(self, sums: Totals) -> None:
         """Rows of its signal were committed; an open range owes them."""
         if self.is_open:
-            self._wake()
+            self.wake()
             self._sums += sums
 
     def evict(self, ranges: Ranges, rows: Iterable[GoneRow]) -> None:
@@ -302,7 +309,7 @@ class Backlog:
         self.ranges = owed_ranges.union((*self.ranges, *ranges))
         self._sums += sums
         self.changed()
-        self._wake()
+        self.wake()
 
     def hold(self, ranges: Ranges) -> Ranges:
         """Owe `ranges` again or for the first time, to nobody's hands yet: `release` must follow.
@@ -331,7 +338,7 @@ class Backlog:
         self._sums += sums
         self._mend_sums()
         self.changed()
-        self._wake()
+        self.wake()
         return True
 
     def skip(self, item: OwedRange) -> None:
@@ -366,7 +373,7 @@ class Backlog:
     def _free(self) -> Ranges:
         if self.is_removed or (self._keeps_order and self.in_flight):
             return ()
-        held = (*self.in_flight, *self.parked.ranges)
+        held = (*self.in_flight, *self.parked.ranges, *self.look_ahead.held)
         free = owed_ranges.subtract(self.ranges, held)
         return owed_ranges.clip(free, self._ledger.last_rows[self.signal])
 
@@ -379,10 +386,6 @@ class Backlog:
         self._flying.clear()
         self._parts.wholes.clear()
         self.parked.clear()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
 
     async def _gather(self, batch: BatchBuilder, item: OwedRange) -> bool:
         """Fill `batch` from one range; returns whether it is full."""
@@ -459,7 +462,7 @@ class Backlog:
         for row in taken.rows:
             self._flying.pop(row.row, None)
         if self._keeps_order:
-            self._wake()
+            self.wake()
         return True
 
     def _settle(
@@ -483,6 +486,8 @@ class Backlog:
             self._sums -= self._parts.sums(gone, rows, left=self.ranges)
             self._parts.forget_settled(self.ranges)
         self._mend_sums()
+        if self.look_ahead.held:
+            self.wake()
         self.changed(ranges, dead_letters, status=status, at_ns=at_ns)
 
     def _mend_sums(self) -> None:
