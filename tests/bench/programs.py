@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from tests.bench.payloads import KINDS
 from tests.bench.processes import RELAY_CORE, cpu_seconds, start, wait_for_port
 from tests.bench.rows import Row
+from tests.bench.tab import Tab
 from tests.e2e import images
 from tests.support.ports import free_port
 
@@ -92,6 +93,10 @@ class Running:
                 return
             before = used
             time.sleep(QUIET_SECONDS)
+
+    def open_tab(self, folder: Path) -> Tab:
+        """The page of it, in a tab."""
+        raise RefusedError(f"nothing to look at: {folder}")
 
     def stop(self) -> None:
         """SIGTERM, and wait."""
@@ -173,6 +178,10 @@ class RunningRelay(Running):
             if plan.ca_file:
                 words.append(f'ca_file = "{plan.ca_file}"')
         return "\n".join(words) + "\n"
+
+    def open_tab(self, folder: Path) -> Tab:
+        """The page of it, in a tab."""
+        return Tab(self._admin, self.state_dir / "admin-token", folder)
 
     def ask(self, path: str) -> Any:
         """GET from the admin API."""

@@ -2,9 +2,10 @@
 
 import re
 from pathlib import Path
+from statistics import median
 
 from tests.bench.results import COLLECTOR, OLD, OURS, PURE, ROTEL, Results
-from tests.bench.rows import ROWS, Row
+from tests.bench.rows import ROWS, UNWATCHED, WATCHED, Row
 
 BEGIN, END = "<!-- written by make bench -->", "<!-- end -->"
 LIMIT_SHARE = 0.7  # of what the load reaches: above it, the load may be what was measured
@@ -35,6 +36,7 @@ def tables(results: Results) -> str:
             "Items a second, time to an acknowledgement, memory:",
             "",
             *_figures(results),
+            *_watched(results),
             *_refusals(results),
         ]
     )
@@ -92,6 +94,26 @@ def _figures(results: Results) -> list[str]:
             ]
             lines.append(_line(*cells))
     return lines
+
+
+def _watched(results: Results) -> list[str]:
+    """What an open page costs, and how long its screens take meanwhile."""
+    lines = []
+    for program in results.programs(WATCHED):
+        watched = results.trials[WATCHED][program]
+        alone = results.trials.get(UNWATCHED, {}).get(program, {})
+        shares = [
+            each.items_a_second / alone[number].items_a_second
+            for number, each in watched.items()
+            if number in alone
+        ]
+        keeps = f"keeps {median(shares):.0%} of its rate; " if shares else ""
+        p50, p99 = (results.median(WATCHED, program, f"page_{of}_ms") for of in ("p50", "p99"))
+        lines.append(
+            f"- {program} with the page open {keeps}a screen takes {_number(p50)} ms, "
+            f"p99 {_number(p99)} ms"
+        )
+    return ["", *lines] if lines else []
 
 
 def _refusals(results: Results) -> list[str]:

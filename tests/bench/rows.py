@@ -39,6 +39,7 @@ class Row:
     is_one_down: bool = False  # one more destination, where nobody listens
     max_size: str = "16GiB"
     bars: Bars | None = None
+    is_watched: bool = False  # a tab of the page is open
     is_only_ours: bool = False  # the others have no such thing
 
     def requests(self, port: int) -> list[bytes]:
@@ -66,6 +67,7 @@ def made(kind: str, items: int, media: str) -> list[bytes]:
     return [to_protobuf(body, bodies.wire) for body in found] if media == "protobuf" else found
 
 
+WATCHED, UNWATCHED = "100 JSON, page open", "100 JSON"
 ROWS = (
     Row("1 genai JSON", "genai", 1, bars=Bars(0.85, 9, 1.2)),
     Row("100 JSON", "service", 100, bars=Bars(0.55, 6, 1.4)),
@@ -85,4 +87,5 @@ ROWS = (
         "100 protobuf, evicting at max_size", "service", 100, "protobuf",
         is_one_down=True, max_size="96MiB", is_only_ours=True,
     ),
+    Row(WATCHED, "service", 100, is_watched=True, is_only_ours=True),
 )  # fmt: skip

@@ -36,6 +36,8 @@ class Measured:
     p99_ms: float
     resident_mib: float  # at most, since it was started
     requests: int
+    page_p50_ms: float = 0.0  # of a screen of the page, where it was open
+    page_p99_ms: float = 0.0
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -74,7 +76,9 @@ def measure_with(
         warm = _loaded(running.port, requests, seconds * WARM_SHARE)
         running.wait_until_delivered(warm.requests * items)
         cpu, loop = cpu_seconds(running.pid), first_thread_seconds(running.pid)
+        tab = running.open_tab(folder) if plan.row.is_watched else None
         result = _loaded(running.port, requests, seconds)
+        page = sorted(tab.close()) if tab else [0.0]
         running.wait_until_delivered((warm.requests + result.requests) * items)
         cpu, loop = cpu_seconds(running.pid) - cpu, first_thread_seconds(running.pid) - loop
         latencies, done = sorted(result.latencies), result.requests * items
@@ -86,6 +90,8 @@ def measure_with(
             p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
             resident_mib=resident_mib(running.pid, "VmHWM"),
             requests=result.requests,
+            page_p50_ms=page[len(page) // 2],
+            page_p99_ms=page[len(page) * 99 // 100],
         )
     finally:
         running.stop()
