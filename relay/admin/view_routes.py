@@ -98,7 +98,10 @@ def _item_routes(view: View) -> list[Api]:
             raise BadQuery("name a trace id")
         first = number(query.get("first", "0"), "first")
         limit = _limit(query, MOST_TREE, default="500")
-        page = Page(parse(query.get("q", "")), first, limit)
+        only = query.get("only", "")
+        if only not in ("", "genai"):
+            raise BadQuery("only must be genai")
+        page = Page(parse(query.get("q", "")), first, limit, is_only_genai=bool(only))
         report, found = await view.one_trace.find(text, page)
         way = trace_document(report)
         if not report.is_known:

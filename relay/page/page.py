@@ -131,7 +131,7 @@ class Page:
 
     async def _trace(self, request: Request) -> Response:
         query = request.query_params
-        asked = {key: query[key] for key in ("q", "first") if query.get(key)}
+        asked = {key: query[key] for key in ("q", "first", "only") if query.get(key)}
         names = {"trace_id": request.path_params["trace_id"]}
         path = "/api/view/traces/{trace_id:path}"
         found = await self._ask(path, names, limit=TREE_ROWS, **asked)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from relay.genai.counted import calls_of_spans
 from relay.genai.items import Around, SpanItem
+from relay.genai.kinds import kind_of
 from relay.genai.values import attributes_of
 from relay.view.items import Placed
 
@@ -27,6 +28,11 @@ def genai_facts(spans: Sequence[Placed]) -> dict[str, Any]:
             "cost_usd": _sum(call.cost_usd for call in calls),
         }
     }
+
+
+def is_step(placed: Placed) -> bool:
+    """Whether a span is of a call of a model: the call, a tool, or a step around those."""
+    return kind_of(_item(placed)) is not None
 
 
 def _item(placed: Placed) -> SpanItem:

@@ -11,6 +11,7 @@ from relay.model.records import Signal, StoredRow
 from relay.traces.where import TraceReport, Traces
 from relay.view.attributes import type_of, value_at
 from relay.view.browse import Browser
+from relay.view.genai_facts import genai_facts, is_step
 from relay.view.items import Placed, each_in_turn, items_of, text_of
 from relay.view.log_records import log_line
 from relay.view.query import Query
@@ -29,11 +30,15 @@ class NotKept(RelayError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which spans of the tree are wanted, and what to find in all of them."""
+    """Which spans of the tree are wanted, and what to find in all of them.
+
+    `is_only_genai`: those alone that are of calls of models.
+    """
 
     query: Query
     first: int = 0
     limit: int = 500
+    is_only_genai: bool = False
 
 
 class OneTrace:
@@ -118,7 +123,12 @@ def _document(
     tree = None
     if spans:
         placed = [each for each, _received_ns in spans]
-        tree = tree_of(placed, page.query, first=page.first, limit=page.limit, added=added)
+        keeps = is_step if page.is_only_genai else None
+        first, limit = page.first, page.limit
+        tree = {
+            **tree_of(placed, page.query, first=first, limit=limit, added=added, keeps=keeps),
+            **genai_facts(placed),
+        }
     lines = [log_line(each, received_ns) for each, received_ns in logs[:MOST_LOGS]]
     lines.sort(key=lambda line: int(line["time_ns"]))
     return {"trace": tree, "is_cut": is_cut, "logs": lines, "logs_left_out": len(logs) - len(lines)}

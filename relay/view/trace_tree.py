@@ -4,7 +4,7 @@ A span whose parent was not received stands at the top and says so. Long values 
 large trace only the first spans come with their details: the rest is fetched when it is opened.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -62,6 +62,22 @@ def in_tree_order(spans: Sequence[Placed]) -> list[Node]:
     return nodes
 
 
+def only_those(nodes: Iterable[Node], keeps: Callable[[Placed], bool]) -> list[Node]:
+    """The nodes that `keeps` wants, each below the nearest above it that is wanted, too."""
+    kept: list[Node] = []
+    above: list[tuple[int, int]] = []  # of those around the place: their depth, and where in `kept`
+    for node in nodes:
+        while above and above[-1][0] >= node.depth:
+            above.pop()
+        if keeps(node.placed):
+            if above:
+                parent = above[-1][1]
+                kept[parent] = kept[parent]._replace(children=kept[parent].children + 1)
+            kept.append(node._replace(depth=len(above), children=0))
+            above.append((node.depth, len(kept) - 1))
+    return kept
+
+
 def tree_of(
     spans: Iterable[Placed],
     query: Query,
@@ -69,14 +85,17 @@ def tree_of(
     first: int,
     limit: int,
     added: Mapping[str, str],
+    keeps: Callable[[Placed], bool] | None = None,
 ) -> dict[str, Any]:
     """The document: the line of the trace, and `limit` of its spans from number `first` on.
 
     `matches` are the places in tree order of all spans that `query` means, without one none.
-    `added` is what the relay adds to resources.
+    `added` is what the relay adds to resources. The tree is of the spans that `keeps` wants alone.
     """
     each_once = distinct(spans)
     nodes = in_tree_order(each_once)
+    if keeps is not None:
+        nodes = only_those(nodes, keeps)
     summary = summary_of(each_once)
     begin_ns = int(summary["start_ns"])
     shown = nodes[first : first + limit]

@@ -97,6 +97,32 @@ def test_call_without_contents_says_so_and_who_can_switch_them_on(
         tab.assert_clean()
 
 
+def test_trace_can_be_narrowed_to_the_steps_of_models_and_widened_again(
+    relay: Relay, browser: Browser
+) -> None:
+    agent = CHAT | {"gen_ai.operation.name": "invoke_agent"}
+    made = [
+        span(spanId="00000000000000a1", name="POST /ask"),
+        llm_span(agent, spanId="00000000000000a2", parentSpanId="00000000000000a1", name="agent"),
+        span(spanId="00000000000000a3", parentSpanId="00000000000000a2", name="GET /cart"),
+        llm_span(CHAT, spanId="00000000000000a4", parentSpanId="00000000000000a3", name="chat"),
+    ]
+    assert relay.post(request(*made))[0] == 200
+    with tab_on(browser, relay) as tab:
+        tab.go(f"/traces/{TRACE_ID}")
+        tab.see(".span-name", "GET /cart")
+        tab.page.get_by_role("link", name="LLM steps only").click()
+        tab.page.wait_for_selector("#tree:not(:has-text('GET /cart'))")
+        assert tab.page.locator(".span-name").all_inner_texts() == ["agent", "chat"]
+        tab.page.reload()
+        tab.until_live()
+        tab.see(".span-name", "chat")
+        assert tab.page.locator(".span-name").all_inner_texts() == ["agent", "chat"]
+        tab.page.get_by_role("link", name="all spans").click()
+        tab.see(".span-name", "POST /ask")
+        tab.assert_clean()
+
+
 def calls() -> Json:
     """Three calls of two models, and an agent that repeats what its call told."""
 

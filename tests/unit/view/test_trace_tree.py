@@ -57,6 +57,30 @@ def test_child_stands_behind_its_parent_and_after_an_earlier_sibling() -> None:
     assert [each["offset_ns"] for each in found["tree"]] == [0, 2, 3, 5]
 
 
+def test_only_some_spans_stand_each_below_the_nearest_of_them_above_it() -> None:
+    spans = [
+        placed(0, "agent-1", start=0),
+        placed(1, "http", "agent-1", 1),
+        placed(2, "agent-2", "http", 2),
+        placed(3, "agent-3", "http", 3),
+        placed(4, "other", start=4),
+        placed(5, "agent-4", "other", 5),
+    ]
+    found = tree_of(
+        spans, parse("name:agent-3"), first=0, limit=9, added={},
+        keeps=lambda each: each.record.name.startswith("agent"),
+    )  # fmt: skip
+
+    assert [(each["name"], each["depth"], each["children"]) for each in found["tree"]] == [
+        ("agent-1", 0, 2),
+        ("agent-2", 1, 0),
+        ("agent-3", 1, 0),
+        ("agent-4", 0, 0),
+    ]
+    assert found["matches"] == [2]
+    assert found["spans"] == 6
+
+
 def test_span_whose_parent_was_not_received_stands_at_the_top_and_says_so() -> None:
     found = tree_of([placed(0, "child", "gone", 3)], NONE, first=0, limit=9, added={})
 
