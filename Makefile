@@ -10,7 +10,7 @@ HERE := not e2e and not systemd and not browser and not fleet
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb lock check-native clean docs site
+.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb wheel image lock check-native clean docs site
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,6 +71,14 @@ uninstall:  ## take that off again; configuration and state are kept
 deb: $(STAMP)  ## dist/otlp-relay_VERSION_ARCH.deb, for `apt install ./…deb`, and what it is made of
 	@$(BIN)/python scripts/deb.py --python "$(HOST_PYTHON)"
 	@$(BIN)/python scripts/sbom.py
+
+wheel: $(STAMP)  ## dist/otlp_relay-VERSION-py3-none-any.whl, for pip, pipx and uv, and what it is made of
+	@$(BIN)/python -m hatchling build --target wheel --directory dist
+	@$(BIN)/python scripts/sbom.py
+
+image: $(STAMP)  ## the container image otlp-relay, and what it is made of; needs Docker
+	docker build --tag otlp-relay .
+	@$(BIN)/python scripts/sbom.py --image otlp-relay
 
 check: $(STAMP)  ## lint, format and types; changes nothing
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 MADE = "<!-- Made by `make docs` of {}: change that and run it. -->"
 ROOTS = {"otlp-relay": otlp_relay, "mockcollector": mockcollector}
 WIDTH = 90
+MAN_WIDTH = 73  # what a terminal of 80 columns leaves between man's margins
 KINDS = {
     "agent": "Coding agents",
     "gateway": "Gateways",
@@ -29,17 +30,19 @@ KINDS = {
 }
 
 
-def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command, str]]:
+def commands(
+    name: str, command: click.Command, width: int = WIDTH
+) -> Iterator[tuple[str, click.Command, str]]:
     """Each command below, itself first: the words that are typed, the command, its help."""
     with click.Context(
-        command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH, color=False
+        command, info_name=name, terminal_width=width, max_content_width=width, color=False
     ) as context:
         yield name, command, command.get_help(context)
         if isinstance(command, click.Group):
             for each in command.list_commands(context):
                 below = command.get_command(context, each)
                 if below is not None and not below.hidden:
-                    yield from commands(f"{name} {each}", below)
+                    yield from commands(f"{name} {each}", below, width)
 
 
 def cli_page() -> str:
@@ -136,7 +139,7 @@ def man_pages(version: str) -> dict[str, str]:
     """A page of section 1 for each command; those of groups tell what is below."""
     pages = {}
     for root, command in ROOTS.items():
-        for name, each, text in commands(root, command):
+        for name, each, text in commands(root, command, MAN_WIDTH):
             title = name.replace(" ", "-")
             about = each.get_short_help_str(limit=1000) or name
             head = f'.TH "{title.upper()}" 1 "" "{root} {version}"'

@@ -7,6 +7,7 @@ bound to that one's minor version. Prints the path of what it made. Run it with 
 """
 
 import argparse
+import gzip
 import hashlib
 import os
 import re
@@ -27,6 +28,12 @@ FILES = {
     "systemd/otlp-relay-user.service": "usr/lib/systemd/user/otlp-relay.service",
     "systemd/otlp-relay.sysusers": "usr/lib/sysusers.d/otlp-relay.conf",
     "LICENSE": "usr/share/doc/otlp-relay/copyright",
+}
+# Where each shell looks by itself for how a command is completed.
+COMPLETIONS = {
+    "bash": "usr/share/bash-completion/completions/otlp-relay",
+    "zsh": "usr/share/zsh/vendor-completions/_otlp-relay",
+    "fish": "usr/share/fish/vendor_completions.d/otlp-relay.fish",
 }
 CONTROL = """\
 Package: otlp-relay
@@ -86,6 +93,7 @@ def fill(stage: Path, python: HostPython, version: str, tree: Path | None) -> No
     commands.mkdir(parents=True)
     for command in ("otlp-relay", "mockcollector"):
         (commands / command).symlink_to(PREFIX / "bin" / command)
+    put_pages(stage)
     kib = sum(path.lstat().st_size for path in stage.rglob("*")) // 1024
     major, minor = python.minor.split(".")
     debian = stage / "DEBIAN"
@@ -106,6 +114,22 @@ def fill(stage: Path, python: HostPython, version: str, tree: Path | None) -> No
     for script in ("postinst", "prerm", "postrm"):
         put(ROOT / "systemd" / "deb" / script, debian / script)
         (debian / script).chmod(0o755)
+
+
+def put_pages(stage: Path) -> None:
+    """A man page for each command, and what completes them: as those of this checkout say."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        run([sys.executable, "-m", "scripts.command_pages", "--man", str(made)], folder=ROOT)
+        for page in sorted(made.glob("*.1")):
+            packed = page.with_suffix(".gz")
+            packed.write_bytes(gzip.compress(page.read_bytes(), mtime=0))
+            put(packed, stage / "usr/share/man/man1" / f"{page.name}.gz")
+        for shell, target in COMPLETIONS.items():
+            command = [sys.executable, "-m", "relay.cli", "completion", shell]
+            text = run(command, capture=True, folder=ROOT)
+            (made / shell).write_text(text)
+            put(made / shell, stage / target)
 
 
 def libc(stage: Path) -> str:

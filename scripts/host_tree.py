@@ -229,10 +229,10 @@ def refuse_traces_of_this_machine(home: Path, traces: list[str]) -> None:
         sys.exit("paths of this machine are in the tree:\n  " + "\n  ".join(found[:10]))
 
 
-def run(command: list[str], *, capture: bool = False) -> str:
-    """Run it; what it writes is for people unless it is captured."""
+def run(command: list[str], *, capture: bool = False, folder: Path | None = None) -> str:
+    """Run it, in `folder`; what it writes is for people unless it is captured."""
     out = subprocess.PIPE if capture else sys.stderr
-    done = subprocess.run(command, check=True, stdout=out, text=True)
+    done = subprocess.run(command, check=True, stdout=out, text=True, cwd=folder)
     return done.stdout if capture else ""
 
 

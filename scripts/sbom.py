@@ -2,17 +2,22 @@
 
 Every package that otlp-relay requires, directly or not, at the version in `requirements.lock`, the
 native pass with the crates of its `Cargo.lock`, and which requires which. Made from this checkout
-alone: the same commit makes the same bytes. Run it with the Python of `.venv`, which has what the
-lock names; prints the path of what it made.
+alone: the same commit makes the same bytes. With `--image TAG` the packages of the system in it
+are there, too. Run it with the Python of `.venv`, which has what the lock names; prints the path
+of what it made.
 """
 
+import argparse
 import importlib.metadata
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -61,7 +66,7 @@ def crates() -> dict[str, tuple[str, list[str]]]:
     }
 
 
-def document(version: str) -> dict[str, object]:
+def document(version: str) -> dict[str, Any]:
     """The bill of materials of otlp-relay at that version."""
     graph, versions = required(), {**locked(), OURS: version}
     purls = {name: f"pkg:pypi/{name}@{versions[name]}" for name in graph}
@@ -92,20 +97,46 @@ def document(version: str) -> dict[str, object]:
     }
 
 
-def write(folder: Path, version: str) -> Path:
-    """`folder/otlp-relay_VERSION.cdx.json`."""
-    made = folder / f"{OURS}_{version}.cdx.json"
-    made.write_text(json.dumps(document(version), indent=2) + "\n")
-    return made
+def with_system(made: dict[str, Any], listed: str) -> dict[str, Any]:
+    """The same with Debian's packages: `listed` has `NAME VERSION ARCHITECTURE` in each line."""
+    packages = [line.split() for line in sorted(listed.splitlines())]
+    system = [
+        {
+            "type": "library",
+            "bom-ref": purl,
+            "name": name,
+            "version": version,
+            "purl": purl,
+        }
+        for name, version, architecture in packages
+        for purl in [f"pkg:deb/debian/{name}@{quote(version, safe='.~-_:')}?arch={architecture}"]
+    ]
+    return {**made, "components": made["components"] + system}
+
+
+def write(folder: Path, version: str, image: str | None) -> Path:
+    """`folder/otlp-relay_VERSION.cdx.json`, or `…_image.cdx.json` for an image."""
+    made = document(version)
+    if image:
+        shown = r"--showformat=${Package} ${Version} ${Architecture}\n"
+        command = ["docker", "run", "--rm", "--entrypoint", "dpkg-query", image, "--show", shown]
+        listed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        made = with_system(made, listed)
+    path = folder / f"{OURS}_{version}{'_image' if image else ''}.cdx.json"
+    path.write_text(json.dumps(made, indent=2) + "\n")
+    return path
 
 
 def main() -> None:
     """Into dist/."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image", metavar="TAG", help="of this image, asked by docker")
+    options = parser.parse_args()
     found = re.search(r'__version__ = "(.+)"', (ROOT / "relay" / "version.py").read_text())
     if found is None:
         sys.exit("relay/version.py has no __version__")
     (ROOT / "dist").mkdir(exist_ok=True)
-    print(write(ROOT / "dist", found[1]))
+    print(write(ROOT / "dist", found[1], options.image))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/quickstart.md", "docs/openrouter.md")
-COPIED = ("relay", "mockcollector", "scripts", "docs", "Makefile", "pyproject.toml", "README.md")
+DOCUMENTS = ("README.md", "docs/quickstart.md", "docs/openrouter.md", "docs/install.md")
+COPIED = (
+    *("relay", "mockcollector", "native", "scripts", "docs", "Makefile", "pyproject.toml"),
+    *("README.md", "CHANGELOG.md", "LICENSE"),
+)
 BLOCK = re.compile(r"(?ms)^(<!-- not typed: [^>]+ -->\n+)?```sh\n(.*?)^```")
 READY = "Ctrl-C stops. See it in a browser:"
 # An error of HTTP is none for curl, and none for a shell.

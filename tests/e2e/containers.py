@@ -109,6 +109,10 @@ def sweep(*, mine: bool) -> None:
             if mine or not lives(network.attrs["Labels"].get(LABEL_RUN, "")):
                 with contextlib.suppress(NotFound):
                     network.remove()
+        for volume in client.volumes.list(filters={"label": label}):
+            if mine or not lives(volume.attrs["Labels"].get(LABEL_RUN, "")):
+                with contextlib.suppress(NotFound):
+                    volume.remove()
     finally:
         client.close()
 

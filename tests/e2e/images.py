@@ -1,8 +1,9 @@
 """From the name of a program to an image of it that the daemon has: pulled, or built from source.
 
-Where an image registry answers, the published image is pulled. Where none does, a static program
-is built from Go modules by the recipe in `recipes/NAME/` and put into an image without anything
-else, tagged by a hash of the recipe. `E2E_IMAGES=pull` or `=build` forces either way.
+Where an image registry answers, the published image is pulled. Where none does, the recipe in
+`recipes/NAME/` makes what is put into an image without anything else, tagged by a hash of the
+recipe: a static program from Go modules, or the files of a base image. `E2E_IMAGES=pull` or
+`=build` forces either way. The project's own images are built on those bases, each time anew.
 
 `python -m tests.e2e.images` makes all of them ready and says what it does.
 """
@@ -23,8 +24,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import BuildError, DockerException, ImageNotFound
 
+ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "otlp-relay"
 RECIPES = Path(__file__).parent / "recipes"
 PUBLISHED = {
@@ -33,10 +35,16 @@ PUBLISHED = {
     "prometheus": "prom/prometheus:v3.16.0",
     "victoria-metrics": "victoriametrics/victoria-metrics:v1.148.9",
     "victoria-logs": "victoriametrics/victoria-logs:v1.52.2",
+    # What the project's own images are built on: the defaults of its Dockerfile.
+    "base": "debian:bookworm-slim",
+    "rust": "rust:1.95-slim-bookworm",
 }
+# What a recipe is made with, where that is not Go.
+TOOLS = {"base": "bash", "rust": "rustc"}
 FORCE = "E2E_IMAGES"
 REGISTRY_SECONDS = 10
 PULL_SECONDS = 600  # without a sign of life
+BUILD_SECONDS = 900  # likewise
 
 
 class Source(enum.StrEnum):
@@ -152,13 +160,37 @@ def build(client: docker.DockerClient, name: str, tag: str) -> None:
 
 
 def compile_program(name: str, program: Path) -> None:
-    """The static program of the recipe `name`, as `program`. Raises as `ready` says."""
-    tell(f"building {name} from its Go modules; the first time takes minutes …")
-    if shutil.which("go") is None:
-        raise FileNotFoundError("Go is needed to build the images, since none can be pulled")
+    """What the recipe `name` makes, as `program`. Raises as `ready` says."""
+    tell(f"building {name} by its recipe; the first time may take minutes …")
+    tool = TOOLS.get(name, "go")
+    if shutil.which(tool) is None:
+        raise FileNotFoundError(f"{tool} is needed to build {name}, since it cannot be pulled")
     unfinished = program.with_suffix(".unfinished")
     subprocess.run([RECIPES / name / "build", unfinished], check=True, stdout=sys.stderr)
     unfinished.rename(program)
+
+
+@functools.cache
+def own(folder: str = ".") -> str:
+    """The id of the image of the Dockerfile in that folder of the checkout, built as it is now.
+
+    Raises as `ready`, and AssertionError with the end of the log where the build fails.
+    """
+    bases = {"BASE": ready("base")} | ({"RUST": ready("rust")} if folder == "." else {})
+    client = docker.from_env(timeout=BUILD_SECONDS)
+    try:
+        tell(f"building the image of {folder}/Dockerfile …")
+        # The host's network: it may be the only one that reaches packages.
+        built, _log = client.images.build(
+            path=str(ROOT / folder), buildargs=bases, network_mode="host", rm=True,
+            tag="otlp-relay-e2e/relay" if folder == "." else f"otlp-relay-e2e/{Path(folder).name}",
+        )  # fmt: skip
+        return str(built.id)
+    except BuildError as error:
+        said = "".join(str(line.get("stream", "")) for line in error.build_log)
+        raise AssertionError(f"{folder}/Dockerfile: {error}\n{said[-4000:]}") from error
+    finally:
+        client.close()
 
 
 @contextlib.contextmanager

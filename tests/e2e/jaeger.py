@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -47,7 +48,56 @@ exporters:
 """
 
 
-class Jaeger:
+class Queries:
+    """What a Jaeger has, asked at that port of this host."""
+
+    def __init__(self, port: Callable[[], int]) -> None:
+        self._port = port
+
+    def find(self, trace_id: str) -> dict[str, Any] | None:
+        """The trace as the query API v3 gives it (OTLP as JSON); None when it has no such trace.
+
+        Raises AssertionError for any other answer and OSError while it is stopped.
+        """
+        return self._get(f"/api/v3/traces/{trace_id}")
+
+    def find_all(self, service: str) -> list[Span]:
+        """All spans of a service's traces that began from 2021 to 2040."""
+        asked = urlencode(
+            {
+                "query.service_name": service,
+                "query.start_time_min": "2021-01-01T00:00:00Z",
+                "query.start_time_max": "2041-01-01T00:00:00Z",
+                "query.num_traces": "90000",
+            }
+        )
+        found = self._get(f"/api/v3/traces?{asked}")
+        return [] if found is None else spans_of(found)
+
+    def _get(self, path: str) -> dict[str, Any] | None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port(), timeout=20)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            text = response.read()
+        finally:
+            connection.close()
+        if response.status == 404:
+            return None
+        assert response.status == 200, (response.status, text[:2000])
+        return dict(json.loads(text)["result"])
+
+    def wait_for(self, trace_id: str, *, spans: int = 1, seconds: float = 20.0) -> dict[str, Any]:
+        """The trace, once it has at least so many spans; fails after `seconds`."""
+
+        def found() -> dict[str, Any]:
+            trace = self.find(trace_id) or {}
+            return trace if len(spans_of(trace)) >= spans else {}
+
+        return eventually(found, seconds=seconds, what=f"{spans} spans of {trace_id} in Jaeger")
+
+
+class Jaeger(Queries):
     """One Jaeger that begins empty; with `storage="badger"` it keeps its traces over a stop."""
 
     def __init__(
@@ -58,6 +108,7 @@ class Jaeger:
         *,
         storage: Literal["memory", "badger"] = "memory",
     ) -> None:
+        super().__init__(lambda: self._service.ports[QUERY])
         files, kept = folder / "jaeger" / "files", folder / "jaeger" / "storage"
         files.mkdir(parents=True)
         kept.mkdir()
@@ -87,48 +138,6 @@ class Jaeger:
     def stop(self) -> None:
         """Stop it by SIGTERM: in memory it forgets, on disk it does not."""
         self._service.stop()
-
-    def find(self, trace_id: str) -> dict[str, Any] | None:
-        """The trace as the query API v3 gives it (OTLP as JSON); None when it has no such trace.
-
-        Raises AssertionError for any other answer and OSError while it is stopped.
-        """
-        return self._get(f"/api/v3/traces/{trace_id}")
-
-    def find_all(self, service: str) -> list[Span]:
-        """All spans of a service's traces that began from 2021 to 2040."""
-        asked = urlencode(
-            {
-                "query.service_name": service,
-                "query.start_time_min": "2021-01-01T00:00:00Z",
-                "query.start_time_max": "2041-01-01T00:00:00Z",
-                "query.num_traces": "90000",
-            }
-        )
-        found = self._get(f"/api/v3/traces?{asked}")
-        return [] if found is None else spans_of(found)
-
-    def _get(self, path: str) -> dict[str, Any] | None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._service.ports[QUERY], timeout=20)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            text = response.read()
-        finally:
-            connection.close()
-        if response.status == 404:
-            return None
-        assert response.status == 200, (response.status, text[:2000])
-        return dict(json.loads(text)["result"])
-
-    def wait_for(self, trace_id: str, *, spans: int = 1, seconds: float = 20.0) -> dict[str, Any]:
-        """The trace, once it has at least so many spans; fails after `seconds`."""
-
-        def found() -> dict[str, Any]:
-            trace = self.find(trace_id) or {}
-            return trace if len(spans_of(trace)) >= spans else {}
-
-        return eventually(found, seconds=seconds, what=f"{spans} spans of {trace_id} in Jaeger")
 
     def logs(self) -> str:
         """All that it has written."""

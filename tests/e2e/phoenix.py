@@ -4,47 +4,16 @@
 `~/.cache/otlp-relay/phoenix`.
 """
 
-import fcntl
-import hashlib
 import http.client
 import json
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.e2e.environments import ENVIRON, environment
 from tests.support.ports import free_port
 from tests.support.relay_process import eventually
-
-LOCK = Path(__file__).parent / "recipes" / "phoenix" / "requirements.lock"
-CACHE = Path.home() / ".cache" / "otlp-relay" / "phoenix"
-# As it was when the tests began: pip may need its own settings.
-ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-
-
-def environment() -> Path:
-    """The virtual environment with what the lock names, made if it is not there."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    made = CACHE / f"{version}-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (made / "whole").exists():
-            shutil.rmtree(made, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(made)], check=True, env=ENVIRON)
-            # The lock is whole. Asked for what it depends on, pip looks for the newest of a package
-            # that stands there with extras only, and misses its hash.
-            subprocess.run(
-                [str(made / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps",
-                 "--disable-pip-version-check", "--require-hashes", "--only-binary=:all:",
-                 "--requirement", str(LOCK)],
-                check=True, env=ENVIRON,
-            )  # fmt: skip
-            (made / "whole").touch()
-    return made
 
 
 class Phoenix:
@@ -92,7 +61,7 @@ class Phoenix:
             "PHOENIX_TELEMETRY_ENABLED": "false",
         }
         self._process = subprocess.Popen(
-            [str(environment() / "bin/phoenix"), "serve"], env={**ENVIRON, **settings}
+            [str(environment("phoenix") / "bin/phoenix"), "serve"], env={**ENVIRON, **settings}
         )
         eventually(self._is_up, seconds=50, what="Phoenix")
         return self
@@ -109,4 +78,4 @@ class Phoenix:
 
 
 if __name__ == "__main__":
-    print(f"phoenix: {environment()}")
+    print(f"phoenix: {environment('phoenix')}")

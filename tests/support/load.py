@@ -145,9 +145,16 @@ class Load:
     """`senders` threads that post to a port; a context manager, over when it is left."""
 
     def __init__(
-        self, port: int, *, senders: int = 4, items: int = 5, kinds: Sequence[Kind] = SPANS
+        self,
+        port: int,
+        *,
+        senders: int = 4,
+        items: int = 5,
+        kinds: Sequence[Kind] = SPANS,
+        token: str = "",
     ) -> None:
         self._port = port
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._items = items
         self._kinds = kinds
         self._stop = threading.Event()
@@ -164,7 +171,7 @@ class Load:
         while not self._stop.is_set():
             made = nth_request(next(self._numbers), self._items, kinds=self._kinds)
             try:
-                headers = {"Content-Type": made.media_type}
+                headers = {"Content-Type": made.media_type, **self._headers}
                 connection.request("POST", made.path, made.body, headers)
                 response = connection.getresponse()
                 response.read()

@@ -126,6 +126,29 @@ def check_remove_keeps(machine: Machine, config: str) -> None:
     assert machine.show(SOCKET, "ActiveState") == "inactive"
 
 
+def test_man_finds_a_page_for_each_command_and_shells_complete_them(machine: Machine) -> None:
+    found = machine.run("man", "-w", "otlp-relay").stdout
+    shown = machine.sh("MANWIDTH=80 man otlp-relay-where | cat")
+    commands = "sed -n '/^Commands:/,$p' | awk '/^  [a-z]/ {print $1}'"
+    listed = machine.sh(f"otlp-relay --help | {commands}")
+
+    assert found.strip() == "/usr/share/man/man1/otlp-relay.1.gz"
+    assert "otlp-relay-where - " in shown
+    assert "otlp-relay where [OPTIONS]" in shown
+    assert len(listed.split()) > 10
+    for command in listed.split():
+        machine.run("man", "-w", f"otlp-relay-{command}")
+    # As bash does it at a Tab behind `otlp-relay sta`.
+    typed = "COMP_WORDS=(otlp-relay sta); COMP_CWORD=1; _otlp_relay_completion otlp-relay"
+    file = "/usr/share/bash-completion/completions/otlp-relay"
+    completed = machine.run("bash", "-c", f'source {file}; {typed}; echo "${{COMPREPLY[*]}}"')
+    assert completed.stdout == "status\n"
+    head = machine.sh("head -n 1 /usr/share/zsh/vendor-completions/_otlp-relay")
+    assert head == "#compdef otlp-relay\n"
+    fish = machine.sh("cat /usr/share/fish/vendor_completions.d/otlp-relay.fish")
+    assert "complete --no-files --command otlp-relay" in fish
+
+
 def test_a_missing_python_is_named_and_the_service_does_not_try_for_ever(machine: Machine) -> None:
     service = Service(machine)
     python = machine.path("/usr/bin/python3.11")

@@ -41,3 +41,26 @@ def test_bill_of_materials_names_what_the_package_requires_at_the_versions_of_th
     assert edges.keys() == refs
     assert set().union(ours, *edges.values()) == refs
     assert len(ours) >= len(project["dependencies"]) - 1
+
+
+def test_bill_of_an_image_names_the_packages_of_its_system_too() -> None:
+    code = (
+        "import json, sbom; made = sbom.document('1.2.3');"
+        "print(json.dumps(sbom.with_system(made, 'zlib1g 1:1.2.13.dfsg-1 amd64\\n"
+        "libc6 2.36-9+deb12u14 amd64\\n')))"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "scripts",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    purls = [each["purl"] for each in json.loads(made.stdout)["components"]]
+
+    assert purls[-2:] == [
+        "pkg:deb/debian/libc6@2.36-9%2Bdeb12u14?arch=amd64",
+        "pkg:deb/debian/zlib1g@1:1.2.13.dfsg-1?arch=amd64",
+    ]
+    assert any(purl.startswith("pkg:pypi/apsw@") for purl in purls)
