@@ -19,7 +19,8 @@ tracer = provider.get_tracer("shop")
 
 while True:
     with tracer.start_as_current_span("checkout") as span:
+        trace_id = trace.format_trace_id(span.get_span_context().trace_id)
         with tracer.start_as_current_span("charge card", kind=trace.SpanKind.CLIENT):
             time.sleep(0.01)
-    print(f"trace {trace.format_trace_id(span.get_span_context().trace_id)}")
+    print(f"trace {trace_id}")
     time.sleep(SECONDS)
