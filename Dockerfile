@@ -17,7 +17,8 @@ RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-de
 COPY --from=rust /usr/local/cargo /usr/local/cargo
 COPY --from=rust /usr/local/rustup /usr/local/rustup
 ENV PATH=/usr/local/cargo/bin:$PATH RUSTUP_HOME=/usr/local/rustup PIP_ROOT_USER_ACTION=ignore
-WORKDIR /source
+# Names that no file has by chance: one that names where it was built fails the build.
+WORKDIR /build/otlp-relay-source
 # The build backends, as the lock names them.
 COPY scripts/requirements.lock scripts/
 RUN awk '/^[a-z]/ { on = /^(hatchling|maturin|packaging|pathspec|pluggy|trove-classifiers)==/ } on' \
@@ -29,13 +30,13 @@ COPY native native
 COPY scripts/native_pass.py scripts/
 RUN /tools/bin/python scripts/native_pass.py
 COPY . .
-RUN /tools/bin/python scripts/host_tree.py --destination /tree
+RUN /tools/bin/python scripts/host_tree.py --destination /build/otlp-relay-tree
 
 FROM base
 LABEL org.opencontainers.image.title="otlp-relay" \
       org.opencontainers.image.description="Keeps OTLP spans, logs and metrics on disk before the 200, and delivers them." \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /tree/opt/otlp-relay /opt/otlp-relay
+COPY --from=build /build/otlp-relay-tree/opt/otlp-relay /opt/otlp-relay
 COPY container/relay.toml /etc/otlp-relay/relay.toml
 # Whoever it runs as makes a folder of their own in the volume, with mode 0700.
 RUN mkdir /var/lib/otlp-relay && chmod 1777 /var/lib/otlp-relay
