@@ -118,17 +118,18 @@ class Asking(Ledger):
 
     def assert_no_span(self, **wanted: Unpack[Wanted]) -> None:
         """Raise AssertionError when an accepted span has all of this."""
-        self._assert_none(Signal.TRACES, wanted)
+        self.assert_no_item(Signal.TRACES, wanted)
 
     def assert_no_log_record(self, **wanted: Unpack[WantedLogRecord]) -> None:
         """Raise AssertionError when an accepted log record has all of this."""
-        self._assert_none(Signal.LOGS, wanted)
+        self.assert_no_item(Signal.LOGS, wanted)
 
     def assert_no_data_point(self, **wanted: Unpack[WantedDataPoint]) -> None:
         """Raise AssertionError when an accepted data point has all of this."""
-        self._assert_none(Signal.METRICS, wanted)
+        self.assert_no_item(Signal.METRICS, wanted)
 
-    def _assert_none(self, signal: Signal, wanted: Mapping[str, Any]) -> None:
+    def assert_no_item(self, signal: Signal, wanted: Mapping[str, Any]) -> None:
+        """The same for any signal."""
         found = self.items(signal, wanted)
         if found:
             items = TRAITS[signal].items

@@ -88,6 +88,24 @@ class Attempts(Asking):
         await self._watched.wait_async(lambda: self._arrived > before, for_seconds)
         self._check_no_more(before, for_seconds)
 
+    def assert_clean(self) -> None:
+        """Raise AssertionError if anything that came broke a rule, whatever was scripted.
+
+        That is: a request refused for what it was, a JSON key that OTLP does not know, a flaw that
+        receivers let pass, or what was no request at all.
+        """
+        said = [f"not a request: {each.reason}" for each in self.strangers()]
+        for request in self.requests():
+            if request.is_rule_broken:
+                said.append(f"request {request.number} was refused: {request.reason}")
+            if request.unknown_keys:
+                said.append(f"request {request.number} has unknown keys: {request.unknown_keys}")
+            if request.flaws:
+                said.append(f"request {request.number} has flaws: {request.flaws}")
+        if said:
+            shown = [printable(each) for each in said[:_SHOWN_REQUESTS]]
+            raise AssertionError("\n".join([f"{len(said)} rules were broken", *shown]))
+
     def _check_no_more(self, before: int, for_seconds: float) -> None:
         with self._watched.reading():
             more = self._arrived - before

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ import click
 from mockcollector import profiles as known_profiles
 from mockcollector.check_command import check
 from mockcollector.command import run_command, unmet
+from mockcollector.ledger import Limits
 from mockcollector.lines import (
     end_line,
     end_record,
@@ -26,7 +28,8 @@ from mockcollector.lines import (
 from mockcollector.neutral import printable
 from mockcollector.profiles import ProfileError
 from mockcollector.script import Script
-from mockcollector.script_values import ScriptError
+from mockcollector.script_text import parse_bytes
+from mockcollector.script_values import ScriptError, is_token
 from mockcollector.server import MockCollector
 from mockcollector.signals import Signal
 
@@ -77,13 +80,33 @@ def _read_headers(
     headers: dict[str, str | None] = {}
     for value in values:
         name, sign, expected = value.partition("=")
-        if not name.strip():
-            # The text is left out of the message: it may be a token with its name forgotten.
+        if not is_token(name.strip()):
+            # The text is left out of the message: it may be a token with its name forgotten, or
+            # a header as curl has it, with a colon.
             raise click.BadParameter("a header is written NAME=VALUE, or NAME for any value")
         headers[name.strip()] = expected if sign else None
     return headers
 
 
+def _read_bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        size = parse_bytes(value)
+    except ScriptError as error:
+        raise click.BadParameter(str(error)) from None
+    if size < 1:
+        raise click.BadParameter("it is 1 byte or more")
+    return size
+
+
+def _read_path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.startswith("/"):
+        raise click.BadParameter(f"{value!r} does not start with a slash")
+    return value
+
+
+_FILE = click.Path(exists=True, dir_okay=False, readable=True)
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 # What a collector is to be, for whichever command runs it.
@@ -128,9 +151,31 @@ _COLLECTOR_OPTIONS = [
     click.option(
         "--max-body",
         "max_body_bytes",
-        type=click.IntRange(min=1),
-        help="Bytes of a body, before and after decompression; above it 413.  "
-        "[default: the profile's, else 67108864]",
+        callback=_read_bytes,
+        metavar="BYTES",
+        help="Largest body, before and after decompression, such as 65536 or 4MiB; above it 413.  "
+        "[default: the profile's, else 64MiB]",
+    ),
+    click.option(
+        "--path", callback=_read_path, metavar="PATH", help="Take traces there, not at /v1/traces."
+    ),
+    click.option(
+        "--cert-file", metavar="FILE", type=_FILE, help="Speak TLS with this certificate."
+    ),
+    click.option("--key-file", metavar="FILE", type=_FILE, help="The certificate's key."),
+    click.option(
+        "--client-ca-file",
+        metavar="FILE",
+        type=_FILE,
+        help="Demand a client certificate of this authority.",
+    ),
+    click.option(
+        "--max-kept",
+        "max_kept_bytes",
+        callback=_read_bytes,
+        metavar="BYTES",
+        help="Forget the oldest contents above so many bytes; counts and ids stay.  "
+        "[default: 256MiB]",
     ),
     click.option("--json", "is_json", is_flag=True, help="One JSON object a line."),
     click.option("--quiet", "is_quiet", is_flag=True, help="Print nothing."),
@@ -166,34 +211,27 @@ def _collector_options(command: _Command) -> _Command:
     type=click.Choice(["spans", "counts"]),
     default="spans",
     show_default=True,
-    help="counts: decode ids only and keep numbers, for load tests.",
+    help="counts: for load tests. Only numbers are kept, and of a body only its syntax and the ids "
+    "of spans are checked: it takes what `spans` refuses.",
 )
 def serve(
     *,
     listen: tuple[str, int],
-    profile: str | None,
-    token: str | None,
-    profile_options: dict[str, str | bool],
     control: tuple[str, int | None],
-    required_headers: dict[str, str | None],
-    script: Script,
-    max_body_bytes: int | None,
+    keep: Any,
     is_json: bool,
     is_quiet: bool,
-    keep: Any,
+    **options: Any,
 ) -> None:
     """Receive traces, logs and metrics until Ctrl-C; print a line for each request."""
     show = _Printer(is_json=is_json, is_quiet=is_quiet)
-    collector = MockCollector(
+    collector = _build_collector(
+        options,
         host=listen[0],
         port=listen[1],
-        profile=_build_profile(profile, token, profile_options),
         control_host=control[0],
         control_port=control[1],
-        required_headers=required_headers,
-        script=script,
         keep=keep,
-        max_body_bytes=max_body_bytes,
         on_request=lambda request: show(request_line, request_record, request),
         on_stranger=lambda stranger: show(stranger_line, stranger_event, stranger),
     )
@@ -230,15 +268,10 @@ def run(
     spans: int | None,
     logs: int | None,
     points: int | None,
-    profile: str | None,
-    token: str | None,
-    profile_options: dict[str, str | bool],
-    required_headers: dict[str, str | None],
-    script: Script,
-    max_body_bytes: int | None,
     is_json: bool,
     is_quiet: bool,
     command: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Run COMMAND with its OpenTelemetry exporters sent to a collector, to its end.
 
@@ -247,11 +280,8 @@ def run(
     expected came, neither more nor less; 1 if not.
     """
     show = _Printer(is_json=is_json, is_quiet=is_quiet, is_stderr=True)
-    collector = MockCollector(
-        profile=_build_profile(profile, token, profile_options),
-        required_headers=required_headers,
-        script=script,
-        max_body_bytes=max_body_bytes,
+    collector = _build_collector(
+        options,
         on_request=lambda request: show(request_line, request_record, request),
         on_stranger=lambda stranger: show(stranger_line, stranger_event, stranger),
     )
@@ -268,6 +298,21 @@ def run(
         faults.insert(0, f"{printable(command[0])} ended with {code}")
     if faults:
         raise click.ClickException("; ".join(faults))
+
+
+def _build_collector(options: dict[str, Any], **more: Any) -> MockCollector:
+    """A collector of the options that every command with one has."""
+    profile = _build_profile(
+        options.pop("profile"), options.pop("token"), options.pop("profile_options")
+    )
+    kept = options.pop("max_kept_bytes")
+    limits = Limits() if kept is None else Limits(max_body_bytes=kept)
+    if options["cert_file"] is None and (options["key_file"] or options["client_ca_file"]):
+        raise click.UsageError("--key-file and --client-ca-file need --cert-file")
+    try:
+        return MockCollector(profile=profile, limits=limits, **options, **more)
+    except ssl.SSLError as error:
+        raise click.UsageError(f"the certificate or key cannot be used: {error.reason}") from None
 
 
 def _build_profile(

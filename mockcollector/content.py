@@ -80,10 +80,11 @@ def find_encoding(headers: Headers, rules: Rules) -> Encoding | None:
     if rules.type_match is TypeMatch.CONTAINS:
         known = (encoding for name, encoding in rules.media_types.items() if name in text.lower())
         return next(known, None)
-    media_type, _, parameters = text.partition(";")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if charset not in {"", "utf-8", "utf8"}:
-        return None
+    media_type, *parameters = text.split(";")
+    for parameter in parameters:  # RFC 9110 8.3.1: those that are not known mean nothing
+        name, _, value = parameter.strip().lower().partition("=")
+        if name == "charset" and value.strip('"') not in {"utf-8", "utf8"}:
+            return None
     return rules.media_types.get(media_type.strip().lower())
 
 
@@ -93,7 +94,7 @@ def find_coding(headers: Headers, rules: Rules) -> str:
     coding = text.lower() or "identity"
     is_spelt_right = text == coding or not text or not rules.is_coding_case_exact
     if coding not in (*rules.codings, "identity") or not is_spelt_right:
-        known = ", ".join(rules.codings)
+        known = ", ".join(each for each in rules.codings if not each.startswith("x-"))
         raise Refused(
             415,
             f"the content encoding is not one of {known}, identity",
@@ -121,6 +122,7 @@ def unpack(body: bytes, coding: str, limit_bytes: int) -> bytes:
         return body
     new: dict[str, Callable[[], _Decompressor]] = {
         "gzip": lambda: zlib.decompressobj(wbits=31),
+        "x-gzip": lambda: zlib.decompressobj(wbits=31),  # RFC 9110 8.4.1.3: the same
         "deflate": lambda: zlib.decompressobj(wbits=15),
         "zstd": lambda: zstd.ZstdDecompressor(
             options={zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}

@@ -8,27 +8,33 @@ listen on loopback, or in a network of containers.
 
     GET    /                 what this is, and where each signal goes
     GET    /counts           numbers and answers
-    GET    /spans            accepted spans, by ?name= ?trace_id= ?attribute=KEY=VALUE …
+    GET    /spans            accepted spans, by ?name= ?trace_id= ?attribute=KEY=VALUE …; the first
+                             1,000, or ?limit=N of them from ?offset=N on; `total` says how many
     POST   /spans            the same, what is wanted as a JSON object
     …      /log-records      likewise, by ?body= ?severity_number= ?event_name= ?attribute= …
     …      /data-points      likewise, by ?name= ?kind= ?value= ?attribute= …
     GET    /requests         requests, by ?signal= ?status= ?encoding= ?header=NAME or NAME=VALUE
+    GET    /requests/N       one request with its body and headers; of secret ones the names
     GET    /strangers        what reached the port and is no request: gRPC, failed TLS …
     POST   /assert           200 and the span that has all of it, 409 and the nearest miss;
                              ?signal=logs or metrics: the log record or data point
+    POST   /assert-none      200 if nothing has all of it, 409 and what has it
     POST   /wait             until there are so many items or requests, or such an item; 409 if not
     GET    /script           what is yet to be answered
     PUT    /script           replace it;  POST appends;  DELETE clears
     POST   /release          let hanging and delayed requests be answered now
+    POST   /stop             close the port and its connections, as an upstream that goes down;
+    POST   /start            open it again
+    PUT    /required-headers insist on these: {"x-key": "k"}, null for any value
     DELETE /journal          forget everything that came
 
-Header values are matched, never shown. The journal's own rules hold: items are accepted ones, in
-the order of their arrival.
+The value of a header that is required, or whose name tells of a secret, is never shown. The
+journal's own rules hold: items are accepted ones, in the order of their arrival.
 """
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -46,6 +52,7 @@ from mockcollector.control_values import (
     read_wanted,
     request_record,
     script_record,
+    whole_request_record,
 )
 from mockcollector.journal import Journal
 from mockcollector.records import counts_record, stranger_record
@@ -54,6 +61,7 @@ from mockcollector.script_values import ScriptError
 from mockcollector.signals import Signal
 
 MAX_WAIT_SECONDS = 600.0
+DEFAULT_LIMIT = 1000
 MAX_BODY_BYTES = 1024 * 1024
 # How the items of a signal are called: in a path, several and one of them in JSON.
 _NAMES = {
@@ -87,8 +95,12 @@ class ControlApp(Starlette):
         describe: Callable[[], dict[str, Any]],
         release: Callable[[], None],
         wait_until_stopping: Callable[[], Awaitable[None]],
+        listen: Callable[[bool], Awaitable[None]],
+        require_headers: Callable[[Mapping[str, str | None]], None],
     ) -> None:
         """`describe` says where traces go and what they must carry, `release` is `/release`."""
+        self._listen = listen
+        self._require_headers = require_headers
         self._journal = journal
         self._script = script
         self._describe = describe
@@ -100,11 +112,16 @@ class ControlApp(Starlette):
                 Route("/counts", self._count),
                 *(Route(path, self._find, methods=["GET", "POST"]) for path in _SIGNAL_OF_PATH),
                 Route("/requests", self._list_requests),
+                Route("/requests/{number:int}", self._show_request),
                 Route("/strangers", self._list_strangers),
                 Route("/assert", self._assert, methods=["POST"]),
+                Route("/assert-none", self._assert_none, methods=["POST"]),
                 Route("/wait", self._wait, methods=["POST"]),
                 Route("/script", self._change_script, methods=["GET", "PUT", "POST", "DELETE"]),
                 Route("/release", self._release, methods=["POST"]),
+                Route("/stop", self._stop, methods=["POST"]),
+                Route("/start", self._start, methods=["POST"]),
+                Route("/required-headers", self._change_headers, methods=["PUT"]),
                 Route("/journal", self._clear, methods=["DELETE"]),
             ],
             exception_handlers={
@@ -131,14 +148,23 @@ class ControlApp(Starlette):
         if request.method == "POST":
             body = await _read(request)
             include_refused = _flag(body, "include_refused")
+            page = [(word, str(body.pop(word))) for word in ("limit", "offset") if word in body]
+            _, limit, offset = _read_page(page)
             wanted = read_wanted(signal, body)
         else:
             query = list(request.query_params.multi_items())
+            query, limit, offset = _read_page(query)
             include_refused = ("include_refused", "true") in query
             asked = [pair for pair in query if pair[0] != "include_refused"]
             wanted = read_query_wanted(signal, asked)
-        found = self._journal.items(signal, wanted, include_refused=include_refused)
-        return AsciiJson({_NAMES[signal][1]: [item_record(item) for item in found]})
+
+        def find() -> AsciiJson:
+            found = self._journal.items(signal, wanted, include_refused=include_refused)
+            shown = [item_record(item) for item in found[offset : offset + limit]]
+            return AsciiJson({_NAMES[signal][1]: shown, "total": len(found)})
+
+        # In a thread: the loop goes on to answer exporters.
+        return await anyio.to_thread.run_sync(find)
 
     async def _list_requests(self, request: Request) -> AsciiJson:
         query = dict(request.query_params)
@@ -169,10 +195,45 @@ class ControlApp(Starlette):
         signal = _read_signal(request.query_params.get("signal", Signal.TRACES))
         wanted = read_wanted(signal, await _read(request))
         try:
-            item = self._journal.assert_item(signal, wanted)
+            item = await anyio.to_thread.run_sync(self._journal.assert_item, signal, wanted)
         except AssertionError as miss:
             return AsciiJson({"error": str(miss)}, 409)
         return AsciiJson({_NAMES[signal][2]: item_record(item)})
+
+    async def _assert_none(self, request: Request) -> AsciiJson:
+        self._check_items_are_kept()
+        signal = _read_signal(request.query_params.get("signal", Signal.TRACES))
+        wanted = read_wanted(signal, await _read(request))
+        try:
+            await anyio.to_thread.run_sync(self._journal.assert_no_item, signal, wanted)
+        except AssertionError as found:
+            return AsciiJson({"error": str(found)}, 409)
+        return AsciiJson({"found": 0})
+
+    async def _show_request(self, request: Request) -> AsciiJson:
+        number = request.path_params["number"]
+        found = [each for each in self._journal.requests() if each.number == number]
+        if not found:
+            raise HTTPException(404, f"no request {number} is kept")
+        return AsciiJson(whole_request_record(found[0], self._describe()["header_names"]))
+
+    async def _stop(self, _request: Request) -> AsciiJson:
+        await self._listen(False)
+        return AsciiJson({"listening": False})
+
+    async def _start(self, _request: Request) -> AsciiJson:
+        try:
+            await self._listen(True)
+        except OSError as error:
+            return AsciiJson({"error": f"cannot listen: {error}"}, 409)
+        return AsciiJson({"listening": True})
+
+    async def _change_headers(self, request: Request) -> AsciiJson:
+        try:
+            self._require_headers(await _read(request))
+        except (TypeError, ValueError) as error:
+            raise MistakeError(str(error)) from None
+        return AsciiJson({"header_names": self._describe()["header_names"]})
 
     async def _wait(self, request: Request) -> AsciiJson:
         body = await _read(request)
@@ -283,6 +344,20 @@ async def _read(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise MistakeError("the body is not a JSON object")
     return body
+
+
+def _read_page(query: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], int, int]:
+    """What else is in the query, how many items are asked for, and from where on."""
+    numbers = {"limit": DEFAULT_LIMIT, "offset": 0}
+    others = []
+    for word, text in query:
+        if word not in numbers:
+            others.append((word, text))
+        elif not re.fullmatch(r"\d{1,9}", text):
+            raise MistakeError(f"{word} is a whole number")
+        else:
+            numbers[word] = int(text)
+    return others, numbers["limit"], numbers["offset"]
 
 
 def _read_signal(text: str) -> Signal:

@@ -13,7 +13,7 @@ from mockcollector.matching import ABSENT, WORDS
 from mockcollector.received import ReceivedRequest
 from mockcollector.records import item_counts, wire_record
 from mockcollector.script import Script
-from mockcollector.script_values import Answer, Ending
+from mockcollector.script_values import Answer, Coding, Ending
 from mockcollector.signals import TRAITS, Signal
 
 # In a query everything else is a text as it stands; a metric's kind is one, too.
@@ -22,7 +22,8 @@ _NUMBERS = {
     Signal.LOGS: {"severity_number", "time_unix_nano", "observed_time_unix_nano", "flags"},
     Signal.METRICS: set(WORDS[Signal.METRICS]) - {"name", "kind", "unit", "scope"},
 }
-_ANSWER_FIELDS = {field.name: field.type for field in fields(Answer)}
+# With their defaults: what is None there may be null.
+_ANSWER_FIELDS = {field.name: field.default for field in fields(Answer)} | {"times": None}
 
 
 class MistakeError(ValueError):
@@ -137,9 +138,23 @@ def _read_answer(item: Any) -> Answer:
         if values["ending"] not in set(Ending):
             raise MistakeError(f"ending is one of {_listed(tuple(Ending))}")
         values["ending"] = Ending(values["ending"])
+    if values.get("coding") is not None:
+        if values["coding"] not in set(Coding):
+            raise MistakeError(f"coding is one of {_listed(tuple(Coding))}")
+        values["coding"] = Coding(values["coding"])
     for name, value in values.items():
         _check_type(name, value)
     return Answer(**values)
+
+
+_KIND_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+    bool: "true or false",
+}
 
 
 def _check_type(name: str, value: Any) -> None:
@@ -155,10 +170,19 @@ def _check_type(name: str, value: Any) -> None:
         "delay_seconds": (int, float),
         "times": (int,),
         "ending": (str,),
+        "for_seconds": (int, float),
+        "read_bytes_per_second": (int,),
+        "dribble_seconds": (int, float),
+        "size_bytes": (int,),
+        "coding": (str,),
+        "idle_close_seconds": (int, float),
+        "closes_at_next": (bool,),
+        "bytes_per_second": (int,),
     }
-    is_null = value is None and name in {"body", "content_type", "retry_after", "times"}
-    if not is_null and (not isinstance(value, kinds[name]) or isinstance(value, bool)):
-        raise MistakeError(f"{name} is not {' or '.join(kind.__name__ for kind in kinds[name])}")
+    is_null = value is None and _ANSWER_FIELDS[name] is None
+    is_bool = isinstance(value, bool) and bool not in kinds[name]
+    if not is_null and (not isinstance(value, kinds[name]) or is_bool):
+        raise MistakeError(f"{name} is {' or '.join(_KIND_NAMES[kind] for kind in kinds[name])}")
     if name == "headers" and not all(isinstance(each, str) for each in value.values()):
         raise MistakeError("headers is an object of texts")
 
@@ -178,7 +202,10 @@ def item_record(item: ReceivedItem) -> dict[str, Any]:
         **own,
         "attributes": _plain(item.attributes),
         "scope": {"name": item.scope.name, "version": item.scope.version},
+        "scope_attributes": _plain(item.scope.attributes),
+        "scope_schema_url": item.scope.schema_url,
         "resource": _plain(item.resource.attributes),
+        "resource_schema_url": item.resource.schema_url,
         "request_number": item.request_number,
         "is_accepted": item.is_accepted,
     }
@@ -195,6 +222,7 @@ def _log_record_fields(record: ReceivedLogRecord) -> dict[str, Any]:
         "trace_id": record.trace_id,
         "span_id": record.span_id,
         "flags": record.flags,
+        "dropped_attributes_count": record.raw.dropped_attributes_count,
     }
 
 
@@ -230,11 +258,17 @@ def _span_fields(span: ReceivedSpan) -> dict[str, Any]:
         "end_time_unix_nano": str(span.end_time_unix_nano),
         "status_code": span.status_code,
         "status_message": span.status_message,
+        "flags": span.raw.flags,
+        "dropped_attributes_count": span.raw.dropped_attributes_count,
+        "trace_state": span.raw.trace_state,
+        "dropped_events_count": span.raw.dropped_events_count,
+        "dropped_links_count": span.raw.dropped_links_count,
         "events": [
             {
                 "name": event.name,
                 "time_unix_nano": str(event.time_unix_nano),
                 "attributes": _plain(event.attributes),
+                "dropped_attributes_count": event.dropped_attributes_count,
             }
             for event in span.events
         ],
@@ -242,6 +276,8 @@ def _span_fields(span: ReceivedSpan) -> dict[str, Any]:
             {
                 "trace_id": link.trace_id,
                 "span_id": link.span_id,
+                "trace_state": link.trace_state,
+                "flags": link.flags,
                 "attributes": _plain(link.attributes),
             }
             for link in span.links
@@ -269,6 +305,29 @@ def request_record(request: ReceivedRequest) -> dict[str, Any]:
         "status": request.status,
         "answer": request.answer,
         "reason": request.reason,
+    }
+
+
+_SECRETS = re.compile(r"auth|token|key|secret|password|cookie|dsn", re.IGNORECASE)
+
+
+def whole_request_record(request: ReceivedRequest, secret_names: Sequence[str]) -> dict[str, Any]:
+    """A request with its decoded body and its headers; null is the value of a secret one.
+
+    Secret are `secret_names` and what is named like one. A body in JSON is shown as text, another
+    in base64; it is null where it was given up for space.
+    """
+    secret = {name.lower() for name in secret_names}
+    is_text = request.encoding == "json"
+    body = request.body if request.is_complete else None
+    return {
+        **request_record(request),
+        "headers": [
+            [name, None if name in secret or _SECRETS.search(name) else value]
+            for name, value in request.headers
+        ],
+        "body_text": body.decode(errors="replace") if body is not None and is_text else None,
+        "body_base64": None if body is None or is_text else base64.b64encode(body).decode(),
     }
 
 

@@ -66,6 +66,7 @@ class Exchange:
 
     async def refuse(self, refusal: Refused) -> None:
         """Answer a request that broke a rule, in the vendor's words where it has its own."""
+        self._request.is_rule_broken = True
         if refusal.cause is not Cause.HEADER:  # a header's rule has said it already
             refusal = refusal.worded(self._rules.wordings.get(refusal.cause))
         match refusal.body:

@@ -8,16 +8,18 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from mockcollector.decoding import KEY_BYTES
 from mockcollector.ids import IdLog
 from mockcollector.items import flatten
+from mockcollector.matching import ABSENT
 from mockcollector.received import ReceivedRequest
-from mockcollector.rules import MIB
+from mockcollector.rules import MIB, Encoding
 from mockcollector.signals import Signal
 from mockcollector.strangers import Stranger
 from mockcollector.waiting import Watched
+from mockcollector.wanted_values import comparable
 
 Keep = Literal["spans", "counts"]
 _MAX_STRANGERS = 1000
@@ -41,6 +43,12 @@ class Limits:
     max_requests: int = 10_000
     max_spans: int = 100_000
     max_body_bytes: int = 256 * MIB
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is {value!r}: it is a whole number from 1 on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +255,24 @@ class Ledger:
     def requests(
         self,
         *,
-        header: str | Mapping[str, str] | None = None,
+        header: str | Mapping[str, Any] | None = None,
         status: int | None = None,
         encoding: str | None = None,
         signal: str | None = None,
     ) -> list[ReceivedRequest]:
-        """The requests kept, in order: with a header (or several with their values), by answer."""
+        """The requests kept, in order: with a header, or several with their values; by answer.
+
+        A value of a header may be a text, a pattern, a function or ABSENT. Raises TypeError or
+        ValueError for what no request can be.
+        """
+        if isinstance(header, Mapping):
+            for name, value in header.items():
+                if value is not ABSENT:
+                    comparable(f"header {name}", value)
+        if status is not None and (isinstance(status, bool) or not isinstance(status, int)):
+            raise TypeError(f"status is a number such as 503, not {status!r}")
+        encoding = None if encoding is None else Encoding(encoding)
+        signal = None if signal is None else Signal(signal)
         with self._watched.reading():
             return [
                 request

@@ -9,6 +9,7 @@ from typing import Any, Final, TypedDict, TypeVar
 from mockcollector.items import ReceivedItem
 from mockcollector.neutral import shortened
 from mockcollector.signals import TRAITS, Signal
+from mockcollector.wanted_values import comparable, usable
 
 _MAX_SHOWN = 300
 _MAX_KEY_SHOWN = 80
@@ -20,9 +21,10 @@ class WantedOfAny(TypedDict, total=False):
 
     All that is wanted holds, or the item does not match. Each value may be the value itself, a
     compiled regular expression that is searched for in a string, or a function that says yes.
-    `attributes` and `resource` (the resource's attributes) name the keys that matter; others may be
-    there. `scope` is the scope's name. Values match with their type: 1, 1.0 and True are three
-    values in OTLP.
+    A kind, a status code, a severity or a temporality may also be an SDK's enum or a name
+    ("server", "error"). `attributes` and `resource` (the resource's attributes) name the keys that
+    matter; others may be there. `scope` is the scope's name. Values match with their type: 1, 1.0
+    and True are three values in OTLP.
     """
 
     scope: Any
@@ -109,22 +111,32 @@ class Criterion:
 
 
 def criteria_of(signal: Signal, wanted: Mapping[str, Any]) -> list[Criterion]:
-    """The single criteria. Raises TypeError for a word that no item of the signal has."""
+    """The single criteria.
+
+    Raises TypeError for a word that no item of the signal has and for what nothing could equal,
+    ValueError for a name that is none.
+    """
     criteria = []
     for word, expected in wanted.items():
         if word not in WORDS[signal]:
             item, known = TRAITS[signal].item, ", ".join(WORDS[signal])
             raise TypeError(f"{word!r} cannot be asked of a {item}; these can: {known}")
-        if word == "attributes":
-            criteria += [_attribute(key, value) for key, value in expected.items()]
-        elif word == "resource":
-            criteria += [_resource(key, value) for key, value in expected.items()]
+        if word in {"attributes", "resource"}:
+            if not isinstance(expected, Mapping):
+                raise TypeError(f"{word} is a mapping of keys to values")
+            make = _attribute if word == "attributes" else _resource
+            criteria += [
+                make(key, value if value is ABSENT else comparable(f"{word}[{key!r}]", value))
+                for key, value in expected.items()
+            ]
         elif word == "scope":
             criteria.append(Criterion("scope", expected, lambda item: item.scope.name))
+        elif expected is ABSENT:
+            raise TypeError(f"{word} is always there: ABSENT is for attributes")
         elif word.endswith("_id") and isinstance(expected, str):
             criteria.append(Criterion(word, expected.lower(), _field(word)))
         else:
-            criteria.append(Criterion(word, expected, _field(word)))
+            criteria.append(Criterion(word, usable(signal, word, expected), _field(word)))
     return criteria
 
 
@@ -167,7 +179,7 @@ def _is_same(expected: Any, actual: Any) -> bool:
             and actual.keys() == expected.keys()
             and all(_is_same(value, actual[key]) for key, value in expected.items())
         )
-    # An IntEnum such as the SDK's kinds counts as the integer it is.
+    # An IntEnum counts as the integer it is.
     if isinstance(expected, int) and not isinstance(expected, bool):
         return type(actual) is int and actual == expected
     if isinstance(expected, float):

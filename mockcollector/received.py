@@ -5,6 +5,7 @@ Times named unix are nanoseconds since the epoch. A `repr` shows header names, n
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mockcollector.content import header_values
 from mockcollector.items import (
@@ -13,6 +14,7 @@ from mockcollector.items import (
     ReceivedLogRecord,
     ReceivedSpan,
 )
+from mockcollector.matching import ABSENT, is_match
 from mockcollector.neutral import printable
 from mockcollector.rules import Encoding
 from mockcollector.signals import TRAITS, Request, Signal
@@ -34,6 +36,7 @@ class ReceivedRequest:
     its head had come, when its body had, and when its answer was decided, by `time.monotonic_ns`;
     0 where it did not come to that. `announced_bytes` is its Content-Length, of which `wire_bytes`
     were read.
+    `is_rule_broken` says that it was refused for what it was, not by the script.
     `is_complete` turns false when the journal gave up body, message and items for space.
     """
 
@@ -69,6 +72,7 @@ class ReceivedRequest:
     status: int | None = None
     answer: str = ""
     reason: str = ""
+    is_rule_broken: bool = False
     is_complete: bool = True
     _body_hash: int | None = field(default=None, repr=False)
 
@@ -124,11 +128,15 @@ class ReceivedRequest:
         """The names of all headers, lower case, in order of arrival."""
         return tuple(name for name, _ in self.headers)
 
-    def has_headers(self, wanted: str | Mapping[str, str]) -> bool:
-        """Whether a header is there, or all of a mapping are there with these values."""
+    def has_headers(self, wanted: str | Mapping[str, Any]) -> bool:
+        """Whether a header is there, or all of a mapping with these values, patterns or ABSENT."""
         if isinstance(wanted, str):
             return self.header(wanted) is not None
-        return all(self.header(name) == value for name, value in wanted.items())
+        return all(
+            is_match(value, ABSENT if found is None else found)
+            for name, value in wanted.items()
+            for found in [self.header(name)]
+        )
 
     def forget_contents(self) -> None:
         """Give up what takes space; what was counted stays."""

@@ -134,7 +134,7 @@ class Rules:
     header_rules: tuple[HeaderRule, ...] = ()
     media_types: Mapping[str, Encoding] = field(default_factory=lambda: BOTH_TYPES)
     type_match: TypeMatch = TypeMatch.MEANING
-    codings: tuple[str, ...] = ("gzip", "deflate", "zstd")
+    codings: tuple[str, ...] = ("gzip", "x-gzip", "deflate", "zstd")
     is_coding_case_exact: bool = False
     ids: IdRule = IdRule.VALID
     takes_invalid_points: bool = False

@@ -113,18 +113,37 @@ class Run:
         loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._app.gate = Gate()
-        state = _State()
-        servers = [await self._open(loop, door, state) for door in self._doors]
+        self._opened = [await _Opened.open(loop, door) for door in self._doors]
         self._ready.set_result(loop)
         await self._stopping.wait()
-        for server, door in zip(servers, self._doors, strict=True):
-            server.close()
-            door.listener.close()
-        await self._close_connections(state)
+        for opened in self._opened:
+            opened.close()
+        self._app.gate.close()
+        for opened in self._opened:
+            await opened.close_connections()
 
-    async def _open(
-        self, loop: asyncio.AbstractEventLoop, door: Door, state: _State
-    ) -> asyncio.Server:
+    async def shut(self, place: int) -> None:
+        """Close a door and its connections; the others stay open. To be called in the loop."""
+        self._opened[place].close()
+        await self._opened[place].close_connections(grace_seconds=0)
+
+    async def open_again(self, place: int, door: Door) -> None:
+        """Open a door that was shut, with a new listener."""
+        self._opened[place] = await _Opened.open(asyncio.get_running_loop(), door)
+
+
+class _Opened:
+    """A door while it is open, and the connections through it."""
+
+    def __init__(self, door: Door, state: _State, server: asyncio.Server) -> None:
+        self._door = door
+        self._state = state
+        self._server = server
+
+    @classmethod
+    async def open(cls, loop: asyncio.AbstractEventLoop, door: Door) -> "_Opened":
+        """Listen."""
+        state = _State()
         config = uvicorn.Config(
             door.app,
             http=_Connection,
@@ -144,15 +163,22 @@ class Run:
         options: dict[str, Any] = {}
         if door.tls is not None:
             options = {"ssl": door.tls, "ssl_shutdown_timeout": _TLS_CLOSE_SECONDS}
-        return await loop.create_server(connect, sock=door.listener, backlog=2048, **options)
+        server = await loop.create_server(connect, sock=door.listener, backlog=2048, **options)
+        return cls(door, state, server)
 
-    async def _close_connections(self, state: _State) -> None:
-        self._app.gate.close()
+    def close(self) -> None:
+        """Listen no more."""
+        self._server.close()
+        self._door.listener.close()
+
+    async def close_connections(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        """Let what is being answered end within that time, then abort."""
+        state = self._state
         state.emptied.clear()
         for connection in list(state.connections):
             connection.shutdown()  # idle ones close, the others after their answer
-        if state.connections:
-            with anyio.move_on_after(STOP_GRACE_SECONDS):
+        if state.connections and grace_seconds:
+            with anyio.move_on_after(grace_seconds):
                 await state.emptied.wait()
         for connection in list(state.connections):
             connection.transport.abort()

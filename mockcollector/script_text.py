@@ -130,7 +130,9 @@ def _split_times(item: str) -> tuple[str, int | None]:
 def _parse_what(what: str) -> dict[str, Any]:
     if what in _WORDS:
         return dict(_WORDS[what])
-    if re.fullmatch(r"\d{3}", what):
+    if re.fullmatch(r"\d+", what):
+        if len(what) != 3:
+            raise ScriptError(f"status {what} is not between 200 and 599")
         return {"status": int(what)}
     name, sign, value = what.partition("=")
     fields: dict[str, Any] = {}

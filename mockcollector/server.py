@@ -25,7 +25,7 @@ from mockcollector.received import ReceivedRequest
 from mockcollector.rules import Rules
 from mockcollector.run import Door, Run
 from mockcollector.script import Script
-from mockcollector.script_values import Step
+from mockcollector.script_values import Step, is_token
 from mockcollector.signals import TRAITS, Signal
 from mockcollector.strangers import Stranger, watch_handshakes
 
@@ -39,7 +39,8 @@ class MockCollector:
     - `path`: where traces go; logs and metrics go to the paths of OTLP or of the profile.
     - `required_headers`: name to value, or to None for any value.
     - `script`: what to answer, as a short text (`"503*3,ok"`) or as answers; then 200.
-    - `keep`: `"counts"` keeps numbers and ids only, for load tests. `limits`: how much else.
+    - `keep`: `"counts"` is for load tests: it keeps numbers and ids only, and of a body checks only
+      its syntax and the ids of spans. `limits`: how much is kept.
     - `max_body_bytes`: of a body, before and after decompression; 64 MiB, or the profile's.
     - `control_port`: serve the control API (`control`) on this port of `control_host`, 0 for a free
       one. None: there is none.
@@ -69,6 +70,7 @@ class MockCollector:
         control_host: str = "127.0.0.1",
         control_port: int | None = None,
     ) -> None:
+        check_options(path, required_headers, limits, max_body_bytes)
         self.host = host
         self.profile = _profile(profile, token)
         self.journal = Journal(keep=keep, limits=limits)
@@ -84,6 +86,7 @@ class MockCollector:
         self._on_stranger = on_stranger
         self._connection_numbers = itertools.count(1)
         self._run: Run | None = None
+        self._is_listening = True
 
     @property
     def port(self) -> int:
@@ -143,6 +146,10 @@ class MockCollector:
             environ[f"{prefix}_HEADERS"] = ",".join(f"{name}={quote(v)}" for name, v in headers)
         return environ
 
+    def __repr__(self) -> str:
+        where = self.base_url if self._port else "not started"
+        return f"<MockCollector {where}, {self.journal.counts.requests} requests>"
+
     @property
     def has_control(self) -> bool:
         """Whether there is a control API while it runs."""
@@ -166,8 +173,7 @@ class MockCollector:
             raise RuntimeError("the collector is running already")
         listeners = [_bind(self.host, self._port)]
         try:
-            numbers = self._connection_numbers
-            doors = [Door(self._app, listeners[0], self._tls, numbers, self._note_stranger)]
+            doors = [self._door(listeners[0])]
             if self._control_port is not None:
                 listeners.append(_bind(self.control_host, self._control_port))
                 control = self._control_app()
@@ -180,9 +186,31 @@ class MockCollector:
             for listener in listeners:
                 listener.close()
             raise
+        self._is_listening = True
         self._port = listeners[0].getsockname()[1]
         if self._control_port is not None:
             self._control_port = listeners[1].getsockname()[1]
+
+    def _door(self, listener: socket.socket) -> Door:
+        numbers = self._connection_numbers
+        return Door(self._app, listener, self._tls, numbers, self._note_stranger)
+
+    async def _listen(self, is_wanted: bool) -> None:  # noqa: FBT001 - as a switch is turned
+        """Close the port, or open it again, while the control API stays."""
+        if self._run is None or is_wanted == self._is_listening:
+            return
+        if is_wanted:
+            listener = _bind(self.host, self._port)
+            await self._run.open_again(0, self._door(listener))
+        else:
+            await self._run.shut(0)
+        self._is_listening = is_wanted
+
+    def require_headers(self, required: Mapping[str, str | None]) -> None:
+        """Insist on these headers from now on instead: the token has changed."""
+        check_options(None, required, None, None)
+        for signal, rules in self._app.rules.items():
+            self._app.rules[signal] = replace(rules, required_headers=dict(required))
 
     def _note_stranger(self, stranger: Stranger) -> None:
         self.journal.note_stranger(stranger)
@@ -196,6 +224,8 @@ class MockCollector:
             describe=self._describe,
             release=self.release,
             wait_until_stopping=self._app.wait_until_stopping,
+            listen=self._listen,
+            require_headers=self.require_headers,
         )
 
     def _describe(self) -> dict[str, Any]:
@@ -258,6 +288,29 @@ class MockCollector:
     ) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
+
+
+def check_options(
+    path: str | None,
+    required_headers: Mapping[str, str | None] | None,
+    limits: Limits | None,
+    max_body_bytes: int | None,
+) -> None:
+    """Raise TypeError or ValueError for what would only fail, or never match, at a request."""
+    if path is not None and not path.startswith("/"):
+        raise ValueError(f"path is {path!r}: it starts with a slash, such as /v1/traces")
+    if required_headers is not None and not isinstance(required_headers, Mapping):
+        raise TypeError("required_headers maps names to values, or to None for any value")
+    for name, value in (required_headers or {}).items():
+        if not is_token(str(name)):
+            # Not quoted: written as "Name: value" it holds the value.
+            raise ValueError("a name in required_headers is not the name of a header")
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"the value of the required header {name} is not a text")
+    if limits is not None and not isinstance(limits, Limits):
+        raise TypeError("limits is a Limits(max_requests=…, max_spans=…, max_body_bytes=…)")
+    if max_body_bytes is not None and max_body_bytes < 1:
+        raise ValueError(f"max_body_bytes is {max_body_bytes}: it is 1 or more")
 
 
 def _profile(profile: str | Profile | None, token: str | None) -> Profile | None:

@@ -49,11 +49,14 @@ def otel_collector(
     every = every_signal(_collector_rules(header_rules=auth))
     rules = {signal: each for signal, each in every.items() if piped[signal]}
     if not token:
-        return Profile(rules)
+        return Profile(rules, unconfirmed=_READS_OTHERWISE)
     return Profile(
         rules,
         {"Authorization": f"Bearer {token}"},
-        ("the words of a 401: here they hold no token, its own print the wrong one",),
+        (
+            "the words of a 401: here they hold no token, its own print the wrong one",
+            *_READS_OTHERWISE,
+        ),
     )
 
 
@@ -84,6 +87,16 @@ def signoz(token: str = "mock-key") -> Profile:
     )
 
 
+# 81 of 2,000 generated requests were judged otherwise by a Collector 0.165.
+_READS_OTHERWISE = (
+    "bodies that it takes, refused here: invalid UTF-8, a key or oneof twice, null in a list",
+    "protobuf that it refuses, taken here: wrong wire types and group ends",
+    "JSON that it refuses, taken here: 1e2 or 1000.0 for an integer, URL-safe base64",
+    "snake_case keys in JSON: it reads them, here they are unknown",
+    "a protobuf body sent as JSON: 500 there, 400 here",
+)
+
+
 def _collector_rules(**changes: Any) -> Rules:
     """An otlpreceiver of the OpenTelemetry Collector, which Jaeger, Tempo and SigNoz have inside.
 
@@ -91,6 +104,7 @@ def _collector_rules(**changes: Any) -> Rules:
     """
     rules = Rules(
         max_body_bytes=20 * MIB,
+        codings=("gzip", "deflate", "zstd"),
         is_coding_case_exact=True,
         ids=IdRule.SIZED,
         takes_invalid_points=True,

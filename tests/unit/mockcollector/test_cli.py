@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +17,7 @@ import pytest
 
 from mockcollector import MockCollector
 from mockcollector.cli import _Printer
+from tests.support.certificates import make_authority
 from tests.unit.mockcollector.exchange import (
     JSON,
     logs_json,
@@ -191,8 +195,13 @@ def test_closed_output_ends_it(serve: Serve) -> None:
         (["--listen", "nowhere"], "'nowhere' is not HOST:PORT"),
         (["--listen", "127.0.0.1:99999"], "is not HOST:PORT"),
         (["--require-header", "=token"], "NAME=VALUE"),
+        (["--require-header", "Authorization: Bearer token"], "NAME=VALUE"),
         (["--keep", "all"], "'all' is not one of"),
-        (["--max-body", "0"], "0 is not in the range"),
+        (["--max-body", "0"], "it is 1 byte or more"),
+        (["--max-body", "64 parsec"], "is not a number of bytes, such as 65536, 64KiB or 6MiB"),
+        (["--script", "99"], "status 99 is not between 200 and 599"),
+        (["--path", "v1/traces"], "does not start with a slash"),
+        (["--key-file", "/dev/null/none"], "does not exist"),
     ],
 )
 def test_wrong_option_is_usage_error_2(options: list[str], words: str) -> None:
@@ -208,6 +217,27 @@ def test_address_in_use_is_error_1(collector: MockCollector) -> None:
 
     assert done.returncode == 1
     assert "cannot listen on 127.0.0.1" in done.stderr
+
+
+def test_command_has_path_and_tls_as_the_object_has(serve: Serve, tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    cert, key = authority.issue("server")
+    running = serve("--path", "/in", "--cert-file", cert, "--key-file", key, "--max-body", "1KiB")
+    trusting = ssl.create_default_context(cafile=authority.file)
+    trusting.verify_flags &= ~ssl.VERIFY_X509_STRICT
+
+    assert "https://" in running.first_line
+    assert running.send(request_json(), path="/in", tls=trusting) == 200
+    assert running.send(b"x" * 1025, path="/in", headers=JSON, tls=trusting) == 413
+
+
+def test_what_is_no_request_is_told_with_what_to_do(serve: Serve) -> None:
+    running = serve()
+    with socket.create_connection((running.host, running.port), timeout=10) as sender:
+        sender.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert sender.recv(1000)
+
+    assert "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in running.line()
 
 
 def test_version_is_printed() -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -168,7 +169,10 @@ def test_log_records_and_data_points_are_found_like_spans(collector: MockCollect
         "flags": 0,
         "attributes": {},
         "scope": {"name": "lib", "version": ""},
+        "scope_attributes": {},
+        "scope_schema_url": "",
         "resource": {"service.name": "shop"},
+        "resource_schema_url": "",
         "request_number": 2,
         "is_accepted": True,
     }
@@ -210,3 +214,60 @@ def test_hostile_names_move_nothing_in_the_terminal_of_who_asks(collector: MockC
 
     assert all(32 <= byte < 127 for byte in told)
     assert json.loads(told)["spans"][0]["name"] == evil
+
+
+def test_spans_are_listed_by_the_page(collector: MockCollector) -> None:
+    send(collector, request_json(*(span_json(number) for number in range(1, 6))))
+
+    _, found = ask(collector, "GET", "/spans?limit=2&offset=1&kind=1")
+    assert ([span["name"] for span in found["spans"]], found["total"]) == (["span 2", "span 3"], 5)
+    _, found = ask(collector, "POST", "/spans", {"limit": 1, "name": "span 4"})
+    assert ([span["name"] for span in found["spans"]], found["total"]) == (["span 4"], 1)
+    assert ask(collector, "GET", "/spans?limit=x")[0] == 400
+
+
+def test_one_request_is_shown_with_its_body_and_no_secret(collector: MockCollector) -> None:
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer s3cret", "X-A": "b"}
+    send(collector, b'{"resourceSpans": []}', headers=headers)
+
+    status, shown = ask(collector, "GET", "/requests/1")
+    assert (status, shown["body_text"]) == (200, '{"resourceSpans": []}')
+    assert ["x-a", "b"] in shown["headers"]
+    assert ["authorization", None] in shown["headers"]
+    assert shown["connection"] == 1
+    assert ask(collector, "GET", "/requests/2")[0] == 404
+
+
+def test_there_must_be_no_such_span(collector: MockCollector) -> None:
+    send(collector, request_json(span_json(name="pay")))
+
+    assert ask(collector, "POST", "/assert-none", {"name": "buy"})[0] == 200
+    status, found = ask(collector, "POST", "/assert-none", {"name": "pay"})
+    assert (status, "1 spans have what none should" in found["error"]) == (409, True)
+
+
+def test_upstream_goes_down_and_comes_back_while_it_can_be_asked(collector: MockCollector) -> None:
+    port = collector.port
+    assert ask(collector, "POST", "/stop")[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        send(collector, request_json())
+    assert ask(collector, "GET", "/counts")[0] == 200
+    assert ask(collector, "POST", "/start")[0] == 200
+    assert send(collector, request_json()).status == 200
+    assert collector.port == port
+
+
+def test_required_headers_can_be_changed(collector: MockCollector) -> None:
+    status, found = ask(collector, "PUT", "/required-headers", {"x-key": "new"})
+    assert (status, found["header_names"]) == (200, ["x-key"])
+    assert send(collector, request_json()).status == 401
+    assert ask(collector, "PUT", "/required-headers", {"x key": "new"})[0] == 400
+
+
+def test_what_was_no_request_is_listed(collector: MockCollector) -> None:
+    with socket.create_connection((collector.host, collector.port), timeout=10) as sender:
+        sender.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert sender.recv(1000)
+    _, found = ask(collector, "GET", "/strangers")
+    assert [each["kind"] for each in found["strangers"]] == ["grpc"]
+    assert ask(collector, "GET", "/counts")[1]["strangers"] == {"grpc": 1}

@@ -218,7 +218,7 @@ def test_script_is_set_by_objects_and_appended_to(collector: MockCollector) -> N
         ("/assert", {"name": {"$pattern": "("}}, "the pattern"),
         ("/assert", {"name": {"$other": 1}}, "$absent"),
         ("/assert", {"attributes": 3}, "object of keys"),
-        ("/script", {"answers": [{"status": "503"}]}, "status is not int"),
+        ("/script", {"answers": [{"status": "503"}]}, "status is a whole number"),
         ("/script", {"answers": [{"status": 99}]}, "between 200 and 599"),
         ("/script", {"answers": [{"nonsense": 1}]}, "'nonsense' is not one of"),
         ("/script", {"answers": [{"ending": "never"}]}, "ending is one of"),
