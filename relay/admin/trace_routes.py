@@ -4,6 +4,7 @@
 
     GET  /api/traces?limit=50            the newest distinct traces
     GET  /api/traces/ID?spans=false      where one is; ID as it was sent, or as it is since
+    GET  /api/destinations/NAME/replay?…                    what a replay would send; as below
     POST /api/destinations/NAME/replay?since=NANOSECONDS    what was received then or later
     POST /api/destinations/NAME/replay?trace=ID             what is of one trace
          &signal=logs                                       of that signal alone
@@ -48,11 +49,16 @@ def routes(traces: Traces, replay: Replay) -> list[Api]:
         report = await traces.find(text, with_spans=with_spans)
         return document(trace_document(report), 200 if report.is_known else 404)
 
+    async def look(request: Request) -> dict[str, Any]:
+        return await replayed(request, is_dry_run=True)
+
     async def replay_kept(request: Request) -> dict[str, Any]:
+        return await replayed(request, is_dry_run=flag(request.query_params, "dry_run"))
+
+    async def replayed(request: Request, *, is_dry_run: bool) -> dict[str, Any]:
         name = request.path_params["name"]
         query = request.query_params
-        is_dry_run, is_forced = flag(query, "dry_run"), flag(query, "force")
-        signal = signal_of(query)
+        is_forced, signal = flag(query, "force"), signal_of(query)
         trace = query.get("trace", "").strip()[:MOST_CHARACTERS]
         since_ns = nanoseconds(query.get("since", ""))
         if ("since" in query) == ("trace" in query) or (since_ns is None and not trace):
@@ -70,6 +76,7 @@ def routes(traces: Traces, replay: Replay) -> list[Api]:
     return [
         ("GET", "/api/traces", recent),
         ("GET", "/api/traces/{trace_id:path}", one),
+        ("GET", "/api/destinations/{name}/replay", look),
         ("POST", "/api/destinations/{name}/replay", replay_kept),
     ]
 

@@ -1,5 +1,6 @@
 """What screens say beyond the API: a line for each destination, what is wrong. Pure."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -98,3 +99,9 @@ def chart_of(rates: Document, name: str = "") -> dict[str, Any]:
     }
     received = {} if name else {"received": totals(rates, "received")}
     return {"step": rates["step_seconds"], **received, **lines}
+
+
+def since_ns(seconds: str) -> str:
+    """The moment so long ago in nanoseconds, as the API wants it; everything where that is 0."""
+    ago = int(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 9 else 0
+    return str(time.time_ns() - ago * 1_000_000_000) if ago else "1"

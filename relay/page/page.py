@@ -86,6 +86,7 @@ class Page:
             "rejected": self._rejected,
             "letters/{letter_id}": self._letter,
             "destinations/{name}": self._destination,
+            "destinations/{name}/replay": self._replay,
             "setup": self._setup,
         }
         return [("GET", f"/page/{path}", endpoint) for path, endpoint in found.items()]
@@ -200,6 +201,14 @@ class Page:
             letters=letters,
             chart=documents.chart_of(rates, name),
         )
+
+    async def _replay(self, request: Request) -> Response:
+        """What a replay would send, and the button that sends it."""
+        query, name = request.query_params, request.path_params["name"]
+        trace = query.get("trace", "").strip()
+        asked = {"trace": trace} if trace else {"since": documents.since_ns(query.get("since", ""))}
+        found = await self._ask("/api/destinations/{name}/replay", {"name": name}, **asked)
+        return _html(request, "replay.html", name=name, found=found, query_of=urlencode(asked))
 
     async def _setup(self, request: Request) -> Response:
         status, rates = await self._ask("/api/status"), await self._ask("/api/view/rates")

@@ -106,6 +106,28 @@ def test_dead_letter_is_replayed_once_and_discarded_only_after_a_question(
         tab.assert_clean()
 
 
+def test_what_is_kept_is_sent_again_after_a_look_at_what_that_would_be(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with MockCollector() as upstream, shown(browser, tmp_path, upstream) as (tab, relay):
+        assert relay.post(spans(3))[0] == 200
+        upstream.journal.wait_for_spans(3)
+        eventually(lambda: relay.owed("there") == 0)
+        tab.go("/destinations/there")
+        tab.page.get_by_label("or of one trace").fill("f" * 32)
+        tab.page.get_by_role("button", name="Look").click()
+        tab.see("#replay-found", "Nothing of that is kept")
+        tab.page.get_by_label("or of one trace").fill("")
+        tab.page.get_by_label("What was received in the last").select_option("hour")
+        tab.page.get_by_role("button", name="Look").click()
+        tab.see("#replay-found", "3 of traces in 1 row,")
+        assert upstream.journal.counts.spans_accepted == 3
+        tab.page.get_by_role("button", name="Send again").click()
+        eventually(lambda: upstream.journal.counts.spans_accepted == 6)
+        tab.see("#said", "sending again")
+        tab.assert_clean()
+
+
 def test_connection_test_shows_its_steps_as_they_happen_with_a_remedy_and_no_secret(
     browser: Browser, tmp_path: Path
 ) -> None:
