@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # Work on more than this goes to a thread: the hop costs about 0.1 ms, gzip at level 1 or a
 # transcoding of as many bytes more than that.
 THREAD_FROM_BYTES = 32 * 1024
+# A row of that size is sent from where it is. Of smaller ones many would be a piece each, with TLS
+# a record each.
+APART_FROM_BYTES = 64 * 1024
 # Below this gzip saves less than a packet.
 GZIP_FROM_BYTES = 1024
 
@@ -133,13 +136,14 @@ def make_batch(
         parts = [fragment]
         left_out += more
         items -= sum(each.items for each in more)
-    body = _enveloped(parts, rows[0].signal) if encoding is Encoding.JSON else b"".join(parts)
-    content, content_encoding = body, ""
-    if gzips and (settings.compression == "gzip" or len(body) >= GZIP_FROM_BYTES):
-        content, content_encoding = gzip_level_1(body), "gzip"
+    pieces, content_encoding = _pieces(parts, encoding, rows[0].signal), ""
+    size = sum(map(len, pieces))
+    if gzips and (settings.compression == "gzip" or size >= GZIP_FROM_BYTES):
+        pieces, content_encoding = [gzip_level_1(b"".join(pieces))], "gzip"
     return Batch(
         encoding=encoding,
-        content=content,
+        content=pieces[0],
+        rest=pieces[1:],
         content_encoding=content_encoding,
         hops=longest_way(row.hops for row in rows) if any(row.hops for row in rows) else "",
         parts=parts,
@@ -156,11 +160,23 @@ def joined(fragments: Iterable[bytes], encoding: Encoding) -> bytes:
     return joint.join(part for part in fragments if part)
 
 
-def _enveloped(parts: Iterable[bytes], signal: Signal) -> bytes:
-    """A JSON request of these, copied once."""
-    before, _, after = WIRE[signal].json_request.partition(b"%b")
-    pieces = [piece for part in parts if part for piece in (b",", part)]
-    return b"".join((before, *pieces[1:], after))
+def _pieces(parts: Iterable[bytes], encoding: Encoding, signal: Signal) -> list[bytes]:
+    """A request of these, in one piece but for large ones, which are not copied."""
+    before = joint = after = b""
+    if encoding is Encoding.JSON:
+        before, _, after = WIRE[signal].json_request.partition(b"%b")
+        joint = b","
+    pieces, run = [], [before]
+    for number, part in enumerate(filter(None, parts)):
+        if number:
+            run.append(joint)
+        if len(part) < APART_FROM_BYTES:
+            run.append(part)
+        else:
+            pieces += [b"".join(run), part]
+            run = []
+    pieces.append(b"".join((*run, after)))
+    return [piece for piece in pieces if piece] or [b""]
 
 
 def gzips_for(settings: DestinationConfig) -> bool:

@@ -212,7 +212,7 @@ class Courier:
             return None, None
         self._died_at = None
         if isinstance(outcome, outcomes.Delivered):
-            return outcome, len(batch.content) if batch is not None else None
+            return outcome, batch.size if batch is not None else None
         self._isolation.note_failed(attempt)
         if outcomes.may_mean_the_content(outcome):
             outcome = await self._isolation.isolate(attempt)

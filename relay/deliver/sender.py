@@ -357,7 +357,7 @@ class BatchSender:
             signal=self.status.signal.word,
             spans=batch.items,
             rows=batch.rows,
-            bytes=len(batch.content),
+            bytes=batch.size,
             encoding=batch.encoding.name.lower(),
             status=outcome.status,
         )

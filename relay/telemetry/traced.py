@@ -66,7 +66,7 @@ class TracedUpstream(Upstream):
         outcome = await super().send(body, headers)
         said: dict[str, Value] = {
             "http.request.method": "POST",
-            "http.request.body.size": len(body.content),
+            "http.request.body.size": body.size,
             "otlp_relay.destination": self._destination,
             "otlp_relay.signal": self._signal.word,
             "otlp_relay.items": body.items,

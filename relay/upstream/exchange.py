@@ -9,7 +9,7 @@ exceptions end here. Header values are masked in every word of an upstream that 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -44,9 +44,10 @@ REFUSED_AGE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What is posted. `hops` are the relays that it came through, this one not among them.
+    """What is posted: `content` and all of `rest`, which large ones are sent from where they are.
 
-    `items` are the spans, log records or data points in it; 0 where nobody has counted.
+    `hops` are the relays that it came through, this one not among them. `items` are the spans, log
+    records or data points in it; 0 where nobody has counted.
     """
 
     encoding: Encoding
@@ -54,6 +55,12 @@ class Body:
     content_encoding: str = ""
     hops: str = ""
     items: int = 0
+    rest: Sequence[bytes] = ()
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.content) + sum(map(len, self.rest))
 
 
 class ExchangeFailed(Exception):
@@ -172,17 +179,19 @@ class Upstream:
 
         Raises ExchangeFailed when there is none, ConfigError for settings that cannot be used.
         """
-        content = body.content if body is not None else b""
-        limit = self._settings.timeout_seconds + SECONDS_PER_MIB * len(content) / 2**20
+        size = body.size if body is not None else 0
+        limit = self._settings.timeout_seconds + SECONDS_PER_MIB * size / 2**20
         route = self._route
         if route is None or time.monotonic() >= self._ends_at:
             route = await self._prepare()
         self.progress = Progress()
         head = self._head_of(route, body, headers)
+        request: tuple[bytes, ...] = (head + b"\r\n",)
         if body is not None:
-            head += b"Content-Length: %d\r\n" % len(content)
+            head += b"Content-Length: %d\r\n\r\n" % size
+            request = (head, body.content, *body.rest)
         try:
-            return await self._ask(route, (head + b"\r\n", content), limit)
+            return await self._ask(route, request, limit)
         except FOREIGN as error:
             raise ExchangeFailed(explain(error, route, self.progress)) from error
 
@@ -199,7 +208,7 @@ class Upstream:
             raise ExchangeFailed(explain(error, route, self.progress)) from error
         return route
 
-    async def _ask(self, route: Route, request: tuple[bytes, bytes], limit: float) -> Response:
+    async def _ask(self, route: Route, request: tuple[bytes, ...], limit: float) -> Response:
         """The response. A reused connection that was closed meanwhile is tried once more.
 
         Only before the first byte of a response: our request and the server's closing of an idle

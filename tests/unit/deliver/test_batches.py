@@ -52,6 +52,24 @@ async def test_batch_joins_json_rows_in_order_untouched(settings: Settings, row:
     assert (batch.items, batch.rows) == (5, 2)
 
 
+@pytest.mark.parametrize("large", [(), (1,), (0, 1), (2,), (0, 1, 2)])
+async def test_large_rows_of_a_batch_are_sent_from_where_they_are(
+    settings: Settings, row: Row, large: Sequence[int]
+) -> None:
+    size = batches.APART_FROM_BYTES
+    rows = [row(n, entry("x" * size if n in large else "x") if n < 3 else b"") for n in range(4)]
+
+    batch = await build(rows, settings())
+
+    whole = b"".join((batch.content, *batch.rest))
+    assert whole == b'{"resourceSpans":[%b]}' % b",".join(row.body for row in rows[:3])
+    assert batch.size == len(whole)
+    assert [any(piece is each.body for piece in batch.rest) for each in rows[:3]] == [
+        n in large for n in range(3)
+    ]
+    assert all(batch.rest), "what is empty would be sent as a piece"
+
+
 async def test_batch_joins_protobuf_rows_into_one_message(settings: Settings, row: Row) -> None:
     made = [
         (await build([row(1, entry(name))], settings(encoding="protobuf"))).content

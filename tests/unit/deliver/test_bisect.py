@@ -56,7 +56,7 @@ class Upstream(InProcess):
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
         names = names_in(batch)
         self.sent.append(frozenset(names))
-        self.bytes.append(len(batch.content))
+        self.bytes.append(batch.size)
         self.encodings.append(batch.encoding)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -74,15 +74,16 @@ class Upstream(InProcess):
 
 
 def names_in(batch: Batch) -> list[str]:
+    whole = b"".join((batch.content, *batch.rest))
     if batch.encoding is Encoding.JSON:
-        entries = json.loads(batch.content)["resourceSpans"]
+        entries = json.loads(whole)["resourceSpans"]
         return [
             one["name"]
             for entry in entries
             for scope in entry["scopeSpans"]
             for one in scope["spans"]
         ]
-    message = ExportTraceServiceRequest.FromString(batch.content)
+    message = ExportTraceServiceRequest.FromString(whole)
     return [
         one.name
         for entry in message.resource_spans
@@ -444,7 +445,7 @@ async def test_wrong_token_condemns_nothing_and_all_arrives_with_the_right_one(
 
 def limited(limit_bytes: int) -> Rule:
     def rule(names: frozenset[str], number: int, batch: Batch) -> Outcome:
-        if len(batch.content) > limit_bytes:
+        if batch.size > limit_bytes:
             return Blocked("axiom answered 413", status=413, words="too large")
         return Delivered(200)
 
