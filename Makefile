@@ -10,7 +10,7 @@ HERE := not e2e and not systemd and not browser and not fleet
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native run test proofs soak check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb wheel image lock check-native clean docs site
+.PHONY: help setup native run test proofs soak cards check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb wheel image lock check-native clean docs site
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,10 @@ test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and expor
 test-fleet: $(STAMP)  ## several relays on real Kafka brokers, killed and frozen; needs Java 17 and Maven
 	@$(BIN)/python -m tests.support.kafka
 	$(BIN)/python -m pytest tests/fleet $(ARGS)
+
+cards: $(STAMP)  ## docs/cards anew: stock exporters through `mockcollector check` (ARGS="go --jobs 2")
+	@$(BIN)/python -m tests.e2e.sender_builds
+	$(BIN)/python -m tests.e2e.cards $(ARGS)
 
 test-browser: $(STAMP)  ## web exporters in a real Chromium; needs Node.js and npm
 	@scripts/chromium

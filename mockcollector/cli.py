@@ -27,6 +27,7 @@ from mockcollector.lines import (
 )
 from mockcollector.neutral import printable
 from mockcollector.profiles import ProfileError
+from mockcollector.replay_command import replay
 from mockcollector.script import Script
 from mockcollector.script_text import parse_bytes
 from mockcollector.script_values import ScriptError, is_token
@@ -330,6 +331,7 @@ def _build_profile(
 
 
 main.add_command(check)
+main.add_command(replay)
 
 
 @main.command()

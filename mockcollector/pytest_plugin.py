@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mockcollector.pytest_snapshot import mock_collector_snapshot, pytest_addoption
+
 if TYPE_CHECKING:
     from mockcollector.server import MockCollector
+
+__all__ = ["mock_collector", "mock_collector_snapshot", "pytest_addoption", "pytest_configure"]
 
 MARKER = "mock_collector"
 _KEY = pytest.StashKey[list["MockCollector"]]()

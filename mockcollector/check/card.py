@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from mockcollector.check.clauses import Level
@@ -77,6 +77,19 @@ class Card:
                 words = "" if is_one_verdict else result.finding.words
                 by_finding.setdefault((result.verdict, words), []).append(result)
             yield from by_finding.values()
+
+
+def joined(cards: Sequence[Card], name: str) -> Card:
+    """Cards of one exporter as one, each made of other signals."""
+    first = cards[0]
+    order = list(dict.fromkeys(each.scenario.name for card in cards for each in card.results))
+    results = [each for card in cards for each in card.results]
+    return replace(
+        first,
+        name=name,
+        signals=tuple(signal for card in cards for signal in card.signals),
+        results=tuple(sorted(results, key=lambda each: order.index(each.scenario.name))),
+    )
 
 
 def signals_of(results: Iterable[Result]) -> str:

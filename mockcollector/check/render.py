@@ -169,13 +169,14 @@ def as_badge(card: Card) -> str:
     )
 
 
-def as_markdown(card: Card) -> str:
+def as_markdown(card: Card, note: str = "") -> str:
     """A page for a repository: what failed with all that is known, then the whole as a table."""
     lines = [
         f"# {_cell(card.title)}",
         "",
         _made(card),
         "",
+        *([note, ""] if note else []),
     ]
     noteworthy = [
         results

@@ -59,8 +59,8 @@ class Plan:
 def check(plan: Plan, scenarios: Sequence[Scenario], tell: Progress) -> Card:
     """Run the command through all of it.
 
-    What failed is run once more, alone: what fails only once is unsteady. Raises OSError when the
-    command cannot be started, NothingSentError when it sends nothing to begin with.
+    What failed is run once more, with fewer beside it: what fails only once is unsteady. Raises
+    OSError when the command cannot be started, NothingSentError when it sends nothing at first.
     """
     tell("a first run, to see what the command sends …")
     first = plan.run(BASE)
@@ -127,9 +127,10 @@ def _confirmed(
     """The results, of which only those failed that fail again."""
     doubtful = {r.scenario.setup.name: r.scenario.setup for r in results if _is_failed(r)}
     again = dict(wires)
-    for done, (name, setup) in enumerate(doubtful.items(), 1):
-        tell(f"once more, {done} of {len(doubtful)}: {name}")
-        again[name] = plan.run(setup)
+    calmer = replace(plan, jobs=max(1, plan.jobs // 2))
+    for done, (setup, came) in enumerate(_run_all(calmer, list(doubtful.values())), 1):
+        tell(f"once more, {done} of {len(doubtful)}: {setup.name}")
+        again[setup.name] = came
     confirmed = []
     for result in results:
         if not _is_failed(result):

@@ -1,7 +1,7 @@
 """Scenarios of connections and of time: cut, refused, slow, never-ending, and the shutdown."""
 
 from mockcollector.check import clauses
-from mockcollector.check.evidence import Evidence, Finding, Scenario, failed, passed
+from mockcollector.check.evidence import Evidence, Finding, Scenario, failed, not_applicable, passed
 from mockcollector.check.judges import (
     all_arrives,
     is_not_retried,
@@ -11,10 +11,10 @@ from mockcollector.check.judges import (
     tells_of_failure,
 )
 from mockcollector.check.setups import SINGLE, Setup
-from mockcollector.script import cut, cut_answer, hang, ok
+from mockcollector.script import cut, cut_answer, endless, hang, ok, reset
 
 TIMEOUT_SECONDS = 2.0
-DEFAULT_SECONDS = 10.0
+_DRIP_BYTES_PER_SECOND = 1000  # over 4 MiB only after an hour
 _ENDING_SECONDS = 1.5
 _LATEST = 1.75  # times the timeout: a busy machine is late, and a retry may be within it
 
@@ -49,12 +49,51 @@ def _half_answer(evidence: Evidence) -> Finding | None:
     return passed("sent again") if evidence.wire.again else None
 
 
+@needs_a_request
+def _leaves_endless_answer(evidence: Evidence) -> Finding:
+    wire = evidence.wire
+    waited = wire.seconds - wire.attempts[0].at
+    if not wire.was_ended:
+        return passed(f"the command ended {waited:.1f} s after its request")
+    if wire.elsewhere:
+        return not_applicable("several signals hang together: check them one by one")
+    return failed(f"still reading after {waited:.1f} s")
+
+
+def _keeps_connection(evidence: Evidence) -> Finding:
+    wire = evidence.wire
+    words = f"{len(wire.attempts)} requests on {wire.connections} connections"
+    return passed(words) if wire.connections < len(wire.attempts) else failed(words)
+
+
+SINGLES = Setup(name="singles", environ=SINGLE)
 SCENARIOS = (
+    Scenario(
+        "keep-alive",
+        "the connection is kept between requests",
+        clauses.KEEP_ALIVE,
+        SINGLES,
+        of_several(_keeps_connection),
+    ),
+    Scenario(
+        "stale-connection",
+        "a kept connection that has died loses nothing",
+        clauses.STALE,
+        Setup(name="stale-connection", script=(ok(closes_at_next=True),), environ=SINGLE),
+        of_several(all_arrives),
+    ),
     Scenario(
         "cut",
         "a request whose connection closes is sent again",
         clauses.CUT,
         Setup(name="cut", script=(cut(),)),
+        is_retried,
+    ),
+    Scenario(
+        "reset",
+        "so is one whose connection is reset",
+        clauses.CUT,
+        Setup(name="reset", script=(reset(),)),
         is_retried,
     ),
     Scenario(
@@ -91,6 +130,17 @@ SCENARIOS = (
         gives_up_after(TIMEOUT_SECONDS),
     ),
     Scenario(
+        "endless-response",
+        "a response that never ends is left",
+        clauses.TIMEOUT_DEFAULT,
+        Setup(
+            name="endless-response",
+            script=(endless(bytes_per_second=_DRIP_BYTES_PER_SECOND),),
+            limit_seconds=16,
+        ),
+        _leaves_endless_answer,
+    ),
+    Scenario(
         "shutdown",
         "the shutdown exports what is left",
         clauses.SHUTDOWN,
@@ -98,10 +148,7 @@ SCENARIOS = (
             name="shutdown",
             script=(ok(delay_seconds=0.5, times=None),),
             environ={**SINGLE, "OTEL_BSP_SCHEDULE_DELAY": "60000"},
-            is_single=True,
         ),
         all_arrives,
     ),
 )
-SINGLES = Setup(name="singles", environ=SINGLE, is_single=True)
-__all__ = ["DEFAULT_SECONDS", "SCENARIOS", "SINGLES", "gives_up_after", "of_several"]

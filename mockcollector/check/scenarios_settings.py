@@ -19,9 +19,9 @@ PLAIN = Setup(name="plain")
 BASE = Setup(name="base", urls=Urls.BASE)
 _HEADERS = Setup(
     name="headers",
-    environ={"OTEL_EXPORTER_OTLP_HEADERS": "x-check-one=a%20b%2Cc%3D%C3%BC,x-check-two=2"},
+    environ={"OTEL_EXPORTER_OTLP_HEADERS": "x-check-one=a%20b%2Cc%3D1,x-check-two=2"},
 )
-_DECODED = {"x-check-one": "a b,c=ü", "x-check-two": "2"}
+_DECODED = {"x-check-one": "a b,c=1", "x-check-two": "2"}
 _OVERRIDE = Setup(
     name="headers-of-signal",
     environ={
@@ -78,13 +78,11 @@ class _At:
 def _has_headers(evidence: Evidence) -> Finding:
     request = evidence.wire.attempts[0].request
     for name, wanted in _DECODED.items():
-        values = request.header(name)
-        if values is None:
+        value = request.header(name)
+        if value is None:
             return failed(f"the header {name} was not sent")
-        # Header values are octets: UTF-8 arrives as such, whatever it looks like in Latin-1.
-        shown = values.encode("latin-1", "replace").decode(errors="replace")
-        if wanted not in {values, shown}:
-            return failed(f"{name} is {shown!r}, not {wanted!r}")
+        if value != wanted:
+            return failed(f"{name} is {value!r}, not {wanted!r}")
     return passed("both headers came, percent-decoded")
 
 

@@ -32,7 +32,7 @@ class Setup:
 
     `prefix` is the path of the base URL with `Urls.BASE`. With `is_late` the collectors do not
     listen before the command has surely tried. `limit_seconds`: when the command is ended, for each
-    signal that it sends. `is_single`: batches have one item, so that there are several requests.
+    signal that it sends.
     """
 
     name: str
@@ -42,7 +42,6 @@ class Setup:
     prefix: str = ""
     tls: Tls = Tls.NONE
     is_late: bool = False
-    is_single: bool = False
     limit_seconds: float = 20.0
 
 
@@ -54,6 +53,7 @@ QUICK: Mapping[str, str] = {
     "OTEL_BSP_SCHEDULE_DELAY": "100",
     "OTEL_BLRP_SCHEDULE_DELAY": "100",
 }
+# Batches of one item, so that there are several requests.
 SINGLE: Mapping[str, str] = {
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1",
     "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "1",

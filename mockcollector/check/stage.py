@@ -176,8 +176,13 @@ class Stage:
                 seconds=ended.seconds,
                 output=ended.output,
                 opened=self._opened,
+                strangers=tuple(each.reason for each in collector.mock.journal.strangers()),
             )
-        return wires
+        total = sum(len(wire.attempts) for wire in wires.values())
+        return {
+            signal: replace(wire, elsewhere=total - len(wire.attempts))
+            for signal, wire in wires.items()
+        }
 
 
 def _path(setup: Setup, signal: Signal) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mockcollector.received import ReceivedRequest
 from mockcollector.signals import TRAITS, Signal
@@ -39,8 +39,10 @@ class Attempt:
 class Wire:
     """What came of one signal in one run, and how the command ended.
 
-    `strays` are requests of a shared collector that were sent to no path of its. `exit_code` is
-    None where the command had to be ended; `output` is what it printed on both streams.
+    `strays` are requests of a shared collector that were sent to no path of its, `strangers` why
+    connections became no request, such as a failed TLS handshake. `elsewhere` counts the requests
+    of the other signals. `exit_code` is None where the command had to be ended; `output` is what it
+    printed on both streams. `opened` is when a late collector began to listen.
     """
 
     signal: Signal
@@ -50,7 +52,8 @@ class Wire:
     seconds: float = 0.0
     output: str = ""
     opened: float | None = None
-    notes: tuple[str, ...] = field(default=())
+    strangers: tuple[str, ...] = ()
+    elsewhere: int = 0
 
     @property
     def first(self) -> Attempt | None:
@@ -89,6 +92,11 @@ class Wire:
         return sum({each.key: each.request.item_count for each in self.attempts}.values())
 
     @property
+    def connections(self) -> int:
+        """How many connections the requests came on."""
+        return len({each.request.connection for each in self.attempts})
+
+    @property
     def was_ended(self) -> bool:
         """Whether the command did not end by itself."""
         return self.exit_code is None
@@ -110,7 +118,7 @@ class Wire:
             parts = ["nothing arrived"]
         if self.opened is not None:
             parts.insert(0, f"listening from {self.opened:.2f} s")
-        parts += self.notes
+        parts += list(dict.fromkeys(self.strangers))[:3]
         parts.append(
             f"ended by us at {self.seconds:.1f} s"
             if self.exit_code is None

@@ -118,6 +118,25 @@ PIP = (
     *("--target", "packages", "--requirement", "requirements.lock"),
 )
 MAVEN = ("mvn", "--batch-mode", "--quiet", "--no-transfer-progress")
+# Two HTTP clients are on the class path; this chooses.
+CHOOSES = "-Dio.opentelemetry.sdk.common.export.HttpSenderProvider=io.opentelemetry.exporter.sender"
+OKHTTP = f"{CHOOSES}.okhttp.internal.OkHttpHttpSenderProvider"
+JDK = f"{CHOOSES}.jdk.internal.JdkHttpSenderProvider"
+JAVA_CLASSES = "{build}/target/classes:{build}/target/lib/*"
+JAVA = Recipe(
+    "java",
+    steps=(
+        (
+            *MAVEN,
+            "compile",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            "-DoutputDirectory=target/lib",
+        ),
+    ),
+    keep=("target/classes", "target/lib"),
+    tools=("javac",),
+)
 PROGRAMS = {
     # The exporter is in the virtual environment that runs the tests: there is nothing to build.
     "python": Program(Recipe("python"), (sys.executable, str(SOURCES / "python" / "sender.py"))),
@@ -139,23 +158,8 @@ PROGRAMS = {
         ),
         ("{build}/sender",),
     ),
-    "java": Program(
-        Recipe(
-            "java",
-            steps=(
-                (
-                    *MAVEN,
-                    "compile",
-                    "dependency:copy-dependencies",
-                    "-DincludeScope=runtime",
-                    "-DoutputDirectory=target/lib",
-                ),
-            ),
-            keep=("target/classes", "target/lib"),
-            tools=("javac",),
-        ),
-        ("java", "-cp", "{build}/target/classes:{build}/target/lib/*", "Sender"),
-    ),
+    "java": Program(JAVA, ("java", OKHTTP, "-cp", JAVA_CLASSES, "Sender")),
+    "java-jdk": Program(JAVA, ("java", JDK, "-cp", JAVA_CLASSES, "Sender")),
     "rust": Program(
         Recipe(
             "rust",
@@ -169,6 +173,22 @@ PROGRAMS = {
         ("{build}/target/debug/sender",),
     ),
 }
+# Built when cards are made: TLS and gzip take twice as long to compile.
+RUST_CARD = Program(
+    Recipe(
+        "rust",
+        steps=(
+            ("python3", "lock.py"),
+            (
+                *("cargo", "build", "--locked", "--quiet", "--features", "card"),
+                *("--target-dir", "target"),
+            ),
+        ),
+        keep=("target/debug/sender",),
+        tools=("cargo", "cc"),
+    ),
+    ("{build}/target/debug/sender",),
+)
 
 
 def command_of(name: str) -> tuple[str, ...]:
@@ -176,7 +196,7 @@ def command_of(name: str) -> tuple[str, ...]:
 
     Raises SenderBuildError when a tool is missing or a step fails.
     """
-    program = PROGRAMS[name]
+    program = RUST_CARD if name == "rust-card" else PROGRAMS[name]
     build = built(program.recipe) if program.recipe.steps else program.recipe.source
     command = tuple(word.replace("{build}", str(build)) for word in program.command)
     require(f"run the {name} sender", command[0])

@@ -1,5 +1,5 @@
 // The environment goes in; one trace by the stock HTTP exporter comes out, its id on stdout. With the
-// argument `signals` metrics and log records are sent first.
+// argument `signals` metrics and log records are sent first, with `metrics` or `logs` these alone.
 package main
 
 import (
@@ -29,6 +29,14 @@ var began = time.Unix(time.Now().Unix()-1, 123456789)
 func main() {
 	log.SetFlags(0)
 	ctx := context.Background()
+	if slices.Contains(os.Args, "metrics") {
+		sendMetrics(ctx)
+		return
+	}
+	if slices.Contains(os.Args, "logs") {
+		sendLogs(trace.ContextWithSpanContext(ctx, earlierOrder()))
+		return
+	}
 	exporter, err := otlptracehttp.New(ctx)
 	check(err)
 	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter))

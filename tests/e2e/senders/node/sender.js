@@ -1,11 +1,14 @@
 // The environment goes in; one trace by a stock exporter comes out, its id on stdout. With the
-// argument `signals` metrics and log records are sent first.
+// argument `signals` metrics and log records are sent first, with `metrics` or `logs` these alone.
 import {
+  DiagConsoleLogger,
+  DiagLogLevel,
   ROOT_CONTEXT,
   SpanKind,
   SpanStatusCode,
   TraceFlags,
   ValueType,
+  diag,
   trace,
 } from '@opentelemetry/api';
 import { SeverityNumber } from '@opentelemetry/api-logs';
@@ -14,6 +17,7 @@ import { BatchLogRecordProcessor, LoggerProvider } from '@opentelemetry/sdk-logs
 import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 
+diag.setLogger(new DiagConsoleLogger(), DiagLogLevel.WARN);
 // The child's times are given, so that each nanosecond of them can be checked.
 const second = Math.floor(Date.now() / 1000) - 1;
 const began = (nanoseconds) => [second, 123456789 + nanoseconds];
@@ -100,6 +104,14 @@ function makeTrace(tracer) {
   return parent;
 }
 
+if (process.argv.includes('metrics')) {
+  await sendMetrics();
+  process.exit();
+}
+if (process.argv.includes('logs')) {
+  await sendLogs(trace.wrapSpanContext(earlierOrder));
+  process.exit();
+}
 const { OTLPTraceExporter } = await exporters('trace');
 const provider = new BasicTracerProvider({
   resource,

@@ -168,8 +168,8 @@ class Client:
             "ConnectionResetError": "reset",
             "IncompleteRead": "cut-response",
         }.get(type(error).__name__, "cut")
-        if BROKEN == "stale" and kind in {"cut", "reset"}:
-            kind = "stale"
+        if BROKEN == "stale-connection" and kind in {"cut", "reset"}:
+            kind = BROKEN
         return None if kind == BROKEN else 0
 
     def after_answer(

@@ -1,5 +1,5 @@
 //! The environment goes in; one trace by the stock HTTP exporter comes out, its id on stdout. With the
-//! argument `signals` metrics and log records are sent first.
+//! argument `signals` metrics and log records are sent first, with `metrics` or `logs` these alone.
 
 use std::error::Error;
 use std::sync::LazyLock;
@@ -18,6 +18,11 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    match std::env::args().nth(1).as_deref() {
+        Some("metrics") => return send_metrics(),
+        Some("logs") => return send_logs(&earlier_order()),
+        _ => {}
+    }
     let exporter = SpanExporter::builder().with_http().build()?;
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
