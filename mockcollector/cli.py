@@ -7,7 +7,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -26,7 +26,9 @@ from mockcollector.lines import (
     stranger_line,
 )
 from mockcollector.neutral import printable
+from mockcollector.otlp_lines import Recorder
 from mockcollector.profiles import ProfileError
+from mockcollector.received import ReceivedRequest
 from mockcollector.replay_command import replay
 from mockcollector.script import Script
 from mockcollector.script_text import parse_bytes
@@ -178,6 +180,12 @@ _COLLECTOR_OPTIONS = [
         help="Forget the oldest contents above so many bytes; counts and ids stay.  "
         "[default: 256MiB]",
     ),
+    click.option(
+        "--record",
+        type=click.File("a", encoding="utf-8", lazy=False),
+        metavar="FILE",
+        help="Append what is accepted there, a line of OTLP JSON a request, for `replay`.",
+    ),
     click.option("--json", "is_json", is_flag=True, help="One JSON object a line."),
     click.option("--quiet", "is_quiet", is_flag=True, help="Print nothing."),
 ]
@@ -220,11 +228,14 @@ def serve(
     listen: tuple[str, int],
     control: tuple[str, int | None],
     keep: Any,
+    record: TextIO | None,
     is_json: bool,
     is_quiet: bool,
     **options: Any,
 ) -> None:
     """Receive traces, logs and metrics until Ctrl-C; print a line for each request."""
+    if record is not None and keep == "counts":
+        raise click.UsageError("--record needs what --keep counts throws away")
     show = _Printer(is_json=is_json, is_quiet=is_quiet)
     collector = _build_collector(
         options,
@@ -233,7 +244,7 @@ def serve(
         control_host=control[0],
         control_port=control[1],
         keep=keep,
-        on_request=lambda request: show(request_line, request_record, request),
+        on_request=_observer(show, record),
         on_stranger=lambda stranger: show(stranger_line, stranger_event, stranger),
     )
     show.on_closed_output = collector.ask_to_stop
@@ -269,6 +280,7 @@ def run(
     spans: int | None,
     logs: int | None,
     points: int | None,
+    record: TextIO | None,
     is_json: bool,
     is_quiet: bool,
     command: tuple[str, ...],
@@ -283,7 +295,7 @@ def run(
     show = _Printer(is_json=is_json, is_quiet=is_quiet, is_stderr=True)
     collector = _build_collector(
         options,
-        on_request=lambda request: show(request_line, request_record, request),
+        on_request=_observer(show, record),
         on_stranger=lambda stranger: show(stranger_line, stranger_event, stranger),
     )
     with collector:
@@ -314,6 +326,17 @@ def _build_collector(options: dict[str, Any], **more: Any) -> MockCollector:
         return MockCollector(profile=profile, limits=limits, **options, **more)
     except ssl.SSLError as error:
         raise click.UsageError(f"the certificate or key cannot be used: {error.reason}") from None
+
+
+def _observer(show: "_Printer", record: TextIO | None) -> Callable[[ReceivedRequest], None]:
+    """What is done with each answered request: it is recorded where that is wanted, and shown."""
+    keep = Recorder(record) if record is not None else lambda _request: None
+
+    def observe(request: ReceivedRequest) -> None:
+        keep(request)
+        show(request_line, request_record, request)
+
+    return observe
 
 
 def _build_profile(

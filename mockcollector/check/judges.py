@@ -41,6 +41,8 @@ def is_retried(evidence: Evidence) -> Finding:
         return failed("it was not sent again")
     if not any(each.request.accepted_count for each in wire.again):
         return failed(f"it was sent again {_times(len(wire.again))}, and never accepted")
+    if sum(each.status == 200 for each in wire.again) > 1:
+        return failed("it was accepted, and sent again all the same")
     return passed(f"sent again after {wire.gaps[0]:.1f} s and accepted")
 
 

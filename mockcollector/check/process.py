@@ -13,7 +13,11 @@ from dataclasses import dataclass
 KEPT_OUTPUT_BYTES = 64 * 1024
 _GRACE_SECONDS = 2.0
 # What a variable of the caller must not decide: each run sets its own.
-_SET_ASIDE = ("OTEL_EXPORTER_OTLP_", "OTEL_BSP_", "OTEL_BLRP_")
+_SET_ASIDE = (
+    *("OTEL_EXPORTER_OTLP_", "OTEL_BSP_", "OTEL_BLRP_"),
+    # Some HTTP clients prefer these to the authority that their program gave them.
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_", "NODE_EXTRA_CA_CERTS"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ def test_python_examples_run(pytester: pytest.Pytester) -> None:
         tests = "" if "def test_" in block else "\n\ndef test_ran():\n    pass\n"
         pytester.makepyfile(**{f"test_example_{at}": block + tests})
 
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--strict-markers", "--mock-collector-update"
+    )
 
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=5)
 
 
 def test_scripts_of_the_table_are_scripts() -> None:

@@ -150,6 +150,35 @@ def test_command_tells_each_answer_and_ends_with_1_if_one_was_refused(
     assert len(collector.journal.requests(header={"x-key": "k"})) == 2
 
 
+def test_run_records_what_its_command_sends_for_replay(
+    collector: MockCollector, tmp_path: Path
+) -> None:
+    file = tmp_path / "session.jsonl"
+    sender = Path(__file__).parent / "check" / "sender.py"
+    program = [sys.executable, "-I", str(sender)]
+    recording = [str(EXECUTABLE), "run", "--quiet", "--record", str(file), "--script", "503,ok"]
+
+    ran = subprocess.run(
+        [*recording, "env", "LOGS=1", *program], check=False, timeout=60, capture_output=True
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert run(file, "--to", collector.base_url).returncode == 0
+    assert len(collector.journal.spans()) == 2
+    assert len(collector.journal.log_records()) == 2
+    assert [request.signal for request in collector.journal.requests()] == ["traces", "logs"]
+
+
+def test_counts_cannot_be_recorded(tmp_path: Path) -> None:
+    file = str(tmp_path / "session.jsonl")
+    command = [str(EXECUTABLE), "serve", "--keep", "counts", "--record", file]
+
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert shown.returncode == 2
+    assert "--record needs what --keep counts throws away" in shown.stderr
+
+
 def test_command_says_what_is_wrong_with_what_it_was_given(tmp_path: Path) -> None:
     file = tmp_path / "session.jsonl"
     file.write_text("\n")

@@ -225,6 +225,7 @@ def read(
         if not piece:
             if response.length:
                 raise http.client.IncompleteRead(content)
+            response.close()  # for the next request, which http.client refuses otherwise
             return content
         if not (BROKEN == "endless-response" and content):
             content += (

@@ -56,6 +56,7 @@ def test_missing_package_means_no_certificates(
 
 def test_variables_of_the_caller_do_not_reach_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-own=1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:9/elsewhere")
 
     wire = plan_of(*SENDER).run(PLAIN)[Signal.TRACES]
