@@ -66,15 +66,18 @@ class Card:
         ]
 
     def grouped(self) -> Iterator[list[Result]]:
-        """The results of each scenario; signals of which the same is said stand together."""
+        """The results of each scenario; signals with the same verdict stand together.
+
+        Where nothing is said of the exporter, those of which it is not for the same reason.
+        """
         by_name: dict[str, list[Result]] = {}
         for result in self.results:
             by_name.setdefault(result.scenario.name, []).append(result)
         for results in by_name.values():
             by_finding: dict[tuple[Verdict, str], list[Result]] = {}
-            is_one_verdict = len({result.verdict for result in results}) == 1
             for result in results:
-                words = "" if is_one_verdict else result.finding.words
+                is_told = result.verdict is Verdict.NOT_APPLICABLE
+                words = result.finding.words if is_told else ""
                 by_finding.setdefault((result.verdict, words), []).append(result)
             yield from by_finding.values()
 
