@@ -16,6 +16,7 @@ from msgspec import Struct
 from relay.config.fleet import FleetConfig
 from relay.config.presets import Temporality
 from relay.config.secrets import Resolver, Secret, mask_url, read_text
+from relay.config.steps import AttributesConfig, RedactConfig
 from relay.config.urls import split_url
 from relay.model import hosts
 from relay.model.errors import ConfigError, SecretUnset
@@ -202,6 +203,10 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     """What becomes of NaN and Infinity in attributes."""
     match: str = ""
     """A condition in CEL; what does not match is not owed to it. Empty: everything does."""
+    redact: RedactConfig = RedactConfig()
+    """What it must not see."""
+    attributes: AttributesConfig = AttributesConfig()
+    """Attributes that are set, renamed or deleted for it."""
     paused: bool = False
     """Keep what it is owed, send nothing."""
     preset: str | None = None
@@ -249,7 +254,7 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     @property
     def has_steps(self) -> bool:
         """Whether anything is done to its items between the buffer and the request."""
-        return bool(self.match)
+        return bool(self.match or self.redact or self.attributes)
 
     @property
     def header_names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ A reader raises ConfigError with what would be right, without key or
 source (the caller knows them); it repeats what was written only where that cannot be a secret.
 """
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterable
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from relay.config import HEADER_NAME, ListenAddress, header_value_fault
-from relay.config.conditions import compile_condition
 from relay.config.presets import find
 from relay.config.secrets import (
     Reference,
@@ -75,6 +75,12 @@ class Key(NamedTuple):
     metavar: Literal["VALUE", "N", "FILE"] = "VALUE"
     also: str = ""
     """Another name of the same key."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint for a word that is not among those that are known."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 def shown(value: object) -> str:
@@ -378,12 +384,3 @@ def preset(value: object, resolver: Resolver) -> str | None:
             hint="leave the destination out: what a sender needs is under [ingest]",
         )
     return found.name
-
-
-def condition(value: object, _resolver: Resolver) -> str:
-    """A condition in CEL, taken as it is: a dollar is a dollar. The empty string is none."""
-    if not isinstance(value, str):
-        raise ConfigError(f"must be a string, not a {_kind(value)}")
-    if value:
-        compile_condition(value)
-    return value

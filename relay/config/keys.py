@@ -1,11 +1,10 @@
 """Which keys each table has, which field each fills and how its value is read."""
 
-from relay.config import patterns
+from relay.config import patterns, step_keys
 from relay.config.fields import (
     Key,
     attributes,
     boolean,
-    condition,
     duration,
     endpoint,
     file_path,
@@ -136,7 +135,9 @@ DESTINATION_KEYS = {
         one_of("keep", "string", "drop"),
         "NaN and Infinity: keep, string or drop.",
     ),
-    "match": Key("match", condition, "Condition in CEL; only items that match are sent."),
+    "match": Key("match", step_keys.condition, "Condition in CEL; only items that match are sent."),
+    "redact": Key("redact", step_keys.redact),
+    "attributes": Key("attributes", step_keys.attributes),
     "paused": Key("paused", boolean),
     "preset": Key(
         "preset",

@@ -40,6 +40,7 @@ from relay.config.keys import (
     TOP_KEYS,
 )
 from relay.config.secrets import Resolver, read_text
+from relay.config.step_keys import with_key_file
 from relay.config.tables import ConfigProblems, Reading, printable, read_table
 from relay.model.errors import ConfigError, SecretUnset
 from relay.model.records import Signal
@@ -72,7 +73,7 @@ def load(
     config = _read_config(raw, source, folder, environ, reading)
     if reading.problems or config is None:
         raise ConfigProblems(reading.problems)
-    return config
+    return with_key_file(config)
 
 
 def find(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:

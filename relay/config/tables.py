@@ -1,12 +1,11 @@
 """From a TOML table to the fields of a struct, while every problem is noted."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from relay.config.fields import Faults, Key
+from relay.config.fields import Faults, Key, nearest
 from relay.config.secrets import Resolver, has_reference
 from relay.model.errors import ConfigError, RelayError, SecretUnset
 
@@ -96,7 +95,7 @@ def read_table(
     for name, value in raw.items():
         key = f"{table}.{name}" if table else name
         if name not in keys:
-            hint = _nearest(name, [*keys, *also_known])
+            hint = nearest(name, [*keys, *also_known])
             reading.add("there is no such key", printable(key), source, hint=hint)
             continue
         try:
@@ -121,11 +120,6 @@ def by_first_names(raw: object, keys: Mapping[str, Key]) -> object:
         if other in raw and name in raw:
             raise ConfigError(f"is the same key as {name}: leave one out", key=other)
     return {first.get(name, name): value for name, value in raw.items()}
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 def printable(key: str) -> str:

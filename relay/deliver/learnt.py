@@ -32,7 +32,7 @@ def raw_bytes(taken: Taken) -> int:
 class Learnt:
     """The settings, and what was learnt under them: `limits`, `evidence` and encodings.
 
-    `judges` are the settings' own, of items that are not for this destination, and so are `steps`.
+    `judges` are the settings' own, of items that are not for this destination.
     """
 
     def __init__(self, settings: DestinationConfig) -> None:
@@ -40,12 +40,23 @@ class Learnt:
         self.gzips = batches.gzips_for(settings)
         judge = judge_of_temporality(settings)
         self.judges = () if judge is None else (judge,)
-        self.steps = _steps_of(settings)
+        self._steps: Steps | None = None
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()
         # By the encoding that rows came in: the one that is taken instead, and the status of the
         # refusal that showed it.
         self._sent_as: dict[Encoding, tuple[Encoding, int]] = {}
+
+    @property
+    def steps(self) -> "Steps | None":
+        """The settings' own steps; None where they ask for none. Raises ConfigError where what they
+        need is not there.
+        """
+        if self._steps is None and self.settings.has_steps:
+            from relay.process.steps.run import steps_of
+
+            self._steps = steps_of(self.settings)
+        return self._steps
 
     def encoding_of(self, taken: Taken) -> Encoding:
         """The encoding to send `taken` in: the destination's, or under `auto` as its rows came in,
@@ -76,14 +87,6 @@ class Learnt:
         """`taken` was delivered in `encoding`, at `now` in monotonic seconds."""
         self.evidence.passed(encoding, now)
         self.limits.passed(taken)
-
-
-def _steps_of(settings: DestinationConfig) -> "Steps | None":
-    if not settings.has_steps:
-        return None
-    from relay.process.steps.run import steps_of
-
-    return steps_of(settings)
 
 
 class BatchLimits:

@@ -24,6 +24,7 @@ from relay.otlp.transcode import TranscodeError, decode_entries, describe_error,
 # No number in normal form begins with @, and inside a text the quotation marks would be escaped.
 _PUT_ASIDE: Final = b'{"intValue":"@%d"}'
 _FIND_ASIDE: Final = re.compile(rb'\{"intValue":"@([0-9]+)"\}')
+_NO_RESOURCE: Final = messages.Resource()
 _decode_value = msgspec.json.Decoder(messages.AnyValue).decode
 
 
@@ -57,6 +58,8 @@ class Opened:
         self.encoding = encoding
         self.signal = signal
         self.deep: list[messages.AnyValue] = []
+        self.has_empty = False
+        """Whether any envelope holds no item; `close` leaves such out."""
         self._changed: list[Group] = []
         self._request: Any = None
         self._entries: MutableSequence[Any]
@@ -103,15 +106,20 @@ class Opened:
         points_of = self._points_of
         for entry in self._entries:
             resource = messages.decode_resource(entry.resource) if is_json else entry.resource
-            for holder in getattr(entry, wire.scopes):
+            holders = getattr(entry, wire.scopes)
+            self.has_empty |= not holders
+            for holder in holders:
                 scope = None if holder.scope is msgspec.UNSET else holder.scope
                 around = (self.encoding, self.signal, entry, resource, holder, scope)
                 records = getattr(holder, wire.records)
+                self.has_empty |= not records
                 if self.signal is not Signal.METRICS:
                     yield Group(*around, None, records)
                     continue
                 for metric in records:
-                    yield Group(*around, metric, points_of(metric))
+                    points = points_of(metric)
+                    self.has_empty |= not points
+                    yield Group(*around, metric, points)
 
     def resource_changed(self, group: Group) -> None:
         """The resource of `group` is not what it was."""
@@ -129,7 +137,8 @@ class Opened:
             closed: bytes = self._request.SerializeToString()
             return closed
         for group in self._changed:
-            group.entry.resource = msgspec.Raw(messages.encode(group.resource))
+            if group.resource != _NO_RESOURCE or group.entry.resource is not messages.NO_RESOURCE:
+                group.entry.resource = msgspec.Raw(messages.encode(group.resource))
         text = messages.encode(self._entries)[1:-1]
         while self.deep and _FIND_ASIDE.search(text):
             text = _FIND_ASIDE.sub(lambda found: messages.encode(self.deep[int(found[1])]), text)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mockcollector.server import MockCollector
-from tests.support.builders import protobuf_twin, request, span
+from tests.support.builders import protobuf_twin, request, span, text_attribute
 from tests.support.relay_process import Relay, eventually
 
 Json = dict[str, Any]
@@ -87,3 +87,56 @@ def test_a_dead_letter_of_a_destination_with_steps_holds_what_was_sent_as_it_was
     assert (letter["reason"], letter["affected"], letter["spans"]) == ("upstream_partial", 1, 1)
     assert "health" not in shown
     assert names_at(picky) == ["buy"]
+
+
+def test_prompts_are_kept_in_one_place_and_out_of_another(tmp_path: Path) -> None:
+    prompt = "write to ada@example.org"
+    call = [
+        text_attribute("gen_ai.prompt", prompt),
+        text_attribute("gen_ai.request.model", "small"),
+        text_attribute("note", prompt),
+    ]
+    with MockCollector() as langfuse, MockCollector() as honeycomb:
+        destinations: dict[str, Json] = {
+            "langfuse": {"endpoint": langfuse.endpoint},
+            "honeycomb": {
+                "endpoint": honeycomb.endpoint,
+                "redact": {"keys": ["gen_ai.prompt"], "patterns": ["email"], "with": "hash"},
+            },
+        }
+        with Relay(tmp_path, destinations) as relay:
+            post(relay, span(name="chat", attributes=call, traceId=TRACE))
+            eventually(lambda: len(langfuse.journal.spans()) == 2)
+            eventually(lambda: len(honeycomb.journal.spans()) == 2)
+            eventually(lambda: not any(map(relay.owed, destinations)))
+            found = relay.destination("honeycomb")
+            assert (tmp_path / "state" / "redaction-key").exists()
+
+        whole = [dict(each.attributes) for each in langfuse.journal.spans()]
+        redacted = [dict(each.attributes) for each in honeycomb.journal.spans()]
+    assert all(each["gen_ai.prompt"] == each["note"] == prompt for each in whole)
+    assert redacted[0] == redacted[1]
+    assert redacted[0]["gen_ai.prompt"].startswith("[hash:")
+    assert redacted[0]["note"].startswith("write to [hash:")
+    assert redacted[0]["gen_ai.request.model"] == "small"
+    assert found["changed_spans"] == {"redact": 2}
+
+
+def test_a_destination_whose_hash_key_cannot_be_read_is_blocked_and_sends_nothing(
+    tmp_path: Path,
+) -> None:
+    with MockCollector() as upstream:
+        redact = {"keys": ["x"], "with": "hash"}
+        destinations = {"d": {"endpoint": upstream.endpoint, "redact": redact}}
+        relay = Relay(tmp_path, destinations)
+        key = tmp_path / "state" / "redaction-key"
+        key.parent.mkdir(mode=0o700)
+        key.write_text("no key")
+        with relay:
+            post(relay, span(name="a"))
+            eventually(lambda: relay.destination("d")["state"] == "blocked")
+            assert "holds no key for hashes" in relay.destination("d")["reason"]
+            assert not upstream.journal.spans()
+            key.unlink()
+            relay.run("destination resume", "d")
+            eventually(lambda: len(upstream.journal.spans()) == 2)

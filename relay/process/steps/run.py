@@ -9,8 +9,11 @@ import structlog
 
 from relay.config import DestinationConfig
 from relay.model.records import Encoding, Signal
+from relay.otlp.messages import AnyValue
 from relay.otlp.opened import Group, Opened, keep_marked
 from relay.process.steps.condition import Condition
+from relay.process.steps.redact import Redact
+from relay.process.steps.reshape import Reshape
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -34,6 +37,12 @@ class Edit(Protocol):
     """
 
     name: str
+    gives_up_unknown: bool
+    """Whether nothing may be sent of which the schema does not say what it is."""
+
+    def deep(self, value: AnyValue) -> bool:
+        """Change a value of JSON that lies so deep that items show only where it was."""
+        ...
 
     def resource(self, group: Group) -> bool:
         """Change the resource of `group`."""
@@ -107,11 +116,15 @@ class Steps:
         opened = Opened(fragment, encoding, signal)
         fates = self._filter(opened)
         changed: Counter[str] = Counter()
-        if self.edits:
+        if self.edits and "" in fates:
             fates = self._edit(opened, fates, changed)
         kept = fates.count("")
-        if kept == len(fates) and not changed:
+        gives_up = encoding is Encoding.PROTOBUF and any(e.gives_up_unknown for e in self.edits)
+        is_same = not gives_up and not (self.edits and opened.has_empty)
+        if 0 < kept == len(fates) and not changed and is_same:
             return Stepped(fragment, kept, fates)
+        if gives_up:
+            opened.discard_unknown()
         return Stepped(opened.close() if kept else b"", kept, fates, changed)
 
     def fates(self, fragment: bytes, encoding: Encoding, signal: Signal) -> list[str]:
@@ -138,6 +151,11 @@ class Steps:
         """The fates after the edits."""
         rest = iter([at for at, fate in enumerate(fates) if not fate])
         seen: dict[int, frozenset[str] | None] = {}
+        deep = [self._try("deep", each) for each in opened.deep]
+        if None in deep:  # nobody knows in which item it lies
+            return [fate or FAILED for fate in fates]
+        if any(deep):
+            changed.update(frozenset().union(*(each for each in deep if each)))
         for group in opened.groups:
             places = [next(rest) for _ in group.items]
             around = self._around(opened, group, seen) if places else frozenset()
@@ -192,8 +210,16 @@ class Steps:
 
 
 def steps_of(settings: DestinationConfig) -> Steps | None:
-    """The steps that a destination asks for; None where it asks for none."""
+    """The steps that a destination asks for; None where it asks for none.
+
+    Raises ConfigError where the key of its hashes can be neither read nor made.
+    """
     filters: list[Filter] = []
+    edits: list[Edit] = []
     if settings.match:
         filters.append(Match(settings.match))
-    return Steps(filters) if filters else None
+    if settings.redact:
+        edits.append(Redact(settings.redact))
+    if settings.attributes:
+        edits.append(Reshape(settings.attributes))
+    return Steps(filters, edits) if filters or edits else None
