@@ -174,8 +174,13 @@ class Consumer(Protocol):
         """Hand out in its turn what was parked."""
         ...
 
-    def attach(self, health: Callable[[], Health]) -> None:
-        """A courier serves it from now on; how it fares, any thread may ask by `health`."""
+    def attach(
+        self, health: Callable[[], Health], on_pause: Callable[[bool], None] | None = None
+    ) -> None:
+        """A courier serves it from now on; how it fares, any thread may ask by `health`.
+
+        `on_pause` hears when `is_paused` changes by a command that another relay was given.
+        """
         ...
 
     def detach(self) -> None:

@@ -95,7 +95,7 @@ class Fleet:
                 self._routes[key] = Route(courier, consumer)
                 self._tasks.start_soon(courier.run, name=f"courier {key.text}")
             courier, consumer = self._routes[key]
-            consumer.attach(courier.health)
+            consumer.attach(courier.health, functools.partial(_set_paused, courier))
 
     def _note_later(self, key: BacklogName) -> None:
         """Say of a new one beside others that it is not owed what is kept."""
@@ -170,6 +170,10 @@ class Fleet:
     def statuses(self) -> list[DestinationStatus]:
         """What each courier says of itself, by name and signal."""
         return [route.courier.status for _, route in sorted(self._routes.items())]
+
+
+def _set_paused(courier: Courier, is_paused: bool) -> None:  # noqa: FBT001 - heard so
+    (courier.pause if is_paused else courier.resume)()
 
 
 def _views(destinations: Iterable[DestinationConfig]) -> dict[BacklogName, DestinationConfig]:

@@ -116,7 +116,9 @@ class Backlog:
 
     is_paused: bool = False
 
-    def attach(self, health: Callable[[], Health]) -> None:
+    def attach(
+        self, health: Callable[[], Health], on_pause: Callable[[bool], None] | None = None
+    ) -> None:
         pass
 
     def close(self) -> None:

@@ -81,6 +81,7 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers = ()
     timestamp_ms: int = 0
+    key: bytes | None = None
 
 
 class Incoming(NamedTuple):

@@ -211,7 +211,7 @@ class Backlog:
         if free and free[0].start.row not in self._flying:
             await self._reader.find_oldest(self.signal, free[0].start.row)
 
-    def attach(self, health: Callable[[], Health]) -> None:
+    def attach(self, health: Callable[[], Health], on_pause: object = None) -> None:
         """A courier serves it from now on; how it fares, any thread may ask by `health`."""
         self._health = health
 
