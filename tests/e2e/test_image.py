@@ -132,7 +132,7 @@ def test_any_user_and_a_read_only_root_will_do(image: str, volume: str, user: st
 
     assert "kept       row 1" in told
     assert owner == f"{user} 700\n"
-    assert '"level":"error"' not in log
+    assert '"level": "error"' not in log
     assert "Traceback" not in log
 
 
