@@ -22,7 +22,6 @@ from relay.admin.app import Admin, Features
 from relay.admin.health import health_app
 from relay.admin.status_document import Status
 from relay.admin.token import read_or_make
-from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.directory import holder_of
 from relay.config import GRPC_PORT, Config, DestinationConfig
@@ -39,7 +38,7 @@ from relay.model.records import Signal
 from relay.otlp import native
 from relay.process.prepare import Prepare
 from relay.process.settings import prepare_settings
-from relay.reload import Control, Parts
+from relay.reload import Control, Parts, buffer_settings
 from relay.salvage.salvage import Salvage
 from relay.server.allocator import calm_allocator
 from relay.server.connection import Limits
@@ -153,7 +152,7 @@ class Daemon:
         """Open the buffer, too; raises BufferFailure."""
         self._config = config
         self._counters = counters = Counters()
-        self._buffer = buffer = Buffer(config.state_dir, BufferSettings.of(config.buffer), counters)
+        self._buffer = buffer = Buffer(config.state_dir, buffer_settings(config), counters)
         buffer.open()
         self._sockets = sockets
         self._stop_asked = anyio.Event()

@@ -91,6 +91,11 @@ class Parts:
     tls: ssl.SSLContext | None
 
 
+def buffer_settings(config: Config) -> BufferSettings:
+    """The settings of the buffer, with what destinations need of it."""
+    return BufferSettings.of(config.buffer, least_seconds=config.looked_back_seconds)
+
+
 class Control:
     """Changes the running daemon, and tells what became of each change.
 
@@ -310,7 +315,7 @@ class Control:
             tokens=[token.reveal() for token in config.ingest.tokens],
             signals=config.taken_signals,
         )
-        parts.buffer.reload(BufferSettings.of(config.buffer))
+        parts.buffer.reload(buffer_settings(config))
         self.config = config
         await parts.fleet.reload(config.destinations)
         for warning in config.warnings:

@@ -90,7 +90,14 @@ DESTINATION_COUNTERS: Final = {
     "upstream_requests": ("requests", "Requests sent to the upstream."),
 }
 DESTINATION_GAUGES: Final = {
-    "waiting_spans": ("waiting_spans", "Spans or other items owed and not delivered yet."),
+    "waiting_spans": (
+        "waiting_spans",
+        "Spans or other items owed and not delivered yet, without those held.",
+    ),
+    "held_spans": (
+        "held_spans",
+        "Spans or other items that wait for the rest of their traces, as their sample asks.",
+    ),
     "waiting_bytes": ("waiting_bytes", "Bytes of what waits, uncompressed."),
     "in_flight_spans": ("in_flight_spans", "Spans or other items in requests in flight."),
     "stepped_around_spans": (

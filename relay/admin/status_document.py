@@ -206,6 +206,8 @@ def _buffer(
 def _destination(
     status: DestinationStatus, backlog: BacklogStatistics, now_ns: int, evicted_spans: int
 ) -> dict[str, Any]:
+    # What waits for the rest of its traces is no backlog: it is meant to wait.
+    waiting = max(backlog.owed_items - status.held_items, 0)
     return {
         "name": status.name,
         "signal": status.signal.word,
@@ -222,10 +224,11 @@ def _destination(
         "delivered_spans": status.delivered_items,
         "refused_spans": status.refused_items,
         "in_flight_spans": backlog.in_flight_items,
-        "waiting_spans": backlog.owed_items,
+        "waiting_spans": waiting,
+        "held_spans": backlog.owed_items - waiting,
         "waiting_rows": backlog.owed_rows,
         "waiting_bytes": backlog.owed_bytes,
-        "oldest_waiting_seconds": _waited_seconds(backlog, now_ns),
+        "oldest_waiting_seconds": _waited_seconds(backlog, now_ns) if waiting else 0.0,
         "evicted_spans": evicted_spans,
         "stepped_around_spans": sum(each.items for each in status.parked),
         "filtered_spans": dict(status.filtered_items),

@@ -34,12 +34,12 @@ class BufferSettings:
     history_bytes: int = 64 * MIB  # and never above a tenth of max_size; 0: nothing is remembered
 
     @classmethod
-    def of(cls, config: BufferConfig) -> Self:
-        """Those of the configuration."""
+    def of(cls, config: BufferConfig, *, least_seconds: float = 0.0) -> Self:
+        """Those of the configuration; delivered rows stay `least_seconds` in any case."""
         return cls(
             max_size_bytes=config.max_size_bytes,
             min_free_bytes=config.min_free_bytes,
-            keep_delivered_seconds=config.keep_delivered_seconds,
+            keep_delivered_seconds=max(config.keep_delivered_seconds, least_seconds),
             history_bytes=config.history_bytes,
             when_full=config.when_full,
             sync=config.sync,

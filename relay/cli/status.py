@@ -124,8 +124,23 @@ def tell(found: dict[str, Any]) -> None:
     print_table(columns_of(COLUMNS, signals), destinations, styles=STYLES)
     for each in destinations:
         signal = "" if each["signal"] == "traces" else f" ({each['signal']})"
+        if line := left_out_line(each):
+            say(f"{each['name']}{signal}: {line}")
         for warning in each["warnings"]:
             say_styled(f"{each['name']}{signal}: {warning}", "yellow")
+
+
+def left_out_line(each: Mapping[str, Any]) -> str:
+    """What a destination is not sent, and what may still turn out to be so."""
+    parts = [
+        f"{number:,} {'sampled out' if step == 'sample' else f'filtered ({step})'}"
+        for step, number in each["filtered_spans"].items()
+    ]
+    if held := each["held_spans"]:
+        items = counted_items(held, each["signal"])
+        rest = "the rest of its trace" if held == 1 else "the rest of their traces"
+        parts.append(f"{items} held for {rest}")
+    return ", ".join(parts)
 
 
 def tell_ingest(found: dict[str, Any]) -> None:

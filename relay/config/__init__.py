@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from relay.config.fleet import FleetConfig
 from relay.config.presets import Temporality
+from relay.config.sample import SampleConfig
 from relay.config.secrets import Resolver, Secret, mask_url, read_text
 from relay.config.steps import AttributesConfig, RedactConfig
 from relay.config.urls import split_url
@@ -207,6 +208,8 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     """What it must not see."""
     attributes: AttributesConfig = AttributesConfig()
     """Attributes that are set, renamed or deleted for it."""
+    sample: SampleConfig = SampleConfig()
+    """Which traces it gets; a table of its own."""
     paused: bool = False
     """Keep what it is owed, send nothing."""
     preset: str | None = None
@@ -254,7 +257,12 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
     @property
     def has_steps(self) -> bool:
         """Whether anything is done to its items between the buffer and the request."""
-        return bool(self.match or self.redact or self.attributes)
+        return bool(self.match or self.redact or self.attributes) or self.is_sampled
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether it gets not all of this view's signal. Metrics are no parts of traces."""
+        return self.sample.is_on and self.signal is not Signal.METRICS
 
     @property
     def header_names(self) -> tuple[str, ...]:
@@ -304,6 +312,14 @@ class Config(Struct, frozen=True, kw_only=True):
             return self.ingest.signals
         wanted = {signal for each in self.destinations for signal in each.signals}
         return tuple(sorted(wanted or Signal))
+
+    @property
+    def looked_back_seconds(self) -> float:
+        """How old rows may be that a restart looks at again, to know what was decided by them: as
+        old as one that is decided now, and what was known of it when it came.
+        """
+        samples = [each.sample for each in self.destinations if each.sample.keeps_whole]
+        return max((2 * sample.wait_seconds for sample in samples), default=0.0)
 
     @property
     def destination_problems(self) -> dict[str, str]:

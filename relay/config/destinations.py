@@ -15,6 +15,7 @@ import msgspec
 from relay.config import DestinationConfig, IngestConfig, points_at, resolve_headers
 from relay.config.keys import DESTINATION_KEYS
 from relay.config.presets import TOKEN, Preset, find
+from relay.config.sample_keys import read_sample
 from relay.config.secrets import escape, has_reference
 from relay.config.signals import signals_of, view_of
 from relay.config.tables import Reading, by_first_names, read_table
@@ -31,6 +32,8 @@ _MILLISECONDS = re.compile(r"0*[1-9][0-9]{0,11}", re.ASCII)
 _SIGNAL_PATH = re.compile(r"(?:/v1/(?:traces|logs|metrics))+$")
 _FILES = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "client_cert", "CLIENT_KEY": "client_key"}
 _LONG = 20  # a value of this length is more likely a secret than the name of a data set
+# What of its table are tables again.
+TABLES = ("sample",)
 ENDPOINT_KEYS = ("endpoint", "logs_endpoint", "metrics_endpoint")
 
 
@@ -59,12 +62,16 @@ def read_destination(
     except ConfigError as error:
         _note(error, found, reading)
         return None
-    fields = read_table(found.raw, DESTINATION_KEYS, found.table, found.where, reading, unset=unset)
+    fields = _read_keys(found, reading, unset)
     preset = find(fields["preset"]) if fields.get("preset") else None
     _check_pairs(found, fields, preset, reading)
     if len(reading.problems) > problems_before:
         return None
     signals = signals_of(fields, preset)
+    if isinstance(found.raw, dict) and "sample" in found.raw:
+        fields["sample"] = read_sample(
+            found.raw["sample"], found.key("sample"), found.where, signals, reading
+        )
     common = DestinationConfig(
         **{"endpoint": "", **fields, "signals": signals},
         name=found.name,
@@ -98,6 +105,18 @@ def read_destination(
     views = [_resolved(view, preset, found, reading) for view in views]
     first = views[0]
     return msgspec.structs.replace(first, by_signal=tuple(views)) if len(views) > 1 else first
+
+
+def _read_keys(
+    found: FoundDestination, reading: Reading, unset: list[ConfigError]
+) -> dict[str, Any]:
+    """The fields that the destination's own keys set, without those of the tables in it."""
+    raw = found.raw
+    if isinstance(raw, dict):
+        raw = {key: value for key, value in raw.items() if key not in TABLES}
+    return read_table(
+        raw, DESTINATION_KEYS, found.table, found.where, reading, also_known=TABLES, unset=unset
+    )
 
 
 def _note(error: ConfigError, found: FoundDestination, reading: Reading) -> None:

@@ -168,6 +168,14 @@ def integer(lowest: int, highest: int) -> Reader:
     return read
 
 
+def fraction(value: object, _resolver: Resolver) -> float:
+    """A number from 0 to 1."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and isinstance(value, int | float) and 0 <= value <= 1):
+        raise ConfigError(f"must be a number from 0 to 1, such as 0.1, not {shown(value)}")
+    return float(value)
+
+
 def boolean(value: object, _resolver: Resolver) -> bool:
     """The words true and false of TOML, no strings."""
     if not isinstance(value, bool):

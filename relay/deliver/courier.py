@@ -25,6 +25,7 @@ import random as random_module
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -41,6 +42,9 @@ from relay.deliver.status import IN_TROUBLE
 from relay.model.records import DestinationState, DestinationStatus, Health, StoredRow, Taken
 from relay.upstream import outcomes
 
+if TYPE_CHECKING:
+    from relay.deliver.whole_traces import WholeTraces
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -50,7 +54,7 @@ class Courier:
     `run` is its task. Everything else may be called from the same event loop at any time.
     `resolve_headers` gives the headers with their secrets filled in, read anew at each call;
     `make_upstream` a connection for each request that goes beside the first; `age_ns` how long ago
-    a row was received.
+    a row was received; `whole` which traces are sent whole, where not all are sent.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of tests, each by name
@@ -67,6 +71,7 @@ class Courier:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = random_module.random,
         pace_seconds: float = PACE_SECONDS,
+        whole: "WholeTraces | None" = None,
     ) -> None:
         self._sender = BatchSender(
             settings,
@@ -76,6 +81,7 @@ class Courier:
             now_ns=now_ns,
             monotonic=monotonic,
             age_ns=age_ns,
+            whole=whole,
         )
         self._parked = Parked(self._sender, random)
         self._parallel = Parallel(self._sender, make_upstream)
@@ -90,7 +96,10 @@ class Courier:
     @property
     def status(self) -> DestinationStatus:
         """Its own account of itself, kept current."""
-        return self._sender.status
+        status, whole = self._sender.status, self._sender.whole
+        if whole is not None:
+            status.held_items = whole.held_items(status.signal)
+        return status
 
     def wake(self) -> None:
         """Try at once, with secrets read anew: what was in the way may be gone."""

@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
@@ -15,6 +16,9 @@ from relay.config import DestinationConfig, resolve_headers
 from relay.deliver.courier import Courier
 from relay.deliver.sender import Exchanges
 from relay.model.records import DestinationStatus, StoredRow
+
+if TYPE_CHECKING:
+    from relay.deliver.whole_traces import WholeTraces
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -65,6 +69,7 @@ class Fleet:
         self._environ = environ
         self._make_upstream = make_upstream
         self._routes: dict[BacklogName, Route] = {}
+        self._whole: dict[str, WholeTraces] = {}  # of destinations that keep traces whole
         self._tasks: TaskGroup | None = None
 
     def start(self, tasks: TaskGroup, destinations: Iterable[DestinationConfig]) -> None:
@@ -82,6 +87,7 @@ class Fleet:
             if key not in self._routes:
                 self._note_later(key)
                 consumer = self._log.consumer(key.destination, signal=key.signal)
+                whole, view = self._follow(view, consumer, self._tasks)  # noqa: PLW2901
                 courier = Courier(
                     view,
                     consumer,
@@ -89,6 +95,7 @@ class Fleet:
                     functools.partial(resolve_headers, environ=self._environ),
                     make_upstream=self._make_upstream,
                     age_ns=self._age_ns,
+                    whole=whole,
                 )
                 if consumer.is_paused:
                     courier.pause()
@@ -96,6 +103,26 @@ class Fleet:
                 self._tasks.start_soon(courier.run, name=f"courier {key.text}")
             courier, consumer = self._routes[key]
             consumer.attach(courier.health, functools.partial(_set_paused, courier))
+
+    def _follow(
+        self, view: DestinationConfig, consumer: Consumer, tasks: TaskGroup
+    ) -> tuple["WholeTraces | None", DestinationConfig]:
+        """Let `consumer` lag where that is asked for; the view, blocked where it cannot be."""
+        if not (view.is_sampled and view.sample.keeps_whole):
+            return None, view
+        from relay.deliver.whole_traces import WholeTraces
+
+        if not WholeTraces.can_follow(consumer):
+            reason = (
+                f"{view.name}: [destinations.{view.name}.sample] keep needs the buffer on this "
+                "host's own disk: remove keep, ratio works without it"
+            )
+            return None, msgspec.structs.replace(view, reload_reason=reason)
+        whole = self._whole.get(view.name)
+        if whole is None:
+            whole = self._whole[view.name] = WholeTraces(view.name, view.sample, self._log)
+        whole.follow(consumer, tasks)
+        return whole, view
 
     def _note_later(self, key: BacklogName) -> None:
         """Say of a new one beside others that it is not owed what is kept."""
@@ -113,7 +140,12 @@ class Fleet:
     async def reload(self, destinations: Iterable[DestinationConfig]) -> None:
         """Take up `destinations`: try all at once, start what is new, stop what is gone."""
         wanted = _views(destinations)
-        gone = [self._routes.pop(key) for key in self._routes.keys() - wanted.keys()]
+        await self._end_changed_samples(wanted)
+        gone = []
+        for key in self._routes.keys() - wanted.keys():
+            gone.append(self._routes.pop(key))
+            if key.destination in self._whole:
+                self._whole[key.destination].leave(key.signal)
         for each in gone:
             each.consumer.detach()
         for key in self._routes.keys() & wanted.keys():
@@ -124,6 +156,22 @@ class Fleet:
             for each in gone:
                 stopping.start_soon(each.courier.stop, GONE_GRACE_SECONDS)
         self._tell_removed()  # what was in flight may have been delivered
+
+    async def _end_changed_samples(self, wanted: Mapping[BacklogName, DestinationConfig]) -> None:
+        """Stop the couriers of destinations whose sample is another one now: they start anew."""
+        ending = []
+        for key in self._routes.keys() & wanted.keys():
+            sample = wanted[key].sample
+            whole = self._whole.get(key.destination)
+            if sample != whole.sample if whole is not None else sample.keeps_whole:
+                ending.append(key)
+        async with anyio.create_task_group() as stopping:
+            for key in ending:
+                stopping.start_soon(self._routes[key].courier.stop, GONE_GRACE_SECONDS)
+        for key in ending:
+            del self._routes[key]
+            if (whole := self._whole.pop(key.destination, None)) is not None:
+                whole.end()
 
     def _tell_removed(self) -> None:
         for each in self.removed():
@@ -166,6 +214,8 @@ class Fleet:
         async with anyio.create_task_group() as stopping:
             for route in self._routes.values():
                 stopping.start_soon(route.courier.stop, grace_seconds)
+        for whole in self._whole.values():
+            whole.end()
 
     def statuses(self) -> list[DestinationStatus]:
         """What each courier says of itself, by name and signal."""

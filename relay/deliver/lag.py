@@ -70,10 +70,10 @@ class Lag:
         self._age_ns = age_ns
         self._watch = watch
         self._needed_since = needed_since
-        self._leader = leader
+        self.leader = leader
         self.followers: list[Lag] = []
         self.is_far = False  # it read far enough, and goes on when something was settled
-        self._now_ns = now_ns
+        self.now_ns = now_ns
         self._owed: deque[Mark] = deque()  # what was read and is owed
         self._held: deque[Mark] = deque()  # the end of it, which is held
         self._first_row = look.first_row(0) or look.last_row + 1
@@ -114,9 +114,11 @@ class Lag:
         """Hold nothing any more."""
         self._scope.cancel()
         self._look.hold_from(None)
-        if self._leader is not None:
-            self._leader.followers.remove(self)
-            self._leader = None
+        if self.leader is not None:
+            self.leader.followers.remove(self)
+            self.leader = None
+        for each in self.followers:
+            each.leader = None
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class Lag:
         """
         if self._watch is None:
             return
-        since_ns = self._now_ns()
+        since_ns = self.now_ns()
         if self._look.last_row >= self._first_row:
             ahead = await self._look.read(self._first_row - 1, most_bytes=1)
             since_ns = min([since_ns, *map(self._received_ns, ahead.rows)])
@@ -164,7 +166,7 @@ class Lag:
             await self._look.changed()
 
     def _received_ns(self, row: StoredRow) -> int:
-        return self._now_ns() - self._age_ns(row)
+        return self.now_ns() - self._age_ns(row)
 
     def _note(self, row: StoredRow, received_ns: int) -> None:
         self._last_ns = max(self._last_ns, received_ns)
@@ -198,7 +200,7 @@ class Lag:
     def free(self) -> None:
         """Hand out what has waited long enough, and let others do so that wait for this."""
         due_ns = self.looked_until_ns - self._wait_ns
-        leader = self._leader
+        leader = self.leader
         if leader is not None and not leader.is_far:
             due_ns = min(due_ns, leader.looked_until_ns - self._wait_ns)
         while self._held and self._held[0].last_ns <= due_ns:
@@ -216,12 +218,12 @@ class Lag:
     def looked_until_ns(self) -> int:
         """What was received before was looked at."""
         is_all = self._is_begun and self._look.last_row <= self._read_to
-        return self._now_ns() if is_all else self._last_ns
+        return self.now_ns() if is_all else self._last_ns
 
     def _seconds_until_due(self) -> float:
         """Until time alone frees the oldest that is held; else something has to change."""
         if self._held:
-            seconds = (self._held[0].last_ns + self._wait_ns - self._now_ns()) / 1e9
+            seconds = (self._held[0].last_ns + self._wait_ns - self.now_ns()) / 1e9
             if seconds > 0:
                 return seconds
         return float("inf")

@@ -15,6 +15,7 @@ from relay.model.records import Encoding, Taken
 
 if TYPE_CHECKING:
     from relay.process.steps.run import Steps
+    from relay.process.steps.sampling import Scout
 
 # So many requests in a row near the limit of bytes pass before a larger one is tried.
 GROW_AFTER = 32
@@ -32,14 +33,16 @@ def raw_bytes(taken: Taken) -> int:
 class Learnt:
     """The settings, and what was learnt under them: `limits`, `evidence` and encodings.
 
-    `judges` are the settings' own, of items that are not for this destination.
+    `judges` are the settings' own, of items that are not for this destination; `scout` finds out
+    which traces are sent whole.
     """
 
-    def __init__(self, settings: DestinationConfig) -> None:
+    def __init__(self, settings: DestinationConfig, scout: "Scout | None" = None) -> None:
         self.settings = settings
         self.gzips = batches.gzips_for(settings)
         judge = judge_of_temporality(settings)
         self.judges = () if judge is None else (judge,)
+        self._scout = scout
         self._steps: Steps | None = None
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()
@@ -55,7 +58,7 @@ class Learnt:
         if self._steps is None and self.settings.has_steps:
             from relay.process.steps.run import steps_of
 
-            self._steps = steps_of(self.settings)
+            self._steps = steps_of(self.settings, self._scout)
         return self._steps
 
     def encoding_of(self, taken: Taken) -> Encoding:

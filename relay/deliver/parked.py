@@ -89,6 +89,8 @@ class Parked:
             if taken is None or not await self._sender.is_young(taken):
                 is_landed = True
                 return
+            if self._sender.whole is not None:
+                self._sender.whole.pin(self.items[place].trace_ids)
             attempt = await self._sender.send(taken)
             elapsed = self._sender.monotonic() - began
             self._rest_until = began + elapsed * SHARE

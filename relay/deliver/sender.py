@@ -8,7 +8,7 @@ also knows whether one may go on, and is what `stop` cuts off.
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -25,6 +25,10 @@ from relay.model.errors import ConfigError
 from relay.model.records import DeadLetter, Encoding, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError
 from relay.upstream import outcomes
+
+if TYPE_CHECKING:
+    from relay.deliver.whole_traces import WholeTraces
+    from relay.process.steps.sampling import Scout
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -79,10 +83,10 @@ class BatchSender:
     """Sends what one consumer hands out, and settles it.
 
     `is_nudged`: something has changed since the loop last looked. `age_ns` tells how long ago a row
-    was received.
+    was received; `whole` which traces are sent whole, where not all are sent.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the seams of tests, each by name
         self,
         settings: DestinationConfig,
         consumer: Consumer,
@@ -92,11 +96,13 @@ class BatchSender:
         now_ns: Callable[[], int],
         monotonic: Callable[[], float],
         age_ns: Callable[[StoredRow], int] | None,
+        whole: "WholeTraces | None" = None,
     ) -> None:
         self.consumer = consumer
         self.upstream = upstream
         self.status = CourierStatus(settings, now_ns)
-        self.learnt = Learnt(settings)
+        self.whole = whole
+        self.learnt = Learnt(settings, self._scout)
         self.now_ns = now_ns
         self.monotonic = monotonic
         # The buffer's word for it, where there is one: a wall clock that jumps makes nothing old.
@@ -110,6 +116,10 @@ class BatchSender:
         self._headers: dict[str, str] | None = None
         self._scopes: set[anyio.CancelScope] = set()
 
+    @property
+    def _scout(self) -> "Scout | None":
+        return self.whole.scout if self.whole is not None else None
+
     # Whether one may go on
 
     @property
@@ -120,7 +130,7 @@ class BatchSender:
     def update(self, settings: DestinationConfig) -> None:
         """Use these from the next request on. What was learnt under the old ones is left behind."""
         self.upstream.update(settings)
-        self.learnt = Learnt(settings)
+        self.learnt = Learnt(settings, self._scout)
         self.status.update(settings)
 
     def cut_off(self) -> None:
@@ -277,6 +287,8 @@ class BatchSender:
             self._scopes.add(scope)
             try:
                 headers = self._headers or self._read_headers()
+                if self.whole is not None:
+                    await self.whole.look_at(taken.rows)
                 batch = await _build(taken, learnt, encoding, judges)
                 if learnt is not self.learnt:
                     return attempt  # not with the headers of before to another endpoint

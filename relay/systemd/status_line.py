@@ -90,8 +90,9 @@ def _trouble(
 def _amounts(buffer: Mapping[str, Any], destinations: Sequence[Mapping[str, Any]]) -> str:
     if not destinations:
         return f"{counted(buffer['spans'], 'item')} kept"
-    if not any(each["waiting_spans"] for each in destinations):
+    behind = [each for each in destinations if each["waiting_spans"]]
+    if not behind:
         return "nothing waiting"
-    waiting = sum(each["waiting_bytes"] for each in destinations)
-    oldest = max(each["oldest_waiting_seconds"] for each in destinations)
+    waiting = sum(each["waiting_bytes"] for each in behind)
+    oldest = max(each["oldest_waiting_seconds"] for each in behind)
     return f"{about_bytes(waiting)} waiting, oldest {about_duration(oldest)}"

@@ -110,8 +110,9 @@ class Rates:
         key = (status.name, status.signal.word)
         self._total(("delivered", *key), status.delivered_items)
         self._total(("set_aside", *key), status.refused_items)
-        self._set(("owed", *key), backlog.owed_items)
-        oldest_ns = backlog.oldest_owed_ns
+        owed = max(backlog.owed_items - status.held_items, 0)
+        self._set(("owed", *key), owed)
+        oldest_ns = backlog.oldest_owed_ns if owed else 0
         age = max(0.0, (self._clock_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0
         self._set(("oldest_seconds", *key), age)
 

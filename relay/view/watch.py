@@ -120,7 +120,7 @@ class Watch:
                     "name": status.name,
                     "signal": status.signal.word,
                     "state": str(status.state),
-                    "waiting": statistics.owed_items,
+                    "waiting": max(statistics.owed_items - status.held_items, 0),
                     "delivered": status.delivered_items,
                     "set_aside": status.refused_items,
                 }

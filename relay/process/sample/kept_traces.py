@@ -6,6 +6,7 @@ younger one, which knows every id that was put in and takes some others for know
 than need be, never less, and that is counted.
 """
 
+import threading
 from typing import Final
 
 # An id takes about 100 bytes. In both generations together.
@@ -51,11 +52,12 @@ class KeptTraces:
 
     Times are when a row was received, in nanoseconds of one clock. `needed_since_ns` is set from
     outside: what was put in for rows received before it may be forgotten. Until there is no room it
-    is remembered all the same, for spans that come late. One thread puts in; any may ask.
+    is remembered all the same, for spans that come late. Any thread may put in and ask.
     """
 
     def __init__(self, most: int = MOST_TRACES) -> None:
         self._most = max(most // 2, 1)
+        self._lock = threading.Lock()
         self._young = _Generation()
         self._old = _Generation()
         self.needed_since_ns = 0
@@ -70,6 +72,10 @@ class KeptTraces:
 
     def add(self, trace_id: bytes, received_ns: int) -> None:
         """A span of it, of a row received then, is worth the whole trace."""
+        with self._lock:
+            self._add(trace_id, received_ns)
+
+    def _add(self, trace_id: bytes, received_ns: int) -> None:
         young = self._young
         if trace_id not in young.ids and len(young.ids) >= self._most:
             if self._old.newest_ns < self.needed_since_ns or not self._old.ids:

@@ -11,9 +11,11 @@ from relay.config import DestinationConfig
 from relay.model.records import Encoding, Signal
 from relay.otlp.messages import AnyValue
 from relay.otlp.opened import Group, Opened, keep_marked
+from relay.process.sample.kept_traces import KeptTraces
 from relay.process.steps.condition import Condition
 from relay.process.steps.redact import Redact
 from relay.process.steps.reshape import Reshape
+from relay.process.steps.sampling import Mark, Sample, Scout
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -23,6 +25,10 @@ class Filter(Protocol):
 
     name: str
     """What counters and `where` call it."""
+
+    def look(self, opened: Opened) -> None:
+        """See all items before any is judged."""
+        ...
 
     def keeps(self, group: Group, item: Any) -> bool:
         """Whether `item` of `group` goes on. Raises nothing."""
@@ -96,6 +102,9 @@ class Match:
     def __init__(self, text: str) -> None:
         self.condition = Condition(text)
 
+    def look(self, opened: Opened) -> None:
+        """Nothing: each item is judged by itself."""
+
     def keeps(self, group: Group, item: Any) -> bool:
         """Whether the condition holds."""
         return self.condition(group, item)
@@ -134,6 +143,8 @@ class Steps:
     def _filter(self, opened: Opened) -> list[str]:
         """The fate of each item; those that are filtered are taken out."""
         fates: list[str] = []
+        for each in self.filters:
+            each.look(opened)
         for group in opened.groups:
             own = [self._fate(group, item) for item in group.items]
             fates += own
@@ -209,8 +220,11 @@ class Steps:
         return {name: each for name, each in found.items() if each is not None}
 
 
-def steps_of(settings: DestinationConfig) -> Steps | None:
+def steps_of(settings: DestinationConfig, scout: Scout | None = None) -> Steps | None:
     """The steps that a destination asks for; None where it asks for none.
+
+    `scout` looks at every row of the destination before the steps are run over it. Without it what
+    they are run over is taken for all there is of its traces.
 
     Raises ConfigError where the key of its hashes can be neither read nor made.
     """
@@ -222,4 +236,10 @@ def steps_of(settings: DestinationConfig) -> Steps | None:
         edits.append(Redact(settings.redact))
     if settings.attributes:
         edits.append(Reshape(settings.attributes))
+    if settings.is_sampled:
+        ratio, sees_all = settings.sample.ratio, scout is None
+        if scout is None and settings.sample.keeps_whole:
+            scout = Scout(Condition(settings.sample.keep), KeptTraces())
+        filters.append(Sample(ratio, scout, sees_all=sees_all))
+        edits.append(Mark(ratio, scout))
     return Steps(filters, edits) if filters or edits else None

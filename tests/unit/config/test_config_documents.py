@@ -20,6 +20,8 @@ from relay.config.fields import Key
 from relay.config.fleet import FleetConfig, SaslConfig
 from relay.config.fleet_keys import FLEET_KEYS
 from relay.config.load import load
+from relay.config.sample import SampleConfig
+from relay.config.sample_keys import SAMPLE_KEYS
 from relay.config.secrets import Secret
 
 ROOT = Path(__file__).parents[3]
@@ -38,7 +40,9 @@ TABLES = [
     ("`[telemetry]`", TelemetryConfig, keys.TELEMETRY_KEYS, set()),
     ("`[fleet]`", FleetConfig, FLEET_KEYS, set()),
     ("`[destinations.NAME]`", DestinationConfig, keys.DESTINATION_KEYS,
-     {"name", "signal", "by_signal", "source", "folder", "blocked_reason", "reload_reason"}),
+     {"name", "signal", "by_signal", "source", "folder", "blocked_reason", "reload_reason",
+      "sample"}),
+    ("`[destinations.NAME.sample]`", SampleConfig, SAMPLE_KEYS, set()),
 ]  # fmt: skip
 
 

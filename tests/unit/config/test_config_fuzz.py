@@ -14,6 +14,7 @@ from relay.config import Config, keys
 from relay.config.fields import Key
 from relay.config.fleet_keys import FLEET_KEYS
 from relay.config.load import load
+from relay.config.sample_keys import SAMPLE_KEYS
 from relay.model.errors import ConfigError
 from tests.support.examples import examples
 
@@ -50,7 +51,8 @@ def table(known: dict[str, Key]) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(st.sampled_from(list(known)) | TEXTS, VALUES, max_size=5)
 
 
-DESTINATIONS = st.dictionaries(NAMES, table(keys.DESTINATION_KEYS) | VALUES, max_size=3)
+SAMPLED = st.fixed_dictionaries({"sample": table(SAMPLE_KEYS) | VALUES})
+DESTINATIONS = st.dictionaries(NAMES, table(keys.DESTINATION_KEYS) | SAMPLED | VALUES, max_size=3)
 DOCUMENTS = st.fixed_dictionaries(
     {},
     optional={
