@@ -28,6 +28,7 @@ from relay.config import GRPC_PORT, Config, DestinationConfig
 from relay.config.load import load
 from relay.config.running import announced
 from relay.dead_letters.change import DeadLetters
+from relay.dead_letters.redactions import Redactions
 from relay.deliver.fleet import Fleet
 from relay.ingest.endpoint import Ingest
 from relay.ingest.offload.offload import Offload
@@ -289,7 +290,11 @@ class Daemon:
         """What the admin listener serves."""
         state_dir = self._config.state_dir
         letters = DeadLetters(
-            self._buffer, lambda: self._pipeline.prepare.settings, self._control.signals, state_dir
+            self._buffer,
+            lambda: self._pipeline.prepare.settings,
+            self._control.signals,
+            state_dir,
+            Redactions(lambda: self._control.config.destinations),
         )
         features = Features(
             self._status,

@@ -86,6 +86,8 @@ def letter_document(stored: StoredDeadLetter) -> dict[str, Any]:
         "is_damaged": stored.is_damaged,
         key: None,
     }
+    if stored.hidden:
+        return {**document, "unreadable": stored.hidden}
     try:
         document[key] = msgspec.Raw(b"[%b]" % json_fragment(letter))
     except TranscodeError as error:

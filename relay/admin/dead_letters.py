@@ -11,6 +11,9 @@
     DELETE /api/dead-letters?…&after=ID&erase=true        drop a step of them
     POST   /api/dead-letters/finish-erasing               after it nothing of that is left
 
+What a destination must not see is redacted in what is shown and exported, without
+`unredacted=true`.
+
 … is a filter: destination, signal, reason, since_ns, trace, until, and id as often as wanted.
 Whoever pages gives back as `after` (or `before`) what the last page said as `next`, until that is
 null; `until` keeps letters out that came after somebody began.
@@ -72,10 +75,13 @@ def routes(letters: DeadLetters) -> list[Api]:
 
     async def export(request: Request) -> Exported:
         query = request.query_params
-        return await letters.export(filter_of(query), after=after(query))
+        is_whole = flag(query, "unredacted")
+        return await letters.export(filter_of(query), after=after(query), is_whole=is_whole)
 
     async def show(request: Request) -> Any:
-        found = await letters.show(number(request.path_params["letter_id"], "the id"))
+        is_whole = flag(request.query_params, "unredacted")
+        letter_id = number(request.path_params["letter_id"], "the id")
+        found = await letters.show(letter_id, is_whole=is_whole)
         return await in_thread([found], partial(letter_document, found))
 
     async def replay(request: Request) -> Replayed:

@@ -151,12 +151,15 @@ class RecentService(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:
-    """A dead letter as kept. `is_damaged`: its own bytes are not those that were written."""
+    """A dead letter as kept. `is_damaged`: its own bytes are not those that were written. `hidden`
+    says why its items are not shown, where they are not.
+    """
 
     letter_id: int
     set_aside_ns: int
     letter: DeadLetter
     is_damaged: bool = False
+    hidden: str = ""
 
 
 @dataclass(frozen=True, slots=True)

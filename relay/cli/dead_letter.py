@@ -7,7 +7,13 @@ from typing import Any, Final
 import click
 
 from relay.buffer.values import DeadLetterFilter
-from relay.cli.dead_letter_options import STEP_SECONDS, LetterId, filter_options, letters_text
+from relay.cli.dead_letter_options import (
+    STEP_SECONDS,
+    LetterId,
+    filter_options,
+    letters_text,
+    unredacted_option,
+)
 from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import (
@@ -169,10 +175,14 @@ def tell_dropped(found: dict[str, Any]) -> None:
 @dead_letter.command()
 @click.argument("letter_id", type=LetterId, metavar="ID")
 @config_option
+@unredacted_option
 @json_option
-def show(letter_id: int, config_path: str | None, as_json: bool) -> None:
-    """Show everything about a dead letter; with --json its items as OTLP JSON, too."""
-    found = Source(load_or_exit(config_path), STEP_SECONDS).letter(letter_id)
+def show(letter_id: int, *, config_path: str | None, is_whole: bool, as_json: bool) -> None:
+    """Show everything about a dead letter; with --json its items as OTLP JSON, too.
+
+    What its destination must not see (`redact`) is redacted here, too, without --unredacted.
+    """
+    found = Source(load_or_exit(config_path), STEP_SECONDS).letter(letter_id, is_whole=is_whole)
     say_result(found, lambda it: say(*lines_of(it)), as_json=as_json)
 
 

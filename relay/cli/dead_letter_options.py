@@ -157,3 +157,8 @@ def tell_stayed(stayed: list[dict[str, Any]], verb: str) -> None:
 def letters_text(times: int) -> str:
     """So many letters."""
     return counted(times, "dead letter")
+
+
+unredacted_option = click.option(
+    "--unredacted", "is_whole", is_flag=True, help="As it was kept, whatever `redact` says."
+)

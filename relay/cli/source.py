@@ -67,15 +67,19 @@ class Source:
         path = path_of(f"{LETTERS}/groups", wanted)
         return self._look(path, lambda it: it.groups(wanted), lambda of: of.groups_document)
 
-    def letter(self, letter_id: int) -> Document:
-        """A dead letter with its items."""
-        path = f"{LETTERS}/{letter_id}"
-        return self._look(path, lambda it: it.show(letter_id), lambda of: of.letter_document)
+    def letter(self, letter_id: int, *, is_whole: bool) -> Document:
+        """A dead letter with its items, redacted unless it `is_whole`."""
+        path = f"{LETTERS}/{letter_id}{'?unredacted=true' if is_whole else ''}"
+        return self._look(
+            path,
+            lambda it: it.show(letter_id, is_whole=is_whole),
+            lambda of: of.letter_document,
+        )
 
-    def exported(self, wanted: DeadLetterFilter, after: int) -> Document:
-        """A step of dead letters as OTLP JSON lines."""
-        path = path_of(f"{LETTERS}/export", wanted, after=after)
-        return self._look(path, lambda it: it.export(wanted, after=after))
+    def exported(self, wanted: DeadLetterFilter, after: int, *, is_whole: bool) -> Document:
+        """A step of dead letters as OTLP JSON lines, likewise."""
+        path = path_of(f"{LETTERS}/export", wanted, after=after, unredacted=is_whole)
+        return self._look(path, lambda it: it.export(wanted, after=after, is_whole=is_whole))
 
     def _trace_of_daemon(self, text: str) -> tuple[bool, Document]:
         status, found = self._client.get(f"/api/traces/{quote(text, safe='')}?spans=false")
@@ -115,7 +119,7 @@ class Source:
             from relay.admin import dead_letter_documents  # imported only where no daemon does it
             from relay.dead_letters.offline import look_at_rest
 
-            found: Any = look_at_rest(self._config.state_dir, question)
+            found: Any = look_at_rest(self._config, question)
             if document_of:
                 found = document_of(dead_letter_documents)(found)
             return dict(msgspec.json.decode(msgspec.json.encode(found)))  # spans are JSON already

@@ -115,11 +115,12 @@ class DeadLetters(Looking):
         settings: Callable[[], PrepareSettings],
         known: Callable[[], Mapping[str, Collection[Signal]]],
         state_dir: Path,
+        redact: Callable[[StoredDeadLetter], StoredDeadLetter],
     ) -> None:
         """`settings` are those of the way in now, `known` the destinations in the
-        configuration, with what each gets.
+        configuration, with what each gets; `redact` as for `Looking`.
         """
-        super().__init__(buffer.dead_letters)
+        super().__init__(buffer.dead_letters, redact)
         self._buffer = buffer
         self._settings = settings
         self._known = known

@@ -88,8 +88,12 @@ class ReadingStep:
 class Looking:
     """What can be asked about dead letters without changing any."""
 
-    def __init__(self, store: DeadLetterReader) -> None:
+    def __init__(
+        self, store: DeadLetterReader, redact: Callable[[StoredDeadLetter], StoredDeadLetter]
+    ) -> None:
+        """`redact` makes of a letter what may be seen of it."""
         self._store = store
+        self._redact = redact
 
     async def entries(self, wanted: DeadLetterFilter, *, before: int, limit: int) -> Listed:
         """Up to `limit` of those that are meant, newest first."""
@@ -124,18 +128,23 @@ class Looking:
         """Letters given up for space or age, ever, by destination."""
         return {name or INGEST: times for name, times in (await self._store.dropped()).items()}
 
-    async def show(self, letter_id: int) -> StoredDeadLetter:
-        """One with its bytes. Raises UnknownDeadLetter."""
+    async def show(self, letter_id: int, *, is_whole: bool = False) -> StoredDeadLetter:
+        """One with its bytes, redacted unless it `is_whole`. Raises UnknownDeadLetter."""
         found = await self._store.bodies([letter_id])
         if not found:
             raise UnknownDeadLetter(f"there is no dead letter {letter_id}")
-        return found[0]
+        return found[0] if is_whole else await in_thread(found, lambda: self._redact(found[0]))
 
-    async def export(self, wanted: DeadLetterFilter, *, after: int) -> Exported:
-        """A step of those that are meant, an OTLP JSON line each; `left_out` tells which not."""
+    async def export(
+        self, wanted: DeadLetterFilter, *, after: int, is_whole: bool = False
+    ) -> Exported:
+        """A step of those that are meant, an OTLP JSON line each, redacted unless they are to be
+        whole; `left_out` tells which not.
+        """
         step = await self._step(wanted, after)
         letters = await self._store.bodies(step.ids)
-        lines, by_path, why = await in_thread(letters, partial(_lines_of, letters))
+        seen = (lambda each: each) if is_whole else self._redact
+        lines, by_path, why = await in_thread(letters, partial(_lines_of, letters, seen))
         if step.missing:
             why[NOT_THERE] += step.missing
         return Exported(lines, by_path, len(step.entries), left_out(why), step.until, step.next)
@@ -173,13 +182,16 @@ async def in_thread(letters: Sequence[StoredDeadLetter], work: Callable[[], Any]
 
 
 def _lines_of(
-    letters: list[StoredDeadLetter],
+    letters: list[StoredDeadLetter], seen: Callable[[StoredDeadLetter], StoredDeadLetter]
 ) -> tuple[list[str], Counter[str], dict[str, list[int]]]:
     """A line for each letter, for which path they are, and ids of those without one, by why."""
     lines: list[str] = []
     by_path = Counter[str]()
     why: dict[str, list[int]] = defaultdict(list)
-    for stored in letters:
+    for stored in map(seen, letters):
+        if stored.hidden:
+            why[stored.hidden].append(stored.letter_id)
+            continue
         if stored.is_damaged or stored.letter.reason == Reason.DAMAGED_ON_DISK:
             why["its bytes were damaged on disk"].append(stored.letter_id)
             continue

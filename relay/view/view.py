@@ -6,6 +6,7 @@ from typing import Any
 from relay.buffer.api import Log
 from relay.buffer.values import DeadLetterFilter
 from relay.dead_letters.look import INGEST, Looking
+from relay.dead_letters.redactions import Redactions
 from relay.deliver.fleet import Fleet
 from relay.ingest.pipeline import Pipeline
 from relay.ingest.refusals import Refusals
@@ -35,7 +36,7 @@ class View:
         self.series = Series(self.browser)
         self.watch = Watch(log, fleet, counters, self.series.forget_unused)
         self.one_trace = OneTrace(log, traces, self.browser, self._added)
-        self._letters = Looking(log.dead_letters)
+        self._letters = Looking(log.dead_letters, Redactions(tuple))  # lists, no contents
         self._refusals = refusals
         self._pipeline = pipeline
 

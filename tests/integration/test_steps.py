@@ -140,3 +140,33 @@ def test_a_destination_whose_hash_key_cannot_be_read_is_blocked_and_sends_nothin
             key.unlink()
             relay.run("destination resume", "d")
             eventually(lambda: len(upstream.journal.spans()) == 2)
+
+
+def test_dead_letters_are_shown_redacted_and_replayed_whole(tmp_path: Path) -> None:
+    secret = [text_attribute("password", "hunter2"), text_attribute("note", "to ada@example.org")]
+    with MockCollector(script="partial=1:no") as picky, MockCollector() as other:
+        redact = {"keys": ["password"], "patterns": ["email"]}
+        destinations: dict[str, Json] = {
+            "picky": {"endpoint": picky.endpoint, "redact": redact},
+            "other": {"endpoint": other.endpoint},
+        }
+        with Relay(tmp_path, destinations) as relay:
+            assert relay.post(request(span(name="a", attributes=secret)))[0] == 200
+            eventually(lambda: relay.run("dead-letter show", "1").returncode == 0)
+            seen = relay.run("dead-letter show", "1", "--json").stdout
+            exported = relay.run("dead-letter export").stdout
+            by_page = json.dumps(relay.get("/api/dead-letters/1")[1])
+            whole = relay.run("dead-letter show", "1", "--json", "--unredacted").stdout
+            relay.stop()
+            at_rest = relay.run("dead-letter show", "1", "--json").stdout
+            exported_at_rest = relay.run("dead-letter export").stdout
+            relay.start()
+            assert relay.run("dead-letter replay", "1", "--to", "other").returncode == 0
+            eventually(lambda: len(other.journal.spans()) == 2)
+
+        for shown in (seen, exported, by_page, at_rest, exported_at_rest):
+            assert "[redacted]" in shown
+            assert "hunter2" not in shown
+            assert "ada@" not in shown
+        assert "hunter2" in whole
+        assert dict(other.journal.spans()[1].attributes)["password"] == "hunter2"

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import structlog
 
 from relay.config import DestinationConfig
+from relay.config.steps import RedactConfig
 from relay.model.records import Encoding, Signal
 from relay.otlp.messages import AnyValue
 from relay.otlp.opened import Group, Opened, keep_marked
@@ -218,6 +219,11 @@ class Steps:
         """The conditions of the filters, by the filter's name."""
         found = {each.name: getattr(each, "condition", None) for each in self.filters}
         return {name: each for name, each in found.items() if each is not None}
+
+
+def redacting(config: RedactConfig) -> Steps:
+    """Steps that redact and nothing else. Raises ConfigError as `steps_of`."""
+    return Steps((), (Redact(config),))
 
 
 def steps_of(settings: DestinationConfig, scout: Scout | None = None) -> Steps | None:

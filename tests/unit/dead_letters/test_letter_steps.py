@@ -14,6 +14,7 @@ from relay.buffer.values import DeadLetterFilter
 from relay.dead_letters import look
 from relay.dead_letters.change import DeadLetters, Replayed, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
+from relay.dead_letters.redactions import Redactions
 from relay.dead_letters.requests import LeftOut
 from relay.model.errors import BufferFull
 from relay.model.records import DeadLetter, Encoding, Signal
@@ -41,7 +42,11 @@ async def letters_of(
         yield (
             buffer,
             DeadLetters(
-                buffer, prepare_settings, lambda: dict.fromkeys("ab", tuple(Signal)), tmp_path
+                buffer,
+                prepare_settings,
+                lambda: dict.fromkeys("ab", tuple(Signal)),
+                tmp_path,
+                Redactions(tuple),
             ),
         )
 

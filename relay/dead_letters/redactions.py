@@ -1,0 +1,48 @@
+"""Dead letters as their destination would have seen them: redacted, unless somebody asks otherwise.
+
+On disk a dead letter holds its items as they were kept, so that a replay is stepped as everything
+else. Looked at and exported, they are redacted as the configuration of their destination says now.
+What cannot be redacted, damaged bytes among it, is not shown.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from relay.buffer.values import StoredDeadLetter
+from relay.config import DestinationConfig
+from relay.config.steps import RedactConfig
+from relay.model.errors import ConfigError
+from relay.otlp.transcode import TranscodeError
+from relay.process.steps.run import Steps, redacting
+
+HIDDEN = "it cannot be redacted as its destination asks; --unredacted shows it as it is"
+
+
+class Redactions:
+    """What the destinations of a configuration redact; `configured` are they as they are now."""
+
+    def __init__(self, configured: Callable[[], Sequence[DestinationConfig]]) -> None:
+        self._configured = configured
+        self._known: tuple[RedactConfig, Steps] | None = None
+
+    def __call__(self, stored: StoredDeadLetter) -> StoredDeadLetter:
+        """The letter as it may be seen."""
+        name = stored.letter.destination
+        settings = next((each for each in self._configured() if each.name == name), None)
+        if settings is None or not settings.redact:
+            return stored
+        letter = stored.letter
+        try:
+            steps = self._steps(settings.redact)
+            stepped = steps.run(letter.body, letter.encoding, letter.signal)
+        except (ConfigError, TranscodeError):
+            stepped = None
+        if stepped is None or stepped.failed or stored.is_damaged:
+            return replace(stored, letter=replace(letter, body=b""), hidden=HIDDEN)
+        return replace(stored, letter=replace(letter, body=stepped.body))
+
+    def _steps(self, config: RedactConfig) -> Steps:
+        """Compiled once, as long as letters of one destination are looked at."""
+        if self._known is None or self._known[0] != config:
+            self._known = (config, redacting(config))
+        return self._known[1]
