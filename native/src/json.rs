@@ -10,13 +10,13 @@ mod frame;
 mod ignored;
 mod members;
 mod metrics;
-mod numbers;
+pub(crate) mod numbers;
 mod rejects;
 mod scalars;
 mod scan;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
 use crate::checks::{is_sane, most_messages};
 use crate::json::members::Pass;

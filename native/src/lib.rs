@@ -3,6 +3,7 @@
 
 pub mod checks;
 pub mod cut;
+pub mod into_json;
 pub mod json;
 pub mod messages;
 pub mod outcome;

@@ -140,8 +140,15 @@ impl Message {
     #[inline]
     #[must_use]
     pub fn by_number(&self, number: u32) -> Option<&'static Field> {
-        let index = *self.by_number.get(number as usize)?;
-        self.fields.get(index as usize)
+        self.fields.get(self.index_by_number(number)?)
+    }
+
+    /// Where it stands among `fields`.
+    #[inline]
+    #[must_use]
+    pub fn index_by_number(&self, number: u32) -> Option<usize> {
+        let index = usize::from(*self.by_number.get(number as usize)?);
+        (index < self.fields.len()).then_some(index)
     }
 
     /// The field with this name in JSON, if it is known here.

@@ -1,4 +1,4 @@
-//! What Python sees: `FORMAT`, `Preparer`, `to_protobuf`, `schema`.
+//! What Python sees: `FORMAT`, `Preparer`, `to_protobuf`, `to_json`, `schema`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,16 +7,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyTuple};
 
 use crate::cut::{self, Part};
-use crate::json;
 use crate::messages::{Holds, Kind, Message, Signal};
 use crate::outcome::{
     Addition, Given, Heavy, MalformedIds, Odd, Outcome, Steps, Take, keep_buffer,
 };
 use crate::protobuf;
+use crate::{into_json, json};
 
 /// What `relay/otlp/native.py` must know to use this: raised with every change of what is
 /// called or given back.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const JSON: u8 = 1;
 const PROTOBUF: u8 = 2;
 /// Below so many bytes giving up the interpreter's lock costs more than it gives.
@@ -170,6 +170,21 @@ fn to_protobuf<'py>(
     Some(bytes)
 }
 
+/// A kept fragment in protobuf as one in JSON, or None.
+#[pyfunction]
+fn to_json<'py>(
+    py: Python<'py>,
+    fragment: &Bound<'py, PyAny>,
+    signal: u8,
+) -> Option<Bound<'py, PyBytes>> {
+    let fragment = bytes_of(fragment)?;
+    let signal = Signal::of(signal)?;
+    let made = take(py, fragment.len(), || into_json::to_json(fragment, signal)).ok()?;
+    let bytes = PyBytes::new(py, &made);
+    keep_buffer(made);
+    Some(bytes)
+}
+
 /// Every message as its name and fields: name, number, kind, how often, the message inside.
 #[pyfunction]
 fn schema(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -223,5 +238,6 @@ fn otlp_relay_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<Preparer>()?;
     module.add_function(wrap_pyfunction!(to_protobuf, module)?)?;
+    module.add_function(wrap_pyfunction!(to_json, module)?)?;
     module.add_function(wrap_pyfunction!(schema, module)?)
 }

@@ -19,7 +19,7 @@ const DELIMITED: u64 = 2;
 const FOUR_BYTES: u64 = 5;
 
 /// Messages within messages. The official parsers stop at 100.
-const MOST_DEPTH: u32 = 80;
+pub const MOST_DEPTH: u32 = 80;
 /// Points of one metric. What is seen of each takes a hundred times what an empty one takes.
 const MOST_POINTS: usize = 10_000;
 /// Set among the numbers of fields that were there: one of a oneof was.

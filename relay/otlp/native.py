@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of what passes between the two; the other side's is in `native/src/python.rs`."""
 
 

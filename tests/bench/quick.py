@@ -7,7 +7,11 @@ A stage is told from outside, by what a relay does with and without it:
 - `writer`: what the other threads do without a destination (build rows, commit, keep house)
 - `way out`: what one destination costs on top
 
-Memory is guarded beside it: what the process holds at most in any of these rows.
+What seems to have lost is measured once more, and has lost only if it shows again: on a machine
+with other work a median of few rounds may be anything. Every figure is divided by the null server's
+of the same minute.
+
+Memory is guarded beside it: what the process holds at most under the largest requests.
 """
 
 import json
@@ -39,11 +43,7 @@ def run(runs: int, *, is_to_be_kept: bool) -> int:
     is_native = relay.is_native and os.environ.get("RELAY_PURE", "0") in ("", "0")
     mode = "native" if is_native else "pure"
     rows = [(row, row.requests(0)) for row in ROWS if row.name in NAMES]
-    rounds = [one_round(relay, rows) for _ in range(runs)]
-    found = {
-        name: {stage: median(each[name][stage] for each in rounds) for stage in rounds[0][name]}
-        for name in rounds[0]
-    }
+    found = medians(relay, rows, runs)
     known = expected()
     if is_to_be_kept:
         rounded = {
@@ -55,8 +55,14 @@ def run(runs: int, *, is_to_be_kept: bool) -> int:
     if mode not in known:
         print(f"{EXPECTED.name} has no figures of the {mode} relay: add --keep, and commit it")
         return 1
-    losses = judge(found, known[mode])
     print(table(found, known[mode]))
+    losses = judge(found, known[mode])
+    if losses:
+        print("\n".join(losses), "once more:", sep="\n")
+        lost = [each for each in rows if judge({each[0].name: found[each[0].name]}, known[mode])]
+        found = medians(relay, lost, runs)
+        print(table(found, known[mode]))
+        losses = judge(found, known[mode])
     peak = peak_mib(relay)
     print(f"{LARGEST}: at most {peak:.0f} MiB")
     losses += judge_memory(peak)
@@ -70,15 +76,26 @@ def expected() -> dict[str, dict[str, Stages]]:
     return found
 
 
+def medians(relay: Relay, rows: list[tuple[Row, list[bytes]]], runs: int) -> dict[str, Stages]:
+    """Of so many rounds."""
+    rounds = [one_round(relay, rows) for _ in range(runs)]
+    return {
+        name: {stage: median(each[name][stage] for each in rounds) for stage in rounds[0][name]}
+        for name in rounds[0]
+    }
+
+
 def one_round(relay: Relay, rows: list[tuple[Row, list[bytes]]]) -> dict[str, Stages]:
-    """Every row once, with the yardstick of this very round."""
-    yardstick_us = null_server_us(SECONDS)
+    """Every row once, with the yardstick before and after it."""
     empty = [load.request_bytes(0, b'{"resourceSpans":[]}')]
+    before = null_server_us(SECONDS / 2)
     http_us = alone(relay, ROWS[0], empty).cpu_us
     found = {}
     for row, requests in rows:
         kept = alone(relay, row, requests)
         whole = measure(relay, row, requests, SECONDS)
+        after = null_server_us(SECONDS / 2)
+        yardstick_us, before = (before + after) / 2, after
         parts = stages(http_us, kept, whole, row.items)
         found[row.name] = {name: value / yardstick_us for name, value in parts.items()}
         print(f"  {row.name}: {found[row.name]['whole']:.2f} times null server", file=sys.stderr)

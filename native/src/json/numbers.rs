@@ -117,7 +117,12 @@ pub fn write_double(number: &[u8], out: &mut Vec<u8>) -> Take<()> {
         }
         return Ok(());
     }
-    let (value, _) = double(number)?;
+    write_finite(double(number)?.0, out);
+    Ok(())
+}
+
+/// Write the shortest text of a double that is a number.
+pub fn write_finite(value: f64, out: &mut Vec<u8>) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value).as_bytes();
     // The encoder in Python writes an exponent without its plus.
@@ -128,7 +133,6 @@ pub fn write_double(number: &[u8], out: &mut Vec<u8>) -> Take<()> {
         }
         None => out.extend_from_slice(text),
     }
-    Ok(())
 }
 
 /// Whether a number, with `.0` behind it if it is an integer, is the shortest text of its double.

@@ -271,7 +271,7 @@ const HIGHS: u64 = ONES << 7;
 
 /// The first quotation mark, backslash or control character at or behind `at`; the end if none.
 #[inline(always)]
-fn find_special(text: &[u8], mut at: usize) -> usize {
+pub fn find_special(text: &[u8], mut at: usize) -> usize {
     // Most texts end within the first words; long ones go on in larger steps.
     for _ in 0..4 {
         let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) else {

@@ -1,5 +1,6 @@
 //! Texts of JSON: escapes, hexadecimal ids, base64.
 
+use crate::json::scan::find_special;
 use crate::outcome::{Odd, Take};
 
 /// Append what an escaped text means. Half a pair of surrogates is none.
@@ -73,6 +74,34 @@ fn write_character(character: char, out: &mut Vec<u8>) {
         _ => return out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
     };
     out.extend_from_slice(&[b'\\', short]);
+}
+
+/// Append a text, which is UTF-8, in quotation marks, with the escapes of normal form.
+pub fn write_text(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut at = 0;
+    loop {
+        let special = find_special(text, at);
+        out.extend_from_slice(&text[at..special]);
+        let Some(&byte) = text.get(special) else { break };
+        write_character(char::from(byte), out);
+        at = special + 1;
+    }
+    out.push(b'"');
+}
+
+/// Append bytes as standard base64 with padding.
+pub fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for group in bytes.chunks(3) {
+        let mut three = [0; 4];
+        three[1..=group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(three);
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
+            out.push(if place <= group.len() { digit } else { b'=' });
+        }
+    }
 }
 
 /// The character behind `\u`, which is passed; of a pair of surrogates the one that both mean.

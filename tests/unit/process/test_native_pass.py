@@ -21,7 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from relay.model.reasons import ROW_BYTES
 from relay.model.records import Encoding, Signal
-from relay.otlp import native
+from relay.otlp import native, transcode
 from relay.otlp.protobuf_writer import delimited
 from relay.otlp.signals import WIRE
 from relay.process import prepare as prepare_module
@@ -137,6 +137,23 @@ def test_generated_and_mutated_protobuf_comes_out_as_in_python(
 
     # A pass that takes nothing agrees with everything.
     assert all(both.taken[signal] > 3 for signal in Signal), both.taken
+
+
+@pytest.mark.parametrize("seed", range(-(-BODIES // BLOCK)))
+def test_generated_and_mutated_protobuf_becomes_the_json_that_python_makes_of_it(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies, taken = ProtobufBodies(seed), 0
+    monkeypatch.setattr(native, "MODULE", None)
+    for number in range(BLOCK):
+        signal = list(Signal)[number % 3]
+        fragment = bodies.body(signal)
+        made = MODULE.to_json(fragment, signal)
+        if made is not None:
+            assert made == transcode.to_json(fragment, signal)
+            taken += 1
+
+    assert taken > BLOCK // 2
 
 
 SPAN: Final[dict[str, Any]] = {
