@@ -23,6 +23,7 @@ COMMANDS = {
     "replay": "relay.cli.replay:replay",
     "dead-letter": "relay.cli.dead_letter:dead_letter",
     "buffer": "relay.cli.buffer:buffer",
+    "fleet": "relay.cli.fleet:fleet",
     "send-test-trace": "relay.cli.send_test_trace:send_test_trace",
     "point": "relay.cli.point:point",
     "config": "relay.cli.config:config",

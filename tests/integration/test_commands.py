@@ -39,6 +39,8 @@ EVERY_COMMAND: list[tuple[str, tuple[str, ...], int, str]] = [
     ("buffer check", (), 0, "sound"),
     ("buffer export", (), 0, TRACE),
     ("buffer snapshot", ("{folder}/copy",), 0, "copy"),
+    ("fleet status", (), 1, "there is no [fleet] in the configuration"),
+    ("fleet import", (), 1, "there is no [fleet] in the configuration"),
     ("point", ("goose",), 0, "export OTEL_EXPORTER_OTLP_ENDPOINT=http://"),
     ("tail", ("--no-follow", "--last", "5"), 0, ""),
 ]

@@ -52,6 +52,8 @@ COMMANDS: list[tuple[str, bool]] = [
     ("buffer check", True),
     ("buffer export --output -", False),
     ("buffer snapshot {new}", True),
+    ("fleet status", True),
+    ("fleet import", True),
     ("send-test-trace --wait 0s", True),
     ("genai", True),
     ("genai --by model", True),

@@ -22,6 +22,12 @@ _PAUSE = b"pause/"
 _SECONDS = 10.0
 
 
+def pause_record(settings: KafkaSettings, destination: str, *, is_paused: bool = True) -> Outgoing:
+    """The order to pause a destination, or to go on."""
+    key, value = _PAUSE + destination.encode(), b"1" if is_paused else None
+    return Outgoing(settings.control_topic, value, partition=0, key=key)
+
+
 class Control:
     """Orders, as they stand. `on_paused` hears of every destination whose pause changes, `on_read`
     when all orders that there were are known.
@@ -35,6 +41,7 @@ class Control:
         on_read: Callable[[], None],
         on_ordered: Callable[[], None],
     ) -> None:
+        self._settings = settings
         self._topic = settings.control_topic
         self._bridge = bridge
         self._on_paused = on_paused
@@ -52,9 +59,7 @@ class Control:
 
     async def set_paused(self, destination: str, *, is_paused: bool) -> None:
         """Returns when every relay will know. Raises BufferUnavailable."""
-        key = _PAUSE + destination.encode()
-        value = b"1" if is_paused else None
-        await self._bridge.send([Outgoing(self._topic, value, partition=0, key=key)])
+        await self._bridge.send([pause_record(self._settings, destination, is_paused=is_paused)])
         await self._wait_until(lambda: (destination in self.paused) is is_paused)
 
     async def order(self, name: str, order: Order) -> None:

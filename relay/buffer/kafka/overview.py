@@ -1,0 +1,170 @@
+"""What a fleet looks like from its brokers: who is a member, and how far each destination is.
+
+Asked of the brokers alone, so that any host that reaches them may ask, without a running relay.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName, backlog_name
+from relay.buffer.kafka import owed_text
+from relay.buffer.kafka.places import first_row, stream_number
+from relay.buffer.kafka.settings import KafkaSettings
+from relay.model.errors import BufferUnavailable
+
+_SECONDS = 10.0
+Partition = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLag:
+    """A partition for one destination: rows it is owed of those that the brokers have."""
+
+    topic: str
+    partition: int
+    relay: str  # who delivers it; empty: nobody
+    waiting_rows: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationLag:
+    """A destination and a signal. `relays` are members of its group; `state` the brokers' word."""
+
+    name: str
+    signal: str
+    state: str
+    waiting_rows: int
+    relays: tuple[str, ...]
+    partitions: tuple[PartitionLag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayMember:
+    """A relay, by its id, and of how many partitions of all destinations it is in charge."""
+
+    relay: str
+    host: str
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole fleet."""
+
+    name: str
+    brokers: tuple[str, ...]
+    relays: tuple[RelayMember, ...]
+    destinations: tuple[DestinationLag, ...]
+
+
+def overview(settings: KafkaSettings) -> Overview:
+    """Ask the brokers. Raises BufferUnavailable when they do not answer."""
+    admin = AdminClient(dict(settings.client()))
+    try:
+        return _overview(admin, settings)
+    except KafkaException as error:
+        words = f"the brokers do not say how the fleet is: {error.args[0].str()}"
+        hint = f"does one of {', '.join(settings.fleet.brokers)} answer?"
+        raise BufferUnavailable(words, hint=hint) from None
+
+
+def _overview(admin: AdminClient, settings: KafkaSettings) -> Overview:
+    cluster = admin.list_topics(timeout=_SECONDS)
+    there = cluster.topics
+    topics = {topic: kind for topic, kind in settings.rows_topics.items() if topic in there}
+    partitions = [(topic, each) for topic in topics for each in there[topic].partitions]
+    lows = _offsets(admin, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    highs = _offsets(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    prefix = settings.group(BacklogName(""))
+    known = admin.list_consumer_groups(request_timeout=_SECONDS).result(_SECONDS).valid
+    groups = sorted(each.group_id for each in known if each.group_id.startswith(prefix))
+    described = admin.describe_consumer_groups(groups) if groups else {}
+    found = {group: described[group].result(_SECONDS) for group in groups}
+    destinations = []
+    for group, description in found.items():
+        key = backlog_name(group.removeprefix(prefix).replace(".", ":"))
+        own = [each for each in partitions if topics[each[0]][0] is key.signal]
+        committed, owners = _committed(admin, group), _owners(description)
+        lags = []
+        for topic, partition in own:
+            place = topic, partition
+            base = first_row(stream_number(*topics[topic], partition))
+            low, high = lows[place], highs[place]
+            rows = _waiting(base, committed.get(place, (low, "")), low, high)
+            lags.append(PartitionLag(topic, partition, owners.get(place, ""), rows, low, high))
+        destinations.append(
+            DestinationLag(
+                key.destination,
+                key.signal.word,
+                description.state.name.lower(),
+                sum(each.waiting_rows for each in lags),
+                tuple(sorted(map(_relay_of, description.members))),
+                tuple(lags),
+            )
+        )
+    brokers = (f"{each.host}:{each.port}" for _id, each in sorted(cluster.brokers.items()))
+    return Overview(
+        settings.fleet.name, tuple(brokers), _relays(found.values()), tuple(destinations)
+    )
+
+
+def _relay_of(member: Any) -> str:
+    return str(member.group_instance_id or member.client_id)
+
+
+def _owners(description: Any) -> dict[Partition, str]:
+    return {
+        (each.topic, each.partition): _relay_of(member)
+        for member in description.members
+        for each in (member.assignment.topic_partitions if member.assignment else ())
+    }
+
+
+def _relays(descriptions: Iterable[Any]) -> tuple[RelayMember, ...]:
+    hosts, counts = dict[str, str](), Counter[str]()
+    for each in descriptions:
+        hosts |= {_relay_of(member): member.host.removeprefix("/") for member in each.members}
+        counts.update(_owners(each).values())
+    return tuple(RelayMember(relay, host, counts[relay]) for relay, host in sorted(hosts.items()))
+
+
+def _offsets(admin: AdminClient, places: Iterable[Partition], spec: Any) -> dict[Partition, int]:
+    asked = {TopicPartition(*each): spec for each in places}
+    if not asked:
+        return {}
+    answers = admin.list_offsets(asked, request_timeout=_SECONDS)
+    return {
+        (place.topic, place.partition): int(answer.result(_SECONDS).offset)
+        for place, answer in answers.items()
+    }
+
+
+Committed = dict[Partition, tuple[int, str]]
+
+
+def _committed(admin: AdminClient, group: str) -> Committed:
+    asked = [ConsumerGroupTopicPartitions(group)]
+    answer = admin.list_consumer_group_offsets(asked, request_timeout=_SECONDS)[group]
+    return {
+        (each.topic, each.partition): (each.offset, each.metadata or "")
+        for each in answer.result(_SECONDS).topic_partitions or ()
+        if each.offset >= 0
+    }
+
+
+def _waiting(base: int, committed: tuple[int, str], low: int, high: int) -> int:
+    """Rows from `low` up to `high` that are owed, by what was committed; `base` is row 0."""
+    offset, metadata = committed
+    owed = owed_text.decode(base + offset, metadata).ranges
+    there = owed_ranges.clip(owed, base + high - 1)
+    gone = owed_ranges.before(base + low)
+    left = owed_ranges.subtract(there, (gone,))
+    return sum(end.row + bool(end.item) - start.row for start, end in left if end is not None)
