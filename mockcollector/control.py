@@ -15,6 +15,7 @@ listen on loopback, or in a network of containers.
     …      /data-points      likewise, by ?name= ?kind= ?value= ?attribute= …
     GET    /requests         requests, by ?signal= ?status= ?encoding= ?header=NAME or NAME=VALUE
     GET    /requests/N       one request with its body and headers; of secret ones the names
+    GET    /export           what was accepted, a line of OTLP JSON a request; ?signal=
     GET    /strangers        what reached the port and is no request: gRPC, failed TLS …
     POST   /assert           200 and the span that has all of it, 409 and the nearest miss;
                              ?signal=logs or metrics: the log record or data point
@@ -32,7 +33,6 @@ The value of a header that is required, or whose name tells of a secret, is neve
 journal's own rules hold: items are accepted ones, in the order of their arrival.
 """
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -41,9 +41,10 @@ import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
+from mockcollector.control_http import AsciiJson, read_body, refuse_http, refuse_mistake
 from mockcollector.control_values import (
     MistakeError,
     item_record,
@@ -55,6 +56,7 @@ from mockcollector.control_values import (
     whole_request_record,
 )
 from mockcollector.journal import Journal
+from mockcollector.otlp_lines import lines_of
 from mockcollector.records import counts_record, stranger_record
 from mockcollector.script import Script
 from mockcollector.script_values import ScriptError
@@ -62,7 +64,6 @@ from mockcollector.signals import Signal
 
 MAX_WAIT_SECONDS = 600.0
 DEFAULT_LIMIT = 1000
-MAX_BODY_BYTES = 1024 * 1024
 # How the items of a signal are called: in a path, several and one of them in JSON.
 _NAMES = {
     Signal.TRACES: ("/spans", "spans", "span"),
@@ -74,14 +75,6 @@ _SIGNAL_OF_MANY = {many: signal for signal, (_, many, _) in _NAMES.items()}
 _SIGNAL_OF_ONE = {one: signal for signal, (_, _, one) in _NAMES.items()}
 _WAITED_FOR = (*_SIGNAL_OF_MANY, *_SIGNAL_OF_ONE, "requests")
 _WAIT_WORDS = {*_WAITED_FOR, "timeout", "distinct", "settled"}
-
-
-class AsciiJson(JSONResponse):
-    """An answer that moves nothing in the terminal of somebody who asks by `curl`."""
-
-    def render(self, content: Any) -> bytes:
-        """The content with everything but printable ASCII as escapes."""
-        return json.dumps(content).encode()
 
 
 class ControlApp(Starlette):
@@ -113,6 +106,7 @@ class ControlApp(Starlette):
                 *(Route(path, self._find, methods=["GET", "POST"]) for path in _SIGNAL_OF_PATH),
                 Route("/requests", self._list_requests),
                 Route("/requests/{number:int}", self._show_request),
+                Route("/export", self._export),
                 Route("/strangers", self._list_strangers),
                 Route("/assert", self._assert, methods=["POST"]),
                 Route("/assert-none", self._assert_none, methods=["POST"]),
@@ -125,9 +119,9 @@ class ControlApp(Starlette):
                 Route("/journal", self._clear, methods=["DELETE"]),
             ],
             exception_handlers={
-                MistakeError: _refuse_mistake,
-                ScriptError: _refuse_mistake,
-                HTTPException: _refuse_http,
+                MistakeError: refuse_mistake,
+                ScriptError: refuse_mistake,
+                HTTPException: refuse_http,
             },
         )
 
@@ -146,7 +140,7 @@ class ControlApp(Starlette):
         self._check_items_are_kept()
         signal = _SIGNAL_OF_PATH[request.url.path]
         if request.method == "POST":
-            body = await _read(request)
+            body = await read_body(request)
             include_refused = _flag(body, "include_refused")
             page = [(word, str(body.pop(word))) for word in ("limit", "offset") if word in body]
             _, limit, offset = _read_page(page)
@@ -187,13 +181,20 @@ class ControlApp(Starlette):
         )
         return AsciiJson({"requests": [request_record(each) for each in found]})
 
+    async def _export(self, request: Request) -> Response:
+        self._check_items_are_kept()
+        signal = request.query_params.get("signal")
+        requests = self._journal.requests(signal=_read_signal(signal) if signal else None)
+        text = await anyio.to_thread.run_sync(lambda: "".join(f"{x}\n" for x in lines_of(requests)))
+        return Response(text, media_type="application/x-ndjson")
+
     async def _list_strangers(self, _request: Request) -> AsciiJson:
         return AsciiJson({"strangers": [stranger_record(s) for s in self._journal.strangers()]})
 
     async def _assert(self, request: Request) -> AsciiJson:
         self._check_items_are_kept()
         signal = _read_signal(request.query_params.get("signal", Signal.TRACES))
-        wanted = read_wanted(signal, await _read(request))
+        wanted = read_wanted(signal, await read_body(request))
         try:
             item = await anyio.to_thread.run_sync(self._journal.assert_item, signal, wanted)
         except AssertionError as miss:
@@ -203,7 +204,7 @@ class ControlApp(Starlette):
     async def _assert_none(self, request: Request) -> AsciiJson:
         self._check_items_are_kept()
         signal = _read_signal(request.query_params.get("signal", Signal.TRACES))
-        wanted = read_wanted(signal, await _read(request))
+        wanted = read_wanted(signal, await read_body(request))
         try:
             await anyio.to_thread.run_sync(self._journal.assert_no_item, signal, wanted)
         except AssertionError as found:
@@ -230,13 +231,13 @@ class ControlApp(Starlette):
 
     async def _change_headers(self, request: Request) -> AsciiJson:
         try:
-            self._require_headers(await _read(request))
+            self._require_headers(await read_body(request))
         except (TypeError, ValueError) as error:
             raise MistakeError(str(error)) from None
         return AsciiJson({"header_names": self._describe()["header_names"]})
 
     async def _wait(self, request: Request) -> AsciiJson:
-        body = await _read(request)
+        body = await read_body(request)
         wait = self._read_wait(body)
         answer = AsciiJson({"error": "the collector stops"}, 503)
 
@@ -308,7 +309,7 @@ class ControlApp(Starlette):
         if request.method == "DELETE":
             self._script.clear()
         elif request.method in {"PUT", "POST"}:
-            body = await _read(request)
+            body = await read_body(request)
             answers, default = read_answers(body)
             if request.method == "PUT":
                 self._script.replace(answers)
@@ -325,25 +326,6 @@ class ControlApp(Starlette):
     async def _clear(self, _request: Request) -> AsciiJson:
         self._journal.clear()
         return AsciiJson(counts_record(self._journal))
-
-
-async def _read(request: Request) -> dict[str, Any]:
-    """The JSON object of a request. Another Content-Type is refused: pages of others could send."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise HTTPException(415, "the body is JSON: send Content-Type: application/json")
-    text = b""
-    async for chunk in request.stream():
-        text += chunk
-        if len(text) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        raise MistakeError("the body is not JSON") from None
-    if not isinstance(body, dict):
-        raise MistakeError("the body is not a JSON object")
-    return body
 
 
 def _read_page(query: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], int, int]:
@@ -371,13 +353,3 @@ def _flag(body: dict[str, Any], name: str, *, default: bool = False) -> bool:
     if not isinstance(value, bool):
         raise MistakeError(f"{name} is true or false")
     return value
-
-
-async def _refuse_mistake(_request: Request, error: Exception) -> AsciiJson:
-    return AsciiJson({"error": str(error)}, 400)
-
-
-async def _refuse_http(_request: Request, error: Exception) -> AsciiJson:
-    if not isinstance(error, HTTPException):
-        raise error
-    return AsciiJson({"error": error.detail}, error.status_code, headers=error.headers)

@@ -12,6 +12,7 @@ class Gate:
     def __init__(self) -> None:
         self._event = anyio.Event()
         self.is_closed = False
+        self._followers: list[Gate] = []
 
     @property
     def current(self) -> anyio.Event:
@@ -28,6 +29,16 @@ class Gate:
         """Let everything go on, for good."""
         self.is_closed = True
         self.release()
+        for follower in self._followers:
+            follower.close()
+
+    def follower(self) -> "Gate":
+        """A gate with releases of its own that closes with this one."""
+        made = Gate()
+        if self.is_closed:
+            made.close()
+        self._followers.append(made)
+        return made
 
     async def wait_until_closed(self) -> None:
         """Return once nothing is held back any more."""

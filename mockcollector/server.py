@@ -26,6 +26,8 @@ from mockcollector.rules import Rules
 from mockcollector.run import Door, Run
 from mockcollector.script import Script
 from mockcollector.script_values import Step, is_token
+from mockcollector.session_control import SessionControlApp
+from mockcollector.sessions import Session, Sessions
 from mockcollector.signals import TRAITS, Signal
 from mockcollector.strangers import Stranger, watch_handshakes
 
@@ -77,6 +79,7 @@ class MockCollector:
         self.script = script if isinstance(script, Script) else Script(script)
         rules = _rules(self.profile, path, required_headers, max_body_bytes)
         self._app = CollectorApp(rules, self.script, self.journal, on_request)
+        self._sessions = Sessions(self._app, lambda: self.base_url, on_request)
         self.control_host = control_host
         self._control_port = control_port
         self._port = port
@@ -193,7 +196,7 @@ class MockCollector:
 
     def _door(self, listener: socket.socket) -> Door:
         numbers = self._connection_numbers
-        return Door(self._app, listener, self._tls, numbers, self._note_stranger)
+        return Door(self._sessions, listener, self._tls, numbers, self._note_stranger)
 
     async def _listen(self, is_wanted: bool) -> None:  # noqa: FBT001 - as a switch is turned
         """Close the port, or open it again, while the control API stays."""
@@ -217,7 +220,26 @@ class MockCollector:
         if self._on_stranger is not None:
             self._on_stranger(stranger)
 
-    def _control_app(self) -> ControlApp:
+    def session(
+        self,
+        *,
+        token: str | None = None,
+        script: Script | Iterable[Step | str] | Step | str = (),
+    ) -> Session:
+        """A part of this collector for one test alone: a journal, a script and URLs of its own.
+
+        Raises SessionError where the token cannot be one or is taken.
+        """
+        made = script if isinstance(script, Script) else Script(script)
+        return self._sessions.create(token, made)
+
+    def _control_app(self) -> SessionControlApp:
+        waiting = self._app.wait_until_stopping
+        return SessionControlApp(
+            self._own_control_app(), self._sessions, wait_until_stopping=waiting
+        )
+
+    def _own_control_app(self) -> ControlApp:
         return ControlApp(
             self.journal,
             self.script,

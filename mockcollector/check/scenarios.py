@@ -43,6 +43,8 @@ def setups_of(scenarios: Sequence[Scenario]) -> list[Setup]:
     # What a judge compares with, and which the choice may have left out.
     if "redirect" in needed or "cut-response" in needed:
         needed |= _of("final-400")
+    if "stale-connection" in needed:
+        needed |= _of("keep-alive")
     if any(name.startswith("tls-") for name in needed):
         needed |= _of("tls")
     return sorted(needed.values(), key=lambda each: -each.limit_seconds)

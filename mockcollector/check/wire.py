@@ -97,6 +97,14 @@ class Wire:
         return len({each.request.connection for each in self.attempts})
 
     @property
+    def is_parallel(self) -> bool:
+        """Whether a request began while the one before it was still unanswered."""
+        return any(
+            earlier.ended is None or later.at < earlier.ended
+            for earlier, later in itertools.pairwise(self.attempts)
+        )
+
+    @property
     def was_ended(self) -> bool:
         """Whether the command did not end by itself."""
         return self.exit_code is None

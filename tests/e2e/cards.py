@@ -128,9 +128,8 @@ def row_of(name: str, card: Card) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def rows_of_before() -> dict[str, str]:
+def rows_of_before(index: Path) -> dict[str, str]:
     """The lines of the table as it is, by the name of their page."""
-    index = PAGES / "README.md"
     text = index.read_text() if index.exists() else ""
     found = re.finditer(r"(?m)^\| \[[^]]+\]\(([\w-]+)\.md\) \|.*$", text)
     return {each[1]: each[0] for each in found}
@@ -142,19 +141,21 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="which; all without")
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--json", type=Path, help="a folder for the cards as JSON")
+    parser.add_argument("--pages", type=Path, default=PAGES, help="where; docs/cards without")
     options = parser.parse_args()
-    PAGES.mkdir(exist_ok=True)
-    rows = rows_of_before()
+    pages: Path = options.pages
+    pages.mkdir(exist_ok=True)
+    rows = rows_of_before(pages / "README.md")
     for exporter in EXPORTERS:
         if options.names and exporter.name not in options.names:
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             card = card_of(exporter, Path(folder), options.jobs)
-        (PAGES / f"{exporter.name}.md").write_text(render.as_markdown(card, exporter.note))
+        (pages / f"{exporter.name}.md").write_text(render.as_markdown(card, exporter.note))
         rows[exporter.name] = row_of(exporter.name, card)
         kept = [rows[each.name] for each in EXPORTERS if each.name in rows]
-        (PAGES / "README.md").write_text(INDEX.format(rows="\n".join(kept)))
+        (pages / "README.md").write_text(INDEX.format(rows="\n".join(kept)))
         if options.json is not None:
             (options.json / f"{exporter.name}.json").write_text(render.as_json(card))
         spent = time.monotonic() - began
