@@ -1,5 +1,6 @@
 """The documents of `/api/traces` and `/api/traces/ID`, as plain dicts. Pure."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,6 +126,9 @@ def _destination(
     if state == "not_owed" and own:
         state = "set_aside"  # its row is not known any more, what became of it is
     of_state = [(each, place) for each, place in found if each.state == state]
+    left = destination.left if state in ("delivered", "filtered") and not own else None
+    if left is not None:
+        state = "filtered"
     last = max((each for each, _place in of_state), key=lambda each: each.at_ns, default=None)
     came_in = found[-1][1].encoding.name.lower() if found else ""
     at_ns = last.at_ns if last else max((place.set_aside_ns for place in own), default=0)
@@ -149,8 +153,20 @@ def _destination(
         if any(each.is_parked for each, _place in of_state)
         else None,
         "dead_letters": [place.letter_id for place in own],
+        "filtered_by": left.step if left is not None else "",
+        "filtered_because": left.words if left is not None else "",
+        "held_seconds": _held_seconds(destination, [place for _each, place in of_state])
+        if state == "waiting"
+        else 0.0,
         **_courier(status),
     }
+
+
+def _held_seconds(destination: NamedDestination, places: Sequence[TracePlace]) -> float:
+    """How long what waits is held for the rest of the trace; 0 where that time is over."""
+    waited_ns = time.time_ns() - min(place.received_ns for place in places)
+    seconds = destination.held_seconds
+    return seconds if waited_ns < seconds * 1e9 else 0.0
 
 
 def _stepped_around(status: DestinationStatus, ids: Sequence[IdReading]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from relay.cli.source import Source
 from relay.cli.trace_tree import tree_lines, tree_of
 from relay.doctor.findings import MOST_REFUSED, refused_text, silence_text
 from relay.model.nouns import counted_items, noun_of
+from relay.model.units import format_duration
 
 # A million rows take less than one; a disk that is slow and busy may take longer.
 RESPONSE_SECONDS = 30.0
@@ -209,7 +210,8 @@ def destination_lines(
     elif state == "evicted":
         lines = [f"  evicted    undelivered {what}for {name} at {at}: space was short"]
     elif state == "filtered":
-        lines = [f"  filtered   {what}for {name} at {at}: its steps say it is not for it"]
+        why = destination.get("filtered_because") or "its steps say it is not for it"
+        lines = [f"  filtered   {what}for {name} at {at}: {why}"]
     elif has_pieces:
         lines = [f"  not owed   {what}to {name}: {NOT_OWED}"]
     else:
@@ -250,7 +252,10 @@ def waiting_lines(destination: dict[str, Any], what: str) -> list[str]:
     if destination.get("stepped_around"):
         return [f"{line}: {destination['stepped_around']['said']}", parked_line(destination)]
     if not destination["failing_since"]:
-        return [f"{line}: {destination['reason'] or 'queued'}"]
+        reason = destination["reason"] or "queued"
+        if seconds := destination.get("held_seconds"):
+            reason = f"held for the rest of its trace, {format_duration(seconds)} at most"
+        return [f"{line}: {reason}"]
     behind = ""
     if destination.get("is_behind") and not destination["is_in_flight"]:
         behind = f"behind an earlier batch, which {destination['name']} does not accept: "

@@ -101,6 +101,11 @@ class Courier:
             status.held_items = whole.held_items(status.signal)
         return status
 
+    @property
+    def settings(self) -> DestinationConfig:
+        """As they hold for its next request."""
+        return self._sender.learnt.settings
+
     def wake(self) -> None:
         """Try at once, with secrets read anew: what was in the way may be gone."""
         self._sender.look_anew()

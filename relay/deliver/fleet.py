@@ -217,6 +217,10 @@ class Fleet:
         for whole in self._whole.values():
             whole.end()
 
+    def views(self) -> list[DestinationConfig]:
+        """The settings of each courier, by name and signal."""
+        return [route.courier.settings for _, route in sorted(self._routes.items())]
+
     def statuses(self) -> list[DestinationStatus]:
         """What each courier says of itself, by name and signal."""
         return [route.courier.status for _, route in sorted(self._routes.items())]

@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import anyio
+import anyio.to_thread
 
 from relay.buffer.api import Log, TraceIndex
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.values import ReachesBack, RecentService, RecentTrace, TracePlace
+from relay.config import DestinationConfig
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable
 from relay.model.records import DestinationStatus, StoredRow
+from relay.traces.filtered import Left, left_out
 from relay.traces.ids import IdReading, readings
 
 # What is kept of an id that was refused is cut there.
@@ -31,12 +34,16 @@ class NamedDestination(NamedTuple):
     """A destination as one of its signals has it; `is_known` false: only dead letters name it.
 
     `oldest_owed_ns` is when the oldest that it is owed was received; 0: not known, or nothing.
+    `left` says why nothing of the trace is for it, where that is so; `held_seconds` is how long
+    what is owed to it waits for the rest of its trace.
     """
 
     status: DestinationStatus
     is_configured: bool
     is_known: bool
     oldest_owed_ns: int
+    left: Left | None = None
+    held_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +90,16 @@ class Traces:
         known = {key: each.statistics().oldest_owed_ns for key, each in consumers.items()}
         report = await report_of(text, self._index, self._fleet.statuses(), known)
         kept = sorted({place.row for place in report.places if place.row and place.is_kept})
-        if not with_spans or not kept:
+        views = self._fleet.views()
+        has_steps = any(view.has_steps for view in views)
+        if not (with_spans or has_steps) or not kept:
             return report
         rows = await self._buffer.read_rows(kept[:MOST_ROWS_SHOWN])
-        return replace(report, rows=rows)
+        if has_steps:
+            # Not of a trace of which only the first rows are looked at.
+            shown = rows if len(kept) <= MOST_ROWS_SHOWN else []
+            report = await anyio.to_thread.run_sync(with_steps, report, shown, views)
+        return replace(report, rows=rows) if with_spans else report
 
     async def recent(self, limit: int) -> list[RecentTrace]:
         """What was received last, newest first."""
@@ -95,6 +108,24 @@ class Traces:
     async def services(self) -> list[RecentService]:
         """Who sent what last, the last seen first. Raises BufferUnavailable."""
         return await self._index.services()
+
+
+def with_steps(
+    report: TraceReport, rows: Sequence[StoredRow], views: Sequence[DestinationConfig]
+) -> TraceReport:
+    """The report, with what the steps of each destination say of the trace; `rows` are all that is
+    kept of it.
+    """
+    left = left_out([each.trace_id for each in report.ids], rows, views)
+    samples = {BacklogName(view.name, view.signal): view for view in views if view.is_sampled}
+    destinations = []
+    for each in report.destinations:
+        key = BacklogName(each.status.name, each.status.signal)
+        view = samples.get(key)
+        is_held = view is not None and view.sample.keeps_whole
+        seconds = view.sample.wait_seconds if is_held and view is not None else 0.0
+        destinations.append(each._replace(left=left.get(key), held_seconds=seconds))
+    return replace(report, destinations=destinations)
 
 
 async def report_of(

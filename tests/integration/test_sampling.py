@@ -66,6 +66,7 @@ def test_a_tenth_and_all_errors(tmp_path: Path) -> None:
             found = relay.destination("some")
             _status, metrics = relay.get("/metrics", parse=False)
             shown = relay.run("status").stdout
+            where = {each: relay.run("where", each).stdout for each in (unlucky, failed, lucky)}
 
         assert names_at(some) == ["early", "error", "late", "lucky"]
         assert names_at(everything) == ["early", "error", "late", "late too", "lucky", "unlucky"]
@@ -76,6 +77,11 @@ def test_a_tenth_and_all_errors(tmp_path: Path) -> None:
     line = 'otlp_relay_filtered_spans_total{destination="some",signal="traces",step="sample"} 2.0'
     assert line in metrics
     assert "some: 2 sampled out" in shown
+    # Told of each trace, though rows are settled as a whole.
+    assert "sampled out (ratio 0.1)" in where[unlucky]
+    assert "delivered  to everything" in where[unlucky]
+    assert "delivered  to some" in where[failed]
+    assert "delivered  to some" in where[lucky]
 
 
 def test_a_ratio_alone_waits_for_nothing(tmp_path: Path) -> None:
@@ -91,11 +97,14 @@ def test_what_is_held_is_no_backlog_and_a_relay_that_stops_does_not_wait(tmp_pat
     with MockCollector() as some:
         sample = {"ratio": 0, "keep": KEEP, "wait": "60s"}
         with Relay(tmp_path, {"some": {"endpoint": some.endpoint, "sample": sample}}) as relay:
-            post(relay, *(quick(chance(False), "held") for _ in range(3)))
+            trace_id = chance(False)
+            post(relay, *(quick(trace_id, "held") for _ in range(3)))
             held = eventually(lambda: (it := relay.destination("some"))["held_spans"] and it)
             assert (held["held_spans"], held["waiting_spans"]) == (3, 0)
             assert held["oldest_waiting_seconds"] == 0
             assert "some: 3 spans held for the rest of their traces" in relay.run("status").stdout
+            where = relay.run("where", trace_id).stdout
+            assert "held for the rest of its trace, 1m at most" in where
             doctor = relay.run("doctor")
             assert doctor.returncode == 0
             assert "some: idle, 0 spans waiting" in doctor.stdout
