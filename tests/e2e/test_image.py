@@ -161,7 +161,7 @@ def test_new_container_on_the_same_volume_has_what_the_old_one_kept(
         listed = otlp_relay(second, "destination", "list")
 
     assert (code, took < 10) == (0, True)  # SIGTERM was heard
-    assert "kept       row 1" in told
+    assert "kept       on disk, in row 1" in told
     assert "later" in listed
 
 
