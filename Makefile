@@ -4,20 +4,20 @@ PYTHON ?= python3
 HOST_PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/installed-$(shell cat pyproject.toml scripts/requirements.lock 2>/dev/null | sha256sum | cut -c1-16)
+STAMP := $(VENV)/installed-$(shell cat pyproject.toml mockcollector/pyproject.toml scripts/requirements.lock 2>/dev/null | sha256sum | cut -c1-16)
 # Tests that need neither containers, nor a systemd, nor a browser.
 HERE := not e2e and not systemd and not browser and not fleet
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native run test proofs soak cards check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb wheel image lock check-native clean docs site
+.PHONY: help setup native run test proofs soak cards check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb wheel image mock-floors lock check-native clean docs site
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make .venv with everything, from the lock with hashes
 
-$(STAMP): pyproject.toml scripts/requirements.lock scripts/setup
+$(STAMP): pyproject.toml mockcollector/pyproject.toml scripts/requirements.lock scripts/setup
 	@scripts/setup "$(PYTHON)" "$(VENV)"
 	@rm -f $(VENV)/installed-*
 	@touch $@
@@ -76,9 +76,13 @@ deb: $(STAMP)  ## dist/otlp-relay_VERSION_ARCH.deb, for `apt install ./…deb`, 
 	@$(BIN)/python scripts/deb.py --python "$(HOST_PYTHON)"
 	@$(BIN)/python scripts/sbom.py
 
-wheel: $(STAMP)  ## dist/otlp_relay-VERSION-py3-none-any.whl, for pip, pipx and uv, and what it is made of
+wheel: $(STAMP)  ## dist/*.whl of the relay and of the mock collector, for pip, pipx and uv, and what the first is made of
 	@$(BIN)/python -m hatchling build --target wheel --directory dist
+	@cd mockcollector && ../$(BIN)/python -m hatchling build --target wheel --directory ../dist
 	@$(BIN)/python scripts/sbom.py
+
+mock-floors: $(STAMP)  ## the mock collector's tests beside the oldest and the newest packages it takes
+	@$(BIN)/python scripts/mock_floors.py $(ARGS)
 
 image: $(STAMP)  ## the container image otlp-relay, and what it is made of; needs Docker
 	docker build --tag otlp-relay .

@@ -154,8 +154,9 @@ class CollectorApp:
         decoded = read(body, encoding, signal, rules)
         request.unknown_keys = decoded.unknown_keys
         request.flaws = decoded.flaws
-        if is_kept:
-            request.message = decoded.message
+        request.has_contents = is_kept
+        request.is_plain = decoded.is_plain
+        request.services, request.names = decoded.services, decoded.names
         request.span_ids = decoded.span_ids
         request.item_count = decoded.count
         if decoded.message is not None:

@@ -15,6 +15,7 @@ from mockcollector.matching import (
     Wanted,
     WantedDataPoint,
     WantedLogRecord,
+    criteria_of,
     describe_miss,
     find,
     is_match,
@@ -40,13 +41,14 @@ class Asking(Ledger):
         self.check_items_are_kept()
         with self._watched.reading():
             requests = [request for request in self._requests if request.signal is signal]
-        kept = [
+        # Request by request: what does not match need not stay in memory together.
+        criteria = criteria_of(signal, wanted)
+        return [
             item
             for request in requests
             for item in request.items
-            if include_refused or item.is_accepted
+            if (include_refused or item.is_accepted) and all(c.holds(item) for c in criteria)
         ]
-        return find(signal, kept, wanted)
 
     def spans(
         self, *, include_refused: bool = False, **wanted: Unpack[Wanted]

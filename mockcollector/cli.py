@@ -40,7 +40,9 @@ T = TypeVar("T")
 
 
 @click.group()
-@click.version_option(version=importlib.metadata.version("otlp-relay"), prog_name="mockcollector")
+@click.version_option(
+    version=importlib.metadata.version("mockcollector"), prog_name="mockcollector"
+)
 def main() -> None:
     """A strict OTLP/HTTP receiver for tests and trials."""
 

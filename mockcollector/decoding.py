@@ -17,9 +17,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from mockcollector import otlp_json, validity
+from mockcollector import json_plain, otlp_json, validity
 from mockcollector.rules import Cause, Encoding, IdRule, Refused, Rules, Violation
 from mockcollector.signals import TRAITS, Request, Signal
+from mockcollector.summary import summary_of
 from mockcollector.validity import SPAN_ID_BYTES, TRACE_ID_BYTES, is_bad_id
 
 KEY_BYTES = TRACE_ID_BYTES + SPAN_ID_BYTES
@@ -31,6 +32,8 @@ class Decoded:
     """A body that broke no rule. `span_ids` packs 24 bytes a span: trace id, then span id.
 
     An id of another length, where the rule lets it pass, is filled up with zeros or cut there.
+    `services` (with the number of their items) and `names` of the first items are None where only
+    the items tell.
     `flaws` are places and what no sender may do there, though receivers take it; at most 20.
     """
 
@@ -39,11 +42,36 @@ class Decoded:
     message: Request | None = None
     unknown_keys: tuple[str, ...] = ()
     flaws: tuple[str, ...] = ()
+    services: list[tuple[str, int]] | None = None
+    names: list[str] | None = None
+    is_plain: bool = False
+
+
+def read_message(
+    body: bytes, encoding: Encoding, signal: Signal, *, is_plain: bool = False
+) -> Request:
+    """The message of a body that was decoded before, `is_plain` as was found then."""
+    if is_plain:
+        return json_plain.plain_message(body, signal)
+    if encoding is Encoding.JSON:
+        return otlp_json.decode_request(body, TRAITS[signal].request)[0]
+    return _parse_protobuf(body, signal)
 
 
 def decode(body: bytes, encoding: Encoding, signal: Signal, rules: Rules) -> Decoded:
     """Decode and check everything. Raises `Refused` with status 400."""
     unknown: tuple[str, ...] = ()
+    # A vendor's own checks look at the message, so it must be made.
+    if encoding is Encoding.JSON and not rules.checks:
+        plain = json_plain.read_plain(body, signal)
+        if plain is not None:
+            return Decoded(
+                plain.count,
+                plain.span_ids,
+                services=plain.services,
+                names=plain.names,
+                is_plain=True,
+            )
     if encoding is Encoding.JSON:
         message, unknown = otlp_json.decode_request(body, TRAITS[signal].request)
     else:
@@ -58,7 +86,10 @@ def decode(body: bytes, encoding: Encoding, signal: Signal, rules: Rules) -> Dec
         case ExportMetricsServiceRequest():
             span_ids, count = b"", _check_data_points(message, rules, findings)
     findings.refuse()
-    return Decoded(count, span_ids, message, unknown, tuple(findings.flaws))
+    services, names = summary_of(message)
+    return Decoded(
+        count, span_ids, message, unknown, tuple(findings.flaws), services=services, names=names
+    )
 
 
 class _Findings:

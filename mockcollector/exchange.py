@@ -3,6 +3,7 @@
 Whatever is sent, the journal has the outcome before.
 """
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -262,7 +263,7 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def _is_left_before(self, released: anyio.Event) -> bool:
+    async def _is_left_before(self, released: asyncio.Event) -> bool:
         is_left = False
 
         async def watch() -> None:

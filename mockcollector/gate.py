@@ -3,19 +3,19 @@
 All of it runs in the collector's event loop; `MockCollector` brings calls from other threads there.
 """
 
-import anyio
+import asyncio
 
 
 class Gate:
     """Holds requests back until `release`. After `close` nothing is held back any more."""
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._event = asyncio.Event()
         self.is_closed = False
         self._followers: list[Gate] = []
 
     @property
-    def current(self) -> anyio.Event:
+    def current(self) -> asyncio.Event:
         """Set by the next `release`. Take it before the first await, else a release is missed."""
         return self._event
 
@@ -23,7 +23,7 @@ class Gate:
         """Let everything that waits now go on; what comes later waits again."""
         self._event.set()
         if not self.is_closed:
-            self._event = anyio.Event()
+            self._event = asyncio.Event()
 
     def close(self) -> None:
         """Let everything go on, for good."""

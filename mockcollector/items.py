@@ -3,7 +3,7 @@
 Times are nanoseconds since the epoch, attributes plain Python values.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,6 +91,15 @@ class ReceivedLink:
     flags: int
 
 
+class Acceptance:
+    """Which items of a request were accepted, by their places; none until it is answered."""
+
+    __slots__ = ("places",)
+
+    def __init__(self) -> None:
+        self.places: Collection[int] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an item stood."""
@@ -98,18 +107,26 @@ class Place:
     resource: ReceivedResource
     scope: ReceivedScope
     request_number: int
+    acceptance: Acceptance
 
 
 class ReceivedItem:
     """What a span, a log record and a data point have in common."""
+
+    at = 0
+    """Its place among the items of its request, from 0."""
 
     def __init__(self, raw: trace_pb2.Span | logs_pb2.LogRecord | Point, place: Place) -> None:
         self._attributes = raw.attributes
         self.resource = place.resource
         self.scope = place.scope
         self.request_number = place.request_number
-        self.is_accepted = False
+        self._acceptance = place.acceptance
+
+    @property
+    def is_accepted(self) -> bool:
         """Whether its request was answered 2xx (or taken and cut) and it was not rejected."""
+        return self.at in self._acceptance.places
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -385,8 +402,19 @@ class ReceivedDataPoint(ReceivedItem):
         return f"<{self.kind} {self.name!r} {shown} at {self.time_unix_nano}>"
 
 
-def flatten(message: Request, request_number: int) -> tuple[ReceivedItem, ...]:
+def flatten(
+    message: Request, request_number: int, acceptance: Acceptance | None = None
+) -> tuple[ReceivedItem, ...]:
     """All items of a request, in order, each with its resource and scope."""
+    items = _flatten(message, request_number, acceptance or Acceptance())
+    for at, item in enumerate(items):
+        item.at = at
+    return items
+
+
+def _flatten(
+    message: Request, request_number: int, acceptance: Acceptance
+) -> tuple[ReceivedItem, ...]:
     match message:
         case ExportTraceServiceRequest():
             return tuple(
@@ -394,7 +422,7 @@ def flatten(message: Request, request_number: int) -> tuple[ReceivedItem, ...]:
                 for outer in message.resource_spans
                 for resource in [ReceivedResource(outer.resource, outer.schema_url)]
                 for inner in outer.scope_spans
-                for place in [_place(resource, inner, request_number)]
+                for place in [_place(resource, inner, request_number, acceptance)]
                 for raw in inner.spans
             )
         case ExportLogsServiceRequest():
@@ -403,7 +431,7 @@ def flatten(message: Request, request_number: int) -> tuple[ReceivedItem, ...]:
                 for outer in message.resource_logs
                 for resource in [ReceivedResource(outer.resource, outer.schema_url)]
                 for inner in outer.scope_logs
-                for place in [_place(resource, inner, request_number)]
+                for place in [_place(resource, inner, request_number, acceptance)]
                 for raw in inner.log_records
             )
         case ExportMetricsServiceRequest():
@@ -412,7 +440,7 @@ def flatten(message: Request, request_number: int) -> tuple[ReceivedItem, ...]:
                 for outer in message.resource_metrics
                 for resource in [ReceivedResource(outer.resource, outer.schema_url)]
                 for inner in outer.scope_metrics
-                for place in [_place(resource, inner, request_number)]
+                for place in [_place(resource, inner, request_number, acceptance)]
                 for each in inner.metrics
                 for metric in [ReceivedMetric(each)]
                 for raw in points_of(each)
@@ -423,5 +451,7 @@ def _place(
     resource: ReceivedResource,
     scope: trace_pb2.ScopeSpans | logs_pb2.ScopeLogs | metrics_pb2.ScopeMetrics,
     request_number: int,
+    acceptance: Acceptance,
 ) -> Place:
-    return Place(resource, ReceivedScope(scope.scope, scope.schema_url), request_number)
+    own = ReceivedScope(scope.scope, scope.schema_url)
+    return Place(resource, own, request_number, acceptance)

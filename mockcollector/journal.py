@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Unpack, cast
 
+import anyio.to_thread
+
 from mockcollector.attempts import Attempts
 from mockcollector.items import (
     ReceivedDataPoint,
@@ -132,7 +134,8 @@ class Journal(Attempts):
         """The same, leaving the event loop (asyncio) free."""
         seeker = self._seeker(signal, wanted)
         with self.seeking(seeker, signal) as before:
-            if not seeker.search(before):
+            # In a thread: whoever waits may be the collector's own loop (the control API).
+            if not await anyio.to_thread.run_sync(seeker.search, before):
                 await self._watched.wait_async(seeker.is_done, timeout)
         return seeker.found() or self.assert_item(signal, wanted)
 

@@ -12,7 +12,6 @@ from typing import Any, Final, Literal, Protocol
 
 from mockcollector.decoding import KEY_BYTES
 from mockcollector.ids import IdLog
-from mockcollector.items import flatten
 from mockcollector.matching import ABSENT
 from mockcollector.received import ReceivedRequest
 from mockcollector.rules import MIB, Encoding
@@ -37,7 +36,8 @@ class Limits:
     """How much a journal keeps. What is older gives way; counts and ids stay exact.
 
     Past `max_spans` (log records and data points count as spans do) or `max_body_bytes` (decoded)
-    the oldest requests lose body, message and items; past `max_requests` they go altogether.
+    the oldest requests lose body, message and items; past `max_requests` they go altogether. What
+    is made of bodies when it is asked for counts as bytes, too, by an estimate, and goes first.
     """
 
     max_requests: int = 10_000
@@ -117,6 +117,8 @@ class Ledger:
         self._requests: deque[ReceivedRequest] = deque()
         self._complete: deque[ReceivedRequest] = deque()
         self._complete_items = 0
+        self._unpacked: dict[int, ReceivedRequest] = {}
+        self._unpacked_bytes = 0
         self._complete_bytes = 0
         self._answers: Counter[str] = Counter()
         self._strangers: deque[Stranger] = deque(maxlen=_MAX_STRANGERS)
@@ -142,11 +144,10 @@ class Ledger:
             self._decoded_bytes += request.decoded_bytes
             if self.keep == "counts":
                 return
-            if request.message is not None:
-                request.items = flatten(request.message, request.number)
+            request.on_unpacked = self._note_unpacked
             self._requests.append(request)
             self._complete.append(request)
-            self._complete_items += len(request.items)
+            self._complete_items += request.item_count
             self._complete_bytes += len(request.body)
             self._make_room()
 
@@ -171,9 +172,10 @@ class Ledger:
                 self._accepted[request.signal] += len(accepted)
                 self._refused[request.signal] += request.item_count - len(accepted)
             self._ids.add(_keys_at(request.span_ids, accepted))
-            if request.items:
-                for at in accepted:
-                    request.items[at].is_accepted = True
+            request.acceptance.places = (
+                accepted if isinstance(accepted, range) else frozenset(accepted)
+            )
+            if request.has_contents:
                 for seeker in self._seekers:
                     seeker.look(request, accepted)
 
@@ -197,22 +199,41 @@ class Ledger:
 
     def _make_room(self) -> None:
         limits = self._limits
+        # What was made of bodies goes first: it can be made again.
+        while len(self._unpacked) > 1 and (
+            self._complete_bytes + self._unpacked_bytes > limits.max_body_bytes
+        ):
+            self._pack(next(iter(self._unpacked.values())))
         while len(self._complete) > 1 and (
             self._complete_items > limits.max_spans or self._complete_bytes > limits.max_body_bytes
         ):
             oldest = self._complete.popleft()
             # Its ids are still needed if its answer is yet to come.
             ids = oldest.span_ids
-            self._complete_items -= len(oldest.items)
+            self._complete_items -= oldest.item_count
             self._complete_bytes -= len(oldest.body)
+            self._pack(oldest)
             oldest.forget_contents()
             oldest.span_ids = b"" if oldest.answer else ids
         while len(self._requests) > limits.max_requests:
             gone = self._requests.popleft()
             if self._complete and self._complete[0] is gone:
                 self._complete.popleft()
-                self._complete_items -= len(gone.items)
+                self._pack(gone)
+                self._complete_items -= gone.item_count
                 self._complete_bytes -= len(gone.body)
+
+    def _note_unpacked(self, request: ReceivedRequest) -> None:
+        with self._watched.reading():
+            if request.number not in self._unpacked:
+                self._unpacked[request.number] = request
+                self._unpacked_bytes += _unpacked_bytes(request)
+                self._make_room()
+
+    def _pack(self, request: ReceivedRequest) -> None:
+        if self._unpacked.pop(request.number, None) is not None:
+            self._unpacked_bytes -= _unpacked_bytes(request)
+            request.pack()
 
     # What a test asks.
 
@@ -282,6 +303,11 @@ class Ledger:
                 and (encoding is None or request.encoding == encoding)
                 and (signal is None or request.signal == signal)
             ]
+
+
+def _unpacked_bytes(request: ReceivedRequest) -> int:
+    """About what the message and the items of a request take, as measured with ten attributes."""
+    return 3 * request.decoded_bytes + 700 * request.item_count
 
 
 def _keys_at(span_ids: bytes, places: Collection[int]) -> bytes:

@@ -146,6 +146,11 @@ def _clock(unix_nano: int) -> str:
 
 
 def _services(request: ReceivedRequest) -> list[str]:
+    if request.services is not None:
+        known: Counter[str] = Counter()
+        for name, count in request.services:
+            known[name] += count
+        return [name for name, _ in known.most_common(_SHOWN_NAMES)]
     names = Counter(
         str(item.resource.attributes.get("service.name", "(no service.name)"))
         for item in request.items
@@ -154,6 +159,8 @@ def _services(request: ReceivedRequest) -> list[str]:
 
 
 def _names(request: ReceivedRequest) -> list[str]:
+    if request.names is not None:
+        return request.names
     return [_name(item) for item in request.items[:_SHOWN_NAMES]]
 
 

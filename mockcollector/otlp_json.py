@@ -183,13 +183,21 @@ def _fields_of(descriptor: Descriptor) -> dict[str, _Field]:
     return {
         field.json_name: _Field(
             name=field.name,
-            is_repeated=field.is_repeated,
+            is_repeated=_is_repeated(field),
             oneof=field.containing_oneof.name if field.containing_oneof else None,
             adds_depth=field.name in {"array_value", "kvlist_value"},
             scalar=_scalar_of(field),
         )
         for field in descriptor.fields
     }
+
+
+def _is_repeated(field: FieldDescriptor) -> bool:
+    # `is_repeated` is new in protobuf 6.30, and `label` goes.
+    either: Any = field
+    if hasattr(field, "is_repeated"):
+        return bool(either.is_repeated)
+    return bool(either.label == either.LABEL_REPEATED)
 
 
 def _scalar_of(field: FieldDescriptor) -> Callable[[Any], Any] | None:

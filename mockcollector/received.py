@@ -3,16 +3,19 @@
 Times named unix are nanoseconds since the epoch. A `repr` shows header names, never values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mockcollector.content import header_values
+from mockcollector.decoding import read_message
 from mockcollector.items import (
+    Acceptance,
     ReceivedDataPoint,
     ReceivedItem,
     ReceivedLogRecord,
     ReceivedSpan,
+    flatten,
 )
 from mockcollector.matching import ABSENT, is_match
 from mockcollector.neutral import printable
@@ -36,6 +39,10 @@ class ReceivedRequest:
     its head had come, when its body had, and when its answer was decided, by `time.monotonic_ns`;
     0 where it did not come to that. `announced_bytes` is its Content-Length, of which `wire_bytes`
     were read.
+    `services` (with the number of their items) and `names` of the first items are None where only
+    the items tell. `has_contents` says that body, message and items are kept; the last two are made
+    from the body when they are asked for.
+    `is_plain` says that the body is JSON as `json_plain` reads it.
     `is_rule_broken` says that it was refused for what it was, not by the script.
     `is_complete` turns false when the journal gave up body, message and items for space.
     """
@@ -62,12 +69,15 @@ class ReceivedRequest:
     wire_bytes: int = 0
     decoded_bytes: int = 0
     body: bytes = b""
-    message: Request | None = None
+    has_contents: bool = False
+    is_plain: bool = False
     unknown_keys: tuple[str, ...] = ()
     flaws: tuple[str, ...] = ()
     span_ids: bytes = field(default=b"", repr=False)
     item_count: int = 0
-    items: tuple[ReceivedItem, ...] = ()
+    services: list[tuple[str, int]] | None = None
+    names: list[str] | None = None
+    acceptance: Acceptance = field(default_factory=Acceptance, repr=False)
     accepted_count: int = 0
     status: int | None = None
     answer: str = ""
@@ -75,6 +85,34 @@ class ReceivedRequest:
     is_rule_broken: bool = False
     is_complete: bool = True
     _body_hash: int | None = field(default=None, repr=False)
+    _message: Request | None = field(default=None, repr=False)
+    _items: tuple[ReceivedItem, ...] | None = field(default=None, repr=False)
+    on_unpacked: Callable[["ReceivedRequest"], None] | None = field(default=None, repr=False)
+
+    @property
+    def message(self) -> Request | None:
+        """The official message, read from the body when it is asked for; None where none is kept.
+
+        It is the same one until it is given up for space; `raw` of each item is a part of it.
+        """
+        if self._message is None and self.has_contents and self.encoding and self.signal:
+            self._message = read_message(
+                self.body, self.encoding, self.signal, is_plain=self.is_plain
+            )
+            if self.on_unpacked is not None:
+                self.on_unpacked(self)
+        return self._message
+
+    @property
+    def items(self) -> tuple[ReceivedItem, ...]:
+        """Its spans, log records or data points, made when they are asked for."""
+        items = self._items
+        if items is None:
+            message = self.message
+            if message is None:
+                return ()
+            items = self._items = flatten(message, self.number, self.acceptance)
+        return items
 
     @property
     def body_hash(self) -> int:
@@ -138,12 +176,17 @@ class ReceivedRequest:
             for found in [self.header(name)]
         )
 
+    def pack(self) -> None:
+        """Give up message and items; the body stays, from which they are made anew."""
+        self._message = None
+        self._items = None
+
     def forget_contents(self) -> None:
         """Give up what takes space; what was counted stays."""
         self._body_hash = hash(self.body)
+        self.pack()
         self.body = b""
-        self.message = None
-        self.items = ()
+        self.has_contents = False
         self.span_ids = b""
         self.is_complete = False
 

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -17,13 +18,17 @@ from typing import Any
 
 import anyio
 import uvicorn
-import uvloop
 from uvicorn.server import ServerState
 
 from mockcollector.app import CollectorApp
 from mockcollector.connection import HttpConnection
 from mockcollector.gate import Gate
 from mockcollector.strangers import OnStranger
+
+if sys.platform == "win32":
+    from asyncio import new_event_loop
+else:
+    from uvloop import new_event_loop
 
 START_TIMEOUT_SECONDS = 10.0
 STOP_GRACE_SECONDS = 1.0
@@ -102,7 +107,7 @@ class Run:
 
     def _main(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(self._serve())
         except BaseException as failure:  # noqa: BLE001 - it is raised where `start` or `stop` waits
             self._failure = failure

@@ -14,7 +14,6 @@ backend; `--python` is the one that will run it.
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -23,8 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import native_pass
-from hatchling.build import build_wheel
-from wheel import needed
+from wheel import build_wheels, needed
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {"otlp-relay": "relay.cli", "mockcollector": "mockcollector.cli"}
@@ -133,8 +131,7 @@ def install_packages(python: HostPython, packages: Path, scratch: Path) -> None:
     """The wheel and what it needs, with the pip of that very Python, into `packages`."""
     dist = scratch / "dist"
     dist.mkdir()
-    os.chdir(ROOT)
-    wheel = dist / build_wheel(str(dist))
+    wheel, _ = build_wheels(dist)
     tools = scratch / "tools"
     try:
         run([str(python.executable), "-m", "venv", str(tools)])
@@ -147,7 +144,7 @@ def install_packages(python: HostPython, packages: Path, scratch: Path) -> None:
     run([*into, "--require-hashes", "--only-binary=:all:", "--requirement", str(requirements)])
     shutil.rmtree(packages / "bin", ignore_errors=True)  # else pip warns that it is there
     # By its name, not by its path: pip would keep the path (direct_url.json).
-    run([*into, "--no-index", "--find-links", str(dist), "otlp-relay"])
+    run([*into, "--no-index", "--find-links", str(dist), "otlp-relay", "mockcollector"])
     try:
         built = native_pass.wheel().parent
         run([*into, "--no-index", "--find-links", str(built), native_pass.NAME])

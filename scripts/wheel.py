@@ -24,7 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "scripts" / "requirements.lock"
 HOME = Path.home() / ".cache" / "otlp-relay" / "wheel"
 UNUSED_SECONDS = 24 * 3600
-SINGLE_FILES = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "scripts/wheel.py")
+SINGLE_FILES = (
+    "pyproject.toml",
+    "mockcollector/pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "scripts/wheel.py",
+)
 
 
 def main() -> None:
@@ -58,16 +65,25 @@ def install(folder: Path) -> None:
     """Wheel, environment, the locked packages that the wheel asks for, the wheel itself."""
     print("building the wheel and installing it into an environment of its own …", file=sys.stderr)
     (folder / "dist").mkdir(parents=True)
-    os.chdir(ROOT)
-    wheel = folder / "dist" / build_wheel(str(folder / "dist"))
+    wheel, mock = build_wheels(folder / "dist")
     venv.create(folder / "venv", with_pip=True)
     pip = [str(folder / "venv" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(needed(pip, wheel, folder)))
     hashed = ["--require-hashes", "--only-binary=:all:", "--requirement", str(requirements)]
     run([*pip, "install", "--quiet", "--no-deps", *hashed])
-    run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)])
+    run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel), str(mock)])
     run([*pip, "check"])
+
+
+def build_wheels(dist: Path) -> tuple[Path, Path]:
+    """The relay's wheel and the mock collector's, which needs nothing that the first does not."""
+    built = []
+    for source in (ROOT, ROOT / "mockcollector"):
+        os.chdir(source)
+        built.append(dist / build_wheel(str(dist)))
+    os.chdir(ROOT)
+    return built[0], built[1]
 
 
 def needed(pip: list[str], wheel: Path, folder: Path) -> list[str]:
