@@ -280,6 +280,7 @@ class Backlog:
     def grew(self, stream: Stream | None = None) -> None:
         """More is kept of a stream, or more may be read."""
         if stream is None or stream.number in self.lanes:
+            self._evict()
             self._wake()
 
     # -- inside -------------------------------------------------------------------------------

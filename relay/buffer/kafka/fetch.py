@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _BATCH = 512
 _POLL_SECONDS = 0.1
+_RESTART_SECONDS = 1.0
 ASK_SECONDS = 5.0  # a broker may be elected meanwhile
 CHUNK_BYTES = 512 * 1024
 # Each record of a damaged batch costs a fetch: the rest of it is met by the next call.
@@ -72,6 +73,9 @@ class Place(NamedTuple):
     offset: int
 
 
+_Assigned = dict[tuple[str, int], tuple[int, Follows]]
+
+
 class Tail:
     """Follows partitions from given offsets on."""
 
@@ -80,6 +84,7 @@ class Tail:
         self._loop = loop
         self._lock = threading.Lock()
         self._wanted: dict[tuple[str, int], tuple[int, Follows]] = {}
+        self._next: dict[tuple[str, int], tuple[int, tuple[int, Follows]]] = {}
         self._is_stopping = threading.Event()
         self._taken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fleet-tail", daemon=True)
@@ -104,8 +109,16 @@ class Tail:
         self._taken.set()
 
     def _run(self) -> None:
-        consumer = Consumer(reader_settings(self._client))
-        assigned: dict[tuple[str, int], tuple[int, Follows]] = {}
+        while not self._is_stopping.is_set():
+            try:
+                self._live(Consumer(reader_settings(self._client)))
+            except Exception as error:  # noqa: BLE001 - without it nothing that comes is delivered
+                log.warning("fleet_reader_restarts", error=str(error))
+                self._is_stopping.wait(_RESTART_SECONDS)
+
+    def _live(self, consumer: Consumer) -> None:
+        """Read until the end, or until the client fails."""
+        assigned: _Assigned = {}
         try:
             while not self._is_stopping.is_set():
                 self._assign(consumer, assigned)
@@ -115,15 +128,10 @@ class Tail:
                 messages = _messages(consumer)
                 if messages:
                     self._tell(consumer, assigned, messages)
-        except (KafkaException, RuntimeError) as error:
-            if not self._is_stopping.is_set():
-                log.exception("fleet_reader_died", error=str(error))
         finally:
             consumer.close()
 
-    def _assign(
-        self, consumer: Consumer, assigned: dict[tuple[str, int], tuple[int, Follows]]
-    ) -> None:
+    def _assign(self, consumer: Consumer, assigned: _Assigned) -> None:
         """Read what is wanted now. Who asks again for what is read gets it from its offset on."""
         with self._lock:
             wanted = dict(self._wanted)
@@ -132,17 +140,25 @@ class Tail:
             consumer.incremental_unassign([TopicPartition(*key) for key in gone])
             for key in gone:
                 del assigned[key]
+        for key, how in list(self._next.items()):
+            if wanted.get(key) is not how[1]:
+                del self._next[key]
         new = {key: how for key, how in wanted.items() if key not in assigned}
         if new:
             consumer.incremental_assign(
-                [TopicPartition(*key, offset) for key, (offset, _) in new.items()]
+                [TopicPartition(*key, self._offset(key, how)) for key, how in new.items()]
             )
             assigned.update(new)
+
+    def _offset(self, key: tuple[str, int], how: tuple[int, Follows]) -> int:
+        """Where to begin: after a failure of the client behind what was told before it."""
+        told, of = self._next.get(key, (how[0], how))
+        return told if of is how else how[0]
 
     def _tell(
         self,
         consumer: Consumer,
-        assigned: dict[tuple[str, int], tuple[int, Follows]],
+        assigned: _Assigned,
         messages: list[Message],
     ) -> None:
         batches: dict[tuple[str, int], list[Record]] = {}
@@ -164,6 +180,8 @@ class Tail:
         # Not faster than the loop takes it: what it has not taken is not in memory.
         while not self._taken.wait(1.0) and not self._is_stopping.is_set():
             pass
+        for key, records in batches.items():
+            self._next[key] = records[-1].offset + 1, assigned[key]
 
     def _hand_over(self, told: list[tuple[Follows, list[Record] | None, int | None]]) -> None:
         try:

@@ -31,13 +31,14 @@ from relay.buffer.values import (
     packed_index,
 )
 from relay.model.counters import Counters
-from relay.model.errors import BufferFailure, BufferUnavailable
+from relay.model.errors import BufferFailure, BufferUnavailable, Refusal
 from relay.model.records import DeadLetter
 
 log = structlog.stdlib.get_logger(__name__)
 
 WINDOW = 1000
 _RETRY_SECONDS = 0.5
+_REFUSED_SECONDS = 30.0
 _READ_SECONDS = 10.0
 
 
@@ -87,19 +88,32 @@ class Letters:
 
     async def _write(self, letters: Sequence[DeadLetter], then: Callable[[], None]) -> None:
         now_ns = time.time_ns()
-        records = [record_of_letter(each, self._topic, now_ns) for each in letters]
+        left = list(letters)
         is_said = False
-        while True:
+        while left:
             try:
-                await self._bridge.send(records)
+                await self._bridge.send([record_of_letter(left[0], self._topic, now_ns)])
+                del left[0]
+            except Refusal as error:
+                if not left[0].body:
+                    log.warning("fleet_dead_letter_refused", error=error.message, row=left[0].row)
+                    await asyncio.sleep(_REFUSED_SECONDS)
+                    continue
+                # The brokers take no record that large; the row it came from they have.
+                log.warning(
+                    "fleet_dead_letter_cut",
+                    destination=left[0].destination,
+                    reason=str(left[0].reason),
+                    row=left[0].row,
+                    bytes=len(left[0].body),
+                )
+                left[0] = _without_body(left[0])
             except BufferFailure as error:
                 if not is_said:
                     log.warning("fleet_dead_letter_waits", error=error.message)
                 is_said = True
                 await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            then()
-            return
+        then()
 
     def stop(self) -> None:
         """Write nothing more: what is not written is not settled either."""
@@ -307,6 +321,12 @@ def _is_of_trace(letter: DeadLetter, trace: str) -> bool:
     except ValueError:
         return False
     return len(trace_id) == 16 and packed_index(letter.trace_ids, trace_id) is not None
+
+
+def _without_body(letter: DeadLetter) -> DeadLetter:
+    size = f"{len(letter.body):,} bytes"
+    words = f"{letter.words} (too large for a dead letter: row {letter.row} has its {size})"
+    return replace(letter, words=words, body=b"", trace_ids=b"")
 
 
 async def _in_time(waiting: Awaitable[object], words: str) -> None:

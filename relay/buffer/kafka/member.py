@@ -144,16 +144,15 @@ class Member:
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            while not self._is_stopping.is_set():
-                self._is_fatal = False
+        while not self._is_stopping.is_set():
+            self._is_fatal = False
+            try:
                 self._live(Consumer(self._settings()))
-                if not self._is_stopping.wait(_JOIN_AGAIN_SECONDS if self._is_fatal else 0):
-                    continue
-        except Exception as error:
-            log.exception("fleet_member_died", group=self.group, error=type(error).__name__)
-        finally:
-            self._post(self.ended.set)
+            except Exception as error:
+                log.exception("fleet_member_restarts", group=self.group, error=type(error).__name__)
+                self._is_fatal = True
+            self._is_stopping.wait(_JOIN_AGAIN_SECONDS if self._is_fatal else 0)
+        self._post(self.ended.set)
 
     def _settings(self) -> ClientSettings:
         return {
