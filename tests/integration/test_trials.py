@@ -6,7 +6,7 @@ A row's `problems` and numbers say what went wrong; its trial prints the seed an
 import pytest
 
 from tests.support.load import SIGNALS
-from tests.trials import damage, every_fault, relays, space
+from tests.trials import damage, every_fault, relays, sampling, space
 from tests.trials.rows import Row, table
 
 pytestmark = [pytest.mark.proofs, pytest.mark.timeout(120)]
@@ -80,3 +80,11 @@ def test_full_disk_that_the_relay_fills_alone_drains_and_takes_spans_again() -> 
 @pytest.mark.usefixtures("small_disk")
 def test_disk_that_turns_read_only_refuses_and_keeps_what_was_kept() -> None:
     assert_good(space.read_only(seed=4318))
+
+
+def test_no_kill_changes_which_traces_are_sent_whole() -> None:
+    row = sampling.trial(seed=4318, times=4)
+
+    assert row.is_good, "\n" + table([row])
+    assert row.total.filtered
+    assert row.total.sampled

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import structlog
 
-from tests.trials import damage, every_fault, faults, model, relays, space
+from tests.trials import damage, every_fault, faults, model, relays, sampling, space
 from tests.trials.rows import Row, by_signal, table
 
 
@@ -39,6 +39,7 @@ TRIALS = (
     ),
     Soak("slow", lambda seed: faults.slow(seed=seed, seconds=5)),
     Soak("clock-jumps", lambda seed: relays.clock_jumps(seed=seed, times=10)),
+    Soak("sampling", lambda seed: sampling.trial(seed=seed)),
     Soak("full-disk", lambda seed: space.full_disk(seed=seed)),
     Soak("full-disk-alone", lambda seed: space.full_disk(seed=seed, is_alone=True)),
     Soak("read-only-disk", lambda seed: space.read_only(seed=seed, times=3)),

@@ -18,7 +18,8 @@ from tests.support.load import SIGNALS, signal_of
 class Counts:
     """Items, each counted once for each destination.
 
-    `bound`: how many of the duplicates are explained.
+    `bound`: how many of the duplicates are explained. `filtered` and `sampled` were not for their
+    destination.
     """
 
     acknowledged: int = 0
@@ -27,13 +28,23 @@ class Counts:
     lost: int = 0
     duplicates: int = 0
     bound: int = 0
+    filtered: int = 0
+    sampled: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(mine + theirs for mine, theirs in zip(_of(self), _of(other), strict=True)))
 
 
-_of = attrgetter("acknowledged", "delivered", "dead", "lost", "duplicates", "bound")
-COLUMNS = ("trial", "acknowledged", "delivered", "dead", "lost", "duplicates", "of at most")
+_of = attrgetter(
+    "acknowledged", "delivered", "dead", "lost", "duplicates", "bound", "filtered", "sampled"
+)
+_shown = attrgetter(
+    "acknowledged", "delivered", "filtered", "sampled", "dead", "lost", "duplicates", "bound"
+)
+COLUMNS = (
+    *("trial", "acknowledged", "delivered", "filtered", "sampled out"),
+    *("dead", "lost", "duplicates", "of at most"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,7 @@ def judge(
 def table(rows: Iterable[Row]) -> str:
     """The rows under their heads, in columns of text; problems stand under their row."""
     rows = list(rows)
-    cells = [(row.trial, *(f"{number:,}" for number in _of(row.total))) for row in rows]
+    cells = [(row.trial, *(f"{number:,}" for number in _shown(row.total))) for row in rows]
     widths = [max(len(line[index]) for line in (COLUMNS, *cells)) for index in range(len(COLUMNS))]
     lines = [_line(COLUMNS, widths)]
     for row, line in zip(rows, cells, strict=True):
