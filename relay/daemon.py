@@ -30,6 +30,7 @@ from relay.config.running import announced
 from relay.dead_letters.change import DeadLetters
 from relay.dead_letters.redactions import Redactions
 from relay.deliver.fleet import Fleet
+from relay.engine import open_log
 from relay.ingest.endpoint import Ingest
 from relay.ingest.offload.offload import Offload
 from relay.ingest.pipeline import Pipeline
@@ -106,8 +107,6 @@ def _serve(
     # Until somebody heeds it, a SIGHUP waits: it must not end a start.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     config = load(config_path, environ)
-    if config.fleet is not None:
-        raise ConfigError("this version cannot serve a fleet yet", key="fleet", hint="leave it out")
     os.umask(0o077)
     raise_open_files_limit()
     calm_allocator()
@@ -153,8 +152,8 @@ class Daemon:
         """Open the buffer, too; raises BufferFailure."""
         self._config = config
         self._counters = counters = Counters()
-        self._buffer = buffer = Buffer(config.state_dir, buffer_settings(config), counters)
-        buffer.open()
+        settings = buffer_settings(config)
+        self._buffer = buffer = open_log(config, settings, counters, lambda: self._pipeline.prepare)
         self._sockets = sockets
         self._stop_asked = anyio.Event()
         own_id = secrets.token_hex(8)
@@ -178,7 +177,7 @@ class Daemon:
         make_upstream = traced_upstreams(self._own_spans, traces_to, own_id)
         self._fleet = Fleet(buffer, environ, make_upstream, age_ns=buffer.age_ns)
         self._replay = Replay(buffer, self._fleet)
-        self._salvage = Salvage(buffer, counters)
+        self._salvage = Salvage(buffer, counters) if isinstance(buffer, Buffer) else None
         parts = Parts(buffer, self._fleet, self._pipeline, self._ingest, self._replay, self._tls)
         self._control = Control(config, config_path, environ, own_id, parts)
         self._traces = Traces(buffer, self._fleet)
@@ -225,7 +224,8 @@ class Daemon:
                 async with anyio.create_task_group() as source:
                     source.start_soon(self._buffer.wait_failed)
                     source.start_soon(self._heed_signals, signals, source, ingest_listener)
-                    source.start_soon(self._salvage.run)
+                    if self._salvage is not None:
+                        source.start_soon(self._salvage.run)
                     source.start_soon(self._view.watch.run)
                     if self._own_spans is not None:
                         source.start_soon(self._own_spans.run)

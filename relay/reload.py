@@ -15,9 +15,9 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from relay.buffer.api import Log
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.buffer import Buffer
 from relay.config import Config, DestinationConfig, changes_needing_restart, saved
 from relay.config.load import load
 from relay.config.presets import find
@@ -83,7 +83,7 @@ class Added:
 class Parts:
     """The running parts that a new configuration reaches. `tls` None: ingest speaks plain HTTP."""
 
-    buffer: Buffer
+    buffer: Log
     fleet: Fleet
     pipeline: Pipeline
     ingest: Ingest

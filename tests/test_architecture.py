@@ -19,6 +19,7 @@ LEVELS = {
     "relay.dead_letters": 6,
     "relay.traces": 6,
     "relay.offline": 5,
+    "relay.engine": 5,
     "relay.salvage": 4,
     "relay.doctor": 4,
     "relay.deliver": 4,
@@ -175,6 +176,17 @@ def test_libraries_are_imported_only_where_their_fence_stands() -> None:
         and not any(module == home or module.startswith(home + ".") for home in homes)
     ]
     assert breaches == []
+
+
+def test_only_the_engine_and_who_chooses_it_know_kafka() -> None:
+    homes = ("relay.buffer.kafka", "relay.config", "relay.engine", "relay.cli", "mockcollector")
+    word = re.compile("kafka", re.IGNORECASE)
+    knowing = {
+        module
+        for module, path in SOURCES.items()
+        if not module.startswith(homes) and word.search(path.read_text())
+    }
+    assert knowing == set()
 
 
 def test_files_and_functions_stay_small_enough_to_read() -> None:

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import anyio
 
+from relay.buffer.api import Log
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.append_timeout import stalled
-from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.values import BacklogStatistics, BufferStatistics
 from relay.config import ListenAddress
 from relay.deliver.fleet import Fleet, Removed
@@ -28,7 +28,7 @@ from relay.model.records import DestinationStatus, ParkedSpan, Signal
 from relay.model.units import about_duration, iso
 from relay.otlp import native
 from relay.reload import Control
-from relay.salvage.salvage import Salvage
+from relay.salvage.salvage import QuarantinedFile, Salvage
 from relay.version import __version__
 
 # A disk that hangs must not keep the rest from being told.
@@ -43,10 +43,10 @@ class Status:
     listening: Sequence[str]
     counters: Counters
     refusals: Refusals
-    buffer: Buffer
+    buffer: Log
     fleet: Fleet
     offload: Offload
-    salvage: Salvage
+    salvage: Salvage | None
     control: Control
 
     @property
@@ -69,6 +69,10 @@ class Status:
         if buffer.last_error or not (buffer.is_full or buffer.is_writable):
             return f"the buffer cannot write: {buffer.last_error or 'it is closed'}"
         return f"the buffer is full: {buffer.limit}" if buffer.is_full else ""
+
+    @property
+    def _quarantined(self) -> Sequence[QuarantinedFile]:
+        return self.salvage.quarantined if self.salvage is not None else ()
 
     async def fresh(self) -> dict[str, Any]:
         """The document, after a look at the disk for how old is what waits."""
@@ -105,7 +109,7 @@ class Status:
             },
             "helper": asdict(self.offload.statistics()),
             "buffer": _buffer(self.counters, buffer, [backlog for _, backlog in destinations])
-            | {"set_aside": [asdict(each) for each in self.salvage.quarantined]},
+            | {"set_aside": [asdict(each) for each in self._quarantined]},
             "destinations": [
                 _destination(status, backlog, now_ns, _evicted_of(buffer, status))
                 for status, backlog in destinations
@@ -191,6 +195,7 @@ def _buffer(
             name or "ingest": each.count for name, each in buffer.dead_letters.items()
         },
         "dead_letters_dropped": buffer.dead_letters_dropped,
+        "promise": buffer.promise,
         "is_writable": buffer.is_writable,
         "is_full": buffer.is_full,
         "limit": buffer.limit,

@@ -49,6 +49,7 @@ class BufferStatistics:
     full_in_seconds: float | None = None  # at the present rate; None: it is not filling
     evicted_items: dict[BacklogName, int] = field(default_factory=dict)  # since ever
     last_evicted_ns: int = 0  # 0: nothing since the start
+    promise: str = ""  # who has what was acknowledged, and how; empty: this host's disk
 
     @property
     def disk_bytes(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.options import config_option, file_of_own, json_option, load_or_exit
 from relay.cli.output import columns_of, print_table, progress_bar, say, say_json, say_styled
 from relay.model.nouns import counted, listed_items
 from relay.model.units import about_bytes
@@ -32,7 +32,7 @@ def check(config_path: str | None, as_json: bool) -> None:
     """
     config = load_or_exit(config_path)
     with progress_bar("rows") as progress:
-        found = checking.check(config.state_dir, progress)
+        found = checking.check(file_of_own(config), progress)
     if as_json:
         say_json({**asdict(found), "sound": found.is_sound})
     else:

@@ -8,7 +8,7 @@ import click
 
 from relay.buffer.sqlite.types import DamagedRow
 from relay.cli.moments import DURATION, Typed
-from relay.cli.options import config_option, load_or_exit, signal_option
+from relay.cli.options import config_option, file_of_own, load_or_exit, signal_option
 from relay.cli.output import asked_output, is_watched, opened, say
 from relay.model.errors import ConfigError
 from relay.model.nouns import counted
@@ -71,7 +71,7 @@ def export(
     config = load_or_exit(config_path)
     output = asked_output(output)
     damaged = written = 0
-    with open_buffer(config.state_dir) as file, opened(output) as target:
+    with open_buffer(file_of_own(config)) as file, opened(output) as target:
         for found in lines(
             file,
             destination=destination,

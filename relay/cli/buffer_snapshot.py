@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from relay.cli.options import config_option, json_option, load_or_exit
+from relay.cli.options import config_option, file_of_own, json_option, load_or_exit
 from relay.cli.output import progress_bar, say, say_json
 from relay.model.errors import RelayError
 from relay.model.nouns import counted, listed_items
@@ -29,7 +29,7 @@ def snapshot(target: Path, config_path: str | None, as_json: bool) -> None:
     config = load_or_exit(config_path)
     with progress_bar("rows") as progress:
         try:
-            found = copying.snapshot(config.state_dir, target.absolute(), progress)
+            found = copying.snapshot(file_of_own(config), target.absolute(), progress)
         except OSError as error:
             raise RelayError(f"cannot write {target}: {error.strerror or error}") from None
     if as_json:

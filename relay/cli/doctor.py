@@ -30,8 +30,11 @@ from relay.cli.destination_names import configured
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import say, say_json
 from relay.config import Config, DestinationConfig
+from relay.config.fleet import FleetConfig
+from relay.config.tables import one_line
 from relay.doctor.findings import Finding
 from relay.doctor.report import Report, Step, as_document
+from relay.model.errors import ConfigError
 from relay.model.run_as_hint import hint_for
 
 NAME_OF_FLAGS: Final = "doctor"
@@ -148,6 +151,7 @@ def look_at_relay(config: Config) -> list[Finding]:
             for each in exposures(config.state_dir)
         ),
         look_at_ingest(config, is_running=is_running),
+        *(look_at_fleet(config.fleet) if config.fleet else ()),
     ]
 
 
@@ -167,6 +171,33 @@ def look_at_state(config: Config) -> Finding:
         )
     made = "" if place == config.state_dir else ", created at the first start"
     return Finding("state", "ok", f"{config.state_dir}{made}")
+
+
+def look_at_fleet(fleet: FleetConfig) -> list[Finding]:
+    """What the brokers of a fleet promise, and what this account may do there."""
+    from relay.buffer.kafka.client import import_client
+
+    brokers = ", ".join(fleet.brokers)
+    try:
+        import_client()
+        from relay.buffer.kafka.settings import KafkaSettings
+        from relay.buffer.kafka.topics import BrokersAway, Topics
+
+        topics = Topics(KafkaSettings(fleet, "doctor"))
+        try:
+            promise, permissions = topics.examine(), topics.permissions()
+        except BrokersAway as error:
+            return [Finding("fleet", "failed", f"no broker of {brokers} answers: {error}")]
+    except ConfigError as error:
+        return [Finding("fleet", "failed", one_line(error))]
+    is_refused = {"broken": True, "weak": not fleet.allow_weak, "note": False}
+    return [
+        Finding("fleet", "ok", f"what is acknowledged is {promise.words}"),
+        *(
+            Finding("fleet", "failed" if is_refused[each.level] else "warning", each.words)
+            for each in (*promise.remarks, *permissions)
+        ),
+    ]
 
 
 def look_at_daemon(config: Config) -> tuple[list[Finding], bool]:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -78,3 +79,16 @@ def report(error: ConfigError) -> None:
     """A line on standard error for each problem, with what would be right."""
     for problem in problems_of(error):
         say(f"otlp-relay: {one_line(problem)}", err=True)
+
+
+def file_of_own(config: Config) -> Path:
+    """The folder of the buffer's file. Raises NoBuffer where a fleet keeps everything elsewhere."""
+    if config.fleet is not None and not (config.state_dir / "relay.db").exists():
+        from relay.offline.file import NoBuffer
+
+        brokers = ", ".join(config.fleet.brokers)
+        raise NoBuffer(
+            "there is no buffer on this host: the log of a fleet is on Kafka",
+            hint=f"look at its topics with Kafka's own tools, at {brokers}",
+        )
+    return config.state_dir

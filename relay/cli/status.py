@@ -98,17 +98,10 @@ def tell(found: dict[str, Any]) -> None:
     say(f"native   {native.describe(found['native_pass'])}")
     tell_ingest(found)
     buffer = found["buffer"]
-    dropped = buffer["dead_letters_dropped"]
-    given_up = f" ({dropped:,} evicted for space or age)" if dropped else ""
-    say(
-        f"buffer   {counted_items(buffer['spans'], *signals_of(found))} in "
-        f"{counted(buffer['rows'], 'row')}, "
-        f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
-        f"{counted(buffer['dead_letters'], 'dead letter')}{given_up}"
-    )
-    say_styled(
-        f"         {space_line(buffer, signals_of(found))}", "bold red" if buffer["is_full"] else ""
-    )
+    if buffer.get("promise"):
+        tell_fleet(buffer, signals_of(found))
+    else:
+        tell_buffer(buffer, signals_of(found))
     for each in sorted(buffer["evicted"], key=lambda it: it["destination"]):
         lost = counted(each["items"], f"undelivered {Signal.of(each['signal']).item}")
         say_styled(f"         {lost} for {each['destination']} evicted for space", "yellow")
@@ -199,6 +192,29 @@ def refused_lines(ingest: dict[str, Any]) -> list[str]:
             f"{bodies['last_sender']} at {bodies['last_at']}: {bodies['last_message']}"
         )
     return lines
+
+
+def tell_buffer(buffer: dict[str, Any], signals: Collection[str]) -> None:
+    """What this host keeps."""
+    dropped = buffer["dead_letters_dropped"]
+    given_up = f" ({dropped:,} evicted for space or age)" if dropped else ""
+    say(
+        f"buffer   {counted_items(buffer['spans'], *signals)} in "
+        f"{counted(buffer['rows'], 'row')}, "
+        f"{about_bytes(buffer['bytes_on_disk'])} of {about_bytes(buffer['max_bytes'])}, "
+        f"{counted(buffer['dead_letters'], 'dead letter')}{given_up}"
+    )
+    say_styled(f"         {space_line(buffer, signals)}", "bold red" if buffer["is_full"] else "")
+
+
+def tell_fleet(buffer: dict[str, Any], signals: Collection[str]) -> None:
+    """What the brokers promise, and what of their log this relay is to deliver."""
+    say(f"log      Kafka, {buffer['promise']}; {counted(buffer['dead_letters'], 'dead letter')}")
+    owed = "nothing waits for this relay"
+    if buffer["owed_spans"]:
+        owed = f"{counted_items(buffer['owed_spans'], *signals)} wait for this relay"
+    full = f"FULL: {buffer['limit']}" if buffer["is_full"] else owed
+    say_styled(f"         {full}", "bold red" if buffer["is_full"] else "")
 
 
 def space_line(buffer: dict[str, Any], signals: Collection[str]) -> str:

@@ -50,7 +50,7 @@ class FleetConfig(Struct, frozen=True, kw_only=True):
     retention_seconds: float = 7 * 86_400.0
     """How long the brokers keep records, owed or not."""
     retention_size_bytes: int = 50 * 2**30
-    """How much they keep of all topics of rows together, on each replica."""
+    """How much they keep of each topic of rows, over all its partitions."""
     when_engine_away: Literal["refuse", "spool"] = "refuse"
     """Answer 503, or keep on this relay's own disk until they are back."""
     relay_id: str = ""

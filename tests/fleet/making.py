@@ -47,7 +47,7 @@ def make_topics(settings: KafkaSettings, partitions: int = 4, replication: int =
     """What a fleet has on its brokers."""
     admin = AdminClient(dict(settings.client()))
     letters = {"cleanup.policy": "compact,delete", "max.message.bytes": "2097152"}
-    own = (settings.dead_letters_topic, settings.control_topic, settings.history_topic)
+    own = (settings.dead_letters_topic, settings.control_topic)
     stamped = {"message.timestamp.type": "LogAppendTime"}
     wanted = [
         NewTopic(topic, partitions, replication, config=stamped) for topic in settings.rows_topics

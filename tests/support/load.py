@@ -206,6 +206,10 @@ class Load:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Post no more; safe twice."""
         self._stop.set()
         for thread in self._threads:
             thread.join()

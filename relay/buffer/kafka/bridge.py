@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from relay.buffer.kafka.client import import_client
 from relay.buffer.kafka.records import Outgoing
 from relay.buffer.kafka.settings import ClientSettings, KafkaSettings
@@ -45,6 +47,7 @@ def producer_settings(settings: KafkaSettings, patience_seconds: float) -> Clien
         "queue.buffering.max.kbytes": QUEUE_BYTES // 1024,
         "message.max.bytes": MOST_RECORD_BYTES + 2**20,
         "topic.metadata.refresh.interval.ms": 30_000,
+        "statistics.interval.ms": 10_000,
     }
 
 
@@ -64,6 +67,13 @@ class _Sending:
         self.kept = [Kept(-1, -1)] * count
         self.open = count
         self.waiter = waiter
+
+
+class _Sent(msgspec.Struct):
+    """Of the client's statistics, bytes since its start: of values, and as they were sent."""
+
+    txmsg_bytes: int = 0
+    tx_bytes: int = 0
 
 
 class _Report(NamedTuple):
@@ -90,6 +100,8 @@ class Bridge:
         self._is_closing = False
         self._waiting = 0  # records that no report has come of
         self._quiet_since = 0.0  # since when records wait and none is acknowledged
+        self._sizes: dict[str, list[int]] = {}  # by topic: records, and their bytes
+        self._shrunk = 1.0  # bytes on the wire for one of a value
         self.last_error = ""  # the last word of the client; empty after an acknowledgement
 
     def start(self) -> None:
@@ -98,13 +110,22 @@ class Bridge:
         """
         client = import_client()
         told = producer_settings(self._settings, self._patience_seconds)
-        self._producer = client.make(client.module.Producer, told, self._note)
+        self._producer = client.make(
+            client.module.Producer, told, error_cb=self._note, stats_cb=self._measure
+        )
         self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Records that are on their way."""
         return self._waiting
+
+    @property
+    def record_bytes(self) -> dict[str, float]:
+        """Mean size of a record by topic, about as the brokers store it."""
+        return {
+            topic: size / records * self._shrunk for topic, (records, size) in self._sizes.items()
+        }
 
     @property
     def silent_seconds(self) -> float:
@@ -169,6 +190,9 @@ class Bridge:
         if not self._waiting:
             self._quiet_since = time.monotonic()
         self._waiting += 1
+        sizes = self._sizes.setdefault(outgoing.topic, [0, 0])
+        sizes[0] += 1
+        sizes[1] += size + sum(len(content) for _, content in outgoing.headers)
 
     # -- in the thread of reports ---------------------------------------------------------------
 
@@ -185,6 +209,12 @@ class Bridge:
                 self._loop.call_soon_threadsafe(self._take_reports)
             except RuntimeError:  # the loop has ended: nobody waits any more
                 self._is_closing = True
+
+    def _measure(self, statistics: str) -> None:
+        """How much smaller batches are than what is in them: compression of the last while."""
+        told = msgspec.json.decode(statistics, type=_Sent)
+        if told.txmsg_bytes and told.tx_bytes:
+            self._shrunk = min(1.0, told.tx_bytes / told.txmsg_bytes)
 
     def _note(self, error: Any) -> None:
         self.last_error = error.str()

@@ -18,13 +18,10 @@ class Client:
     module: Any
     admin: Any
 
-    def make(
-        self, kind: Any, told: ClientSettings, on_error: Callable[[Any], None] | None = None
-    ) -> Any:
-        """A client of that kind. Raises ConfigError for what it cannot be told."""
-        more: dict[str, Any] = {"error_cb": on_error} if on_error else {}
+    def make(self, kind: Any, told: ClientSettings, **heard: Callable[[Any], None]) -> Any:
+        """A client of that kind, and what it calls. Raises ConfigError for unusable settings."""
         try:
-            return kind({**told, **more}, logger=_SILENT)
+            return kind({**told, **heard}, logger=_SILENT)
         except self.module.KafkaException as error:
             raise ConfigError(f"cannot be used: {error.args[0].str()}", key="fleet") from None
 

@@ -5,7 +5,7 @@ the cluster, whatever the configuration asked for.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from relay.buffer.kafka.client import Client, import_client
@@ -18,7 +18,8 @@ LETTER_BYTES: Final = 2 * 2**20
 LEAST_TOPIC_BYTES: Final = 700_000  # a row that does not compress, with its headers
 SEGMENT_MS: Final = 600_000  # whole segments are deleted: every ten minutes one may go
 LETTERS_MS: Final = 7 * 86_400_000
-REQUEST_SECONDS: Final = 10.0
+REQUEST_SECONDS: Final = 5.0
+_AWAY: Final = {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT"}
 SETTLE_SECONDS: Final = 5.0  # until every broker has heard of a change
 # A relay whose clock is wrong must not make brokers delete what it has just written.
 _BROKERS_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
@@ -29,12 +30,11 @@ class BrokersAway(Exception):
 
 
 class Wanted(NamedTuple):
-    """A topic that there must be. `is_kept`: what is written there was promised to somebody."""
+    """A topic that there must be."""
 
     name: str
     partitions: int
     config: Mapping[str, str]
-    is_kept: bool = True
 
 
 class Remark(NamedTuple):
@@ -55,6 +55,8 @@ class Promise(NamedTuple):
     replicas: int
     is_synced: bool
     remarks: tuple[Remark, ...]
+    partition_bytes: int = 0  # kept of each partition of rows; 0: all
+    kept_ms: int = 0  # and for how long; 0: for ever
 
     @property
     def words(self) -> str:
@@ -96,12 +98,10 @@ def wanted_topics(settings: KafkaSettings) -> list[Wanted]:
         **_BROKERS_TIME,
     }
     control = {**kept, "cleanup.policy": "compact"}
-    history = {"cleanup.policy": "delete", "retention.ms": rows["retention.ms"], **_BROKERS_TIME}
     return [
         *(Wanted(name, fleet.partitions, rows) for name in settings.rows_topics),
         Wanted(settings.dead_letters_topic, 1, letters),
         Wanted(settings.control_topic, 1, control),
-        Wanted(settings.history_topic, 1, history, is_kept=False),
     ]
 
 
@@ -159,12 +159,45 @@ class Topics:
                 continue
             copies = min((len(each.replicas) for each in topic.partitions.values()), default=0)
             found += _judge(wanted, config, copies, self._settings)
-            if wanted.is_kept:
-                in_sync.append(int(config.get("min.insync.replicas", "1")))
-                replicas.append(copies)
-                is_synced = is_synced and config.get("flush.messages") == "1"
+            in_sync.append(int(config.get("min.insync.replicas", "1")))
+            replicas.append(copies)
+            is_synced = is_synced and config.get("flush.messages") == "1"
         least = min(in_sync, default=0), min(replicas, default=0)
-        return Promise(*least, is_synced and bool(in_sync), tuple(found))
+        rows = [read[name] for name in self._settings.rows_topics if name in read]
+        return Promise(
+            *least,
+            is_synced and bool(in_sync),
+            tuple(found),
+            min(_limits(rows, "retention.bytes"), default=0),
+            min(_limits(rows, "retention.ms"), default=0),
+        )
+
+    def ends(self, partitions: Mapping[str, int]) -> dict[tuple[str, int], int]:
+        """The offset after the last record of each partition. Raises BrokersAway."""
+        module, latest = self._client.module, self._client.admin.OffsetSpec.latest()
+        asked = {
+            module.TopicPartition(topic, number): latest
+            for topic, count in partitions.items()
+            for number in range(count)
+        }
+        found = {}
+        for partition, answer in self._admin.list_offsets(asked).items() if asked else ():
+            try:
+                found[partition.topic, partition.partition] = self._result(answer).offset
+            except module.KafkaException as error:
+                raise BrokersAway(error.args[0].str()) from None
+        return found
+
+    def _result(self, answer: Any) -> Any:
+        """What was asked for. Raises BrokersAway where nobody answers, and KafkaException."""
+        try:
+            return answer.result(REQUEST_SECONDS)
+        except TimeoutError:
+            raise BrokersAway(f"no answer within {REQUEST_SECONDS:g} s") from None
+        except self._client.module.KafkaException as error:
+            if error.args[0].name() in _AWAY:
+                raise BrokersAway(error.args[0].str()) from None
+            raise
 
     def permissions(self) -> list[Remark]:
         """What this relay may not do to its topics, though it must. Raises BrokersAway."""
@@ -174,7 +207,8 @@ class Topics:
         found = []
         for name, answer in answers.items():
             try:
-                granted = {each.name for each in answer.result().authorized_operations or ()}
+                operations = self._result(answer).authorized_operations or ()
+                granted = {each.name for each in operations}
             except module.KafkaException as error:
                 found.append(Remark("broken", f"{name}: {error.args[0].str()}"))
                 continue
@@ -218,7 +252,7 @@ class Topics:
     def _failures(self, answers: Mapping[str, Any], what: str) -> Iterator[Remark]:
         for name, answer in answers.items():
             try:
-                answer.result(REQUEST_SECONDS)
+                self._result(answer)
             except self._client.module.KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     yield Remark("broken", f"topic {name} {what}: {error.args[0].str()}")
@@ -233,13 +267,16 @@ class Topics:
                 [admin.ConfigResource(kind, wanted.name)]
             ).values()
             try:
-                entries = answer.result(REQUEST_SECONDS)
-            except self._client.module.KafkaException as error:
-                if error.args[0].name() in {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN"}:
-                    raise BrokersAway(error.args[0].str()) from None
+                entries = self._result(answer)
+            except self._client.module.KafkaException:
                 continue
             found[wanted.name] = {key: entry.value or "" for key, entry in entries.items()}
         return found
+
+
+def _limits(configs: Iterable[Mapping[str, str]], key: str) -> Iterator[int]:
+    """The values of a limit where there is one: -1 is none."""
+    return (limit for each in configs if (limit := int(each.get(key) or -1)) > 0)
 
 
 def _missing(wanted: Wanted, settings: KafkaSettings) -> str:
@@ -256,8 +293,6 @@ def _judge(
     """What one topic promises less than it should."""
     fleet, name = settings.fleet, wanted.name
     in_sync = int(config.get("min.insync.replicas", "1"))
-    if not wanted.is_kept:
-        return
     if in_sync > copies:
         words = f"{name} has {copies} replicas and min.insync.replicas={in_sync}: it takes nothing"
         yield Remark("broken", words)
@@ -271,7 +306,7 @@ def _judge(
     if fleet.sync == "full" and config.get("flush.messages") != "1":
         words = f"{name} is not synced to disk before the acknowledgement: set flush.messages=1, "
         yield Remark("weak", f'{words}or sync = "replicated"')
-    if wanted.partitions > 1 or wanted.name in settings.rows_topics:
+    if wanted.name in settings.rows_topics:
         yield from _judge_rows(name, config, settings)
 
 

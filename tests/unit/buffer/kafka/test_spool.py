@@ -1,0 +1,119 @@
+"""What waits on a relay's own disk is handed over when the brokers take it, and not before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+
+from relay.buffer.kafka.letters import Sends
+from relay.buffer.kafka.records import Outgoing
+from relay.buffer.kafka.spool import Appends, Spool
+from relay.model.errors import BufferUnavailable, Refusal
+from relay.model.records import Request, Signal
+from tests.unit.buffer.making import SETTINGS, piece, rejected_span, request
+
+pytestmark = pytest.mark.anyio
+
+
+class Brokers(Appends, Sends):
+    """Who takes what is handed over, when `is_there`."""
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self.requests: list[Request] = []
+        self.letters: list[Outgoing] = []
+        self.too_large: bytes | None = None
+
+    async def append(self, request: Request) -> list[int]:
+        if not self.is_there:
+            raise BufferUnavailable
+        if request.pieces[0].body == self.too_large:
+            raise Refusal("too large", status=413)
+        self.requests.append(request)
+        return []
+
+    async def send(self, records: Sequence[Outgoing]) -> Sequence[object]:
+        if not self.is_there:
+            raise BufferUnavailable
+        self.letters += records
+        return []
+
+
+async def until_empty(spool: Spool) -> None:
+    with anyio.fail_after(20):
+        while spool.waiting_items:  # noqa: ASYNC110 - there is no event for it
+            await anyio.sleep(0.02)
+
+
+async def test_what_came_while_they_were_away_is_handed_over_with_who_sent_it(
+    tmp_path: Path,
+) -> None:
+    brokers = Brokers()
+    spool = Spool(tmp_path, SETTINGS, "letters")
+    spool.open()
+    wanted = {signal: piece(signal=signal, spans=3) for signal in Signal}
+    async with anyio.create_task_group() as group:
+        group.start_soon(spool.run, brokers, brokers)
+        for each in wanted.values():
+            await spool.append(request(each, agent="sdk/7"))
+        assert spool.waiting_items == 9
+        brokers.is_there = True
+        await until_empty(spool)
+        group.cancel_scope.cancel()
+    assert {each.pieces[0].signal: each.pieces[0] for each in brokers.requests} == wanted
+    assert {each.sender.user_agent for each in brokers.requests} == {"sdk/7"}
+    assert {each.sender.address for each in brokers.requests} == {"192.0.2.7"}
+    await spool.close()
+
+
+async def test_what_waits_outlives_the_process(tmp_path: Path) -> None:
+    first = Spool(tmp_path, SETTINGS, "letters")
+    first.open()
+    await first.append(request(piece(spans=2)))
+    await first.close()
+    brokers = Brokers()
+    brokers.is_there = True
+    spool = Spool(tmp_path, SETTINGS, "letters")
+    spool.open()
+    async with anyio.create_task_group() as group:
+        group.start_soon(spool.run, brokers, brokers)
+        await until_empty(spool)
+        group.cancel_scope.cancel()
+    assert [each.pieces[0].items for each in brokers.requests] == [2]
+    await spool.close()
+
+
+async def test_dead_letters_are_handed_over_too(tmp_path: Path) -> None:
+    brokers = Brokers()
+    brokers.is_there = True
+    spool = Spool(tmp_path, SETTINGS, "letters")
+    spool.open()
+    await spool.append(request(rejected=(rejected_span(),)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(spool.run, brokers, brokers)
+        with anyio.fail_after(20):
+            while spool.statistics().dead_letters or not brokers.letters:  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+        group.cancel_scope.cancel()
+    assert [each.topic for each in brokers.letters] == ["letters"]
+    await spool.close()
+
+
+async def test_what_they_never_take_stays_and_holds_up_nothing(tmp_path: Path) -> None:
+    brokers = Brokers()
+    brokers.is_there = True
+    large = piece()
+    brokers.too_large = large.body
+    spool = Spool(tmp_path, SETTINGS, "letters")
+    spool.open()
+    async with anyio.create_task_group() as group:
+        group.start_soon(spool.run, brokers, brokers)
+        await spool.append(request(large))
+        await spool.append(request(piece()))
+        with anyio.fail_after(20):
+            while not brokers.requests:  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+        group.cancel_scope.cancel()
+    assert spool.waiting_items == 1
+    await spool.close()
