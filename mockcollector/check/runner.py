@@ -30,7 +30,8 @@ class NothingSentError(Exception):
 class Plan:
     """What is run, and how. `jobs` runs go on at the same time.
 
-    `authority` None: there are no certificates, so nothing is said of TLS.
+    `authority` None: there are no certificates, so nothing is said of TLS. `is_confirming`: what
+    failed is run again.
     """
 
     command: tuple[str, ...]
@@ -40,6 +41,7 @@ class Plan:
     signals: tuple[Signal, ...] = tuple(Signal)
     late_seconds: float = _LATE_SECONDS
     name: str = ""
+    is_confirming: bool = True
 
     def run(self, setup: Setup) -> Wires:
         """One run of the command. Raises OSError when it cannot be started."""
@@ -82,7 +84,7 @@ def check(plan: Plan, scenarios: Sequence[Scenario], tell: Progress) -> Card:
         command=found.command,
         protocol=found.protocol,
         signals=found.signals,
-        results=tuple(_confirmed(found, results, wires, tell)),
+        results=tuple(_confirmed(found, results, wires, tell) if plan.is_confirming else results),
         version=importlib.metadata.version("otlp-relay"),
         name=found.name,
     )

@@ -23,8 +23,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return made
 
 
-def card_of(authority: Authority, *only: str, jobs: int = 4) -> Card:
-    plan = Plan(command=SENDER, protocol="http/json", jobs=jobs, authority=authority)
+def card_of(authority: Authority, *only: str, jobs: int = 4, is_confirming: bool = True) -> Card:
+    plan = Plan(
+        command=SENDER,
+        protocol="http/json",
+        jobs=jobs,
+        authority=authority,
+        is_confirming=is_confirming,
+    )
     return check(plan, chosen(only, []), lambda _line: None)
 
 
@@ -47,7 +53,7 @@ def test_sender_that_breaks_a_rule_fails_its_scenario(
 ) -> None:
     monkeypatch.setenv("BREAK", name)
 
-    card = card_of(authority, name)
+    card = card_of(authority, name, is_confirming=False)
 
     (result,) = card.results
     assert result.verdict is Verdict.FAILED, (result.finding, result.story)
