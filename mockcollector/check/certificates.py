@@ -1,6 +1,6 @@
 """Throw-away certificates for the scenarios of TLS, made by the `cryptography` package.
 
-Without that package those scenarios are not run, and say so.
+It is the extra `check` of this distribution: without it those scenarios are not run, and say so.
 """
 
 import datetime as dt

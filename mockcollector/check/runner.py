@@ -85,7 +85,7 @@ def check(plan: Plan, scenarios: Sequence[Scenario], tell: Progress) -> Card:
         protocol=found.protocol,
         signals=found.signals,
         results=tuple(_confirmed(found, results, wires, tell) if plan.is_confirming else results),
-        version=importlib.metadata.version("otlp-relay"),
+        version=importlib.metadata.version("mockcollector"),
         name=found.name,
     )
 
@@ -119,7 +119,7 @@ def _run_all(plan: Plan, setups: Sequence[Setup]) -> Iterator[tuple[Setup, Wires
 
 def _judge(plan: Plan, scenario: Scenario, signal: Signal, wires: Mapping[str, Wires]) -> Result:
     if _lacks(plan, scenario.setup):
-        words = "the package cryptography is not installed"
+        words = "cryptography is not installed: install mockcollector[check]"
         return Result(scenario, signal, not_applicable(words), "not run")
     wire = wires[scenario.setup.name][signal]
     others = {name: each[signal] for name, each in wires.items()}
