@@ -240,10 +240,13 @@ impl<const JSON: bool> Pass<'_, JSON> {
         while is_more {
             let name = self.scan.key()?;
             match self.scan.raw(name) {
-                b"key" if key.is_none() => key = Some(self.attribute_key(level)?),
+                b"key" if key.is_none() && (JSON || !has_value) => {
+                    key = Some(self.attribute_key(level)?);
+                }
                 b"value" if !has_value => {
                     has_value = true;
-                    if key.is_some() {
+                    // In a kept fragment no key comes any more.
+                    if key.is_some() || !JSON {
                         text = self.attribute_value(level)?;
                     } else {
                         self.scan.skip_blanks();

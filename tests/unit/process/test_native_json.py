@@ -236,6 +236,16 @@ def test_values_of_thirty_levels_are_taken_and_deeper_ones_are_left(both: BothPa
     assert not both.compare(nested(31), Encoding.JSON, Signal.TRACES)
 
 
+def test_deep_value_without_a_key_is_transcoded(both: BothPaths) -> None:
+    value: dict[str, Any] = {}
+    for _ in range(12):
+        value = {"arrayValue": {"values": [value]}}
+    body = traces(GOOD | {"attributes": [{"key": "", "value": value}]})
+
+    assert both.compare(body, Encoding.JSON, Signal.TRACES)
+    assert compare_transcoded(prepared(body).pieces[0].body, Signal.TRACES)
+
+
 def test_doubles_are_written_as_by_the_encoder(both: BothPaths) -> None:
     powers = [f"{digits}e{power}" for digits in ("1", "1.5", "9.99") for power in range(-330, 308)]
     values = [{"doubleValue": msgspec.Raw(text.encode())} for text in powers]
