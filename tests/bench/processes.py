@@ -56,7 +56,7 @@ def forget_peak(pid: int) -> None:
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     """Until it accepts."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
