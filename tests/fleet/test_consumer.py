@@ -1,10 +1,13 @@
 """One relay's consumers on a real broker: what is taken, settled, split, parked, committed."""
 
+from collections.abc import Sequence
+
 import anyio
 import pytest
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.records import Outgoing
+from relay.model.errors import BufferUnavailable
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, Signal
 from tests.fleet.making import (
@@ -103,6 +106,29 @@ async def test_a_dead_letter_is_written_before_what_it_is_about_is_settled(
     assert [(each.letter_id, each.letter.body, each.letter.words) for each in letters] == [
         (1, b"7", "no")
     ]
+
+
+async def test_what_no_dead_letter_could_be_written_of_stays_owed(
+    broker: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(broker)
+    make_topics(settings)
+    async with running(settings) as relay:
+        a = relay.readers.consumer(A)
+        await relay.put(7)
+        taken = await take(a)
+        row = taken.rows[0]
+
+        async def refuse(_records: Sequence[Outgoing]) -> list[tuple[int, int]]:
+            raise BufferUnavailable("away")
+
+        monkeypatch.setattr(relay.bridge, "send", refuse)
+        dead = DeadLetter("a", "upstream_refused", "no", 1, row.encoding, row.body, row=row.row)
+        a.settle_with(taken, [dead], status=400, at_ns=1)
+        assert not a.has_more
+    async with running(settings) as relay:
+        assert numbers_of(await take(relay.readers.consumer(A))) == [7]
+        assert await relay.readers.dead_letters.newest_id() == 0
 
 
 async def test_a_row_that_was_split_is_owed_in_part_after_a_restart(broker: Brokers) -> None:

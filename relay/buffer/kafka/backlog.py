@@ -398,7 +398,8 @@ class Backlog:
             lost = lane.evict()
             if lost:
                 sums = lane.stream.sums.of(lost)
-                self.evicted_items += sums.items
+                # Of rows that went before anybody here read them nothing else is known.
+                self.evicted_items += max(sums.items, sums.rows)
                 log.error(
                     "fleet_rows_evicted",
                     destination=self.name,

@@ -195,9 +195,10 @@ class Delivery:
 
     @property
     def is_safe(self) -> bool:
-        """Whether everything that was settled is committed."""
+        """Whether everything that was settled is committed, and its dead letters are written."""
         lanes = self.backlog.lanes.values()
-        return not self._is_committing and not any(lane.is_changed for lane in lanes)
+        is_open = any(lane.is_changed or lane.unwritten for lane in lanes)
+        return not self._is_committing and not is_open
 
     def stop(self) -> None:
         """Leave the group, after a last commit."""

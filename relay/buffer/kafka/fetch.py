@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol, TypeVar, cast
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from relay.buffer.kafka.client import import_client
 from relay.buffer.kafka.fetched import Fetched, record_of
 from relay.buffer.kafka.records import Record
 from relay.buffer.kafka.settings import ClientSettings
@@ -34,6 +35,12 @@ _DAMAGED_AT_ONCE = 64
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
 _END = KafkaError._PARTITION_EOF  # noqa: SLF001
 _DAMAGED = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION)  # noqa: SLF001
+
+
+def make_consumer(settings: ClientSettings) -> Consumer:
+    """A client that reads. It says nothing on standard error."""
+    made: Consumer = import_client().make(Consumer, settings)
+    return made
 
 
 def reader_settings(client: ClientSettings) -> ClientSettings:
@@ -111,7 +118,7 @@ class Tail:
     def _run(self) -> None:
         while not self._is_stopping.is_set():
             try:
-                self._live(Consumer(reader_settings(self._client)))
+                self._live(make_consumer(reader_settings(self._client)))
             except Exception as error:  # noqa: BLE001 - without it nothing that comes is delivered
                 log.warning("fleet_reader_restarts", error=str(error))
                 self._is_stopping.wait(_RESTART_SECONDS)
@@ -246,7 +253,7 @@ class Seeker:
         return cast("T", await asyncio.wrap_future(answer))
 
     def _run(self) -> None:
-        consumer = Consumer(reader_settings(self._client))
+        consumer = make_consumer(reader_settings(self._client))
         try:
             while (asked := self._questions.get()) is not None:
                 if not asked.answer.set_running_or_notify_cancel():

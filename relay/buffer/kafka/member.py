@@ -24,6 +24,7 @@ from confluent_kafka import (
 )
 
 from relay.buffer.api import Start
+from relay.buffer.kafka.fetch import make_consumer
 from relay.buffer.kafka.settings import ClientSettings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -147,7 +148,7 @@ class Member:
         while not self._is_stopping.is_set():
             self._is_fatal = False
             try:
-                self._live(Consumer(self._settings()))
+                self._live(make_consumer(self._settings()))
             except Exception as error:
                 log.exception("fleet_member_restarts", group=self.group, error=type(error).__name__)
                 self._is_fatal = True
@@ -167,7 +168,7 @@ class Member:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
-            "topic.metadata.refresh.interval.ms": 30_000,
+            "topic.metadata.refresh.interval.ms": 10_000,
         }
 
     def _live(self, consumer: Consumer) -> None:
@@ -189,7 +190,7 @@ class Member:
                 self._look_up(consumer)
                 self._commit_waiting(consumer)
         except KafkaException as error:
-            self._say(str(error))
+            self._blame(error.args[0])
             self._is_fatal = True
         finally:
             self._commit_waiting(consumer)
@@ -199,13 +200,15 @@ class Member:
 
     def _heed(self, message: Message) -> None:
         error = message.error()
-        if error is None:
-            return
-        if error.fatal():
+        if error is not None:
+            self._blame(error)
+
+    def _blame(self, error: KafkaError) -> None:
+        """Say what is wrong; what is fatal ends this membership, and a new one is tried."""
+        is_fenced = error.code() == KafkaError.FENCED_INSTANCE_ID
+        if (error.fatal() or is_fenced) and not self._is_fatal:
             self._is_fatal = True
-            hint = ""
-            if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL):  # noqa: SLF001
-                hint = "does another relay have the same `fleet.relay_id`?"
+            hint = "does another relay have the same `fleet.relay_id`?"
             log.error("fleet_member_fenced", group=self.group, error=error.str(), hint=hint)
         self._say(error.str())
 
@@ -304,7 +307,7 @@ class Member:
                     continue
                 gained.append(Gained(partition, offset, each.metadata or "", low, high))
         except KafkaException as error:
-            self._say(str(error.args[0].str()))
+            self._blame(error.args[0])
         if gained:
             self._unknown -= {each.partition for each in gained}
             self.problem = ""
@@ -349,7 +352,9 @@ class Member:
     def _try(self, step: Callable[[], object]) -> None:
         try:
             step()
-        except (KafkaException, RuntimeError) as error:
+        except KafkaException as error:
+            self._blame(error.args[0])
+        except RuntimeError as error:  # the client was closed
             self._say(str(error))
 
     def _post(self, call: Callable[[], object]) -> None:

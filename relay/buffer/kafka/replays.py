@@ -11,7 +11,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka import owed_text
 from relay.buffer.kafka.control import Control
-from relay.buffer.kafka.fetch import ASK_SECONDS, Seeker, reader_settings
+from relay.buffer.kafka.fetch import ASK_SECONDS, Seeker, make_consumer, reader_settings
 from relay.buffer.kafka.lane import streams_of, within
 from relay.buffer.kafka.orders import Order
 from relay.buffer.kafka.places import first_row, stream_number
@@ -96,7 +96,7 @@ class Replays:
 
 
 def _in_client(settings: ClientSettings, question: Callable[[Consumer], T]) -> T:
-    consumer = Consumer(settings)
+    consumer = make_consumer(settings)
     try:
         return question(consumer)
     except KafkaException as error:

@@ -44,7 +44,7 @@ class Client:
 
     begun: list[int] = []  # noqa: RUF012 - of all of them
 
-    def __init__(self, _settings: object) -> None:
+    def __init__(self, _settings: object, **_more: object) -> None:
         self._at = -1
         self._polls = 0
 
