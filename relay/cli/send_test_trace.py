@@ -6,7 +6,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -109,13 +109,15 @@ def follow(client: DaemonClient, posted: Posted, wait_seconds: float) -> dict[st
 
 
 def has_arrived(found: dict[str, Any]) -> bool:
-    """Whether every destination that is configured and not paused has all of the trace."""
+    """Whether every destination that is configured and not paused has all of the trace that is for
+    it.
+    """
     waited_for = [
         d
         for d in found["destinations"]
         if d["is_configured"] and d["destination_state"] != "paused"
     ]
-    return bool(waited_for) and all(d["state"] == "delivered" for d in waited_for)
+    return bool(waited_for) and all(d["state"] in {"delivered", "filtered"} for d in waited_for)
 
 
 def report_refusal(posted: Posted, as_json: bool) -> None:
@@ -156,12 +158,6 @@ def attributes_added(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
-_NOT_FOR_IT: Final = {
-    "filtered": "filtered   for {}: its steps say it is not for it",
-    "not_owed": "not owed   to {}: it was added later",
-}
-
-
 def line_of(destination: dict[str, Any]) -> str:
     """One destination's line: what became of the trace there."""
     name, state = destination["name"], destination["state"]
@@ -176,9 +172,16 @@ def line_of(destination: dict[str, Any]) -> str:
         return f"dead       for {name} at {destination['at']}: {destination['status']}"
     if state == "evicted":
         return f"evicted    undelivered for {name} at {destination['at']}: space was short"
-    if state in _NOT_FOR_IT:
-        return _NOT_FOR_IT[state].format(name)
+    because = destination.get("filtered_because") or "its steps say it is not for it"
+    not_for_it = {
+        "filtered": f"filtered   for {name}: {because}",
+        "not_owed": f"not owed   to {name}: it was added later",
+    }
+    if state in not_for_it:
+        return not_for_it[state]
     if not destination["is_configured"]:
         return f"waiting    for {name}: it is no longer configured; what it is owed is kept"
     why = destination["reason"] or destination["destination_state"]
+    if (seconds := destination.get("held_seconds")) and not destination["failing_since"]:
+        why = f"held for the rest of its trace: follow it with --wait {seconds + 5:g}s"
     return f"waiting    for {name} ({destination['endpoint']}): {why}"

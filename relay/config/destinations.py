@@ -15,7 +15,7 @@ import msgspec
 from relay.config import DestinationConfig, IngestConfig, points_at, resolve_headers
 from relay.config.keys import DESTINATION_KEYS
 from relay.config.presets import TOKEN, Preset, find
-from relay.config.sample_keys import read_sample
+from relay.config.sample_keys import check_wait, read_sample
 from relay.config.secrets import escape, has_reference
 from relay.config.signals import signals_of, view_of
 from relay.config.tables import Reading, by_first_names, read_table
@@ -88,6 +88,7 @@ def read_destination(
             _note(error, found, reading)
             continue
         _check_view(view, preset, found, reading)
+        check_wait(view, found.key("sample"), found.where, reading)
         views.append(view)
     if len(reading.problems) > problems_before:
         return None

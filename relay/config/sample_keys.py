@@ -1,10 +1,12 @@
 """Which keys `[destinations.NAME.sample]` has, how each is read, and the rules between them."""
 
+from relay.config import DestinationConfig
 from relay.config.fields import Key, duration, fraction
 from relay.config.sample import SampleConfig
 from relay.config.step_keys import condition
 from relay.config.tables import Reading, read_table
 from relay.model.records import Signal
+from relay.model.units import format_duration
 
 SAMPLE_KEYS = {
     "ratio": Key("ratio", fraction),
@@ -45,3 +47,16 @@ def read_sample(
             hint="leave it out",
         )
     return sample
+
+
+def check_wait(view: DestinationConfig, table: str, where: str, reading: Reading) -> None:
+    """Note where what waits would be too old to be sent when it has waited."""
+    sample, most = view.sample, view.max_age_seconds
+    if view.is_sampled and sample.keeps_whole and most is not None and most <= sample.wait_seconds:
+        age = f"max_age ({format_duration(most)})"
+        reading.add(
+            f"is not shorter than {age}: everything would be too old when it has waited",
+            f"{table}.wait",
+            where,
+            hint="shorten wait, or set a longer max_age",
+        )

@@ -52,6 +52,10 @@ no others need to pass. Those that mean the age of items are searched by time (`
 **What is not for it.** A destination may have steps (`relay.process.steps`): what they filter is
 settled without being sent. They run where a body is built (`stepping`), over the originals.
 
+**What waits for its trace.** A destination that keeps whole traces (`sample.keep`) is handed a row
+only when it has waited for the rest of its traces (`lag`); a scout has looked at what came by then
+(`whole_traces`). It waits on disk, and is no backlog.
+
 **What becomes a dead letter**, with the upstream's own words:
 
 - `upstream_refused`, `too_large`: a span that was refused alone while others passed;

@@ -93,6 +93,15 @@ def test_a_ratio_alone_waits_for_nothing(tmp_path: Path) -> None:
             assert relay.destination("some")["held_spans"] == 0
 
 
+def test_a_test_trace_that_is_sampled_out_is_told_so_and_is_no_failure(tmp_path: Path) -> None:
+    with MockCollector() as some:
+        keys = {"endpoint": some.endpoint, "sample": {"ratio": 0}}
+        with Relay(tmp_path, {"some": keys}) as relay:
+            sent = relay.run("send-test-trace", "--wait", "20s")
+    assert sent.returncode == 0
+    assert "filtered   for some: sampled out (ratio 0)" in sent.stdout
+
+
 def test_what_is_held_is_no_backlog_and_a_relay_that_stops_does_not_wait(tmp_path: Path) -> None:
     with MockCollector() as some:
         sample = {"ratio": 0, "keep": KEEP, "wait": "60s"}
@@ -105,16 +114,21 @@ def test_what_is_held_is_no_backlog_and_a_relay_that_stops_does_not_wait(tmp_pat
             assert "some: 3 spans held for the rest of their traces" in relay.run("status").stdout
             where = relay.run("where", trace_id).stdout
             assert "held for the rest of its trace, 1m at most" in where
+            sent = relay.run("send-test-trace", "--wait", "0.1s")
+            assert sent.returncode == 1
+            assert "held for the rest of its trace: follow it with --wait 65s" in sent.stdout
             doctor = relay.run("doctor")
             assert doctor.returncode == 0
             assert "some: idle, 0 spans waiting" in doctor.stdout
+            eventually(lambda: relay.destination("some")["waiting_spans"] == 0)
+            held_spans = relay.destination("some")["held_spans"]
             assert relay.stop() == 0
             relay.start()
-            eventually(lambda: relay.destination("some")["held_spans"] == 3)
+            eventually(lambda: relay.destination("some")["held_spans"] == held_spans)
             # Another sample, or none, holds by its own rules at once.
             relay.write_config({"some": {"endpoint": some.endpoint}})
             relay.signal(signal.SIGHUP)
-            eventually(lambda: names_at(some) == ["held"] * 3)
+            eventually(lambda: len(names_at(some)) == held_spans)
 
 
 def test_log_records_follow_their_trace(tmp_path: Path) -> None:

@@ -55,6 +55,12 @@ def test_nothing_is_sampled_without_a_ratio_below_1(tmp_path: Path, table: str) 
         ('["traces"]', "keep = 'status == \"OK\"'", "sample.keep", "set ratio"),
         ('["logs"]', "ratio = 0.1\nkeep = 'status == \"OK\"'", "sample.keep", "looks at spans"),
         ('["metrics"]', "ratio = 0.1", "sample", "metrics are not sampled"),
+        (
+            '["traces"]\nmax_age = "20s"',
+            "ratio = 0.1\nkeep = 'status == \"OK\"'",
+            "sample.wait",
+            "not shorter than max_age (20s)",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_that_says_what_to_do(

@@ -1,0 +1,92 @@
+"""What the couriers of one destination share to send traces whole."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from relay.buffer.sqlite.buffer import Buffer
+from relay.config import DestinationConfig
+from relay.config.sample import SampleConfig
+from relay.deliver import fleet
+from relay.deliver.whole_traces import WholeTraces
+from relay.model.records import DestinationState, Signal
+from relay.process.sample.kept_traces import KeptTraces
+from relay.upstream.exchange import Upstream
+from tests.support import builders
+from tests.unit.buffer.making import deliver_all, eventually, opened, piece, request, trace_id
+
+pytestmark = pytest.mark.anyio
+SAMPLE = SampleConfig(ratio=0.0, keep='status == "ERROR"', wait_seconds=600.0)
+ERROR = {"code": 2}
+
+
+def of(*numbers: int) -> bytes:
+    made = builders.request(
+        *(builders.span(traceId=trace_id(n).hex(), status=ERROR) for n in numbers)
+    )
+    return builders.to_body(made["resourceSpans"])[1:-1]
+
+
+async def keep(buffer: Buffer, *numbers: int) -> None:
+    await buffer.append(request(piece(of(*numbers), spans=len(numbers), traces=numbers)))
+
+
+async def test_rows_of_before_that_are_owed_again_are_looked_at_when_they_are_taken(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        consumer = buffer.consumer("a")
+        await keep(buffer, 1)
+        rows = await buffer.read_rows([1])
+        await deliver_all(consumer)
+        await buffer.flush()
+        whole = WholeTraces("a", SAMPLE, buffer)
+        whole.follow(consumer, tasks)
+        await keep(buffer, 2)
+        await eventually(lambda: whole.held_items(Signal.TRACES) == 1)
+        whole.scout.kept = KeptTraces()
+        await whole.look_at(await buffer.read_rows([2]))
+        assert trace_id(2) not in whole.scout.kept  # it was seen as it came
+        await whole.look_at(rows)
+        assert trace_id(1) in whole.scout.kept
+        whole.end()
+
+
+async def test_what_was_to_be_sent_once_stays_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        whole = WholeTraces("a", SAMPLE, buffer)
+        whole.follow(buffer.consumer("a"), tasks)
+        whole.pin(trace_id(7) + trace_id(8))
+        assert trace_id(7) in whole.scout.kept
+        assert trace_id(8) in whole.scout.kept
+        whole.end()
+
+
+async def test_more_traces_than_are_remembered_are_told_of_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        whole = WholeTraces("a", SAMPLE, buffer)
+        whole.scout.kept = KeptTraces(4)
+        with capture_logs() as logged:
+            whole.follow(buffer.consumer("a"), tasks)
+            for first in (1, 11, 21):
+                await keep(buffer, *range(first, first + 10))
+            await eventually(lambda: whole.held_items(Signal.TRACES) == 30)
+        assert [each["event"] for each in logged].count("kept_traces_overflow") == 1
+        assert all(trace_id(n) in whole.scout.kept for n in range(1, 31))
+        whole.end()
+
+
+async def test_a_buffer_that_cannot_look_ahead_blocks_the_destination_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WholeTraces, "can_follow", staticmethod(lambda _consumer: False))
+    view = DestinationConfig(name="a", endpoint="http://127.0.0.1:1/v1/traces", sample=SAMPLE)
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        couriers = fleet.Fleet(buffer, {}, lambda view: Upstream(view, hops="own"))
+        couriers.start(tasks, [view])
+        await keep(buffer, 1)
+        await eventually(lambda: couriers.statuses()[0].state is DestinationState.BLOCKED)
+        assert "ratio works without it" in couriers.statuses()[0].reason
+        await couriers.stop(0.0)
