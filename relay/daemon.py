@@ -22,6 +22,7 @@ from relay.admin.app import Admin, Features
 from relay.admin.health import health_app
 from relay.admin.status_document import Status
 from relay.admin.token import read_or_make
+from relay.buffer.api import Log
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.directory import holder_of
 from relay.config import GRPC_PORT, Config, DestinationConfig
@@ -39,7 +40,7 @@ from relay.model.errors import ConfigError, RelayError
 from relay.model.records import Signal
 from relay.otlp import native
 from relay.process.prepare import Prepare
-from relay.process.settings import prepare_settings
+from relay.process.settings import before_kept, prepare_settings
 from relay.reload import Control, Parts, buffer_settings
 from relay.salvage.salvage import Salvage
 from relay.server.allocator import calm_allocator
@@ -137,6 +138,23 @@ class Sockets(NamedTuple):
     health: list[socket.socket]
 
 
+def _pipeline_of(
+    config: Config,
+    environ: Mapping[str, str],
+    buffer: Log,
+    counters: Counters,
+    offload: Offload,
+) -> Pipeline:
+    """The way in, as the configuration has it. Raises ConfigError as `before_kept`."""
+    return Pipeline(
+        Prepare(prepare_settings(config, environ)),
+        buffer,
+        counters,
+        offload=offload,
+        before_kept=before_kept(config.process),
+    )
+
+
 class Daemon:
     """The parts and their life."""
 
@@ -158,8 +176,7 @@ class Daemon:
         self._stop_asked = anyio.Event()
         own_id = secrets.token_hex(8)
         self._offload = Offload()
-        prepare = Prepare(prepare_settings(config, environ))
-        self._pipeline = Pipeline(prepare, buffer, counters, offload=self._offload)
+        self._pipeline = _pipeline_of(config, environ, buffer, counters, self._offload)
         traces_to = config.telemetry.traces_to
         self._own_spans = OwnSpans(self._own_spans_to, environ, own_id) if traces_to else None
         self._ingest = Ingest(

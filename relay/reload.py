@@ -30,7 +30,7 @@ from relay.ingest.pipeline import Pipeline
 from relay.model.errors import ControlRefused, RelayError, UnknownDestination
 from relay.model.records import Signal
 from relay.process.prepare import Prepare
-from relay.process.settings import prepare_settings
+from relay.process.settings import before_kept, prepare_settings
 from relay.server.listener import tls_context
 from relay.systemd.status_line import cut
 from relay.traces.replay import Replay, Start
@@ -286,6 +286,7 @@ class Control:
         try:
             config = load(self._config_path, self._environ)
             prepare_settings(config, self._environ)
+            before_kept(config.process)
             tls = self._parts.tls
             if tls and config.ingest.tls_cert and config.ingest.tls_key:
                 tls_context(config.ingest.tls_cert, config.ingest.tls_key)  # do they fit?
@@ -310,6 +311,7 @@ class Control:
         for key in restart_needed:
             log.warning("restart_needed", key=key)
         parts.pipeline.prepare = Prepare(prepare_settings(config, self._environ))
+        parts.pipeline.before_kept = before_kept(config.process)
         parts.ingest.reload(
             config.ingest,
             tokens=[token.reveal() for token in config.ingest.tokens],

@@ -41,6 +41,11 @@ COUNTERS: Final = {
 SIGNAL_COUNTERS: Final = {
     "received_spans": ("received", "Spans, log records and data points decoded.", ""),
     "kept_spans": ("kept", "Spans, log records and data points committed and acknowledged.", ""),
+    "processed_spans": (
+        "processed",
+        "Items that [process] dropped or redacted before they were kept.",
+        "step",
+    ),
     "rejected_spans": ("rejected", "Spans, log records and data points refused.", "reason"),
     "warnings": ("warnings", "Flaws for which nothing is rejected.", "code"),
 }

@@ -155,6 +155,7 @@ def _of_signal(counters: Counters, signal: Signal) -> dict[str, Any]:
         "received": counters.received_items[signal],
         "kept": counters.kept_items[signal],
         "rejected": _of(signal, counters.rejected_items),
+        "processed": _of(signal, counters.processed_items),
         "warnings": _of(signal, counters.warnings),
     }
 

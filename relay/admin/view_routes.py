@@ -8,6 +8,7 @@
     GET /api/view/span?row=ROW&item=N                         details that a large tree left out
     GET /api/view/value?row=ROW&item=N&at=PATH                a value that was cut
     GET /api/view/spans?q=…&cursor=…&limit=100&after=ROW      spans, newest first
+        &as=NAME                                              as that destination gets them
     GET /api/view/logs?…                                      log records, likewise
     GET /api/view/points?…                                    data points, likewise
     GET /api/view/metrics?q=…&first=0&limit=100               series, by service and name
@@ -59,7 +60,11 @@ def _list_routes(view: View) -> list[Api]:
         async def listed(request: Request) -> dict[str, Any]:
             query = request.query_params
             after = number(query.get("after", "0"), "after")
-            lines, reached = await view.browser.lines(signal, *_search(query), after=after)
+            name = query.get("as", "")
+            seen = view.as_destination(name, signal) if name else list
+            lines, reached = await view.browser.lines(
+                signal, *_search(query), after=after, seen=seen
+            )
             return {key: lines, **reached}
 
         return "GET", f"{BASE}/{key}", listed

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from relay.buffer.sqlite.private_files import exposures
+from relay.cli.explain import lines_of, steps_of_destination, steps_of_process
 from relay.cli.options import config_option, json_option
 from relay.cli.output import say, say_json
 from relay.config import Config
@@ -20,8 +21,9 @@ EXIT_NOT_DONE = 1
 
 @click.command("check-config")
 @config_option
+@click.option("--explain", "explains", is_flag=True, help="Show the steps of each destination.")
 @json_option
-def check_config(config_path: str | None, as_json: bool) -> None:
+def check_config(*, config_path: str | None, explains: bool, as_json: bool) -> None:
     """Read the configuration and show what it means. Needs no running daemon, changes nothing.
 
     Exits 0 when the daemon could start with it, 1 otherwise. A destination that only lacks a
@@ -46,7 +48,7 @@ def check_config(config_path: str | None, as_json: bool) -> None:
         shown = [_problem(problem) for problem in refused]
         say_json({"ok": not refused, "problems": shown, **_summary(config, warnings)})
     else:
-        say(*_lines(config, warnings), *([] if refused else ["ok"]))
+        say(*_lines(config, warnings, explains=explains), *([] if refused else ["ok"]))
         if not config.source:
             say("`otlp-relay serve` starts with this; --config FILE names another")
         say(*map(one_line, refused), err=True)
@@ -83,6 +85,7 @@ def _summary(config: Config, warnings: list[str]) -> dict[str, Any]:
             "max_size_bytes": config.buffer.max_size_bytes,
             "when_full": config.buffer.when_full,
         },
+        "process": steps_of_process(config),
         "destinations": [
             {
                 "name": destination.name,
@@ -91,6 +94,7 @@ def _summary(config: Config, warnings: list[str]) -> dict[str, Any]:
                 "header_names": list(destination.headers),
                 "encoding": destination.encoding,
                 "compression": destination.compression,
+                "steps": steps_of_destination(destination),
                 "paused": destination.paused,
                 "source": str(destination.source) if destination.source else None,
                 "blocked_reason": destination.problem or None,
@@ -101,7 +105,7 @@ def _summary(config: Config, warnings: list[str]) -> dict[str, Any]:
     }
 
 
-def _lines(config: Config, warnings: list[str]) -> list[str]:
+def _lines(config: Config, warnings: list[str], *, explains: bool) -> list[str]:
     ingest, buffer = config.ingest, config.buffer
     scheme = "https" if ingest.tls_cert else "http"
     tokens = f"{len(ingest.tokens)} tokens" if ingest.tokens else "no token required"
@@ -116,6 +120,9 @@ def _lines(config: Config, warnings: list[str]) -> list[str]:
         *(f"health         http://{address}/readyz" for address in config.admin.health_listen),
         f"buffer         at most {format_size(buffer.max_size_bytes)}, then {buffer.when_full}",
     ]
+    if explains:
+        steps = list(lines_of(steps_of_process(config)))
+        lines += [f"process        {line}" for line in steps or ["nothing: all is kept as it is"]]
     if not config.destinations:
         lines.append("destinations   none: what comes is kept until there is one")
     for destination in config.destinations:
@@ -127,6 +134,9 @@ def _lines(config: Config, warnings: list[str]) -> list[str]:
             f"                 headers: {headers}",
             f"                 from: {destination.source or 'the environment'}",
         ]
+        if explains:
+            steps = list(lines_of(steps_of_destination(destination)))
+            lines += [f"                 {line}" for line in steps or ["no steps: it gets all"]]
         if destination.paused:
             lines.append("                 paused")
         if destination.problem:

@@ -42,6 +42,7 @@ RESPONSE_SECONDS: Final = 30.0
 )
 @click.option("--service", default="", help="Only of services whose name holds this.")
 @click.option("--error", "only_errors", is_flag=True, help="Only failed spans and log errors.")
+@click.option("--as", "name", default="", metavar="DEST", help="As that destination gets them.")
 @click.option("--tree", "as_tree", is_flag=True, help="Each trace as a tree, once it is quiet.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @click.option("--last", type=click.IntRange(0, MOST_AT_ONCE), help="Begin with the newest N.")
@@ -53,6 +54,7 @@ def tail(
     signals: Sequence[Signal],
     service: str,
     only_errors: bool,
+    name: str,
     as_tree: bool,
     as_json: bool,
     last: int | None,
@@ -62,9 +64,12 @@ def tail(
 
     TERMS are those of the page's search, and all must hold: a word of the name or service,
     key=value of an attribute, ">500ms", trace:ID, -TERM for its opposite. A minus is read as a term
-    after "--". When the relay restarts it goes on, with what came meanwhile. Exits 0 when it is
-    ended by Ctrl-C or by whoever reads it, 1 when no daemon responds at the beginning.
+    after "--". With --as what a destination gets of them is shown, after its steps; of its sample
+    only what one request tells. When the relay restarts it goes on, with what came meanwhile. Exits
+    0 when it is ended by Ctrl-C or by whoever reads it, 1 when no daemon responds at the beginning.
     """
+    if as_tree and name:
+        raise click.UsageError("--as shows items, not trees: leave one out")
     if as_tree and set(signals) - {Signal.TRACES}:
         raise click.UsageError("--tree is for traces: leave --signal out")
     words = list(terms)
@@ -74,6 +79,7 @@ def tail(
         admin_client(load_or_exit(config_path), RESPONSE_SECONDS),
         (Signal.TRACES,) if as_tree else tuple(signals) or tuple(Signal),
         " ".join(map(quoted, words)),
+        name,
     )
     printer = Trees(feed, as_json=as_json) if as_tree else Lines(as_json=as_json)
     first = (LAST_WITHOUT_FOLLOWING if no_follow else 0) if last is None else last
@@ -145,8 +151,12 @@ class Trees:
 class Feed:
     """The items that a search means, each once, in the order in which they were kept."""
 
-    def __init__(self, client: DaemonClient, signals: Sequence[Signal], search: str) -> None:
+    def __init__(
+        self, client: DaemonClient, signals: Sequence[Signal], search: str, name: str
+    ) -> None:
+        """`name` is the destination that gets them, empty for what is kept."""
         self.client = client
+        self._name = name
         self._signals = signals
         self._search = search
         self._seen = 0  # the newest row that was looked at
@@ -232,6 +242,7 @@ class Feed:
 
     def _page(self, signal: Signal, cursor: str, *, after: int, limit: int) -> Line:
         query = {"q": self._search, "cursor": cursor, "limit": limit, "after": after}
+        query |= {"as": self._name} if self._name else {}
         return self.client.ask("GET", f"/api/view/{LISTS[signal]}?{urlencode(query)}")
 
 

@@ -17,7 +17,7 @@ from relay.config.fleet import FleetConfig
 from relay.config.presets import Temporality
 from relay.config.sample import SampleConfig
 from relay.config.secrets import Resolver, Secret, mask_url, read_text
-from relay.config.steps import AttributesConfig, RedactConfig
+from relay.config.steps import AttributesConfig, ProcessConfig, RedactConfig
 from relay.config.urls import split_url
 from relay.model import hosts
 from relay.model.errors import ConfigError, SecretUnset
@@ -287,6 +287,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """`[telemetry]`."""
     fleet: FleetConfig | None = None
     """`[fleet]`; None: one relay, whose log is SQLite."""
+    process: ProcessConfig = ProcessConfig()
+    """`[process]`."""
     destinations: tuple[DestinationConfig, ...] = ()
     """`[destinations.NAME]` and destinations_dir, in the order of their names."""
     destinations_dir: Path | None = None

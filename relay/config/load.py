@@ -40,7 +40,8 @@ from relay.config.keys import (
     TOP_KEYS,
 )
 from relay.config.secrets import Resolver, read_text
-from relay.config.step_keys import with_key_file
+from relay.config.step_keys import PROCESS_KEYS, with_key_file
+from relay.config.steps import ProcessConfig
 from relay.config.tables import ConfigProblems, Reading, printable, read_table
 from relay.model.errors import ConfigError, SecretUnset
 from relay.model.records import Signal
@@ -48,7 +49,7 @@ from relay.model.run_as_hint import DENIED, hint_for
 
 SYSTEM_CONFIG: Final = Path("/etc/otlp-relay/relay.toml")
 OURS: Final = "otlp-relay"
-_TABLES = ("ingest", "enrich", "buffer", "admin", "telemetry", "fleet", "destinations")
+_TABLES = ("ingest", "enrich", "buffer", "admin", "telemetry", "fleet", "process", "destinations")
 
 
 def load(
@@ -206,6 +207,7 @@ def _read_config(
         buffer=buffer,
         admin=admin,
         telemetry=telemetry,
+        process=_read_process(raw, where, reading),
         fleet=read_fleet(raw.get("fleet"), where, reading),
         destinations=tuple(d for d in destinations if d is not None),
         destinations_dir=saved,
@@ -226,6 +228,10 @@ def _warn_of_secrets(raw: dict[str, Any], source: Path, reading: Reading) -> Non
     fleet = raw.get("fleet")
     if isinstance(fleet, dict) and reading.has_literal(fleet.get("sasl"), "password"):
         reading.warn_if_exposed(source, "a password")
+
+
+def _read_process(raw: dict[str, Any], where: str, reading: Reading) -> ProcessConfig:
+    return ProcessConfig(**read_table(raw.get("process"), PROCESS_KEYS, "process", where, reading))
 
 
 def _check_telemetry(

@@ -139,13 +139,16 @@ ATTRIBUTES_KEYS: Final = {
 }
 redact = table_of(REDACT_KEYS, RedactConfig)
 attributes = table_of(ATTRIBUTES_KEYS, AttributesConfig)
+PROCESS_KEYS: Final = {"drop": Key("drop", condition), "redact": Key("redact", redact)}
 
 
 def with_key_file(config: Config) -> Config:
     """The configuration with the place of the key of hashes wherever one may be needed."""
     path = config.state_dir / KEY_FILE
+    process = config.process
     return replace(
         config,
+        process=replace(process, redact=_keyed(process.redact, path)),
         destinations=tuple(_keyed_destination(each, path) for each in config.destinations),
     )
 

@@ -40,3 +40,15 @@ class AttributesConfig(Struct, frozen=True, kw_only=True):
 
     def __bool__(self) -> bool:
         return bool(self.set or self.rename or self.delete)
+
+
+class ProcessConfig(Struct, frozen=True, kw_only=True):
+    """`[process]`: what is done before anything is kept, so that it never reaches the disk."""
+
+    drop: str = ""
+    """A condition in CEL; what it is true of is not kept. Empty: nothing is dropped."""
+    redact: RedactConfig = RedactConfig()
+    """What is redacted for everybody."""
+
+    def __bool__(self) -> bool:
+        return bool(self.drop or self.redact)

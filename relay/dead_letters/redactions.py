@@ -7,13 +7,16 @@ What cannot be redacted, damaged bytes among it, is not shown.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from relay.buffer.values import StoredDeadLetter
 from relay.config import DestinationConfig
 from relay.config.steps import RedactConfig
 from relay.model.errors import ConfigError
 from relay.otlp.transcode import TranscodeError
-from relay.process.steps.run import Steps, redacting
+
+if TYPE_CHECKING:
+    from relay.process.steps.run import Steps
 
 HIDDEN = "it cannot be redacted as its destination asks; --unredacted shows it as it is"
 
@@ -41,8 +44,10 @@ class Redactions:
             return replace(stored, letter=replace(letter, body=b""), hidden=HIDDEN)
         return replace(stored, letter=replace(letter, body=stepped.body))
 
-    def _steps(self, config: RedactConfig) -> Steps:
+    def _steps(self, config: RedactConfig) -> "Steps":
         """Compiled once, as long as letters of one destination are looked at."""
         if self._known is None or self._known[0] != config:
+            from relay.process.steps.run import redacting
+
             self._known = (config, redacting(config))
         return self._known[1]

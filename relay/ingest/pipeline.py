@@ -5,17 +5,28 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from relay.ingest.offload.offload import Offload
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, Refusal, TooHeavy
-from relay.model.records import SUCCESS, Encoding, Request, Sender, SenderResponse, Signal
+from relay.model.records import (
+    SUCCESS,
+    Encoding,
+    RejectedItem,
+    Request,
+    Sender,
+    SenderResponse,
+    Signal,
+)
 from relay.process.check.rejections import AllItemsRejected, unreadable_body
 from relay.process.check.weight import NEVER_HEAVY_BYTES, is_heavy
 from relay.process.prepare import Prepare, Prepared
+
+if TYPE_CHECKING:
+    from relay.process.before_kept import BeforeKept
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -33,7 +44,7 @@ class Appender(Protocol):
 
 
 class Pipeline:
-    """The way in. One instance serves all requests; a reload replaces `prepare`.
+    """The way in. One instance serves all requests; a reload replaces `prepare` and `before_kept`.
 
     `offload` takes the bodies that would hold up the event loop; without one they do.
     """
@@ -45,9 +56,11 @@ class Pipeline:
         counters: Counters,
         *,
         offload: Offload | None = None,
+        before_kept: "BeforeKept | None" = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.prepare = prepare
+        self.before_kept = before_kept
         self._log = log
         self._counters = counters
         self._offload = offload
@@ -73,10 +86,14 @@ class Pipeline:
                 prepared = self.prepare(body, encoding, sender, signal=signal)
             else:
                 prepared = await self._prepare(body, encoding, sender, signal)
+            if self.before_kept is not None:
+                prepared, counts = await self.before_kept.prepared(prepared)
+                counters.process(signal, counts)
         except AllItemsRejected as refusal:
             # As dead letters, so that `where` and replay know them. Counted once they are kept: a
             # sender that is answered 503 sends them again.
-            await self._log.append(Request((), sender, self._clock_ns(), refusal.rejected))
+            seen = self._seen(refusal.rejected)
+            await self._log.append(Request((), sender, self._clock_ns(), seen))
             counters.reject(signal, refusal.counts)
             raise
         except Refusal as refusal:
@@ -85,14 +102,14 @@ class Pipeline:
             raise
         body_bytes = len(body)
         del body  # what is kept of it is in the pieces
-        if prepared.items:
+        if prepared.items or prepared.rejected:
             pieces = prepared.pieces
             now_ns = self._clock_ns()
             await self._log.append(Request(pieces, sender, now_ns, prepared.rejected))
             counters.last_kept_ns = now_ns
             counters.received_items[signal] += prepared.items
             counters.kept_items[signal] += prepared.items
-            if self._tells_each:
+            if self._tells_each and pieces:
                 log.debug(
                     "request_kept",
                     signal=signal.word,
@@ -122,9 +139,13 @@ class Pipeline:
         signal: Signal,
     ) -> None:
         """As a dead letter, so that somebody can look at it; the answer is the same without."""
-        rejected = (unreadable_body(body, encoding, why, signal),)
+        rejected = self._seen((unreadable_body(body, encoding, why, signal),))
         with suppress(BufferFailure):
             await self._log.append(Request((), sender, self._clock_ns(), rejected))
+
+    def _seen(self, rejected: tuple[RejectedItem, ...]) -> tuple[RejectedItem, ...]:
+        """What dead letters may hold of it."""
+        return rejected if self.before_kept is None else self.before_kept.rejected(rejected)
 
     def _note_nothing(self, sender: Sender, signal: Signal, message: str) -> None:
         """Log once a minute that something came of which nothing could be kept."""

@@ -18,6 +18,8 @@ class Counters:
         self.received_bytes = 0  # of bodies, after decompression
         self.kept_items: Counter[Signal] = Counter()  # committed and answered
         self.rejected_items: Counter[tuple[Signal, str]] = Counter()  # by reason
+        # By signal and step of `[process]`; what was dropped counts as received and not as kept.
+        self.processed_items: Counter[tuple[Signal, str]] = Counter()
         self.warnings: Counter[tuple[Signal, str]] = Counter()  # by code
         self.connections_closed: Counter[str] = Counter()  # by limit that was passed
         self.last_kept_ns = 0  # when a request was kept last
@@ -32,6 +34,12 @@ class Counters:
         self.received_items[signal] += sum(by_reason.values())
         for reason, number in by_reason.items():
             self.rejected_items[signal, reason] += number
+
+    def process(self, signal: Signal, by_step: Mapping[str, int]) -> None:
+        """Count what `[process]` did to items; what was dropped was received and is not kept."""
+        self.received_items[signal] += by_step.get("drop", 0)
+        for step, number in by_step.items():
+            self.processed_items[signal, step] += number
 
     def commit_quantile(self, quantile: float) -> float:
         """Seconds within which that share of the last 512 commits were done; 0.0 without any."""

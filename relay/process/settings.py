@@ -1,13 +1,18 @@
 """How requests are prepared under a configuration, told from it and from the environment."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 
 from relay.config import Config
+from relay.config.steps import ProcessConfig
 from relay.model.errors import ConfigError
 from relay.process.enrich import attributes_from_environment, detect
 from relay.process.prepare import PrepareSettings
+
+if TYPE_CHECKING:
+    from relay.process.before_kept import BeforeKept
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -30,3 +35,14 @@ def prepare_settings(config: Config, environ: Mapping[str, str]) -> PrepareSetti
         detected=found,
         configured=config.enrich.attributes,
     )
+
+
+def before_kept(config: ProcessConfig) -> "BeforeKept | None":
+    """What `[process]` asks for; None where that is nothing. Raises ConfigError where the key of
+    its hashes can be neither read nor made.
+    """
+    if not config:
+        return None
+    from relay.process.before_kept import BeforeKept
+
+    return BeforeKept(config)

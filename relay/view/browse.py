@@ -22,6 +22,7 @@ from relay.buffer.values import TraceDelivery
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal, StoredRow
 from relay.model.units import iso
+from relay.view.as_destination import Seen
 from relay.view.item_lines import lines_of_item
 from relay.view.items import Placed, as_item, each_in_turn
 from relay.view.query import BadSearch, Query
@@ -132,13 +133,20 @@ class Browser:
         return found
 
     async def lines(
-        self, signal: Signal, query: Query, cursor: Cursor | None, limit: int, *, after: int = 0
+        self,
+        signal: Signal,
+        query: Query,
+        cursor: Cursor | None,
+        limit: int,
+        *,
+        after: int = 0,
+        seen: Seen = list,
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """A step through the items of a signal that have all terms of `query`, in rows above
-        `after`: their lines, and how far it looked.
+        `after`: their lines, and how far it looked. `seen` makes of rows what may be seen of them.
         """
         begin = self._begin(cursor)
-        take = partial(self._take_lines, query=query, signal=signal)
+        take = partial(self._take_lines, query=query, signal=signal, seen=seen)
         found = await self._step(signal, begin, limit, take, after=after)
         return found.lines, await self._reached(signal, begin, found.next)
 
@@ -190,8 +198,11 @@ class Browser:
         *,
         query: Query,
         signal: Signal,
+        seen: Seen,
     ) -> Cursor | None:
-        return await self.in_thread(lambda: _take_lines(found, rows, skip, limit, query, signal))
+        return await self.in_thread(
+            lambda: _take_lines(found, seen(rows), skip, limit, query, signal)
+        )
 
     async def _take_traces(
         self,

@@ -13,6 +13,7 @@ from relay.ingest.refusals import Refusals
 from relay.model.counters import Counters
 from relay.model.units import iso
 from relay.traces.where import Traces
+from relay.view.as_destination import AsDestination
 from relay.view.browse import Browser
 from relay.view.genai_facts import genai_facts
 from relay.view.one_trace import OneTrace
@@ -37,6 +38,7 @@ class View:
         self.watch = Watch(log, fleet, counters, self.series.forget_unused)
         self.one_trace = OneTrace(log, traces, self.browser, self._added)
         self._letters = Looking(log.dead_letters, Redactions(tuple))  # lists, no contents
+        self.as_destination = AsDestination(fleet.views)
         self._refusals = refusals
         self._pipeline = pipeline
 

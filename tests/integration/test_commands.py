@@ -1,5 +1,6 @@
 """Every command once as a process of its own: most tests run them in the process of the test."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ NOBODY = ("--endpoint", "http://127.0.0.1:1/v1/traces")
 # Name, further arguments, exit code, and what it says in any case.
 EVERY_COMMAND: list[tuple[str, tuple[str, ...], int, str]] = [
     ("check-config", (), 0, "up"),
+    ("config test", ("{folder}/request.json", "--to", "up"), 0, "1 of 1 span would be sent to up"),
     ("status", (), 0, "up"),
     ("send-test-trace", ("--wait", "20s"), 0, "delivered"),
     ("where", (TRACE,), 0, f"trace {TRACE}"),
@@ -83,6 +85,7 @@ def test_every_command_does_its_work_as_a_process(tmp_path: Path) -> None:
         with Relay(tmp_path, destinations, command=SERVED) as relay:
             assert relay.post(request(span(traceId=TRACE)))[0] == 200
             assert relay.post(request(span(traceId="order-4711")))[0] == 400
+            (tmp_path / "request.json").write_text(json.dumps(request(span(traceId=TRACE))))
             for name, arguments, code, words in EVERY_COMMAND:
                 filled = [each.format(folder=tmp_path) for each in arguments]
                 shown = relay.run(name, *filled, has_process=True)

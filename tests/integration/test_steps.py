@@ -170,3 +170,111 @@ def test_dead_letters_are_shown_redacted_and_replayed_whole(tmp_path: Path) -> N
             assert "ada@" not in shown
         assert "hunter2" in whole
         assert dict(other.journal.spans()[1].attributes)["password"] == "hunter2"
+
+
+def test_what_process_drops_and_redacts_never_reaches_the_disk(tmp_path: Path) -> None:
+    canary = "canary-7f3a21"
+    settings = f"""
+        [process]
+        drop = 'name == "health"'
+        [process.redact]
+        keys = ["password"]
+        patterns = ["/{canary[:6]}-[0-9a-f]+/"]
+        """
+    bad = {**span(name=f"bad {canary}"), "traceId": f"no id {canary}"}
+    with MockCollector() as upstream:
+        destinations = {"d": {"endpoint": upstream.endpoint}}
+        with Relay(tmp_path, destinations, settings=settings) as relay:
+            attributes = [text_attribute("password", canary), text_attribute("note", canary)]
+            post(relay, span(name="health"), span(name=canary, attributes=attributes))
+            post(relay, span(name="health", attributes=attributes), service=canary)
+            assert relay.post(request(span(name=f"x {canary}"), bad))[0] == 200
+            assert relay.post(request(bad))[0] == 400
+            assert relay.post(b'{"resourceSpans": [ "' + canary.encode())[0] == 400
+            eventually(lambda: len(upstream.journal.spans()) == 3)
+            eventually(lambda: relay.owed("d") == 0)
+            found = relay.status()["ingest"]["signals"]["traces"]
+            eventually(lambda: "3" in relay.run("dead-letter list", "--all").stdout)
+            letters = relay.run("dead-letter export").stdout
+            assert relay.stop() == 0
+            log = relay.log()
+
+        names = names_at(upstream)
+    assert names == ["[redacted]", "[redacted]", "x [redacted]"]
+    assert (found["received"], found["kept"]) == (9, 3)
+    assert found["processed"] == {"drop": 4, "redact": 3}
+    on_disk = b"".join(
+        each.read_bytes() for each in (tmp_path / "state").iterdir() if each.is_file()
+    )
+    assert canary.encode() not in on_disk
+    assert canary not in letters
+    assert canary not in log
+
+
+def test_steps_are_explained_and_tried_without_a_daemon(tmp_path: Path) -> None:
+    destinations: dict[str, Json] = {
+        "plain": {"endpoint": "http://127.0.0.1:1/v1/traces"},
+        "shop": {
+            "endpoint": "http://127.0.0.1:1/v1/traces",
+            "match": 'name != "health"',
+            "redact": {"keys": ["password"], "patterns": ["email"]},
+            "attributes": {"delete": ["debug.*"], "rename": {"a": "b"}, "set": {"team": "x"}},
+        },
+    }
+    relay = Relay(tmp_path, destinations, settings="[process]\ndrop = 'name == \"gone\"'")
+    attributes = [text_attribute("password", "hunter2"), text_attribute("a", "1")]
+    made = request(span(name="buy", attributes=attributes), span(name="health"), span(name="gone"))
+    (tmp_path / "request.json").write_text(json.dumps(made))
+    (tmp_path / "request.bin").write_bytes(protobuf_twin(made).SerializeToString())
+
+    explained = relay.run("check-config", "--explain").stdout
+    tried = [
+        relay.run("config test", str(tmp_path / file), "--to", "shop")
+        for file in ("request.json", "request.bin")
+    ]
+    as_json = relay.run("config test", str(tmp_path / "request.json"), "--to", "shop", "--json")
+    unknown = relay.run("config test", str(tmp_path / "request.json"), "--to", "nobody")
+
+    assert 'process        1. drop       not name == "gone"' in explained
+    assert "no steps: it gets all" in explained
+    assert '1. match      name != "health"' in explained
+    assert "2. redact     keys password; patterns email; with mask" in explained
+    assert "3. attributes delete debug.*; rename a to b; set team to 'x'" in explained
+    for each in tried:
+        assert each.returncode == 0, each.stderr
+        (entry,) = json.loads(each.stdout)["resourceSpans"]
+        (only,) = entry["scopeSpans"][0]["spans"]
+        assert [a["value"]["stringValue"] for a in only["attributes"]] == ["[redacted]", "1"]
+        assert only["attributes"][1]["key"] == "b"
+        assert text_attribute("team", "x") in entry["resource"]["attributes"]
+        assert "1 of 3 spans would be sent to shop" in each.stderr
+        assert "filtered: match 1" in each.stderr
+        assert "by [process]: drop 1" in each.stderr
+    assert json.loads(as_json.stdout)["changed"] == {"attributes": 1, "redact": 1}
+    assert unknown.returncode == 1
+    assert "there is no destination 'nobody'" in unknown.stderr
+
+
+def test_tail_shows_what_a_destination_gets(tmp_path: Path) -> None:
+    destinations: dict[str, Json] = {
+        "all": {"endpoint": "http://127.0.0.1:1/v1/traces"},
+        "shop": {
+            "endpoint": "http://127.0.0.1:1/v1/traces",
+            "match": 'name != "health"',
+            "redact": {"patterns": ["email"]},
+        },
+    }
+    with Relay(tmp_path, destinations) as relay:
+        post(relay, span(name="to ada@example.org"), span(name="health"))
+        shown = {
+            name: relay.run("tail", "--no-follow", *(("--as", name) if name else ()))
+            for name in ("", "all", "shop", "nobody")
+        }
+
+    assert shown[""].stdout == shown["all"].stdout
+    assert shown["all"].stdout.count("health") == 2
+    assert "ada@" in shown["all"].stdout
+    assert shown["shop"].stdout.count("to [redacted]") == 2
+    assert "health" not in shown["shop"].stdout
+    assert shown["nobody"].returncode == 1
+    assert "there is no destination 'nobody'" in shown["nobody"].stderr

@@ -60,6 +60,7 @@ COMMANDS: list[tuple[str, bool]] = [
     ("point --list", True),
     ("point claude-code", True),
     ("config example", False),
+    ("config test {request} --to up", True),
     ("completion bash", False),
     ("tail --last 5 --no-follow", False),  # with `--json` a document a line
     ("open --print", False),
@@ -91,8 +92,11 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
 
 
 def line(relay: Relay, typed: str, tmp_path: Path, *more: str) -> list[str]:
-    words = typed.format(new=tmp_path / "new").split()
-    if words[:2] == ["destination", "presets"] or words[0] in ("config", "completion"):
+    made = tmp_path / "request.json"
+    made.write_text(json.dumps(request(span(traceId=TRACE))))
+    words = typed.format(new=tmp_path / "new", request=made).split()
+    without = (["destination", "presets"], ["config", "example"])
+    if words[:2] in without or words[0] == "completion":
         return [*words, *more]
     return [*words, "--config", str(relay.config), *more]
 

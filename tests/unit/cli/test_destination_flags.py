@@ -19,6 +19,7 @@ CANARY = "s3cr3t-canary"
 
 def test_every_key_of_a_destination_is_a_flag() -> None:
     apart = {"headers", "logs_headers", "metrics_headers", "paused"}
+    apart |= {"redact", "attributes"}  # tables
     assert {*FLAGS, *apart} == DESTINATION_KEYS.keys()
 
 

@@ -23,6 +23,8 @@ from relay.config.load import load
 from relay.config.sample import SampleConfig
 from relay.config.sample_keys import SAMPLE_KEYS
 from relay.config.secrets import Secret
+from relay.config.step_keys import PROCESS_KEYS
+from relay.config.steps import ProcessConfig
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "relay" / "config" / "example.toml"
@@ -31,14 +33,15 @@ DOCUMENT = ROOT / "docs" / "configuration.md"
 # Heading in the document, struct, its keys, and its fields that are no keys.
 TABLES = [
     ("Top level", Config, keys.TOP_KEYS,
-     {"ingest", "enrich", "buffer", "admin", "telemetry", "fleet", "destinations", "says_signals",
-      "source", "warnings"}),
+     {"ingest", "enrich", "buffer", "admin", "telemetry", "fleet", "process", "destinations",
+      "says_signals", "source", "warnings"}),
     ("`[ingest]`", IngestConfig, keys.INGEST_KEYS, set()),
     ("`[enrich]`", EnrichConfig, keys.ENRICH_KEYS, set()),
     ("`[buffer]`", BufferConfig, keys.BUFFER_KEYS, set()),
     ("`[admin]`", AdminConfig, keys.ADMIN_KEYS, set()),
     ("`[telemetry]`", TelemetryConfig, keys.TELEMETRY_KEYS, set()),
     ("`[fleet]`", FleetConfig, FLEET_KEYS, set()),
+    ("`[process]`", ProcessConfig, PROCESS_KEYS, set()),
     ("`[destinations.NAME]`", DestinationConfig, keys.DESTINATION_KEYS,
      {"name", "signal", "by_signal", "source", "folder", "blocked_reason", "reload_reason",
       "sample"}),
