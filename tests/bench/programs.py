@@ -173,6 +173,8 @@ class RunningRelay(Running):
             signal = KINDS[row.kind].signal.word
             if signal != "traces":
                 words.append(f'signals = ["{signal}"]')
+            if row.steps:
+                words.append(row.steps)
             if name == "down":
                 words.append('hold = "1s"')
             if plan.ca_file:

@@ -41,6 +41,7 @@ class Row:
     bars: Bars | None = None
     is_watched: bool = False  # a tab of the page is open
     is_only_ours: bool = False  # the others have no such thing
+    steps: str = ""  # keys of our destination that ask for steps, as TOML
 
     def requests(self, port: int) -> list[bytes]:
         """Whole requests, no two alike, the same for every program."""
@@ -68,6 +69,9 @@ def made(kind: str, items: int, media: str) -> list[bytes]:
 
 
 WATCHED, UNWATCHED = "100 JSON, page open", "100 JSON"
+# All of it matches and nothing is found: what is measured is the looking.
+MATCH = """match = 'duration >= 0.0 && name != "health"'"""
+REDACT = 'redact = { keys = ["*password*"], patterns = ["email", "credit-card", "bearer"] }'
 ROWS = (
     Row("1 genai JSON", "genai", 1, bars=Bars(0.85, 9, 1.2)),
     Row("100 JSON", "service", 100, bars=Bars(0.55, 6, 1.4)),
@@ -88,4 +92,8 @@ ROWS = (
         is_one_down=True, max_size="96MiB", is_only_ours=True,
     ),
     Row(WATCHED, "service", 100, is_watched=True, is_only_ours=True),
+    Row("100 JSON, match", "service", 100, is_only_ours=True, steps=MATCH),
+    Row("100 protobuf, match", "service", 100, "protobuf", is_only_ours=True, steps=MATCH),
+    Row("100 JSON, redact", "service", 100, is_only_ours=True, steps=REDACT),
+    Row("100 protobuf, redact", "service", 100, "protobuf", is_only_ours=True, steps=REDACT),
 )  # fmt: skip
