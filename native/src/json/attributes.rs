@@ -164,7 +164,7 @@ impl<const JSON: bool> Pass<'_, JSON> {
         } else if scan.take_bytes(b"intValue\":\"") {
             let text = scan.rest_of_string().ok()?;
             Usual::Integer(signed(scan.raw(text)).ok()?)
-        } else if scan.take_bytes(b"boolValue\":") {
+        } else if scan.take_bytes(b"boolValue\":") && matches!(scan.peek(), b't' | b'f') {
             Usual::Boolean(scan.boolean().ok()?)
         } else {
             return None;

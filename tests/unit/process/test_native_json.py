@@ -236,6 +236,16 @@ def test_values_of_thirty_levels_are_taken_and_deeper_ones_are_left(both: BothPa
     assert not both.compare(nested(31), Encoding.JSON, Signal.TRACES)
 
 
+@pytest.mark.parametrize(
+    "value", ['{"boolValue": true}', '{"intValue": "5"}', '{"stringValue": "a"}']
+)
+def test_blanks_in_an_attribute_that_has_few_are_left_out(both: BothPaths, value: str) -> None:
+    body = traces(GOOD | {"attributes": [{"key": "k", "value": "here"}]})
+    compact = json.dumps(json.loads(body), separators=(",", ":")).replace('"here"', value)
+
+    assert both.compare(compact.encode(), Encoding.JSON, Signal.TRACES)
+
+
 def test_deep_value_without_a_key_is_transcoded(both: BothPaths) -> None:
     value: dict[str, Any] = {}
     for _ in range(12):
