@@ -10,7 +10,7 @@ HERE := not e2e and not systemd and not browser and not fleet
 PARALLEL := --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native run test proofs soak cards check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb wheel image mock-floors lock check-native clean docs site
+.PHONY: help setup native run test proofs soak soak-fleet cards check fix architecture mutants test-e2e test-fleet test-browser test-systemd bench install uninstall deb wheel image mock-floors lock check-native clean docs site
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ proofs: $(STAMP)  ## tests that need minutes of trials, and property tests with 
 
 soak: $(STAMP)  ## trials of "nothing is lost" for SECONDS=1800; needs root for a small ext4
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),1800) $(ARGS)
+
+soak-fleet: $(STAMP)  ## relays and brokers of a fleet die for SECONDS=300; then the table of what was lost (Java, Maven)
+	$(BIN)/python -m tests.soak.fleet --seconds $(or $(SECONDS),300) $(ARGS)
 
 test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and exporters; needs Docker
 	@scripts/docker

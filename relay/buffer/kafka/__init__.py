@@ -7,4 +7,20 @@ the configuration has no `[fleet]`.
 Where to look: `settings` names topics and groups, `places` what number a record has as a row,
 `records` what a record holds. Of the way in, `bridge` hands records to the client's threads and
 brings back its reports.
+
+Of the way out, `readers` is the whole: a `backlog` for each destination and signal, with a `lane`
+for each partition that is this relay's, and a `member` that shares the partitions with the other
+relays and commits. `delivery` brings the two together, `owed_text` is what a commit says beside its
+offset, `gather` fills a batch from several partitions. `fetch` reads: `Tail` all that comes, for
+all backlogs at once, `Seeker` what is asked for; `streams` keeps what was read. `letters` are the
+dead letters of the fleet, `control` its orders (`orders`, `replays`). `overview` asks the brokers
+how the fleet is, `move_in` moves a single relay's buffer into it.
+
+What holds on the way out:
+
+- What a commit says is settled was delivered, or its dead letter is acknowledged. What is not known
+  to be settled is owed: a commit that cannot be read, or does not hold all, owes more.
+- A record that a broker cannot read is never settled. It waits for another leader.
+- A partition that goes to another relay is let go only after what is in flight has landed, or four
+  seconds. What lands later comes twice.
 """
