@@ -10,7 +10,7 @@ from mockcollector.check.runner import Plan, certificates, check
 from mockcollector.check.scenarios import chosen
 from mockcollector.signals import Signal
 
-SENDER = Path(__file__).parents[3] / "e2e" / "senders" / "python" / "sender.py"
+SENDER = Path(__file__).parents[1] / "e2e" / "senders" / "python" / "sender.py"
 KEEPS = [
     *("valid", "user-agent", "base-url*", "signal-url*", "headers*", "compression"),
     *("retry-503", "retry-after-seconds", "final-400", "final-500", "partial-success", "cut"),
