@@ -53,7 +53,11 @@ def test_what_came_is_written_as_otlp_json_and_read_back_the_same(
     assert json.loads(lines[0]) == TRACES
     assert json.loads(lines[1]) == METRICS
     messages = [to_message(signal, document) for signal, document in read_lines(lines)]
-    assert messages == [request.message for request in collector.journal.requests()]
+    came = [request.message for request in collector.journal.requests()]
+    # As bytes: NaN is not equal to itself, which old classes say of messages, too.
+    assert [each.SerializeToString() for each in messages] == [
+        each.SerializeToString() for each in came if each is not None
+    ]
     assert [to_document(message) for message in messages] == [TRACES, METRICS]
 
 
