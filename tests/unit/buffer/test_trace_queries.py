@@ -35,3 +35,23 @@ def test_rows_are_asked_for_in_runs_that_hold_each_once(
     assert [row for run in runs for row in run] == list(range(count))
     assert all(0 < len(run) <= 200 for run in runs)
     assert len(runs) == -(-count // 200)
+
+
+@pytest.mark.parametrize(
+    ("step", "took", "wanted"),
+    [
+        (4_000, 0.020, 2_000),  # slow: half of it next time
+        (4_000, 0.015, 4_000),  # as long as it may take
+        (4_000, 0.010, 4_000),
+        (4_000, 0.006, 4_000),
+        (4_000, 0.001, 8_000),  # fast: twice as much
+        (700, 0.020, 500),  # never less than what is worth a statement
+        (30_000, 0.001, 40_000),  # nor more than what one may take
+    ],
+)
+def test_window_of_a_search_follows_how_long_the_last_one_took(
+    monkeypatch: pytest.MonkeyPatch, step: int, took: float, wanted: int
+) -> None:
+    monkeypatch.setattr(trace_queries.time, "monotonic", lambda: took)
+
+    assert trace_queries._next_step(step, 0.0) == wanted
