@@ -191,6 +191,7 @@ def replayed(**more: Any) -> str:
         "found_rows": 1,
         "spans": 1,
         "by_signal": {"traces": 1},
+        "has_deltas": False,
         "rows": 1,
         "bytes": 2048,
         "gone_rows": 0,
