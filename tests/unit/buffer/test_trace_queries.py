@@ -52,6 +52,6 @@ def test_rows_are_asked_for_in_runs_that_hold_each_once(
 def test_window_of_a_search_follows_how_long_the_last_one_took(
     monkeypatch: pytest.MonkeyPatch, step: int, took: float, wanted: int
 ) -> None:
-    monkeypatch.setattr(trace_queries.time, "monotonic", lambda: took)
+    monkeypatch.setattr("relay.buffer.sqlite.trace_queries.time.monotonic", lambda: took)
 
     assert trace_queries._next_step(step, 0.0) == wanted
