@@ -22,6 +22,7 @@ from mockcollector.matching import (
 )
 from mockcollector.neutral import printable
 from mockcollector.signals import TRAITS, Signal
+from mockcollector.trace_tree import TraceTree, build_tree
 
 ANYTHING: Final = object()
 
@@ -76,6 +77,19 @@ class Asking(Ledger):
             "list[ReceivedDataPoint]",
             self.items(Signal.METRICS, wanted, include_refused=include_refused),
         )
+
+    def trace_tree(self, trace_id: str | None = None) -> TraceTree:
+        """The accepted spans of a trace as a tree: `shape` to compare, `str` to print.
+
+        The only trace that arrived needs no id. Raises AssertionError where there is none, or
+        several to choose from.
+        """
+        spans = self.spans() if trace_id is None else self.spans(trace_id=trace_id)
+        ids = sorted({span.trace_id for span in spans})
+        if len(ids) != 1:
+            listed = f": {', '.join(ids[:5])}" if ids else ""
+            raise AssertionError(f"{len(ids)} traces arrived, wanted one{listed}")
+        return build_tree(ids[0], spans)
 
     def by_trace(self, trace_id: str) -> list[ReceivedSpan]:
         """The accepted spans of a trace; the id in hexadecimal, in either case."""

@@ -46,9 +46,25 @@ def read_wanted(signal: Signal, body: Any) -> dict[str, Any]:
             if not isinstance(value, dict):
                 raise MistakeError(f"{word} is an object of keys and values")
             wanted[word] = {key: _expected(item) for key, item in value.items()}
+        elif word in {"events", "links"}:
+            wanted[word] = _expected_parts(word, value)
         else:
             wanted[word] = _expected(value)
     return wanted
+
+
+def _expected_parts(word: str, value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise MistakeError(f"{word} is a list of objects")
+    return [
+        {
+            key: {name: _expected(each) for name, each in item.items()}
+            if key == "attributes" and isinstance(item, dict)
+            else _expected(item)
+            for key, item in part.items()
+        }
+        for part in value
+    ]
 
 
 def _unknown_word(signal: Signal, word: str, known: Sequence[str]) -> MistakeError:
@@ -258,7 +274,7 @@ def _span_fields(span: ReceivedSpan) -> dict[str, Any]:
         "end_time_unix_nano": str(span.end_time_unix_nano),
         "status_code": span.status_code,
         "status_message": span.status_message,
-        "flags": span.raw.flags,
+        "flags": span.flags,
         "dropped_attributes_count": span.raw.dropped_attributes_count,
         "trace_state": span.raw.trace_state,
         "dropped_events_count": span.raw.dropped_events_count,

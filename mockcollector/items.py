@@ -41,6 +41,11 @@ def to_dict(attributes: Iterable[KeyValue]) -> dict[str, Any]:
     return {attribute.key: to_python(attribute.value) for attribute in attributes}
 
 
+def _later(raw: Any, name: str, absent: Any) -> Any:
+    """A field that the official classes of 1.20 did not have yet."""
+    return getattr(raw, name, absent)
+
+
 class ReceivedResource:
     """The resource of some items, shared between them."""
 
@@ -184,6 +189,16 @@ class ReceivedSpan(ReceivedItem):
         return self.raw.end_time_unix_nano
 
     @property
+    def trace_state(self) -> str:
+        """The W3C trace state as it came."""
+        return self.raw.trace_state
+
+    @property
+    def flags(self) -> int:
+        """All 32 bits; the low eight are the trace flags."""
+        return int(_later(self.raw, "flags", 0))
+
+    @property
     def status_code(self) -> int:
         """0 unset, 1 ok, 2 error."""
         return self.raw.status.code
@@ -213,7 +228,7 @@ class ReceivedSpan(ReceivedItem):
                 trace_state=link.trace_state,
                 attributes=to_dict(link.attributes),
                 dropped_attributes_count=link.dropped_attributes_count,
-                flags=link.flags,
+                flags=_later(link, "flags", 0),
             )
             for link in self.raw.links
         )
@@ -267,7 +282,7 @@ class ReceivedLogRecord(ReceivedItem):
     @property
     def event_name(self) -> str:
         """The name of the event; empty for what is no event."""
-        return self.raw.event_name
+        return str(_later(self.raw, "event_name", ""))
 
     @property
     def flags(self) -> int:
@@ -297,7 +312,7 @@ class ReceivedMetric:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """The metric's metadata as Python values."""
-        return to_dict(self.raw.metadata)
+        return to_dict(_later(self.raw, "metadata", ()))
 
 
 class ReceivedDataPoint(ReceivedItem):

@@ -167,7 +167,7 @@ class Journal(Attempts):
 
     def _item_count(self, signal: Signal, *, distinct: bool) -> int:
         if distinct and signal is Signal.TRACES:
-            return len(self._ids.distinct())
+            return self._ids.distinct_count
         return self._accepted[signal]
 
     def _check_count(

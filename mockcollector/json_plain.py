@@ -179,7 +179,7 @@ def read_plain(body: bytes, signal: Signal) -> Plain | None:
         if signal is Signal.TRACES:
             return _read_spans(request)
         return _read_logs(request)
-    except (_DeclinedError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+    except (_DeclinedError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 

@@ -37,12 +37,14 @@ class Limits:
 
     Past `max_spans` (log records and data points count as spans do) or `max_body_bytes` (decoded)
     the oldest requests lose body, message and items; past `max_requests` they go altogether. What
-    is made of bodies when it is asked for counts as bytes, too, by an estimate, and goes first.
+    is made of bodies when it is asked for counts as bytes, too, by an estimate, and goes first. Of
+    the ids of spans the first `max_ids` are kept, in `counts` mode, too.
     """
 
     max_requests: int = 10_000
     max_spans: int = 100_000
     max_body_bytes: int = 256 * MIB
+    max_ids: int = 2_000_000
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -129,7 +131,7 @@ class Ledger:
         self._refused = dict.fromkeys(Signal, 0)
         self._wire_bytes = 0
         self._decoded_bytes = 0
-        self._ids = IdLog()
+        self._ids = IdLog(self._limits.max_ids)
 
     # What the collector tells.
 
@@ -266,7 +268,7 @@ class Ledger:
     def duplicate_spans(self) -> int:
         """How many accepted spans had a trace id and span id that had been accepted before."""
         with self._watched.reading():
-            return self._ids.total - len(self._ids.distinct())
+            return self._ids.total - self._ids.distinct_count
 
     def strangers(self) -> list[Stranger]:
         """What reached the port and was no request, in order: gRPC, failed TLS, malformed HTTP."""

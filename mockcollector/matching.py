@@ -33,7 +33,11 @@ class WantedOfAny(TypedDict, total=False):
 
 
 class Wanted(WantedOfAny, total=False):
-    """What a span must have."""
+    """What a span must have.
+
+    For each of `events` and `links` the span has one with all of it: `{"name": "exception",
+    "attributes": {"exception.type": "E"}}`, `{"trace_id": …}`; others may be there.
+    """
 
     trace_id: Any
     span_id: Any
@@ -42,6 +46,10 @@ class Wanted(WantedOfAny, total=False):
     kind: Any
     status_code: Any
     status_message: Any
+    trace_state: Any
+    flags: Any
+    events: Sequence[Mapping[str, Any]]
+    links: Sequence[Mapping[str, Any]]
 
 
 class WantedLogRecord(WantedOfAny, total=False):
@@ -129,6 +137,8 @@ def criteria_of(signal: Signal, wanted: Mapping[str, Any]) -> list[Criterion]:
                 make(key, value if value is ABSENT else comparable(f"{word}[{key!r}]", value))
                 for key, value in expected.items()
             ]
+        elif word in _PARTS:
+            criteria += _parts(word, expected)
         elif word == "scope":
             criteria.append(Criterion("scope", expected, lambda item: item.scope.name))
         elif expected is ABSENT:
@@ -138,6 +148,52 @@ def criteria_of(signal: Signal, wanted: Mapping[str, Any]) -> list[Criterion]:
         else:
             criteria.append(Criterion(word, usable(signal, word, expected), _field(word)))
     return criteria
+
+
+_PARTS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "events": frozenset({"name", "time_unix_nano", "attributes"}),
+        "links": frozenset({"trace_id", "span_id", "trace_state", "flags", "attributes"}),
+    }
+)
+"""Lists in a span, and what can be asked of what is in them."""
+
+
+class _HasOne:
+    """Says whether one of several events or links has all that is wanted."""
+
+    def __init__(self, wanted: Mapping[str, Any]) -> None:
+        self._wanted = wanted
+        self.__name__ = f"one with {', '.join(f'{k} = {_show(v)}' for k, v in wanted.items())}"
+
+    def __call__(self, parts: Sequence[Any]) -> bool:
+        return any(all(self._holds(word, part) for word in self._wanted) for part in parts)
+
+    def _holds(self, word: str, part: Any) -> bool:
+        expected = self._wanted[word]
+        if word == "attributes":
+            return all(
+                is_match(value, part.attributes.get(key, ABSENT)) for key, value in expected.items()
+            )
+        if word.endswith("_id") and isinstance(expected, str):
+            expected = expected.lower()
+        return is_match(expected, getattr(part, word))
+
+
+def _parts(word: str, expected: Any) -> list[Criterion]:
+    if not isinstance(expected, Sequence) or not all(isinstance(e, Mapping) for e in expected):
+        raise TypeError(f"{word} is a list of mappings, such as [{{'attributes': {{…}}}}]")
+    for each in expected:
+        for key, value in each.items():
+            if key not in _PARTS[word]:
+                known = ", ".join(sorted(_PARTS[word]))
+                raise TypeError(f"{key!r} cannot be asked of {word}; these can: {known}")
+            for value_of in value.values() if isinstance(value, Mapping) else (value,):
+                if value_of is not ABSENT:
+                    comparable(f"{word}: {key}", value_of)
+    return [
+        Criterion(f"{word}[{at}]", _HasOne(each), _field(word)) for at, each in enumerate(expected)
+    ]
 
 
 def _field(name: str) -> Callable[[ReceivedItem], Any]:
@@ -222,6 +278,7 @@ def _show(value: Any) -> str:
     if isinstance(value, re.Pattern):
         return f"/{value.pattern}/"
     if callable(value):
-        return f"what {getattr(value, '__name__', 'the function')} says yes to"
+        name = getattr(value, "__name__", "the function")
+        return name if isinstance(value, _HasOne) else f"what {name} says yes to"
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"

@@ -4,7 +4,8 @@ usage: scripts/mock_floors.py [oldest] [newest] [-- PYTEST ARGUMENTS]
 
 For each end it makes an environment in `~/.cache/otlp-relay/mock/` with the wheel built from
 `mockcollector/`, without the relay, and runs `tests/unit/mockcollector` from a copy, so that
-nothing is imported from this checkout. Exits with the first failure.
+nothing is imported from this checkout. The tests of `check` stay out: they stand on what tests the
+relay. Exits with the first failure.
 """
 
 import shutil
@@ -19,6 +20,21 @@ HOME = Path.home() / ".cache" / "otlp-relay" / "mock"
 TOOLS = ["pytest>=8.4", "pytest-timeout", "hypothesis", "cryptography", "googleapis-common-protos"]
 # The exporter of the documents' examples pins the classes that it was built with.
 EXPORTER = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
+# These are about what the classes and the exporter of 1.20 do not have: flags of spans and links,
+# event names, the exporter's logs in their later form.
+NEWER_THAN_OLDEST = (
+    "test_cli_run.py::test_stock_exporters_send_all_three_signals_by_their_environment",
+    "test_cli_run.py::test_what_did_not_come_is_said_and_is_exit_1",
+    "test_journal.py::test_span_is_flattened_with_all_its_parts",
+    "test_logs_and_metrics.py::test_protobuf_twin_of_a_fixture_is_answered_alike",
+    "test_logs_and_metrics.py::test_log_records_are_asked_for_in_the_order_they_came",
+    "test_otlp_json.py::test_every_field_reads_as_the_official_classes_write_it",
+    "test_otlp_json.py::test_number_and_null_forms_of_protojson_are_read[fields6-flags-257]",
+    "test_otlp_json.py::test_value_that_its_field_cannot_hold_is_refused[{'flags': 4294967296}]",
+    "test_otlp_json.py::test_value_that_its_field_cannot_hold_is_refused[{'flags': -1}]",
+    "test_otlp_json.py::test_refusal_never_quotes_the_body",
+    "test_replay.py::test_what_came_is_written_as_otlp_json_and_read_back_the_same",
+)
 COPIED = (
     "tests/unit/mockcollector",
     "tests/support",
@@ -31,15 +47,18 @@ COPIED = (
 
 def main() -> None:
     """Both ends, or the ones named."""
-    ends, _, options = " ".join(sys.argv[1:]).partition("--")
+    ends, _, given = " ".join(sys.argv[1:]).partition("--")
     for end in ends.split() or ["oldest", "newest"]:
+        options = [*given.split(), "--ignore=tests/unit/mockcollector/check"]
         print(f"== the mock collector beside its {end} packages", flush=True)
         folder = HOME / end
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         wheel = build(folder)
         python = install(folder, wheel, is_oldest=end == "oldest")
-        test(folder, python, options.split())
+        if end == "oldest":
+            options += [f"--deselect=tests/unit/mockcollector/{n}" for n in NEWER_THAN_OLDEST]
+        test(folder, python, options)
 
 
 def build(folder: Path) -> Path:

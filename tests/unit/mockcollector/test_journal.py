@@ -387,3 +387,28 @@ def test_many_senders_at_once_are_all_counted(collector: MockCollector) -> None:
     assert len(collector.journal.wait_for_spans(160, timeout=20)) == 160
     for thread in threads:
         thread.join()
+
+
+def test_ids_take_no_more_than_their_limit_and_later_ones_are_still_counted() -> None:
+    with MockCollector(keep="counts", limits=Limits(max_ids=5)) as collector:
+        send(collector, request_proto(4))
+        send(collector, request_proto(4))  # the same again
+        send(collector, request_proto(4, first=5))
+        send(collector, request_proto(4, first=9))
+
+        assert len(collector.journal.span_keys()) == 5
+        assert collector.journal.counts.spans_accepted == 16
+        assert collector.journal.duplicate_spans == 4
+        collector.journal.wait_for_spans(12, timeout=0)
+
+
+def test_what_is_made_of_bodies_is_bounded_and_made_again() -> None:
+    with MockCollector(limits=Limits(max_body_bytes=20_000)) as collector:
+        for first in range(1, 101, 10):
+            send(collector, request_proto(10, first=first))
+        assert [span.name for span in collector.journal.spans()] == [
+            f"span {number}" for number in range(1, 101)
+        ]
+        unpacked = [r for r in collector.journal.requests() if r._items is not None]
+        assert 0 < len(unpacked) < 10
+        assert len(collector.journal.spans()) == 100
