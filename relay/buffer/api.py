@@ -1,6 +1,7 @@
 """The face of the log: what the rest of the relay may ask of an engine that keeps requests.
 
-Today's engine is `buffer.sqlite`. What another one may lack can be asked for and is None then:
+The engine of a single relay is `buffer.sqlite`; that of a fleet stands beside it. What one may lack
+can be asked for and is None then:
 `Log.traces` (which rows hold a trace), `Log.browse` (rows from the newest down), `Log.replays`
 (rows by time or trace, owed again) and `Consumer.look_ahead` (rows before they are taken).
 

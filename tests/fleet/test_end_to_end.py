@@ -34,4 +34,8 @@ def test_relay_that_died_with_its_directory_is_outlived_by_what_it_acknowledged(
             eventually(lambda: ids <= arrived(upstream), seconds=60, what="all items, by b")
             eventually(lambda: b.owed("mock") == 0)
         assert logged(brokers) == ids
-        assert b.status()["buffer"]["promise"] == "fsynced on 2 of 3 brokers"
+        assert len(upstream.journal.spans()) == len({i for i in ids if i.startswith("traces")})
+        assert "log      Kafka, fsynced on 2 of 3 brokers" in b.run("status").stdout
+        done = b.run("doctor")
+        assert "what is acknowledged is fsynced on 2 of 3 brokers" in done.stdout, done.stdout
+        assert "fail" not in done.stdout, done.stdout
