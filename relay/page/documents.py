@@ -1,6 +1,7 @@
 """What screens say beyond the API: a line for each destination, what is wrong. Pure."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ def destinations_of(status: Document, rates: Document) -> list[dict[str, Any]]:
                 "queues": queues,
                 "waiting": sum(each["waiting_spans"] for each in queues),
                 "delivered": sum(each["delivered_spans"] for each in queues),
+                "filtered": _summed(each["filtered_spans"] for each in queues),
+                "changed": _summed(each["changed_spans"] for each in queues),
                 "oldest": max(each["oldest_waiting_seconds"] for each in queues),
                 "series": _sum(each["delivered"] for each in own),
                 "letters": status["buffer"]["dead_letters_by_destination"].get(name, 0),
@@ -99,6 +102,11 @@ def chart_of(rates: Document, name: str = "") -> dict[str, Any]:
     }
     received = {} if name else {"received": totals(rates, "received")}
     return {"step": rates["step_seconds"], **received, **lines}
+
+
+def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Items by step, of all signals."""
+    return dict(sum(map(Counter, counts), Counter[str]()))
 
 
 def since_ns(seconds: str) -> str:

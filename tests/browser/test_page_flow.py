@@ -128,6 +128,22 @@ def test_what_is_kept_is_sent_again_after_a_look_at_what_that_would_be(
         tab.assert_clean()
 
 
+def test_destination_tells_what_its_steps_filtered_and_changed(
+    browser: Browser, tmp_path: Path
+) -> None:
+    keys = {"match": 'name != "op 2"', "redact": {"patterns": ["/op/"]}}
+    with MockCollector() as upstream, shown(browser, tmp_path, upstream, **keys) as (tab, relay):
+        assert relay.post(spans(3))[0] == 200
+        upstream.journal.wait_for_spans(2)
+        eventually(lambda: relay.owed("there") == 0)
+        tab.go("/destinations/there")
+        tab.see(".figures", "Filtered by match")
+        assert tab.text(".filtered") == "1"
+        tab.see(".figures", "Changed by redact")
+        assert tab.text(".changed") == "2"
+        tab.assert_clean()
+
+
 def test_connection_test_shows_its_steps_as_they_happen_with_a_remedy_and_no_secret(
     browser: Browser, tmp_path: Path
 ) -> None:
