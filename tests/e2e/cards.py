@@ -42,7 +42,7 @@ again and failed again; each page has what was on the wire.
 
 A number is how many scenarios passed of those that can be judged, each counted once a
 signal. A scenario is named when one signal at least fails it. `make cards` makes all of this anew;
-it builds the programs of [tests/e2e/senders](../../tests/e2e/senders/README.md), which needs their
+it builds the programs of `tests/e2e/senders`, which needs their
 toolchains. Ruby, PHP and .NET are missing: their packages could not be had where this was made.
 """
 
