@@ -10,6 +10,7 @@ from relay.model.records import DestinationStatus, Signal
 from relay.model.units import iso
 from relay.otlp.trace_items import entries_of_trace
 from relay.traces.ids import IdReading
+from relay.traces.stepped import Stepped
 from relay.traces.where import NamedDestination, TraceReport
 
 # How a trace of several requests stands as a whole: the first of these that any of them has.
@@ -126,8 +127,8 @@ def _destination(
     if state == "not_owed" and own:
         state = "set_aside"  # its row is not known any more, what became of it is
     of_state = [(each, place) for each, place in found if each.state == state]
-    left = destination.left if state in ("delivered", "filtered") and not own else None
-    if left is not None:
+    stepped = destination.stepped if state in ("delivered", "filtered") and not own else Stepped()
+    if stepped.step:
         state = "filtered"
     last = max((each for each, _place in of_state), key=lambda each: each.at_ns, default=None)
     came_in = found[-1][1].encoding.name.lower() if found else ""
@@ -153,12 +154,19 @@ def _destination(
         if any(each.is_parked for each, _place in of_state)
         else None,
         "dead_letters": [place.letter_id for place in own],
-        "filtered_by": left.step if left is not None else "",
-        "filtered_because": left.words if left is not None else "",
+        **_stepped(stepped),
         "held_seconds": _held_seconds(destination, [place for _each, place in of_state])
         if state == "waiting"
         else 0.0,
         **_courier(status),
+    }
+
+
+def _stepped(stepped: Stepped) -> dict[str, Any]:
+    return {
+        "filtered_by": stepped.step,
+        "filtered_because": stepped.words,
+        "changed_by": list(stepped.changed_by),
     }
 
 

@@ -201,7 +201,9 @@ def destination_lines(
     if state == "waiting":
         lines = waiting_lines(destination, f"{what}for {place}")
     elif state == "delivered":
-        lines = [f"  delivered  {what}to {place} at {at}: {destination['status']}"]
+        by = ", ".join(destination.get("changed_by", ()))
+        changed = f", changed by {by}" if by else ""
+        lines = [f"  delivered  {what}to {place} at {at}: {destination['status']}{changed}"]
     elif state == "set_aside":
         status = f": {destination['status']}" if destination["status"] else ""
         lines = [f"  dead       {what}for {name} at {at}{status}"]

@@ -19,8 +19,8 @@ from relay.config import DestinationConfig
 from relay.deliver.fleet import Fleet
 from relay.model.errors import BufferUnavailable
 from relay.model.records import DestinationStatus, StoredRow
-from relay.traces.filtered import Left, left_out
 from relay.traces.ids import IdReading, readings
+from relay.traces.stepped import Stepped, stepped
 
 # What is kept of an id that was refused is cut there.
 MOST_KEPT = 128
@@ -34,7 +34,7 @@ class NamedDestination(NamedTuple):
     """A destination as one of its signals has it; `is_known` false: only dead letters name it.
 
     `oldest_owed_ns` is when the oldest that it is owed was received; 0: not known, or nothing.
-    `left` says why nothing of the trace is for it, where that is so; `held_seconds` is how long
+    `stepped` says what its steps make of the trace, where that is known; `held_seconds` is how long
     what is owed to it waits for the rest of its trace.
     """
 
@@ -42,7 +42,7 @@ class NamedDestination(NamedTuple):
     is_configured: bool
     is_known: bool
     oldest_owed_ns: int
-    left: Left | None = None
+    stepped: Stepped = Stepped()
     held_seconds: float = 0.0
 
 
@@ -116,7 +116,7 @@ def with_steps(
     """The report, with what the steps of each destination say of the trace; `rows` are all that is
     kept of it.
     """
-    left = left_out([each.trace_id for each in report.ids], rows, views)
+    found = stepped([each.trace_id for each in report.ids], rows, views)
     samples = {BacklogName(view.name, view.signal): view for view in views if view.is_sampled}
     destinations = []
     for each in report.destinations:
@@ -124,7 +124,7 @@ def with_steps(
         view = samples.get(key)
         is_held = view is not None and view.sample.keeps_whole
         seconds = view.sample.wait_seconds if is_held and view is not None else 0.0
-        destinations.append(each._replace(left=left.get(key), held_seconds=seconds))
+        destinations.append(each._replace(stepped=found.get(key, Stepped()), held_seconds=seconds))
     return replace(report, destinations=destinations)
 
 

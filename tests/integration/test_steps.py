@@ -278,3 +278,28 @@ def test_tail_shows_what_a_destination_gets(tmp_path: Path) -> None:
     assert "health" not in shown["shop"].stdout
     assert shown["nobody"].returncode == 1
     assert "there is no destination 'nobody'" in shown["nobody"].stderr
+
+
+def test_where_says_which_steps_change_what_a_destination_gets(tmp_path: Path) -> None:
+    with MockCollector() as plain, MockCollector() as clean:
+        destinations: dict[str, Json] = {
+            "plain": {"endpoint": plain.endpoint},
+            "clean": {
+                "endpoint": clean.endpoint,
+                "redact": {"keys": ["secret"]},
+                "attributes": {"set": {"team": "shop"}},
+            },
+        }
+        with Relay(tmp_path, destinations) as relay:
+            secret = text_attribute("secret", "canary")
+            post(relay, span(traceId=TRACE, attributes=[secret]))
+            eventually(lambda: not any(map(relay.owed, destinations)))
+            told = json.loads(relay.run("where", TRACE, "--json").stdout)
+            lines = relay.run("where", TRACE).stdout.splitlines()
+
+    changed = {each["name"]: each["changed_by"] for each in told["destinations"]}
+    assert changed == {"plain": [], "clean": ["attributes", "redact"]}
+    (line,) = [line for line in lines if "to clean" in line]
+    assert line.endswith("200, changed by attributes, redact")
+    (line,) = [line for line in lines if "to plain" in line]
+    assert line.endswith(": 200")

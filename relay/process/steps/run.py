@@ -137,10 +137,6 @@ class Steps:
             opened.discard_unknown()
         return Stepped(opened.close() if kept else b"", kept, fates, changed)
 
-    def fates(self, fragment: bytes, encoding: Encoding, signal: Signal) -> list[str]:
-        """What the filters say of each item, in order; see `Stepped`. Raises as `run`."""
-        return self._filter(Opened(fragment, encoding, signal))
-
     def _filter(self, opened: Opened) -> list[str]:
         """The fate of each item; those that are filtered are taken out."""
         fates: list[str] = []

@@ -84,7 +84,7 @@ def test_without_a_scout_what_it_is_run_over_is_all_there_is() -> None:
         Encoding.JSON,
     )
     steps = sampling(keep='status == "ERROR"')
-    assert steps.fates(made, Encoding.JSON, Signal.TRACES) == ["", "", "sample"]
+    assert steps.run(made, Encoding.JSON, Signal.TRACES).fates == ["", "", "sample"]
 
 
 @pytest.mark.parametrize("encoding", BOTH)
@@ -106,7 +106,7 @@ def test_log_records_follow_their_trace_and_those_without_one_stay(encoding: Enc
     kept.add(bytes.fromhex(UNLUCKY), 1)
     scout = Scout(Condition("true"), kept)
     steps = sampling(scout, Signal.LOGS, keep="true")
-    assert steps.fates(made, encoding, Signal.LOGS) == ["", "", ""]
+    assert steps.run(made, encoding, Signal.LOGS).fates == ["", "", ""]
 
 
 def test_metrics_are_not_sampled() -> None:
@@ -128,6 +128,6 @@ def test_the_share_is_the_ratio() -> None:
     ids = [os.urandom(16).hex() for _ in range(20_000)]
     made = encoded(spans(*(span(n, traceId=each) for n, each in enumerate(ids, 1))), Encoding.JSON)
     steps = sampling(ratio=0.1)
-    kept = steps.fates(made, Encoding.JSON, Signal.TRACES).count("")
+    kept = steps.run(made, Encoding.JSON, Signal.TRACES).items
     assert kept == sum(map(RatioSampler(0.1).keeps, ids))
     assert abs(kept - 2000) < 5 * (20_000 * 0.1 * 0.9) ** 0.5

@@ -1,11 +1,11 @@
-"""Tells whether a trace is for a destination, by the destination's steps and what is kept of it.
+"""Tells what the steps of a destination make of a trace, from what is kept of it.
 
 A row is settled as a whole, with the items of other traces in it: what became of those of one trace
 is not written down for each, and told again from the items themselves, under the present settings.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,18 +16,26 @@ from relay.model.records import Encoding, Signal, StoredRow
 from relay.otlp.trace_items import entries_of_trace
 from relay.otlp.transcode import TranscodeError
 
-
-class Left(NamedTuple):
-    """Why nothing of a trace is for a destination: the step that says so, and in words."""
-
-    step: str
-    words: str
+SAMPLE: Final = "sample"  # its filter, and the mark that it leaves
 
 
-def left_out(
+class Stepped(NamedTuple):
+    """What the steps of a destination make of a trace.
+
+    Where nothing of it is for the destination, `step` says so, for the reason `words`; else both
+    are empty. `changed_by` are the steps that change what is sent of it.
+    """
+
+    step: str = ""
+    words: str = ""
+    changed_by: tuple[str, ...] = ()
+
+
+def stepped(
     trace_ids: Iterable[bytes], rows: Sequence[StoredRow], views: Iterable[DestinationConfig]
-) -> Mapping[BacklogName, Left]:
-    """The destinations, of `views`, for which nothing in `rows` of these traces is.
+) -> Mapping[BacklogName, Stepped]:
+    """What is made of what `rows` hold of these traces, by destination: of `views`, those with
+    steps.
 
     Those are left out of which it cannot be told.
     """
@@ -41,14 +49,9 @@ def left_out(
     found = {}
     for view in asked:
         fragment = fragments[view.signal]
-        step = _step_against(view, fragment, fragments[Signal.TRACES]) if fragment else ""
-        if step:
-            words = "its steps say it is not for it"
-            if step == "sample":
-                words = f"sampled out (ratio {view.sample.ratio:g})"
-            elif step == "match":
-                words = "it does not match"
-            found[BacklogName(view.name, view.signal)] = Left(step, words)
+        made = _step(view, fragment, fragments[Signal.TRACES]) if fragment else None
+        if made is not None:
+            found[BacklogName(view.name, view.signal)] = made
     return found
 
 
@@ -63,8 +66,7 @@ def _fragment(trace_ids: Iterable[bytes], rows: Sequence[StoredRow], signal: Sig
     return msgspec.json.encode(entries)[1:-1]
 
 
-def _step_against(view: DestinationConfig, fragment: bytes, spans: bytes) -> str:
-    """The step that speaks against every item; empty where some item goes on."""
+def _step(view: DestinationConfig, fragment: bytes, spans: bytes) -> Stepped | None:
     from relay.otlp.opened import Opened
     from relay.process.sample.kept_traces import KeptTraces
     from relay.process.steps.condition import Condition
@@ -76,7 +78,20 @@ def _step_against(view: DestinationConfig, fragment: bytes, spans: bytes) -> str
         scout.look(Opened(spans, Encoding.JSON, Signal.TRACES), 0)
     try:
         steps = steps_of(view, scout)
-    except ConfigError:
-        return ""
-    fates = steps.fates(fragment, Encoding.JSON, view.signal) if steps is not None else []
-    return fates[-1] if fates and all(fates) else ""
+        made = None if steps is None else steps.run(fragment, Encoding.JSON, view.signal)
+    except (ConfigError, TranscodeError):
+        return None
+    if made is None:
+        return None
+    if made.items:
+        return Stepped(changed_by=tuple(sorted(made.changed.keys() - {SAMPLE})))
+    step = made.fates[-1] if made.filtered else ""
+    return Stepped(step, _words(view, step))
+
+
+def _words(view: DestinationConfig, step: str) -> str:
+    if step == SAMPLE:
+        return f"sampled out (ratio {view.sample.ratio:g})"
+    if step == "match":
+        return "it does not match"
+    return "its steps say it is not for it" if step else ""
