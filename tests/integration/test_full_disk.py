@@ -24,7 +24,7 @@ NO_LIMIT = '[buffer]\nmax_size = "1GiB"\nmin_free = "0B"\nkeep_delivered = "0s"\
 FAILING = """
 import functools, os
 import apsw
-from relay import daemon
+from relay import engine
 from relay.cli import main
 
 class Vfs(apsw.VFS):
@@ -53,7 +53,7 @@ class File(apsw.VFSFile):
         super().xSync(flags)
 
 vfs = Vfs()
-daemon.Buffer = functools.partial(daemon.Buffer, vfs="failing")
+engine.Buffer = functools.partial(engine.Buffer, vfs="failing")
 main()
 """
 

@@ -26,7 +26,7 @@ NAMES = ("left", "right")
 # The relay on a bad disk. Its arguments come by the environment, since each life has its own.
 ON_FAULTY_DISK = """
 import os
-from relay import daemon
+from relay import engine
 from relay.buffer.sqlite import schema
 from relay.cli import main
 from tests.support.faulty_vfs import NAME, Fault, FaultyVFS, lose_power
@@ -38,7 +38,7 @@ if os.environ.get("TRIAL_FAULT"):
 disk = FaultyVFS(
     seed=int(os.environ["TRIAL_SEED"]), survival=float(os.environ["TRIAL_SURVIVAL"]), faults=faults
 )
-Buffer = daemon.Buffer
+Buffer = engine.Buffer
 
 
 def on_bad_disk(state_dir, *arguments):
@@ -46,7 +46,7 @@ def on_bad_disk(state_dir, *arguments):
     return Buffer(state_dir, *arguments, vfs=NAME)
 
 
-daemon.Buffer = on_bad_disk
+engine.Buffer = on_bad_disk
 if os.environ.get("TRIAL_SYNC") == "off":
     schema.SYNCHRONOUS["full"] = 0
 main()
