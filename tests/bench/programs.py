@@ -200,7 +200,7 @@ class RunningRelay(Running):
         while time.monotonic() < deadline:
             time.sleep(ASK_SECONDS)
             found = {
-                each["name"]: each["delivered_spans"]
+                each["name"]: each["delivered_spans"] + sum(each.get("filtered_spans", {}).values())
                 for each in self.ask("/api/status")["destinations"]
                 if each["name"] != "down"
             }

@@ -71,6 +71,7 @@ def made(kind: str, items: int, media: str) -> list[bytes]:
 WATCHED, UNWATCHED = "100 JSON, page open", "100 JSON"
 # All of it matches and nothing is found: what is measured is the looking.
 MATCH = """match = 'duration >= 0.0 && name != "health"'"""
+SAMPLE = """sample = { ratio = 0.1, keep = 'status == "ERROR"', wait = "1s" }"""
 REDACT = 'redact = { keys = ["*password*"], patterns = ["email", "credit-card", "bearer"] }'
 ROWS = (
     Row("1 genai JSON", "genai", 1, bars=Bars(0.85, 9, 1.2)),
@@ -96,4 +97,6 @@ ROWS = (
     Row("100 protobuf, match", "service", 100, "protobuf", is_only_ours=True, steps=MATCH),
     Row("100 JSON, redact", "service", 100, is_only_ours=True, steps=REDACT),
     Row("100 protobuf, redact", "service", 100, "protobuf", is_only_ours=True, steps=REDACT),
+    Row("100 JSON, sample", "service", 100, is_only_ours=True, steps=SAMPLE),
+    Row("100 protobuf, sample", "service", 100, "protobuf", is_only_ours=True, steps=SAMPLE),
 )  # fmt: skip
