@@ -43,7 +43,7 @@ FENCES = {
     "uvicorn": {"relay.server", "mockcollector"},
     "httpx2": {"relay.upstream"},
     "httpcore2": {"relay.upstream"},
-    "apsw": {"relay.buffer.sqlite", "relay.salvage", "relay.offline"},
+    "apsw": {"relay.buffer.sqlite", "relay.buffer.kafka", "relay.salvage", "relay.offline"},
     "confluent_kafka": {"relay.buffer.kafka"},
     "starlette": {"relay.admin", "relay.page", "mockcollector"},
     "jinja2": {"relay.page"},

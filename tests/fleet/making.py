@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -13,6 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from relay.buffer import api
 from relay.buffer.backlog_name import BacklogName
+from relay.buffer.kafka.history import FILE, History
 from relay.buffer.kafka.readers import Readers
 from relay.buffer.kafka.records import Decoder, Outgoing, records_of
 from relay.buffer.kafka.settings import KafkaSettings
@@ -48,11 +50,13 @@ def make_topics(settings: KafkaSettings, partitions: int = 4, replication: int =
     admin = AdminClient(dict(settings.client()))
     letters = {"cleanup.policy": "compact,delete", "max.message.bytes": "2097152"}
     own = (settings.dead_letters_topic, settings.control_topic)
+    told = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
     stamped = {"message.timestamp.type": "LogAppendTime"}
     wanted = [
         NewTopic(topic, partitions, replication, config=stamped) for topic in settings.rows_topics
     ]
     wanted += [NewTopic(topic, 1, replication, config={**letters, **stamped}) for topic in own]
+    wanted.append(NewTopic(settings.history_topic, 1, replication, config=told))
     for made in admin.create_topics(wanted).values():
         made.result(30)
 
@@ -148,17 +152,20 @@ class Relay:
         )
 
 
-def make_relay(settings: KafkaSettings) -> Relay:
-    """Not started."""
-    bridge, counters = Bridge(settings), Counters()
-    readers = Readers(settings, bridge, counters, Decoder(settings, lambda: PREPARE))
+def make_relay(settings: KafkaSettings, state_dir: Path | None = None) -> Relay:
+    """Not started; with a history where it has a folder for it."""
+    bridge, counters, decode = Bridge(settings), Counters(), Decoder(settings, lambda: PREPARE)
+    history = None
+    if state_dir is not None:
+        history = History(settings, bridge, decode, state_dir / FILE, 64 << 20)
+    readers = Readers(settings, bridge, counters, decode, history)
     return Relay(settings, readers, bridge, counters)
 
 
 @asynccontextmanager
-async def running(settings: KafkaSettings) -> AsyncIterator[Relay]:
+async def running(settings: KafkaSettings, state_dir: Path | None = None) -> AsyncIterator[Relay]:
     """A relay that reads until the end of the block."""
-    relay = make_relay(settings)
+    relay = make_relay(settings, state_dir)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(relay.readers.run)
         try:

@@ -18,6 +18,10 @@ all backlogs at once, `Seeker` what is asked for; `streams` keeps what was read.
 dead letters of the fleet, `control` its orders (`orders`, `replays`). `overview` asks the brokers
 how the fleet is, `move_in` moves a single relay's buffer into it.
 
+Of looking, `history` is the whole: `history_reader` reads every record of the fleet once more, in
+the order that `history_merge` makes of the partitions, into `history_file`, an index by time and
+trace. `history_text` is what relays tell each other of deliveries; `history_views` answers.
+
 What holds on the way out:
 
 - What a commit says is settled was delivered, or its dead letter is acknowledged. What is not known

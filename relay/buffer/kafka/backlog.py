@@ -259,6 +259,20 @@ class Backlog:
                 break
         return [lane for lane in lanes if self.lanes.get(lane.number) is lane]
 
+    @property
+    def in_flight(self) -> Ranges:
+        """What couriers hold."""
+        return owed_ranges.union(item for each in self._in_flight.values() for item in each)
+
+    @property
+    def has_parked(self) -> bool:
+        """Whether anything of it is tried alone."""
+        return bool(self._parked.ranges)
+
+    def parked_of(self, trace_id: bytes) -> tuple[Ranges, Ranges]:
+        """What is parked that may be of the trace, and what is of others."""
+        return self._parked.of_trace(trace_id)
+
     def forget(self, numbers: Iterable[int]) -> None:
         """Those streams are another relay's, or nobody's."""
         for each in numbers:

@@ -17,6 +17,7 @@ import structlog
 from relay.buffer.api import Browse, Consumer, DeadLetterStore, ReplayIndex, Start, TraceIndex
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.bridge import Bridge
+from relay.buffer.kafka.history import FILE, History
 from relay.buffer.kafka.letter_text import record_of_letter
 from relay.buffer.kafka.readers import Readers
 from relay.buffer.kafka.records import Decoder, Outgoing
@@ -66,7 +67,9 @@ class KafkaLog:
         self._state_dir = StateDirectory(state_dir)
         self._bridge = bridge = Bridge(settings)
         self._watch = watch = Watch(settings, Topics(settings))
-        self._readers = Readers(settings, bridge, counters, Decoder(settings, prepare))
+        decode, most = Decoder(settings, prepare), buffer_settings.history_limit_bytes
+        history = History(settings, bridge, decode, state_dir / FILE, most) if most else None
+        self._readers = Readers(settings, bridge, counters, decode, history)
         self._writer = Writer(settings, bridge, watch, counters, self._of_rejected)
         self._spools = settings.fleet.when_engine_away == "spool"
         self._spool = spool_of(
@@ -172,6 +175,8 @@ class KafkaLog:
         """
         if not request.pieces and not request.rejected:
             return
+        if request.rejected and self._readers.history is not None:
+            self._readers.history.note_rejected(request)
         try:
             await self._writer.append(request)
         except BufferUnavailable:
@@ -229,17 +234,17 @@ class KafkaLog:
 
     @property
     def traces(self) -> TraceIndex | None:
-        """None: nothing tells which rows hold a trace."""
-        return None
+        """Which rows hold a trace; None with `history = 0`."""
+        return self._readers.traces
 
     @property
     def browse(self) -> Browse | None:
-        """None: rows are read in the order of delivery alone."""
-        return None
+        """Rows from the newest down; None with `history = 0`."""
+        return self._readers.browse
 
     @property
     def replays(self) -> ReplayIndex:
-        """Rows by time, owed again."""
+        """Rows by time or trace, owed again."""
         return self._readers.replays
 
     @property

@@ -92,7 +92,7 @@ def _overview(admin: AdminClient, settings: KafkaSettings) -> Overview:
     for group, description in found.items():
         key = backlog_name(group.removeprefix(prefix).replace(".", ":"))
         own = [each for each in partitions if topics[each[0]][0] is key.signal]
-        committed, owners = _committed(admin, group), _owners(description)
+        committed, owners = committed_of(admin, group), _owners(description)
         lags = []
         for topic, partition in own:
             place = topic, partition
@@ -150,7 +150,8 @@ def _offsets(admin: AdminClient, places: Iterable[Partition], spec: Any) -> dict
 Committed = dict[Partition, tuple[int, str]]
 
 
-def _committed(admin: AdminClient, group: str) -> Committed:
+def committed_of(admin: AdminClient, group: str) -> Committed:
+    """Offset and metadata of each partition that a group has committed. Raises KafkaException."""
     asked = [ConsumerGroupTopicPartitions(group)]
     answer = admin.list_consumer_group_offsets(asked, request_timeout=_SECONDS)[group]
     return {

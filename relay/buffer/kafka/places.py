@@ -12,6 +12,9 @@ OFFSET_BITS: Final = 40
 MOST_OFFSET: Final = (1 << OFFSET_BITS) - 2
 _KINDS: Final = [(signal, encoding) for signal in Signal for encoding in Encoding]
 _KIND_BITS: Final = 3
+# Partitions end at 1000. From here on numbers are those of a relay's own index of records, which
+# are in the order in which the brokers took them in: see `history_file`.
+INDEXED: Final = 1001 << _KIND_BITS << OFFSET_BITS
 
 
 class Place(NamedTuple):

@@ -9,7 +9,10 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 
+import anyio
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -19,10 +22,12 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.backlog import Backlog
 from relay.buffer.kafka.control import Control
 from relay.buffer.kafka.delivery import Delivery, Followed
-from relay.buffer.kafka.fetch import ASK_SECONDS, Seeker, Tail, leader_of
+from relay.buffer.kafka.fetch import ASK_SECONDS, CHUNK_BYTES, Seeker, Tail, leader_of
 from relay.buffer.kafka.gather import Decode
+from relay.buffer.kafka.history import History
+from relay.buffer.kafka.history_views import FleetBrowse, FleetTraces
 from relay.buffer.kafka.letters import Letters, Sends
-from relay.buffer.kafka.places import first_row, stream_of
+from relay.buffer.kafka.places import INDEXED, first_row, stream_of
 from relay.buffer.kafka.records import DamagedRecord, NotOtlp, Record
 from relay.buffer.kafka.replays import Replays
 from relay.buffer.kafka.settings import KafkaSettings
@@ -45,8 +50,14 @@ class Readers:
     """What this relay reads of a fleet's log. Belongs to the event loop."""
 
     def __init__(
-        self, settings: KafkaSettings, bridge: Sends, counters: Counters, decode: Decode
+        self,
+        settings: KafkaSettings,
+        bridge: Sends,
+        counters: Counters,
+        decode: Decode,
+        history: History | None = None,
     ) -> None:
+        """Without a `history` nothing can be looked through by trace or time."""
         self._settings = settings
         self._decode = decode
         self._seeker = Seeker(settings.client())
@@ -57,7 +68,21 @@ class Readers:
         self._leaving: list[Delivery] = []
         self.control = Control(settings, bridge, self._on_paused, self._grew, self._heed_orders)
         self.dead_letters = Letters(settings, bridge, self._seeker, counters)
-        self.replays = Replays(settings, self._seeker, self._streams, self.control)
+        self.history = history
+        self.browse: FleetBrowse | None = None
+        self.traces: FleetTraces | None = None
+        if history is not None:
+            history.backlogs = self.consumers
+            self.browse = FleetBrowse(history, self.dead_letters, self.read_rows)
+            self.traces = FleetTraces(history, self.dead_letters)
+        self.replays = Replays(
+            settings,
+            self._seeker,
+            self._streams,
+            self.control,
+            self.traces.places if self.traces is not None else None,
+            self.read_rows,
+        )
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -70,11 +95,19 @@ class Readers:
             self._seeker.start()
             self._tail.follow(self.control.place, self.control)
             self._tail.follow(self.dead_letters.place, self.dead_letters)
+            if self.history is not None:
+                self.history.start()
         return self._followed
 
     async def run(self) -> None:
-        """Commit, and look after what the brokers keep, until cancelled."""
+        """Commit, tell of deliveries, look after what the brokers keep, until cancelled."""
         self._begin()
+        async with anyio.create_task_group() as tasks:
+            if self.history is not None:
+                tasks.start_soon(self.history.told.run)
+            await self._commit()
+
+    async def _commit(self) -> None:
         looked = time.monotonic()
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
@@ -113,6 +146,10 @@ class Readers:
             await asyncio.wait_for(ended, _STOP_SECONDS)
         with suppress(BufferFailure, TimeoutError):
             await asyncio.wait_for(self._tell_done(), _TELL_SECONDS)
+        if self.history is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.history.told.tell(), _TELL_SECONDS)
+            self.history.stop()
         self.dead_letters.stop()
         if self._tail is not None:
             self._tail.stop()
@@ -151,6 +188,8 @@ class Readers:
         backlog = Backlog(key, self._streams, self._decode, self.dead_letters.write)
         backlog.is_paused = key.destination in self.control.paused
         backlog.may_read = lambda: self.control.has_read
+        if self.history is not None:
+            backlog.delivered = partial(self.history.told.delivered, key)
         delivery = Delivery(
             self._settings,
             backlog,
@@ -219,28 +258,51 @@ class Readers:
     # -- rows ---------------------------------------------------------------------------------
 
     async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:
-        """Those that are kept and whole, in order. Raises BufferUnavailable."""
+        """Those that are kept and whole, in order, by their places or by the numbers that the
+        history gave. Raises BufferUnavailable.
+        """
         self._begin()
+        wanted = sorted(set(rows))
+        numbers = [each for each in wanted if each >= INDEXED]
+        places = {each: each for each in wanted if each < INDEXED}
+        if numbers and self.history is not None:
+            places |= await asyncio.to_thread(self.history.file.places, numbers)
+        await self._bring(places.values())
         found = []
-        for row in sorted(set(rows)):
-            record = await self._record(row)
+        for number, place in sorted(places.items()):
+            record = await self._record(place)
             if record is not None and record.value is not None:
                 with suppress(DamagedRecord, NotOtlp):
-                    found.append(self._decode(record).row)
+                    row = await asyncio.to_thread(self._decode, record)
+                    found.append(replace(row.row, row=number))
         return found
 
+    async def _bring(self, places: Iterable[int]) -> None:
+        """Have what is not in memory read in as few requests as may be."""
+        for number, rows in groupby(sorted(places), key=stream_of):
+            own = list(rows)
+            stream = self._stream(number, own[-1])
+            reached = 0
+            for row in own:
+                if row >= reached and self._streams.look(stream, row) is None:
+                    reached = await self._streams.fetch(stream, row, CHUNK_BYTES)
+
     async def _record(self, row: int) -> Record | None:
-        number = stream_of(row)
-        stream = self._streams.get(number)
-        if stream is None:
-            topic = self._streams.topic_of(number)
-            stream = Stream(number, topic, 0, row - first_row(number) + 1)
+        stream = self._stream(stream_of(row), row)
         seen = self._streams.look(stream, row)
         if seen is None:
             await self._streams.fetch(stream, row, 1)
             seen = self._streams.look(stream, row)
         is_it = isinstance(seen, Record) and stream.row_at(seen.offset) == row
         return seen if is_it and isinstance(seen, Record) else None
+
+    def _stream(self, number: int, last_row: int) -> Stream:
+        """That stream, also where no backlog of this relay has it."""
+        stream = self._streams.get(number)
+        if stream is None:
+            topic = self._streams.topic_of(number)
+            stream = Stream(number, topic, 0, last_row - first_row(number) + 1)
+        return stream
 
     async def find_oldest(self) -> None:
         """Read the head of each stream that a backlog is owed. Raises BufferUnavailable."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -18,12 +18,16 @@ from relay.buffer.kafka.places import first_row, stream_number
 from relay.buffer.kafka.settings import ClientSettings, KafkaSettings
 from relay.buffer.kafka.streams import Streams
 from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite.partial_rows import items_of, share
+from relay.buffer.sqlite.replay_query import stretch
 from relay.buffer.sqlite.types import Totals
 from relay.buffer.values import KeptRows, OwedAgain
 from relay.model.errors import BufferUnavailable
-from relay.model.records import Encoding, OwedRange, Position, Signal
+from relay.model.records import Encoding, OwedRange, Position, Signal, StoredRow
+from relay.otlp.ids import stretches_of_trace
 
 T = TypeVar("T")
+_READ_ROWS = 50
 Topics = dict[str, tuple[Signal, Encoding]]
 
 
@@ -31,12 +35,21 @@ class Replays:
     """What a fleet keeps, found by time (`api.ReplayIndex`)."""
 
     def __init__(
-        self, settings: KafkaSettings, seeker: Seeker, streams: Streams, control: Control
+        self,
+        settings: KafkaSettings,
+        seeker: Seeker,
+        streams: Streams,
+        control: Control,
+        places_of: Callable[[bytes, Signal], Awaitable[list[int]]] | None,
+        read_rows: Callable[[Iterable[int]], Awaitable[list[StoredRow]]],
     ) -> None:
+        """`places_of` says which rows hold a trace; None: nobody knows."""
         self._settings = settings
         self._seeker = seeker
         self._streams = streams
         self._control = control
+        self._places_of = places_of
+        self._read_rows = read_rows
 
     async def since(self, since_ns: int, signal: Signal) -> KeptRows:
         """Rows of a signal that were appended at `since_ns` or later, by the brokers' clocks."""
@@ -49,11 +62,21 @@ class Replays:
         return KeptRows(ranges, rows=rows)
 
     async def of_trace(self, trace_id: bytes, signal: Signal) -> KeptRows:
-        """Raises BufferUnavailable: a fleet's log has no index of traces."""
-        del trace_id, signal
-        raise BufferUnavailable(
-            "a fleet's log cannot be searched for a trace", hint="replay by time: --since"
-        )
+        """What of a signal is of a trace (16 bytes), and nothing else of the rows that hold it."""
+        if self._places_of is None:
+            raise BufferUnavailable(
+                "this fleet remembers no traces: history = 0", hint="replay by time: --since"
+            )
+        places = await self._places_of(trace_id, signal)
+        ranges: list[OwedRange] = []
+        for at in range(0, len(places), _READ_ROWS):
+            for row in await self._read_rows(places[at : at + _READ_ROWS]):
+                runs = await asyncio.to_thread(
+                    stretches_of_trace, row.body, row.encoding, row.signal, trace_id
+                )
+                ranges += [stretch(row, first, stop) for first, stop in runs]
+        rows = len({item.start.row for item in ranges})
+        return KeptRows(owed_ranges.union(ranges), rows=rows)
 
     async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
         """Order that what of it is not owed already is; items are guessed where nothing here read
@@ -67,18 +90,30 @@ class Replays:
             for number in streams_of(kept.ranges)
             for part in owed_ranges.subtract(within(kept.ranges, number), owed.get(number, ()))
         )
-        sums = Totals()
-        for number in streams_of(new):
-            stream = self._streams.get(number)
-            own = within(new, number)
-            if stream is not None:
-                sums += stream.sums.of(own)
-            else:
-                rows = sum(end.row - start.row for start, end in own if end is not None)
-                sums += Totals(rows, rows)
+        sums = await self._sums(new)
         if new and not is_dry_run:
             await self._control.order(secrets.token_hex(8), Order(key, new))
         return OwedAgain(sums.rows, sums.items, sums.raw_bytes)
+
+    async def _sums(self, ranges: Ranges) -> Totals:
+        """What there is in `ranges`: of few rows as they are, of many as far as it is known."""
+        rows = {
+            row
+            for start, end in ranges
+            if end is not None
+            for row in range(start.row, min(end.row + bool(end.item), start.row + _READ_ROWS + 1))
+        }
+        if len(rows) <= _READ_ROWS:
+            return _exact(await self._read_rows(rows), ranges)
+        sums = Totals()
+        for number in streams_of(ranges):
+            stream, own = self._streams.get(number), within(ranges, number)
+            if stream is not None:
+                sums += stream.sums.of(own)
+            else:
+                count = sum(end.row - start.row for start, end in own if end is not None)
+                sums += Totals(count, count)
+        return sums
 
     async def begin(self, key: BacklogName, since_ns: int) -> None:
         """Commit a beginning for a group that has none. Raises BufferUnavailable."""
@@ -93,6 +128,18 @@ class Replays:
         return {
             topic: kind for topic, kind in self._settings.rows_topics.items() if kind[0] is signal
         }
+
+
+def _exact(rows: Iterable[StoredRow], ranges: Ranges) -> Totals:
+    """Sums over what of `ranges` is in `rows`."""
+    sums = Totals()
+    for row in rows:
+        own = owed_ranges.intersection(ranges, (owed_ranges.row_range(row.row),))
+        parts = [items_of(item, row.row, row.items) for item in own]
+        items = sum(stop - first for first, stop in parts)
+        raw_bytes = sum(share(len(row.body), row.items, *each) for each in parts)
+        sums += Totals(1, items, raw_bytes)
+    return sums
 
 
 def _in_client(settings: ClientSettings, question: Callable[[Consumer], T]) -> T:

@@ -64,6 +64,11 @@ class KafkaSettings:
         """Compacted: what operators ordered."""
         return f"otlp_relay_{self.fleet.name}_control"
 
+    @property
+    def history_topic(self) -> str:
+        """What was delivered, told by each relay to the others."""
+        return f"otlp_relay_{self.fleet.name}_history"
+
     def group(self, backlog: BacklogName) -> str:
         """The consumer group of a backlog: `otlp-relay.FLEET.DESTINATION`, of logs `….logs`."""
         return f"otlp-relay.{self.fleet.name}.{backlog.text.replace(':', '.')}"

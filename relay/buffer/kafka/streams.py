@@ -173,10 +173,12 @@ class Streams:
             return row
         return self._rows.get(row) or self._skips.get(row)
 
-    async def fetch(self, stream: Stream, row: int, most_bytes: int) -> None:
-        """Read from `row` on into memory. Raises BufferUnavailable."""
+    async def fetch(self, stream: Stream, row: int, most_bytes: int) -> int:
+        """Read from `row` on into memory; up to which row. Raises BufferUnavailable."""
         place = Place(stream.topic, stream.partition, stream.offset_of(row))
-        self.keep(stream, row, await self._seeker.fetch(place, most_bytes))
+        found = await self._seeker.fetch(place, most_bytes)
+        self.keep(stream, row, found)
+        return stream.row_at(found.next_offset)
 
     def keep(self, stream: Stream, row: int, found: Fetched) -> None:
         """What was found from `row` on."""

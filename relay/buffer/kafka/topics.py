@@ -18,6 +18,7 @@ LETTER_BYTES: Final = 2 * 2**20
 LEAST_TOPIC_BYTES: Final = 700_000  # a row that does not compress, with its headers
 SEGMENT_MS: Final = 600_000  # whole segments are deleted: every ten minutes one may go
 LETTERS_MS: Final = 7 * 86_400_000
+HISTORY_BYTES: Final = 256 * 2**20
 REQUEST_SECONDS: Final = 5.0
 _AWAY: Final = {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT"}
 SETTLE_SECONDS: Final = 5.0  # until every broker has heard of a change
@@ -98,10 +99,18 @@ def wanted_topics(settings: KafkaSettings) -> list[Wanted]:
         **_BROKERS_TIME,
     }
     control = {**kept, "cleanup.policy": "compact"}
+    history = {
+        **kept,
+        "cleanup.policy": "delete",
+        "retention.ms": rows["retention.ms"],
+        "retention.bytes": str(HISTORY_BYTES),
+        **_BROKERS_TIME,
+    }
     return [
         *(Wanted(name, fleet.partitions, rows) for name in settings.rows_topics),
         Wanted(settings.dead_letters_topic, 1, letters),
         Wanted(settings.control_topic, 1, control),
+        Wanted(settings.history_topic, 1, history),
     ]
 
 

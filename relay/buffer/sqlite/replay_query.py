@@ -56,7 +56,7 @@ class Replays:
                 runs = await anyio.to_thread.run_sync(
                     stretches_of_trace, row.body, row.encoding, row.signal, trace_id
                 )
-                ranges += [_stretch(row, first, stop) for first, stop in runs]
+                ranges += [stretch(row, first, stop) for first, stop in runs]
         return KeptRows(
             owed_ranges.union(ranges),
             self._ledger.last_row,
@@ -174,7 +174,8 @@ def _remembered(
     return int(count), int(last or 0), int(rows or 0), int(items or 0)
 
 
-def _stretch(row: StoredRow, first: int, stop: int) -> OwedRange:
+def stretch(row: StoredRow, first: int, stop: int) -> OwedRange:
+    """Items of a row from `first` on, before `stop`."""
     end = Position(row.row + 1) if stop >= row.items else Position(row.row, stop)
     return OwedRange(Position(row.row, first), end)
 

@@ -1,0 +1,211 @@
+"""Reads every record of the fleet for this relay's history, of whichever partition it is.
+
+Kafka hands out headers only together with bodies, so each relay reads all that comes once more; the
+bodies are let go at once. It begins with the newest records of each partition and then goes on
+where it stopped. Everything here is in one thread.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from relay.buffer.kafka.fetch import ASK_SECONDS, make_consumer, reader_settings
+from relay.buffer.kafka.fetched import record_of
+from relay.buffer.kafka.history_file import HistoryFile, Partition, Seen
+from relay.buffer.kafka.history_merge import Merge
+from relay.buffer.kafka.history_text import deliveries_of
+from relay.buffer.kafka.places import first_row, row_of, stream_number
+from relay.buffer.kafka.records import (
+    CRC,
+    PARTS,
+    RECEIVED,
+    TRACES,
+    DamagedRecord,
+    Incoming,
+    NotOtlp,
+    Record,
+    header_of,
+)
+from relay.buffer.kafka.settings import KafkaSettings
+from relay.buffer.sqlite.rows import Part
+from relay.buffer.sqlite.trace_queries import DeliveredEntry
+
+log = structlog.stdlib.get_logger(__name__)
+
+BACK_ROWS: Final = 20_000
+_BATCH: Final = 512
+_POLL_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 30.0
+_LOOK_AGAIN_SECONDS: Final = 1.0
+_RESTART_SECONDS: Final = 2.0
+_DAMAGED: Final = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION)  # noqa: SLF001
+_OUT_OF_RANGE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
+_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
+_decode_parts = msgspec.msgpack.Decoder(list[Part]).decode
+
+# A record's place and what is remembered of it, or deliveries; None: nothing to remember.
+_Found = tuple[Partition, int, Seen | list[DeliveredEntry] | None]
+
+
+class HistoryReader:
+    """The thread that fills the history."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        file: HistoryFile,
+        decode: Callable[[Record], Incoming],
+        back_rows: int = BACK_ROWS,
+    ) -> None:
+        self._settings = settings
+        self._file = file
+        self._decode = decode
+        self._back_rows = back_rows
+        self._is_stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="fleet-history", daemon=True)
+
+    def stop(self) -> None:
+        """End soon; the thread closes the file."""
+        self._is_stopping.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_stopping.is_set():
+                try:
+                    self._file.open()
+                    self._live(make_consumer(reader_settings(self._settings.client())))
+                except Exception as error:  # noqa: BLE001 - looking must go on
+                    log.warning("fleet_history_restarts", error=repr(error))
+                    self._file.discard_if(error)
+                self._file.close()
+                self._is_stopping.wait(_RESTART_SECONDS)
+        finally:
+            self._file.close()
+
+    def _live(self, consumer: Consumer) -> None:
+        merge: Merge[Partition, _Found] = Merge()
+        followed: set[Partition] = set()
+        held: set[Partition] = set()
+        look_at = 0.0
+        try:
+            while not self._is_stopping.is_set():
+                if time.monotonic() > look_at:
+                    is_whole = self._look(consumer, followed)
+                    merge.follow(followed, time.monotonic())
+                    again = _LOOK_SECONDS if is_whole else _LOOK_AGAIN_SECONDS
+                    look_at = time.monotonic() + again
+                    if not followed:
+                        self._is_stopping.wait(_POLL_SECONDS)
+                        continue
+                self._take(consumer, merge)
+                self._write(merge.ready(time.monotonic()))
+                held = _hold(consumer, merge, held)
+        finally:
+            consumer.close()
+
+    def _look(self, consumer: Consumer, followed: set[Partition]) -> bool:
+        """Follow partitions that are new, and forget what the brokers have deleted. False where
+        one of them has no leader now: those behind it are looked at with the next turn.
+        """
+        kinds = self._settings.rows_topics
+        read_to = self._file.read_to()
+        lows, starts, is_whole = dict[int, int](), list[TopicPartition](), True
+        try:
+            there = consumer.list_topics(timeout=ASK_SECONDS).topics
+            is_whole = all(topic in there for topic in kinds)
+            for topic in (*kinds, self._settings.history_topic):
+                for partition in there[topic].partitions if topic in there else ():
+                    here = TopicPartition(topic, partition)
+                    low, high = consumer.get_watermark_offsets(here, ASK_SECONDS)
+                    if topic in kinds:
+                        stream = stream_number(*kinds[topic], partition)
+                        lows[stream] = first_row(stream) + low
+                    if (topic, partition) not in followed:
+                        begin = max(low, high - self._back_rows) if topic in kinds else low
+                        at = read_to.get((topic, partition), begin)
+                        at = at if low <= at <= high else begin
+                        starts.append(TopicPartition(topic, partition, at))
+        except KafkaException as error:
+            log.info("fleet_history_waits", error=error.args[0].str())
+            is_whole = False
+        if starts:
+            consumer.incremental_assign(starts)
+            followed |= {(each.topic, each.partition) for each in starts}
+        self._file.forget_before(lows)
+        return is_whole
+
+    def _take(self, consumer: Consumer, merge: Merge[Partition, _Found]) -> None:
+        first = consumer.poll(_POLL_SECONDS)
+        messages = [] if first is None else [first, *consumer.consume(_BATCH, 0)]
+        now = time.monotonic()
+        for message in messages:
+            key = message.topic() or "", message.partition() or 0
+            error = message.error()
+            if error is None:
+                record = record_of(message)
+                found = key, record.offset + 1, self._remembered(record)
+                merge.came(key, (record.timestamp_ms, received_ns_of(record)), found, now)
+            elif error.code() == _END:
+                merge.reached_end(key)
+            else:
+                _step_over(consumer, key, message, error)
+
+    def _remembered(self, record: Record) -> Seen | list[DeliveredEntry] | None:
+        """What of a record is kept here."""
+        if record.topic == self._settings.history_topic:
+            return deliveries_of(record.value or b"")
+        signal, encoding = self._settings.rows_topics[record.topic]
+        place = row_of(signal, encoding, record.partition, record.offset)
+        try:
+            if header_of(record, CRC):
+                part, ids = _decode_parts(header_of(record, PARTS))[0], header_of(record, TRACES)
+            else:
+                incoming = self._decode(record)
+                part, ids = incoming.part, incoming.trace_ids
+        except (DamagedRecord, NotOtlp, msgspec.MsgspecError, IndexError):
+            return None
+        return Seen(place, signal, encoding, len(record.value or b""), part, ids)
+
+    def _write(self, found: list[_Found]) -> None:
+        if not found:
+            return
+        records = [each for _, _, each in found if isinstance(each, Seen)]
+        told = [entry for _, _, each in found if isinstance(each, list) for entry in each]
+        self._file.add(records, told, {key: offset for key, offset, _ in found})
+
+
+def received_ns_of(record: Record) -> int:
+    """When a relay received it, by that relay's clock; 0 for a foreign one."""
+    digits = header_of(record, RECEIVED)
+    return int(digits) if digits.isdigit() else 0
+
+
+def _hold(
+    consumer: Consumer, merge: Merge[Partition, _Found], held: set[Partition]
+) -> set[Partition]:
+    """Fetch nothing of partitions that are far ahead of others."""
+    full = merge.full() - held
+    hungry = merge.hungry(held)
+    if full:
+        consumer.pause([TopicPartition(*key) for key in full])
+    if hungry:
+        consumer.resume([TopicPartition(*key) for key in hungry])
+    return (held | full) - hungry
+
+
+def _step_over(consumer: Consumer, key: Partition, message: Message, error: KafkaError) -> None:
+    """Go on behind what cannot be read: who takes it says so."""
+    if error.code() in _DAMAGED:
+        place = TopicPartition(*key, (message.offset() or 0) + 1)
+    elif error.code() in _OUT_OF_RANGE:
+        low, _high = consumer.get_watermark_offsets(TopicPartition(*key), ASK_SECONDS)
+        place = TopicPartition(*key, low)
+    else:
+        return
+    consumer.incremental_unassign([place])
+    consumer.incremental_assign([place])

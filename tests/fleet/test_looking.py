@@ -1,0 +1,67 @@
+"""Any relay of a fleet says where a trace is: by commands, the API and the page's lists."""
+
+import json
+from pathlib import Path
+
+from mockcollector.server import MockCollector
+from tests.fleet.fleets import relay_of
+from tests.fleet.test_end_to_end import post
+from tests.support.kafka import Brokers
+from tests.support.load import SIGNALS
+from tests.support.relay_process import Relay, eventually
+
+
+def listed(relay: Relay) -> list[str]:
+    """The traces of the page's list, the newest first."""
+    status, found = relay.get("/api/view/traces?limit=100")
+    assert status == 200, found
+    return [each["trace_id"] for each in found["traces"]]
+
+
+def state_of(relay: Relay, trace: str) -> tuple[str, int]:
+    """How a trace stands with the one destination, and the upstream's answer."""
+    shown = relay.run("where", trace, "--json")
+    assert shown.returncode == 0, shown.stderr
+    found = [
+        each for each in json.loads(shown.stdout)["destinations"] if each["signal"] == "traces"
+    ]
+    return found[0]["state"], found[0]["status"]
+
+
+def test_any_relay_says_where_a_trace_is_lists_it_and_sends_it_again(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    with MockCollector() as upstream:
+        keys = {"mock": {"endpoint": upstream.endpoint, "signals": SIGNALS}}
+        fleet = {"name": "looking", "topic": "looking_spans", "topic_json": "looking_spans_json"}
+        a = relay_of(brokers, tmp_path / "a", keys, **fleet)
+        b = relay_of(brokers, tmp_path / "b", keys, **fleet)
+        with a, b:
+            post(a, 3)
+            sent = {span.trace_id for span in upstream.journal.spans()}
+            eventually(lambda: a.owed("mock") + b.owed("mock") == 0, seconds=60)
+            sent = {span.trace_id for span in upstream.journal.spans()}
+            assert sent
+            for relay in (a, b):
+                eventually(lambda r=relay: set(listed(r)) == sent, seconds=30)  # type: ignore[misc]
+            assert sorted(listed(a)) == sorted(listed(b))
+            trace = min(sent)
+            for relay in (a, b):
+                eventually(
+                    lambda r=relay: state_of(r, trace) == ("delivered", 200),  # type: ignore[misc]
+                    seconds=30,
+                )
+            status, recent = b.get("/api/traces")
+            assert status == 200
+            assert {each["trace_id"] for each in recent["traces"]} <= sent
+            before = [span for span in upstream.journal.spans() if span.trace_id == trace]
+            count = len(upstream.journal.spans())
+            done = b.run("replay", "--to", "mock", "--trace", trace, "--wait")
+            assert done.returncode == 0, done.stderr
+
+            def came_again() -> bool:
+                now = [span for span in upstream.journal.spans() if span.trace_id == trace]
+                return len(now) == 2 * len(before)
+
+            eventually(came_again, seconds=30)
+            assert len(upstream.journal.spans()) == count + len(before)
