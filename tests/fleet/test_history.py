@@ -1,15 +1,18 @@
 """Any relay of a fleet says where a trace is, lists what came, and has a trace sent again."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.history import FILE
 from relay.buffer.values import TraceDelivery, TracePlace
+from relay.model.errors import BufferUnavailable
 from relay.model.records import Encoding, Signal
 from tests.fleet.making import (
     SECONDS,
@@ -71,6 +74,16 @@ async def down(relay: Relay, **limits: int) -> list[bytes]:
         )
         before = found.before_row
     return bodies
+
+
+async def put_at_last(relay: Relay, number: int) -> None:
+    """Try until it is acknowledged; it may be there twice then."""
+    is_there = False
+    with anyio.fail_after(SECONDS):
+        while not is_there:
+            with suppress(BufferUnavailable):
+                await relay.put(number)
+                is_there = True
 
 
 async def test_rows_come_from_the_newest_down_over_all_partitions(
@@ -197,3 +210,24 @@ async def test_a_trace_is_sent_again_and_nothing_else_of_its_rows(
                 a.settle(taken, status=200, at_ns=2)
         assert numbers == {1, 3}
         assert not a.has_more
+
+
+async def test_a_broker_that_dies_keeps_no_record_from_being_found(
+    own_brokers: Brokers, tmp_path: Path
+) -> None:
+    settings = settings_of(own_brokers)
+    make_topics(settings, replication=3)
+    async with running(settings, tmp_path) as relay:
+        await relay.put(*range(20))
+        await knows(relay, 20)
+        await anyio.to_thread.run_sync(own_brokers.kill, 2)
+        for number in range(20, 40):
+            await put_at_last(relay, number)
+        with anyio.fail_after(SECONDS):
+            while set(await down(relay)) != {b"%d" % number for number in range(40)}:
+                await anyio.lowlevel.checkpoint()
+        await anyio.to_thread.run_sync(own_brokers.restart, 2)
+        await relay.put(40)
+        with anyio.fail_after(SECONDS):
+            while (await down(relay))[0] != b"40":
+                await anyio.lowlevel.checkpoint()

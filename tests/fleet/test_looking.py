@@ -65,3 +65,23 @@ def test_any_relay_says_where_a_trace_is_lists_it_and_sends_it_again(
 
             eventually(came_again, seconds=30)
             assert len(upstream.journal.spans()) == count + len(before)
+
+
+def test_tail_shows_what_another_relay_takes_in(brokers: Brokers, tmp_path: Path) -> None:
+    with MockCollector() as upstream:
+        keys = {"mock": {"endpoint": upstream.endpoint, "signals": SIGNALS}}
+        fleet = {"name": "tailing", "topic": "tailing_spans", "topic_json": "tailing_spans_json"}
+        a = relay_of(brokers, tmp_path / "a", keys, **fleet)
+        b = relay_of(brokers, tmp_path / "b", keys, **fleet)
+        with a, b:
+            post(a)
+            eventually(lambda: a.owed("mock") + b.owed("mock") == 0, seconds=60)
+            sent = {span.trace_id for span in upstream.journal.spans()}
+            eventually(lambda: set(listed(b)) == sent, seconds=30)
+            for signal in ("traces", "logs", "metrics"):
+                shown = b.run("tail", "--last", "5", "--no-follow", "--json", "--signal", signal)
+                assert len(shown.stdout.splitlines()) == 5
+            status, calls = b.get("/api/genai")
+            assert status == 200, calls
+            assert calls["looked"]["rows"] > 0, calls
+            assert calls["looked"]["is_complete"], calls

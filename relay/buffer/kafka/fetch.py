@@ -54,6 +54,8 @@ def reader_settings(client: ClientSettings) -> ClientSettings:
         "check.crcs": True,
         "fetch.wait.max.ms": 100,
         "fetch.error.backoff.ms": 50,
+        # The queue is small, so it is full all the time: by default that stops it for a second.
+        "fetch.queue.backoff.ms": 10,
         "fetch.max.bytes": 1024 * 1024,
         "message.max.bytes": 1024 * 1024,
         "queued.max.messages.kbytes": 1024,

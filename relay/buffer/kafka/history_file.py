@@ -74,6 +74,7 @@ class HistoryFile:
         self._writer: apsw.Connection | None = None
         self._reader: apsw.Connection | None = None
         self.last_number = INDEXED  # the newest one
+        self.first_number = 0  # the oldest; 0: there is none
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -103,6 +104,7 @@ class HistoryFile:
         with self._lock:
             self._writer, self._reader = writer, self._connect()
         self.last_number = int(fetch_value(writer, "SELECT max(number) FROM records") or INDEXED)
+        self.first_number = int(fetch_value(writer, "SELECT min(number) FROM records") or 0)
         self._is_open.set()
 
     def _connect(self) -> apsw.Connection:
@@ -176,6 +178,8 @@ class HistoryFile:
                     "INSERT OR REPLACE INTO read_to VALUES (?, ?, ?)", (topic, partition, offset)
                 )
         self.last_number = number
+        if records and not self.first_number:
+            self.first_number = number - len(records) + 1
 
     def forget_before(self, lows: Mapping[int, int]) -> None:
         """Forget records that the brokers deleted: of each stream those before that row. And the
@@ -198,6 +202,7 @@ class HistoryFile:
             if oldest is not None:
                 # Nothing is delivered before it came, but clocks differ.
                 writer.execute("DELETE FROM deliveries WHERE at_ns < ?", (oldest - 3600 * 10**9,))
+        self.first_number = int(fetch_value(writer, "SELECT min(number) FROM records") or 0)
 
     # -- questions ------------------------------------------------------------------------------
 

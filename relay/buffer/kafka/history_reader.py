@@ -42,6 +42,7 @@ _BATCH: Final = 512
 _POLL_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 1.0
+_START_SECONDS: Final = 10.0
 _RESTART_SECONDS: Final = 2.0
 _DAMAGED: Final = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION)  # noqa: SLF001
 _OUT_OF_RANGE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
@@ -66,6 +67,7 @@ class HistoryReader:
         self._file = file
         self._decode = decode
         self._back_rows = back_rows
+        self._is_waiting = False  # and it was said
         self._is_stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name="fleet-history", daemon=True)
 
@@ -91,7 +93,7 @@ class HistoryReader:
         merge: Merge[Partition, _Found] = Merge()
         followed: set[Partition] = set()
         held: set[Partition] = set()
-        look_at = 0.0
+        look_at, began = 0.0, time.monotonic()
         try:
             while not self._is_stopping.is_set():
                 if time.monotonic() > look_at:
@@ -99,8 +101,11 @@ class HistoryReader:
                     merge.follow(followed, time.monotonic())
                     again = _LOOK_SECONDS if is_whole else _LOOK_AGAIN_SECONDS
                     look_at = time.monotonic() + again
-                    if not followed:
+                    # All together at the start, so that the order is right, unless one stays away.
+                    is_early = time.monotonic() - began < _START_SECONDS
+                    if not followed or (is_early and not is_whole):
                         self._is_stopping.wait(_POLL_SECONDS)
+                        look_at = 0.0
                         continue
                 self._take(consumer, merge)
                 self._write(merge.ready(time.monotonic()))
@@ -131,8 +136,10 @@ class HistoryReader:
                         at = at if low <= at <= high else begin
                         starts.append(TopicPartition(topic, partition, at))
         except KafkaException as error:
-            log.info("fleet_history_waits", error=error.args[0].str())
+            if not self._is_waiting:
+                log.info("fleet_history_waits", error=error.args[0].str())
             is_whole = False
+        self._is_waiting = not is_whole
         if starts:
             consumer.incremental_assign(starts)
             followed |= {(each.topic, each.partition) for each in starts}

@@ -264,8 +264,11 @@ class KafkaLog:
         problem = self._writer.problem
         if problem and self._spool is not None and self._spools:
             problem = self._spool.statistics().last_error
+        history = self._readers.history
         return replace(
             self._readers.fill(BufferStatistics()),
+            first_row=history.file.first_number if history is not None else 0,
+            last_row=history.file.last_number if history is not None else 0,
             max_size_bytes=self._kafka.fleet.retention_size_bytes,
             owed_disk_bytes=self._room.bytes_owed,
             is_full=bool(self._writer.full),

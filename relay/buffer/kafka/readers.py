@@ -44,6 +44,7 @@ _LOOK_SECONDS = 10.0
 _FLUSH_SECONDS = 15.0
 _STOP_SECONDS = 20.0
 _TELL_SECONDS = 5.0
+_MOST_ROWS_BEFORE = 64
 
 
 class Readers:
@@ -68,6 +69,7 @@ class Readers:
         self._leaving: list[Delivery] = []
         self.control = Control(settings, bridge, self._on_paused, self._grew, self._heed_orders)
         self.dead_letters = Letters(settings, bridge, self._seeker, counters)
+        self._rows_before = _MOST_ROWS_BEFORE // 2
         self.history = history
         self.browse: FleetBrowse | None = None
         self.traces: FleetTraces | None = None
@@ -278,13 +280,22 @@ class Readers:
         return found
 
     async def _bring(self, places: Iterable[int]) -> None:
-        """Have what is not in memory read in as few requests as may be."""
+        """Have what is not in memory read in as few requests as may be, with what is before it:
+        who looks from the newest down comes to that next.
+        """
         for number, rows in groupby(sorted(places), key=stream_of):
             own = list(rows)
             stream = self._stream(number, own[-1])
             reached = 0
             for row in own:
-                if row >= reached and self._streams.look(stream, row) is None:
+                if row < reached or self._streams.look(stream, row) is not None:
+                    continue
+                first = max(row - self._rows_before, first_row(number), stream.first_row)
+                reached = await self._streams.fetch(stream, first, CHUNK_BYTES)
+                if reached > row:
+                    self._rows_before = min(self._rows_before + 1, _MOST_ROWS_BEFORE)
+                elif first < row:  # rows are large, or the brokers have deleted the first
+                    self._rows_before //= 2
                     reached = await self._streams.fetch(stream, row, CHUNK_BYTES)
 
     async def _record(self, row: int) -> Record | None:

@@ -56,6 +56,7 @@ def test_what_the_brokers_deleted_is_forgotten_and_the_oldest_where_it_is_too_la
     low = row_of(Signal.TRACES, Encoding.JSON, 0, 4)
     file.forget_before({low >> 40: low})
     assert file.extent(Signal.TRACES, 1, LAST)[0] == 6
+    assert file.first_number == INDEXED + 5
     file.add([seen(at, at, padding=1000) for at in range(10, 1000)], [], {})
     for _ in range(30):
         file.forget_before({})
