@@ -11,9 +11,11 @@ import pytest
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.history import FILE
-from relay.buffer.values import TraceDelivery, TracePlace
+from relay.buffer.kafka.records import Outgoing
+from relay.buffer.values import FILTERED_STATUS, TraceDelivery, TracePlace
 from relay.model.errors import BufferUnavailable
-from relay.model.records import Encoding, Signal
+from relay.model.reasons import Reason
+from relay.model.records import DeadLetter, Encoding, Signal
 from tests.fleet.making import (
     SECONDS,
     Relay,
@@ -151,6 +153,56 @@ async def test_another_relay_knows_what_waits_and_when_it_was_delivered(
         assert [each.state for each in lines[trace_id(70_001)]] == ["delivered"]
 
 
+async def test_another_relay_knows_what_was_filtered_what_set_aside_and_what_never_owed(
+    broker: Brokers, tmp_path: Path
+) -> None:
+    one = settings_of(broker)
+    two = settings_of(broker, relay_id="r2", name=one.fleet.name)
+    make_topics(one, 1)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    async with (
+        running(one, tmp_path / "1") as first,
+        running(two, tmp_path / "2") as second,
+    ):
+        a = first.readers.consumer(A)
+        for number in (1, 2, 3):
+            await first.append(now_request(piece(b"%d" % number, traces=(90_000 + number,))))
+        for status in (FILTERED_STATUS, 400, 200):
+            taken = await take(a, max_items=1)
+            dead = []
+            if status == 400:
+                row = taken.rows[0]
+                dead = [
+                    DeadLetter(
+                        "a",
+                        Reason.UPSTREAM_REFUSED,
+                        "no",
+                        1,
+                        row.encoding,
+                        row.body,
+                        trace_ids=trace_id(90_002),
+                        row=row.row,
+                    )
+                ]
+            a.settle_with(taken, dead, status=status, at_ns=5)
+        second.readers.consumer(A)
+        await stands(second, 90_001, "filtered")
+        assert (await stands(second, 90_003, "delivered")).at_ns == 5
+        assert (await stands(second, 90_002, "set_aside")).status == 400
+        with anyio.fail_after(SECONDS):
+            while not [each for each in await where(second, 90_002) if each.dead_letter]:
+                await anyio.lowlevel.checkpoint()
+        second.readers.consumer(BacklogName("late"), "end")
+        with anyio.fail_after(SECONDS):
+            while True:
+                (place,) = await where(second, 90_003)
+                states = {each.destination: each.state for each in place.deliveries}
+                if states == {"a": "delivered", "late": "not_owed"}:
+                    break
+                await anyio.lowlevel.checkpoint()
+
+
 async def test_what_is_known_of_a_trace_are_its_sender_and_all_its_rows(
     broker: Brokers, tmp_path: Path
 ) -> None:
@@ -231,3 +283,21 @@ async def test_a_broker_that_dies_keeps_no_record_from_being_found(
         with anyio.fail_after(SECONDS):
             while (await down(relay))[0] != b"40":
                 await anyio.lowlevel.checkpoint()
+
+
+async def test_a_record_that_no_relay_wrote_is_found_by_its_trace(
+    broker: Brokers, tmp_path: Path
+) -> None:
+    settings = settings_of(broker)
+    make_topics(settings)
+    span = b'{"traceId":"%s","spanId":"00000000000000aa","name":"n","startTimeUnixNano":"1"}'
+    span %= trace_id(95_001).hex().encode()
+    value = b'{"resourceSpans":[{"scopeSpans":[{"spans":[%s]}]}]}' % span
+    topic = settings.rows_topic(Signal.TRACES, Encoding.JSON)
+    async with running(settings, tmp_path) as relay:
+        await relay.bridge.send([Outgoing(topic, b"no OTLP"), Outgoing(topic, value)])
+        await knows(relay, 1)
+        (place,) = await where(relay, 95_001)
+        assert (place.items, place.sender_address) == (1, "")
+        (row,) = await relay.readers.read_rows([place.row])
+        assert trace_id(95_001).hex().encode() in row.body
