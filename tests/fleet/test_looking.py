@@ -1,6 +1,7 @@
 """Any relay of a fleet says where a trace is: by commands, the API and the page's lists."""
 
 import json
+import time
 from pathlib import Path
 
 from mockcollector.server import MockCollector
@@ -85,3 +86,22 @@ def test_tail_shows_what_another_relay_takes_in(brokers: Brokers, tmp_path: Path
             assert status == 200, calls
             assert calls["looked"]["rows"] > 0, calls
             assert calls["looked"]["is_complete"], calls
+
+
+def test_replay_of_metrics_stops_before_delta_points(brokers: Brokers, tmp_path: Path) -> None:
+    point = {"asInt": "1", "timeUnixNano": str(time.time_ns())}
+    total = {"dataPoints": [point], "aggregationTemporality": 1, "isMonotonic": True}
+    metrics = [{"scopeMetrics": [{"metrics": [{"name": "calls", "sum": total}]}]}]
+    with MockCollector() as upstream:
+        keys = {"mock": {"endpoint": upstream.endpoint, "signals": SIGNALS}}
+        fleet = {"name": "deltas", "topic": "deltas_spans", "topic_json": "deltas_spans_json"}
+        with relay_of(brokers, tmp_path / "a", keys, **fleet) as a:
+            for _ in range(3):
+                body = json.dumps({"resourceMetrics": metrics}).encode()
+                assert a.post(body, path="/v1/metrics")[0] == 200
+            eventually(lambda: a.owed("mock") == 0, seconds=60)
+            refused = a.run("replay", "--to", "mock", "--since", "1h", "--signal", "metrics")
+            assert refused.returncode != 0, refused.stdout
+            assert "delta points are among them" in refused.stderr
+            forced = a.run("replay", "--to", "mock", "--since", "1h", "--force", "--wait")
+            assert forced.returncode == 0, forced.stderr
