@@ -158,11 +158,13 @@ class Lag:
             for row, received_ns in timed:
                 self._note(row, received_ns)
             self._read_to = ahead.after_row
-        self.free()
+        # One look at the clock for both: what became due between two would wait for other news.
+        now_ns = self.now_ns()
+        self.free(now_ns)
         if self._read_to > read_to:
             await anyio.lowlevel.checkpoint()
             return
-        with anyio.move_on_after(self._seconds_until_due()):
+        with anyio.move_on_after(self._seconds_until_due(now_ns)):
             await self._look.changed()
 
     def _received_ns(self, row: StoredRow) -> int:
@@ -197,33 +199,32 @@ class Lag:
 
     # -- freeing ------------------------------------------------------------------------------
 
-    def free(self) -> None:
+    def free(self, now_ns: int) -> None:
         """Hand out what has waited long enough, and let others do so that wait for this."""
-        due_ns = self.looked_until_ns - self._wait_ns
+        due_ns = self.looked_until_ns(now_ns) - self._wait_ns
         leader = self.leader
         if leader is not None and not leader.is_far:
-            due_ns = min(due_ns, leader.looked_until_ns - self._wait_ns)
+            due_ns = min(due_ns, leader.looked_until_ns(now_ns) - self._wait_ns)
         while self._held and self._held[0].last_ns <= due_ns:
             self._free_to = self._held.popleft().row
         if not self._held:
             self._free_to = self._read_to
         self._look.hold_from(self._free_to + 1)
         if self._needed_since is not None:
-            oldest_ns = self._owed[0].first_ns if self._owed else self.looked_until_ns
+            oldest_ns = self._owed[0].first_ns if self._owed else self.looked_until_ns(now_ns)
             self._needed_since(oldest_ns - self._wait_ns)
         for each in self.followers:
-            each.free()
+            each.free(now_ns)
 
-    @property
-    def looked_until_ns(self) -> int:
+    def looked_until_ns(self, now_ns: int) -> int:
         """What was received before was looked at."""
         is_all = self._is_begun and self._look.last_row <= self._read_to
-        return self.now_ns() if is_all else self._last_ns
+        return now_ns if is_all else self._last_ns
 
-    def _seconds_until_due(self) -> float:
+    def _seconds_until_due(self, now_ns: int) -> float:
         """Until time alone frees the oldest that is held; else something has to change."""
         if self._held:
-            seconds = (self._held[0].last_ns + self._wait_ns - self.now_ns()) / 1e9
+            seconds = (self._held[0].last_ns + self._wait_ns - now_ns) / 1e9
             if seconds > 0:
                 return seconds
         return float("inf")

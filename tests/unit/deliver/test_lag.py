@@ -69,7 +69,7 @@ class Case:
     async def after(self, seconds: float) -> list[bytes]:
         """What may be taken so long from now."""
         self.clocks.pass_seconds(seconds)
-        self.lag.free()
+        self.lag.free(self.clocks.uptime())
         return await take_all(self.backlog)
 
 
@@ -100,6 +100,21 @@ async def test_a_row_is_handed_out_when_it_has_waited_and_no_earlier(tmp_path: P
         assert await case.after(27) == [b"1"]
         assert await case.after(1.5) == [b"1", b"2"]
         assert case.lag.held_items == 0
+
+
+async def test_a_row_that_becomes_due_between_the_look_and_the_wait_is_handed_out(
+    tmp_path: Path,
+) -> None:
+    async with lagging(tmp_path, Clocks()) as case:
+        await case.append(b"1")
+        await case.read(b"1")
+        await eventually(lambda: case.lag.held_items == 1)
+        due_ns = case.lag._held[0].last_ns + int(WAIT * 1e9)
+        moments = [due_ns - 1]
+        case.lag.now_ns = lambda: moments.pop() if moments else due_ns + 1
+        case.backlog.wake()
+        await eventually(lambda: case.lag.held_items == 0)
+        assert await take_all(case.backlog) == [b"1"]
 
 
 async def test_it_wakes_by_itself_when_a_row_is_due(tmp_path: Path) -> None:
@@ -153,9 +168,9 @@ async def test_a_restart_sees_again_what_was_handed_out_up_to_a_wait_before(
         clocks.pass_seconds(15)
         await case.append(b"owed")
         await case.read(b"old", b"near", b"owed")
-        case.lag.free()
+        case.lag.free(case.clocks.uptime())
         clocks.pass_seconds(16)
-        case.lag.free()
+        case.lag.free(case.clocks.uptime())
         assert await deliver_all(case.backlog) == 2
         await case.buffer.flush()
     async with lagging(tmp_path, clocks) as case:
