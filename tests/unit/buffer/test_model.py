@@ -549,7 +549,8 @@ class BufferModel(RuleBasedStateMachine):
                     signal=held.name.signal,
                 )
             )
-            self.letters[words] = (held.name, set(held.spans) & owed.spans, False)
+            # What was owed again since the disk last heard of it may be forgotten with its letter.
+            self.letters[words] = (held.name, set(held.spans) & owed.spans - owed.ahead, False)
         backlog.settle_with(held.taken, dead, status=200, at_ns=self.now_ns)
         # Settled twice is settled once.
         backlog.settle(held.taken, status=200, at_ns=self.now_ns)
