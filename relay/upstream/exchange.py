@@ -10,7 +10,7 @@ exceptions end here. Header values are masked in every word of an upstream that 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import anyio
@@ -56,11 +56,12 @@ class Body:
     hops: str = ""
     items: int = 0
     rest: Sequence[bytes] = ()
+    size: int = field(init=False)
+    """In bytes."""
 
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return len(self.content) + sum(map(len, self.rest))
+    def __post_init__(self) -> None:
+        """Add up the size."""
+        object.__setattr__(self, "size", len(self.content) + sum(map(len, self.rest)))
 
 
 class ExchangeFailed(Exception):
