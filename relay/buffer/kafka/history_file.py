@@ -17,7 +17,7 @@ import msgspec
 
 from relay.buffer.kafka.places import INDEXED, first_row
 from relay.buffer.sqlite.rows import Part
-from relay.buffer.sqlite.schema import fetch, fetch_value, is_damage, transaction
+from relay.buffer.sqlite.schema import connect, fetch, fetch_value, is_damage, transaction
 from relay.buffer.sqlite.trace_queries import DeliveredEntry
 from relay.buffer.values import packed_index
 from relay.model.errors import BufferUnavailable
@@ -108,8 +108,7 @@ class HistoryFile:
         self._is_open.set()
 
     def _connect(self) -> apsw.Connection:
-        connection = apsw.Connection(str(self._path))
-        connection.set_busy_timeout(5000)
+        connection = connect(self._path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, None)
         # A power cut may take the last moments: they are read from the brokers again.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")

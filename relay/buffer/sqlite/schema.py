@@ -217,7 +217,7 @@ def open_writer(
     if path.stat().st_size and not _is_half_made(path):
         # Looked at without the right to write: a newer version's file stays as it is.
         refuse_newer(path, vfs=vfs)
-    connection = _connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs)
+    connection = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs)
     try:
         if connection.pragma("user_version") == 0:
             _create_schema(connection, floor)
@@ -240,13 +240,14 @@ def open_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
 
     Whether the schema is ours was looked at by the writer; who has none calls `refuse_foreign`.
     """
-    connection = _connect(path, apsw.SQLITE_OPEN_READONLY, vfs)
+    connection = connect(path, apsw.SQLITE_OPEN_READONLY, vfs)
     # Closing must not try to write the WAL back: that is the writer's, and wants its locks.
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     return connection
 
 
-def _connect(path: Path, flags: int, vfs: str | None) -> apsw.Connection:
+def connect(path: Path, flags: int, vfs: str | None) -> apsw.Connection:
+    """A connection that runs nothing of what a file's schema says."""
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     for guard, value in _GUARDS:
         connection.config(guard, value)
