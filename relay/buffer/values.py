@@ -82,6 +82,20 @@ def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
     return None if at < 0 else at // 16
 
 
+def is_of_trace(letter: DeadLetter, trace: str) -> bool:
+    """Whether a dead letter holds items of a trace, named by its hex digits or as a sender wrote
+    it; "" means any.
+    """
+    # Of ingest the words are what stood there: the text, or of protobuf the hex of the bytes.
+    if not trace or (not letter.destination and letter.words in (trace, trace.encode().hex())):
+        return True
+    try:
+        trace_id = bytes.fromhex(trace)
+    except ValueError:
+        return False
+    return len(trace_id) == 16 and packed_index(letter.trace_ids, trace_id) is not None
+
+
 def holds_trace(trace_ids: bytes, trace_id: bytes) -> bool:
     """Whether packed ids of 16 bytes have this one; none at all may be any."""
     return not trace_ids or packed_index(trace_ids, trace_id) is not None

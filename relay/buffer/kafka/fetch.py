@@ -33,7 +33,7 @@ CHUNK_BYTES = 512 * 1024
 # Each record of a damaged batch costs a fetch: the rest of it is met by the next call.
 _DAMAGED_AT_ONCE = 64
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
-_END = KafkaError._PARTITION_EOF  # noqa: SLF001
+END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001
 _DAMAGED = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION)  # noqa: SLF001
 
 
@@ -179,10 +179,10 @@ class Tail:
                 continue
             if error is None:
                 batches.setdefault(key, []).append(record_of(message))
-            elif error.code() == _END:
+            elif error.code() == END_OF_PARTITION:
                 ends[key] = message.offset() or 0
-            else:
-                self._step_over(consumer, key, message, error)
+            elif not step_over(consumer, key, message, error):
+                log.info("fleet_reader_waits", topic=key[0], partition=key[1], error=error.str())
         self._taken.clear()
         told = [(assigned[key][1], batches.get(key), ends.get(key)) for key in {**batches, **ends}]
         self._loop.call_soon_threadsafe(self._hand_over, told)
@@ -202,20 +202,23 @@ class Tail:
         finally:
             self._taken.set()
 
-    def _step_over(
-        self, consumer: Consumer, key: tuple[str, int], message: Message, error: KafkaError
-    ) -> None:
-        """What cannot be read here is met again by who takes it, and said there."""
-        if error.code() in _DAMAGED:
-            place = TopicPartition(*key, (message.offset() or 0) + 1)
-        elif error.code() in _OUT_OF_RANGE:
-            low, _high = consumer.get_watermark_offsets(TopicPartition(*key), ASK_SECONDS)
-            place = TopicPartition(*key, low)
-        else:
-            log.info("fleet_reader_waits", topic=key[0], partition=key[1], error=error.str())
-            return
-        consumer.incremental_unassign([place])
-        consumer.incremental_assign([place])
+
+def step_over(
+    consumer: Consumer, key: tuple[str, int], message: Message, error: KafkaError
+) -> bool:
+    """Go on behind what cannot be read: who takes it meets it again, and says so. False where there
+    is nothing to step over: the brokers have to be waited for.
+    """
+    if error.code() in _DAMAGED:
+        place = TopicPartition(*key, (message.offset() or 0) + 1)
+    elif error.code() in _OUT_OF_RANGE:
+        low, _high = consumer.get_watermark_offsets(TopicPartition(*key), ASK_SECONDS)
+        place = TopicPartition(*key, low)
+    else:
+        return False
+    consumer.incremental_unassign([place])
+    consumer.incremental_assign([place])
+    return True
 
 
 class _Question(NamedTuple):
@@ -313,7 +316,7 @@ class Seeker:
     ) -> bool:
         """What an error instead of a record means; whether there is nothing more to wait for."""
         here = TopicPartition(place.topic, place.partition)
-        if error.code() == _END:
+        if error.code() == END_OF_PARTITION:
             end = message.offset() or 0
             self._at = None  # the client does not tell the same end twice
             if end >= found.next_offset:

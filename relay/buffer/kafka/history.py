@@ -29,6 +29,7 @@ from relay.buffer.kafka.places import first_row, stream_number
 from relay.buffer.kafka.records import Outgoing
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.owed_ranges import Ranges
+from relay.buffer.rejected_senders import RejectedSenders
 from relay.buffer.sqlite.trace_lookup import Standing
 from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace
 from relay.model.errors import BufferFailure, BufferUnavailable
@@ -36,7 +37,6 @@ from relay.model.records import OwedRange, Position, Request, Sender, Taken
 
 FILE: Final = "fleet-history.db"
 _MOST_OWN: Final = 10_000  # deliveries of this relay that may not have come back from the brokers
-_MOST_REJECTED: Final = 1000
 _FRESH_SECONDS: Final = 1.0
 TELL_SECONDS: Final = 0.2
 
@@ -59,7 +59,7 @@ class History:
         self.told = Told(settings, bridge)
         self._admin: AdminClient | None = None
         self._committed: dict[BacklogName, tuple[float, Committed]] = {}
-        self._rejected: dict[int, Sender] = {}
+        self._rejected = RejectedSenders()
         self.backlogs: Callable[[], Mapping[BacklogName, Backlog]] = dict
 
     def start(self) -> None:
@@ -73,13 +73,11 @@ class History:
 
     def note_rejected(self, request: Request) -> None:
         """Remember whose request it is that dead letters are made of; of the newest thousand."""
-        self._rejected[request.received_ns] = request.sender
-        if len(self._rejected) > _MOST_REJECTED:
-            del self._rejected[next(iter(self._rejected))]
+        self._rejected.note(request)
 
     def sender_of_rejected(self, received_ns: int) -> Sender | None:
         """Who sent a request that this relay rejected items of, if that is remembered."""
-        return self._rejected.get(received_ns)
+        return self._rejected.of(received_ns)
 
     async def standings(self, trace_id: bytes = b"") -> list[Standing]:
         """What each destination is owed now, whichever relay delivers it.

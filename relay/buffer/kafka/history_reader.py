@@ -12,9 +12,15 @@ from typing import Final
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from relay.buffer.kafka.fetch import ASK_SECONDS, make_consumer, reader_settings
+from relay.buffer.kafka.fetch import (
+    ASK_SECONDS,
+    END_OF_PARTITION,
+    make_consumer,
+    reader_settings,
+    step_over,
+)
 from relay.buffer.kafka.fetched import record_of
 from relay.buffer.kafka.history_file import HistoryFile, Partition, Seen
 from relay.buffer.kafka.history_merge import Merge
@@ -44,9 +50,6 @@ _LOOK_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 1.0
 _START_SECONDS: Final = 10.0
 _RESTART_SECONDS: Final = 2.0
-_DAMAGED: Final = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION)  # noqa: SLF001
-_OUT_OF_RANGE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
-_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
 _decode_parts = msgspec.msgpack.Decoder(list[Part]).decode
 
 # A record's place and what is remembered of it, or deliveries; None: nothing to remember.
@@ -157,10 +160,10 @@ class HistoryReader:
                 record = record_of(message)
                 found = key, record.offset + 1, self._remembered(record)
                 merge.came(key, (record.timestamp_ms, received_ns_of(record)), found, now)
-            elif error.code() == _END:
+            elif error.code() == END_OF_PARTITION:
                 merge.reached_end(key)
             else:
-                _step_over(consumer, key, message, error)
+                step_over(consumer, key, message, error)
 
     def _remembered(self, record: Record) -> Seen | list[DeliveredEntry] | None:
         """What of a record is kept here."""
@@ -203,16 +206,3 @@ def _hold(
     if hungry:
         consumer.resume([TopicPartition(*key) for key in hungry])
     return (held | full) - hungry
-
-
-def _step_over(consumer: Consumer, key: Partition, message: Message, error: KafkaError) -> None:
-    """Go on behind what cannot be read: who takes it says so."""
-    if error.code() in _DAMAGED:
-        place = TopicPartition(*key, (message.offset() or 0) + 1)
-    elif error.code() in _OUT_OF_RANGE:
-        low, _high = consumer.get_watermark_offsets(TopicPartition(*key), ASK_SECONDS)
-        place = TopicPartition(*key, low)
-    else:
-        return
-    consumer.incremental_unassign([place])
-    consumer.incremental_assign([place])

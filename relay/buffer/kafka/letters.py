@@ -28,7 +28,7 @@ from relay.buffer.values import (
     DeadLetterPage,
     DeadLetterReplay,
     StoredDeadLetter,
-    packed_index,
+    is_of_trace,
 )
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, BufferUnavailable, Refusal
@@ -308,19 +308,8 @@ def is_meant(entry: DeadLetterEntry, wanted: DeadLetterFilter) -> bool:
         and wanted.reason in ("", letter.reason)
         and wanted.signal in (None, letter.signal)
         and entry.set_aside_ns >= wanted.since_ns
-        and _is_of_trace(letter, wanted.trace)
+        and is_of_trace(letter, wanted.trace)
     )
-
-
-def _is_of_trace(letter: DeadLetter, trace: str) -> bool:
-    # Of ingest the words are what stood there: the text, or of protobuf the hex of the bytes.
-    if not trace or (not letter.destination and letter.words in (trace, trace.encode().hex())):
-        return True
-    try:
-        trace_id = bytes.fromhex(trace)
-    except ValueError:
-        return False
-    return len(trace_id) == 16 and packed_index(letter.trace_ids, trace_id) is not None
 
 
 def _without_body(letter: DeadLetter) -> DeadLetter:

@@ -131,17 +131,7 @@ def _record_of(piece: Piece, request: Request, settings: KafkaSettings, only: st
     sender, body = request.sender, piece.body
     if piece.encoding is Encoding.JSON:
         body = WIRE[piece.signal].json_request % body
-    part = Part(
-        0,
-        piece.items,
-        request.received_ns,
-        len(piece.trace_ids) // 16,
-        sender.address,
-        sender.is_local,
-        sender.user_agent,
-        piece.services,
-        sender.hops,
-    )
+    part = Part.of(piece, request)
     flags = piece.flags | BodyFlag.RELAYED if sender.hops else piece.flags
     headers = [
         (ROW, secrets.token_bytes(16)),

@@ -8,6 +8,7 @@ from functools import partial
 
 import apsw
 
+from relay.buffer.rejected_senders import RejectedSenders
 from relay.buffer.sqlite import signal_runs, sums, trace_queries
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.ledger import Ledger
@@ -22,7 +23,6 @@ from relay.model.records import Encoding, OwedRange, Position, Request, Sender, 
 
 _IDS_STEP = 20_000
 _ARRIVALS_STEP = 1000
-_MOST_REJECTED = 1000
 _CLOCK_SLACK_NS = 60_000_000_000
 
 
@@ -33,8 +33,7 @@ class SqliteBrowse:
         self._ask = ask
         self._ledger = ledger
         self._backlogs = backlogs
-        # By received time, which is that of their dead letters: those say nothing of a sender.
-        self._rejected: dict[int, Sender] = {}
+        self._rejected = RejectedSenders()
 
     @property
     def last_row(self) -> int:
@@ -43,13 +42,11 @@ class SqliteBrowse:
 
     def note_rejected(self, request: Request) -> None:
         """Remember whose request it is that dead letters are made of; of the newest thousand."""
-        self._rejected[request.received_ns] = request.sender
-        if len(self._rejected) > _MOST_REJECTED:
-            del self._rejected[next(iter(self._rejected))]
+        self._rejected.note(request)
 
     def sender_of_rejected(self, received_ns: int) -> Sender | None:
         """Who sent a request of which items were rejected, if that is remembered."""
-        return self._rejected.get(received_ns)
+        return self._rejected.of(received_ns)
 
     async def rows_down(
         self, signal: Signal, before_row: int, *, most_rows: int, most_bytes: int

@@ -23,9 +23,8 @@ from relay.buffer.values import (
     DeadLetterFilter,
     DeadLetterPage,
     StoredDeadLetter,
-    packed_index,
+    is_of_trace,
 )
-from relay.model.records import DeadLetter
 
 WINDOW = 1000
 NEWEST = 2**63 - 1
@@ -127,18 +126,5 @@ def _entries(
         (first, last, name, name, name, reason, reason, signal, signal, wanted.since_ns),
     )
     return [
-        entry
-        for columns in found
-        if _is_of_trace((entry := entry_of(columns)).letter, wanted.trace)
+        entry for columns in found if is_of_trace((entry := entry_of(columns)).letter, wanted.trace)
     ]
-
-
-def _is_of_trace(letter: DeadLetter, trace: str) -> bool:
-    # Of ingest the words are what stood there: the text, or of protobuf the hex of the bytes.
-    if not trace or (not letter.destination and letter.words in (trace, trace.encode().hex())):
-        return True
-    try:
-        trace_id = bytes.fromhex(trace)
-    except ValueError:
-        return False
-    return len(trace_id) == 16 and packed_index(letter.trace_ids, trace_id) is not None

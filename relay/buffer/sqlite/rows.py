@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -100,6 +100,22 @@ class Part(NamedTuple):
     services: tuple[str, ...]
     hops: str = ""
 
+    @classmethod
+    def of(cls, piece: Piece, request: Request, offset: int = 0) -> Self:
+        """A piece of a request that begins at `offset`."""
+        sender = request.sender
+        return cls(
+            offset,
+            piece.items,
+            request.received_ns,
+            len(piece.trace_ids) // 16,
+            sender.address,
+            sender.is_local,
+            sender.user_agent,
+            piece.services,
+            sender.hops,
+        )
+
 
 class RowColumns(NamedTuple):
     """The columns of table `rows`, in their order."""
@@ -161,19 +177,7 @@ class _Draft:
         if self.bodies and self.encoding is Encoding.JSON:
             self.raw_bytes += 1  # the comma
         sender = request.sender
-        self.parts.append(
-            Part(
-                self.raw_bytes,
-                piece.items,
-                request.received_ns,
-                len(piece.trace_ids) // 16,
-                sender.address,
-                sender.is_local,
-                sender.user_agent,
-                piece.services,
-                sender.hops,
-            )
-        )
+        self.parts.append(Part.of(piece, request, self.raw_bytes))
         if sender.hops:
             self.flags |= BodyFlag.RELAYED
             self.hops = longest_way((self.hops, sender.hops))
