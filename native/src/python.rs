@@ -162,12 +162,7 @@ fn to_protobuf<'py>(
     fragment: &Bound<'py, PyAny>,
     signal: u8,
 ) -> Option<Bound<'py, PyBytes>> {
-    let fragment = bytes_of(fragment)?;
-    let signal = Signal::of(signal)?;
-    let made = take(py, fragment.len(), || json::to_protobuf(fragment, signal)).ok()?;
-    let bytes = PyBytes::new(py, &made);
-    keep_buffer(made);
-    Some(bytes)
+    transcoded(py, fragment, signal, json::to_protobuf)
 }
 
 /// A kept fragment in protobuf as one in JSON, or None.
@@ -177,9 +172,18 @@ fn to_json<'py>(
     fragment: &Bound<'py, PyAny>,
     signal: u8,
 ) -> Option<Bound<'py, PyBytes>> {
+    transcoded(py, fragment, signal, into_json::to_json)
+}
+
+fn transcoded<'py>(
+    py: Python<'py>,
+    fragment: &Bound<'py, PyAny>,
+    signal: u8,
+    work: fn(&[u8], Signal) -> Take<Vec<u8>>,
+) -> Option<Bound<'py, PyBytes>> {
     let fragment = bytes_of(fragment)?;
     let signal = Signal::of(signal)?;
-    let made = take(py, fragment.len(), || into_json::to_json(fragment, signal)).ok()?;
+    let made = take(py, fragment.len(), || work(fragment, signal)).ok()?;
     let bytes = PyBytes::new(py, &made);
     keep_buffer(made);
     Some(bytes)
