@@ -125,10 +125,15 @@ def _document(
         placed = [each for each, _received_ns in spans]
         keeps = is_step if page.is_only_genai else None
         first, limit = page.first, page.limit
-        tree = {
-            **tree_of(placed, page.query, first=first, limit=limit, added=added, keeps=keeps),
-            **genai_facts(placed),
-        }
+        tree = tree_of(
+            placed,
+            page.query,
+            first=first,
+            limit=limit,
+            added=added,
+            keeps=keeps,
+            facts=genai_facts,
+        )
     lines = [log_line(each, received_ns) for each, received_ns in logs[:MOST_LOGS]]
     lines.sort(key=lambda line: int(line["time_ns"]))
     return {"trace": tree, "is_cut": is_cut, "logs": lines, "logs_left_out": len(logs) - len(lines)}

@@ -86,11 +86,13 @@ def tree_of(
     limit: int,
     added: Mapping[str, str],
     keeps: Callable[[Placed], bool] | None = None,
+    facts: Callable[[Sequence[Placed]], dict[str, Any]] = lambda _spans: {},
 ) -> dict[str, Any]:
     """The document: the line of the trace, and `limit` of its spans from number `first` on.
 
     `matches` are the places in tree order of all spans that `query` means, without one none.
-    `added` is what the relay adds to resources. The tree is of the spans that `keeps` wants alone.
+    `added` is what the relay adds to resources. The tree is of the spans that `keeps` wants alone;
+    `facts` adds to the line what else is known of all of them.
     """
     each_once = distinct(spans)
     nodes = in_tree_order(each_once)
@@ -107,6 +109,7 @@ def tree_of(
         lines.append({**_line(node, number, begin_ns), "details": details if room > 0 else None})
     return {
         **summary,
+        **facts(each_once),
         "tree": lines,
         "first": first,
         "next": first + len(shown) if first + len(shown) < len(nodes) else None,

@@ -141,3 +141,12 @@ def test_matches_are_told_of_the_whole_trace() -> None:
 
     assert found["matches"] == [7]
     assert (len(found["tree"]), found["next"]) == (2, 2)
+
+
+def test_what_else_is_told_of_a_trace_counts_a_span_once_that_came_twice() -> None:
+    spans = [placed(0, "call"), placed(1, "call"), placed(2, "tool")]
+    found = tree_of(
+        spans, NONE, first=0, limit=1, added={}, facts=lambda once: {"counted": len(once)}
+    )
+
+    assert found["counted"] == found["spans"] == 2
