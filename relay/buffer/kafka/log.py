@@ -42,8 +42,8 @@ _LOOK_SECONDS: Final = 1.0
 _AGE_SECONDS: Final = 60.0
 _REMIND_SECONDS: Final = 3600.0
 _LEFT: Final = (
-    "a single relay's buffer is in the state directory; what it still owes is not delivered by a "
-    "fleet: start this relay once without [fleet] until `otlp-relay status` says that nothing waits"
+    "a single relay's buffer is in the state directory, and a fleet does not deliver what it still "
+    "owes: stop this relay and run `otlp-relay fleet import`"
 )
 
 
