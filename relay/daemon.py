@@ -286,10 +286,8 @@ class Daemon:
 
     def _own_spans_to(self) -> DestinationConfig | None:
         """The destination of the relay's own spans, as it is configured by now."""
-        config = self._control.config
-        found = config.destination(self._config.telemetry.traces_to)
-        of_traces = [view for view in found.views if view.signal is Signal.TRACES] if found else []
-        return of_traces[0] if of_traces else None
+        found = self._control.config.destination(self._config.telemetry.traces_to)
+        return found.view_of(Signal.TRACES) if found else None
 
     def _operators_listeners(self) -> list[Listener]:
         """The admin listener and, where there is one, that of health alone."""

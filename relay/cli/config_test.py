@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import click
@@ -13,9 +13,6 @@ from relay.config import Config, DestinationConfig
 from relay.model.errors import ConfigError, UnknownDestination
 from relay.model.nouns import counted_items
 from relay.model.records import Encoding, Signal
-
-_KEYS: Final = {"resourceSpans": Signal.TRACES, "resourceLogs": Signal.LOGS}
-_KEYS_OF_METRICS: Final = "resourceMetrics"
 
 
 @click.command("test")
@@ -42,12 +39,12 @@ def test(
     body = file.read()
     encoding = Encoding.JSON if body.lstrip()[:1] == b"{" else Encoding.PROTOBUF
     found = signal or _signal_of(body, encoding)
-    document, lines = _try(body, encoding, found, config, _view(config, name, found))
+    document = _try(body, encoding, found, config, _view(config, name, found))
     if as_json:
         say_json(document)
     else:
-        for line in lines:
-            say(line)
+        if document["request"] is not None:
+            say(document["request"])
         say(*_told(document, name), err=True)
     if document["failed"]:
         sys.exit(1)
@@ -57,7 +54,9 @@ def _signal_of(body: bytes, encoding: Encoding) -> Signal:
     """What a JSON request is of, by its own key; traces where that tells nothing."""
     if encoding is Encoding.PROTOBUF:
         return Signal.TRACES
-    keys = {**_KEYS, _KEYS_OF_METRICS: Signal.METRICS}
+    from relay.otlp.signals import WIRE
+
+    keys = {wire.lists[Encoding.JSON].entries: wire.signal for wire in WIRE.values()}
     at = {body.find(f'"{key}"'.encode()): signal for key, signal in keys.items()}
     places = [place for place in at if place >= 0]
     return at[min(places)] if places else Signal.TRACES
@@ -68,16 +67,16 @@ def _view(config: Config, name: str, signal: Signal) -> DestinationConfig:
     destination = config.destination(name)
     if destination is None:
         raise UnknownDestination.named(name)
-    for view in destination.views:
-        if view.signal is signal:
-            return view
+    view = destination.view_of(signal)
+    if view is not None:
+        return view
     words = ", ".join(view.signal.word for view in destination.views)
     raise ConfigError(f"{name} gets no {signal.word}: it gets {words}")
 
 
 def _try(
     body: bytes, encoding: Encoding, signal: Signal, config: Config, view: DestinationConfig
-) -> tuple[dict[str, Any], list[str]]:
+) -> dict[str, Any]:
     from relay.otlp.signals import WIRE
     from relay.otlp.transcode import to_json
     from relay.traces.trial import try_steps
@@ -92,8 +91,7 @@ def _try(
         each if encoding is Encoding.JSON else to_json(each, signal) for each in trial.fragments
     ]
     request = WIRE[signal].json_request
-    lines = [(request % b",".join(parts)).decode()] if parts else []
-    document = {
+    return {
         "destination": view.name,
         "signal": signal.word,
         "items": trial.items,
@@ -104,9 +102,8 @@ def _try(
         "rejected": trial.rejected,
         "failed": trial.failed,
         "failed_conditions": trial.conditions,
-        "request": lines[0] if lines else None,
+        "request": (request % b",".join(parts)).decode() if parts else None,
     }
-    return document, lines
 
 
 def _told(document: dict[str, Any], name: str) -> list[str]:

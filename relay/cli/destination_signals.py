@@ -96,7 +96,7 @@ def _view_for(
         read, _warnings = read_table_of(destination.name, {**table, "signals": wider}, config)
     except ConfigError:
         return None
-    return next(view for view in read.views if view.signal is signal)
+    return read.view_of(signal)
 
 
 def _words(signals: Iterable[Signal]) -> str:

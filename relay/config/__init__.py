@@ -241,6 +241,10 @@ class DestinationConfig(Struct, frozen=True, kw_only=True):
         """The destination as each of its signals sees it: one queue and one courier each."""
         return self.by_signal or (self,)
 
+    def view_of(self, signal: Signal) -> "DestinationConfig | None":
+        """The destination as that signal sees it; None if it gets nothing of it."""
+        return next((view for view in self.views if view.signal is signal), None)
+
     @property
     def problem(self) -> str:
         """Why nothing can be sent, or not every signal; empty if all can."""

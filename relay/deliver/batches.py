@@ -137,8 +137,7 @@ def make_batch(
         left_out += more
         items -= sum(each.items for each in more)
     pieces, content_encoding = _pieces(parts, encoding, rows[0].signal), ""
-    size = sum(map(len, pieces))
-    if gzips and (settings.compression == "gzip" or size >= GZIP_FROM_BYTES):
+    if gzips and (settings.compression == "gzip" or sum(map(len, pieces)) >= GZIP_FROM_BYTES):
         pieces, content_encoding = [gzip_level_1(b"".join(pieces))], "gzip"
     return Batch(
         encoding=encoding,
