@@ -61,6 +61,13 @@ def make_topics(settings: KafkaSettings, partitions: int = 4, replication: int =
         made.result(30)
 
 
+def fleet_on(brokers: Brokers, partitions: int = 4, replication: int = 1) -> KafkaSettings:
+    """A fleet of its own that has its topics."""
+    settings = settings_of(brokers)
+    make_topics(settings, partitions, replication)
+    return settings
+
+
 class Bridge:
     """Hands records to the brokers, one call after another."""
 

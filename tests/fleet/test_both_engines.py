@@ -14,7 +14,13 @@ from relay.buffer.api import Consumer
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.values import StoredDeadLetter
 from relay.model.records import DeadLetter, Encoding, Piece, Signal, Taken
-from tests.fleet.making import make_topics, now_request, numbers_of, running, settings_of, take
+from tests.fleet.making import (
+    fleet_on,
+    now_request,
+    numbers_of,
+    running,
+    take,
+)
 from tests.support.kafka import Brokers
 from tests.unit.buffer.making import eventually, opened, piece
 
@@ -82,8 +88,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
         return on_disk
     broker: Brokers = request.getfixturevalue("broker")
-    settings = settings_of(broker)
-    make_topics(settings, partitions=1)
+    settings = fleet_on(broker, partitions=1)
 
     @asynccontextmanager
     async def on_kafka() -> AsyncIterator[Engine]:

@@ -15,11 +15,10 @@ from relay.model.records import Encoding, Signal
 from tests.fleet.making import (
     SECONDS,
     deliver_all,
-    make_topics,
+    fleet_on,
     now_request,
     numbers_of,
     running,
-    settings_of,
     take,
 )
 from tests.support.kafka import Brokers
@@ -33,8 +32,7 @@ A = BacklogName("a")
 async def test_rows_that_the_brokers_deleted_undelivered_are_counted_as_evicted(
     broker: Brokers,
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings, partitions=1)
+    settings = fleet_on(broker, partitions=1)
     topic = settings.rows_topic(Signal.TRACES, Encoding.PROTOBUF)
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
@@ -57,8 +55,7 @@ async def test_rows_that_the_brokers_deleted_undelivered_are_counted_as_evicted(
 async def test_partitions_that_were_added_are_delivered_of_from_their_beginning(
     broker: Brokers,
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings, partitions=1)
+    settings = fleet_on(broker, partitions=1)
     topic = settings.rows_topic(Signal.TRACES, Encoding.PROTOBUF)
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
@@ -74,8 +71,7 @@ async def test_partitions_that_were_added_are_delivered_of_from_their_beginning(
 async def test_two_relays_under_one_id_lose_nothing_and_say_what_is_wrong(
     broker: Brokers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     came: Counter[int] = Counter()
     wanted = set(range(60))
     async with running(settings) as first, running(settings) as second:

@@ -13,12 +13,11 @@ from relay.model.records import DeadLetter, Encoding, Signal
 from tests.fleet.making import (
     SECONDS,
     deliver_all,
+    fleet_on,
     flip_a_bit_of_the_commit,
-    make_topics,
     now_request,
     numbers_of,
     running,
-    settings_of,
     take,
 )
 from tests.support.builders import protobuf_twin, span
@@ -31,8 +30,7 @@ A, B = BacklogName("a"), BacklogName("b")
 
 
 async def test_everything_arrives_at_every_destination_once(broker: Brokers) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as relay:
         a, b = relay.readers.consumer(A), relay.readers.consumer(B)
         await relay.put(*range(300))
@@ -43,8 +41,7 @@ async def test_everything_arrives_at_every_destination_once(broker: Brokers) -> 
 
 
 async def test_a_restart_hands_out_what_was_not_settled_and_nothing_else(broker: Brokers) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
         await relay.put(*range(100))
@@ -67,8 +64,7 @@ async def test_a_restart_hands_out_what_was_not_settled_and_nothing_else(broker:
 
 
 async def test_a_batch_has_one_encoding_unless_both_are_asked_for(broker: Brokers) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as relay:
         a, b = relay.readers.consumer(A), relay.readers.consumer(B)
         await relay.put(1, 2, 3)
@@ -89,8 +85,7 @@ async def test_a_batch_has_one_encoding_unless_both_are_asked_for(broker: Broker
 async def test_a_dead_letter_is_written_before_what_it_is_about_is_settled(
     broker: Brokers,
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
         await relay.put(7)
@@ -111,8 +106,7 @@ async def test_a_dead_letter_is_written_before_what_it_is_about_is_settled(
 async def test_what_no_dead_letter_could_be_written_of_stays_owed(
     broker: Brokers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
         await relay.put(7)
@@ -132,8 +126,7 @@ async def test_what_no_dead_letter_could_be_written_of_stays_owed(
 
 
 async def test_a_row_that_was_split_is_owed_in_part_after_a_restart(broker: Brokers) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     body = b",".join(b'{"resource":{},"scopeSpans":[{"spans":[{"n":%d}]}]}' % n for n in range(3))
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
@@ -152,8 +145,7 @@ async def test_a_row_that_was_split_is_owed_in_part_after_a_restart(broker: Brok
 
 
 async def test_what_is_parked_is_handed_out_to_who_asks_for_it_alone(broker: Brokers) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
         await relay.put(1)
@@ -169,8 +161,7 @@ async def test_what_is_parked_is_handed_out_to_who_asks_for_it_alone(broker: Bro
 
 
 async def test_the_newest_row_is_taken_alone(broker: Brokers) -> None:
-    settings = settings_of(broker)
-    make_topics(settings, partitions=1)
+    settings = fleet_on(broker, partitions=1)
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
         await relay.put(1, 2, 3)
@@ -182,8 +173,7 @@ async def test_the_newest_row_is_taken_alone(broker: Brokers) -> None:
 
 
 async def test_points_go_out_one_request_at_a_time_in_their_order(broker: Brokers) -> None:
-    settings = settings_of(broker)
-    make_topics(settings, partitions=1)
+    settings = fleet_on(broker, partitions=1)
     metrics = BacklogName("a", Signal.METRICS)
     async with running(settings) as relay:
         a = relay.readers.consumer(metrics)
@@ -203,8 +193,7 @@ async def test_points_go_out_one_request_at_a_time_in_their_order(broker: Broker
 
 
 async def test_a_record_for_one_destination_is_nothing_to_the_others(broker: Brokers) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as relay:
         a, b = relay.readers.consumer(A), relay.readers.consumer(B)
         await relay.append(now_request(piece(b"1", encoding=Encoding.PROTOBUF)), only="b")
@@ -216,8 +205,7 @@ async def test_a_record_for_one_destination_is_nothing_to_the_others(broker: Bro
 async def test_foreign_records_are_delivered_and_what_is_no_otlp_is_a_dead_letter(
     broker: Brokers,
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     topic = settings.rows_topic(Signal.TRACES, Encoding.PROTOBUF)
     whole = protobuf_twin(made_request(span())).SerializeToString()
     async with running(settings) as relay:
@@ -242,8 +230,7 @@ async def test_foreign_records_are_delivered_and_what_is_no_otlp_is_a_dead_lette
 async def test_commits_that_nobody_can_read_owe_everything_from_the_offset_on(
     broker: Brokers,
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings, partitions=1)
+    settings = fleet_on(broker, partitions=1)
     async with running(settings) as relay:
         a = relay.readers.consumer(A)
         await relay.put(0, 1, 2, 3, 4, 5)

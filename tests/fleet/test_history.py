@@ -19,6 +19,7 @@ from relay.model.records import DeadLetter, Encoding, Signal
 from tests.fleet.making import (
     SECONDS,
     Relay,
+    fleet_on,
     make_topics,
     now_request,
     running,
@@ -106,8 +107,7 @@ async def test_rows_come_from_the_newest_down_over_all_partitions(
 async def test_a_relay_that_comes_later_has_the_same_order_and_goes_on_where_it_was(
     broker: Brokers, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as first:
         for number in range(30):
             await first.put(number)
@@ -206,8 +206,7 @@ async def test_another_relay_knows_what_was_filtered_what_set_aside_and_what_nev
 async def test_what_is_known_of_a_trace_are_its_sender_and_all_its_rows(
     broker: Brokers, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings, tmp_path) as relay:
         await relay.append(request(piece(b"1", traces=(5, 6))), request(piece(b"2", traces=(6,))))
         await relay.append(request(piece(b"3", traces=(6,), signal=Signal.LOGS)))
@@ -233,8 +232,7 @@ async def test_what_is_known_of_a_trace_are_its_sender_and_all_its_rows(
 async def test_a_trace_is_sent_again_and_nothing_else_of_its_rows(
     broker: Brokers, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings, 1)
+    settings = fleet_on(broker, 1)
     ids = [trace_id(80_001), trace_id(80_002)]
     span = b'{"traceId":"%s","spanId":"00000000000000%02d","name":"n"}'
     spans = b",".join(span % (ids[at % 2].hex().encode(), at) for at in range(1, 5))
@@ -288,8 +286,7 @@ async def test_a_broker_that_dies_keeps_no_record_from_being_found(
 async def test_a_record_that_no_relay_wrote_is_found_by_its_trace(
     broker: Brokers, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     span = b'{"traceId":"%s","spanId":"00000000000000aa","name":"n","startTimeUnixNano":"1"}'
     span %= trace_id(95_001).hex().encode()
     value = b'{"resourceSpans":[{"scopeSpans":[{"spans":[%s]}]}]}' % span

@@ -13,7 +13,7 @@ from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.model.errors import BufferUnavailable
 from relay.model.records import DeadLetter, Encoding
-from tests.fleet.making import deliver_all, make_topics, now_request, running, settings_of
+from tests.fleet.making import deliver_all, fleet_on, now_request, running
 from tests.support.kafka import Brokers
 from tests.unit.buffer.making import opened, piece, take
 
@@ -62,8 +62,7 @@ async def arrived(settings: KafkaSettings) -> tuple[list[int], list[int], list[b
 async def test_what_is_owed_and_the_dead_letters_move_and_the_rest_is_told(
     broker: Brokers, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     bridge = Bridge(settings)
     bridge.start()
     async with opened(tmp_path) as buffer:
@@ -82,8 +81,7 @@ async def test_what_is_owed_and_the_dead_letters_move_and_the_rest_is_told(
 async def test_an_import_that_was_interrupted_goes_on_where_it_was(
     broker: Brokers, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     bridge = Bridge(settings)
     bridge.start()
     async with opened(tmp_path) as buffer:

@@ -7,7 +7,14 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.overview import overview
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal
-from tests.fleet.making import deliver_all, make_topics, numbers_of, running, settings_of, take
+from tests.fleet.making import (
+    deliver_all,
+    fleet_on,
+    numbers_of,
+    running,
+    settings_of,
+    take,
+)
 from tests.support.kafka import Brokers
 
 pytestmark = pytest.mark.anyio
@@ -17,8 +24,7 @@ A, LOGS = BacklogName("a"), BacklogName("a", Signal.LOGS)
 async def test_the_overview_counts_what_waits_by_destination_and_who_delivers(
     broker: Brokers,
 ) -> None:
-    settings = settings_of(broker)
-    make_topics(settings)
+    settings = fleet_on(broker)
     async with running(settings) as relay:
         a, _logs = relay.readers.consumer(A), relay.readers.consumer(LOGS)
         await relay.put(*range(20))
