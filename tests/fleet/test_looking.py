@@ -8,7 +8,7 @@ from mockcollector.server import MockCollector
 from tests.fleet.fleets import relay_of
 from tests.fleet.test_end_to_end import post
 from tests.support.kafka import Brokers
-from tests.support.load import SIGNALS
+from tests.support.load import SIGNALS, arrived
 from tests.support.relay_process import Relay, eventually
 
 
@@ -29,6 +29,12 @@ def state_of(relay: Relay, trace: str) -> tuple[str, int]:
     return found[0]["state"], found[0]["status"]
 
 
+def delivered(ids: set[str], upstream: MockCollector) -> set[str]:
+    """The traces among items of those ids, once the upstream has all of them."""
+    eventually(lambda: ids <= arrived(upstream), seconds=60, what="all items")
+    return {span.trace_id for span in upstream.journal.spans()}
+
+
 def test_any_relay_says_where_a_trace_is_lists_it_and_sends_it_again(
     brokers: Brokers, tmp_path: Path
 ) -> None:
@@ -38,11 +44,7 @@ def test_any_relay_says_where_a_trace_is_lists_it_and_sends_it_again(
         a = relay_of(brokers, tmp_path / "a", keys, **fleet)
         b = relay_of(brokers, tmp_path / "b", keys, **fleet)
         with a, b:
-            post(a, 3)
-            sent = {span.trace_id for span in upstream.journal.spans()}
-            eventually(lambda: a.owed("mock") + b.owed("mock") == 0, seconds=60)
-            sent = {span.trace_id for span in upstream.journal.spans()}
-            assert sent
+            sent = delivered(post(a, 3), upstream)
             for relay in (a, b):
                 eventually(lambda r=relay: set(listed(r)) == sent, seconds=30)  # type: ignore[misc]
             assert sorted(listed(a)) == sorted(listed(b))
@@ -75,9 +77,7 @@ def test_tail_shows_what_another_relay_takes_in(brokers: Brokers, tmp_path: Path
         a = relay_of(brokers, tmp_path / "a", keys, **fleet)
         b = relay_of(brokers, tmp_path / "b", keys, **fleet)
         with a, b:
-            post(a)
-            eventually(lambda: a.owed("mock") + b.owed("mock") == 0, seconds=60)
-            sent = {span.trace_id for span in upstream.journal.spans()}
+            sent = delivered(post(a), upstream)
             eventually(lambda: set(listed(b)) == sent, seconds=30)
             for signal in ("traces", "logs", "metrics"):
                 shown = b.run("tail", "--last", "5", "--no-follow", "--json", "--signal", signal)

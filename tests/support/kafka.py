@@ -7,6 +7,7 @@ or newer. What came is kept in `~/.cache/otlp-relay`, under a hash of the recipe
 import base64
 import fcntl
 import hashlib
+import re
 import shutil
 import signal
 import subprocess
@@ -124,6 +125,14 @@ class Broker:
         assert self.process.poll() is None, f"broker {self.number} ended: {text[-3000:]}"
         return "Kafka Server started" in text
 
+    def leader(self) -> int | None:
+        """Whom it takes for the leader of the controllers, by the last word of its log."""
+        _, _, state = self.log.read_text(errors="replace").rpartition("Completed transition to ")
+        if state.startswith("Leader("):
+            return self.number
+        following = re.match(r"FollowerState\(.*?\bleader=(\d+)", state)
+        return int(following[1]) if following else None
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self.process is not None
@@ -213,9 +222,20 @@ class Brokers:
             self.wait(*numbers)
 
     def wipe(self, number: int) -> None:
-        """Kill one and take its disk: started again it comes back empty."""
+        """Kill one and take its disk: started again it comes back empty.
+
+        Returns when the others have a leader among them. A controller that comes back empty while
+        they still take it for the leader ends itself: it is told that it leads an epoch which it
+        knows nothing of.
+        """
         node = self.node(number)
         self.kill(number)
+        others = [each for each in self._nodes if each.number != number]
+        eventually(
+            lambda: all(each.leader() not in {None, number} for each in others),
+            seconds=READY_SECONDS,
+            what=f"a controller other than {number}",
+        )
         shutil.rmtree(node.folder)
         node.format(self._cluster_id)
 

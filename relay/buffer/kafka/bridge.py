@@ -102,6 +102,7 @@ class Bridge:
         self._quiet_since = 0.0  # since when records wait and none is acknowledged
         self._sizes: dict[str, list[int]] = {}  # by topic: records, and their bytes
         self._shrunk = 1.0  # bytes on the wire for one of a value
+        self._known: set[str] = set()  # topics whose partitions the client knows
         self.last_error = ""  # the last word of the client; empty after an acknowledgement
 
     def start(self) -> None:
@@ -152,6 +153,8 @@ class Bridge:
                 f"the brokers have acknowledged nothing for {self.silent_seconds:.0f} s; retry"
             )
         loop = self._loop = asyncio.get_running_loop()
+        if unknown := {outgoing.topic for outgoing in outgoings} - self._known:
+            await asyncio.to_thread(self._learn, unknown)
         sending = _Sending(len(outgoings), loop.create_future())
         for index, outgoing in enumerate(outgoings):
             self._produce(outgoing, sending, index)
@@ -193,6 +196,21 @@ class Bridge:
         sizes = self._sizes.setdefault(outgoing.topic, [0, 0])
         sizes[0] += 1
         sizes[1] += size + sum(len(content) for _, content in outgoing.headers)
+
+    def _learn(self, topics: set[str]) -> None:
+        """Ask for the partitions of topics before the first record of each.
+
+        The client sets records of an unknown topic aside until it knows; one that comes in that
+        moment overtakes them, and the points of a metric would be out of order.
+        """
+        for topic in topics:
+            try:
+                told = self._producer.list_topics(topic, timeout=SILENT_SECONDS).topics[topic]
+            except import_client().module.KafkaException as error:
+                words = self.last_error or error.args[0].str()
+                raise BufferUnavailable(f"the brokers do not answer ({words}); retry") from None
+            if told.error is None:
+                self._known.add(topic)
 
     # -- in the thread of reports ---------------------------------------------------------------
 
