@@ -74,6 +74,7 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
 def letter_document(stored: StoredDeadLetter) -> dict[str, Any]:
     """Everything about one. Its items are under the key that a request of its signal has, such as
     `resourceSpans`; that is null where its bytes are none any more: then they are in `body_base64`.
+    Of one whose items are hidden, `unreadable` says why, and there are no bytes.
     """
     letter = stored.letter
     key = WIRE[letter.signal].lists[Encoding.JSON].entries
@@ -82,7 +83,7 @@ def letter_document(stored: StoredDeadLetter) -> dict[str, Any]:
         "set_aside_at": iso(stored.set_aside_ns),
         **_letter(letter),
         "row": letter.row,
-        "bytes": len(letter.body),
+        "bytes": None if stored.hidden else len(letter.body),
         "is_damaged": stored.is_damaged,
         key: None,
     }

@@ -180,7 +180,8 @@ def tell_dropped(found: dict[str, Any]) -> None:
 def show(letter_id: int, *, config_path: str | None, is_whole: bool, as_json: bool) -> None:
     """Show everything about a dead letter; with --json its items as OTLP JSON, too.
 
-    What its destination must not see (`redact`) is redacted here, too, without --unredacted.
+    What its destination must not see (`redact`) is redacted here, too, without --unredacted. Of one
+    whose destination has left the configuration nothing is shown without it.
     """
     found = Source(load_or_exit(config_path), STEP_SECONDS).letter(letter_id, is_whole=is_whole)
     say_result(found, lambda it: say(*lines_of(it)), as_json=as_json)
@@ -195,8 +196,9 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         f"  dead since {found['set_aside_at']}, received {found['received_at']}",
         f"  status     {found['status'] or 'none'}",
         f"  {label:<10} {found['affected']:,} of {counted_items(found['spans'], signal)}",
-        f"  body       {about_bytes(found['bytes'])} as {found['encoding']}",
     ]
+    if found["bytes"] is not None:
+        lines.append(f"  body       {about_bytes(found['bytes'])} as {found['encoding']}")
     if found["path"]:
         lines.append(f"  place      {found['path']}")
     for number, trace_id in enumerate(found["trace_ids"][:_MOST_TRACES]):

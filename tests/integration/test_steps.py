@@ -1,6 +1,7 @@
 """Destinations with steps, each a mock collector: real processes, sockets and disk."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,40 @@ def test_dead_letters_are_shown_redacted_and_replayed_whole(tmp_path: Path) -> N
             assert "ada@" not in shown
         assert "hunter2" in whole
         assert dict(other.journal.spans()[1].attributes)["password"] == "hunter2"
+
+
+def test_dead_letters_of_a_destination_that_has_left_are_not_shown_unless_asked_whole(
+    tmp_path: Path,
+) -> None:
+    secret = [text_attribute("password", "hunter2")]
+    with MockCollector(script="partial=1:no") as picky, MockCollector() as other:
+        stays: dict[str, Json] = {"other": {"endpoint": other.endpoint}}
+        leaves = {"picky": {"endpoint": picky.endpoint, "redact": {"keys": ["password"]}}}
+        with Relay(tmp_path, stays | leaves) as relay:
+            assert relay.post(request(span(name="a", attributes=secret)))[0] == 200
+            eventually(lambda: relay.run("dead-letter show", "1").returncode == 0)
+            relay.write_config(stays)
+            relay.signal(signal.SIGHUP)
+            eventually(lambda: '"reloaded"' in relay.log())
+            seen = relay.run("dead-letter show", "1").stdout
+            exported = relay.run("dead-letter export")
+            by_page = relay.get("/api/dead-letters/1")[1]
+            whole = relay.run("dead-letter show", "1", "--json", "--unredacted").stdout
+            relay.stop()
+            at_rest = relay.run("dead-letter show", "1", "--json").stdout
+            relay.start()
+            assert relay.run("dead-letter replay", "1", "--to", "other").returncode == 0
+            eventually(lambda: len(other.journal.spans()) == 2)
+
+    why = "picky has left the configuration, and what it redacts went with it: put picky back"
+    assert f"its spans cannot be shown: {why}, or --unredacted shows it as it is" in seen
+    assert (exported.returncode, exported.stdout) == (1, "")
+    assert why in exported.stderr
+    assert (by_page["resourceSpans"], by_page["bytes"]) == (None, None)
+    assert why in by_page["unreadable"]
+    for shown in (seen, json.dumps(by_page), at_rest):
+        assert "hunter2" not in shown
+    assert "hunter2" in whole
 
 
 def test_what_process_drops_and_redacts_never_reaches_the_disk(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.values import DeadLetterFilter
+from relay.config import DestinationConfig
 from relay.dead_letters import look
 from relay.dead_letters.change import DeadLetters, Replayed, ReplayRefused
 from relay.dead_letters.look import UnknownDeadLetter
@@ -26,6 +27,7 @@ from tests.unit.buffer.making import request as kept
 
 pytestmark = pytest.mark.anyio
 ALL = DeadLetterFilter()
+CONFIGURED = [DestinationConfig(name="a", endpoint="http://127.0.0.1:1/v1/traces")]
 
 
 def prepare_settings() -> PrepareSettings:
@@ -46,7 +48,7 @@ async def letters_of(
                 prepare_settings,
                 lambda: dict.fromkeys("ab", tuple(Signal)),
                 tmp_path,
-                Redactions(tuple),
+                Redactions(lambda: CONFIGURED),
             ),
         )
 
