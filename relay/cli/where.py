@@ -254,10 +254,11 @@ def waiting_lines(destination: dict[str, Any], what: str) -> list[str]:
     if destination.get("stepped_around"):
         return [f"{line}: {destination['stepped_around']['said']}", parked_line(destination)]
     if not destination["failing_since"]:
-        reason = destination["reason"] or "queued"
+        why = destination["reason"]
         if seconds := destination.get("held_seconds"):
-            reason = f"held for the rest of its trace, {format_duration(seconds)} at most"
-        return [f"{line}: {reason}"]
+            held = f"held for the rest of its trace, {format_duration(seconds)} at most"
+            why = f"{held}; {why}" if why else held
+        return [f"{line}: {why or 'queued'}"]
     behind = ""
     if destination.get("is_behind") and not destination["is_in_flight"]:
         behind = f"behind an earlier batch, which {destination['name']} does not accept: "

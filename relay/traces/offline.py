@@ -17,7 +17,7 @@ from relay.config import Config
 from relay.model.records import DestinationStatus, StoredRow
 from relay.offline.file import BufferFile, open_buffer
 from relay.traces.kept_calls import Asked, Kept, answer_of
-from relay.traces.where import TraceReport, report_of
+from relay.traces.where import TraceReport, report_of, with_rows
 
 NOT_RUNNING: Final = "the relay is not running"
 
@@ -28,10 +28,12 @@ def find_at_rest(config: Config, text: str) -> TraceReport:
     Raises NoBuffer where there is no buffer, BufferUnavailable when its file cannot be read.
     """
     with open_buffer(config.state_dir, is_of_this_version=True) as found:
-        return anyio.run(_find, TracesAtRest(ask_directly(found.connection)), config, text)
+        return anyio.run(_find, found, config, text)
 
 
-async def _find(index: TracesAtRest, config: Config, text: str) -> TraceReport:
+async def _find(file: BufferFile, config: Config, text: str) -> TraceReport:
+    index = TracesAtRest(ask_directly(file.connection))
+    views = [view for destination in config.destinations for view in destination.views]
     statuses = [
         DestinationStatus(
             each.name,
@@ -40,10 +42,10 @@ async def _find(index: TracesAtRest, config: Config, text: str) -> TraceReport:
             reason=NOT_RUNNING,
             signal=each.signal,
         )
-        for destination in config.destinations
-        for each in destination.views
+        for each in views
     ]
-    return await report_of(text, index, statuses, dict.fromkeys(await index.backlogs(), 0))
+    report = await report_of(text, index, statuses, dict.fromkeys(await index.backlogs(), 0))
+    return await with_rows(report, _kept(file).read, views, with_spans=False)
 
 
 def calls_at_rest(config: Config, asked: Asked) -> dict[str, Any]:

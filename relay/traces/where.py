@@ -5,7 +5,7 @@ dashes: each reading is tried, and the report says which were right.
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -89,17 +89,8 @@ class Traces:
             await self._buffer.find_oldest()
         known = {key: each.statistics().oldest_owed_ns for key, each in consumers.items()}
         report = await report_of(text, self._index, self._fleet.statuses(), known)
-        kept = sorted({place.row for place in report.places if place.row and place.is_kept})
         views = self._fleet.views()
-        has_steps = any(view.has_steps for view in views)
-        if not (with_spans or has_steps) or not kept:
-            return report
-        rows = await self._buffer.read_rows(kept[:MOST_ROWS_SHOWN])
-        if has_steps:
-            # Not of a trace of which only the first rows are looked at.
-            shown = rows if len(kept) <= MOST_ROWS_SHOWN else []
-            report = await anyio.to_thread.run_sync(with_steps, report, shown, views)
-        return replace(report, rows=rows) if with_spans else report
+        return await with_rows(report, self._buffer.read_rows, views, with_spans=with_spans)
 
     async def recent(self, limit: int) -> list[RecentTrace]:
         """What was received last, newest first."""
@@ -110,7 +101,29 @@ class Traces:
         return await self._index.services()
 
 
-def with_steps(
+async def with_rows(
+    report: TraceReport,
+    read: Callable[[Iterable[int]], Awaitable[Sequence[StoredRow]]],
+    views: Sequence[DestinationConfig],
+    *,
+    with_spans: bool,
+) -> TraceReport:
+    """The report, with what the steps of each of `views` say of the trace and, if asked for, with
+    its rows, which `read` reads where they are kept.
+    """
+    kept = sorted({place.row for place in report.places if place.row and place.is_kept})
+    has_steps = any(view.has_steps for view in views)
+    if not (with_spans or has_steps) or not kept:
+        return report
+    rows = await read(kept[:MOST_ROWS_SHOWN])
+    if has_steps:
+        # Not of a trace of which only the first rows are looked at.
+        shown = rows if len(kept) <= MOST_ROWS_SHOWN else []
+        report = await anyio.to_thread.run_sync(_with_steps, report, shown, views)
+    return replace(report, rows=rows) if with_spans else report
+
+
+def _with_steps(
     report: TraceReport, rows: Sequence[StoredRow], views: Sequence[DestinationConfig]
 ) -> TraceReport:
     """The report, with what the steps of each destination say of the trace; `rows` are all that is

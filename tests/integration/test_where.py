@@ -174,6 +174,40 @@ def test_files_of_a_relay_that_does_not_run_tell_it_too(tmp_path: Path, ends: st
     )
 
 
+def test_files_tell_what_steps_make_of_a_trace_as_the_daemon_does(tmp_path: Path) -> None:
+    keep = {"ratio": 0, "keep": 'status == "ERROR"', "wait": "10m"}
+    with MockCollector() as upstream:
+        steps: dict[str, dict[str, Any]] = {
+            "changed": {"redact": {"keys": ["nothing"], "patterns": ["/GET/"]}},
+            "filtered": {"match": 'name == "another"'},
+            "held": {"sample": keep},
+            "sampled": {"sample": {"ratio": 0}},
+        }
+        destinations = {name: {"endpoint": upstream.endpoint, **it} for name, it in steps.items()}
+        with Relay(tmp_path, destinations) as relay:
+            post(relay, span(traceId=TRACE, name="GET /cart"))
+            wanted = dict.fromkeys(("filtered", "sampled"), "filtered")
+            wanted |= {"changed": "delivered", "held": "waiting"}
+            eventually(lambda: states(relay, TRACE) == wanted)
+            running = document(relay, TRACE)["destinations"]
+            assert relay.stop() == 0
+            at_rest = document(relay, TRACE)["destinations"]
+            text = where(relay, TRACE)
+
+    told = ("name", "state", "filtered_by", "filtered_because", "changed_by", "held_seconds")
+    assert [[each[key] for key in told] for each in at_rest] == [
+        ["changed", "delivered", "", "", ["redact"], 0.0],
+        ["filtered", "filtered", "match", "it does not match", [], 0.0],
+        ["held", "waiting", "", "", [], 600.0],
+        ["sampled", "filtered", "sample", "sampled out (ratio 0)", [], 0.0],
+    ]
+    assert [[each[key] for key in told] for each in running] == [
+        [each[key] for key in told] for each in at_rest
+    ]
+    assert ": 200, changed by redact" in text
+    assert "held for the rest of its trace, 10m at most; the relay is not running" in text
+
+
 def test_what_has_gone_is_told_of_after_a_restart_and_holds_no_contents(tmp_path: Path) -> None:
     settings = '[buffer]\nkeep_delivered = "0s"'
     with MockCollector() as upstream:
