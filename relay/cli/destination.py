@@ -8,6 +8,8 @@ import click
 
 from relay.cli.client import DaemonRefused, DaemonUnreachable, admin_client
 from relay.cli.destination_names import configured
+from relay.cli.explain import lines_of as step_lines
+from relay.cli.explain import steps_of_destination
 from relay.cli.lazy import LazyGroup
 from relay.cli.options import config_option, json_option, load_or_exit
 from relay.cli.output import print_table, say, say_json
@@ -21,8 +23,9 @@ from relay.config.tables import by_first_names
 from relay.model.records import Signal
 from relay.model.units import FOREVER, format_duration, format_size
 
-# Words before a credential (RFC 9110, 11.4): they tell the scheme and are no secret.
+STEP_KEYS: Final = frozenset({"match", "redact", "attributes"})  # `explain` tells of these
 _URLS: Final = {*ENDPOINT_KEYS, "proxy"}
+# Words before a credential (RFC 9110, 11.4): they tell the scheme and are no secret.
 _SCHEMES: Final = frozenset({"bearer", "basic", "token", "apikey", "api-key", "lstoken"})
 
 WORST_FIRST: Final = ("blocked", "waiting", "paused", "delivering", "idle")
@@ -75,12 +78,13 @@ def list_destinations(config_path: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def show(name: str, config_path: str | None, as_json: bool) -> None:
-    """Show every key of a destination; secrets as references or ***."""
+    """Show every key of a destination, secrets as references or ***, and its steps."""
     config = load_or_exit(config_path)
     chosen = configured(name, config)
     document = {
         **summary(chosen, config, states_of(config)),
         "keys": keys_of(chosen, config),
+        "steps": steps_of_destination(chosen),
         "blocked_reason": chosen.problem or None,
     }
     if as_json:
@@ -98,6 +102,10 @@ def show(name: str, config_path: str | None, as_json: bool) -> None:
         elif value not in (None, ""):
             text = str(value).lower() if isinstance(value, bool) else value
             say(f"  {key:<16} {text}")
+    steps = list(step_lines(document["steps"]))
+    say(f"  {'steps':<16} {'in this order' if steps else 'none: it gets all as it is'}")
+    for line in steps:
+        say(f"    {line}")
     if document["state"]:
         say(f"  now {document['state']} {document['reason']}".rstrip())
     if document["blocked_reason"]:
@@ -151,11 +159,15 @@ def endpoint_of(view: DestinationConfig, keys: Mapping[str, Any]) -> str:
 
 
 def keys_of(each: DestinationConfig, config: Config) -> dict[str, Any]:
-    """Every key as it is written or, where it is not, as it is by preset or default."""
+    """Every key as it is written or, where it is not, as it is by preset or default; but for those
+    of its steps.
+    """
     written = written_table(each, config)
     preset = find(each.preset) if each.preset else None
     keys: dict[str, Any] = {}
     for key, reader in DESTINATION_KEYS.items():
+        if key in STEP_KEYS:
+            continue
         value = written.get(key, getattr(each, reader.field))
         if key.endswith("headers"):
             keys[key] = {

@@ -173,6 +173,31 @@ def test_dead_letters_are_shown_redacted_and_replayed_whole(tmp_path: Path) -> N
         assert dict(other.journal.spans()[1].attributes)["password"] == "hunter2"
 
 
+def test_show_tells_the_steps_of_a_destination_in_words_and_for_machines(tmp_path: Path) -> None:
+    """Those of check-config --explain."""
+    steps: Json = {
+        "match": 'name != "health"',
+        "redact": {"keys": ["password"], "patterns": ["email"]},
+        "attributes": {"set": {"team": "shop"}, "delete": ["debug.*"]},
+        "sample": {"ratio": 0.1, "keep": 'status == "ERROR"', "wait": "3s"},
+    }
+    endpoint = "http://127.0.0.1:1/v1/traces"
+    relay = Relay(tmp_path, {"all": {"endpoint": endpoint}, "some": {"endpoint": endpoint} | steps})
+    shown = relay.run("destination show", "some").stdout
+    found = json.loads(relay.run("destination show", "some", "--json").stdout)
+    explained = json.loads(relay.run("check-config", "--json").stdout)["destinations"]
+    without = relay.run("destination show", "all").stdout
+
+    assert [each["step"] for each in found["steps"]] == ["match", "sample", "redact", "attributes"]
+    assert found["steps"] == next(it["steps"] for it in explained if it["name"] == "some")
+    assert "  steps            in this order\n    1. match      name != \"health\"\n" in shown
+    assert "    2. sample     0.1 of all traces, and all of a trace with a span of" in shown
+    assert "    3. redact     keys password; patterns email; with mask\n" in shown
+    assert "    4. attributes delete debug.*; set team to 'shop'\n" in shown
+    assert "RedactConfig" not in shown + without
+    assert "  steps            none: it gets all as it is\n" in without
+
+
 def test_dead_letters_of_a_destination_that_has_left_are_not_shown_unless_asked_whole(
     tmp_path: Path,
 ) -> None:
