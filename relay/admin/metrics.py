@@ -93,6 +93,10 @@ DESTINATION_COUNTERS: Final = {
         "Spans or other items that the upstream refused, or that it was not sent.",
     ),
     "upstream_requests": ("requests", "Requests sent to the upstream."),
+    "overflowed_traces": (
+        "overflowed_traces",
+        "Traces worth keeping whole, beyond those remembered by their ids: others go with them.",
+    ),
 }
 DESTINATION_GAUGES: Final = {
     "waiting_spans": (

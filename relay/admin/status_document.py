@@ -23,7 +23,7 @@ from relay.ingest.offload.offload import Offload
 from relay.ingest.refusals import Refusals
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable, ConfigError
-from relay.model.nouns import counted_items
+from relay.model.nouns import counted, counted_items
 from relay.model.records import DestinationStatus, ParkedSpan, Signal
 from relay.model.units import about_duration, iso
 from relay.otlp import native
@@ -239,17 +239,27 @@ def _destination(
         "stepped_around_spans": sum(each.items for each in status.parked),
         "filtered_spans": dict(status.filtered_items),
         "changed_spans": dict(status.changed_items),
+        "overflowed_traces": status.overflowed_traces,
         "failed_conditions": dict(status.failed_conditions),
-        "warnings": [
-            *status.warnings,
-            *parked_sentences(status, now_ns),
-            *(
-                f"{name} could not be told for {number} items and counted as false: "
-                f"{status.condition_words[name]}"
-                for name, number in status.failed_conditions.items()
-            ),
-        ],
+        "warnings": warnings_of(status, now_ns),
     }
+
+
+def warnings_of(status: DestinationStatus, now_ns: int) -> list[str]:
+    """What somebody should look at, though it delivers: a sentence each, with what to do."""
+    sentences = [*status.warnings, *parked_sentences(status, now_ns)]
+    if traces := status.overflowed_traces:
+        sentences.append(
+            f"{counted(traces, 'trace')} worth keeping came within wait beyond those that are "
+            "remembered by their ids: none is lost, and some others are sent whole with them; "
+            "shorten wait of sample, or let keep mean fewer traces"
+        )
+    sentences += [
+        f"{name} could not be told for {number} items and counted as false: "
+        f"{status.condition_words[name]}"
+        for name, number in status.failed_conditions.items()
+    ]
+    return sentences
 
 
 def _removed(removed: Removed, now_ns: int) -> dict[str, Any]:

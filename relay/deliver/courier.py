@@ -39,7 +39,14 @@ from relay.deliver.parked import Parked
 from relay.deliver.rest import PACE_SECONDS, Rest
 from relay.deliver.sender import SHORT_OF_MEMORY, BatchSender, Exchanges, own_fault
 from relay.deliver.status import IN_TROUBLE
-from relay.model.records import DestinationState, DestinationStatus, Health, StoredRow, Taken
+from relay.model.records import (
+    DestinationState,
+    DestinationStatus,
+    Health,
+    Signal,
+    StoredRow,
+    Taken,
+)
 from relay.upstream import outcomes
 
 if TYPE_CHECKING:
@@ -99,6 +106,8 @@ class Courier:
         status, whole = self._sender.status, self._sender.whole
         if whole is not None:
             status.held_items = whole.held_items(status.signal)
+            if status.signal is Signal.TRACES:
+                status.overflowed_traces = whole.overflowed_traces
         return status
 
     @property

@@ -77,6 +77,13 @@ class WholeTraces:
         lag = self._lags.get(signal)
         return lag.held_items if lag is not None else 0
 
+    @property
+    def overflowed_traces(self) -> int:
+        """How many traces worth keeping were more than are remembered by their ids, ever: others
+        are taken for them.
+        """
+        return self.scout.kept.overflowed
+
     async def look_at(self, rows: Sequence[StoredRow]) -> None:
         """Look at those of `rows`, just taken, that the scout has not seen: they were owed before
         it began, and are again.
@@ -97,12 +104,12 @@ class WholeTraces:
             self.scout.kept.add(trace_ids[at : at + 16], newest_ns)
 
     async def _watch(self, rows: Sequence[tuple[StoredRow, int]]) -> None:
-        overflowed = self.scout.kept.overflowed
+        overflowed = self.overflowed_traces
         if sum(len(row.body) for row, _ in rows) > _THREAD_FROM_BYTES:
             await anyio.to_thread.run_sync(self._look, rows)
         else:
             self._look(rows)
-        if self.scout.kept.overflowed and not overflowed:
+        if self.overflowed_traces and not overflowed:
             log.warning(
                 "kept_traces_overflow",
                 destination=self._name,

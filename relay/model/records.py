@@ -307,6 +307,7 @@ class DestinationStatus:
     signal: Signal = Signal.TRACES
     parked: tuple[ParkedSpan, ...] = ()
     held_items: int = 0  # of what it is owed, those that wait for the rest of their traces
+    overflowed_traces: int = 0  # worth keeping whole, and more than are remembered by their ids
     # By step, of what was settled since the start: items that were not for it, and those that were
     # changed on their way.
     filtered_items: Counter[str] = field(default_factory=Counter)

@@ -31,11 +31,15 @@ def test_a_hundred_thousand_traces_in_the_lag_stay_within_the_budget(tmp_path: P
         with Relay(tmp_path, destinations, command=SERVED) as relay:
             made = request(*(span(status={"code": 2}) for _ in range(A_REQUEST)))
             message = protobuf_twin(made)
-            for _ in range(TRACES // A_REQUEST):
+
+            def post_others() -> None:
                 for each in message.resource_spans[0].scope_spans[0].spans:
                     each.trace_id, each.span_id = os.urandom(16), os.urandom(8)
                 headers = {"Content-Type": "application/x-protobuf"}
                 assert relay.post(message.SerializeToString(), headers=headers)[0] == 200
+
+            for _ in range(TRACES // A_REQUEST):
+                post_others()
             eventually(
                 lambda: relay.destination("some")["held_spans"] == TRACES, seconds=60, what="all"
             )
@@ -49,5 +53,16 @@ def test_a_hundred_thousand_traces_in_the_lag_stay_within_the_budget(tmp_path: P
             )
             again = highest_mib(relay)
             assert "kept_traces_overflow" not in relay.log()
+            assert relay.destination("some")["overflowed_traces"] == 0
+            # What is beyond that is counted, and told with what to do.
+            post_others()
+            eventually(lambda: relay.destination("some")["overflowed_traces"] == A_REQUEST)
+            _status, metrics = relay.get("/metrics", parse=False)
+            labels = 'destination="some",signal="traces"'
+            assert f"otlp_relay_overflowed_traces_total{{{labels}}} {A_REQUEST}.0" in metrics
+            for command in ("status", "doctor"):
+                told = relay.run(command).stdout
+                assert "some: 1,000 traces worth keeping came within wait beyond those" in told
+                assert "shorten wait of sample, or let keep mean fewer traces" in told
     print(f"highest resident: {first:.0f} MiB, after a restart {again:.0f} MiB")
     assert max(first, again) < BUDGET_MIB

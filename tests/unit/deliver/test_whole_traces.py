@@ -4,12 +4,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from relay.admin.status_document import warnings_of
 from relay.buffer.sqlite.buffer import Buffer
 from relay.config import DestinationConfig
 from relay.config.sample import SampleConfig
-from relay.deliver import fleet
+from relay.deliver import fleet, whole_traces
 from relay.deliver.whole_traces import WholeTraces
 from relay.model.records import DestinationState, Signal
 from relay.process.sample.kept_traces import KeptTraces
@@ -76,6 +78,31 @@ async def test_more_traces_than_are_remembered_are_told_of_once(tmp_path: Path) 
         assert [each["event"] for each in logged].count("kept_traces_overflow") == 1
         assert all(trace_id(n) in whole.scout.kept for n in range(1, 31))
         whole.end()
+
+
+async def test_more_traces_than_are_remembered_are_counted_and_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_traces, "KeptTraces", lambda: KeptTraces(4))
+    signals = (Signal.TRACES, Signal.LOGS)
+    common = DestinationConfig(name="a", endpoint="http://127.0.0.1:1/v1/traces", sample=SAMPLE)
+    views = tuple(replace(common, signal=signal) for signal in signals)
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        couriers = fleet.Fleet(buffer, {}, lambda view: Upstream(view, hops="own"))
+        couriers.start(tasks, [replace(common, by_signal=views)])
+        await keep(buffer, *range(1, 5))
+        await eventually(lambda: couriers.statuses()[0].held_items == 4)
+        before = [warnings_of(each, 0) for each in couriers.statuses()]
+        await keep(buffer, *range(11, 21))
+        await eventually(lambda: couriers.statuses()[0].held_items == 14)
+        traces, logs = couriers.statuses()
+        await couriers.stop(0.0)
+    assert before == [[], []]
+    assert (traces.overflowed_traces, logs.overflowed_traces) == (10, 0)
+    (told,) = warnings_of(traces, 0)
+    assert told.startswith("10 traces worth keeping came within wait beyond those")
+    assert told.endswith("shorten wait of sample, or let keep mean fewer traces")
+    assert warnings_of(logs, 0) == []
 
 
 async def test_a_buffer_that_cannot_look_ahead_blocks_the_destination_and_says_why(
