@@ -190,7 +190,7 @@ def test_show_tells_the_steps_of_a_destination_in_words_and_for_machines(tmp_pat
 
     assert [each["step"] for each in found["steps"]] == ["match", "sample", "redact", "attributes"]
     assert found["steps"] == next(it["steps"] for it in explained if it["name"] == "some")
-    assert "  steps            in this order\n    1. match      name != \"health\"\n" in shown
+    assert '  steps            in this order\n    1. match      name != "health"\n' in shown
     assert "    2. sample     0.1 of all traces, and all of a trace with a span of" in shown
     assert "    3. redact     keys password; patterns email; with mask\n" in shown
     assert "    4. attributes delete debug.*; set team to 'shop'\n" in shown
