@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from relay.buffer.backlog_name import BacklogName
+from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import (
     Arrival,
@@ -328,6 +329,10 @@ class ReplayIndex(Protocol):
 
     async def of_trace(self, trace_id: bytes, signal: Signal) -> KeptRows:
         """What of a signal is of a trace (16 bytes), and nothing else of the rows that hold it."""
+        ...
+
+    async def not_owed(self, key: BacklogName, kept: KeptRows) -> Ranges:
+        """What of it that backlog is not owed already. Raises BufferUnavailable."""
         ...
 
     async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:

@@ -9,7 +9,7 @@ from typing import Final
 import anyio.to_thread
 
 from relay.buffer.api import Browse
-from relay.buffer.values import KeptRows
+from relay.buffer.owed_ranges import Ranges
 from relay.model.records import Signal, StoredRow
 from relay.otlp.item_facts import temporalities_of
 from relay.otlp.transcode import TranscodeError
@@ -19,12 +19,12 @@ _STEP_ROWS: Final = 50
 _STEP_BYTES: Final = 2 * 1024 * 1024
 
 
-async def holds_deltas(browse: Browse, kept: KeptRows) -> bool:
-    """Whether `kept`, which are rows of metrics, holds a delta point; looks from the newest down.
+async def holds_deltas(browse: Browse, ranges: Ranges) -> bool:
+    """Whether rows of metrics in `ranges` hold a delta point; looks from the newest down.
 
     Raises BufferUnavailable.
     """
-    for item in reversed(kept.ranges):
+    for item in reversed(ranges):
         before = item.end.row + bool(item.end.item) if item.end else browse.last_row + 1
         while before > item.start.row:
             down = await browse.rows_down(

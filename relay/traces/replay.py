@@ -213,9 +213,11 @@ class Replay:
 
     async def _would_repeat_deltas(self, found: list[tuple[BacklogName, KeptRows]]) -> bool:
         browse = self._buffer.browse
+        if browse is None:
+            return False
         for key, kept in found:
-            if key.signal is Signal.METRICS and browse is not None:
-                more = await self._index.owe(key, kept, is_dry_run=True)
-                if more and more.rows and await holds_deltas(browse, kept):
+            if key.signal is Signal.METRICS:
+                again = await self._index.not_owed(key, kept)
+                if await holds_deltas(browse, again):
                     return True
         return False

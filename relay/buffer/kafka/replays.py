@@ -78,18 +78,22 @@ class Replays:
         rows = len({item.start.row for item in ranges})
         return KeptRows(owed_ranges.union(ranges), rows=rows)
 
-    async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
-        """Order that what of it is not owed already is; items are guessed where nothing here read
-        them. Every relay knows the order when this returns.
-        """
+    async def not_owed(self, key: BacklogName, kept: KeptRows) -> Ranges:
+        """What of it is not owed already, as far as the group has committed."""
         topics = self._topics(key.signal)
         settings = self._client(key)
         owed = await asyncio.to_thread(_in_client, settings, lambda c: _owed(c, topics))
-        new = owed_ranges.union(
+        return owed_ranges.union(
             part
             for number in streams_of(kept.ranges)
             for part in owed_ranges.subtract(within(kept.ranges, number), owed.get(number, ()))
         )
+
+    async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
+        """Order that what of it is not owed already is; items are guessed where nothing here read
+        them. Every relay knows the order when this returns.
+        """
+        new = await self.not_owed(key, kept)
         sums = await self._sums(new)
         if new and not is_dry_run:
             await self._control.order(secrets.token_hex(8), Order(key, new))

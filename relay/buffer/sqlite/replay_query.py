@@ -64,6 +64,11 @@ class Replays:
             rows=len({item.start.row for item in ranges}),
         )
 
+    async def not_owed(self, key: BacklogName, kept: KeptRows) -> Ranges:
+        """What of it that backlog is not owed already."""
+        backlog = self._backlogs.known().get(key)
+        return owed_ranges.subtract(kept.ranges, backlog.ranges if backlog is not None else ())
+
     async def owe(self, key: BacklogName, kept: KeptRows, *, is_dry_run: bool) -> OwedAgain | None:
         """Owe to that backlog what of it is not owed already; it is on disk when this returns."""
         backlog = self._backlogs.known().get(key)
@@ -71,7 +76,7 @@ class Replays:
             return None
         before = backlog.ranges
         if is_dry_run:
-            new = owed_ranges.subtract(kept.ranges, before)
+            new = await self.not_owed(key, kept)
             measured = await measure(self._reader.ask, new, key.signal, also_owed=before)
             return _told(measured.sums)
         held = backlog.hold(kept.ranges)
