@@ -29,6 +29,16 @@ def test_upstream_that_refuses_for_a_while_loses_nothing_and_holds_up_nobody(sta
     assert row.total.delivered == row.total.acknowledged
 
 
+def test_a_load_that_does_not_come_to_its_rate_is_told_of_as_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faults, "PER_SECOND", 1_000_000.0)
+    row = faults.away(404, seed=4318, seconds=0.2)
+
+    (problem,) = row.problems
+    assert problem.endswith("requests a second of 1e+06: too slow to prove anything")
+
+
 def test_slow_upstream_loses_nothing() -> None:
     row = faults.slow(seed=4318, seconds=0.5)
 

@@ -142,7 +142,11 @@ def nth_request(
 
 
 class Load:
-    """`senders` threads that post to a port; a context manager, over when it is left."""
+    """`senders` threads that post to a port; a context manager, over when it is left.
+
+    Each posts again as soon as it was answered or, with `per_second`, all of them together so many
+    requests a second: then `reached` says how many it came to.
+    """
 
     def __init__(
         self,
@@ -152,8 +156,11 @@ class Load:
         items: int = 5,
         kinds: Sequence[Kind] = SPANS,
         token: str = "",
+        per_second: float = 0.0,
     ) -> None:
         self._port = port
+        self._per_second = per_second
+        self._began = self._ended = 0.0
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._items = items
         self._kinds = kinds
@@ -169,7 +176,12 @@ class Load:
     def _run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         while not self._stop.is_set():
-            made = nth_request(next(self._numbers), self._items, kinds=self._kinds)
+            number = next(self._numbers)
+            if self._per_second:
+                due = self._began + number / self._per_second
+                if self._stop.wait(max(due - time.monotonic(), 0.0)):
+                    break
+            made = nth_request(number, self._items, kinds=self._kinds)
             try:
                 headers = {"Content-Type": made.media_type, **self._headers}
                 connection.request("POST", made.path, made.body, headers)
@@ -195,7 +207,14 @@ class Load:
             done = self._enough.wait_for(lambda: len(self.acknowledged) >= goal, seconds)
         assert done, f"{len(self.acknowledged)} of {goal} acknowledged; {self.statuses}"
 
+    @property
+    def reached(self) -> float:
+        """Requests that were answered, a second."""
+        seconds = (self._ended or time.monotonic()) - self._began
+        return sum(self.statuses.values()) / seconds
+
     def __enter__(self) -> Self:
+        self._began = time.monotonic()
         for thread in self._threads:
             thread.start()
         return self
@@ -213,3 +232,4 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self._ended = self._ended or time.monotonic()

@@ -29,6 +29,10 @@ TIMEOUT_SECONDS = 1
 # A healthy destination has every span within this, whatever the others do. (Its own rest between
 # small requests is 10 ms; the rest is a machine with much to do.)
 WELL_SECONDS = 5.0
+# Where the time of a neighbour is judged, the load is paced: senders that post as soon as they are
+# answered outrun the collectors, which are threads of this one process, and then those are judged.
+# Requests a second of all senders, of five items each; and what part of them must be reached.
+PER_SECOND, LEAST_SHARE = 40.0, 0.9
 BLOCKED, WAITING, DELIVERED, AROUND = "blocked", "waiting", "delivered", "stepped around"
 
 
@@ -311,10 +315,12 @@ def _is_used_up(trial: Trial, script: Script) -> bool:
 
 
 def away(status: int, *, seed: int, seconds: float) -> Row:
-    """One upstream answers `status` for so long under load, as peers were measured."""
+    """One upstream answers `status` for so long under a load of `PER_SECOND`, as peers were
+    measured: the other one has everything in time.
+    """
     with Trial(f"upstream says {status} for {seconds:g} s", seed) as trial:
         left, right = trial.names
-        with trial.load() as load:
+        with trial.load(per_second=PER_SECOND) as load:
             load.wait_for_more(20)
             trial.collectors[left].script.default = refuse(status, times=None)
             deadline = time.monotonic() + seconds
@@ -327,8 +333,16 @@ def away(status: int, *, seed: int, seconds: float) -> Row:
                         seconds=WELL_SECONDS,
                     )
                 except AssertionError:
-                    trial.problems.append(f"{right} is held up by {left}")
+                    trial.problems.append(
+                        f"{right} is held up by {left}: it misses "
+                        f"{len(known - trial.recorders[right].ids)} items after {WELL_SECONDS} s"
+                    )
             trial.collectors[left].script.default = ok(times=None)
+        if load.reached < PER_SECOND * LEAST_SHARE:
+            trial.problems.append(
+                f"the load came to {load.reached:.1f} requests a second of {PER_SECOND:g}: "
+                "too slow to prove anything"
+            )
         trial.nudge()
         trial.wait_until_delivered(load.acknowledged)
         trial.problems += only(load, {200})

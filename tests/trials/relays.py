@@ -153,9 +153,12 @@ class Trial:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     @contextmanager
-    def load(self, *, items: int = 5, kinds: Sequence[Kind] = MIXED) -> Iterator[Load]:
+    def load(
+        self, *, items: int = 5, kinds: Sequence[Kind] = MIXED, per_second: float = 0.0
+    ) -> Iterator[Load]:
         """Senders at work on every signal; what they were promised is judged by `row`."""
-        with Load(self.relay.ingest_port, items=items, kinds=kinds) as load:
+        port = self.relay.ingest_port
+        with Load(port, items=items, kinds=kinds, per_second=per_second) as load:
             yield load
 
     def kill(self) -> None:

@@ -59,6 +59,7 @@ class Load:
         self.random = random.Random(seed)
         self.relay = relay
         self.traces: list[Trace] = []
+        self._posted = 0
         self._waiting: list[tuple[Trace, Json, str]] = []
 
     def make(self, traces: int) -> None:
@@ -84,8 +85,8 @@ class Load:
                     made["attributes"].append({"key": "paid", "value": {"boolValue": True}})
                 self._waiting.append((trace, made, kind if is_marked else ""))
 
-    def post_all(self, *, requests: int, seconds: float) -> None:
-        """Post what waits, in that many requests over about so long."""
+    def post_all(self, *, requests: int, everything: MockCollector) -> None:
+        """Post what waits, in that many requests, each when `everything` has the spans before."""
         self.random.shuffle(self._waiting)
         size = -(-len(self._waiting) // requests)
         while self._waiting:
@@ -103,7 +104,8 @@ class Load:
                 trace.times.append(now)
                 if kept_by:
                     trace.kept_by.setdefault(kept_by, []).append(now)
-            time.sleep(seconds / requests)
+            self._posted += len(part)
+            everything.journal.wait_for_spans(self._posted, timeout=30)
 
 
 def trial(seed: int, times: int = 5) -> Row:
@@ -125,8 +127,8 @@ def trial(seed: int, times: int = 5) -> Row:
             for _ in range(times):
                 for _ in range(2):
                     load.make(200)
-                    load.post_all(requests=12, seconds=1.0)
-                time.sleep(load.random.random() * WAIT_SECONDS)
+                    load.post_all(requests=12, everything=collectors["everything"])
+                wait_for_decisions(relay, load.random)
                 relay.kill()
                 relay.start()
             eventually(
@@ -142,6 +144,17 @@ def trial(seed: int, times: int = 5) -> Row:
             (judge(name, load.traces, ids_at(each)) for name, each in collectors.items()),
             Row(TRIAL),
         )
+
+
+def wait_for_decisions(relay: Relay, chance: random.Random) -> None:
+    """Until some part of what is held was decided, from nothing to everything."""
+    held = relay.destination("errors")["held_spans"]
+    left = held * (1.2 * chance.random() - 0.1)
+    eventually(
+        lambda: relay.destination("errors")["held_spans"] <= max(left, 0),
+        seconds=10 * WAIT_SECONDS,
+        what="a decision",
+    )
 
 
 def ids_at(collector: MockCollector) -> list[str]:
