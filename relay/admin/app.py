@@ -25,6 +25,7 @@ from relay.admin import (
     view_routes,
 )
 from relay.admin.api import SECURITY_HEADERS, Api, BadQuery, document, failure
+from relay.admin.health import healthz
 from relay.admin.metrics import render
 from relay.admin.status_document import LOOK_SECONDS, Status
 from relay.config.saved import NotSaved
@@ -140,7 +141,7 @@ class Admin:
         api += [*page.fragments(), ("GET", "/api/{rest:path}", self._nothing_here)]
         self.app = Starlette(
             routes=[
-                Route("/healthz", self._healthz),
+                Route("/healthz", healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 *page.open_routes(),
@@ -154,9 +155,6 @@ class Admin:
             },
         )
         self.app.router.redirect_slashes = False
-
-    async def _healthz(self, _request: Request) -> Response:
-        return PlainTextResponse("ok\n", headers=SECURITY_HEADERS)
 
     async def _readyz(self, _request: Request) -> Response:
         reason = self._status.not_ready_reason()

@@ -15,11 +15,13 @@ from starlette.routing import Route
 from relay.admin.api import SECURITY_HEADERS
 
 
+async def healthz(_request: Request) -> Response:
+    """That the process runs and answers."""
+    return PlainTextResponse("ok\n", headers=SECURITY_HEADERS)
+
+
 def health_app(not_ready_reason: Callable[[], str]) -> Starlette:
     """The application; `not_ready_reason` is empty while spans can be kept."""
-
-    async def healthz(_request: Request) -> Response:
-        return PlainTextResponse("ok\n", headers=SECURITY_HEADERS)
 
     async def readyz(_request: Request) -> Response:
         if not_ready_reason():

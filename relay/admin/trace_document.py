@@ -11,10 +11,8 @@ from relay.model.units import iso
 from relay.otlp.trace_items import entries_of_trace
 from relay.traces.ids import IdReading
 from relay.traces.stepped import Stepped
-from relay.traces.where import NamedDestination, TraceReport
+from relay.traces.where import STATES, NamedDestination, TraceReport
 
-# How a trace of several requests stands as a whole: the first of these that any of them has.
-STATES = ("waiting", "set_aside", "evicted", "delivered", "filtered", "not_owed")
 # Of a trace no more rows are told of, the oldest ones.
 MOST_ROWS = 1000
 SETTLED = {"set_aside", "evicted", "delivered", "filtered"}

@@ -7,7 +7,6 @@ any other is taken as it is, whatever dollars it holds.
 
 import re
 import sys
-from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -18,7 +17,6 @@ from relay.doctor.adding import filled, missing_headers, typed
 from relay.model.errors import ConfigError
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
-Ask = Callable[..., Any]
 
 
 def is_terminal() -> bool:

@@ -33,8 +33,6 @@ from relay.upstream.explain import plain_to_tls
 from relay.upstream.response import Response
 from relay.upstream.tls import speaks_tls
 
-__all__ = ["Report", "Step", "refused", "test_configured", "test_connection"]
-
 _OF_ONE_RESPONSE: tuple[StepName, ...] = ("http", "auth", "encoding", "request")
 _WORDS = {Encoding.JSON: "JSON", Encoding.PROTOBUF: "protobuf"}
 _NAMES: dict[Encoding, EncodingName] = {Encoding.JSON: "json", Encoding.PROTOBUF: "protobuf"}

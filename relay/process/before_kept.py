@@ -21,6 +21,7 @@ from relay.model.reasons import Reason
 from relay.model.records import Encoding, Piece, RejectedItem, Signal
 from relay.otlp.ids import trace_ids_of
 from relay.otlp.opened import Group, Opened
+from relay.otlp.protobuf_mend import ORIGINAL
 from relay.otlp.transcode import TranscodeError
 from relay.process.prepare import Prepared
 from relay.process.steps.condition import Condition
@@ -31,8 +32,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 # What more than this takes goes to a thread.
 THREAD_FROM_BYTES: Final = 32 * 1024
-# Holds the bytes of what could not be read: keys cannot be looked for in it.
-_ORIGINAL: Final = "relay.original_bytes"
 _IDS: Final = ("traceId", "spanId", "parentSpanId")
 _SERVICE: Final = "service.name"
 FAILED_WORDS: Final = "[process.redact] could not be finished on it"
@@ -153,7 +152,8 @@ class BeforeKept:
 
 
 def _with_original(config: RedactConfig) -> RedactConfig:
-    return replace_struct(config, keys=(*config.keys, _ORIGINAL))
+    # That one holds the bytes of what could not be read: keys cannot be looked for in it.
+    return replace_struct(config, keys=(*config.keys, ORIGINAL))
 
 
 def _failure(piece: Piece, stepped: Stepped) -> RejectedItem:

@@ -7,7 +7,7 @@ dashes: each reading is tried, and the report says which were right.
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -22,6 +22,8 @@ from relay.model.records import DestinationStatus, StoredRow
 from relay.traces.ids import IdReading, readings
 from relay.traces.stepped import Stepped, stepped
 
+# How a trace of several requests stands with a destination: the first that any of them has.
+STATES: Final = ("waiting", "set_aside", "evicted", "delivered", "filtered", "not_owed")
 # What is kept of an id that was refused is cut there.
 MOST_KEPT = 128
 # Rows whose spans are shown; the rest of a large trace is told of all the same.

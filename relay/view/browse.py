@@ -22,6 +22,7 @@ from relay.buffer.values import TraceDelivery
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal, StoredRow
 from relay.model.units import iso
+from relay.traces.where import STATES
 from relay.view.as_destination import Seen
 from relay.view.item_lines import lines_of_item
 from relay.view.items import Placed, as_item, each_in_turn
@@ -37,8 +38,6 @@ STEP_BYTES: Final = 1024 * 1024
 MOST_TRACE_ROWS: Final = 50  # of one trace that its line is made of
 LOOK_BACK_ROWS: Final = 2000  # before its newest row, for the rest of a trace
 _READ_ROWS: Final = 20
-# How a trace of several requests stands with a destination: the first that any of them has.
-STATES: Final = ("waiting", "set_aside", "evicted", "delivered", "filtered", "not_owed")
 
 
 class Cursor(NamedTuple):

@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 import apsw
-import structlog
 
 from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import UNCLAIMED, BacklogName, backlog_name
@@ -26,8 +25,6 @@ from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.signal_runs import FileSums, Run, SignalTotals
 from relay.buffer.sqlite.types import Loaded, LoadedDestination, Persisted, Totals
 from relay.model.records import OwedRange, Position, Signal
-
-log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 _INSERT_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TRACES = "INSERT INTO traces VALUES (?,?)"

@@ -17,7 +17,6 @@ from typing import Final, NamedTuple
 BITS: Final = 56
 # One more than the highest randomness: nothing gets over it.
 NEVER: Final = 1 << BITS
-_RANDOM: Final = NEVER - 1
 _DIGITS: Final = BITS // 4
 # Significant hexadecimal digits of a threshold, as the specification recommends.
 PRECISION: Final = 4
