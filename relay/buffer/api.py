@@ -16,6 +16,7 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.values import (
+    NO_FURTHER,
     Arrival,
     BacklogStatistics,
     BufferStatistics,
@@ -23,7 +24,9 @@ from relay.buffer.values import (
     DeadLetterPage,
     DeadLetterReplay,
     Extent,
+    IdsDown,
     KeptRows,
+    LookBack,
     OwedAgain,
     ReachesBack,
     RecentService,
@@ -299,6 +302,12 @@ class Browse(Protocol):
         """
         ...
 
+    async def ids_down(self, before_row: int, *, most_rows: int, most_ids: int) -> IdsDown:
+        """Rows of spans before `before_row` by their traces, newest first: at least one, and no
+        more once they hold `most_ids`.
+        """
+        ...
+
     async def arrivals(self, after_row: int) -> list[Arrival]:
         """Requests kept in rows after `after_row`, oldest first, up to a thousand rows."""
         ...
@@ -308,9 +317,15 @@ class Browse(Protocol):
         ...
 
     async def rows_of_traces(
-        self, trace_ids: frozenset[bytes], first_row: int, last_row: int
+        self,
+        trace_ids: frozenset[bytes],
+        first_row: int,
+        last_row: int,
+        back: LookBack = NO_FURTHER,
     ) -> dict[bytes, list[int]]:
-        """Kept rows of spans among those (both included) that hold each trace, lowest first."""
+        """Kept rows of spans among those (both included) that hold each trace, lowest first; and
+        among some before `first_row`.
+        """
         ...
 
     async def deliveries(

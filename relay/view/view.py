@@ -15,7 +15,6 @@ from relay.model.units import iso
 from relay.traces.where import Traces
 from relay.view.as_destination import AsDestination
 from relay.view.browse import Browser
-from relay.view.genai_facts import genai_facts
 from relay.view.one_trace import OneTrace
 from relay.view.series import Series
 from relay.view.watch import Watch
@@ -33,14 +32,18 @@ class View:
         traces: Traces,
         pipeline: Pipeline,
     ) -> None:
-        self.browser = Browser(log, genai_facts)
+        self.browser = Browser(log)
         self.series = Series(self.browser)
-        self.watch = Watch(log, fleet, counters, self.series.forget_unused)
+        self.watch = Watch(log, fleet, counters, self._forget_unused)
         self.one_trace = OneTrace(log, traces, self.browser, self._added)
         self._letters = Looking(log.dead_letters, Redactions(tuple))  # lists, no contents
         self.as_destination = AsDestination(fleet.views)
         self._refusals = refusals
         self._pipeline = pipeline
+
+    def _forget_unused(self) -> None:
+        self.series.forget_unused()
+        self.browser.forget_unused()
 
     def _added(self) -> Mapping[str, str]:
         settings = self._pipeline.prepare.settings

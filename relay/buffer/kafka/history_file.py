@@ -19,7 +19,7 @@ from relay.buffer.kafka.places import INDEXED, first_row
 from relay.buffer.sqlite.rows import Part
 from relay.buffer.sqlite.schema import connect, fetch, fetch_value, is_damage, transaction
 from relay.buffer.sqlite.trace_queries import DeliveredEntry
-from relay.buffer.values import packed_index
+from relay.buffer.values import IdsDown, LookBack, RowIds, packed_index, unpacked
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Encoding, Signal
 
@@ -223,6 +223,32 @@ class HistoryFile:
             (int(signal), before, limit),
         )
 
+    def ids_down(self, before: int, most_rows: int, most_ids: int) -> IdsDown:
+        """Records of spans before `before` by their traces, the newest first."""
+        known = self.down(Signal.TRACES, before, most_rows + 1)
+        rows: list[RowIds] = []
+        many = 0
+        for number, _place, _bytes in known:
+            if rows and (len(rows) >= most_rows or many >= most_ids):
+                return IdsDown(rows, rows[-1].row)
+            for (ids,) in self._ask("SELECT ids FROM records WHERE number = ?", (number,)):
+                rows.append(RowIds(int(number), ids))
+                many += len(ids) // 16
+        return IdsDown(rows, 0)
+
+    def first_behind(self, first: int, back: LookBack) -> int:
+        """The lowest number to look at."""
+        ids = 0
+        for number, size in self._ask(
+            "SELECT number, length(ids) FROM records WHERE number < ? ORDER BY number DESC LIMIT ?",
+            (first, back.rows),
+        ):
+            ids += int(size) // 16
+            if ids > back.ids:
+                break
+            first = int(number)
+        return first
+
     def places(self, numbers: Iterable[int]) -> dict[int, int]:
         """The place of each of those numbers that is known."""
         found = {}
@@ -284,8 +310,8 @@ class HistoryFile:
                 " ORDER BY number",
                 (at, at + step, last, wanted),
             ):
-                own = {ids[i : i + 16] for i in range(0, len(ids), 16)}
-                found += [(trace_id, int(number)) for trace_id in own & trace_ids]
+                own = trace_ids.intersection(unpacked(ids))
+                found += [(trace_id, int(number)) for trace_id in own]
         return found
 
     def records(self, numbers: Iterable[int]) -> list[Indexed]:

@@ -17,9 +17,12 @@ from relay.buffer.kafka.places import INDEXED, first_row, stream_of
 from relay.buffer.sqlite.trace_lookup import places
 from relay.buffer.sqlite.trace_queries import MOST_ROWS, DeliveredEntry, TraceFinding
 from relay.buffer.values import (
+    NO_FURTHER,
     Arrival,
     DeadLetterFilter,
     Extent,
+    IdsDown,
+    LookBack,
     ReachesBack,
     RecentService,
     RecentTrace,
@@ -81,6 +84,10 @@ class FleetBrowse:
         rows = await self._read_rows(range(low, before))
         return RowsDown(rows[::-1], low if low > first else 0)
 
+    async def ids_down(self, before_row: int, *, most_rows: int, most_ids: int) -> IdsDown:
+        """Rows of spans before `before_row` by their traces, newest first; at least one."""
+        return await asyncio.to_thread(self._file.ids_down, before_row, most_rows, most_ids)
+
     async def arrivals(self, after_row: int) -> list[Arrival]:
         """Records after `after_row`, oldest first, up to a thousand."""
         found = await asyncio.to_thread(self._file.after, after_row, _ARRIVALS)
@@ -103,11 +110,19 @@ class FleetBrowse:
         return Extent(*await asyncio.to_thread(self._file.extent, signal, first_row, last_row))
 
     async def rows_of_traces(
-        self, trace_ids: frozenset[bytes], first_row: int, last_row: int
+        self,
+        trace_ids: frozenset[bytes],
+        first_row: int,
+        last_row: int,
+        back: LookBack = NO_FURTHER,
     ) -> dict[bytes, list[int]]:
-        """Rows of spans among those (both included) that hold each trace, lowest first."""
+        """Rows of spans among those (both included) that hold each trace, lowest first; and among
+        some before `first_row`.
+        """
         found: dict[bytes, list[int]] = {}
         if trace_ids:
+            if back.rows:
+                first_row = await asyncio.to_thread(self._file.first_behind, first_row, back)
             for trace_id, number in await asyncio.to_thread(
                 self._file.holding, trace_ids, first_row, last_row, Signal.TRACES
             ):

@@ -16,9 +16,20 @@ from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.reader import Ask, is_encoding, split_parts
 from relay.buffer.sqlite.rows import RowColumns, read_row, signal_of
 from relay.buffer.sqlite.schema import fetch, fetch_value
-from relay.buffer.sqlite.trace_lookup import places, standing_of
+from relay.buffer.sqlite.trace_lookup import Standing, places, standing_of
 from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace, TraceFinding
-from relay.buffer.values import Arrival, Extent, RowsDown, StoredDeadLetter, TraceDelivery
+from relay.buffer.values import (
+    NO_FURTHER,
+    Arrival,
+    Extent,
+    IdsDown,
+    LookBack,
+    RowIds,
+    RowsDown,
+    StoredDeadLetter,
+    TraceDelivery,
+    unpacked,
+)
 from relay.model.records import Encoding, OwedRange, Position, Request, Sender, Signal, StoredRow
 
 _IDS_STEP = 20_000
@@ -62,6 +73,12 @@ class SqliteBrowse:
             )
         )
 
+    async def ids_down(self, before_row: int, *, most_rows: int, most_ids: int) -> IdsDown:
+        """Rows of spans before `before_row` by their traces, newest first; at least one."""
+        return await self._ask(
+            partial(_ids_down, before_row=before_row, most_rows=most_rows, most_ids=most_ids)
+        )
+
     async def arrivals(self, after_row: int) -> list[Arrival]:
         """Requests kept in rows after `after_row`, oldest first, up to a thousand rows."""
         return await self._ask(partial(_arrivals, after_row=after_row))
@@ -73,11 +90,17 @@ class SqliteBrowse:
         )
 
     async def rows_of_traces(
-        self, trace_ids: frozenset[bytes], first_row: int, last_row: int
+        self,
+        trace_ids: frozenset[bytes],
+        first_row: int,
+        last_row: int,
+        back: LookBack = NO_FURTHER,
     ) -> dict[bytes, list[int]]:
-        """Kept rows of spans among those (both included) that hold each trace, lowest first."""
+        """Kept rows of spans among those (both included) that hold each trace, lowest first; and
+        among some before `first_row`.
+        """
         found: dict[bytes, list[int]] = {}
-        first_row = max(first_row, await self._ask(_oldest_row))
+        first_row = await self._ask(partial(_first_row, first_row=first_row, back=back))
         for first in range(first_row, min(last_row, self.last_row) + 1, _IDS_STEP):
             last = min(first + _IDS_STEP - 1, last_row)
             question = partial(_rows_holding, trace_ids=trace_ids, first_row=first, last_row=last)
@@ -112,14 +135,17 @@ class SqliteBrowse:
         findings = await self._ask(
             partial(_findings, rows_by_trace=rows_by_trace, settled=settled, letters=letters)
         )
-        return {
-            trace_id: [
-                delivery
-                for place in places(finding, standings.get(trace_id, alike))
-                for delivery in place.deliveries
-            ]
-            for trace_id, finding in findings.items()
-        }
+        made: dict[tuple[tuple[int, int], ...], list[TraceDelivery]] = {}
+        found = {}
+        for trace_id, finding in findings.items():
+            if trace_id in standings or finding.letters:
+                found[trace_id] = _deliveries(finding, standings.get(trace_id, alike))
+            else:  # what came in the same requests fares alike
+                key = tuple((place.row, place.first_item) for place in finding.places)
+                if key not in made:
+                    made[key] = _deliveries(finding, alike)
+                found[trace_id] = made[key]
+        return found
 
     async def _letters(self, trace_ids: frozenset[bytes]) -> dict[bytes, list[StoredDeadLetter]]:
         found: dict[bytes, list[StoredDeadLetter]] = {}
@@ -134,11 +160,9 @@ class SqliteBrowse:
 
     async def _settled(self, rows: Sequence[int]) -> list[DeliveredEntry]:
         entries: list[DeliveredEntry] = []
-        after: int | None = await self._ask(partial(_settled_before, row=rows[0]))
+        after: int | None = -1
         while after is not None:
-            found, after = await self._ask(
-                partial(trace_queries.trace_deliveries, rows=rows, after=after)
-            )
+            found, after = await self._ask(partial(_settled_of, rows=rows, after=after))
             entries += found
         return entries
 
@@ -170,6 +194,46 @@ def _rows_down(
             if isinstance(read, StoredRow):
                 rows.append(read)
     return RowsDown(rows, 0)
+
+
+def _ids_down(
+    connection: apsw.Connection, before_row: int, most_rows: int, most_ids: int
+) -> IdsDown:
+    newest = number(fetch_value(connection, "SELECT max(id) FROM rows WHERE id < ?", (before_row,)))
+    rows: list[RowIds] = []
+    many = 0
+    for first, last in signal_runs.stretches_down(
+        connection, Signal.TRACES, _oldest_row(connection), newest
+    ):
+        meta = fetch(
+            connection,
+            "SELECT id FROM rows WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?",
+            (first, last, most_rows + 1 - len(rows)),
+        )
+        for (row,) in meta:
+            if rows and (len(rows) >= most_rows or many >= most_ids):
+                return IdsDown(rows, rows[-1].row)
+            ids = fetch_value(connection, "SELECT ids FROM traces WHERE row = ?", (row,))
+            if isinstance(ids, bytes) and len(ids) % 16 == 0:
+                rows.append(RowIds(row, ids))
+                many += len(ids) // 16
+    return IdsDown(rows, 0)
+
+
+def _first_row(connection: apsw.Connection, first_row: int, back: LookBack) -> int:
+    """The lowest row to look at."""
+    oldest = _oldest_row(connection)
+    ids = 0
+    for row, size in fetch(
+        connection,
+        "SELECT row, length(ids) FROM traces WHERE row < ? AND row >= ? ORDER BY row DESC LIMIT ?",
+        (first_row, oldest, back.rows),
+    ):
+        ids += number(size) // 16
+        if ids > back.ids:
+            break
+        first_row = row
+    return max(first_row, oldest)
 
 
 def _arrivals(connection: apsw.Connection, after_row: int) -> list[Arrival]:
@@ -218,9 +282,20 @@ def _rows_holding(
     return [
         (trace_id, row)
         for row, ids in found
-        for trace_id in dict.fromkeys(ids[at : at + 16] for at in range(0, len(ids), 16))
-        if trace_id in trace_ids
+        if isinstance(ids, bytes) and len(ids) % 16 == 0
+        for trace_id in trace_ids.intersection(unpacked(ids))
     ]
+
+
+def _settled_of(
+    connection: apsw.Connection, rows: Sequence[int], after: int
+) -> tuple[list[DeliveredEntry], int | None]:
+    """Deliveries of `rows` (sorted) after one, from the first that there may be where that is -1;
+    and after which to go on (None: end).
+    """
+    if after < 0:
+        after = _settled_before(connection, rows[0])
+    return trace_queries.trace_deliveries(connection, rows, after)
 
 
 def _settled_before(connection: apsw.Connection, row: int) -> int:
@@ -231,10 +306,14 @@ def _settled_before(connection: apsw.Connection, row: int) -> int:
     return number(
         fetch_value(
             connection,
-            "SELECT max(id) FROM deliveries WHERE at_ns < ?",
+            "SELECT id FROM deliveries WHERE at_ns < ? ORDER BY id DESC LIMIT 1",
             (received_ns - _CLOCK_SLACK_NS,),
         )
     )
+
+
+def _deliveries(finding: TraceFinding, standings: list[Standing]) -> list[TraceDelivery]:
+    return [each for place in places(finding, standings) for each in place.deliveries]
 
 
 def _findings(
@@ -270,7 +349,6 @@ def _places_in(
     ):
         first_item = 0
         for part, own_ids in split_parts(parts, ids) if is_encoding(encoding) else ():
-            own = {own_ids[at : at + 16] for at in range(0, len(own_ids), 16)}
             place = PartPlace(row, Encoding(encoding), part, first_item)
-            yield from ((trace_id, place) for trace_id in own & wanted)
+            yield from ((trace_id, place) for trace_id in wanted.intersection(unpacked(own_ids)))
             first_item += part.items

@@ -243,8 +243,7 @@ class Buffer:
 
     async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:
         """Those of `rows` that are kept and whole, in order."""
-        found = [await self._reader.read_row(row) for row in sorted(set(rows))]
-        return [row for row in found if row is not None]
+        return await self._reader.read_each(rows)
 
     def age_ns(self, row: StoredRow) -> int:
         """How long ago `row` was received, whatever the wall clock did meanwhile."""

@@ -7,7 +7,7 @@ is fetched to its end and asks for little: row numbers and sizes first, bodies b
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ _META_ROWS = 512
 _RECENT_LOOKS = 10_000
 _SERVICE_ROWS = 200
 _EVICTION_SECONDS = 0.01
+_EACH_BYTES = 512 * 1024
 _MOST_HEADS = 64  # looked-up rows, more than there are destinations
 
 
@@ -154,6 +155,20 @@ class Reader:
     async def read_row(self, row: int) -> StoredRow | None:
         """That row; None when it has gone or is damaged."""
         return self._ledger.cache.get(row) or await self.ask(partial(read_one, row=row))
+
+    async def read_each(self, rows: Iterable[int]) -> list[StoredRow]:
+        """Those of `rows` that are kept and whole, in order: from memory if they are there, else
+        some with each question.
+        """
+        wanted = sorted(set(rows))
+        cached = ((row, self._ledger.cache.get(row)) for row in wanted)
+        known = {row: found for row, found in cached if found is not None}
+        missing = [row for row in wanted if row not in known]
+        while missing:
+            found, looked = await self.ask(partial(read_some, rows=missing))
+            known |= {row.row: row for row in found}
+            missing = missing[looked:]
+        return [known[row] for row in wanted if row in known]
 
     async def last_row(self, signal: Signal, first_row: int, last_row: int) -> int:
         """The last row of a signal among those, or where it was; 0 when there is none."""
@@ -377,6 +392,22 @@ def read_one(connection: apsw.Connection, row: int) -> StoredRow | None:
     found = fetch(connection, "SELECT * FROM rows WHERE id = ?", (row,))
     read = read_row(RowColumns(*found[0])) if found else None
     return read if isinstance(read, StoredRow) else None
+
+
+def read_some(connection: apsw.Connection, rows: Sequence[int]) -> tuple[list[StoredRow], int]:
+    """The first few of `rows` without those that have gone or are damaged, and how many that were.
+
+    No more once their bodies are large together: couriers ask the same thread.
+    """
+    found: list[StoredRow] = []
+    size = 0
+    for looked, row in enumerate(rows):
+        if size >= _EACH_BYTES:
+            return found, looked
+        if (read := read_one(connection, row)) is not None:
+            found.append(read)
+            size += len(read.body)
+    return found, len(rows)
 
 
 def first_received_ns(connection: apsw.Connection, signal: Signal, first_row: int) -> int:

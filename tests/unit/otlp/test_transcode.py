@@ -23,9 +23,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from relay.model.errors import RelayError
 from relay.model.records import Encoding, Signal
-from relay.otlp import messages, messages_logs, messages_metrics
+from relay.otlp import messages, messages_logs, messages_metrics, transcode
 from relay.otlp.signals import LOGS, METRICS, TRACES, WIRE
-from relay.otlp.transcode import TranscodeError, to_json, to_protobuf
+from relay.otlp.transcode import TranscodeError, read_entries, to_json, to_protobuf
 from tests.support.examples import examples
 from tests.support.otlp_messages import messages_of
 
@@ -94,6 +94,18 @@ def test_to_json_writes_what_an_independent_writer_makes_of_the_message(
     expected = tree(request).get(WIRE[signal].lists[Encoding.JSON].entries, [])
 
     assert same(entries_of(to_json(request.SerializeToString(), signal)), expected)
+
+
+@SIGNALS
+@settings(max_examples=examples(300))
+@given(data=st.data())
+def test_entries_that_are_read_by_way_of_json_are_the_same(
+    data: st.DataObject, signal: Signal
+) -> None:
+    packed = data.draw(REQUESTS[signal]).SerializeToString()
+
+    expected = messages.encode(transcode._entries_of(packed, signal))
+    assert messages.encode(read_entries(packed, signal)) == expected
 
 
 @SIGNALS
@@ -308,9 +320,9 @@ def test_transcode_error_names_the_path_where_json_is_wrong() -> None:
 
 @given(st.binary(max_size=80))
 def test_neither_direction_raises_another_error_for_noise(noise: bytes) -> None:
-    for transcode, signal in product((to_json, to_protobuf), Signal):
+    for convert, signal in product((to_json, to_protobuf), Signal):
         try:
-            transcode(noise, signal)
+            convert(noise, signal)
         except TranscodeError:
             continue
 
