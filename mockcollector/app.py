@@ -95,6 +95,8 @@ class CollectorApp:
         reading = _Reading(self.script, exchanged)
         try:
             check_host(request.headers, request.http_version)
+            if rules.is_coding_first:
+                find_coding(request.headers, rules)
             if request.signal is None:
                 raise Refused(404, self._where_signals_go(), cause=Cause.PATH)
             await self._take(request, request.signal, rules, receive, reading)

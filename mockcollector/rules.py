@@ -121,7 +121,8 @@ class Rules:
     `header_rules` are a vendor's own, with its answers. `max_body_bytes` holds before and after
     decompression; 64 MiB is what OTLP recommends. `protobuf_paths` are further paths that take
     protobuf only, `media_types` what a Content-Type stands for. `wordings` are a vendor's
-    answers by cause, `errors` the form of those without a body. `empty_partial` writes success with
+    answers by cause, `errors` the form of those without a body. With `is_coding_first` the
+    Content-Encoding is judged before path, method and all else. `empty_partial` writes success with
     an empty partial_success in it, `bare_success` with no body at all. `takes_invalid_points` lets
     data points without a time or value pass, and metrics without a name. With `closed` there is an
     endpoint that answers everything so and keeps nothing.
@@ -136,6 +137,7 @@ class Rules:
     type_match: TypeMatch = TypeMatch.MEANING
     codings: tuple[str, ...] = ("gzip", "x-gzip", "deflate", "zstd")
     is_coding_case_exact: bool = False
+    is_coding_first: bool = False
     ids: IdRule = IdRule.VALID
     takes_invalid_points: bool = False
     checks: tuple[Check, ...] = ()

@@ -1,102 +1,49 @@
-"""The mock collector and the relay judge the same bodies, and share no code that could err alike.
+"""The mock collector and the relay answer the same requests; they share no code to err alike.
 
-Where they differ, one of these is why; whatever else they differ in is a fault of one of them. It
-is always the mock that refuses: what it takes, the relay takes whole.
+Where they differ, one of `tests.differential.kinds` is why; whatever else they differ in is a fault
+of one of them. It is always the mock that refuses: what it takes, the relay takes whole.
 """
 
 import re
-from collections import Counter
-from typing import Final
+from pathlib import Path
 
 import pytest
 
 from mockcollector import json_plain
 from mockcollector.decoding import Decoded, decode
-from mockcollector.rules import Encoding, Refused, Rules
+from mockcollector.profiles import build
+from mockcollector.rules import Encoding, Rules
 from mockcollector.signals import Signal as MockSignal
-from relay.model.records import Encoding as RelayEncoding
 from relay.model.records import Signal
-from relay.process.prepare import Prepare, PrepareSettings
 from tests.bench.payloads import Bodies
+from tests.differential import kinds
+from tests.differential.judging import compare
 from tests.support.json_fuzz import JsonBodies
-from tests.support.protobuf_fuzz import ProtobufBodies
 
-# The mock refuses a whole request for each of these, as the specification or the official classes
-# do. The relay mends them, or keeps the rest of the item, and says so (docs/mockcollector.md).
-DOCUMENTED: Final = (
-    r"an object has the same key twice",
-    r"must be empty or (8|16) bytes",  # ids of links, log records and exemplars
-    r"must be empty or 8 bytes, not all zero",  # a parent of zeros is a root to the relay
-    r"must be an integer, not an enum name",
-    r"the body is not UTF-8 at byte \d+",
-    r"the body is not an Export\w+Request in protobuf",  # it mends wrong text and wire types
-    r"holds half of a surrogate pair",
-    r"is a second member of the oneof",
-    r"must have asDouble or asInt",  # an exemplar without a value
-    r"must not be empty",  # a metric's name
-    r"must be (a string|a list|an object|an integer|a number|true or false|base64)",
-    r"must be (16|32) hexadecimal digits",
-    r"must be (between|a whole number)",
-    r"must be a number, \"NaN\"",
-    r"must fit a double",
-    r"NaN and Infinity must be strings",
-)
-_prepare = Prepare(PrepareSettings(malformed_ids="reject"))
+DOCUMENT = Path(__file__).parents[2] / "docs" / "mockcollector.md"
 
 
-def relays_verdict(body: bytes, encoding: RelayEncoding, signal: Signal) -> str:
-    try:
-        checked = _prepare.check(body, encoding, signal=signal)
-    except Exception:  # noqa: BLE001 - each kind of refusal is one
-        return "refused"
-    return "in part" if checked.rejected else "taken"
-
-
-def mocks_verdict(body: bytes, encoding: Encoding, signal: MockSignal) -> str:
-    try:
-        decode(body, encoding, signal, Rules())
-    except Refused as refusal:
-        return refusal.message
-    return "taken"
-
-
-def disagreements(first: int, count: int) -> tuple[Counter[str], list[str]]:
-    """How often each documented one came, and those that are not documented."""
-    known: Counter[str] = Counter()
-    unknown = []
-    for seed in range(first, first + count):
-        signal = tuple(Signal)[seed % 3]
-        is_json = seed % 5 < 3
-        body = (JsonBodies if is_json else ProtobufBodies)(seed).body(signal)
-        relays = relays_verdict(
-            body, RelayEncoding.JSON if is_json else RelayEncoding.PROTOBUF, signal
-        )
-        mocks = mocks_verdict(
-            body,
-            Encoding.JSON if is_json else Encoding.PROTOBUF,
-            MockSignal(signal.name.lower()),
-        )
-        if (relays == "taken") == (mocks == "taken") or (relays == "in part" and mocks != "taken"):
-            continue
-        why = next((why for why in DOCUMENTED if mocks != "taken" and re.search(why, mocks)), None)
-        if why is None:
-            unknown.append(f"seed {seed}: the relay: {relays}; the mock: {mocks[:200]}")
-        else:
-            known[why] += 1
-    return known, unknown
-
-
-def test_mock_and_relay_differ_only_as_documented() -> None:
-    known, unknown = disagreements(0, 600)
-    assert unknown == []
-    assert known.total() < 200
+def test_mock_and_relay_differ_only_as_documented(tmp_path: Path) -> None:
+    found = compare("relay", tmp_path, range(20_000, 20_300))
+    assert found.unknown == []
+    assert found.same > 200
 
 
 @pytest.mark.proofs
-def test_mock_and_relay_differ_only_as_documented_in_4000_requests() -> None:
-    known, unknown = disagreements(10_000, 4_000)
-    assert unknown == []
-    assert known.total() < 1_200
+def test_mock_and_relay_differ_only_as_documented_in_4000_requests(tmp_path: Path) -> None:
+    found = compare("relay", tmp_path, range(4_000))
+    assert found.unknown == []
+    assert found.same > 3_000
+
+
+def test_every_kind_of_disagreement_with_the_relay_is_in_the_document() -> None:
+    words = " ".join(DOCUMENT.read_text().partition("The relay judges otherwise")[2].split())
+    assert [kind.words for kind in kinds.RELAY if kind.words not in words] == []
+
+
+def test_every_kind_of_disagreement_with_the_collector_is_listed_by_its_profile() -> None:
+    listed = "; ".join(build("otel-collector").unconfirmed)
+    assert [kind.words for kind in kinds.COLLECTOR if kind.words not in listed] == []
 
 
 def read_strictly(body: bytes, signal: MockSignal, monkeypatch: pytest.MonkeyPatch) -> Decoded:

@@ -305,6 +305,9 @@ def test_collector_says_success_and_what_it_does_not_know_in_its_own_form() -> N
         for coding in ("GZIP", "x-gzip", "br"):
             reply = post(collector, packed, more={"Content-Encoding": coding})
             assert (reply.status, status_pb2.Status.FromString(reply.body).code) == (400, 3)
+            # As it judges the coding before all else.
+            reply = send(collector, b"", path="/nowhere", headers={"Content-Encoding": coding})
+            assert reply.status == 400
 
 
 def test_collector_with_a_token_answers_401_in_the_encoding_of_the_request() -> None:
