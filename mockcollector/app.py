@@ -158,6 +158,7 @@ class CollectorApp:
         request.flaws = decoded.flaws
         request.has_contents = is_kept
         request.is_plain = decoded.is_plain
+        request.read = decoded.read if self.journal.is_searched else None
         request.services, request.names = decoded.services, decoded.names
         request.span_ids = decoded.span_ids
         request.item_count = decoded.count

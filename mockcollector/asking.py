@@ -44,12 +44,13 @@ class Asking(Ledger):
             requests = [request for request in self._requests if request.signal is signal]
         # Request by request: what does not match need not stay in memory together.
         criteria = criteria_of(signal, wanted)
-        return [
-            item
-            for request in requests
-            for item in request.items
-            if (include_refused or item.is_accepted) and all(c.holds(item) for c in criteria)
-        ]
+
+        def is_asked_for(item: ReceivedItem) -> bool:
+            return (include_refused or item.is_accepted) and all(c.holds(item) for c in criteria)
+
+        if not criteria:  # all of them: no need to look first
+            return [each for request in requests for each in request.items if is_asked_for(each)]
+        return [item for request in requests for item in request.matching(is_asked_for)]
 
     def spans(
         self, *, include_refused: bool = False, **wanted: Unpack[Wanted]

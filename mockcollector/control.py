@@ -16,6 +16,7 @@ listen on loopback, or in a network of containers.
     GET    /requests         requests, by ?signal= ?status= ?encoding= ?header=NAME or NAME=VALUE
     GET    /requests/N       one request with its body and headers; of secret ones the names
     GET    /export           what was accepted, a line of OTLP JSON a request; ?signal=
+                             ?format=har: all requests as an HTTP Archive, for browsers to show
     GET    /strangers        what reached the port and is no request: gRPC, failed TLS …
     POST   /assert           200 and the span that has all of it, 409 and the nearest miss;
                              ?signal=logs or metrics: the log record or data point
@@ -55,6 +56,7 @@ from mockcollector.control_values import (
     script_record,
     whole_request_record,
 )
+from mockcollector.har import to_har
 from mockcollector.journal import Journal
 from mockcollector.otlp_lines import lines_of
 from mockcollector.records import counts_record, stranger_record
@@ -183,8 +185,13 @@ class ControlApp(Starlette):
 
     async def _export(self, request: Request) -> Response:
         self._check_items_are_kept()
-        signal = request.query_params.get("signal")
+        signal, form = request.query_params.get("signal"), request.query_params.get("format")
+        if form not in {None, "lines", "har"}:
+            raise MistakeError("format is lines or har")
         requests = self._journal.requests(signal=_read_signal(signal) if signal else None)
+        if form == "har":
+            secret_names = self._describe()["header_names"]
+            return await anyio.to_thread.run_sync(lambda: AsciiJson(to_har(requests, secret_names)))
         text = await anyio.to_thread.run_sync(lambda: "".join(f"{x}\n" for x in lines_of(requests)))
         return Response(text, media_type="application/x-ndjson")
 

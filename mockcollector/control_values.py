@@ -11,7 +11,7 @@ from typing import Any
 from mockcollector.items import ReceivedDataPoint, ReceivedItem, ReceivedLogRecord, ReceivedSpan
 from mockcollector.matching import ABSENT, WORDS
 from mockcollector.received import ReceivedRequest
-from mockcollector.records import item_counts, wire_record
+from mockcollector.records import item_counts, shown_headers, wire_record
 from mockcollector.script import Script
 from mockcollector.script_values import Answer, Coding, Ending
 from mockcollector.signals import TRAITS, Signal
@@ -324,24 +324,17 @@ def request_record(request: ReceivedRequest) -> dict[str, Any]:
     }
 
 
-_SECRETS = re.compile(r"auth|token|key|secret|password|cookie|dsn", re.IGNORECASE)
-
-
 def whole_request_record(request: ReceivedRequest, secret_names: Sequence[str]) -> dict[str, Any]:
     """A request with its decoded body and its headers; null is the value of a secret one.
 
     Secret are `secret_names` and what is named like one. A body in JSON is shown as text, another
     in base64; it is null where it was given up for space.
     """
-    secret = {name.lower() for name in secret_names}
     is_text = request.encoding == "json"
     body = request.body if request.is_complete else None
     return {
         **request_record(request),
-        "headers": [
-            [name, None if name in secret or _SECRETS.search(name) else value]
-            for name, value in request.headers
-        ],
+        "headers": [list(header) for header in shown_headers(request, secret_names)],
         "body_text": body.decode(errors="replace") if body is not None and is_text else None,
         "body_base64": None if body is None or is_text else base64.b64encode(body).decode(),
     }

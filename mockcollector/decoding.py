@@ -18,6 +18,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from mockcollector import json_plain, otlp_json, validity
+from mockcollector.json_plain_view import PlainView
 from mockcollector.rules import Cause, Encoding, IdRule, Refused, Rules, Violation
 from mockcollector.signals import TRAITS, Request, Signal
 from mockcollector.summary import summary_of
@@ -35,6 +36,7 @@ class Decoded:
     `services` (with the number of their items) and `names` of the first items are None where only
     the items tell.
     `flaws` are places and what no sender may do there, though receivers take it; at most 20.
+    `view` is of a plain body, of which no `message` is made here.
     """
 
     count: int
@@ -45,6 +47,12 @@ class Decoded:
     services: list[tuple[str, int]] | None = None
     names: list[str] | None = None
     is_plain: bool = False
+    view: PlainView | None = None
+
+    @property
+    def read(self) -> Request | PlainView | None:
+        """What the body was read into: its message, or what reads like that."""
+        return self.view if self.message is None else self.message
 
 
 def read_message(
@@ -56,6 +64,15 @@ def read_message(
     if encoding is Encoding.JSON:
         return otlp_json.decode_request(body, TRAITS[signal].request)[0]
     return _parse_protobuf(body, signal)
+
+
+def read_again(
+    body: bytes, encoding: Encoding, signal: Signal, *, is_plain: bool
+) -> Request | PlainView:
+    """The same as what can be looked at; for a plain body no message is made."""
+    if is_plain:
+        return json_plain.plain_view(body, signal)
+    return read_message(body, encoding, signal)
 
 
 def decode(body: bytes, encoding: Encoding, signal: Signal, rules: Rules) -> Decoded:
@@ -71,6 +88,7 @@ def decode(body: bytes, encoding: Encoding, signal: Signal, rules: Rules) -> Dec
                 services=plain.services,
                 names=plain.names,
                 is_plain=True,
+                view=plain.view,
             )
     if encoding is Encoding.JSON:
         message, unknown = otlp_json.decode_request(body, TRAITS[signal].request)

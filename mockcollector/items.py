@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from mockcollector.json_plain_view import PlainView
 from mockcollector.signals import Request
 from mockcollector.validity import Point, points_of
 
@@ -120,9 +116,9 @@ class ReceivedItem:
 
     at = 0
     """Its place among the items of its request, from 0."""
+    raw: Any
 
-    def __init__(self, raw: trace_pb2.Span | logs_pb2.LogRecord | Point, place: Place) -> None:
-        self._attributes = raw.attributes
+    def __init__(self, place: Place) -> None:
         self.resource = place.resource
         self.scope = place.scope
         self.request_number = place.request_number
@@ -136,11 +132,11 @@ class ReceivedItem:
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """Its own attributes as Python values."""
-        return to_dict(self._attributes)
+        return to_dict(self.raw.attributes)
 
     def attribute(self, key: str, default: Any = None) -> Any:
         """The value of one of its own attributes; of the same key twice the last."""
-        for each in reversed(self._attributes):
+        for each in reversed(self.raw.attributes):
             if each.key == key:
                 return to_python(each.value)
         return default
@@ -149,8 +145,10 @@ class ReceivedItem:
 class ReceivedSpan(ReceivedItem):
     """One span. Whatever has no property of its own is in `raw`, the official message."""
 
+    raw: trace_pb2.Span
+
     def __init__(self, raw: trace_pb2.Span, place: Place) -> None:
-        super().__init__(raw, place)
+        super().__init__(place)
         self.raw = raw
 
     @property
@@ -240,8 +238,10 @@ class ReceivedSpan(ReceivedItem):
 class ReceivedLogRecord(ReceivedItem):
     """One log record. Whatever has no property of its own is in `raw`, the official message."""
 
+    raw: logs_pb2.LogRecord
+
     def __init__(self, raw: logs_pb2.LogRecord, place: Place) -> None:
-        super().__init__(raw, place)
+        super().__init__(place)
         self.raw = raw
 
     @property
@@ -318,8 +318,10 @@ class ReceivedMetric:
 class ReceivedDataPoint(ReceivedItem):
     """One data point. What has no property of its own is in `raw`, the official message."""
 
+    raw: Point
+
     def __init__(self, raw: Point, metric: ReceivedMetric, place: Place) -> None:
-        super().__init__(raw, place)
+        super().__init__(place)
         self.raw = raw
         self.metric = metric
 
@@ -366,10 +368,11 @@ class ReceivedDataPoint(ReceivedItem):
     @property
     def value(self) -> int | float | None:
         """The number of a gauge or a sum, with its type; None where it has none."""
-        if not isinstance(self.raw, metrics_pb2.NumberDataPoint):
+        raw: Any = self.raw  # it may be a view
+        if "as_int" not in raw.DESCRIPTOR.fields_by_name:
             return None
-        member = self.raw.WhichOneof("value")
-        return None if member is None else getattr(self.raw, member)
+        member = raw.WhichOneof("value")
+        return None if member is None else getattr(raw, member)
 
     @property
     def count(self) -> int | None:
@@ -418,20 +421,21 @@ class ReceivedDataPoint(ReceivedItem):
 
 
 def flatten(
-    message: Request, request_number: int, acceptance: Acceptance | None = None
+    message: Request | PlainView, request_number: int, acceptance: Acceptance | None = None
 ) -> tuple[ReceivedItem, ...]:
-    """All items of a request, in order, each with its resource and scope."""
+    """All items of a request, in order, each with its resource and scope.
+
+    Of a view of a request (`json_plain_view`) they are read as they are asked for.
+    """
     items = _flatten(message, request_number, acceptance or Acceptance())
     for at, item in enumerate(items):
         item.at = at
     return items
 
 
-def _flatten(
-    message: Request, request_number: int, acceptance: Acceptance
-) -> tuple[ReceivedItem, ...]:
-    match message:
-        case ExportTraceServiceRequest():
+def _flatten(message: Any, request_number: int, acceptance: Acceptance) -> tuple[ReceivedItem, ...]:
+    match message.DESCRIPTOR.name:
+        case "ExportTraceServiceRequest":
             return tuple(
                 ReceivedSpan(raw, place)
                 for outer in message.resource_spans
@@ -440,7 +444,7 @@ def _flatten(
                 for place in [_place(resource, inner, request_number, acceptance)]
                 for raw in inner.spans
             )
-        case ExportLogsServiceRequest():
+        case "ExportLogsServiceRequest":
             return tuple(
                 ReceivedLogRecord(raw, place)
                 for outer in message.resource_logs
@@ -449,7 +453,7 @@ def _flatten(
                 for place in [_place(resource, inner, request_number, acceptance)]
                 for raw in inner.log_records
             )
-        case ExportMetricsServiceRequest():
+        case _:
             return tuple(
                 ReceivedDataPoint(raw, metric, place)
                 for outer in message.resource_metrics

@@ -204,10 +204,10 @@ class _Seeker:
     def search(self, requests: list[ReceivedRequest]) -> bool:
         """Whether an accepted item of these is the one."""
         for request in requests:
-            for item in request.items:
-                if item.is_accepted and self._fits(item):
-                    self._found = item
-                    return True
+            fitting = request.matching(lambda item: item.is_accepted and self._fits(item))
+            self._found = next(fitting, None)
+            if self._found is not None:
+                return True
         return False
 
     def look(self, request: ReceivedRequest, places: Collection[int]) -> None:
@@ -215,9 +215,7 @@ class _Seeker:
         if request.signal is not self._signal or self.is_done():
             return
         try:
-            self._found = next(
-                (request.items[at] for at in places if self._fits(request.items[at])), None
-            )
+            self._found = next(request.matching(self._fits, places), None)
         except Exception as failure:  # noqa: BLE001 - a test's own function: raised in the test
             self._failure = failure
 

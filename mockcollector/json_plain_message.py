@@ -11,14 +11,14 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from msgspec import UNSET
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from mockcollector.otlp_json import is_repeated
 from mockcollector.signals import TRAITS, Request, Signal
 
-_ID_FIELDS = {"trace_id", "span_id", "parent_span_id"}
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _pack64, _pack32 = struct.Struct("<Q").pack, struct.Struct("<I").pack
-_pack_double = struct.Struct("<d").pack
+_pack_signed64, _pack_double = struct.Struct("<q").pack, struct.Struct("<d").pack
 Write = Callable[[Any], bytes]
 
 
@@ -27,6 +27,11 @@ def build_message(read: Any, signal: Signal) -> Request:
     message = TRAITS[signal].request()
     message.ParseFromString(_write_struct(_writers_of(message.DESCRIPTOR), read))
     return message
+
+
+def as_float(content: Any) -> float:
+    """A double that is kept as it was written (`Raw`), or an integer."""
+    return float(content) if type(content) is int else float(bytes(content))
 
 
 def _varint(value: int) -> bytes:
@@ -59,11 +64,12 @@ def _writers_of(descriptor: Descriptor) -> tuple[tuple[str, Write], ...]:
 
 
 def _writer_of(field: FieldDescriptor) -> Write:
-    if field.name == "attributes":
-        return functools.partial(_write_attributes, _tag(field, _LENGTH))
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         return _message_writer(field)
-    return _scalar_writer(field)
+    write = _scalar_writer(field)
+    if is_repeated(field):  # unpacked, which is read as well
+        return lambda values: b"".join([write(each) for each in values])
+    return write
 
 
 def _tag(field: FieldDescriptor, wire_type: int) -> bytes:
@@ -73,6 +79,8 @@ def _tag(field: FieldDescriptor, wire_type: int) -> bytes:
 def _message_writer(field: FieldDescriptor) -> Write:
     tag, inner = _tag(field, _LENGTH), field.message_type
     assert inner is not None  # noqa: S101 - it is a message
+    if inner.full_name == KeyValue.DESCRIPTOR.full_name:
+        return functools.partial(_write_attributes, tag)
     if inner.full_name == AnyValue.DESCRIPTOR.full_name:
         return lambda value: _delimited(tag, _write_value(value))
 
@@ -86,21 +94,22 @@ def _message_writer(field: FieldDescriptor) -> Write:
 
 
 def _scalar_writer(field: FieldDescriptor) -> Write:
-    match field.type:
-        case FieldDescriptor.TYPE_STRING:
-            tag = _tag(field, _LENGTH)
-            return lambda value: _delimited(tag, value.encode())
-        case FieldDescriptor.TYPE_BYTES if field.name in _ID_FIELDS:
-            tag = _tag(field, _LENGTH)
-            return lambda value: _delimited(tag, bytes.fromhex(value))
-        case FieldDescriptor.TYPE_FIXED64:
-            tag = _tag(field, _FIXED64)
-            return lambda value: tag + _pack64(int(value))
-        case FieldDescriptor.TYPE_FIXED32:
-            tag = _tag(field, _FIXED32)
-            return lambda value: tag + _pack32(value)
-    tag = _tag(field, _VARINT)
-    return lambda value: tag + _varint(value)
+    wire_type, pack = _PACKERS.get(field.type, (_VARINT, lambda value: _varint(int(value))))
+    tag = _tag(field, wire_type)
+    if wire_type == _LENGTH:
+        return lambda value: _delimited(tag, pack(value))
+    return lambda value: tag + pack(value)
+
+
+_PACKERS: Mapping[int, tuple[int, Write]] = {
+    FieldDescriptor.TYPE_STRING: (_LENGTH, str.encode),
+    FieldDescriptor.TYPE_BYTES: (_LENGTH, bytes.fromhex),  # ids alone are plain
+    FieldDescriptor.TYPE_FIXED64: (_FIXED64, lambda value: _pack64(int(value))),
+    FieldDescriptor.TYPE_SFIXED64: (_FIXED64, lambda value: _pack_signed64(int(value))),
+    FieldDescriptor.TYPE_DOUBLE: (_FIXED64, lambda value: _pack_double(as_float(value))),
+    FieldDescriptor.TYPE_FIXED32: (_FIXED32, _pack32),
+    FieldDescriptor.TYPE_SINT32: (_VARINT, lambda value: _varint(value << 1 ^ value >> 31)),
+}
 
 
 def _delimited(tag: bytes, content: bytes) -> bytes:
@@ -147,7 +156,7 @@ def _write_kvlist(content: Any) -> bytes:
 _MEMBERS: Mapping[str, Write] = {
     "boolValue": lambda content: b"\x10\x01" if content else b"\x10\x00",
     "intValue": lambda content: b"\x18" + _varint(int(content) & 0xFFFF_FFFF_FFFF_FFFF),
-    "doubleValue": lambda content: b"\x21" + _pack_double(float(bytes(content))),
+    "doubleValue": lambda content: b"\x21" + _pack_double(as_float(content)),
     "arrayValue": _write_array,
     "kvlistValue": _write_kvlist,
 }

@@ -180,6 +180,12 @@ class Ledger:
             if request.has_contents:
                 for seeker in self._seekers:
                     seeker.look(request, accepted)
+            request.read = None
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether somebody waits for an item."""
+        return bool(self._seekers)
 
     def note_stranger(self, stranger: Stranger) -> None:
         """Take note of what reached the port and is no request; the latest 1,000 are kept."""

@@ -183,7 +183,7 @@ def _fields_of(descriptor: Descriptor) -> dict[str, _Field]:
     return {
         field.json_name: _Field(
             name=field.name,
-            is_repeated=_is_repeated(field),
+            is_repeated=is_repeated(field),
             oneof=field.containing_oneof.name if field.containing_oneof else None,
             adds_depth=field.name in {"array_value", "kvlist_value"},
             scalar=_scalar_of(field),
@@ -192,7 +192,8 @@ def _fields_of(descriptor: Descriptor) -> dict[str, _Field]:
     }
 
 
-def _is_repeated(field: FieldDescriptor) -> bool:
+def is_repeated(field: FieldDescriptor) -> bool:
+    """Whether a field is a list."""
     # `is_repeated` is new in protobuf 6.30, and `label` goes.
     either: Any = field
     if hasattr(field, "is_repeated"):

@@ -11,10 +11,10 @@ from typing import IO, Any
 
 from google.protobuf.json_format import MessageToDict
 
-from mockcollector.decoding import decode
+from mockcollector.decoding import decode, read_message
 from mockcollector.received import ReceivedRequest
 from mockcollector.rules import Encoding, Refused, Rules
-from mockcollector.signals import TRAITS, Request, Signal
+from mockcollector.signals import Request, Signal
 
 _SIGNAL_OF_KEY = {
     "resourceSpans": Signal.TRACES,
@@ -97,10 +97,9 @@ def read_lines(lines: Iterable[str]) -> Iterator[tuple[Signal, dict[str, Any]]]:
 
 def to_message(signal: Signal, document: dict[str, Any]) -> Request:
     """The request that a line holds. Raises LinesError where it is not OTLP."""
+    body = json.dumps(document).encode()
     try:
-        decoded = decode(json.dumps(document).encode(), Encoding.JSON, signal, Rules())
+        is_plain = decode(body, Encoding.JSON, signal, Rules()).is_plain
     except Refused as refusal:
         raise LinesError(refusal.message) from None
-    if decoded.message is None:  # never: nothing was asked to be counted only
-        raise LinesError(f"no {TRAITS[signal].items}")
-    return decoded.message
+    return read_message(body, Encoding.JSON, signal, is_plain=is_plain)

@@ -3,12 +3,12 @@
 Times named unix are nanoseconds since the epoch. A `repr` shows header names, never values.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mockcollector.content import header_values
-from mockcollector.decoding import read_message
+from mockcollector.decoding import read_again, read_message
 from mockcollector.items import (
     Acceptance,
     ReceivedDataPoint,
@@ -17,6 +17,7 @@ from mockcollector.items import (
     ReceivedSpan,
     flatten,
 )
+from mockcollector.json_plain_view import PlainView
 from mockcollector.matching import ABSENT, is_match
 from mockcollector.neutral import printable
 from mockcollector.rules import Encoding
@@ -42,6 +43,8 @@ class ReceivedRequest:
     `services` (with the number of their items) and `names` of the first items are None where only
     the items tell. `has_contents` says that body, message and items are kept; the last two are made
     from the body when they are asked for.
+    `read` is what the body was read into, until the request is settled, and only where somebody
+    waits for an item.
     `is_plain` says that the body is JSON as `json_plain` reads it.
     `is_rule_broken` says that it was refused for what it was, not by the script.
     `is_complete` turns false when the journal gave up body, message and items for space.
@@ -87,6 +90,7 @@ class ReceivedRequest:
     _body_hash: int | None = field(default=None, repr=False)
     _message: Request | None = field(default=None, repr=False)
     _items: tuple[ReceivedItem, ...] | None = field(default=None, repr=False)
+    read: Request | PlainView | None = field(default=None, repr=False)
     on_unpacked: Callable[["ReceivedRequest"], None] | None = field(default=None, repr=False)
 
     @property
@@ -113,6 +117,24 @@ class ReceivedRequest:
                 return ()
             items = self._items = flatten(message, self.number, self.acceptance)
         return items
+
+    def matching(
+        self, holds: Callable[[ReceivedItem], bool], places: Collection[int] | None = None
+    ) -> Iterator[ReceivedItem]:
+        """Its items for which this holds, of those at these places or of all.
+
+        Where there are none, nothing is made of the body that stays in memory.
+        """
+        items = self._items or self._items_to_look_at()
+        for at in range(len(items)) if places is None else places:
+            if holds(items[at]):
+                yield self.items[at]
+
+    def _items_to_look_at(self) -> tuple[ReceivedItem, ...]:
+        read = self.read or self._message
+        if read is None and self.has_contents and self.encoding and self.signal:
+            read = read_again(self.body, self.encoding, self.signal, is_plain=self.is_plain)
+        return () if read is None else flatten(read, self.number, self.acceptance)
 
     @property
     def body_hash(self) -> int:

@@ -1,5 +1,7 @@
 """A request or a journal in; its numbers as JSON shows them out."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from mockcollector.journal import Journal
@@ -20,6 +22,20 @@ def item_counts(request: ReceivedRequest) -> dict[str, Any]:
         **{name: count for name, (count, _) in counted.items()},
         **{f"accepted_{name}": accepted for name, (_, accepted) in counted.items()},
     }
+
+
+_SECRETS = re.compile(r"auth|token|key|secret|password|cookie|dsn", re.IGNORECASE)
+
+
+def shown_headers(
+    request: ReceivedRequest, secret_names: Sequence[str]
+) -> list[tuple[str, str | None]]:
+    """Its headers; None is the value of `secret_names` and of what is named like a secret."""
+    secret = {name.lower() for name in secret_names}
+    return [
+        (name, None if name in secret or _SECRETS.search(name) else value)
+        for name, value in request.headers
+    ]
 
 
 def wire_record(request: ReceivedRequest) -> dict[str, Any]:

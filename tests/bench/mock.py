@@ -1,141 +1,157 @@
-"""How fast the mock collector is: `python -m tests.bench.mock [--old CHECKOUT] [--seconds 5]`.
+"""How fast the mock collector is: `python -m tests.bench.mock [--old CHECKOUT] [--seconds 3]`.
 
-It runs `mockcollector serve` as a process, sends batches of 512 spans on four connections from
-another one, and prints accepted spans a second, the median time of a request, and the most memory.
-With `--old`, a checkout with an older `mockcollector/`, both run in turn, and the ratio is printed.
-The rows: both encodings in either mode, and JSON while somebody waits for a span that never comes
-with 100,000 spans kept.
+It runs `mockcollector serve` as a process, sends requests on four connections from this one, and
+prints a line of a Markdown table for each row: accepted items a second with one item a request, 100
+and 512; of the last the median and the 99th percentile of a request, and the most memory. With
+`--old`, a checkout with an older `mockcollector/`, each row is followed by the same of that one.
+While a wait is open, 100,000 spans are kept, and what is waited for never comes. `--only TEXT`
+takes the rows whose name contains it.
 """
 
 import argparse
 import contextlib
 import http.client
 import json
-import multiprocessing
-import socket
 import statistics
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mockcollector.otlp_json import decode_request
+from mockcollector.signals import TRAITS, Signal
+from tests.bench.load import request_bytes, run
 from tests.bench.payloads import Bodies
 
-SPANS: Final = 512
+HERE: Final = Path(__file__).resolve().parents[2]
+BATCHES: Final = (1, 100, 512)
 CONNECTIONS: Final = 4
-ROWS: Final = (
-    ("json", "spans", False),
-    ("protobuf", "spans", False),
-    ("json", "counts", False),
-    ("protobuf", "counts", False),
-    ("json", "spans", True),
-)
+KEPT_SPANS: Final = 100_000
 COMMAND: Final = "import sys; sys.path.insert(0, {!r}); from mockcollector.cli import main; main()"
+BY_NAME: Final = {"name": "never"}
+BY_ATTRIBUTE: Final = {"name": {"$pattern": "^GET "}, "attributes": {"http.route": "/never"}}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is sent, what is kept of it, and what is waited for meanwhile."""
+
+    name: str
+    encoding: str
+    kind: str = "service"
+    keep: str = "spans"
+    waits_for: Any = None
+    is_spaced: bool = False
+
+    @property
+    def signal(self) -> Signal:
+        """Of what is sent."""
+        return {"service": Signal.TRACES, "log": Signal.LOGS, "point": Signal.METRICS}[self.kind]
+
+    def requests(self, port: int, batch: int) -> list[bytes]:
+        """Whole requests of that many items."""
+        made = Bodies(self.kind, batch)
+        bodies = [made.body() for _ in range(8)]
+        if self.is_spaced:
+            bodies = [json.dumps(json.loads(body)).encode() for body in bodies]
+        media_type = "application/json"
+        if self.encoding == "protobuf":
+            media_type, kind = "application/x-protobuf", TRAITS[self.signal].request
+            bodies = [decode_request(body, kind)[0].SerializeToString() for body in bodies]
+        path = TRAITS[self.signal].path
+        return [request_bytes(port, body, media_type, path) for body in bodies]
+
+
+ROWS: Final = (
+    Row("spans, protobuf", "protobuf"),
+    Row("spans, protobuf, a wait open (name)", "protobuf", waits_for=BY_NAME),
+    Row("spans, JSON", "json"),
+    Row("spans, JSON, a wait open (name)", "json", waits_for=BY_NAME),
+    Row("spans, JSON, a wait open (pattern, attribute)", "json", waits_for=BY_ATTRIBUTE),
+    Row("spans, JSON as json.dumps writes it", "json", is_spaced=True),
+    Row("log records, JSON", "json", "log"),
+    Row("data points, JSON", "json", "point"),
+    Row("counts, protobuf", "protobuf", keep="counts"),
+    Row("counts, JSON", "json", keep="counts"),
+)
 
 
 def main() -> None:
-    """Print a line a row."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--old", type=Path)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--only", default="")
     options = parser.parse_args()
-    here = Path(__file__).resolve().parents[2]
-    bodies = {"json": [Bodies("service", SPANS).body() for _ in range(8)]}
-    bodies["protobuf"] = [decode_request(body)[0].SerializeToString() for body in bodies["json"]]
-    for encoding, keep, is_waiting in ROWS:
-        new = measure(here, encoding, keep, bodies[encoding], options.seconds, is_waiting)
-        line = f"{encoding:9}{keep:7}{'a wait open  ' if is_waiting else ''}{_shown(new)}"
-        if options.old:
-            old = measure(
-                options.old, encoding, keep, bodies[encoding], options.seconds, is_waiting
-            )
-            line += f"  before: {_shown(old)}  {new['spans'] / old['spans']:.1f} times"
-        print(line, flush=True)
+    checkouts = {"": HERE} | ({"before": options.old} if options.old else {})
+    print("| mode | " + " | ".join(f"batch {n}" for n in BATCHES) + " | p50, p99 | memory |")
+    print("|---|---|---|---|---|---|")
+    for row in ROWS:
+        if options.only not in row.name:
+            continue
+        for when, checkout in checkouts.items():
+            measured = [measure(checkout, row, batch, options.seconds) for batch in BATCHES]
+            rates = " | ".join(f"{each['rate']:,.0f}/s" for each in measured)
+            last = measured[-1]
+            times = f"{last['p50']:.1f}, {last['p99']:.0f} ms"
+            print(f"| {when or row.name} | {rates} | {times} | {last['mib']:.0f} MiB |", flush=True)
 
 
-def _shown(figures: dict[str, float]) -> str:
-    return (
-        f"{figures['spans']:9,.0f} spans/s  p50 {figures['p50']:5.1f} ms  {figures['mib']:4.0f} MiB"
-    )
+def measure(checkout: Path, row: Row, batch: int, seconds: float) -> dict[str, float]:
+    """Accepted items a second, milliseconds of a request, most MiB."""
+    with _serving(checkout, row.keep) as (process, port, control):
+        requests = row.requests(port, batch)
+        if row.waits_for is not None:
+            _wait_open(control, row)
+            filling = row.requests(port, BATCHES[-1])
+            run(port, filling, connections=CONNECTIONS, total=KEPT_SPANS // BATCHES[-1])
+        result = run(port, requests, connections=CONNECTIONS, seconds=seconds)
+        assert set(result.statuses) == {200}, result.statuses
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    took = statistics.quantiles(result.latencies, n=100)
+    return {
+        "rate": result.requests * batch / result.seconds,
+        "p50": took[49] * 1000,
+        "p99": took[98] * 1000,
+        "mib": int(status.partition("VmHWM:")[2].split()[0]) / 1024,
+    }
 
 
-def measure(
-    checkout: Path, encoding: str, keep: str, bodies: list[bytes], seconds: float, is_waiting: bool
-) -> dict[str, float]:
-    """Spans a second, median milliseconds of a request, most MiB."""
+@contextmanager
+def _serving(checkout: Path, keep: str) -> Iterator[tuple[subprocess.Popen[str], int, str]]:
+    """A collector: its process, its port, and the URL of its control API."""
     command = [sys.executable, "-c", COMMAND.format(str(checkout)), "serve", "--json"]
     command += ["--listen", "127.0.0.1:0", "--keep", keep, "--control", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=checkout) as process:
         assert process.stdout is not None
-        started = json.loads(process.stdout.readline())
-        lines = process.stdout
+        started, lines = json.loads(process.stdout.readline()), process.stdout
         threading.Thread(target=lambda: all(lines), daemon=True).start()  # until it ends
-        host, port = started["endpoint"].split("/")[2].split(":")
-        address = (host, int(port))
-        if is_waiting:
-            _send(address, encoding, bodies, requests=200)
-            threading.Thread(target=_wait, args=(started["control"],), daemon=True).start()
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            sent, took = pool.apply(_load, (address, encoding, bodies, seconds))
-        memory = Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
-        process.terminate()
-        process.wait()
-    median = statistics.median(took) * 1000
-    return {"spans": sent * SPANS / seconds, "p50": median, "mib": int(memory) / 1024}
+        try:
+            yield process, int(started["endpoint"].split("/")[2].split(":")[1]), started["control"]
+        finally:
+            process.terminate()
+            process.wait()
 
 
-def _wait(control: str) -> None:
-    body = json.dumps({"span": {"name": "never"}, "timeout": 600}).encode()
-    host, port = control.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port))
-    connection.request("POST", "/wait", body, {"Content-Type": "application/json"})
-    with contextlib.suppress(OSError, http.client.HTTPException):  # the collector ends first
-        connection.getresponse()
+def _wait_open(control: str, row: Row) -> None:
+    """Wait in another thread, and return once the collector knows of it."""
+    body = json.dumps({TRAITS[row.signal].item: row.waits_for, "timeout": 600}).encode()
+    address = control.removeprefix("http://").split(":")
 
+    def wait() -> None:
+        connection = http.client.HTTPConnection(address[0], int(address[1]))
+        connection.request("POST", "/wait", body, {"Content-Type": "application/json"})
+        is_asked.set()
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the collector ends first
+            connection.getresponse()
 
-def _load(
-    address: tuple[str, int], encoding: str, bodies: list[bytes], seconds: float
-) -> tuple[int, list[float]]:
-    took: list[float] = []
-    ends = time.monotonic() + seconds
-    threads = [
-        threading.Thread(target=_send, args=(address, encoding, bodies), kwargs=options)
-        for options in [{"until": ends, "took": took}] * CONNECTIONS
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return len(took), took
-
-
-def _send(
-    address: tuple[str, int],
-    encoding: str,
-    bodies: list[bytes],
-    *,
-    requests: int = 10**9,
-    until: float = float("inf"),
-    took: list[float] | None = None,
-) -> None:
-    media_type = "application/json" if encoding == "json" else "application/x-protobuf"
-    with socket.create_connection(address) as connection:
-        for number in range(requests):
-            began = time.monotonic()
-            if began > until:
-                return
-            body: Any = bodies[number % len(bodies)]
-            head = f"POST /v1/traces HTTP/1.1\r\nHost: mock\r\nContent-Type: {media_type}\r\n"
-            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            answer = b""
-            while not answer.endswith(b"{}" if encoding == "json" else b"\r\n\r\n"):
-                answer += connection.recv(65536)
-            assert answer.startswith(b"HTTP/1.1 200 "), answer[:200]
-            if took is not None:
-                took.append(time.monotonic() - began)
+    is_asked = threading.Event()
+    threading.Thread(target=wait, daemon=True).start()
+    is_asked.wait(10)
 
 
 if __name__ == "__main__":

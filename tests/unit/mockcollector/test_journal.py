@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ from tests.unit.mockcollector.exchange import (
     request_proto,
     send,
     span_json,
+    twin,
 )
 
 OTHER_TRACE = "f" * 32
@@ -244,6 +246,40 @@ def test_wait_for_span_waits_for_the_one_that_is_wanted(collector: MockCollector
     assert waiting.result().name == "wanted"
     with pytest.raises(AssertionError, match="name: wanted 'other'"):
         collector.journal.wait_for_span(0, name="other")
+
+
+@pytest.mark.parametrize("encoding", ["json", "protobuf"])
+def test_what_is_not_waited_for_is_looked_at_and_not_unpacked(
+    collector: MockCollector, encoding: str
+) -> None:
+    journal = collector.journal
+    attributes = {"cents": 250, "tags": ["a"], "share": 0.5}
+    waiting = InThread(
+        lambda: journal.wait_for_span(15, name=re.compile("^wanted"), attributes=attributes)
+    )
+    deadline = time.monotonic() + 10
+    while not journal.is_searched and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+
+    def post(number: int, **fields: Any) -> None:
+        made = request_json(span_json(number, **fields))
+        send(collector, made if encoding == "json" else twin(made, "traces"))
+
+    listed = {"arrayValue": {"values": [{"stringValue": "a"}]}}
+    share = attribute_json("share", doubleValue=0.5)
+    wanted = [attribute_json("cents", intValue="250"), attribute_json("tags", **listed), share]
+    post(1)
+    post(2, name="wanted", attributes=[*wanted, attribute_json("cents", intValue="251")])
+    post(3, name="unwanted", attributes=wanted)
+    looked_at = journal.requests()
+    post(4, name="wanted 4", attributes=wanted)
+
+    found = waiting.result()
+    assert [each._message for each in looked_at] == [None] * 3
+    assert [each.read for each in journal.requests()] == [None] * 4
+    assert found is journal.requests()[-1].items[0]
+    assert found.raw.name == "wanted 4"
+    assert not journal.is_searched
 
 
 def test_wait_for_requests_fails_with_the_count(collector: MockCollector) -> None:
