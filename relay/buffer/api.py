@@ -308,8 +308,10 @@ class Browse(Protocol):
         """
         ...
 
-    async def arrivals(self, after_row: int) -> list[Arrival]:
-        """Requests kept in rows after `after_row`, oldest first, up to a thousand rows."""
+    async def arrivals(self, after_row: int, *, with_ids: bool = True) -> list[Arrival]:
+        """What was kept in rows after `after_row`, oldest first, up to a thousand rows: by sender,
+        `with_ids` of traces or without, which is the most of it.
+        """
         ...
 
     async def extent(self, signal: Signal, first_row: int, last_row: int) -> Extent:

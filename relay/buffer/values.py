@@ -306,7 +306,9 @@ class RowsUp(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """One request that was kept, without its body; `trace_ids` are its distinct ones, packed."""
+    """Requests of one sender that were kept in one row, without their bodies: when the newest came,
+    how many items they hold, and their trace ids, packed, where those were asked for.
+    """
 
     row: int
     signal: Signal

@@ -25,7 +25,7 @@ from relay.model.errors import Refusal
 from relay.model.records import Sender
 
 SMALL_BYTES: Final = 1024 * 1024
-UNLISTED_BYTES: Final = 64 * 1024
+UNLISTED_BYTES: Final = 128 * 1024
 """A body that came whole and is no larger needs no list, while half of the room is free."""
 _REMEMBERED_SECONDS: Final = 60.0
 

@@ -40,9 +40,9 @@ from relay.process.check.weight import (
     NEVER_HEAVY_BYTES,
     refuse_empty_messages,
     refuse_many_around,
-    refuse_many_bare_objects,
     refuse_many_empty_fields,
     refuse_many_messages,
+    refuse_many_objects,
     refuse_many_tokens,
 )
 from relay.process.check.words import describe, describe_rejected
@@ -275,7 +275,7 @@ def _decode_json(
     weigh = _weigh(len(body), wire.lists[_JSON], is_bounded=is_bounded)
     if not is_bounded:
         return json.decode(body, known, wire, weigh)
-    refuse_many_bare_objects(body)
+    refuse_many_objects(body)
     with suppress(*json.NOT_FAST):
         return json.decode_fast(body, known, wire, weigh)
     refuse_many_tokens(body)

@@ -8,6 +8,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from relay.buffer.values import Arrival, BacklogStatistics
@@ -29,6 +30,11 @@ class SenderName(NamedTuple):
 
     service: str
     user_agent: str
+
+
+@lru_cache(MOST_SENDERS)
+def _name_of(service: str, user_agent: str) -> SenderName:
+    return SenderName(clean(service, _MOST_CHARACTERS), clean(user_agent, _MOST_CHARACTERS))
 
 
 @dataclass(slots=True)
@@ -65,17 +71,13 @@ class Rates:
         self._senders: dict[SenderName, _Sender] = {}
 
     def arrived(self, arrivals: Iterable[Arrival]) -> None:
-        """Requests that were kept."""
+        """What was kept, in every row of the last second: each is looked at as little as can be."""
         self._advance()
         if len(self._senders) >= MOST_SENDERS:
             self._forget_silent()
         for each in arrivals:
-            name = SenderName(
-                clean(each.services[0][:_LOOK_CHARACTERS], _MOST_CHARACTERS)
-                if each.services
-                else "",
-                clean(each.user_agent[:_LOOK_CHARACTERS], _MOST_CHARACTERS),
-            )
+            service = each.services[0][:_LOOK_CHARACTERS] if each.services else ""
+            name = _name_of(service, each.user_agent[:_LOOK_CHARACTERS])
             sender = self._senders.get(name) or self._new_sender(name)
             if sender is None:
                 self._add(("others",), each.items)

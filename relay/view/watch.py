@@ -87,13 +87,14 @@ class Watch:
         for _ in range(_MOST_LOOKS):
             if self._seen_row >= last:
                 break
-            arrivals = await browse.arrivals(self._seen_row)
+            # Ids are most of it, and for those alone who watch.
+            arrivals = await browse.arrivals(self._seen_row, with_ids=bool(self.hub))
             self._seen_row = arrivals[-1].row if arrivals else last
             self.rates.arrived(arrivals)
             new.add(arrivals)
         else:
             self._seen_row = last
-        if new.requests:
+        if new.rows:
             self.hub.tell("arrived", {**new.document(), "last_row": self._seen_row})
 
     def _look_at_counters(self) -> None:
@@ -163,11 +164,11 @@ class _New:
     def __init__(self) -> None:
         self.items = dict.fromkeys((signal.word for signal in Signal), 0)
         self._trace_ids: dict[bytes, None] = {}
-        self.requests = 0
+        self.rows = 0
 
     def add(self, arrivals: list[Arrival]) -> None:
-        """Requests that were kept."""
-        self.requests += len(arrivals)
+        """What was kept."""
+        self.rows += len(arrivals)
         for each in arrivals:
             self.items[each.signal.word] += each.items
             if each.signal is Signal.TRACES:

@@ -88,8 +88,9 @@ class FleetBrowse:
         """Rows of spans before `before_row` by their traces, newest first; at least one."""
         return await asyncio.to_thread(self._file.ids_down, before_row, most_rows, most_ids)
 
-    async def arrivals(self, after_row: int) -> list[Arrival]:
-        """Records after `after_row`, oldest first, up to a thousand."""
+    async def arrivals(self, after_row: int, *, with_ids: bool = True) -> list[Arrival]:
+        """Records after `after_row`, oldest first, up to a thousand; their ids in any case."""
+        del with_ids
         found = await asyncio.to_thread(self._file.after, after_row, _ARRIVALS)
         return [
             Arrival(

@@ -5,6 +5,7 @@ Each question ends after so many rows or bytes: couriers ask the same thread.
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 
 import apsw
 
@@ -14,7 +15,7 @@ from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.reader import Ask, is_encoding, split_parts
-from relay.buffer.sqlite.rows import RowColumns, read_row, signal_of
+from relay.buffer.sqlite.rows import Part, RowColumns, read_row, signal_of
 from relay.buffer.sqlite.schema import fetch, fetch_value
 from relay.buffer.sqlite.trace_lookup import Standing, places, standing_of
 from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace, TraceFinding
@@ -79,9 +80,9 @@ class SqliteBrowse:
             partial(_ids_down, before_row=before_row, most_rows=most_rows, most_ids=most_ids)
         )
 
-    async def arrivals(self, after_row: int) -> list[Arrival]:
-        """Requests kept in rows after `after_row`, oldest first, up to a thousand rows."""
-        return await self._ask(partial(_arrivals, after_row=after_row))
+    async def arrivals(self, after_row: int, *, with_ids: bool = True) -> list[Arrival]:
+        """What was kept after `after_row`, by row and sender: see `api.Browse`."""
+        return await self._ask(partial(_arrivals, after_row=after_row, with_ids=with_ids))
 
     async def extent(self, signal: Signal, first_row: int, last_row: int) -> Extent:
         """How much of a signal is kept in those rows (both included)."""
@@ -236,30 +237,35 @@ def _first_row(connection: apsw.Connection, first_row: int, back: LookBack) -> i
     return max(first_row, oldest)
 
 
-def _arrivals(connection: apsw.Connection, after_row: int) -> list[Arrival]:
+def _arrivals(connection: apsw.Connection, after_row: int, *, with_ids: bool) -> list[Arrival]:
     # Where a row has gone again its history tells of it.
     found = fetch(
         connection,
         "SELECT row, coalesce(rows.signal, history.signal), coalesce(rows.parts, history.parts),"
-        " ids FROM traces LEFT JOIN rows ON rows.id = row LEFT JOIN history USING (row)"
+        " CASE WHEN ? THEN ids ELSE X'' END"
+        " FROM traces LEFT JOIN rows ON rows.id = row LEFT JOIN history USING (row)"
         " WHERE row > ? ORDER BY row LIMIT ?",
-        (after_row, _ARRIVALS_STEP),
+        (with_ids, after_row, _ARRIVALS_STEP),
     )
     return [
-        Arrival(
-            row,
-            signal_of(signal) or Signal.TRACES,
-            part.received_ns,
-            part.address,
-            part.user_agent,
-            part.services,
-            part.items,
-            own_ids,
-        )
+        arrival
         for row, signal, parts, ids in found
         if isinstance(parts, bytes)
-        for part, own_ids in split_parts(parts, ids)
+        for arrival in _by_sender(row, signal_of(signal) or Signal.TRACES, split_parts(parts, ids))
     ]
+
+
+def _by_sender(row: int, signal: Signal, requests: list[tuple[Part, bytes]]) -> Iterator[Arrival]:
+    """Requests of a row in their order, those that follow one of the same sender with that."""
+    for sender, group in groupby(requests, key=_sender_of):
+        parts, ids = zip(*group, strict=True)
+        items = sum(part.items for part in parts)
+        yield Arrival(row, signal, parts[-1].received_ns, *sender, items, b"".join(ids))
+
+
+def _sender_of(request: tuple[Part, bytes]) -> tuple[str, str, tuple[str, ...]]:
+    part = request[0]
+    return part.address, part.user_agent, part.services
 
 
 def _extent(connection: apsw.Connection, signal: Signal, first_row: int, last_row: int) -> Extent:

@@ -157,12 +157,12 @@ class Writer:
         self._in_hand = []
         appends: list[Append] = []
         flushes: list[Waiter] = []
-        size = 0
+        size, most_bytes = 0, self._settings.transaction_limit_bytes
         has_flush = False
         transact: Transact | None = None
         while command is not None:
             if isinstance(command, Append):
-                if appends and size + command.size > self._settings.transaction_limit_bytes:
+                if appends and size + command.size > most_bytes:
                     self._carried = command
                     break
                 appends.append(command)
