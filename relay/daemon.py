@@ -39,6 +39,7 @@ from relay.model.counters import Counters
 from relay.model.errors import ConfigError, RelayError
 from relay.model.records import Signal
 from relay.otlp import native
+from relay.process.foreign import Current, PrepareForeign
 from relay.process.prepare import Prepare
 from relay.process.settings import before_kept, prepare_settings
 from relay.reload import Control, Parts, buffer_settings
@@ -171,7 +172,7 @@ class Daemon:
         self._config = config
         self._counters = counters = Counters()
         settings = buffer_settings(config)
-        self._buffer = buffer = open_log(config, settings, counters, lambda: self._pipeline.prepare)
+        self._buffer = buffer = open_log(config, settings, counters, PrepareForeign(self._steps))
         self._sockets = sockets
         self._stop_asked = anyio.Event()
         own_id = secrets.token_hex(8)
@@ -217,6 +218,10 @@ class Daemon:
             lambda: summarize(self._status.document(), self._control.problem),
             lambda: buffer.statistics().stalled_seconds,
         )
+
+    def _steps(self) -> Current:
+        """How what comes is prepared now, for records of a fleet that no relay wrote."""
+        return self._pipeline.prepare.settings, self._pipeline.before_kept
 
     async def run(self) -> int:
         """Serve until asked to stop; the exit code. The buffer is closed in every case."""

@@ -1,19 +1,17 @@
 """Opens the log that the configuration asks for: SQLite, or Kafka where there is a fleet."""
 
-from collections.abc import Callable
-
 from relay.buffer.api import Log
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.config import Config
 from relay.model.counters import Counters
-from relay.process.prepare import Prepare
+from relay.process.foreign import PrepareForeign
 
 
 def open_log(
-    config: Config, settings: BufferSettings, counters: Counters, prepare: Callable[[], Prepare]
+    config: Config, settings: BufferSettings, counters: Counters, prepare: PrepareForeign
 ) -> Log:
-    """The log, open; `prepare` checks records of a fleet's topics that no relay wrote.
+    """The log, open; `prepare` is for records of a fleet's topics that no relay wrote.
 
     Raises BufferFailure, and ConfigError where a fleet's client is not installed or its topics
     promise too little. Without a fleet nothing of it is loaded.

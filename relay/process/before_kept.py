@@ -99,6 +99,12 @@ class BeforeKept:
         self._tell()
         return done
 
+    def at_once(self, prepared: Prepared) -> Prepared:
+        """As `prepared`, in whatever thread this is."""
+        done, _counts = self._prepared(prepared)
+        self._tell()
+        return done
+
     def _prepared(self, prepared: Prepared) -> tuple[Prepared, Counter[str]]:
         counts = Counter[str]()
         pieces, failed = [], []

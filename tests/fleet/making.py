@@ -22,14 +22,15 @@ from relay.config.fleet import FleetConfig
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Encoding, Piece, Request, Taken
-from relay.process.prepare import Prepare, PrepareSettings
+from relay.process.foreign import PrepareForeign
+from relay.process.prepare import PrepareSettings
 from tests.support.kafka import Brokers
 from tests.support.relay_process import eventually
 from tests.unit.buffer.making import piece, request
 
 _names = itertools.count(1)
 SECONDS = 40.0
-PREPARE = Prepare(PrepareSettings())
+PREPARE = PrepareForeign(lambda: (PrepareSettings(), None))
 
 
 def settings_of(brokers: Brokers, *, relay_id: str = "r1", name: str = "") -> KafkaSettings:
@@ -161,7 +162,7 @@ class Relay:
 
 def make_relay(settings: KafkaSettings, state_dir: Path | None = None) -> Relay:
     """Not started; with a history where it has a folder for it."""
-    bridge, counters, decode = Bridge(settings), Counters(), Decoder(settings, lambda: PREPARE)
+    bridge, counters, decode = Bridge(settings), Counters(), Decoder(settings, PREPARE)
     history = None
     if state_dir is not None:
         history = History(settings, bridge, decode, state_dir / FILE, 64 << 20)

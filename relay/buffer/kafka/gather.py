@@ -8,21 +8,30 @@ import anyio.to_thread
 import structlog
 
 from relay.buffer.kafka.lane import Lane
-from relay.buffer.kafka.records import FOREIGN, DamagedRecord, Incoming, NotOtlp, Record
+from relay.buffer.kafka.records import (
+    CRC,
+    DamagedRecord,
+    Incoming,
+    NotOtlp,
+    Record,
+    header_of,
+)
 from relay.buffer.kafka.streams import Streams, items_of
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.rows import rejected_letters
 from relay.buffer.sqlite.types import Budget
-from relay.model.errors import BufferUnavailable, TooHeavy
+from relay.model.errors import BufferUnavailable
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, OwedRange, Position, RejectedItem, Request, StoredRow
 from relay.otlp.transcode import TranscodeError
+from relay.process.foreign import FOREIGN
 
 log = structlog.stdlib.get_logger(__name__)
 
 REST_SECONDS = 1.0
 _LEAST_FETCH_BYTES = 256 * 1024
+_LOOP_BYTES = 32 * 1024  # of a foreign record: more than this is prepared in a thread
 Decode = Callable[[Record], Incoming]
 
 
@@ -158,7 +167,7 @@ class Gatherer:
         except DamagedRecord as error:
             words = str(error)
         except NotOtlp as error:
-            words, rejected = str(error), error.rejected
+            rejected = error.rejected
         passed, goes_on = cursor.pass_to(Position(row + 1))
         if passed is None:
             return False, goes_on
@@ -179,10 +188,9 @@ class Gatherer:
         return False, goes_on
 
     async def _read(self, record: Record) -> Incoming:
-        try:
-            return self._decode(record)
-        except TooHeavy:
+        if len(record.value or b"") > _LOOP_BYTES and not header_of(record, CRC):
             return await anyio.to_thread.run_sync(self._decode, record)
+        return self._decode(record)
 
     def _damaged(self, record: Record, cursor: Cursor, row: int, words: str) -> DeadLetter:
         items = items_of(record)

@@ -4,7 +4,7 @@
 Brokers that are away keep nothing from starting: requests are refused until they are back.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Request, Signal, StoredRow
-from relay.process.prepare import Prepare
+from relay.process.foreign import PrepareForeign
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -56,9 +56,9 @@ class KafkaLog:
         buffer_settings: BufferSettings,
         state_dir: Path,
         counters: Counters,
-        prepare: Callable[[], Prepare],
+        prepare: PrepareForeign,
     ) -> None:
-        """`prepare` gives what checks and enriches records that no relay wrote.
+        """`prepare` is for records that no relay wrote.
 
         Raises ConfigError where the client cannot use its settings.
         """

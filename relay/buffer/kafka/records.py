@@ -20,7 +20,7 @@ request is that comes over HTTP.
 
 import secrets
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -28,20 +28,17 @@ import msgspec
 from relay.buffer.kafka.places import row_of
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.sqlite.rows import Part
-from relay.model.errors import Refusal
 from relay.model.records import (
     BodyFlag,
     Encoding,
     Piece,
     RejectedItem,
     Request,
-    Sender,
     Signal,
     StoredRow,
 )
 from relay.otlp.signals import WIRE
-from relay.process.check.rejections import AllItemsRejected, unreadable_body
-from relay.process.prepare import Prepare
+from relay.process.foreign import FOREIGN, PrepareForeign
 
 ROW: Final = "relay-row"
 RECEIVED: Final = "relay-received-ns"
@@ -53,8 +50,6 @@ TRACES: Final = "relay-traces"
 ONLY: Final = "relay-only"
 CRC: Final = "relay-crc"
 _CHECKED: Final = frozenset({ROW, RECEIVED, FLAGS, ITEMS, HOPS, PARTS, TRACES, ONLY})
-FOREIGN: Final = Sender(address="")
-"""Who is named as the sender of a record that is not ours."""
 
 Headers = tuple[tuple[str, bytes], ...]
 _encode_parts = msgspec.msgpack.Encoder().encode
@@ -104,7 +99,10 @@ class DamagedRecord(Exception):
 
 
 class NotOtlp(Exception):
-    """Nothing of a foreign record can be delivered: `rejected` says why, for dead letters."""
+    """Nothing of a foreign record can be delivered: `rejected` says why, for dead letters.
+
+    None are there where it held nothing, or nothing that `[process]` keeps.
+    """
 
     def __init__(self, words: str, rejected: tuple[RejectedItem, ...]) -> None:
         super().__init__(words)
@@ -159,10 +157,9 @@ def header_of(record: Record, name: str) -> bytes:
 
 
 class Decoder:
-    """Reads records of the topics of rows. Belongs to one thread."""
+    """Reads records of the topics of rows, in any thread."""
 
-    def __init__(self, settings: KafkaSettings, prepare: Callable[[], Prepare]) -> None:
-        """`prepare` gives what checks and enriches foreign records, as it is now."""
+    def __init__(self, settings: KafkaSettings, prepare: PrepareForeign) -> None:
         self._topics = settings.rows_topics
         self._prepare = prepare
 
@@ -197,16 +194,10 @@ class Decoder:
     def _foreign(self, record: Record, signal: Signal, encoding: Encoding) -> Incoming:
         """What can be delivered of a record that somebody else wrote."""
         value, received_ns = record.value or b"", record.timestamp_ms * 1_000_000
-        try:
-            prepared = self._prepare()(value, encoding, FOREIGN, signal=signal)
-        except AllItemsRejected as refusal:
-            raise NotOtlp(refusal.message, refusal.rejected) from None
-        except Refusal as refusal:
-            whole = unreadable_body(value, encoding, refusal.message, signal)
-            raise NotOtlp(refusal.message, (whole,)) from None
+        prepared = self._prepare(value, encoding, signal)
         pieces = prepared.pieces
         if not pieces:
-            raise NotOtlp("it holds nothing", prepared.rejected)
+            raise NotOtlp(prepared.message or "it holds nothing", prepared.rejected)
         flags, services, ids = BodyFlag.NONE, dict[str, None](), dict[bytes, None]()
         for piece in pieces:
             flags |= piece.flags

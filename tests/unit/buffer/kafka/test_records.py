@@ -24,13 +24,16 @@ from relay.buffer.kafka.records import (
 )
 from relay.buffer.kafka.settings import KafkaSettings, topic_of
 from relay.config.fleet import FleetConfig
+from relay.config.steps import ProcessConfig, RedactConfig
 from relay.model.records import BodyFlag, Encoding, Piece, Request, Sender, Signal
+from relay.process.before_kept import BeforeKept
+from relay.process.foreign import PrepareForeign
 from relay.process.prepare import Prepare, PrepareSettings
-from tests.support.builders import protobuf_twin, request, span, to_body
+from tests.support.builders import protobuf_twin, request, span, text_attribute, to_body
 
 SETTINGS = KafkaSettings(FleetConfig(brokers=("k1:9092",)), "relay-1")
 PREPARE = Prepare(PrepareSettings())
-DECODE = Decoder(SETTINGS, lambda: PREPARE)
+DECODE = Decoder(SETTINGS, PrepareForeign(lambda: (PREPARE.settings, None)))
 SENDER = Sender("192.0.2.7", user_agent="sdk/1", hops="aa,bb")
 NOW_NS = 1_767_225_605_123_456_789
 
@@ -151,6 +154,36 @@ def test_a_record_of_a_collector_is_checked_and_counted(encoding: Encoding) -> N
 def test_what_is_no_otlp_is_told_with_what_there_was(value: bytes | None, words: str) -> None:
     with pytest.raises(NotOtlp, match=words):
         foreign(value)
+
+
+def test_what_process_drops_or_redacts_is_so_in_a_record_of_a_collector_too() -> None:
+    steps = BeforeKept(
+        ProcessConfig(drop='name == "health"', redact=RedactConfig(keys=("password",)))
+    )
+    settings = PrepareSettings(configured={"env": "prod"})
+    decode = Decoder(SETTINGS, PrepareForeign(lambda: (settings, steps)))
+    secret = [text_attribute("password", "hunter2")]
+    kept, dropped, broken = (
+        span(attributes=secret),
+        span(name="health"),
+        span(traceId="0" * 32, attributes=secret),
+    )
+
+    def read(*spans: dict[str, object]) -> Incoming:
+        value = protobuf_twin(request(*spans)).SerializeToString()
+        return decode(Record(SETTINGS.rows_topic(Signal.TRACES, Encoding.PROTOBUF), 2, 0, value))
+
+    found = read(kept, dropped, broken)
+    assert found.row.items == 1
+    assert [each.reason for each in found.rejected] == ["trace_id_zero"]
+    assert b"hunter2" not in found.row.body + found.rejected[0].body
+    assert b"prod" in found.row.body
+    with pytest.raises(NotOtlp) as told:
+        read(dropped)
+    assert told.value.rejected == ()
+    with pytest.raises(NotOtlp) as told:
+        read(broken)
+    assert b"hunter2" not in told.value.rejected[0].body
 
 
 def test_a_large_record_of_a_collector_stays_one_row() -> None:
