@@ -5,8 +5,8 @@ destination are the brokers. Until it is handed over, what is in it is safe as f
 What comes meanwhile overtakes it: to divert that, too, could go on for ever.
 """
 
-import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,10 +19,10 @@ from relay.buffer.kafka.letter_text import record_of_letter
 from relay.buffer.kafka.letters import Sends
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.values import BufferStatistics, DeadLetterFilter
+from relay.buffer.values import Arrival, BufferStatistics, DeadLetterFilter
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, Refusal
-from relay.model.records import Piece, Request, Sender, Signal, StoredRow
+from relay.model.records import Piece, Request, Sender, Signal, StoredRow, Taken
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -30,13 +30,14 @@ _NAME: Final = "brokers"
 _AGAIN_SECONDS: Final = 1.0
 _TAKE_BYTES: Final = 4 * 2**20
 _TAKE_ITEMS: Final = 100_000
+_ROWS_AT_ONCE: Final = 500  # on their way: some milliseconds of the event loop
 
 
 class Appends(Protocol):
     """Who keeps requests on the brokers: `writer.Writer`."""
 
-    async def append(self, request: Request) -> list[int]:
-        """Return when the brokers have it. Raises BufferFailure."""
+    async def append_in_order(self, requests: Sequence[Request]) -> None:
+        """Return when the brokers have them. Raises BufferFailure, and Refusal for one of them."""
         ...
 
 
@@ -83,54 +84,50 @@ class Spool:
                 group.start_soon(self._hand_over, self._consumer(signal), writer)
 
     async def _hand_over(self, consumer: Consumer, writer: Appends) -> None:
+        """Many rows at once, and the next when the brokers have them: that keeps their order."""
         most_bytes = _TAKE_BYTES
         while True:
             await consumer.wait()
-            try:
-                taken = await consumer.take(max_bytes=most_bytes, max_items=_TAKE_ITEMS)
-            except BufferFailure:
-                taken = None
+            taken: Taken | None = None
+            with suppress(BufferFailure):
+                taken = await consumer.take(
+                    max_bytes=most_bytes, max_items=_TAKE_ITEMS, one_encoding=False
+                )
             if taken is None:
                 await anyio.sleep(_AGAIN_SECONDS)
-                continue
-            requests = [await self._request_of(row) for row in taken.rows]
-            answers = await asyncio.gather(
-                *(writer.append(each) for each in requests), return_exceptions=True
-            )
-            failures = [each for each in answers if isinstance(each, BaseException)]
-            for each in failures:
-                if not isinstance(each, BufferFailure | Refusal):
-                    raise each
-            if not failures:
-                consumer.settle(taken, status=200, at_ns=time.time_ns())
-            elif any(isinstance(each, BufferFailure) for each in failures):
-                consumer.give_back(taken)
-                await anyio.sleep(_AGAIN_SECONDS)
-            elif len(taken.rows) > 1:
-                consumer.give_back(taken)
-                most_bytes = 1  # row by row, to the one that they never take
-            else:
-                _tell(failures[0], consumer.signal.word)
-                consumer.park(taken, b"")  # it stays on this disk, and others go on
-                most_bytes = _TAKE_BYTES
+            while taken is not None:
+                some, rest = await _first_rows(consumer, taken)
+                try:
+                    await writer.append_in_order(await self._requests_of(some.rows))
+                except BufferFailure:
+                    consumer.give_back(taken)
+                    await anyio.sleep(_AGAIN_SECONDS)
+                    break
+                except Refusal as refusal:
+                    if len(some.rows) > 1:
+                        consumer.give_back(taken)
+                        # Of so little the largest goes alone: that is the one they never take.
+                        most_bytes = max(len(row.body) for row in some.rows)
+                        break
+                    _tell(refusal, consumer.signal.word)
+                    consumer.park(some, b"")  # it stays on this disk, and others go on
+                    most_bytes = _TAKE_BYTES
+                else:
+                    consumer.settle(some, status=200, at_ns=time.time_ns())
+                taken = rest
 
-    async def _request_of(self, row: StoredRow) -> Request:
-        """The row as one request; where several came in it, of the first sender."""
-        arrivals = [
-            each for each in await self._buffer.browse.arrivals(row.row - 1) if each.row == row.row
-        ]
-        services = dict.fromkeys(name for each in arrivals for name in each.services)
-        address, agent = (arrivals[0].address, arrivals[0].user_agent) if arrivals else ("", "")
-        piece = Piece(
-            row.encoding,
-            row.body,
-            row.items,
-            b"".join(each.trace_ids for each in arrivals),
-            tuple(services),
-            row.flags,
-            row.signal,
-        )
-        return Request((piece,), Sender(address, user_agent=agent, hops=row.hops), row.received_ns)
+    async def _requests_of(self, rows: Sequence[StoredRow]) -> list[Request]:
+        """Each row as one request; where several came in it, of the first sender."""
+        wanted = {row.row for row in rows}
+        arrivals: dict[int, list[Arrival]] = {}
+        after, last = rows[0].row - 1, rows[-1].row
+        while after < last:
+            found = await self._buffer.browse.arrivals(after)
+            for each in found:
+                if each.row in wanted:
+                    arrivals.setdefault(each.row, []).append(each)
+            after = found[-1].row if found else last
+        return [_request_of(row, arrivals.get(row.row, [])) for row in rows]
 
     async def _hand_over_letters(self, bridge: Sends) -> None:
         """Dead letters of what was rejected meanwhile, and of rows that this disk damaged."""
@@ -151,6 +148,28 @@ class Spool:
                         after = each.letter_id
                         continue
                     await letters.discard([each.letter_id])
+
+
+async def _first_rows(consumer: Consumer, taken: Taken) -> tuple[Taken, Taken | None]:
+    """What of a batch goes at once, and the rest of it."""
+    if len(taken.rows) <= _ROWS_AT_ONCE:
+        return taken, None
+    return await consumer.split(taken, sum(row.items for row in taken.rows[:_ROWS_AT_ONCE]))
+
+
+def _request_of(row: StoredRow, arrivals: Sequence[Arrival]) -> Request:
+    services = dict.fromkeys(name for each in arrivals for name in each.services)
+    address, agent = (arrivals[0].address, arrivals[0].user_agent) if arrivals else ("", "")
+    piece = Piece(
+        row.encoding,
+        row.body,
+        row.items,
+        b"".join(each.trace_ids for each in arrivals),
+        tuple(services),
+        row.flags,
+        row.signal,
+    )
+    return Request((piece,), Sender(address, user_agent=agent, hops=row.hops), row.received_ns)
 
 
 def _tell(refusal: BaseException, signal: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Final
 
-from relay.buffer.kafka.bridge import Bridge
+from relay.buffer.kafka.bridge import Bridge, Kept
 from relay.buffer.kafka.places import row_of
 from relay.buffer.kafka.records import Outgoing, records_of
 from relay.buffer.kafka.retention import Partition
@@ -76,28 +76,18 @@ class Writer:
         own = self._ends
         return {key: max(seen.get(key, 0), own.get(key, 0)) for key in seen.keys() | own.keys()}
 
-    async def append(self, request: Request, only: str = "") -> list[int]:
+    async def append(self, request: Request) -> list[int]:
         """Return the rows of a request when the brokers have all of it.
 
-        With `only` one destination is owed it. Raises BufferFull, BufferUnavailable, and Refusal
-        (413) for an item that is larger than they take: then some pieces may have been kept, and
-        come twice when it is sent again.
+        Raises BufferFull, BufferUnavailable, and Refusal (413) for an item that is larger than they
+        take: then some pieces may have been kept, and come twice when it is sent again.
         """
-        if self._watch.problem:
-            raise BufferUnavailable(f"the fleet's brokers: {self._watch.problem}; retry")
-        if self.full:
-            raise BufferFull(f"{self.full}; retry later")
-        outgoings = [
-            outgoing._replace(partition=self._partition_of(piece, outgoing, request))
-            for piece, outgoing in zip(
-                request.pieces, records_of(request, self._settings, only), strict=True
-            )
-        ]
+        self._refuse_where_nothing_is_taken()
+        outgoings = self._records(request, request.sender.account)
         began = time.monotonic()
         kept = await self._bridge.send([*outgoings, *self._of_rejected(request)])
         seconds = time.monotonic() - began
-        for outgoing, place in zip(outgoings, kept, strict=False):
-            self._ends[outgoing.topic, place.partition] = place.offset + 1
+        self._note_ends(outgoings, kept)
         self._counters.commits += 1
         self._counters.commit_seconds_sum += seconds
         self._counters.recent_commit_seconds.append(seconds)
@@ -106,8 +96,38 @@ class Writer:
             for piece, place in zip(request.pieces, kept, strict=False)
         ]
 
-    def _partition_of(self, piece: Piece, outgoing: Outgoing, request: Request) -> int:
-        """Those of a sender's metrics that come later must not overtake: they stay in one.
+    async def append_in_order(self, requests: Sequence[Request]) -> None:
+        """Return when the brokers have all of `requests`, which nobody waits for; as `append`.
+
+        All are on their way at once. Metrics go to one partition, whoever sent them: a row of the
+        spool may be of several senders, and each one's points are to stay in order.
+        """
+        self._refuse_where_nothing_is_taken()
+        account = self._settings.relay_id
+        outgoings = [record for each in requests for record in self._records(each, account)]
+        self._note_ends(outgoings, await self._bridge.send(outgoings))
+
+    def _refuse_where_nothing_is_taken(self) -> None:
+        if self._watch.problem:
+            raise BufferUnavailable(f"the fleet's brokers: {self._watch.problem}; retry")
+        if self.full:
+            raise BufferFull(f"{self.full}; retry later")
+
+    def _records(self, request: Request, account: str) -> list[Outgoing]:
+        """Those of its pieces, each with its partition. Raises BufferUnavailable."""
+        return [
+            outgoing._replace(partition=self._partition_of(piece, outgoing, account))
+            for piece, outgoing in zip(
+                request.pieces, records_of(request, self._settings), strict=True
+            )
+        ]
+
+    def _note_ends(self, outgoings: Sequence[Outgoing], kept: Sequence[Kept]) -> None:
+        for outgoing, place in zip(outgoings, kept, strict=False):
+            self._ends[outgoing.topic, place.partition] = place.offset + 1
+
+    def _partition_of(self, piece: Piece, outgoing: Outgoing, account: str) -> int:
+        """Those of an account's metrics that come later must not overtake: they stay in one.
 
         All else goes where it is taken now. Raises BufferUnavailable.
         """
@@ -115,7 +135,7 @@ class Writer:
         if piece.signal is Signal.METRICS:
             partitions = self._watch.partitions.get(outgoing.topic, 0)
             if partitions:
-                chosen = zlib.crc32(request.sender.account.encode()) % partitions
+                chosen = zlib.crc32(account.encode()) % partitions
                 if chosen in usable:
                     return chosen
         elif usable:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import anyio
 import pytest
@@ -10,7 +11,7 @@ from relay.buffer.kafka.letters import Sends
 from relay.buffer.kafka.records import Outgoing
 from relay.buffer.kafka.spool import Appends, Spool
 from relay.model.errors import BufferUnavailable, Refusal
-from relay.model.records import Request, Signal
+from relay.model.records import Encoding, Request, Signal
 from tests.unit.buffer.making import SETTINGS, piece, rejected_span, request
 
 pytestmark = pytest.mark.anyio
@@ -22,16 +23,22 @@ class Brokers(Appends, Sends):
     def __init__(self) -> None:
         self.is_there = False
         self.requests: list[Request] = []
+        self.batches: list[int] = []  # how many requests each had, refused ones included
+        self.most_batches = -1  # after so many they are away once; below 0: never
         self.letters: list[Outgoing] = []
         self.too_large: bytes | None = None
 
-    async def append(self, request: Request) -> list[int]:
+    async def append_in_order(self, requests: Sequence[Request]) -> None:
         if not self.is_there:
             raise BufferUnavailable
-        if request.pieces[0].body == self.too_large:
-            raise Refusal("too large", status=413)
-        self.requests.append(request)
-        return []
+        if len(self.batches) == self.most_batches:
+            self.most_batches = -1
+            raise BufferUnavailable
+        self.batches.append(len(requests))
+        for each in requests:
+            if each.pieces[0].body == self.too_large:
+                raise Refusal("too large", status=413)
+            self.requests.append(each)
 
     async def send(self, records: Sequence[Outgoing]) -> Sequence[object]:
         if not self.is_there:
@@ -97,6 +104,69 @@ async def test_dead_letters_are_handed_over_too(tmp_path: Path) -> None:
                 await anyio.sleep(0.02)
         group.cancel_scope.cancel()
     assert [each.topic for each in brokers.letters] == ["letters"]
+    await spool.close()
+
+
+async def test_metrics_of_mixed_encodings_go_in_their_order_and_many_at_once(
+    tmp_path: Path,
+) -> None:
+    brokers = Brokers()
+    spool = Spool(tmp_path, SETTINGS, "letters")
+    spool.open()
+    bodies = [b"%04d" % number for number in range(150)]
+    for number, body in enumerate(bodies):
+        await spool.append(
+            request(piece(body, encoding=(*Encoding,)[number % 2], signal=Signal.METRICS))
+        )
+    brokers.is_there = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(spool.run, brokers, brokers)
+        await until_empty(spool)
+        group.cancel_scope.cancel()
+    assert [each.pieces[0].body for each in brokers.requests] == bodies
+    assert {each.sender.user_agent for each in brokers.requests} == {"sdk"}
+    assert len(brokers.batches) <= 4
+    await spool.close()
+
+
+async def test_what_was_handed_over_before_they_went_away_again_does_not_come_twice(
+    tmp_path: Path,
+) -> None:
+    brokers = Brokers()
+    spool = Spool(tmp_path, SETTINGS, "letters")
+    spool.open()
+    bodies = [b"%04d" % number for number in range(40)]
+    for body in bodies:
+        await spool.append(request(piece(body, signal=Signal.METRICS)))
+    brokers.is_there, brokers.most_batches = True, 2
+    with patch("relay.buffer.kafka.spool._ROWS_AT_ONCE", 10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(spool.run, brokers, brokers)
+            await until_empty(spool)
+            group.cancel_scope.cancel()
+    assert brokers.batches == [10, 10, 10, 10]
+    assert [each.pieces[0].body for each in brokers.requests] == bodies
+    await spool.close()
+
+
+async def test_what_they_never_take_is_found_among_many_in_few_steps(tmp_path: Path) -> None:
+    brokers = Brokers()
+    spool = Spool(tmp_path, SETTINGS, "letters")
+    spool.open()
+    bodies = [b"%04d" % number for number in range(100)]
+    bodies[70] = brokers.too_large = b"much" * 300
+    for body in bodies:
+        await spool.append(request(piece(body, signal=Signal.METRICS)))
+    brokers.is_there = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(spool.run, brokers, brokers)
+        with anyio.fail_after(20):
+            while spool.waiting_items > 1:  # noqa: ASYNC110 - there is no event for it
+                await anyio.sleep(0.02)
+        group.cancel_scope.cancel()
+    arrived = dict.fromkeys(each.pieces[0].body for each in brokers.requests)
+    assert list(arrived) == bodies[:70] + bodies[71:]
+    assert len(brokers.batches) <= 6
     await spool.close()
 
 
