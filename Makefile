@@ -54,8 +54,9 @@ test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and expor
 	@$(BIN)/python scripts/wheel.py
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
-test-fleet: $(STAMP)  ## several relays on real Kafka brokers, killed and frozen; needs Java 17 and Maven
+test-fleet: $(STAMP)  ## several relays on real Kafka brokers, killed and frozen; needs Java 17, Maven and Go
 	@$(BIN)/python -m tests.support.kafka
+	@$(BIN)/python -m tests.fleet.collectors
 	$(BIN)/python -m pytest tests/fleet $(ARGS)
 
 cards: $(STAMP)  ## docs/cards anew: stock exporters through `mockcollector check` (ARGS="go --jobs 2")

@@ -274,15 +274,10 @@ class Rotel:
 
 def collector() -> Collector | None:
     """The Collector of the end-to-end tests, built if it is not there; None without Go."""
-    recipe = images.RECIPES / "collector"
-    program = images.CACHE / "images" / f"collector-{images.recipe_hash(recipe)}"
-    if not program.exists():
-        if shutil.which("go") is None:
-            print("no Go here: the Collector is left out")
-            return None
-        with images.exclusive("collector"):
-            images.compile_program("collector", program)
-    return Collector(program)
+    if not images.cached("collector").exists() and shutil.which("go") is None:
+        print("no Go here: the Collector is left out")
+        return None
+    return Collector(images.program("collector"))
 
 
 def rotel() -> Rotel | None:

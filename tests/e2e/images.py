@@ -150,13 +150,27 @@ def recipe_hash(folder: Path) -> str:
 
 def build(client: docker.DockerClient, name: str, tag: str) -> None:
     """Program, unless it is in the cache, and the image around it."""
-    program = CACHE / "images" / f"{name}-{tag.rpartition(':')[2]}"
-    if not program.exists():
-        compile_program(name, program)
+    made = cached(name)
+    if not made.exists():
+        compile_program(name, made)
     with tempfile.TemporaryDirectory() as context:
         shutil.copy(RECIPES / name / "Dockerfile", context)
-        shutil.copy(program, Path(context) / "program")
+        shutil.copy(made, Path(context) / "program")
         client.images.build(path=context, tag=tag, rm=True)
+
+
+def cached(name: str) -> Path:
+    """Where what the recipe `name` makes is kept, once it was made."""
+    return CACHE / "images" / f"{name}-{recipe_hash(RECIPES / name)}"
+
+
+def program(name: str) -> Path:
+    """What the recipe `name` makes, without an image around it. Raises as `ready`."""
+    made = cached(name)
+    with exclusive(name):
+        if not made.exists():
+            compile_program(name, made)
+    return made
 
 
 def compile_program(name: str, program: Path) -> None:

@@ -25,12 +25,17 @@ def fleet_table(brokers: Brokers, **changes: Any) -> str:
 
 
 def relay_of(
-    brokers: Brokers, folder: Path, destinations: dict[str, Any] | None = None, **changes: Any
+    brokers: Brokers,
+    folder: Path,
+    destinations: dict[str, Any] | None = None,
+    *,
+    more: str = "",
+    **changes: Any,
 ) -> Relay:
-    """A relay of a fleet on these brokers; start it."""
+    """A relay of a fleet on these brokers, with `more` tables in its configuration; start it."""
     folder.mkdir(exist_ok=True)
     signals = '[ingest]\nsignals = ["traces", "logs", "metrics"]\n'
-    relay = Relay(folder, destinations, settings=fleet_table(brokers, **changes))
+    relay = Relay(folder, destinations, settings=f"{fleet_table(brokers, **changes)}\n{more}")
     if not destinations:
         text = relay.config.read_text().replace("[ingest]\n", signals)
         relay.config.write_text(text)

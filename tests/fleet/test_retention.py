@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from tests.fleet.fleets import relay_of
 from tests.support.kafka import Brokers
@@ -20,7 +21,7 @@ def post(relay: Relay, number: int) -> int:
 
 def test_relay_refuses_before_what_is_owed_is_pushed_out(broker: Brokers, tmp_path: Path) -> None:
     nobody = {"nobody": {"endpoint": "http://127.0.0.1:1/v1/traces"}}
-    small = {"partitions": 1, "retention_size": "24MiB", "name": "small"}
+    small: dict[str, Any] = {"partitions": 1, "retention_size": "24MiB", "name": "small"}
     names = {"topic": "small", "topic_json": "small_json"}
     with relay_of(broker, tmp_path / "a", nobody, **small, **names) as relay:
         posted = (post(relay, number) for number in range(10_000))
