@@ -10,6 +10,7 @@ from relay.config.secrets import Secret
 SYSTEM_AUTHORITIES: Final = "system"
 """`ca_file` that stands for the authorities of this host."""
 MOST_PARTITIONS: Final = 1000  # a row's number tells its partition, and stays below 2**53
+LEAST_KEPT_SECONDS: Final = 300.0  # a destination that is new begins a minute in the past
 SAFE_REPLICAS, SAFE_IN_SYNC = 3, 2  # fewer of either is weak
 
 
@@ -39,6 +40,8 @@ class FleetConfig(Struct, frozen=True, kw_only=True):
     """Topic of spans in JSON."""
     own_topics: bool = True
     """Create, check and trim them; false: only read their settings."""
+    keep_delivered_seconds: float | None = None
+    """How long what every destination has had stays; None: for as long as all else."""
     partitions: int = 12
     """Of each topic that is created."""
     replication: int = 3

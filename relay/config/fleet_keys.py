@@ -1,6 +1,7 @@
 """Which keys `[fleet]` has, how each is read, and the rules between them."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from relay.config.fields import (
     text,
 )
 from relay.config.fleet import (
+    LEAST_KEPT_SECONDS,
     MOST_PARTITIONS,
     SAFE_IN_SYNC,
     SAFE_REPLICAS,
@@ -28,6 +30,7 @@ from relay.config.fleet import (
 from relay.config.secrets import Resolver, Secret
 from relay.config.tables import Reading, read_table
 from relay.model.errors import ConfigError
+from relay.model.units import format_duration
 
 # A name becomes a part of topics and groups, which may be 249 characters long.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -97,6 +100,7 @@ FLEET_KEYS = {
     "sync": Key("sync", one_of("full", "replicated")),
     "retention": Key("retention_seconds", duration(may_be_zero=False)),
     "retention_size": Key("retention_size_bytes", size(2**20)),
+    "keep_delivered": Key("keep_delivered_seconds", duration(may_be_forever=True)),
     "when_engine_away": Key("when_engine_away", one_of("refuse", "spool")),
     "relay_id": Key("relay_id", read_by(_name)),
     "ca_file": Key("ca_file", _authorities),
@@ -144,6 +148,7 @@ def _check(fields: dict[str, Any], fleet: FleetConfig, where: str, reading: Read
             key,
             "for a trial write allow_weak = true",
         )
+    _check_kept(fleet, add)
     if (fleet.client_cert is None) != (fleet.client_key is None):
         missing = "client_key" if fleet.client_key is None else "client_cert"
         add("is missing: client_cert and client_key go together", missing)
@@ -156,3 +161,17 @@ def _check(fields: dict[str, Any], fleet: FleetConfig, where: str, reading: Read
             "sasl",
             'set ca_file (a PEM file, or "system"), or use SCRAM-SHA-512',
         )
+
+
+def _check_kept(fleet: FleetConfig, add: Callable[[str, str, str | None], None]) -> None:
+    """Whether what was delivered may go so soon, and by this relay."""
+    seconds = fleet.keep_delivered_seconds
+    if seconds is None:
+        return
+    if seconds < LEAST_KEPT_SECONDS:
+        least = format_duration(LEAST_KEPT_SECONDS)
+        why = "a destination that is new begins a moment in the past"
+        add(f"must be at least {least}: {why}", "keep_delivered", None)
+    if not fleet.own_topics:
+        words = "deletes from topics that are not the relays' own"
+        add(words, "keep_delivered", "leave it out, or set own_topics = true")

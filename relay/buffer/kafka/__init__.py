@@ -9,6 +9,7 @@ Where to look: `settings` names topics and groups, `places` what number a record
 Of the way in, `writer` makes records of requests, `bridge` hands them to the client's threads and
 brings back its reports, `watch` tells whether the brokers take anything, `retention` how near they
 are to deleting what is owed, and `spool` keeps on this disk what they do not take, if asked to.
+`trim` deletes what every destination has had, if asked to.
 
 Of the way out, `readers` is the whole: a `backlog` for each destination and signal, with a `lane`
 for each partition that is this relay's, and a `member` that shares the partitions with the other

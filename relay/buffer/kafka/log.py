@@ -25,6 +25,7 @@ from relay.buffer.kafka.retention import Room, room_by_size, warning_by_age
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.kafka.spool import spool_of
 from relay.buffer.kafka.topics import BrokersAway, Topics
+from relay.buffer.kafka.trim import Trim
 from relay.buffer.kafka.watch import Watch
 from relay.buffer.kafka.writer import Writer
 from relay.buffer.settings import BufferSettings
@@ -70,6 +71,10 @@ class KafkaLog:
         decode, most = Decoder(settings, prepare), buffer_settings.history_limit_bytes
         history = History(settings, bridge, decode, state_dir / FILE, most) if most else None
         self._readers = Readers(settings, bridge, counters, decode, history)
+        self._trim: Trim | None = None
+        if settings.fleet.keep_delivered_seconds is not None:
+            own, orders = self._readers.consumers, self._readers.control.orders
+            self._trim = Trim(settings, settings.fleet.keep_delivered_seconds, own, orders)
         self._writer = Writer(settings, bridge, watch, counters, self._of_rejected)
         self._spools = settings.fleet.when_engine_away == "spool"
         self._spool = spool_of(
@@ -111,6 +116,8 @@ class KafkaLog:
             group.start_soon(self._look_after_room)
             if self._spool is not None:
                 group.start_soon(self._spool.run, self._writer, self._bridge)
+            if self._trim is not None:
+                group.start_soon(self._trim.run)
 
     async def _look_after_room(self) -> None:
         """See how near the brokers are to deleting what is owed, by size and by age."""

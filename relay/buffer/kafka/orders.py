@@ -94,6 +94,15 @@ class Orders:
             and (own := within(order.ranges, stream))
         }
 
+    def lowest(self) -> list[int]:
+        """Of each stream that an order is not done in the lowest row that it is about."""
+        found: dict[int, int] = {}
+        for name, order in self._orders.items():
+            for stream in streams_of(order.ranges) - self._done.get(name, set()):
+                row = within(order.ranges, stream)[0].start.row
+                found[stream] = min(row, found.get(stream, row))
+        return list(found.values())
+
     def finished(self) -> list[bytes]:
         """Keys of what may be taken away: orders that are done everywhere, with their marks."""
         keys = []

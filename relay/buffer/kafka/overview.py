@@ -81,18 +81,16 @@ def _overview(admin: AdminClient, settings: KafkaSettings) -> Overview:
     there = cluster.topics
     topics = {topic: kind for topic, kind in settings.rows_topics.items() if topic in there}
     partitions = [(topic, each) for topic in topics for each in there[topic].partitions]
-    lows = _offsets(admin, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    highs = _offsets(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-    prefix = settings.group(BacklogName(""))
+    lows = offsets_of(admin, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    highs = offsets_of(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     known = admin.list_consumer_groups(request_timeout=_SECONDS).result(_SECONDS).valid
-    groups = sorted(each.group_id for each in known if each.group_id.startswith(prefix))
-    described = admin.describe_consumer_groups(groups) if groups else {}
-    found = {group: described[group].result(_SECONDS) for group in groups}
+    groups = groups_of(settings, known)
+    described = admin.describe_consumer_groups(list(groups.values())) if groups else {}
+    found = {key: described[group].result(_SECONDS) for key, group in groups.items()}
     destinations = []
-    for group, description in found.items():
-        key = backlog_name(group.removeprefix(prefix).replace(".", ":"))
+    for key, description in found.items():
         own = [each for each in partitions if topics[each[0]][0] is key.signal]
-        committed, owners = committed_of(admin, group), _owners(description)
+        committed, owners = committed_of(admin, groups[key]), _owners(description)
         lags = []
         for topic, partition in own:
             place = topic, partition
@@ -116,6 +114,13 @@ def _overview(admin: AdminClient, settings: KafkaSettings) -> Overview:
     )
 
 
+def groups_of(settings: KafkaSettings, listed: Iterable[Any]) -> dict[BacklogName, str]:
+    """The fleet's groups among all that were `listed`, in the order of their names."""
+    prefix = settings.group(BacklogName(""))
+    own = sorted(each.group_id for each in listed if each.group_id.startswith(prefix))
+    return {backlog_name(each.removeprefix(prefix).replace(".", ":")): each for each in own}
+
+
 def _relay_of(member: Any) -> str:
     return str(member.group_instance_id or member.client_id)
 
@@ -136,7 +141,8 @@ def _relays(descriptions: Iterable[Any]) -> tuple[RelayMember, ...]:
     return tuple(RelayMember(relay, host, counts[relay]) for relay, host in sorted(hosts.items()))
 
 
-def _offsets(admin: AdminClient, places: Iterable[Partition], spec: Any) -> dict[Partition, int]:
+def offsets_of(admin: AdminClient, places: Iterable[Partition], spec: Any) -> dict[Partition, int]:
+    """An offset of each of `places`, as `spec` asks for it. Raises KafkaException."""
     asked = {TopicPartition(*each): spec for each in places}
     if not asked:
         return {}

@@ -58,6 +58,12 @@ def test_password_is_read_as_every_secret_and_never_shown(tmp_path: Path) -> Non
         (SOUND + "replication = 1\nmin_in_sync = 1", "fleet.replication", "at least 3"),
         (SOUND + "min_in_sync = 1", "fleet.min_in_sync", "at least 2"),
         (SOUND + "min_in_sync = 4", "fleet.min_in_sync", "not be above replication"),
+        (SOUND + 'keep_delivered = "299s"', "fleet.keep_delivered", "at least 5m"),
+        (
+            SOUND + 'keep_delivered = "1h"\nown_topics = false',
+            "fleet.keep_delivered",
+            "not the relays' own",
+        ),
         (SOUND + 'sasl = { username = "relay" }', "fleet.sasl", "username and a password"),
         (SOUND + 'sasl = { user = "relay" }', "fleet.sasl", "no such key"),
         (

@@ -65,3 +65,11 @@ def test_an_order_that_nobody_can_read_is_none() -> None:
     orders.heard(b"else", b"1")
 
     assert "x" not in orders
+
+
+def test_the_lowest_row_of_each_stream_is_known_until_the_order_is_done_there() -> None:
+    orders = heard("x")
+    assert sorted(orders.lowest()) == [FIVE, SIX + 3]
+
+    orders.heard(done_key("x", 5), b"1")
+    assert orders.lowest() == [SIX + 3]
