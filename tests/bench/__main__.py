@@ -16,15 +16,35 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.bench import chart, programs, quick, report
+from tests.bench import chart, fleet, programs, quick, report
 from tests.bench.processes import LOAD_CORE
-from tests.bench.results import COLLECTOR, OLD, OURS, PURE, ROTEL, Results, load_results
+from tests.bench.results import (
+    COLLECTOR,
+    FLEET,
+    OLD,
+    OLD_FLEET,
+    OURS,
+    PURE,
+    ROTEL,
+    TWO,
+    Results,
+    load_results,
+)
 from tests.bench.rows import ROWS, Row
 from tests.bench.trial import loads_own_limit, measure, null_server_us
+from tests.support.kafka import Brokers
 
 PAGE = programs.ROOT / "docs" / "performance.md"
 PICTURE = PAGE.with_suffix(".svg")
-WORDS = {"relay": OURS, "pure": PURE, "old": OLD, "collector": COLLECTOR, "rotel": ROTEL}
+WORDS = {
+    "relay": OURS,
+    "pure": PURE,
+    "old": OLD,
+    "collector": COLLECTOR,
+    "rotel": ROTEL,
+    "fleet": FLEET,
+    "two": TWO,
+}
 
 
 def main() -> None:
@@ -34,11 +54,12 @@ def main() -> None:
     if options.quick:
         sys.exit(quick.run(options.runs, is_to_be_kept=options.keep))
     results = load_results(options.show) if options.show else run(options)
-    print(report.tables(results))
+    print(report.everything(results))
     if options.write:
-        report.write(PAGE, report.tables(results))
-        PICTURE.write_text(chart.draw(results))
-        print(f"\nwritten to {PAGE.relative_to(programs.ROOT)} and {PICTURE.name}")
+        written = report.write_all(PAGE, results)
+        if report.BEGIN in written:
+            PICTURE.write_text(chart.draw(results))
+        print(f"\nwritten to {PAGE.relative_to(programs.ROOT)}")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -58,11 +79,32 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> Results:
-    """All rounds; what was found so far is on disk after each trial."""
+    """All rounds: of the fleet's rows after the others, with brokers that only they have."""
     rows = [ROWS[int(n) - 1] for n in options.rows.split(",")] if options.rows else list(ROWS)
-    chosen = chosen_programs(options)
     kept = programs.CACHE / time.strftime("%Y-%m-%d-%H%M%S.json")
     results = Results(about=about())
+    own = [row for row in rows if not row.is_fleet]
+    if own:
+        run_rows(results, own, chosen_programs(options), options, kept)
+    of_fleet = [row for row in rows if row.is_fleet]
+    if of_fleet:
+        with fleet.brokers() as brokers:
+            if brokers is not None:
+                run_rows(results, of_fleet, fleet_programs(options, brokers), options, kept)
+    print(f"kept in {kept}\n", file=sys.stderr)
+    return results
+
+
+def run_rows(
+    results: Results,
+    rows: list[Row],
+    chosen: list[programs.Program],
+    options: argparse.Namespace,
+    kept: Path,
+) -> None:
+    """All rounds of some rows, with the same programs for each. What was found so far is in `kept`
+    after each trial.
+    """
     prepared = [(row, row.requests(0)) for row in rows]
     for number in range(options.runs):
         results.null_us.append(null_server_us(options.seconds))
@@ -73,8 +115,6 @@ def run(options: argparse.Namespace) -> Results:
             for program in chosen:
                 try_out(results, program, row, requests, number, options.seconds)
                 results.save(kept)
-    print(f"kept in {kept}\n", file=sys.stderr)
-    return results
 
 
 def try_out(
@@ -99,7 +139,8 @@ def try_out(
     results.add(row.name, program.name, number, found)
     print(
         f"  {row.name:36}{program.name:20}{found.cpu_us:9.2f} µs{found.items_a_second:12,.0f}/s"
-        f"{found.p50_ms:8.1f}{found.p99_ms:8.1f} ms{found.resident_mib:6.0f} MiB",
+        f"{found.p50_ms:8.1f}{found.p99_ms:8.1f} ms{found.resident_mib:6.0f} MiB"
+        + (f"{found.brokers_us:9.2f} µs of brokers" if found.brokers_us else ""),
         file=sys.stderr,
         flush=True,
     )
@@ -107,8 +148,7 @@ def try_out(
 
 def chosen_programs(options: argparse.Namespace) -> list[programs.Program]:
     """Those that are asked for and can be had here."""
-    words = options.only.split(",") if options.only else list(WORDS)
-    names = {WORDS[word] for word in words}
+    names = wanted(options)
     found: list[programs.Program | None] = []
     if OURS in names and programs.Relay(OURS).is_native:
         found.append(programs.Relay(OURS, profile=options.profile))
@@ -122,6 +162,29 @@ def chosen_programs(options: argparse.Namespace) -> list[programs.Program]:
     if ROTEL in names:
         found.append(programs.rotel())
     return [each for each in found if each is not None]
+
+
+def fleet_programs(options: argparse.Namespace, brokers: Brokers) -> list[programs.Program]:
+    """One host, and relays of a fleet on those brokers."""
+    names = wanted(options)
+    relay = programs.Relay(OURS, profile=options.profile)
+    found: list[programs.Program] = []
+    if OURS in names:
+        found.append(relay)
+    if FLEET in names:
+        found.append(fleet.FleetRelays(FLEET, relay, brokers))
+    if options.old:
+        old = programs.Relay(OLD, options.old.resolve())
+        found.append(fleet.FleetRelays(OLD_FLEET, old, brokers))
+    if TWO in names:
+        found.append(fleet.FleetRelays(TWO, programs.Relay(OURS), brokers, 2))
+    return found
+
+
+def wanted(options: argparse.Namespace) -> set[str]:
+    """Names of the programs that are asked for."""
+    words = options.only.split(",") if options.only else list(WORDS)
+    return {WORDS[word] for word in words}
 
 
 def about() -> dict[str, str]:

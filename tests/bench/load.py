@@ -8,6 +8,7 @@ import itertools
 import select
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SEND_BUFFER_BYTES = 4 << 20
@@ -91,18 +92,21 @@ def request_bytes(
 
 
 def run(
-    port: int,
+    port: int | Sequence[int],
     requests: list[bytes],
     *,
     connections: int = 16,
     total: int | None = None,
     seconds: float = float("inf"),
 ) -> Result:
-    """Send `requests` in turn, `total` of them or for so long, over that many connections."""
+    """Send `requests` in turn, `total` of them or for so long, over that many connections; those go
+    to several ports by turns.
+    """
     result = Result()
     source = itertools.islice(itertools.cycle(requests), total)
     poll = select.epoll()
-    made = [Connection(port) for _ in range(connections)]
+    ports = itertools.cycle([port] if isinstance(port, int) else port)
+    made = [Connection(next(ports)) for _ in range(connections)]
     by_number = {each.socket.fileno(): each for each in made}
     for number in by_number:
         poll.register(number, select.EPOLLIN)

@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +84,21 @@ class Running:
         """Of its process."""
         return self._process.pid
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Where it takes requests."""
+        return (self.port,)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Whose CPU and memory are its own."""
+        return (self.pid,)
+
+    @property
+    def broker_pids(self) -> tuple[int, ...]:
+        """Of the brokers that keep its log, where it has none of its own."""
+        return ()
+
     def wait_until_delivered(self, items: int) -> None:
         """Until upstreams have that many, or there has been nothing to do for a while."""
         deadline = time.monotonic() + MOST_SECONDS
@@ -133,13 +149,14 @@ class Relay:
 class RunningRelay(Running):
     """Ours while it runs; started again it finds its state."""
 
-    def __init__(self, relay: Relay, folder: Path, plan: Plan) -> None:
+    def __init__(self, relay: Relay, folder: Path, plan: Plan, more: str = "") -> None:
+        """`more` is written into its configuration."""
         self._admin = free_port()
         self.state_dir = folder / "state"
         port = free_port()
         config = folder / "relay.toml"
         config.touch(mode=0o600)
-        config.write_text(self._config(plan, port))
+        config.write_text(self._config(plan, port, more))
         profiler = ["-m", "cProfile", "-o", str(relay.profile)] if relay.profile else []
         serve = ["-m", "relay.cli", "serve", "--config", str(config), "--log-level", "error"]
         self._again = ([relay.python, *profiler, *serve], port, relay.checkout, relay.environ)
@@ -154,13 +171,14 @@ class RunningRelay(Running):
         self.stop()
         self._start()
 
-    def _config(self, plan: Plan, port: int) -> str:
+    def _config(self, plan: Plan, port: int, more: str) -> str:
         row = plan.row
         words = [
             'state_dir = "state"',
             f'[ingest]\nlisten = "127.0.0.1:{port}"',
             f'[admin]\nlisten = "127.0.0.1:{self._admin}"',
             f'[buffer]\nmax_size = "{row.max_size}"\nmin_free = "64MiB"',
+            more,
         ]
         names = [f"up{number}" for number in range(len(plan.upstreams))]
         for name, url in zip(
@@ -194,19 +212,40 @@ class RunningRelay(Running):
         connection.close()
         return found
 
+    def is_ready(self) -> bool:
+        """Whether it takes requests now."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._admin, timeout=30)
+        connection.request("GET", "/readyz")
+        status = connection.getresponse().status
+        connection.close()
+        return status == 200
+
     def wait_until_delivered(self, items: int) -> None:
         """Until every upstream that is up has that many; ends the benchmark when none comes."""
-        deadline = time.monotonic() + MOST_SECONDS
-        while time.monotonic() < deadline:
-            time.sleep(ASK_SECONDS)
-            found = {
+        wait_until_delivered([self], items)
+
+    def delivered(self) -> Counter[str]:
+        """How many items each upstream that is up has had of it, or was not to have."""
+        return Counter(
+            {
                 each["name"]: each["delivered_spans"] + sum(each.get("filtered_spans", {}).values())
                 for each in self.ask("/api/status")["destinations"]
                 if each["name"] != "down"
             }
-            if all(delivered >= items for delivered in found.values()):
-                return
-        sys.exit(f"not delivered within {MOST_SECONDS:.0f} s: {found}, expected {items}")
+        )
+
+
+def wait_until_delivered(relays: Sequence[RunningRelay], items: int) -> None:
+    """Until every upstream that is up has that many, of all `relays` together; ends the benchmark
+    when they do not come.
+    """
+    deadline = time.monotonic() + MOST_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(ASK_SECONDS)
+        found = sum((relay.delivered() for relay in relays), Counter[str]())
+        if found and min(found.values()) >= items:
+            return
+    sys.exit(f"not delivered within {MOST_SECONDS:.0f} s: {dict(found)}, expected {items}")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """A run as Markdown tables, and in docs/performance.md between its two marks."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from tests.bench.results import COLLECTOR, OLD, OURS, PURE, ROTEL, Results
+from tests.bench.results import COLLECTOR, FLEET, OLD, OURS, PURE, ROTEL, TWO, Results
 from tests.bench.rows import ROWS, UNWATCHED, WATCHED, Row
 
 BEGIN, END = "<!-- written by make bench -->", "<!-- end -->"
+BEGIN_FLEET = "<!-- of the fleet, written by make bench -->"
+LEAST_OF_TWO = 1.7  # times what one relay of a fleet takes
 LIMIT_SHARE = 0.7  # of what the load reaches: above it, the load may be what was measured
 
 
@@ -17,17 +20,30 @@ def best(results: Results, row: Row) -> str:
 
 
 def measured_rows(results: Results) -> list[Row]:
-    """Those of the run, in their order."""
-    return [row for row in ROWS if results.programs(row.name)]
+    """Those of the run, in their order, but for the fleet's."""
+    return [row for row in ROWS if results.programs(row.name) and not row.is_fleet]
+
+
+def everything(results: Results) -> str:
+    """What the page has of a run."""
+    return "\n\n".join(_parts(results).values())
+
+
+def _parts(results: Results) -> dict[str, str]:
+    """By the mark that each stands behind on the page; what was not measured is left out."""
+    parts = {}
+    if measured_rows(results):
+        parts[BEGIN] = tables(results)
+    if any(row.is_fleet and results.programs(row.name) for row in ROWS):
+        parts[BEGIN_FLEET] = fleet_table(results)
+    return parts
 
 
 def tables(results: Results) -> str:
-    """Everything that the run found."""
-    rounds = max((len(each) for row in results.trials.values() for each in row.values()), default=0)
-    about = ", ".join(f"{name} {value}" for name, value in results.about.items())
+    """What the run found of relays that stand alone."""
     return "\n".join(
         [
-            f"Medians of {rounds} rounds: {about}.",
+            _about(results),
             "",
             "CPU in µs an item, beside rotel's and the Collector's of the same round:",
             "",
@@ -40,6 +56,52 @@ def tables(results: Results) -> str:
             *_refusals(results),
         ]
     )
+
+
+def fleet_table(results: Results) -> str:
+    """What it found of a fleet beside one host, and what two relays take on paper."""
+    head = ["row", "program", "CPU µs a span", "÷ one host", "brokers' CPU µs a span",
+            "spans/s on two cores", "p50 ms", "p99 ms", "peak MiB"]  # fmt: skip
+    lines = [_line(*head), _line(*["---"] * len(head))]
+    for row in ROWS:
+        for program in results.programs(row.name) if row.is_fleet else ():
+            beside = results.ratio(row.name, program, OURS) if program != OURS else None
+            brokers_us = results.median(row.name, program, "brokers_us")
+            cells = [
+                row.name.removesuffix(", fleet"),
+                "one host" if program == OURS else program,
+                _number(results.median(row.name, program, "cpu_us")),
+                _judged(beside, is_met=None),
+                _number(brokers_us or None),
+                _number(results.median(row.name, program, "items_a_second"), digits=0),
+                _number(results.median(row.name, program, "p50_ms")),
+                _number(results.median(row.name, program, "p99_ms")),
+                _number(results.most(row.name, program, "resident_mib"), digits=0),
+            ]
+            lines.append(_line(*cells))
+    return "\n".join([_about(results), "", *lines, "", *_on_paper(results)])
+
+
+def _on_paper(results: Results) -> Iterator[str]:
+    """What two relays take beside one, each on a core of its own, of each row."""
+    for row in ROWS:
+        one, two = (results.median(row.name, name, "cpu_us") for name in (FLEET, TWO))
+        ratio = results.ratio(row.name, FLEET, TWO)
+        brokers_us = results.median(row.name, TWO, "brokers_us")
+        if row.is_fleet and one and two and ratio and brokers_us:
+            together = 2e6 / two
+            yield (
+                f"- {row.name.removesuffix(', fleet')}: one relay takes {1e6 / one:,.0f} spans a "
+                f"second, two take {together:,.0f}, "
+                f"{_judged(2 * ratio, is_met=2 * ratio >= LEAST_OF_TWO)} times one's. For that "
+                f"the brokers need {brokers_us * together / 1e6:.1f} cores, all three together."
+            )
+
+
+def _about(results: Results) -> str:
+    rounds = max((len(each) for row in results.trials.values() for each in row.values()), default=0)
+    about = ", ".join(f"{name} {value}" for name, value in results.about.items())
+    return f"Medians of {rounds} rounds: {about}."
 
 
 def _line(*cells: str) -> str:
@@ -137,10 +199,18 @@ def _judged(value: float | None, *, is_met: object) -> str:
     return f"**{value:.2f}**" if is_met else f"{value:.2f}"
 
 
-def write(page: Path, text: str) -> None:
-    """Put `text` between the marks of a page. Raises ValueError where it has none."""
+def write_all(page: Path, results: Results) -> list[str]:
+    """Put what was measured on the page; the marks that it stands behind."""
+    parts = _parts(results)
+    for begin, text in parts.items():
+        write(page, text, begin)
+    return list(parts)
+
+
+def write(page: Path, text: str, begin: str = BEGIN) -> None:
+    """Put `text` between two marks of a page. Raises ValueError where it has none."""
     content = page.read_text()
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(content):
-        raise ValueError(f"{page} has no place for the tables: {BEGIN} … {END}")
-    page.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{text}\n\n{END}", content))
+        raise ValueError(f"{page} has no place for the tables: {begin} … {END}")
+    page.write_text(pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{END}", content))

@@ -13,6 +13,7 @@ from typing import Any
 from tests.bench.trial import Measured
 
 OURS, PURE, OLD, COLLECTOR, ROTEL = "relay", "relay, pure Python", "old", "Collector", "rotel"
+FLEET, OLD_FLEET, TWO = "relay of a fleet", "old, of a fleet", "two relays of a fleet"
 
 
 @dataclass

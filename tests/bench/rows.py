@@ -42,6 +42,7 @@ class Row:
     is_watched: bool = False  # a tab of the page is open
     is_only_ours: bool = False  # the others have no such thing
     steps: str = ""  # keys of our destination that ask for steps, as TOML
+    is_fleet: bool = False  # relays on Kafka, beside one that has its log on its own disk
 
     def requests(self, port: int) -> list[bytes]:
         """Whole requests, no two alike, the same for every program."""
@@ -99,4 +100,6 @@ ROWS = (
     Row("100 protobuf, redact", "service", 100, "protobuf", is_only_ours=True, steps=REDACT),
     Row("100 JSON, sample", "service", 100, is_only_ours=True, steps=SAMPLE),
     Row("100 protobuf, sample", "service", 100, "protobuf", is_only_ours=True, steps=SAMPLE),
+    Row("100 JSON, fleet", "service", 100, is_only_ours=True, is_fleet=True),
+    Row("100 protobuf, fleet", "service", 100, "protobuf", is_only_ours=True, is_fleet=True),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """One trial: a program is started, warmed, loaded, and waited for until everything is delivered."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.bench.processes import (
     resident_mib,
     server,
 )
-from tests.bench.programs import Plan, Program, RefusedError
+from tests.bench.programs import Plan, Program, RefusedError, Running
 from tests.bench.rows import Row
 from tests.support.certificates import make_authority
 from tests.support.ports import free_port
@@ -38,6 +38,7 @@ class Measured:
     requests: int
     page_p50_ms: float = 0.0  # of a screen of the page, where it was open
     page_p99_ms: float = 0.0
+    brokers_us: float = 0.0  # CPU an item of Kafka's brokers, all together, where there are any
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -73,32 +74,44 @@ def measure_with(
     items = plan.row.items
     running = program.start(folder, plan)
     try:
-        warm = _loaded(running.port, requests, seconds * WARM_SHARE)
+        warm = _loaded(running.ports, requests, seconds * WARM_SHARE)
         running.wait_until_delivered(warm.requests * items)
-        cpu, loop = cpu_seconds(running.pid), first_thread_seconds(running.pid)
+        before = _used(running)
         tab = running.open_tab(folder) if plan.row.is_watched else None
-        result = _loaded(running.port, requests, seconds)
+        result = _loaded(running.ports, requests, seconds)
         page = sorted(tab.close()) if tab else [0.0]
         running.wait_until_delivered((warm.requests + result.requests) * items)
-        cpu, loop = cpu_seconds(running.pid) - cpu, first_thread_seconds(running.pid) - loop
         latencies, done = sorted(result.latencies), result.requests * items
+        cpu, loop, brokers = (
+            (now - then) / done * 1e6 for now, then in zip(_used(running), before, strict=True)
+        )
         return Measured(
             items_a_second=done / result.seconds,
-            cpu_us=cpu / done * 1e6,
-            loop_us=loop / done * 1e6,
+            cpu_us=cpu,
+            loop_us=loop,
             p50_ms=latencies[len(latencies) // 2] * 1e3,
             p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
-            resident_mib=resident_mib(running.pid, "VmHWM"),
+            resident_mib=max(resident_mib(pid, "VmHWM") for pid in running.pids),
             requests=result.requests,
             page_p50_ms=page[len(page) // 2],
             page_p99_ms=page[len(page) * 99 // 100],
+            brokers_us=brokers,
         )
     finally:
         running.stop()
 
 
-def _loaded(port: int, requests: list[bytes], seconds: float) -> load.Result:
-    result = load.run(port, requests, connections=CONNECTIONS, seconds=seconds)
+def _used(running: Running) -> tuple[float, float, float]:
+    """CPU seconds until now: of relays, of their first threads, of brokers."""
+    return (
+        sum(map(cpu_seconds, running.pids)),
+        sum(map(first_thread_seconds, running.pids)),
+        sum(map(cpu_seconds, running.broker_pids)),
+    )
+
+
+def _loaded(ports: Sequence[int], requests: list[bytes], seconds: float) -> load.Result:
+    result = load.run(ports, requests, connections=CONNECTIONS, seconds=seconds)
     if set(result.statuses) != {200}:
         raise RefusedError(f"answered {result.statuses}")
     return result
@@ -107,8 +120,8 @@ def _loaded(port: int, requests: list[bytes], seconds: float) -> load.Result:
 def loads_own_limit(row: Row, requests: list[bytes], seconds: float) -> float:
     """Items a second that the load reaches against a server that only reads."""
     with server("swallow", RELAY_CORE) as (port, _):
-        _loaded(port, requests, seconds * WARM_SHARE)
-        result = _loaded(port, requests, seconds)
+        _loaded([port], requests, seconds * WARM_SHARE)
+        result = _loaded([port], requests, seconds)
         return result.requests * row.items / result.seconds
 
 
@@ -116,7 +129,7 @@ def null_server_us(seconds: float) -> float:
     """CPU microseconds a request of a Starlette server that does nothing: the yardstick."""
     with server("null", RELAY_CORE) as (port, pid):
         requests = [load.request_bytes(port, b'{"resourceSpans":[]}' * 10)]
-        _loaded(port, requests, seconds * WARM_SHARE)
+        _loaded([port], requests, seconds * WARM_SHARE)
         before = cpu_seconds(pid)
-        result = _loaded(port, requests, seconds)
+        result = _loaded([port], requests, seconds)
         return (cpu_seconds(pid) - before) / result.requests * 1e6

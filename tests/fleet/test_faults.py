@@ -13,19 +13,6 @@ from tests.support.load import MIXED, Load, nth_request
 from tests.support.relay_process import Relay, eventually
 
 
-def all_in_sync(brokers: Brokers) -> None:
-    """Return when every broker has everything again."""
-    from confluent_kafka.admin import AdminClient
-
-    admin = AdminClient({"bootstrap.servers": ",".join(brokers.bootstrap)})
-
-    def is_whole() -> bool:
-        topics = admin.list_topics(timeout=10).topics.values()
-        return all(len(p.isrs) == 3 for each in topics for p in each.partitions.values())
-
-    eventually(is_whole, seconds=90, what="every broker in sync")
-
-
 def is_ready(relay: Relay) -> bool:
     return bool(relay.get("/readyz", parse=False)[0] == 200)
 
@@ -72,7 +59,7 @@ def test_one_broker_of_three_may_go_and_come_back(
             load.wait_for_more(200)
             fault(own_brokers, number)
             load.wait_for_more(200, seconds=60)
-            all_in_sync(own_brokers)
+            own_brokers.wait_in_sync()
     assert load.statuses.keys() <= {200, 503}
     assert load.acknowledged <= logged(own_brokers)
 

@@ -195,6 +195,20 @@ class Brokers:
             eventually(node.is_started, seconds=READY_SECONDS, what=f"broker {number}")
         return self
 
+    def wait_in_sync(self, seconds: float = READY_SECONDS) -> Self:
+        """Return when every broker has all of its partitions again."""
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": ",".join(self.bootstrap)})
+
+        def is_whole() -> bool:
+            topics = admin.list_topics(timeout=10).topics.values()
+            partitions = [each for topic in topics for each in topic.partitions.values()]
+            return all(len(each.isrs) == len(each.replicas) for each in partitions)
+
+        eventually(is_whole, seconds=seconds, what="every broker in sync")
+        return self
+
     def kill(self, *numbers: int) -> None:
         """End them at once, without a word to anybody."""
         for number in numbers:

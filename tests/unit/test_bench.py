@@ -1,13 +1,14 @@
 """The benchmark: what it makes of what it measured."""
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.bench import chart, load, quick, report
+from tests.bench import chart, fleet, load, quick, report
 from tests.bench.processes import LOAD_CORE, server
-from tests.bench.results import COLLECTOR, OURS, ROTEL, Results, load_results
+from tests.bench.results import COLLECTOR, FLEET, OURS, ROTEL, TWO, Results, load_results
 from tests.bench.rows import ROWS, Row
 from tests.bench.trial import Measured
 
@@ -67,6 +68,51 @@ def test_page_without_a_place_for_the_tables_is_left_alone(tmp_path: Path) -> No
 
     with pytest.raises(ValueError, match="no place"):
         report.write(page, "new")
+
+
+def of_fleet(one: float, two: float, brokers_us: float) -> Results:
+    row, found = next(each for each in ROWS if each.is_fleet), Results()
+    found.add(row.name, OURS, 0, measured(4.0))
+    for name, cpu_us in ((FLEET, one), (TWO, two)):
+        found.add(row.name, name, 0, replace(measured(cpu_us), brokers_us=brokers_us))
+    return found
+
+
+@pytest.mark.parametrize(("two", "times"), [(10.0, "**2.00**"), (12.5, "1.60")])
+def test_two_relays_are_told_on_paper_with_what_brokers_need_for_them(
+    two: float, times: str
+) -> None:
+    text = report.everything(of_fleet(10.0, two, 20.0))
+
+    assert "| 100 JSON | relay of a fleet | 10.0 | 2.50 | 20.0 |" in text
+    together = 2_000_000 / two
+    assert f"takes 100,000 spans a second, two take {together:,.0f}, {times} times" in text
+    assert f"need {20 * together / 1e6:.1f} cores" in text
+
+
+def test_page_keeps_what_the_run_did_not_measure(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        f"{report.BEGIN}\nold\n{report.END}\n{report.BEGIN_FLEET}\nold too\n{report.END}\n"
+    )
+
+    assert report.write_all(page, of_fleet(10.0, 11.0, 20.0)) == [report.BEGIN_FLEET]
+    assert page.read_text().startswith(f"{report.BEGIN}\nold\n{report.END}\n")
+    assert "old too" not in page.read_text()
+
+    assert report.write_all(page, results([4], [8], [16])) == [report.BEGIN]
+    assert "relay of a fleet" in page.read_text()
+
+
+def test_rows_of_the_fleet_are_left_out_with_a_word_where_there_is_no_java(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+
+    with fleet.brokers() as brokers:
+        assert brokers is None
+
+    assert "no java and no mvn here: the rows of the fleet are left out" in capsys.readouterr().out
 
 
 def test_picture_has_a_bar_for_each_program() -> None:
