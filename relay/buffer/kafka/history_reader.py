@@ -37,7 +37,7 @@ from relay.buffer.kafka.records import (
     Record,
     header_of,
 )
-from relay.buffer.kafka.settings import KafkaSettings
+from relay.buffer.kafka.settings import ClientSettings, KafkaSettings
 from relay.buffer.sqlite.rows import Part
 from relay.buffer.sqlite.trace_queries import DeliveredEntry
 
@@ -45,6 +45,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 BACK_ROWS: Final = 20_000
 _BATCH: Final = 512
+_FETCH_BYTES: Final = 512 * 1024
 _POLL_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 1.0
@@ -67,6 +68,7 @@ class HistoryReader:
         back_rows: int = BACK_ROWS,
     ) -> None:
         self._settings = settings
+        self._kinds = settings.rows_topics
         self._file = file
         self._decode = decode
         self._back_rows = back_rows
@@ -83,7 +85,7 @@ class HistoryReader:
             while not self._is_stopping.is_set():
                 try:
                     self._file.open()
-                    self._live(make_consumer(reader_settings(self._settings.client())))
+                    self._live(make_consumer(_settings_of(self._settings)))
                 except Exception as error:  # noqa: BLE001 - looking must go on
                     log.warning("fleet_history_restarts", error=repr(error))
                     self._file.discard_if(error)
@@ -120,7 +122,7 @@ class HistoryReader:
         """Follow partitions that are new, and forget what the brokers have deleted. False where
         one of them has no leader now: those behind it are looked at with the next turn.
         """
-        kinds = self._settings.rows_topics
+        kinds = self._kinds
         read_to = self._file.read_to()
         lows, starts, is_whole = dict[int, int](), list[TopicPartition](), True
         try:
@@ -169,7 +171,7 @@ class HistoryReader:
         """What of a record is kept here."""
         if record.topic == self._settings.history_topic:
             return deliveries_of(record.value or b"")
-        signal, encoding = self._settings.rows_topics[record.topic]
+        signal, encoding = self._kinds[record.topic]
         place = row_of(signal, encoding, record.partition, record.offset)
         try:
             if header_of(record, CRC):
@@ -187,6 +189,13 @@ class HistoryReader:
         records = [each for _, _, each in found if isinstance(each, Seen)]
         told = [entry for _, _, each in found if isinstance(each, list) for entry in each]
         self._file.add(records, told, {key: offset for key, offset, _ in found})
+
+
+def _settings_of(settings: KafkaSettings) -> ClientSettings:
+    """Lists may lag by a moment: what comes is fetched, and written, ten times a second and not one
+    by one.
+    """
+    return {**reader_settings(settings.client()), "fetch.min.bytes": _FETCH_BYTES}
 
 
 def received_ns_of(record: Record) -> int:

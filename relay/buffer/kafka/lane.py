@@ -82,8 +82,10 @@ class Lane:
 
     def evict(self) -> Ranges:
         """What is owed of rows that the brokers do not keep any more, and is not from now on."""
-        gone = owed_ranges.before(self.stream.first_row)
-        lost = owed_ranges.intersection(self.ranges, (gone,))
+        first = self.stream.first_row
+        if not self.ranges or self.ranges[0].start.row >= first:
+            return ()  # nearly always, and asked of each lane whenever anything comes
+        lost = owed_ranges.intersection(self.ranges, (owed_ranges.before(first),))
         if lost:
             self.settle(lost)
         return lost

@@ -110,10 +110,8 @@ class NotOtlp(Exception):
 
 
 def _crc(value: bytes, headers: Iterable[tuple[str, bytes]]) -> bytes:
-    crc = zlib.crc32(value)
-    for name, content in headers:
-        crc = zlib.crc32(content, zlib.crc32(name.encode(), crc))
-    return b"%08x" % crc
+    words = b"".join(each for name, content in headers for each in (name.encode(), content))
+    return b"%08x" % zlib.crc32(words, zlib.crc32(value))
 
 
 def _digits(headers: Mapping[str, bytes], name: str) -> int:
