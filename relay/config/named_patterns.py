@@ -19,7 +19,6 @@ class NamedPattern(NamedTuple):
     """`check` None: whatever matches is meant."""
 
     pattern: str
-    tells: str
     check: Check | None = None
 
 
@@ -79,46 +78,32 @@ _OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _KEY: Final = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 
 NAMED: Final[Mapping[str, NamedPattern]] = {
-    "email": NamedPattern(
-        r"[\pL\pN._%+'-]+@(?:[\pL\pN-]+\.)+\pL{2,24}", "addresses such as ada@example.org"
-    ),
+    "email": NamedPattern(r"[\pL\pN._%+'-]+@(?:[\pL\pN-]+\.)+\pL{2,24}"),
     "credit-card": NamedPattern(
         r"\b[2-6](?:\d{12,18}|\d{3}(?:[ -]\d{4}){3}(?:[ -]\d{1,3})?|\d{3}[ -]\d{6}[ -]\d{5})\b",
-        "13 to 19 digits, also in groups, whose checksum (Luhn) is right",
         _is_card,
     ),
-    "bearer": NamedPattern(
-        r"(?i)\bbearer[ \t]+[A-Za-z0-9._~+/=-]{8,}", "`Bearer` and a token", _is_token
-    ),
+    "bearer": NamedPattern(r"(?i)\bbearer[ \t]+[A-Za-z0-9._~+/=-]{8,}", _is_token),
     "basic-auth": NamedPattern(
         r"(?i)\bbasic[ \t]+[A-Za-z0-9+/]{4,}={0,2}|[a-z][a-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@",
-        "`Basic` and name and password in base64; `name:password@` in a URL",
         _is_pair,
     ),
-    "ipv4": NamedPattern(
-        rf"\b{_OCTET}(?:\.{_OCTET}){{3}}\b", "addresses such as 192.0.2.1", _is_ipv4
-    ),
+    "ipv4": NamedPattern(rf"\b{_OCTET}(?:\.{_OCTET}){{3}}\b", _is_ipv4),
     "ipv6": NamedPattern(
         rf"[0-9A-Fa-f]{{0,4}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}}(?:(?:\.{_OCTET}){{3}})?",
-        "addresses such as 2001:db8::1",
         _is_ipv6,
     ),
-    "jwt": NamedPattern(
-        r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*", "JSON web tokens"
-    ),
+    "jwt": NamedPattern(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*"),
     "aws-key": NamedPattern(
         r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"
         r"|(?i:aws.{0,20}secret.{0,20}[=:])\s*[\"']?[A-Za-z0-9/+]{40}",
-        "access key ids of AWS, and secret keys beside their name",
     ),
     "private-key": NamedPattern(
         rf"-----BEGIN {_KEY}(?s:.*?)(?:-----END {_KEY}|\z)",
-        "private keys in PEM, also ones that are cut off",
     ),
     "phone": NamedPattern(
         r"(?:\+|\b00)[1-9](?:[ ().-]{0,2}\d){6,14}\b|\(?\b[2-9]\d\d\)?[ .-][2-9]\d\d[ .-]\d{4}\b",
-        "numbers such as +49 30 901820 and (415) 555-0132",
         _is_phone,
     ),
 }
-"""By the name that stands in the configuration."""
+"""By the name that stands in the configuration; docs/processing.md says what each finds."""

@@ -12,8 +12,7 @@ from dataclasses import fields, replace
 from typing import Any, Final
 
 from relay.genai.call import TOKENS, Call
-from relay.genai.items import SpanItem
-from relay.genai.steps import Step, span_steps
+from relay.genai.steps import Step
 from relay.model.records import Signal
 
 _ORDER: Final = (Signal.LOGS, Signal.TRACES, Signal.METRICS)
@@ -47,11 +46,6 @@ def counted(steps: Iterable[Step]) -> list[Step]:
             by_service[step.service].append(step)
     found = [step for own in by_service.values() for step in _of_service(own)]
     return sorted(found, key=lambda step: step.at_ns)
-
-
-def calls_of_spans(items: Iterable[SpanItem]) -> list[Call]:
-    """The calls that spans tell of, each once."""
-    return [step.call for step in counted(span_steps(items)) if step.kind == "call"]
 
 
 def _spans(spans: list[Step]) -> list[Step]:

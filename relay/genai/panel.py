@@ -1,7 +1,7 @@
 """What a page shows of one call, as a document for JSON: bounded, whatever was sent."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,13 +9,12 @@ import msgspec
 
 from relay.genai.call import Call, call_of, name_of, shown_user
 from relay.genai.contents import Contents, Told, contents_of
-from relay.genai.counted import calls_of_spans
 from relay.genai.items import SpanItem, logs_of, spans_of
 from relay.genai.kinds import kind_of
 from relay.genai.names import NAMES, PERSONAL
 from relay.genai.parts import Message, Part, messages_of
 from relay.genai.senders import content_switch
-from relay.genai.values import added, first
+from relay.genai.values import first
 from relay.model.records import Encoding, Signal
 from relay.otlp.signals import WIRE
 from relay.otlp.transcode import decode_entries
@@ -57,10 +56,6 @@ class TraceItems:
         """As `part_of`; None, too, for a span that is not here."""
         item = self.spans.get(span_id)
         return part_of(item, self.records.get(span_id, ()), side, message, part) if item else None
-
-    def badges(self) -> dict[str, Any] | None:
-        """As `badges_of`."""
-        return badges_of(self.spans.values())
 
 
 def _entries(document: Mapping[str, Any], signal: Signal) -> list[Any]:
@@ -167,23 +162,6 @@ def call_document(call: Call) -> dict[str, Any]:
         **{each: getattr(call, each) for each in (*names, *figures, *more, *rest, *ids)},
         "cost_note": NO_COST if call.cost_usd is None else "as the sender says",
         "finish": list(call.finish),
-    }
-
-
-def badges_of(items: Iterable[SpanItem]) -> dict[str, Any] | None:
-    """What a list shows of a trace: models, tokens in and out, cost; None without any call.
-
-    Spans that only repeat what their calls told are not added.
-    """
-    calls = calls_of_spans(items)
-    if not calls:
-        return None
-    return {
-        "models": list(dict.fromkeys(call.model for call in calls if call.model)),
-        "calls": len(calls),
-        "input_tokens": added(call.input_tokens for call in calls),
-        "output_tokens": added(call.output_tokens for call in calls),
-        "cost_usd": added(call.cost_usd for call in calls),
     }
 
 

@@ -8,7 +8,7 @@ from relay.genai.items import Around, SpanItem
 from relay.genai.kinds import CLAUDE_NAMES, kind_of
 from relay.genai.names import SPAN_KEYS
 from relay.genai.steps import Step, span_steps
-from relay.genai.values import attributes_of
+from relay.genai.values import added, attributes_of
 from relay.view.items import Placed
 
 _MOST_MODELS: Final = 5
@@ -35,9 +35,9 @@ def facts_of(steps: Iterable[Step]) -> dict[str, Any]:
         "genai": {
             "calls": len(calls),
             "models": list(models)[:_MOST_MODELS],
-            "input_tokens": _sum(call.input_tokens for call in calls),
-            "output_tokens": _sum(call.output_tokens for call in calls),
-            "cost_usd": _sum(call.cost_usd for call in calls),
+            "input_tokens": added(call.input_tokens for call in calls),
+            "output_tokens": added(call.output_tokens for call in calls),
+            "cost_usd": added(call.cost_usd for call in calls),
         }
     }
 
@@ -60,8 +60,3 @@ def _item(placed: Placed) -> SpanItem:
     resource = attributes_of(source.resource.attributes)
     around = Around(service=placed.service, scope=source.scope.name, resource=resource)
     return SpanItem(around, placed.record, attributes_of(placed.record.attributes))
-
-
-def _sum(numbers: Iterable[float | None]) -> float | None:
-    told = [number for number in numbers if number is not None]
-    return sum(told) if told else None

@@ -6,9 +6,10 @@ from relay.genai.counted import counted
 from relay.genai.items import SpanItem
 from relay.genai.panel import TraceItems
 from relay.genai.rows import steps_of
-from relay.genai.steps import Step
+from relay.genai.steps import Step, span_steps
 from relay.model.records import Encoding, Signal, StoredRow
 from relay.process.prepare import Prepare, PrepareSettings
+from relay.view.genai_facts import facts_of
 from tests.support.builders import SPAN_ID, Json, request, span, to_body
 from tests.support.fixtures import FOLDER
 
@@ -61,6 +62,11 @@ def trace_in(*spans: Json, logs: list[Json] | None = None, **around: str) -> Tra
     if logs:
         document["resourceLogs"] = [{"scopeLogs": [{"logRecords": logs}]}]
     return TraceItems.of(document)
+
+
+def facts_in(trace: TraceItems) -> dict[str, Any]:
+    """What a list says of a trace."""
+    return facts_of(span_steps(trace.spans.values()))
 
 
 def panel_in(values: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from relay.genai.timeline import timeline_of
 from relay.model.records import Signal
 from relay.otlp import messages_metrics
 from tests.support.builders import SPAN_ID, TRACE_ID, Json, request, span, to_body
-from tests.unit.genai.making import attributes, rows_of, trace_in
+from tests.unit.genai.making import attributes, facts_in, rows_of, trace_in
 
 KNOWN = sorted(
     {name for names in NAMES.values() for name in names}
@@ -107,7 +107,7 @@ def test_any_span_has_a_panel_or_none(
     trace = trace_in(made, logs=logs, scope=scope)
 
     panel = trace.panel(SPAN_ID, show_personal=True)
-    json.dumps([panel, trace.badges()], allow_nan=False)
+    json.dumps([panel, facts_in(trace)], allow_nan=False)
     for side in ("prompt", "completion"):
         for message in panel[side] if panel else ():
             for number, part in enumerate(message["parts"]):

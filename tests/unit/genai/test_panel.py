@@ -10,7 +10,7 @@ from relay.genai.names import FLAT, NAMES
 from relay.genai.panel import MOST_MESSAGES, PART_CHARACTERS
 from relay.genai.parts import MOST_PARTS
 from tests.support.builders import SPAN_ID
-from tests.unit.genai.making import attributes, llm_span, panel_in, trace_in
+from tests.unit.genai.making import attributes, facts_in, llm_span, panel_in, trace_in
 
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "tiny"}
 IMAGE = "data:image/png;base64," + "iVBORw0K" * 125_000  # 750,000 bytes of an image
@@ -158,14 +158,14 @@ def test_without_contents_it_says_who_can_switch_them_on(
     assert panel["prompt"] == panel["completion"] == []
 
 
-def test_span_of_something_else_has_no_panel_and_no_badges() -> None:
+def test_span_of_something_else_has_no_panel_and_no_facts() -> None:
     trace = trace_in(llm_span({"http.request.method": "GET", "model": "T-800"}))
 
     assert trace.panel(SPAN_ID) is None
-    assert trace.badges() is None
+    assert facts_in(trace) == {"genai": None}
 
 
-def test_badges_of_a_trace_leave_out_what_parents_repeat() -> None:
+def test_facts_of_a_trace_leave_out_what_parents_repeat() -> None:
     usage = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 2}
     cost = {"gen_ai.usage.total_cost": 0.1}
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 20}
@@ -176,12 +176,12 @@ def test_badges_of_a_trace_leave_out_what_parents_repeat() -> None:
         llm_span(CHAT | {"gen_ai.response.model": "other"}, spanId="d" * 16),
     )
 
-    assert trace.badges() == {
+    assert facts_in(trace)["genai"] == {
         "models": ["tiny", "other"],
         "calls": 3,
         "input_tokens": 20,
         "output_tokens": 4,
-        "cost_usd": 0.3,
+        "cost_usd": 0.3,  # no sum of doubles
     }
 
 
