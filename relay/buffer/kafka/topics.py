@@ -10,7 +10,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 from relay.buffer.kafka.client import Client, import_client
 from relay.buffer.kafka.settings import KafkaSettings
-from relay.model.errors import ConfigError
 from relay.model.units import about_duration, format_size
 
 TOPIC_BYTES: Final = 8 * 2**20  # largest batch, compressed: a single span may be large
@@ -340,12 +339,3 @@ def _judge_rows(name: str, config: Mapping[str, str], settings: KafkaSettings) -
     if 0 <= kept_bytes < fleet.retention_size_bytes // fleet.partitions:
         size = format_size(kept_bytes)
         yield Remark("note", f"{name} deletes what is above {size} a partition, owed or not")
-
-
-def refuse(promise: Promise, settings: KafkaSettings) -> None:
-    """Raise ConfigError where the topics promise too little."""
-    why = promise.refusal(allow_weak=settings.fleet.allow_weak)
-    if why:
-        is_weak = not promise.refusal(allow_weak=True)
-        hint = "for a trial write allow_weak = true" if is_weak else None
-        raise ConfigError(why, key="fleet", hint=hint)
