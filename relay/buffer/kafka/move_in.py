@@ -8,7 +8,7 @@ What was delivered already, and the history of it, stays behind.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,9 +44,8 @@ async def move_in(
     wanted: Collection[BacklogName],
     settings: KafkaSettings,
     bridge: Sends,
-    progress: Callable[[int], None] = lambda _items: None,
 ) -> Moved:
-    """Move what `source` owes to `wanted`, and all dead letters. `progress` hears of items moved.
+    """Move what `source` owes to `wanted`, and all dead letters.
 
     Raises BufferFailure; what was moved by then is not moved again.
     """
@@ -56,7 +55,7 @@ async def move_in(
         consumer = source.consumer(key.destination, signal=key.signal)
         if consumer.is_paused:
             await bridge.send([pause_record(settings, key.destination)])
-        await _move_backlog(consumer, key, settings, bridge, moved, progress)
+        await _move_backlog(consumer, key, settings, bridge, moved)
     await source.flush()
     await _move_letters(source, settings, bridge, moved)
     for key, each in source.consumers().items():
@@ -72,7 +71,6 @@ async def _move_backlog(
     settings: KafkaSettings,
     bridge: Sends,
     moved: Moved,
-    progress: Callable[[int], None],
 ) -> None:
     while True:
         taken = await consumer.take(
@@ -88,7 +86,6 @@ async def _move_backlog(
         consumer.settle(taken, status=0, at_ns=time.time_ns())
         moved.rows += len(taken.rows)
         moved.items[key.text] = moved.items.get(key.text, 0) + taken.items
-        progress(taken.items)
 
 
 def _records(taken: Taken, key: BacklogName, settings: KafkaSettings) -> list[Outgoing]:

@@ -13,7 +13,6 @@ from functools import partial
 from itertools import groupby
 
 import anyio
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -36,8 +35,6 @@ from relay.buffer.values import BufferStatistics
 from relay.model.counters import Counters
 from relay.model.errors import BufferFailure, BufferUnavailable
 from relay.model.records import Signal, StoredRow
-
-log = structlog.stdlib.get_logger(__name__)
 
 COMMIT_SECONDS = 0.2
 _LOOK_SECONDS = 10.0
