@@ -1,10 +1,10 @@
 """How fast the mock collector is: `python -m tests.bench.mock [--old CHECKOUT] [--seconds 3]`.
 
 It runs `mockcollector serve` as a process, sends requests on four connections from this one, and
-prints a line of a Markdown table for each row: accepted items a second with one item a request, 100
-and 512; of the last the median and the 99th percentile of a request, and the most memory. With
-`--old`, a checkout with an older `mockcollector/`, each row is followed by the same of that one.
-While a wait is open, 100,000 spans are kept, and what is waited for never comes. `--only TEXT`
+prints a line of a Markdown table for each row: accepted items a second and the CPU of an item, with
+one item a request, 100 and 512; of the last the 99th percentile of a request, and the most memory.
+With `--old`, a checkout with an older `mockcollector/`, each row is followed by the same of that
+one. While a wait is open, 100,000 spans are kept, and what is waited for never comes. `--only TEXT`
 takes the rows whose name contains it.
 """
 
@@ -26,6 +26,7 @@ from mockcollector.otlp_json import decode_request
 from mockcollector.signals import TRAITS, Signal
 from tests.bench.load import request_bytes, run
 from tests.bench.payloads import Bodies
+from tests.bench.processes import cpu_seconds
 
 HERE: Final = Path(__file__).resolve().parents[2]
 BATCHES: Final = (1, 100, 512)
@@ -88,35 +89,36 @@ def main() -> None:
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     checkouts = {"": HERE} | ({"before": options.old} if options.old else {})
-    print("| mode | " + " | ".join(f"batch {n}" for n in BATCHES) + " | p50, p99 | memory |")
+    print("| mode | " + " | ".join(f"batch {n}" for n in BATCHES) + " | p99 | memory |")
     print("|---|---|---|---|---|---|")
     for row in ROWS:
         if options.only not in row.name:
             continue
         for when, checkout in checkouts.items():
             measured = [measure(checkout, row, batch, options.seconds) for batch in BATCHES]
-            rates = " | ".join(f"{each['rate']:,.0f}/s" for each in measured)
-            last = measured[-1]
-            times = f"{last['p50']:.1f}, {last['p99']:.0f} ms"
-            print(f"| {when or row.name} | {rates} | {times} | {last['mib']:.0f} MiB |", flush=True)
+            rates = " | ".join(f"{each['rate']:,.0f}/s, {each['cpu']:.1f} µs" for each in measured)
+            last = f"{measured[-1]['p99']:.0f} ms | {measured[-1]['mib']:.0f} MiB"
+            print(f"| {when or row.name} | {rates} | {last} |", flush=True)
 
 
 def measure(checkout: Path, row: Row, batch: int, seconds: float) -> dict[str, float]:
-    """Accepted items a second, milliseconds of a request, most MiB."""
+    """Accepted items a second, microseconds of CPU for one, milliseconds of a request, most MiB."""
     with _serving(checkout, row.keep) as (process, port, control):
         requests = row.requests(port, batch)
         if row.waits_for is not None:
             _wait_open(control, row)
             filling = row.requests(port, BATCHES[-1])
             run(port, filling, connections=CONNECTIONS, total=KEPT_SPANS // BATCHES[-1])
+        before = cpu_seconds(process.pid)
         result = run(port, requests, connections=CONNECTIONS, seconds=seconds)
+        used = cpu_seconds(process.pid) - before
         assert set(result.statuses) == {200}, result.statuses
         status = Path(f"/proc/{process.pid}/status").read_text()
-    took = statistics.quantiles(result.latencies, n=100)
+    items = result.requests * batch
     return {
-        "rate": result.requests * batch / result.seconds,
-        "p50": took[49] * 1000,
-        "p99": took[98] * 1000,
+        "rate": items / result.seconds,
+        "cpu": used * 1e6 / items,
+        "p99": statistics.quantiles(result.latencies, n=100)[98] * 1000,
         "mib": int(status.partition("VmHWM:")[2].split()[0]) / 1024,
     }
 

@@ -1,4 +1,4 @@
-"""The examples of docs/mockcollector.md and of the README beside the code run as printed."""
+"""The examples of the documents and of the README beside the code run as printed."""
 
 import re
 from pathlib import Path
@@ -10,10 +10,11 @@ from mockcollector.script_text import parse_script
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[3]
 DOCUMENT, README = ROOT / "docs" / "mockcollector.md", ROOT / "mockcollector" / "README.md"
+START = ROOT / "docs" / "mockcollector-start.md"
 
 
 def test_python_examples_run(pytester: pytest.Pytester) -> None:
-    text = DOCUMENT.read_text() + README.read_text()
+    text = DOCUMENT.read_text() + README.read_text() + START.read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     for at, block in enumerate(blocks):
         tests = "" if "def test_" in block else "\n\ndef test_ran():\n    pass\n"
