@@ -2,10 +2,10 @@
 
 It runs `mockcollector serve` as a process, sends requests on four connections from this one, and
 prints a line of a Markdown table for each row: accepted items a second and the CPU of an item, with
-one item a request, 100 and 512; of the last the 99th percentile of a request, and the most memory.
-With `--old`, a checkout with an older `mockcollector/`, each row is followed by the same of that
-one. While a wait is open, 100,000 spans are kept, and what is waited for never comes. `--only TEXT`
-takes the rows whose name contains it.
+one item a request, 100 and 512; of the last the 99th percentile of a request, and the most memory,
+before and after a question that looks at all that is kept. With `--old`, a checkout with an older
+`mockcollector/`, each row is followed by the same of that one. While a wait is open, 100,000 spans
+are kept, and what is waited for never comes. `--only TEXT` takes the rows whose name contains it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from mockcollector.otlp_json import decode_request
 from mockcollector.signals import TRAITS, Signal
 from tests.bench.load import request_bytes, run
 from tests.bench.payloads import Bodies
-from tests.bench.processes import cpu_seconds
+from tests.bench.processes import cpu_seconds, resident_mib
 
 HERE: Final = Path(__file__).resolve().parents[2]
 BATCHES: Final = (1, 100, 512)
@@ -51,7 +51,7 @@ class Row:
     @property
     def signal(self) -> Signal:
         """Of what is sent."""
-        return {"service": Signal.TRACES, "log": Signal.LOGS, "point": Signal.METRICS}[self.kind]
+        return {"log": Signal.LOGS, "point": Signal.METRICS}.get(self.kind, Signal.TRACES)
 
     def requests(self, port: int, batch: int) -> list[bytes]:
         """Whole requests of that many items."""
@@ -74,6 +74,7 @@ ROWS: Final = (
     Row("spans, JSON, a wait open (name)", "json", waits_for=BY_NAME),
     Row("spans, JSON, a wait open (pattern, attribute)", "json", waits_for=BY_ATTRIBUTE),
     Row("spans, JSON as json.dumps writes it", "json", is_spaced=True),
+    Row("spans with prompts of 10 KB, JSON", "json", "genai"),
     Row("log records, JSON", "json", "log"),
     Row("data points, JSON", "json", "point"),
     Row("counts, protobuf", "protobuf", keep="counts"),
@@ -98,6 +99,8 @@ def main() -> None:
             measured = [measure(checkout, row, batch, options.seconds) for batch in BATCHES]
             rates = " | ".join(f"{each['rate']:,.0f}/s, {each['cpu']:.1f} µs" for each in measured)
             last = f"{measured[-1]['p99']:.0f} ms | {measured[-1]['mib']:.0f} MiB"
+            if row.keep == "spans":
+                last += f", {measured[-1]['asked']:.0f} MiB"
             print(f"| {when or row.name} | {rates} | {last} |", flush=True)
 
 
@@ -113,13 +116,17 @@ def measure(checkout: Path, row: Row, batch: int, seconds: float) -> dict[str, f
         result = run(port, requests, connections=CONNECTIONS, seconds=seconds)
         used = cpu_seconds(process.pid) - before
         assert set(result.statuses) == {200}, result.statuses
-        status = Path(f"/proc/{process.pid}/status").read_text()
+        kept_mib = resident_mib(process.pid, "VmHWM")
+        if row.keep == "spans":
+            _ask(control, "GET", f"/{TRAITS[row.signal].items.replace(' ', '-')}?attribute=no=1")
+        asked_mib = resident_mib(process.pid, "VmHWM")
     items = result.requests * batch
     return {
         "rate": items / result.seconds,
         "cpu": used * 1e6 / items,
         "p99": statistics.quantiles(result.latencies, n=100)[98] * 1000,
-        "mib": int(status.partition("VmHWM:")[2].split()[0]) / 1024,
+        "mib": kept_mib,
+        "asked": asked_mib,
     }
 
 
@@ -142,18 +149,30 @@ def _serving(checkout: Path, keep: str) -> Iterator[tuple[subprocess.Popen[str],
 def _wait_open(control: str, row: Row) -> None:
     """Wait in another thread, and return once the collector knows of it."""
     body = json.dumps({TRAITS[row.signal].item: row.waits_for, "timeout": 600}).encode()
-    address = control.removeprefix("http://").split(":")
+    is_asked = threading.Event()
 
     def wait() -> None:
-        connection = http.client.HTTPConnection(address[0], int(address[1]))
-        connection.request("POST", "/wait", body, {"Content-Type": "application/json"})
-        is_asked.set()
         with contextlib.suppress(OSError, http.client.HTTPException):  # the collector ends first
-            connection.getresponse()
+            _ask(control, "POST", "/wait", body, is_asked)
 
-    is_asked = threading.Event()
     threading.Thread(target=wait, daemon=True).start()
     is_asked.wait(10)
+
+
+def _ask(
+    control: str,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    is_asked: threading.Event | None = None,
+) -> None:
+    """A question to the control API, until it is answered."""
+    connection = http.client.HTTPConnection(control.removeprefix("http://"), timeout=600)
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    if is_asked is not None:
+        is_asked.set()
+    connection.getresponse().read()
+    connection.close()
 
 
 if __name__ == "__main__":
