@@ -6,12 +6,13 @@
          &since=NANOSECONDS              of what was received then or later
          &personal=true                  with e-mail addresses, arguments of tools and the like
          &seconds=3                      how long to look at most
+         &old=0                          an answer that is so many seconds old will do
     GET  /api/genai/sessions/ID          the same of one session, and what happened in it in order
 
 404: nothing of the session was found; `looked` tells how far back the relay looked.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -23,12 +24,18 @@ from relay.genai.call import MOST_NAME_CHARACTERS
 from relay.genai.summary import BY
 from relay.traces.kept_calls import MOST_SECONDS, SECONDS, Asked, KeptCalls
 
+MOST_SECONDS_OLD: Final = 60
+
 
 def routes(calls: KeptCalls) -> list[Api]:
     """The routes over `calls`."""
 
     async def summary(request: Request) -> dict[str, Any]:
-        return await calls.answer(_asked(request.query_params))
+        query = request.query_params
+        old = digits(query.get("old", "0"))
+        if old is None or old > MOST_SECONDS_OLD:
+            raise BadQuery(f"old must be a number of seconds up to {MOST_SECONDS_OLD}")
+        return await calls.answer(_asked(query), most_seconds_old=old)
 
     async def session(request: Request) -> Response:
         name = request.path_params["session"][:MOST_NAME_CHARACTERS]

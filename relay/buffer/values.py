@@ -1,5 +1,6 @@
 """What a log tells of itself: statistics, traces, dead letters, rows that may be sent again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct
@@ -9,6 +10,9 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.owed_ranges import Ranges
 from relay.model.records import DeadLetter, Encoding, Request, Signal, StoredRow
 
+_FIRST_ROWS: Final = 4
+_MOST_ROWS: Final = 50
+_STEP_BYTES: Final = 1024 * 1024
 FILTERED_STATUS: Final = -2
 """What is settled with it was not for the destination, by its steps: nothing was sent."""
 
@@ -82,6 +86,16 @@ def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
     while at >= 0 and at % 16:
         at = trace_ids.find(trace_id, at + 1)
     return None if at < 0 else at // 16
+
+
+def rows_at_once(before: Sequence[StoredRow]) -> int:
+    """How many rows to read in one step, after those of the step before (none: the first): about
+    a MiB of them, whatever the size of one.
+    """
+    if not before:
+        return _FIRST_ROWS
+    size = sum(len(row.body) for row in before) // len(before)
+    return min(max(_STEP_BYTES // max(size, 1), 1), _MOST_ROWS)
 
 
 def unpacked(trace_ids: bytes) -> tuple[bytes, ...]:

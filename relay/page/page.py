@@ -42,6 +42,7 @@ HEADERS: Final = {
 }
 TYPES: Final = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 TREE_ROWS: Final = 200
+GENAI_SECONDS_OLD: Final = 30  # that sums may be: they need a look through all that is kept
 INGEST: Final = "ingest"  # the destination of what was refused on the way in
 # Parameters of a screen that it hands on to what it asks.
 _SEARCH: Final = ("q", "cursor", "first")
@@ -164,7 +165,8 @@ class Page:
         return await anyio.to_thread.run_sync(TraceItems.of, found)
 
     async def _genai(self, request: Request) -> Response:
-        found = await self._ask("/api/genai", by=request.query_params.get("by", "model"))
+        by = request.query_params.get("by", "model")
+        found = await self._ask("/api/genai", by=by, old=GENAI_SECONDS_OLD)
         return _html(request, "genai.html", shown=found)
 
     async def _session(self, request: Request) -> Response:

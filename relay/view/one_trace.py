@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from relay.buffer.api import Log
+from relay.buffer.values import rows_at_once
 from relay.model.errors import RelayError
 from relay.model.records import Signal, StoredRow
 from relay.traces.where import TraceReport, Traces
@@ -19,7 +20,6 @@ from relay.view.trace_tree import details_of, tree_of
 
 MOST_SPANS: Final = 10_000
 MOST_LOGS: Final = 500
-_READ_ROWS: Final = 20
 
 
 class NotKept(RelayError):
@@ -71,8 +71,10 @@ class OneTrace:
             {each.row for each in report.places if each.is_kept and each.signal is signal} - {0}
         )
         found: list[tuple[Placed, int]] = []
-        for at in range(0, len(rows), _READ_ROWS):
-            stored = await self._log.read_rows(rows[at : at + _READ_ROWS])
+        stored: list[StoredRow] = []
+        while rows:
+            many = rows_at_once(stored)
+            stored, rows = await self._log.read_rows(rows[:many]), rows[many:]
             found += await self._browser.in_thread(partial(_of_traces, stored, ids))
             if len(found) > MOST_SPANS:
                 break
@@ -104,12 +106,8 @@ class OneTrace:
 
 
 def _of_traces(rows: list[StoredRow], ids: set[str]) -> list[tuple[Placed, int]]:
-    return [
-        (each, row.received_ns)
-        for row, items in each_in_turn(rows)
-        for each in items
-        if each.record.traceId in ids
-    ]
+    wanted = dict.fromkeys((row.row for row in rows), ids)
+    return [(each, row.received_ns) for row, items in each_in_turn(rows, wanted) for each in items]
 
 
 def _document(

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from relay.buffer.api import Browse, Log
-from relay.buffer.values import LookBack, TraceDelivery
+from relay.buffer.values import LookBack, TraceDelivery, rows_at_once
 from relay.genai.steps import Step
 from relay.model.records import StoredRow
 from relay.traces.where import STATES
@@ -29,9 +29,6 @@ MOST_TRACE_ROWS: Final = 50  # of one trace that its line is made of
 LOOK_BACK: Final = LookBack(rows=2000, ids=50_000)  # for the rest of a trace
 MOST_LINES_BYTES: Final = 4 * 1024 * 1024
 FORGET_SECONDS: Final = 600.0
-_READ_ROWS: Final = 4
-_MOST_READ_ROWS: Final = 50
-_READ_BYTES: Final = 1024 * 1024
 
 
 class TraceLines:
@@ -88,13 +85,12 @@ class TraceLines:
         for trace_id, rows in rows_of.items():
             for row in rows:
                 wanted[row].add(trace_id)
-        left, many = sorted(wanted), _READ_ROWS
+        left, stored = sorted(wanted), list[StoredRow]()
         while left:
+            many = rows_at_once(stored)
             stored = await self._log.read_rows(left[:many])
             left = left[many:]
             await self._thread.run(partial(_hand_out, stored, wanted, take))
-            size = sum(len(row.body) for row in stored) // max(len(stored), 1)
-            many = min(max(_READ_BYTES // max(size, 1), 1), _MOST_READ_ROWS)
 
 
 @dataclass(slots=True)

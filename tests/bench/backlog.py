@@ -17,8 +17,7 @@ from pathlib import Path
 from tests.bench import load
 from tests.bench.processes import LOAD_CORE, forget_peak, resident_mib, server
 from tests.bench.programs import Plan, Relay, RunningRelay
-from tests.bench.quick import MOST_MIB
-from tests.bench.rows import ROWS
+from tests.bench.rows import MOST_MIB, ROWS
 from tests.support.ports import free_port
 
 STEPS = 5

@@ -5,15 +5,18 @@ what a measurement shows.
 """
 
 import itertools
+import re
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 SEND_BUFFER_BYTES = 4 << 20
 RECEIVE_BYTES = 64 << 10
 MOST_SECONDS_QUIET = 30.0
+_TRACE_ID = re.compile(rb'(?<="traceId":")[0-9a-f]{32}')
 
 
 @dataclass
@@ -135,6 +138,66 @@ def run(
             each.socket.close()
     result.requests = len(result.latencies)
     return result
+
+
+def run_paced(
+    ports: Sequence[int],
+    requests: Iterator[bytes],
+    *,
+    a_second: float,
+    connections: int = 16,
+    total: int | None = None,
+    seconds: float = float("inf"),
+) -> Result:
+    """Send so many requests a second, `total` of them or for so long; less where the answers do not
+    come in time.
+    """
+    result = Result()
+    poll = select.epoll()
+    to = itertools.cycle(ports)
+    made = [Connection(next(to)) for _ in range(connections)]
+    by_number = {each.socket.fileno(): each for each in made}
+    for number in by_number:
+        poll.register(number, select.EPOLLIN)
+    idle = deque(made)
+    started = time.perf_counter()
+    sent = 0
+    try:
+        while True:
+            now = time.perf_counter() - started
+            is_over = now >= seconds or sent == total
+            if is_over and len(idle) == len(made):
+                break
+            if not is_over and idle and sent < now * a_second:
+                connection = idle.popleft()
+                if not connection.send(next(requests)):
+                    poll.modify(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                sent += 1
+                continue
+            next_at = min((sent + 1) / a_second, seconds)
+            is_due = idle and not is_over
+            for number, event in poll.poll(next_at - now if is_due else MOST_SECONDS_QUIET):
+                connection = by_number[number]
+                if event & select.EPOLLOUT and connection.unsent and connection.go_on():
+                    poll.modify(number, select.EPOLLIN)
+                if event & ~select.EPOLLOUT and (status := connection.answer()):
+                    result.latencies.append(time.perf_counter() - connection.sent_at)
+                    result.statuses[status] = result.statuses.get(status, 0) + 1
+                    idle.append(connection)
+        result.seconds = time.perf_counter() - started
+    finally:
+        poll.close()
+        for each in made:
+            each.socket.close()
+    result.requests = len(result.latencies)
+    return result
+
+
+def with_own_traces(requests: list[bytes]) -> Iterator[bytes]:
+    """The same again and again, with other ids of traces each time."""
+    numbers = itertools.count(1)
+    for request in itertools.cycle(requests):
+        yield _TRACE_ID.sub(lambda _found: b"%032x" % next(numbers), request)
 
 
 def _begin(

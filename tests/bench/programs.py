@@ -110,9 +110,9 @@ class Running:
             before = used
             time.sleep(QUIET_SECONDS)
 
-    def open_tab(self, folder: Path) -> Tab:
-        """The page of it, in a tab."""
-        raise RefusedError(f"nothing to look at: {folder}")
+    def open_tab(self, folder: Path, screens: Sequence[str]) -> Tab:
+        """The page of it, in a tab that looks at those screens."""
+        raise RefusedError(f"nothing to look at: {folder}, {screens}")
 
     def stop(self) -> None:
         """SIGTERM, and wait."""
@@ -199,9 +199,9 @@ class RunningRelay(Running):
                 words.append(f'ca_file = "{plan.ca_file}"')
         return "\n".join(words) + "\n"
 
-    def open_tab(self, folder: Path) -> Tab:
-        """The page of it, in a tab."""
-        return Tab(self._admin, self.state_dir / "admin-token", folder)
+    def open_tab(self, folder: Path, screens: Sequence[str]) -> Tab:
+        """The page of it, in a tab that looks at those screens."""
+        return Tab(self._admin, self.state_dir / "admin-token", folder, screens)
 
     def ask(self, path: str) -> Any:
         """GET from the admin API."""

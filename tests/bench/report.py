@@ -6,7 +6,15 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.results import COLLECTOR, FLEET, OLD, OURS, PURE, ROTEL, TWO, Results
-from tests.bench.rows import ROWS, UNWATCHED, WATCHED, Row
+from tests.bench.rows import (
+    LEAST_PACE,
+    MOST_MIB,
+    MOST_SCREEN_MS,
+    PACED,
+    ROWS,
+    UNWATCHED,
+    Row,
+)
 
 BEGIN, END = "<!-- written by make bench -->", "<!-- end -->"
 BEGIN_FLEET = "<!-- of the fleet, written by make bench -->"
@@ -159,23 +167,45 @@ def _figures(results: Results) -> list[str]:
 
 
 def _watched(results: Results) -> list[str]:
-    """What an open page costs, and how long its screens take meanwhile."""
-    lines = []
-    for program in results.programs(WATCHED):
-        watched = results.trials[WATCHED][program]
-        alone = results.trials.get(UNWATCHED, {}).get(program, {})
-        shares = [
-            each.items_a_second / alone[number].items_a_second
-            for number, each in watched.items()
-            if number in alone
-        ]
-        keeps = f"keeps {median(shares):.0%} of its rate; " if shares else ""
-        p50, p99 = (results.median(WATCHED, program, f"page_{of}_ms") for of in ("p50", "p99"))
-        lines.append(
-            f"- {program} with the page open {keeps}a screen takes {_number(p50)} ms, "
-            f"p99 {_number(p99)} ms"
-        )
-    return ["", *lines] if lines else []
+    """What an open page costs, and how long each of its screens takes meanwhile."""
+    rows = [row for row in measured_rows(results) if row.is_watched]
+    if not rows:
+        return []
+    head = ["with the page open", "program", "ingest keeps", "screen", "p50 ms", "p99 ms"]
+    lines = ["", _line(*head), _line(*["---"] * len(head))]
+    for row in rows:
+        for program in results.programs(row.name):
+            share = _share_kept(results, row, program)
+            kept = f"{share:.0%}" if share else "-"
+            is_met = row.pace and share and share >= LEAST_PACE
+            cells = [row.name, program, f"**{kept}**" if is_met else kept]
+            for screen, took in sorted(results.screens(row.name, program).items()):
+                p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
+                is_quick = row.pace and p50 < MOST_SCREEN_MS
+                lines.append(
+                    _line(*cells, f"`{screen}`", _judged(p50, is_met=is_quick), _number(p99))
+                )
+    bars = (
+        f"**Bold** where 1,000 items a second arrive and {PACED['kept']:,} traces are kept: at "
+        f"least {LEAST_PACE:.0%} of that pace, half of the answers within {MOST_SCREEN_MS:.0f} ms. "
+        f"The peak of every row may be {MOST_MIB:.0f} MiB."
+    )
+    return [*lines, "", bars]
+
+
+def _share_kept(results: Results, row: Row, program: str) -> float | None:
+    """Of its pace; without one, of what it takes in without the page."""
+    if row.pace:
+        speed = results.median(row.name, program, "items_a_second")
+        return speed / row.pace if speed else None
+    watched = results.trials[row.name][program]
+    alone = results.trials.get(UNWATCHED, {}).get(program, {})
+    shares = [
+        each.items_a_second / alone[number].items_a_second
+        for number, each in watched.items()
+        if number in alone
+    ]
+    return median(shares) if shares else None
 
 
 def _refusals(results: Results) -> list[str]:

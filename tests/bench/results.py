@@ -44,6 +44,14 @@ class Results:
         found = self.trials.get(row, {}).get(program, {})
         return max(getattr(each, what) for each in found.values()) if found else None
 
+    def screens(self, row: str, program: str) -> dict[str, list[float]]:
+        """How long each screen of the page took in all rounds, in milliseconds, sorted."""
+        found: dict[str, list[float]] = {}
+        for each in self.trials.get(row, {}).get(program, {}).values():
+            for screen, took in each.screens.items():
+                found.setdefault(screen, []).extend(took)
+        return {screen: sorted(took) for screen, took in found.items() if took}
+
     def ratio(self, row: str, above: str, below: str, what: str = "cpu_us") -> float | None:
         """Median over rounds of `above` ÷ `below`."""
         trials = self.trials.get(row, {})

@@ -2,7 +2,9 @@
 
 import functools
 import gzip
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tests.bench import load
 from tests.bench.payloads import KINDS, Bodies, to_protobuf
@@ -20,6 +22,11 @@ class Bars:
     collector: float  # the Collector's CPU an item as a multiple of ours, at least
     speed: float  # items a second as a multiple of rotel's, at least
 
+
+MOST_MIB = 120.0  # that the daemon holds, in every row
+# Of the page, where it is open in a row that has a pace of its own.
+LEAST_PACE = 0.95  # of the pace, that ingest keeps
+MOST_SCREEN_MS = 100.0  # until half of the answers of a screen are there
 
 SIGNAL_BARS = Bars(0.55, 5, 1.4)  # of logs and metrics
 
@@ -40,6 +47,8 @@ class Row:
     max_size: str = "16GiB"
     bars: Bars | None = None
     is_watched: bool = False  # a tab of the page is open
+    pace: float = 0.0  # items a second; 0: as many as are answered
+    kept: int = 0  # traces that are there before
     is_only_ours: bool = False  # the others have no such thing
     steps: str = ""  # keys of our destination that ask for steps, as TOML
     is_fleet: bool = False  # relays on Kafka, beside one that has its log on its own disk
@@ -69,11 +78,15 @@ def made(kind: str, items: int, media: str) -> list[bytes]:
     return [to_protobuf(body, bodies.wire) for body in found] if media == "protobuf" else found
 
 
-WATCHED, UNWATCHED = "100 JSON, page open", "100 JSON"
+UNWATCHED = "100 JSON"
 # All of it matches and nothing is found: what is measured is the looking.
 MATCH = """match = 'duration >= 0.0 && name != "health"'"""
 SAMPLE = """sample = { ratio = 0.1, keep = 'status == "ERROR"', wait = "1s" }"""
 REDACT = 'redact = { keys = ["*password*"], patterns = ["email", "credit-card", "bearer"] }'
+# With 10,000 traces kept, and all screens of the page looked at in turn.
+PACED: Mapping[str, Any] = {
+    "is_watched": True, "is_only_ours": True, "pace": 1000.0, "kept": 10_000
+}  # fmt: skip
 ROWS = (
     Row("1 genai JSON", "genai", 1, bars=Bars(0.85, 9, 1.2)),
     Row("100 JSON", "service", 100, bars=Bars(0.55, 6, 1.4)),
@@ -93,7 +106,9 @@ ROWS = (
         "100 protobuf, evicting at max_size", "service", 100, "protobuf",
         is_one_down=True, max_size="96MiB", is_only_ours=True,
     ),
-    Row(WATCHED, "service", 100, is_watched=True, is_only_ours=True),
+    Row("100 JSON, page open", "service", 100, is_watched=True, is_only_ours=True),
+    Row("100 JSON, 1,000 a second", "service", 100, **PACED),
+    Row("1 genai JSON, 1,000 a second", "genai", 1, **PACED),
     Row("100 JSON, match", "service", 100, is_only_ours=True, steps=MATCH),
     Row("100 protobuf, match", "service", 100, "protobuf", is_only_ours=True, steps=MATCH),
     Row("100 JSON, redact", "service", 100, is_only_ours=True, steps=REDACT),

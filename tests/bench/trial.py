@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from tests.bench.processes import (
 )
 from tests.bench.programs import Plan, Program, RefusedError, Running
 from tests.bench.rows import Row
+from tests.bench.tab import ALL_SCREENS, LIVE_SCREENS
 from tests.support.certificates import make_authority
 from tests.support.ports import free_port
 
 CONNECTIONS = 16
 WARM_SHARE = 0.15  # of a trial's seconds, before it
+PACED_TIMES = 10  # of a trial's seconds, where there is a pace: a screen is looked at once a second
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Measured:
     p99_ms: float
     resident_mib: float  # at most, since it was started
     requests: int
-    page_p50_ms: float = 0.0  # of a screen of the page, where it was open
-    page_p99_ms: float = 0.0
     brokers_us: float = 0.0  # CPU an item of Kafka's brokers, all together, where there are any
+    # How long each screen of the page took, each time in milliseconds, where it was open.
+    screens: dict[str, list[float]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -74,12 +76,16 @@ def measure_with(
     items = plan.row.items
     running = program.start(folder, plan)
     try:
-        warm = _loaded(running.ports, requests, seconds * WARM_SHARE)
+        warm = _warmed(running.ports, plan.row, requests, seconds)
         running.wait_until_delivered(warm.requests * items)
         before = _used(running)
-        tab = running.open_tab(folder) if plan.row.is_watched else None
-        result = _loaded(running.ports, requests, seconds)
-        page = sorted(tab.close()) if tab else [0.0]
+        screens = ALL_SCREENS if plan.row.pace else LIVE_SCREENS
+        tab = running.open_tab(folder, screens) if plan.row.is_watched else None
+        if plan.row.pace:
+            result = _paced(running.ports, plan.row, requests, seconds=seconds * PACED_TIMES)
+        else:
+            result = _loaded(running.ports, requests, seconds)
+        shown = tab.close() if tab else {}
         running.wait_until_delivered((warm.requests + result.requests) * items)
         latencies, done = sorted(result.latencies), result.requests * items
         cpu, loop, brokers = (
@@ -93,9 +99,8 @@ def measure_with(
             p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
             resident_mib=max(resident_mib(pid, "VmHWM") for pid in running.pids),
             requests=result.requests,
-            page_p50_ms=page[len(page) // 2],
-            page_p99_ms=page[len(page) * 99 // 100],
             brokers_us=brokers,
+            screens=shown,
         )
     finally:
         running.stop()
@@ -110,8 +115,39 @@ def _used(running: Running) -> tuple[float, float, float]:
     )
 
 
+def _warmed(ports: Sequence[int], row: Row, requests: list[bytes], seconds: float) -> load.Result:
+    """What is there before: some load, or what the row wants to be kept."""
+    if not row.kept:
+        return _loaded(ports, requests, seconds * WARM_SHARE)
+    return _paced(ports, row, requests, total=row.kept // row.items, pace=10 * row.pace)
+
+
+def _paced(
+    ports: Sequence[int],
+    row: Row,
+    requests: list[bytes],
+    *,
+    pace: float = 0.0,
+    total: int | None = None,
+    seconds: float = float("inf"),
+) -> load.Result:
+    result = load.run_paced(
+        ports,
+        load.with_own_traces(requests),
+        a_second=(pace or row.pace) / row.items,
+        connections=CONNECTIONS,
+        total=total,
+        seconds=seconds,
+    )
+    return _answered(result)
+
+
 def _loaded(ports: Sequence[int], requests: list[bytes], seconds: float) -> load.Result:
     result = load.run(ports, requests, connections=CONNECTIONS, seconds=seconds)
+    return _answered(result)
+
+
+def _answered(result: load.Result) -> load.Result:
     if set(result.statuses) != {200}:
         raise RefusedError(f"answered {result.statuses}")
     return result

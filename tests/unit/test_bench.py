@@ -53,6 +53,36 @@ def test_table_marks_what_reaches_its_bar() -> None:
     assert "| **0.50** | 4.00 |" in line
 
 
+PACED = next(row for row in ROWS if row.pace)
+
+
+def watched(items_a_second: float, p50_ms: float) -> str:
+    """The line of a screen in a run of one round, of a row with a pace."""
+    found = Results()
+    screens = {"/page/flow": [900.0, p50_ms, 1.0]}
+    found.add(PACED.name, OURS, 0, Measured(items_a_second, 4, 2, 1, 2, 90, 10, screens=screens))
+    lines = report.tables(found).splitlines()
+    return next(line for line in lines if "/page/flow" in line)
+
+
+def test_table_of_the_page_marks_what_keeps_its_pace_and_answers_in_time() -> None:
+    assert watched(960, 99).endswith("| **96%** | `/page/flow` | **99.00** | 900.0 |")
+    assert watched(940, 101).endswith("| 94% | `/page/flow` | 101.00 | 900.0 |")
+
+
+def test_load_with_a_pace_keeps_it_and_sends_other_traces_each_time() -> None:
+    body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"%s"}]}]}]}' % (b"ab" * 16)
+    requests = load.with_own_traces([load.request_bytes(0, body)] * 2)
+    first, second, third = (next(requests) for _ in range(3))
+    assert len({first, second, third}) == 3
+    assert len(first) == len(third) == len(load.request_bytes(0, body))
+    with server("swallow", LOAD_CORE) as (port, _pid):
+        result = load.run_paced([port], requests, a_second=200, connections=4, total=40)
+
+    assert result.statuses == {200: 40}
+    assert 0.19 < result.seconds < 5
+
+
 def test_page_keeps_what_stands_around_the_tables(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")

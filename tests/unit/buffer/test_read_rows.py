@@ -6,11 +6,25 @@ from typing import Any
 import pytest
 
 from relay.buffer.sqlite import reader
+from relay.buffer.values import rows_at_once
+from relay.model.records import BodyFlag, Encoding, StoredRow
 from tests.unit.buffer.making import noise, opened, piece, request
 
-pytestmark = pytest.mark.anyio
+
+@pytest.mark.parametrize(
+    ("sizes", "rows"),
+    [((), 4), ((512 * 1024,) * 4, 2), ((10_000,), 50), ((4 << 20,), 1), ((0,), 50)],
+)
+def test_next_step_has_about_a_mebibyte_of_rows(sizes: tuple[int, ...], rows: int) -> None:
+    before = [
+        StoredRow(number, 1, Encoding.JSON, BodyFlag.NONE, 1, bytes(size))
+        for number, size in enumerate(sizes)
+    ]
+
+    assert rows_at_once(before) == rows
 
 
+@pytest.mark.anyio
 async def test_rows_are_read_in_order_without_those_that_are_not_there(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         for number in range(5):
@@ -21,6 +35,7 @@ async def test_rows_are_read_in_order_without_those_that_are_not_there(tmp_path:
     assert [(row.row, row.body) for row in found] == [(2, b"1"), (4, b"3")]
 
 
+@pytest.mark.anyio
 async def test_rows_are_read_a_few_with_each_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,39 @@ async def test_only_what_was_received_since_is_looked_at(tmp_path: Path) -> None
     assert all(found["looked"]["is_complete"] for found in since.values())
 
 
+async def test_older_answer_is_given_again_to_those_whom_it_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as buffer:
+        await keep(buffer, fixture_rows("08_")[0])
+        calls = KeptCalls(buffer)
+        anew = await calls.answer(Asked())
+        first = await calls.answer(Asked(), most_seconds_old=60)
+        again = await calls.answer(Asked(), most_seconds_old=60)
+        assert again is first  # nothing has come since
+        assert ("as_of" in anew, "as_of" in first) == (False, True)
+
+        await keep(buffer, fixture_rows("08_")[0])
+        monkeypatch.setattr(kept_calls, "_DEAR_TIMES", 1e9)
+        saved = await calls.answer(Asked(), most_seconds_old=60)
+        other = await calls.answer(Asked(by="user"), most_seconds_old=60)
+        monkeypatch.setattr(kept_calls, "_DEAR_TIMES", 0)
+        newest = await calls.answer(Asked(), most_seconds_old=60)
+
+    assert saved is first  # a new one would cost too much, so soon
+    assert (saved["looked"]["rows"], other["looked"]["rows"], newest["looked"]["rows"]) == (1, 2, 2)
+
+
+async def test_few_answers_are_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        calls = KeptCalls(buffer)
+        first = await calls.answer(Asked(since_ns=1), most_seconds_old=60)
+        for since_ns in range(2, 10):
+            await calls.answer(Asked(since_ns=since_ns), most_seconds_old=60)
+        assert await calls.answer(Asked(since_ns=9), most_seconds_old=60) is not first
+        assert await calls.answer(Asked(since_ns=1), most_seconds_old=60) is not first
+
+
 async def test_it_ends_in_time_and_says_how_far_it_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,17 +92,18 @@ async def test_it_ends_in_time_and_says_how_far_it_came(
             await keep(buffer, fixture_rows("08_")[0], seconds=seconds)
         calls = KeptCalls(buffer)
         in_no_time = await calls.answer(Asked(seconds=0))
-        monkeypatch.setattr(kept_calls, "MOST_STEPS", 50)
+        monkeypatch.setattr(kept_calls, "MOST_STEPS", 4)
         few_steps = await calls.answer(Asked())
+        monkeypatch.setattr(kept_calls, "MOST_STEPS", 1000)
         monkeypatch.setattr(kept_calls, "MOST_BYTES", 1)
         few_bytes = await calls.answer(Asked())
 
     assert in_no_time["looked"]["ended"] == "time"
-    assert few_steps["looked"]["ended"] == "50 steps"
+    assert few_steps["looked"]["ended"] == "4 steps"
     assert few_bytes["looked"]["ended"] == "size"
     for found in (in_no_time, few_bytes):
-        assert found["looked"]["rows"] == 16  # one step is made in any case
-        assert found["looked"]["back_to"] == "2026-01-01T00:00:24.000Z"
+        assert found["looked"]["rows"] == 4  # one step is made in any case
+        assert found["looked"]["back_to"] == "2026-01-01T00:00:36.000Z"
         assert not found["looked"]["is_complete"]
 
 
