@@ -37,6 +37,7 @@ def _write_varint(number: int) -> bytes:
 
 
 _SHORT_VARINTS = tuple(_write_varint(number) for number in range(2048))
+_USUAL_BYTES: Final = 256  # of a text or an attribute
 
 
 def _varint(number: int) -> bytes:
@@ -137,7 +138,7 @@ def _field(kind: Any, field: FieldDescriptor, *, has_presence: bool) -> Write:
         encode = _TEXTS[field.type]
         if field.is_repeated:
             return lambda texts: b"".join([delimited(tag, encode(text)) for text in texts])
-        return lambda text: delimited(tag, encode(text))
+        return _text_writer(_heads(tag), encode)
     wire_type, write = _NUMBERS[field.type]
     if field.is_repeated:  # packed
         return lambda numbers: delimited(tag, b"".join([write(number) for number in numbers]))
@@ -148,10 +149,20 @@ def _field(kind: Any, field: FieldDescriptor, *, has_presence: bool) -> Write:
     return lambda value: tag + write(value)
 
 
+def _text_writer(heads: tuple[bytes, ...], encode: Write) -> Write:
+    def write(text: str) -> bytes:
+        raw = encode(text)
+        length = len(raw)
+        return heads[length] + raw if length < _USUAL_BYTES else delimited(heads[0][:-1], raw)
+
+    return write
+
+
 def _nested(kind: Any, field: FieldDescriptor, tag: bytes) -> Write:
     """What writes one message, or a list of them, inside another."""
     if kind is messages.KeyValue:
-        return lambda items: b"".join(_write_attributes(tag, items, 0))
+        heads = _heads(tag)
+        return lambda items: b"".join(_write_attributes(heads, items, 0))
     if kind is messages.AnyValue:
         return lambda value: delimited(tag, _write_value(value, 0))
     if kind is Raw:
@@ -186,26 +197,41 @@ class _KeyFields(dict[str, bytes]):
 _KEY_FIELDS = _KeyFields()
 
 
-def _write_attributes(tag: bytes, items: list[messages.KeyValue], level: int) -> list[bytes]:
+@functools.cache
+def _heads(tag: bytes) -> tuple[bytes, ...]:
+    """A tag with each of the usual lengths behind it."""
+    return tuple(tag + length for length in _SHORT_VARINTS[:_USUAL_BYTES])
+
+
+_VALUE_HEADS: Final = _heads(b"\x12")
+_TEXT_HEADS: Final = _heads(b"\x0a")
+
+
+def _write_attributes(
+    heads: tuple[bytes, ...], items: list[messages.KeyValue], level: int
+) -> list[bytes]:
+    """Pieces to be joined: making each attribute a whole by itself takes longer."""
     out: list[bytes] = []
     for item in items:
-        body = _KEY_FIELDS[item.key]
-        value = item.value
+        body, value = _KEY_FIELDS[item.key], item.value
         if value is not UNSET:
             if value.stringValue is not UNSET:
                 raw = value.stringValue.encode()
                 length = len(raw)
                 if length + len(body) < 124 and not item.keyStrindex:
                     # Nine of ten attributes: all four lengths take one byte.
-                    total = length + len(body) + 4
-                    parts = (tag, total, body, length + 2, length, raw)
-                    out.append(b"%b%c%b\x12%c\x0a%c%b" % parts)
+                    head, text_head = heads[length + len(body) + 4], _TEXT_HEADS[length]
+                    out += (head, body, _VALUE_HEADS[length + 2], text_head, raw)
                     continue
-            encoded = _write_value(value, level)
+            if value.intValue is not UNSET:
+                encoded = b"\x18" + _signed(int(value.intValue))
+            else:
+                encoded = _write_value(value, level)
             body = b"%b\x12%b%b" % (body, _varint(len(encoded)), encoded)
         if item.keyStrindex:
             body += b"\x18" + _signed(item.keyStrindex)
-        out.append(b"%b%b%b" % (tag, _varint(len(body)), body))
+        is_usual = len(body) < _USUAL_BYTES
+        out.append(heads[len(body)] + body if is_usual else delimited(heads[0][:-1], body))
     return out
 
 
@@ -236,4 +262,5 @@ def _write_container(value: messages.AnyValue, level: int) -> bytes:
         parts = [delimited(b"\x0a", _write_value(item, level)) for item in value.arrayValue.values]
         return delimited(b"\x2a", b"".join(parts))
     assert value.kvlistValue is not UNSET  # noqa: S101 - the caller saw one of the two
-    return delimited(b"\x32", b"".join(_write_attributes(b"\x0a", value.kvlistValue.values, level)))
+    items = value.kvlistValue.values
+    return delimited(b"\x32", b"".join(_write_attributes(_TEXT_HEADS, items, level)))
