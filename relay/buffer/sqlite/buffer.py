@@ -154,7 +154,9 @@ class Buffer:
             return
         if request.rejected:
             self.browse.note_rejected(request)
-        size = sum(len(piece.body) for piece in request.pieces)
+        size = 0
+        for piece in request.pieces:
+            size += len(piece.body)
         waiter = self._ledger.new_waiter()
         writer = self._writer
         if writer.lifecycle.is_full or writer.busy_since is not None:
