@@ -1,11 +1,17 @@
 """Opens the log that the configuration asks for: SQLite, or Kafka where there is a fleet."""
 
+from typing import TYPE_CHECKING, cast
+
 from relay.buffer.api import Log
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.buffer import Buffer
 from relay.config import Config
 from relay.model.counters import Counters
 from relay.process.foreign import PrepareForeign
+
+if TYPE_CHECKING:
+    from relay.buffer.kafka.log import KafkaLog
 
 
 def open_log(
@@ -27,6 +33,22 @@ def open_log(
     from relay.buffer.kafka.settings import KafkaSettings
 
     kafka = KafkaSettings.of(config.fleet, config.state_dir)
-    fleet = KafkaLog(kafka, settings, config.state_dir, counters, prepare)
+    wanted = [BacklogName(view.name, view.signal) for d in config.destinations for view in d.views]
+    fleet = KafkaLog(kafka, settings, config.state_dir, counters, prepare, wanted)
     fleet.open()
     return fleet
+
+
+async def try_access(log: Log, config: Config) -> None:
+    """Find out whether a fleet's brokers let this relay in as `config` says, if that is news.
+
+    Raises ConfigError where they do not.
+    """
+    if config.fleet is not None and not isinstance(log, Buffer):
+        await cast("KafkaLog", log).try_access(config.fleet)
+
+
+def take_up_access(log: Log, config: Config) -> None:
+    """Reach a fleet's brokers as `config` says from now on."""
+    if config.fleet is not None and not isinstance(log, Buffer):
+        cast("KafkaLog", log).take_up_access(config.fleet)

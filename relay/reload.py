@@ -25,6 +25,7 @@ from relay.deliver.fleet import Fleet
 from relay.doctor import adding
 from relay.doctor.connection import test_configured
 from relay.doctor.report import Report, Step, as_document
+from relay.engine import take_up_access, try_access
 from relay.ingest.endpoint import Ingest
 from relay.ingest.pipeline import Pipeline
 from relay.model.errors import ControlRefused, RelayError, UnknownDestination
@@ -155,7 +156,7 @@ class Control:
         ConfigError with all that is wrong, and ControlRefused while stopping.
         """
         async with self._changing:
-            return await self._take_up(self._read_again(), starts or {})
+            return await self._take_up(await self._read_again(), starts or {})
 
     async def set_paused(self, name: str, *, is_paused: bool) -> KnownDestination:
         """Pause or resume a destination, over restarts too.
@@ -244,7 +245,7 @@ class Control:
         the configuration still has it.
         """
         async with self._changing:
-            config = self._read_again()
+            config = await self._read_again()
             standing = config.destination(name)
             if standing is not None and signal in (None, *standing.signals):
                 what = f"{signal.word} of {name}" if signal else name
@@ -252,8 +253,12 @@ class Control:
                     f"{what} is still in {standing.source or 'the environment'}",
                     hint="remove it there first",
                 )
+            before = self._known(name, signal)
             await self._take_up(config, {})
-            found = self.destination(name, signal)
+            # A fleet forgets whom it does not deliver to: what waits for it is kept by its brokers.
+            found = self._known(name, signal) or before
+            if found is None:
+                raise UnknownDestination.named(name)
             if drop:
                 await self._parts.buffer.remove(name, signal)
             elif found.is_paused:
@@ -261,6 +266,12 @@ class Control:
                 await self._parts.buffer.set_paused(name, is_paused=False)
         log.info("destination_removed", destination=name, waiting="dropped" if drop else "kept")
         return found
+
+    def _known(self, name: str, signal: Signal | None) -> KnownDestination | None:
+        try:
+            return self.destination(name, signal)
+        except UnknownDestination:
+            return None
 
     def _standing(self, name: str) -> DestinationConfig:
         """The destination as it is written now; as it runs, where that cannot be read.
@@ -279,7 +290,7 @@ class Control:
             raise UnknownDestination.named(name)
         return found
 
-    def _read_again(self) -> Config:
+    async def _read_again(self) -> Config:
         """The configuration as it is now. Raises ConfigError, which is logged."""
         if self.is_stopping:
             raise ControlRefused("the daemon is stopping")
@@ -291,6 +302,7 @@ class Control:
             if tls and config.ingest.tls_cert and config.ingest.tls_key:
                 tls_context(config.ingest.tls_cert, config.ingest.tls_key)  # do they fit?
                 tls.load_cert_chain(config.ingest.tls_cert, config.ingest.tls_key)
+            await try_access(self._parts.buffer, config)
         except RelayError as error:
             log.error("reload_refused", reason=str(error))  # noqa: TRY400 - no traceback: it is the config
             refused = cut(error.message, MOST_PROBLEM_CHARACTERS)
@@ -318,6 +330,7 @@ class Control:
             signals=config.taken_signals,
         )
         parts.buffer.reload(buffer_settings(config))
+        take_up_access(parts.buffer, config)
         self.config = config
         await parts.fleet.reload(config.destinations)
         for warning in config.warnings:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.directory import holder_of
 from relay.buffer.sqlite.private_files import exposures
 from relay.cli.client import (
@@ -151,7 +152,7 @@ def look_at_relay(config: Config) -> list[Finding]:
             for each in exposures(config.state_dir)
         ),
         look_at_ingest(config, is_running=is_running),
-        *(look_at_fleet(config.fleet) if config.fleet else ()),
+        *(look_at_fleet(config, config.fleet) if config.fleet else ()),
     ]
 
 
@@ -173,21 +174,23 @@ def look_at_state(config: Config) -> Finding:
     return Finding("state", "ok", f"{config.state_dir}{made}")
 
 
-def look_at_fleet(fleet: FleetConfig) -> list[Finding]:
+def look_at_fleet(config: Config, fleet: FleetConfig) -> list[Finding]:
     """What the brokers of a fleet promise, and what this account may do there."""
     from relay.buffer.kafka.client import import_client
 
-    brokers = ", ".join(fleet.brokers)
     try:
         import_client()
+        from relay.buffer.kafka.access import BrokersAway
         from relay.buffer.kafka.settings import KafkaSettings
-        from relay.buffer.kafka.topics import BrokersAway, Topics
+        from relay.buffer.kafka.topics import Topics
 
-        topics = Topics(KafkaSettings(fleet, "doctor"))
+        settings = KafkaSettings(fleet, "doctor")
+        views = (view for destination in config.destinations for view in destination.views)
+        groups = [settings.group(BacklogName(view.name, view.signal)) for view in views]
         try:
-            promise, permissions = topics.examine(), topics.permissions()
+            promise = Topics(settings, groups).examine()
         except BrokersAway as error:
-            return [Finding("fleet", "failed", f"no broker of {brokers} answers: {error}")]
+            return [Finding("fleet", "failed", str(error))]
     except ConfigError as error:
         return [Finding("fleet", "failed", one_line(error))]
     is_refused = {"broken": True, "weak": not fleet.allow_weak, "note": False}
@@ -195,7 +198,7 @@ def look_at_fleet(fleet: FleetConfig) -> list[Finding]:
         Finding("fleet", "ok", f"what is acknowledged is {promise.words}"),
         *(
             Finding("fleet", "failed" if is_refused[each.level] else "warning", each.words)
-            for each in (*promise.remarks, *permissions)
+            for each in promise.remarks
         ),
     ]
 

@@ -59,12 +59,13 @@ def move(config_path: str | None, as_json: bool) -> None:
 
 def ready(settings: "KafkaSettings") -> None:
     """Make the fleet's topics ready. Raises ConfigError, BufferUnavailable."""
-    from relay.buffer.kafka.topics import BrokersAway, Topics
+    from relay.buffer.kafka.access import BrokersAway
+    from relay.buffer.kafka.topics import Topics
 
     try:
         promise = Topics(settings).make_ready()
     except BrokersAway as error:
-        raise BufferUnavailable(f"no broker answers: {error}") from None
+        raise BufferUnavailable(str(error)) from None
     why = promise.refusal(allow_weak=settings.fleet.allow_weak)
     if why:
         raise ConfigError(why, key="fleet")

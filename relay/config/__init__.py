@@ -384,6 +384,10 @@ def points_at(destination: DestinationConfig, listen: Iterable[ListenAddress]) -
     return any(port == own.port and hosts.leads_to(host, own.host) for own in listen)
 
 
+def _needs_restart(old: FleetConfig | None, new: FleetConfig | None) -> bool:
+    return old != new and (old is None or new is None or old.needs_restart(new))
+
+
 def changes_needing_restart(old: Config, new: Config) -> list[str]:
     """The keys whose change a reload cannot take up."""
     checks = {
@@ -391,7 +395,7 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
         "ingest.listen": old.ingest.listen != new.ingest.listen,
         "ingest.grpc_hint": old.ingest.grpc_hint != new.ingest.grpc_hint,
         "ingest.tls_cert": (old.ingest.tls_cert is None) != (new.ingest.tls_cert is None),
-        "fleet": old.fleet != new.fleet,
+        "fleet": _needs_restart(old.fleet, new.fleet),
         "buffer.sync": old.buffer.sync != new.buffer.sync,
         "admin.listen": old.admin.listen != new.admin.listen,
         "admin.health_listen": old.admin.health_listen != new.admin.health_listen,

@@ -12,6 +12,8 @@ SYSTEM_AUTHORITIES: Final = "system"
 MOST_PARTITIONS: Final = 1000  # a row's number tells its partition, and stays below 2**53
 LEAST_KEPT_SECONDS: Final = 300.0  # a destination that is new begins a minute in the past
 SAFE_REPLICAS, SAFE_IN_SYNC = 3, 2  # fewer of either is weak
+ACCESS: Final = ("brokers", "ca_file", "client_cert", "client_key", "sasl")
+"""Keys that say how the brokers are reached: a reload takes these up, the others need a restart."""
 
 
 class SaslConfig(Struct, frozen=True, kw_only=True):
@@ -68,6 +70,14 @@ class FleetConfig(Struct, frozen=True, kw_only=True):
     """None: who connects is not asked."""
     allow_weak: bool = False
     """Serve although a broker's settings promise less than they should."""
+
+    def needs_restart(self, new: "FleetConfig") -> bool:
+        """Whether `new` differs in more than how the brokers are reached."""
+        return any(
+            getattr(self, key) != getattr(new, key)
+            for key in self.__struct_fields__
+            if key not in ACCESS
+        )
 
     @property
     def is_weak(self) -> bool:

@@ -11,7 +11,7 @@ from tests.support.load import ids_in
 from tests.support.relay_process import Relay, toml
 
 
-def fleet_table(brokers: Brokers, **changes: Any) -> str:
+def fleet_table(brokers: Brokers, /, **changes: Any) -> str:
     """`[fleet]` for these brokers."""
     lone = {"replication": 1, "min_in_sync": 1, "allow_weak": True}
     keys: dict[str, Any] = {
@@ -28,6 +28,7 @@ def relay_of(
     brokers: Brokers,
     folder: Path,
     destinations: dict[str, Any] | None = None,
+    /,
     *,
     more: str = "",
     **changes: Any,

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from relay.buffer.kafka.access import BrokersAway
 from relay.buffer.kafka.client import import_client
 from relay.buffer.kafka.settings import KafkaSettings
-from relay.buffer.kafka.topics import BrokersAway, Topics
+from relay.buffer.kafka.topics import Topics
 from relay.config.fleet import FleetConfig
 from tests.support.kafka import Brokers
 from tests.support.ports import free_port
@@ -45,7 +46,7 @@ def test_topics_are_made_and_promise_a_sync_on_two_of_three(brokers: Brokers) ->
     assert {*settings.rows_topics, settings.dead_letters_topic} <= topics.keys()
     assert len(topics["made"].partitions) == 3
     assert len(topics[settings.control_topic].partitions) == 1
-    assert Topics(settings).permissions() == []
+    assert Topics(settings).lacking() == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,8 @@ def test_without_a_sync_the_promise_says_so(brokers: Brokers) -> None:
 def test_topics_that_nobody_made_are_told_with_the_command(brokers: Brokers) -> None:
     settings = fleet_on(brokers, topic="none", topic_json="none_json", own_topics=False)
     words = Topics(settings).make_ready().refusal(allow_weak=False)
-    assert "there is no topic none: create it with --partitions 3" in words
+    assert "there is no topic none: kafka-topics.sh " in words
+    assert " --create --topic none --partitions 3 " in words
 
 
 def test_one_broker_cannot_have_three_replicas(broker: Brokers) -> None:

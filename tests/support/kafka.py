@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,7 +44,6 @@ _JAVA = ("java", "-Xms64m", "-Xmx160m", "-XX:+UseSerialGC", "-XX:TieredStopAtLev
 _COMMON = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "PLAIN",
     "auto.create.topics.enable": "false",
     "unclean.leader.election.enable": "false",
@@ -82,21 +82,23 @@ def libraries() -> Path:
 class Broker:
     """One node: broker and controller in one process, with a folder of its own."""
 
-    def __init__(self, number: int, folder: Path) -> None:
+    def __init__(self, number: int, folder: Path, listeners: Iterable[str] = ()) -> None:
         self.number = number
         self.folder = folder
-        self.port, self.controller_port = free_port(), free_port()
+        self.ports = {"PLAIN": free_port(), **{name: free_port() for name in listeners}}
+        self.port, self.controller_port = self.ports["PLAIN"], free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder.with_suffix(".log")
         self.settings = folder.with_suffix(".properties")
 
     def write_settings(self, voters: str, settings: dict[str, object]) -> None:
         """Write its server.properties."""
+        listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in self.ports.items())
         own = {
             "node.id": self.number,
             "controller.quorum.voters": voters,
-            "listeners": f"PLAIN://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
-            "advertised.listeners": f"PLAIN://127.0.0.1:{self.port}",
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": listeners,
             "log.dirs": self.folder,
         }
         lines = [f"{key}={value}" for key, value in {**_COMMON, **settings, **own}.items()]
@@ -146,24 +148,43 @@ class Brokers:
     sync, synced to disk before the acknowledgement.
     """
 
-    def __init__(self, folder: Path, count: int = 3, **settings: object) -> None:
-        """`settings` are more lines of server.properties, with _ for each dot."""
+    def __init__(
+        self,
+        folder: Path,
+        count: int = 3,
+        *,
+        listeners: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> None:
+        """`settings` are more lines of server.properties, with _ for each dot; `listeners` names
+        more of them beside PLAIN, each with its protocol.
+        """
         assert count in {1, 3}
-        self._cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        self._nodes = [Broker(n, folder / f"broker-{n}") for n in range(1, count + 1)]
+        more = listeners or {}
+        protocols = {"PLAIN": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **more}
+        # Not with a dash at its beginning: that would be an option of Kafka's programs.
+        self._cluster_id = (
+            base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+        )
+        self._nodes = [Broker(n, folder / f"broker-{n}", more) for n in range(1, count + 1)]
         self._settings: dict[str, object] = {
             "default.replication.factor": count,
             "offsets.topic.replication.factor": count,
             "transaction.state.log.replication.factor": count,
             "min.insync.replicas": min(2, count),
             "log.flush.interval.messages": 1,
+            "listener.security.protocol.map": ",".join(map(":".join, protocols.items())),
             **{key.replace("_", "."): value for key, value in settings.items()},
         }
 
     @property
     def bootstrap(self) -> list[str]:
         """Addresses for `fleet.brokers`."""
-        return [f"127.0.0.1:{node.port}" for node in self._nodes]
+        return self.at("PLAIN")
+
+    def at(self, listener: str) -> list[str]:
+        """Addresses of one of the listeners."""
+        return [f"127.0.0.1:{node.ports[listener]}" for node in self._nodes]
 
     @property
     def numbers(self) -> list[int]:

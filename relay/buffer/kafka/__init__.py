@@ -6,6 +6,9 @@ the configuration has no `[fleet]`.
 
 Where to look: `settings` names topics and groups, `places` what number a record has as a row,
 `records` what a record holds, `topics` what the brokers are to promise and do. `log` is the whole.
+`access` tells why the brokers do not let this relay in, `own_certificate` what is wrong with its
+own certificate, `rights` what its account may not do.
+
 Of the way in, `writer` makes records of requests, `bridge` hands them to the client's threads and
 brings back its reports, `watch` tells whether the brokers take anything, `retention` how near they
 are to deleting what is owed, and `spool` keeps on this disk what they do not take, if asked to.

@@ -58,6 +58,14 @@ class Kept(NamedTuple):
     offset: int
 
 
+class _Made(NamedTuple):
+    """A producer, the topics whose partitions it knows, and of which settings it was made."""
+
+    producer: Any
+    known: set[str]
+    version: int
+
+
 class _Sending:
     """Records that are acknowledged together. Belongs to the event loop."""
 
@@ -92,7 +100,8 @@ class Bridge:
     ) -> None:
         self._settings = settings
         self._patience_seconds = patience_seconds
-        self._producer: Any = None
+        self._made = _Made(None, set(), 0)
+        self._old: list[Any] = []  # producers that were replaced, and may still have records
         self._thread = threading.Thread(target=self._poll, name="kafka-reports", daemon=True)
         self._reports: deque[_Report] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,19 +111,20 @@ class Bridge:
         self._quiet_since = 0.0  # since when records wait and none is acknowledged
         self._sizes: dict[str, list[int]] = {}  # by topic: records, and their bytes
         self._shrunk = 1.0  # bytes on the wire for one of a value
-        self._known: set[str] = set()  # topics whose partitions the client knows
         self.last_error = ""  # the last word of the client; empty after an acknowledgement
 
     def start(self) -> None:
         """Make the client; no broker is asked yet. Raises ConfigError where it is not installed, or
         cannot use what it is told.
         """
-        client = import_client()
-        told = producer_settings(self._settings, self._patience_seconds)
-        self._producer = client.make(
-            client.module.Producer, told, error_cb=self._note, stats_cb=self._measure
-        )
+        self._made = self._make()
         self._thread.start()
+
+    def _make(self) -> "_Made":
+        client, version = import_client(), self._settings.version
+        told = producer_settings(self._settings, self._patience_seconds)
+        heard = {"error_cb": self._note, "stats_cb": self._measure}
+        return _Made(client.make(client.module.Producer, told, **heard), set(), version)
 
     @property
     def waiting(self) -> int:
@@ -153,8 +163,9 @@ class Bridge:
                 f"the brokers have acknowledged nothing for {self.silent_seconds:.0f} s; retry"
             )
         loop = self._loop = asyncio.get_running_loop()
-        if unknown := {outgoing.topic for outgoing in outgoings} - self._known:
-            await asyncio.to_thread(self._learn, unknown)
+        made = self._made
+        if unknown := {outgoing.topic for outgoing in outgoings} - made.known:
+            await asyncio.to_thread(self._learn, made, unknown)
         sending = _Sending(len(outgoings), loop.create_future())
         for index, outgoing in enumerate(outgoings):
             self._produce(outgoing, sending, index)
@@ -178,7 +189,7 @@ class Bridge:
         if size > MOST_RECORD_BYTES:
             raise Refusal(_too_large(size), status=413)
         try:
-            self._producer.produce(
+            self._made.producer.produce(
                 outgoing.topic,
                 value=outgoing.value,
                 key=outgoing.key,
@@ -197,7 +208,7 @@ class Bridge:
         sizes[0] += 1
         sizes[1] += size + sum(len(content) for _, content in outgoing.headers)
 
-    def _learn(self, topics: set[str]) -> None:
+    def _learn(self, made: "_Made", topics: set[str]) -> None:
         """Ask for the partitions of topics before the first record of each.
 
         The client sets records of an unknown topic aside until it knows; one that comes in that
@@ -205,18 +216,26 @@ class Bridge:
         """
         for topic in topics:
             try:
-                told = self._producer.list_topics(topic, timeout=SILENT_SECONDS).topics[topic]
+                told = made.producer.list_topics(topic, timeout=SILENT_SECONDS).topics[topic]
             except import_client().module.KafkaException as error:
                 words = self.last_error or error.args[0].str()
                 raise BufferUnavailable(f"the brokers do not answer ({words}); retry") from None
             if told.error is None:
-                self._known.add(topic)
+                made.known.add(topic)
 
     # -- in the thread of reports ---------------------------------------------------------------
 
     def _poll(self) -> None:
         while not self._is_closing:
-            self._producer.poll(_POLL_SECONDS)
+            self._made.producer.poll(_POLL_SECONDS)
+            for old in list(self._old):
+                old.poll(0)
+                if not len(old):
+                    self._old.remove(old)
+            if self._made.version != self._settings.version:
+                # What is on its way may be overtaken now, as by a retry.
+                self._old.append(self._made.producer)
+                self._made = self._make()
 
     def _reported(self, sending: _Sending, index: int, size: int, error: Any, message: Any) -> None:
         kept = Kept(-1, -1) if error else Kept(message.partition(), message.offset())
@@ -272,10 +291,10 @@ class Bridge:
 
     async def close(self) -> None:
         """Let what waits go out, for some seconds, then end; safe twice."""
-        if self._producer is None or self._is_closing:
+        if self._made.producer is None or self._is_closing:
             return
         if not self.is_silent:
-            await asyncio.to_thread(self._producer.flush, _CLOSE_SECONDS)
+            await asyncio.to_thread(self._made.producer.flush, _CLOSE_SECONDS)
         self._is_closing = True
         await asyncio.to_thread(self._thread.join)
 

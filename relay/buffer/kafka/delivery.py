@@ -108,9 +108,9 @@ class Delivery:
         }
         self._is_committing = False
         self.is_left = False
-        group = Group(settings.group(backlog.key), tuple(self._kinds), settings.relay_id)
+        group = Group(settings.group(backlog.key), tuple(self._kinds))
         self.member = Member(
-            settings.client(),
+            settings,
             group,
             self,
             asyncio.get_running_loop(),

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from relay.buffer.kafka.client import import_client
 from relay.buffer.kafka.fetched import Fetched, record_of
 from relay.buffer.kafka.records import Record
-from relay.buffer.kafka.settings import ClientSettings
+from relay.buffer.kafka.settings import ClientSettings, KafkaSettings
 from relay.model.errors import BufferUnavailable
 
 log = structlog.stdlib.get_logger(__name__)
@@ -43,11 +43,12 @@ def make_consumer(settings: ClientSettings) -> Consumer:
     return made
 
 
-def reader_settings(client: ClientSettings) -> ClientSettings:
+def reader_settings(settings: KafkaSettings) -> ClientSettings:
     """Of a client that reads what it is told to read."""
     return {
-        **client,
-        "group.id": "otlp-relay.readers",  # the client wants one; it is never joined
+        **settings.client(),
+        # The client wants one. It is never joined, but asked for: so it is one of the fleet's.
+        "group.id": f"{settings.group_prefix}readers",
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "error",
@@ -88,8 +89,8 @@ _Assigned = dict[tuple[str, int], tuple[int, Follows]]
 class Tail:
     """Follows partitions from given offsets on."""
 
-    def __init__(self, client: ClientSettings, loop: asyncio.AbstractEventLoop) -> None:
-        self._client = client
+    def __init__(self, settings: KafkaSettings, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings
         self._loop = loop
         self._lock = threading.Lock()
         self._wanted: dict[tuple[str, int], tuple[int, Follows]] = {}
@@ -119,17 +120,18 @@ class Tail:
 
     def _run(self) -> None:
         while not self._is_stopping.is_set():
+            version = self._settings.version
             try:
-                self._live(make_consumer(reader_settings(self._client)))
+                self._live(make_consumer(reader_settings(self._settings)), version)
             except Exception as error:  # noqa: BLE001 - without it nothing that comes is delivered
                 log.warning("fleet_reader_restarts", error=str(error))
                 self._is_stopping.wait(_RESTART_SECONDS)
 
-    def _live(self, consumer: Consumer) -> None:
-        """Read until the end, or until the client fails."""
+    def _live(self, consumer: Consumer, version: int) -> None:
+        """Read until the end, the client fails, or the brokers are to be reached otherwise."""
         assigned: _Assigned = {}
         try:
-            while not self._is_stopping.is_set():
+            while not self._is_stopping.is_set() and self._settings.version == version:
                 self._assign(consumer, assigned)
                 if not assigned:
                     self._is_stopping.wait(_POLL_SECONDS)
@@ -229,8 +231,8 @@ class _Question(NamedTuple):
 class Seeker:
     """Answers what is asked of the brokers, one question after another."""
 
-    def __init__(self, client: ClientSettings) -> None:
-        self._client = client
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="fleet-seeker", daemon=True)
         self._at: Place | None = None  # what the client would hand out next
@@ -258,11 +260,16 @@ class Seeker:
         return cast("T", await asyncio.wrap_future(answer))
 
     def _run(self) -> None:
-        consumer = make_consumer(reader_settings(self._client))
+        version = self._settings.version
+        consumer = make_consumer(reader_settings(self._settings))
         try:
             while (asked := self._questions.get()) is not None:
                 if not asked.answer.set_running_or_notify_cancel():
                     continue
+                if self._settings.version != version:
+                    version, self._at = self._settings.version, None
+                    consumer.close()
+                    consumer = make_consumer(reader_settings(self._settings))
                 try:
                     asked.answer.set_result(asked.ask(consumer))
                 except KafkaException as error:

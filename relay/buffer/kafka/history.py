@@ -58,6 +58,7 @@ class History:
         self._reader = HistoryReader(settings, self.file, decode, back_rows)
         self.told = Told(settings, bridge)
         self._admin: AdminClient | None = None
+        self._admin_version = 0  # of the settings that it was made of
         self._committed: dict[BacklogName, tuple[float, Committed]] = {}
         self._rejected = RejectedSenders()
         self.backlogs: Callable[[], Mapping[BacklogName, Backlog]] = dict
@@ -121,8 +122,10 @@ class History:
         return found
 
     def _client(self) -> AdminClient:
-        if self._admin is None:
+        version = self._settings.version
+        if self._admin is None or self._admin_version != version:
             self._admin = import_client().make(AdminClient, self._settings.client())
+            self._admin_version = version
         return self._admin
 
 

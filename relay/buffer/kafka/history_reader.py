@@ -83,9 +83,10 @@ class HistoryReader:
     def _run(self) -> None:
         try:
             while not self._is_stopping.is_set():
+                version = self._settings.version
                 try:
                     self._file.open()
-                    self._live(make_consumer(_settings_of(self._settings)))
+                    self._live(make_consumer(_settings_of(self._settings)), version)
                 except Exception as error:  # noqa: BLE001 - looking must go on
                     log.warning("fleet_history_restarts", error=repr(error))
                     self._file.discard_if(error)
@@ -94,13 +95,13 @@ class HistoryReader:
         finally:
             self._file.close()
 
-    def _live(self, consumer: Consumer) -> None:
+    def _live(self, consumer: Consumer, version: int) -> None:
         merge: Merge[Partition, _Found] = Merge()
         followed: set[Partition] = set()
         held: set[Partition] = set()
         look_at, began = 0.0, time.monotonic()
         try:
-            while not self._is_stopping.is_set():
+            while not self._is_stopping.is_set() and self._settings.version == version:
                 if time.monotonic() > look_at:
                     is_whole = self._look(consumer, followed)
                     merge.follow(followed, time.monotonic())
@@ -195,7 +196,7 @@ def _settings_of(settings: KafkaSettings) -> ClientSettings:
     """Lists may lag by a moment: what comes is fetched, and written, ten times a second and not one
     by one.
     """
-    return {**reader_settings(settings.client()), "fetch.min.bytes": _FETCH_BYTES}
+    return {**reader_settings(settings), "fetch.min.bytes": _FETCH_BYTES}
 
 
 def received_ns_of(record: Record) -> int:

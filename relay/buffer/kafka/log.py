@@ -16,6 +16,7 @@ import structlog
 
 from relay.buffer.api import Browse, Consumer, DeadLetterStore, ReplayIndex, Start, TraceIndex
 from relay.buffer.backlog_name import BacklogName
+from relay.buffer.kafka.access import BrokersAway, BrokersRefuse
 from relay.buffer.kafka.bridge import Bridge
 from relay.buffer.kafka.history import FILE, History
 from relay.buffer.kafka.letter_text import record_of_letter
@@ -24,7 +25,7 @@ from relay.buffer.kafka.records import Decoder, Outgoing
 from relay.buffer.kafka.retention import Room, room_by_size, warning_by_age
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.kafka.spool import spool_of
-from relay.buffer.kafka.topics import BrokersAway, Topics
+from relay.buffer.kafka.topics import Topics
 from relay.buffer.kafka.trim import Trim
 from relay.buffer.kafka.watch import Watch
 from relay.buffer.kafka.writer import Writer
@@ -32,8 +33,9 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.rows import rejected_letters
 from relay.buffer.values import BufferStatistics
+from relay.config.fleet import FleetConfig
 from relay.model.counters import Counters
-from relay.model.errors import BufferUnavailable
+from relay.model.errors import BufferUnavailable, ConfigError
 from relay.model.records import Request, Signal, StoredRow
 from relay.process.foreign import PrepareForeign
 
@@ -42,6 +44,7 @@ log = structlog.stdlib.get_logger(__name__)
 _LOOK_SECONDS: Final = 1.0
 _AGE_SECONDS: Final = 60.0
 _REMIND_SECONDS: Final = 3600.0
+_TRY_SECONDS: Final = 3.0
 _LEFT: Final = (
     "a single relay's buffer is in the state directory, and a fleet does not deliver what it still "
     "owes: stop this relay and run `otlp-relay fleet import`"
@@ -58,8 +61,10 @@ class KafkaLog:
         state_dir: Path,
         counters: Counters,
         prepare: PrepareForeign,
+        wanted: Iterable[BacklogName] = (),
     ) -> None:
-        """`prepare` is for records that no relay wrote.
+        """`prepare` is for records that no relay wrote; `wanted` are the backlogs that there will
+        be, whose groups this relay must be allowed to join.
 
         Raises ConfigError where the client cannot use its settings.
         """
@@ -67,7 +72,8 @@ class KafkaLog:
         self._kafka = settings
         self._state_dir = StateDirectory(state_dir)
         self._bridge = bridge = Bridge(settings)
-        self._watch = watch = Watch(settings, Topics(settings))
+        self._topics = Topics(settings, [settings.group(each) for each in wanted])
+        self._watch = watch = Watch(settings, self._topics)
         decode, most = Decoder(settings, prepare), buffer_settings.history_limit_bytes
         history = History(settings, bridge, decode, state_dir / FILE, most) if most else None
         self._readers = Readers(settings, bridge, counters, decode, history)
@@ -124,6 +130,7 @@ class KafkaLog:
         looked_at_age = monotonic()
         while True:
             await anyio.sleep(_LOOK_SECONDS)
+            self._watch.is_doubted = self._watch.is_doubted or self._readers.is_forbidden
             promise = self._watch.promise
             if promise is None:
                 continue
@@ -169,6 +176,29 @@ class KafkaLog:
     def reload(self, settings: BufferSettings) -> None:
         """Take up `settings`, of which a fleet uses few."""
         self.settings = settings
+
+    async def try_access(self, fleet: FleetConfig) -> None:
+        """Find out whether the brokers let in who comes as `fleet` says, if that is news.
+
+        Raises ConfigError where they do not. Brokers that are away say nothing about it.
+        """
+        wanted = self._kafka.reached_as(fleet)
+        if wanted.is_reached_alike(self._kafka):
+            return
+        topics = Topics(wanted)
+        try:
+            await anyio.to_thread.run_sync(topics.metadata, _TRY_SECONDS)
+        except BrokersRefuse as error:
+            raise ConfigError(str(error), key="fleet") from None
+        except BrokersAway:
+            return
+
+    def take_up_access(self, fleet: FleetConfig) -> None:
+        """Reach the brokers as `fleet` says from now on, if that is news."""
+        wanted = self._kafka.reached_as(fleet)
+        if not wanted.is_reached_alike(self._kafka):
+            self._kafka.take_up(wanted)
+            log.info("fleet_access_changed")
 
     async def flush(self) -> None:
         """Return when everything that was settled is committed."""
@@ -216,6 +246,7 @@ class KafkaLog:
 
     def owe_only(self, wanted: Collection[BacklogName]) -> None:
         """Take part in these and in no other."""
+        self._topics.groups = [self._kafka.group(each) for each in wanted]
         self._readers.owe_only(wanted)
 
     async def set_paused(self, destination: str, *, is_paused: bool) -> None:
@@ -264,7 +295,12 @@ class KafkaLog:
             words = f"{waiting:,} items are on this relay's own disk alone, until they take them"
             return f"{promise.words}; {words}"
         weak = "; ".join(each.words for each in promise.remarks if each.level == "weak")
-        return promise.words + (f" (weak: {weak})" if weak else "")
+        lacking = "; ".join(each.brief for each in self._watch.lacking if each.level == "broken")
+        return (
+            promise.words
+            + (f" (weak: {weak})" if weak else "")
+            + (f" (this relay {lacking}: see `otlp-relay doctor`)" if lacking else "")
+        )
 
     def statistics(self) -> BufferStatistics:
         """The log at this moment; no waiting."""

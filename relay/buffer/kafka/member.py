@@ -25,7 +25,8 @@ from confluent_kafka import (
 
 from relay.buffer.api import Start
 from relay.buffer.kafka.fetch import make_consumer
-from relay.buffer.kafka.settings import ClientSettings
+from relay.buffer.kafka.rights import REFUSED
+from relay.buffer.kafka.settings import ClientSettings, KafkaSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -89,11 +90,10 @@ class Owner(Protocol):
 
 
 class Group(NamedTuple):
-    """A consumer group, and under which id this relay is a member of it."""
+    """A consumer group, and what its members share."""
 
     name: str
     topics: Sequence[str]
-    relay_id: str
 
 
 class Member:
@@ -101,7 +101,7 @@ class Member:
 
     def __init__(
         self,
-        client: ClientSettings,
+        settings: KafkaSettings,
         group: Group,
         owner: Owner,
         loop: asyncio.AbstractEventLoop,
@@ -113,9 +113,8 @@ class Member:
         the fleet has delivered anything of this yet.
         """
         self.group = group.name
-        self._client = client
+        self._settings = settings
         self._topics = list(group.topics)
-        self._relay_id = group.relay_id
         self._owner = owner
         self._loop = loop
         self._start: Start = start
@@ -127,6 +126,7 @@ class Member:
         self._short_since: dict[Partition, float] = {}
         self._is_fatal = False
         self.problem = ""
+        self.is_forbidden = False  # for want of a right
         self.ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=f"fleet {group}", daemon=True)
 
@@ -147,19 +147,20 @@ class Member:
     def _run(self) -> None:
         while not self._is_stopping.is_set():
             self._is_fatal = False
+            version = self._settings.version
             try:
-                self._live(make_consumer(self._settings()))
+                self._live(make_consumer(self._client()), version)
             except Exception as error:
                 log.exception("fleet_member_restarts", group=self.group, error=type(error).__name__)
                 self._is_fatal = True
             self._is_stopping.wait(_JOIN_AGAIN_SECONDS if self._is_fatal else 0)
         self._post(self.ended.set)
 
-    def _settings(self) -> ClientSettings:
+    def _client(self) -> ClientSettings:
         return {
-            **self._client,
+            **self._settings.client(),
             "group.id": self.group,
-            "group.instance.id": self._relay_id,
+            "group.instance.id": self._settings.relay_id,
             "group.protocol": "classic",
             "partition.assignment.strategy": "range",
             "session.timeout.ms": SESSION_MS,
@@ -171,19 +172,23 @@ class Member:
             "topic.metadata.refresh.interval.ms": 10_000,
         }
 
-    def _live(self, consumer: Consumer) -> None:
-        """Once from joining to leaving."""
+    def _live(self, consumer: Consumer, version: int) -> None:
+        """Once from joining to leaving, or until the brokers are to be reached otherwise."""
+
+        def is_over() -> bool:
+            return self._is_stopping.is_set() or self._settings.version != version
+
         try:
-            while not self._is_stopping.is_set() and not self._begin(consumer):
+            while not is_over() and not self._begin(consumer):
                 self._is_stopping.wait(1.0)
-            if not self._is_stopping.is_set():
+            if not is_over():
                 consumer.subscribe(
                     self._topics,
                     on_assign=self._assigned,
                     on_revoke=self._revoked,
                     on_lost=self._lost,
                 )
-            while not self._is_stopping.is_set() and not self._is_fatal:
+            while not is_over() and not self._is_fatal:
                 message = consumer.poll(_POLL_SECONDS)
                 if message is not None:
                     self._heed(message)
@@ -210,6 +215,7 @@ class Member:
             self._is_fatal = True
             hint = "does another relay have the same `fleet.relay_id`?"
             log.error("fleet_member_fenced", group=self.group, error=error.str(), hint=hint)
+        self.is_forbidden = error.name() in REFUSED
         self._say(error.str())
 
     def _say(self, problem: str) -> None:
@@ -244,7 +250,11 @@ class Member:
             problem = error.args[0]
             if problem.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION):
                 return True  # another relay has begun meanwhile
-            self._say(problem.str())
+            told = consumer.poll(0)  # of a group that is forbidden it says no more than "timed out"
+            if told is not None:
+                self._heed(told)
+            else:
+                self._say(problem.str())
             return False
         return True
 
@@ -310,7 +320,7 @@ class Member:
             self._blame(error.args[0])
         if gained:
             self._unknown -= {each.partition for each in gained}
-            self.problem = ""
+            self.problem, self.is_forbidden = "", False
             self._post(lambda: self._owner.gained(gained))
 
     def _is_short(self, partition: Partition, offset: int, high: int) -> bool:

@@ -14,8 +14,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import BacklogName, backlog_name
 from relay.buffer.kafka import owed_text
+from relay.buffer.kafka.access import BrokersAway
 from relay.buffer.kafka.places import first_row, stream_number
 from relay.buffer.kafka.settings import KafkaSettings
+from relay.buffer.kafka.topics import Topics
 from relay.model.errors import BufferUnavailable
 
 _SECONDS = 10.0
@@ -66,10 +68,13 @@ class Overview:
 
 
 def overview(settings: KafkaSettings) -> Overview:
-    """Ask the brokers. Raises BufferUnavailable when they do not answer."""
-    admin = AdminClient(dict(settings.client()))
+    """Ask the brokers. Raises BufferUnavailable when they do not answer, or not this account."""
+    topics = Topics(settings)
     try:
-        return _overview(admin, settings)
+        topics.metadata(_SECONDS)  # which says why, where they do not let us in
+        return _overview(topics.admin, settings)
+    except BrokersAway as error:
+        raise BufferUnavailable(f"the brokers do not say how the fleet is: {error}") from None
     except KafkaException as error:
         words = f"the brokers do not say how the fleet is: {error.args[0].str()}"
         hint = f"does one of {', '.join(settings.fleet.brokers)} answer?"

@@ -58,7 +58,7 @@ class Readers:
         """Without a `history` nothing can be looked through by trace or time."""
         self._settings = settings
         self._decode = decode
-        self._seeker = Seeker(settings.client())
+        self._seeker = Seeker(settings)
         self._tail: Tail | None = None
         self._streams = Streams(settings, self._seeker)
         self._followed: Followed | None = None
@@ -88,7 +88,7 @@ class Readers:
     def _begin(self) -> Followed:
         """Start what reads, with the first that wants it; the event loop must run."""
         if self._tail is None or self._followed is None:
-            self._tail = Tail(self._settings.client(), asyncio.get_running_loop())
+            self._tail = Tail(self._settings, asyncio.get_running_loop())
             self._followed = Followed(self._streams, self._tail)
             self._tail.start()
             self._seeker.start()
@@ -333,6 +333,11 @@ class Readers:
             if time.monotonic() > until:
                 raise BufferUnavailable("the brokers did not accept what was settled in time")
             await asyncio.sleep(0.01)
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether a group does not take this relay, for want of a right."""
+        return any(each.member.is_forbidden for each in self._deliveries.values())
 
     def lowest_owed(self) -> dict[tuple[str, int], int]:
         """The lowest offset that a backlog here is owed, of each partition that one has."""

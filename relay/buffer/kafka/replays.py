@@ -126,7 +126,7 @@ class Replays:
         await asyncio.to_thread(_in_client, settings, lambda c: _begin(c, topics, since_ns))
 
     def _client(self, key: BacklogName) -> ClientSettings:
-        return {**reader_settings(self._settings.client()), "group.id": self._settings.group(key)}
+        return {**reader_settings(self._settings), "group.id": self._settings.group(key)}
 
     def _topics(self, signal: Signal) -> Topics:
         return {

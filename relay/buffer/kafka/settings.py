@@ -2,12 +2,15 @@
 
 import hashlib
 import socket
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from msgspec import structs
+
 from relay.buffer.backlog_name import BacklogName
-from relay.config.fleet import SYSTEM_AUTHORITIES, FleetConfig
+from relay.config.fleet import ACCESS, SYSTEM_AUTHORITIES, FleetConfig
 from relay.model.records import Encoding, Signal
 
 MACHINE_ID: Final = Path("/etc/machine-id")
@@ -28,17 +31,40 @@ def topic_of(traces_topic: str, signal: Signal, encoding: Encoding) -> str:
     return f"{traces_topic}_{signal.word}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KafkaSettings:
-    """`[fleet]`, as the engine reads it. `relay_id` is never empty."""
+    """`[fleet]`, as the engine reads it. `relay_id` is never empty.
+
+    How the brokers are reached may change while the relay runs: `version` then counts up, and who
+    has a client makes it anew.
+    """
 
     fleet: FleetConfig
     relay_id: str
+    version: int = field(default=0, compare=False)
+    files: bytes = field(init=False, repr=False, compare=False)  # a digest, as they were read
+
+    def __post_init__(self) -> None:
+        self.files = _digest(self.fleet)
 
     @classmethod
     def of(cls, fleet: FleetConfig, state_dir: Path) -> "KafkaSettings":
         """Those of the configuration."""
         return cls(fleet, fleet.relay_id or _own_id(state_dir))
+
+    def reached_as(self, fleet: FleetConfig) -> "KafkaSettings":
+        """These, but the brokers are reached as `fleet` says."""
+        access = {key: getattr(fleet, key) for key in ACCESS}
+        return KafkaSettings(structs.replace(self.fleet, **access), self.relay_id)
+
+    def is_reached_alike(self, other: "KafkaSettings") -> bool:
+        """Whether the brokers are shown the same by these and by `other`, files included."""
+        return self.files == other.files and self.client() == other.client()
+
+    def take_up(self, other: "KafkaSettings") -> None:
+        """Reach the brokers as `other` does from now on: who has a client soon makes it anew."""
+        self.fleet, self.files = other.fleet, other.files
+        self.version += 1
 
     def rows_topic(self, signal: Signal, encoding: Encoding) -> str:
         """Where rows of that signal and encoding are."""
@@ -71,7 +97,12 @@ class KafkaSettings:
 
     def group(self, backlog: BacklogName) -> str:
         """The consumer group of a backlog: `otlp-relay.FLEET.DESTINATION`, of logs `….logs`."""
-        return f"otlp-relay.{self.fleet.name}.{backlog.text.replace(':', '.')}"
+        return f"{self.group_prefix}{backlog.text.replace(':', '.')}"
+
+    @property
+    def group_prefix(self) -> str:
+        """What the names of all groups of the fleet begin with."""
+        return f"otlp-relay.{self.fleet.name}."
 
     def client(self) -> ClientSettings:
         """What every client is told: whom to ask, who asks, how it is kept from others."""
@@ -98,6 +129,17 @@ class KafkaSettings:
             told["sasl.username"] = fleet.sasl.username
             told["sasl.password"] = fleet.sasl.password.reveal()
         return told
+
+
+def _digest(fleet: FleetConfig) -> bytes:
+    """A digest of the files that brokers are reached with: the client reads them but once."""
+    digest = hashlib.sha256()
+    for file in (fleet.ca_file, fleet.client_cert, fleet.client_key):
+        if isinstance(file, Path):
+            with suppress(OSError):  # which the client will tell of
+                digest.update(file.read_bytes())
+        digest.update(b"\0")
+    return digest.digest()
 
 
 def _own_id(state_dir: Path) -> str:

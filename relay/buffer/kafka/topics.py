@@ -5,10 +5,12 @@ the cluster, whatever the configuration asked for.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from relay.buffer.kafka.access import Access, BrokersAway
 from relay.buffer.kafka.client import Client, import_client
+from relay.buffer.kafka.rights import REFUSED, Lacking, lacking_rights, wanted_rights
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.model.units import about_duration, format_size
 
@@ -19,14 +21,13 @@ SEGMENT_MS: Final = 600_000  # whole segments are deleted: every ten minutes one
 LETTERS_MS: Final = 7 * 86_400_000
 HISTORY_BYTES: Final = 256 * 2**20
 REQUEST_SECONDS: Final = 5.0
+# Who is not let in is told sooner: the client itself tries again until the time is over.
+_FIRST_SECONDS: Final = 0.5
+_LEAST_SECONDS: Final = 0.1
 _AWAY: Final = {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT"}
 SETTLE_SECONDS: Final = 5.0  # until every broker has heard of a change
 # A relay whose clock is wrong must not make brokers delete what it has just written.
 _BROKERS_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
-
-
-class BrokersAway(Exception):
-    """No broker answers, or none that may say what was asked."""
 
 
 class Wanted(NamedTuple):
@@ -114,21 +115,49 @@ def wanted_topics(settings: KafkaSettings) -> list[Wanted]:
 
 
 class Topics:
-    """Looks after the topics, by an admin client of its own."""
+    """Looks after the topics, by an admin client of its own.
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    `groups` are those whose rights are looked at, too.
+    """
+
+    def __init__(self, settings: KafkaSettings, groups: Collection[str] = ()) -> None:
         """Raises ConfigError where the client is not installed or cannot use its settings."""
+        self.groups = groups
         self._settings = settings
         self._client: Client = import_client()
         self._wanted = wanted_topics(settings)
-        self._admin = self._client.make(self._client.admin.AdminClient, settings.client())
+        self._access = Access()
+        self._made: tuple[int, Any] = (-1, None)  # the client, and by which version of the settings
+        self.admin  # noqa: B018 - whether it can be made
+
+    @property
+    def admin(self) -> Any:
+        """The client, as the brokers are to be reached now."""
+        version = self._settings.version
+        if self._made[0] != version:
+            self._access = access = Access()
+            told, kind = self._settings.client(), self._client.admin.AdminClient
+            self._made = version, self._client.make(kind, told, error_cb=access.heard)
+        return self._made[1]
 
     def metadata(self, seconds: float = REQUEST_SECONDS) -> Any:
         """What the cluster is made of now. Raises BrokersAway."""
-        try:
-            return self._admin.list_topics(timeout=seconds)
-        except self._client.module.KafkaException as error:
-            raise BrokersAway(error.args[0].str()) from None
+        admin, fleet, until = self.admin, self._settings.fleet, time.monotonic() + seconds
+        is_guarded = fleet.ca_file is not None or fleet.sasl is not None
+        step = _FIRST_SECONDS if is_guarded else seconds
+        while True:
+            try:
+                found = admin.list_topics(timeout=step)
+            except self._client.module.KafkaException as error:
+                admin.poll(0)  # which lets the client say why
+                left = until - time.monotonic()
+                if left < _LEAST_SECONDS or self._access.is_refused(fleet):
+                    raise self._access.explain(fleet, error.args[0].str()) from None
+                step = min(2 * step, left)
+                continue
+            admin.poll(0)
+            self._access.forget()
+            return found
 
     def make_ready(self) -> Promise:
         """Make what is missing and set what is wrong, where they are ours; then say what holds.
@@ -152,18 +181,20 @@ class Topics:
 
     def examine(self, remarks: tuple[Remark, ...] = ()) -> Promise:
         """What the topics promise as they are. Raises BrokersAway."""
-        there, read = self.metadata().topics, self._read_configs()
+        there, read, lacking = self.metadata().topics, self._read_configs(), self.lacking()
         found, in_sync, replicas, is_synced = list(remarks), [], [], True
+        found += [Remark(each.level, each.words(self._settings)) for each in lacking]
+        told = " ".join(each.words for each in found).replace(",", " ").replace(":", " ").split()
         for wanted in self._wanted:
             topic = there.get(wanted.name)
             if topic is None or topic.error is not None:
-                if not any(wanted.name in each.words for each in remarks):
+                if wanted.name not in told:
                     found.append(Remark("broken", _missing(wanted, self._settings)))
                 continue
             config = read.get(wanted.name)
             if config is None:
-                words = f"the settings of {wanted.name} cannot be read: grant DESCRIBE_CONFIGS"
-                found.append(Remark("weak", words))
+                if wanted.name not in told:
+                    found.append(Remark("weak", f"the settings of {wanted.name} cannot be read"))
                 continue
             copies = min((len(each.replicas) for each in topic.partitions.values()), default=0)
             found += _judge(wanted, config, copies, self._settings)
@@ -189,11 +220,11 @@ class Topics:
             for number in range(count)
         }
         found = {}
-        for partition, answer in self._admin.list_offsets(asked).items() if asked else ():
+        for partition, answer in self.admin.list_offsets(asked).items() if asked else ():
             try:
                 found[partition.topic, partition.partition] = self._result(answer).offset
             except module.KafkaException as error:
-                raise BrokersAway(error.args[0].str()) from None
+                raise BrokersAway(f"no broker answers: {error.args[0].str()}") from None
         return found
 
     def _result(self, answer: Any) -> Any:
@@ -201,30 +232,16 @@ class Topics:
         try:
             return answer.result(REQUEST_SECONDS)
         except TimeoutError:
-            raise BrokersAway(f"no answer within {REQUEST_SECONDS:g} s") from None
+            raise BrokersAway(f"no broker answers within {REQUEST_SECONDS:g} s") from None
         except self._client.module.KafkaException as error:
             if error.args[0].name() in _AWAY:
-                raise BrokersAway(error.args[0].str()) from None
+                raise BrokersAway(f"no broker answers: {error.args[0].str()}") from None
             raise
 
-    def permissions(self) -> list[Remark]:
-        """What this relay may not do to its topics, though it must. Raises BrokersAway."""
-        admin, module = self._admin, self._client.module
-        asked = module.TopicCollection([each.name for each in self._wanted])
-        answers = admin.describe_topics(asked, include_authorized_operations=True)
-        found = []
-        for name, answer in answers.items():
-            try:
-                operations = self._result(answer).authorized_operations or ()
-                granted = {each.name for each in operations}
-            except module.KafkaException as error:
-                found.append(Remark("broken", f"{name}: {error.args[0].str()}"))
-                continue
-            lacking = [each for each in ("READ", "WRITE", "DESCRIBE") if each not in granted]
-            if granted and lacking:
-                words = f"this account may not {', '.join(lacking)} topic {name}: grant it"
-                found.append(Remark("broken", words))
-        return found
+    def lacking(self) -> list[Lacking]:
+        """What this relay may not do to topics and groups, though it must."""
+        wanted = wanted_rights(self._settings, [each.name for each in self._wanted])
+        return lacking_rights(self._client, self.admin, wanted, self.groups)
 
     def _create(self, missing: list[Wanted]) -> list[Remark]:
         """Create them; what cannot be created is told."""
@@ -235,7 +252,7 @@ class Topics:
             admin.NewTopic(each.name, each.partitions, replication, config=dict(each.config))
             for each in missing
         ]
-        return list(self._failures(self._admin.create_topics(new), "cannot be created"))
+        return list(self._failures(self.admin.create_topics(new), "cannot be created", "Create"))
 
     def _alter(self, there: list[Wanted]) -> list[Remark]:
         """Set what is set otherwise, and nothing else."""
@@ -253,17 +270,24 @@ class Topics:
                 changes.append(admin.ConfigResource(kind, wanted.name, incremental_configs=entries))
         if not changes:
             return []
-        answers = self._admin.incremental_alter_configs(changes)
+        answers = self.admin.incremental_alter_configs(changes)
         named = {resource.name: answer for resource, answer in answers.items()}
-        return [each._replace(level="note") for each in self._failures(named, "cannot be set")]
+        failures = self._failures(named, "cannot be set", "AlterConfigs")
+        return [each._replace(level="note") for each in failures]
 
-    def _failures(self, answers: Mapping[str, Any], what: str) -> Iterator[Remark]:
+    def _failures(self, answers: Mapping[str, Any], what: str, right: str) -> Iterator[Remark]:
+        refused = []
         for name, answer in answers.items():
             try:
                 self._result(answer)
             except self._client.module.KafkaException as error:
-                if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
+                if error.args[0].name() in REFUSED:
+                    refused.append(name)
+                elif error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     yield Remark("broken", f"topic {name} {what}: {error.args[0].str()}")
+        if refused:
+            lacking = Lacking("topic", (right,), tuple(refused))
+            yield Remark("broken", lacking.words(self._settings))
 
     def _read_configs(self) -> dict[str, dict[str, str]]:
         """The settings in force of each topic that may be asked for them."""
@@ -271,7 +295,7 @@ class Topics:
         kind = admin.ConfigResource.Type.TOPIC
         found = {}
         for wanted in self._wanted:  # all of a call fail where one does
-            (answer,) = self._admin.describe_configs(
+            (answer,) = self.admin.describe_configs(
                 [admin.ConfigResource(kind, wanted.name)]
             ).values()
             try:
@@ -290,8 +314,10 @@ def _limits(configs: Iterable[Mapping[str, str]], key: str) -> Iterator[int]:
 def _missing(wanted: Wanted, settings: KafkaSettings) -> str:
     settings_line = " ".join(f"--config {key}={it}" for key, it in wanted.config.items())
     return (
-        f"there is no topic {wanted.name}: create it with --partitions {wanted.partitions} "
-        f"--replication-factor {settings.fleet.replication} {settings_line}"
+        f"there is no topic {wanted.name}: kafka-topics.sh --bootstrap-server "
+        f"{settings.fleet.brokers[0]} --create --topic {wanted.name} "
+        f"--partitions {wanted.partitions} --replication-factor {settings.fleet.replication} "
+        f"{settings_line}"
     )
 
 

@@ -68,6 +68,7 @@ class Trim:
         self._own = own
         self._orders = orders
         self._admin: AdminClient | None = None
+        self._admin_version = 0  # of the settings that it was made of
         self._groups: set[str] = set()  # as the look before found them
         self._problem = ""
 
@@ -134,6 +135,8 @@ class Trim:
         ]
 
     def _client(self) -> AdminClient:
-        if self._admin is None:
+        version = self._settings.version
+        if self._admin is None or self._admin_version != version:
             self._admin = import_client().make(AdminClient, self._settings.client())
+            self._admin_version = version
         return self._admin

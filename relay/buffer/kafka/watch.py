@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import structlog
 
+from relay.buffer.kafka.access import BrokersAway
+from relay.buffer.kafka.rights import Lacking
 from relay.buffer.kafka.settings import KafkaSettings
-from relay.buffer.kafka.topics import BrokersAway, Promise, Topics
+from relay.buffer.kafka.topics import Promise, Topics
 from relay.model.errors import ConfigError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -20,9 +22,11 @@ log = structlog.stdlib.get_logger(__name__)
 EVERY_SECONDS: Final = 2.0
 SOON_SECONDS: Final = 0.5
 MEASURE_SECONDS: Final = 10.0
+RIGHTS_SECONDS: Final = 30.0  # and sooner where there is reason
 AWAY_SECONDS: Final = 5.0  # a single broker that hangs may be the one that was asked
 _ANSWER_SECONDS = 1.5
 _REMIND_SECONDS = 60.0
+_NEWS_SECONDS = 5.0  # another reason, so long after the one before
 
 
 class Watch:
@@ -35,7 +39,11 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="kafka-watch", daemon=True)
         self._answered = 0.0
         self._told = 0.0
+        self._said = ""  # empty: all was well
         self._measured = 0.0
+        self._asked = 0.0  # for rights
+        self.is_doubted = False  # something was not kept: is it for want of a right?
+        self.lacking: tuple[Lacking, ...] = ()
         self.promise: Promise | None = None
         # Partitions of each topic of rows, and those of them that take requests now.
         self.partitions: Mapping[str, int] = {}
@@ -75,11 +83,14 @@ class Watch:
         """Ask the cluster once. Raises BrokersAway."""
         metadata = self._topics.metadata(_ANSWER_SECONDS)
         self._answered = time.monotonic()
-        partitions, usable, why = {}, {}, ""
-        for name in self._settings.rows_topics:
+        rows = self._settings.rows_topics
+        self.is_doubted = self.is_doubted or not rows.keys() <= metadata.topics.keys()
+        self._look_at_rights()
+        partitions, usable, why = {}, {}, self._forbidden
+        for name in rows:
             topic = metadata.topics.get(name)
             if topic is None or topic.error is not None or not topic.partitions:
-                why = f"there is no topic {name} any more"
+                why = why or f"there is no topic {name} any more"
                 continue
             partitions[name] = len(topic.partitions)
             usable[name] = tuple(sorted(self._usable(topic)))
@@ -87,6 +98,32 @@ class Watch:
                 why = self._lacking(name, topic)
         self.partitions, self.usable = partitions, usable
         self._set(why)
+
+    def _look_at_rights(self) -> None:
+        """Once a while, and while one is lacking or something speaks for it."""
+        every = EVERY_SECONDS if self.lacking or self.is_doubted else RIGHTS_SECONDS
+        if time.monotonic() - self._asked < every:
+            return
+        lacking = tuple(self._topics.lacking())
+        for each in lacking:
+            if each not in self.lacking:
+                log.warning("fleet_right_lacking", message=each.words(self._settings))
+        if self.lacking and not lacking:
+            log.info("fleet_rights_back")
+        self.lacking, self.is_doubted, self._asked = lacking, False, time.monotonic()
+
+    @property
+    def _forbidden(self) -> str:
+        """Why nothing may be written, by rights; empty if it may."""
+        rows = self._settings.rows_topics.keys()
+        return next(
+            (
+                each.words(self._settings)
+                for each in self.lacking
+                if "Write" in each.operations and not rows.isdisjoint(each.names)
+            ),
+            "",
+        )
 
     def _measure(self) -> None:
         if time.monotonic() - self._measured > MEASURE_SECONDS:
@@ -109,17 +146,18 @@ class Watch:
         return f"{best} of the brokers of {name} are in sync, and it needs {least}"
 
     def _set(self, why: str) -> None:
-        if why and (not self._told or time.monotonic() - self._told > _REMIND_SECONDS):
+        patience = _REMIND_SECONDS if why == self._said else _NEWS_SECONDS
+        if why and (not self._said or time.monotonic() - self._told > patience):
             log.warning("fleet_away", reason=why)
-            self._told = time.monotonic()
-        if not why and self._told:
+            self._said, self._told = why, time.monotonic()
+        if not why and self._said:
             log.info("fleet_back")
-            self._told = 0.0
+            self._said = ""
         self.problem = why
 
     def set_away(self, error: BrokersAway) -> None:
-        """No broker answers: nothing is taken until one does."""
-        self._set(f"no broker answers: {error}")
+        """No broker answers or lets this relay in: nothing is taken until one does."""
+        self._set(str(error))
 
     def _run(self) -> None:
         while not self._stop.wait(SOON_SECONDS if self.problem else EVERY_SECONDS):

@@ -85,7 +85,11 @@ class Writer:
         self._refuse_where_nothing_is_taken()
         outgoings = self._records(request, request.sender.account)
         began = time.monotonic()
-        kept = await self._bridge.send([*outgoings, *self._of_rejected(request)])
+        try:
+            kept = await self._bridge.send([*outgoings, *self._of_rejected(request)])
+        except BufferUnavailable:
+            self._watch.is_doubted = True  # for want of a right?
+            raise
         seconds = time.monotonic() - began
         self._note_ends(outgoings, kept)
         self._counters.commits += 1
@@ -109,7 +113,9 @@ class Writer:
 
     def _refuse_where_nothing_is_taken(self) -> None:
         if self._watch.problem:
-            raise BufferUnavailable(f"the fleet's brokers: {self._watch.problem}; retry")
+            # How rights are granted is nothing to tell senders: it is in the log and in `status`.
+            problem = self._watch.problem.partition(": kafka-acls")[0]
+            raise BufferUnavailable(f"the fleet's brokers: {problem}; retry")
         if self.full:
             raise BufferFull(f"{self.full}; retry later")
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from relay.config import Config, changes_needing_restart
 from relay.config.fleet import SYSTEM_AUTHORITIES, FleetConfig
@@ -93,10 +94,13 @@ def test_authorities_of_this_host_have_a_word(tmp_path: Path) -> None:
     assert fleet.ca_file == SYSTEM_AUTHORITIES
 
 
-def test_a_change_needs_a_restart(tmp_path: Path) -> None:
+def test_a_change_needs_a_restart_unless_it_is_of_how_brokers_are_reached(tmp_path: Path) -> None:
     old = read(tmp_path, SOUND)
     new = read(tmp_path, SOUND + 'name = "other"')
     assert changes_needing_restart(old, new) == ["fleet"]
+    access = 'ca_file = "system"\nsasl = { username = "relay", password = "new" }'
+    assert changes_needing_restart(old, read(tmp_path, SOUND + access)) == []
+    assert changes_needing_restart(old, structs.replace(old, fleet=None)) == ["fleet"]
 
 
 def test_a_password_in_a_file_that_others_can_read_is_warned_of(tmp_path: Path) -> None:

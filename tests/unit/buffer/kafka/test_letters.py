@@ -38,7 +38,7 @@ class Bridge:
 
 async def written(bridge: Bridge, *letters: DeadLetter) -> list[DeadLetter]:
     """What `bridge` was sent when `letters` are safe."""
-    store = Letters(SETTINGS, bridge, Seeker({}), Counters())
+    store = Letters(SETTINGS, bridge, Seeker(SETTINGS), Counters())
     is_safe = asyncio.Event()
     store.write(letters, is_safe.set)
     with anyio.fail_after(10):

@@ -10,6 +10,10 @@ from confluent_kafka import KafkaError, KafkaException
 from relay.buffer.kafka import fetch
 from relay.buffer.kafka.fetch import Place, Tail
 from relay.buffer.kafka.records import Record
+from relay.buffer.kafka.settings import KafkaSettings
+from relay.config.fleet import FleetConfig
+
+SETTINGS = KafkaSettings(FleetConfig(brokers=("k1:9092",)), "r1")
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +91,7 @@ async def test_a_client_that_fails_is_made_anew_and_nothing_is_left_out(
     monkeypatch.setattr(fetch, "Consumer", Client)
     monkeypatch.setattr(fetch, "_RESTART_SECONDS", 0.0)
     hears = Hears(9)
-    tail = Tail({}, asyncio.get_running_loop())
+    tail = Tail(SETTINGS, asyncio.get_running_loop())
     tail.follow(Place("t", 0, 40), hears)
     tail.start()
     with anyio.fail_after(20):
