@@ -59,9 +59,7 @@ def times_of(fragment: bytes, encoding: Encoding, signal: Signal) -> list[ItemTi
 
 
 def _read_point(point: Any) -> tuple[int, bytes]:
-    return point.time_unix_nano, b"".join(
-        [each.SerializeToString(deterministic=True) for each in point.attributes]
-    )
+    return point.time_unix_nano, b"".join([each.SerializeToString() for each in point.attributes])
 
 
 def _read_json_point(point: Any) -> tuple[int, bytes]:
@@ -118,7 +116,7 @@ def _metrics(fragment: bytes, encoding: Encoding) -> Iterator[_MetricFacts]:
     if encoding is Encoding.PROTOBUF:
         request: Any = read_request(fragment, Signal.METRICS)
         for entry in request.resource_metrics:
-            resource = entry.resource.SerializeToString(deterministic=True)
+            resource = entry.resource.SerializeToString()
             for metric in (metric for scope in entry.scope_metrics for metric in scope.metrics):
                 kind = metric.WhichOneof("data")
                 data = getattr(metric, kind) if kind else None
@@ -141,7 +139,7 @@ def _log_records(fragment: bytes, encoding: Encoding) -> Iterator[ItemTime]:
     if encoding is Encoding.PROTOBUF:
         request: Any = read_request(fragment, Signal.LOGS)
         for entry in request.resource_logs:
-            stream = hash(entry.resource.SerializeToString(deterministic=True))
+            stream = hash(entry.resource.SerializeToString())
             for record in (record for scope in entry.scope_logs for record in scope.log_records):
                 yield ItemTime(record.time_unix_nano or record.observed_time_unix_nano, stream)
         return

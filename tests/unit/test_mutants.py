@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.change import Change, changes
-from tests.mutants.rooms import ROOMS, files_for, modules
+from tests.mutants.rooms import CORE, FLEET, ROOMS, files_for, modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,16 +36,32 @@ def test_one_thing_is_changed_at_a_time(line: str, changed: set[str]) -> None:
 
 
 def test_every_module_of_the_core_has_tests_that_name_it_first() -> None:
-    found = modules(ROOT)
-    assert len(found) > 80
+    assert len(modules(ROOT, CORE)) > 80
     assert all((ROOT / name).exists() for names in ROOMS.values() for name in names)
     first = files_for(Path("relay/buffer/sqlite/space/reserve.py"), ROOT)[0]
     assert first == "tests/unit/buffer/test_reserve.py"
 
 
+def test_what_needs_brokers_is_a_room_of_its_own() -> None:
+    fleet, core = modules(ROOT, FLEET), modules(ROOT, CORE)
+    assert fleet
+    assert not {path for path in core if "kafka" in path.parts}
+    tests = files_for(Path("relay/buffer/kafka/owed_text.py"), ROOT)
+    assert tests[0] == "tests/unit/buffer/kafka/test_owed_text.py"
+    assert any(name.startswith("tests/fleet/") for name in tests)
+    of_the_core = {name for module in core for name in files_for(module, ROOT)}
+    assert not of_the_core & set(tests)
+
+
+def test_tests_in_the_folders_below_speak_for_a_module_too() -> None:
+    assert "tests/unit/process/steps/test_sampling.py" in files_for(
+        Path("relay/otlp/opened.py"), ROOT
+    )
+
+
 def test_every_change_leaves_a_module_that_compiles() -> None:
     """Those that do not overlap are made at once: thousands would take minutes one by one."""
-    for module in modules(ROOT):
+    for module in modules(ROOT, ROOMS):
         source = (ROOT / module).read_bytes()
         layers: list[list[Change]] = []
         for change in sorted(changes(source)):

@@ -22,7 +22,7 @@ _ZERO_SPAN_ID: Final = "0" * 16
 
 
 def check_json(
-    request: JsonRequest, mode: MalformedIds, now_ns: int, *, is_bounded: bool = False
+    request: JsonRequest, mode: MalformedIds, now_ns: int, *, is_bounded: bool
 ) -> Rejections:
     """Reject spans for their ids, settle links, count what is odd but valid.
 

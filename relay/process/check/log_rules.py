@@ -24,7 +24,7 @@ def check_logs(
     mode: MalformedIds,
     now_ns: int,
     *,
-    is_bounded: bool = False,
+    is_bounded: bool,
 ) -> Rejections:
     """Settle ids and times of log records.
 

@@ -100,7 +100,7 @@ _FORMS: Final = {
 
 
 def check_metrics(
-    request: JsonRequest | ProtobufRequest, now_ns: int, *, is_bounded: bool = False
+    request: JsonRequest | ProtobufRequest, now_ns: int, *, is_bounded: bool
 ) -> Rejections:
     """Reject points, settle exemplars, count what is odd but kept.
 

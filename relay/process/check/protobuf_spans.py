@@ -27,7 +27,7 @@ _ZERO_SPAN_ID: Final = bytes(SPAN_ID_BYTES)
 
 
 def check_protobuf(
-    request: ProtobufRequest, mode: MalformedIds, now_ns: int, *, is_bounded: bool = False
+    request: ProtobufRequest, mode: MalformedIds, now_ns: int, *, is_bounded: bool
 ) -> Rejections:
     """Reject spans for their ids, settle links, count what is odd but valid.
 

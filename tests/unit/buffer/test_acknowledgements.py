@@ -295,6 +295,13 @@ async def test_no_body_stays_in_memory_once_it_is_in_flight_no_more(
         assert [row.row for row in held if row.body == b'{"only":"here"}'] == []
 
 
+async def test_age_of_all_that_is_kept_is_right_at_once_for_who_comes_later(tmp_path: Path) -> None:
+    async with opened(tmp_path, row_bytes=1, tail_bytes=0) as buffer:
+        for number in range(1, 4):
+            await buffer.append(request(piece(), received_ns=NOW_NS + number))
+        assert buffer.consumer("a").statistics().oldest_owed_ns == NOW_NS + 1
+
+
 async def test_age_of_a_head_is_right_at_once_after_it_was_looked_up(tmp_path: Path) -> None:
     async with opened(tmp_path, row_bytes=1, tail_bytes=100) as buffer:
         backlog = buffer.consumer("a")

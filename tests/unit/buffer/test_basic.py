@@ -288,3 +288,45 @@ async def test_damage_that_is_met_after_the_end_keeps_nobody_waiting(tmp_path: P
             await anyio.lowlevel.checkpoint()
 
     assert [str(error) for error in refused] == ["the buffer is closed"]
+
+
+@pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
+async def test_what_comes_behind_a_row_that_is_too_large_waits_for_it(
+    tmp_path: Path, tail_bytes: int
+) -> None:
+    """Also where other rows between them are in flight."""
+    async with opened(tmp_path, tail_bytes=tail_bytes) as buffer:
+        backlog = buffer.consumer("a")
+        for size in (100, 50, 300, 50, 100):
+            await buffer.append(request(piece(b"x" * size)))
+        first, second, third, fourth = [await take(backlog, max_items=1) for _ in range(4)]
+        backlog.give_back(first)
+        backlog.give_back(third)
+        taken = await take(backlog, max_bytes=250)
+
+    assert [row.row for row in taken.rows] == [1]
+    assert [row.row for each in (second, fourth) for row in each.rows] == [2, 4]
+
+
+async def test_what_cannot_be_read_just_now_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While rows are being evicted nobody can say which of them are there."""
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        for _ in range(3):
+            await buffer.append(request(piece(b"x" * 100)))
+        first, second = [await take(backlog, max_items=1) for _ in range(2)]
+        backlog.give_back(first)
+        read, asked = backlog._reader.read_chunk, 0
+
+        async def not_at_first(*args: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return await read(*args) if asked > 1 else None
+
+        monkeypatch.setattr(backlog._reader, "read_chunk", not_at_first)
+        taken = await take(backlog)
+
+    assert [row.row for row in taken.rows] == [1, 3]
+    assert [row.row for row in second.rows] == [2]

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -45,6 +46,12 @@ class Call(Transaction[object]):
 
     def run(self, file: LogFile, *, now_ns: int) -> object:
         return self._call(file)
+
+
+class Upkeep(Call):
+    """What makes its transactions itself."""
+
+    is_upkeep: ClassVar[bool] = True
 
 
 async def number_of(buffer: Buffer, table: str) -> int:
@@ -154,6 +161,48 @@ async def test_oldest_is_forgotten_first_when_history_is_over_its_budget(
         house = buffer._writer._house
         again = await buffer._ledger.transact(Call(house._history.used_bytes))
         assert again == used
+
+
+async def test_buffer_without_any_history_uses_nothing_for_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        used = buffer._writer._house._history.used_bytes
+        assert await buffer._ledger.transact(Call(used)) == 0
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece()))
+        await deliver_all(backlog)
+        await buffer.flush()
+        assert await buffer._ledger.transact(Call(used)) == history.DELIVERY_BYTES
+    async with opened(tmp_path) as buffer:
+        used = buffer._writer._house._history.used_bytes
+        assert await buffer._ledger.transact(Call(used)) == history.DELIVERY_BYTES
+
+
+async def test_history_is_forgotten_in_steps_of_so_many_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a row's are: a step holds up whoever waits for the disk."""
+    monkeypatch.setattr(history, "_TRIM_BYTES", 600)
+    async with opened(tmp_path, keep_delivered_seconds=0, history_bytes=20_000) as buffer:
+        await fill(buffer, 40)
+        before = await buffer._ledger.transact(Count())
+        make_room = buffer._writer._house._history.make_room
+        assert await buffer._ledger.transact(Upkeep(make_room)) is True
+        after = await buffer._ledger.transact(Count())
+        bytes_a_row = (await number_of_bytes(buffer)) // after[0]
+
+    gone = before[0] - after[0]
+    assert 600 // bytes_a_row <= gone <= 600 // bytes_a_row + 1
+    assert before == [40] * 3
+    assert after == [after[0]] * 3
+
+
+async def number_of_bytes(buffer: Buffer) -> int:
+    """What the rows that are remembered use, about."""
+    sizes = (
+        "SELECT sum(length(parts) + ifnull(length(ids), 0)) + count(*) * 40 FROM history"
+        " LEFT JOIN traces ON traces.row = history.row"
+    )
+    return int(await buffer._reader.ask(lambda it: fetch_value(it, sizes)))
 
 
 async def test_row_that_is_still_owed_keeps_its_ids_and_deliveries_when_later_ones_are_forgotten(

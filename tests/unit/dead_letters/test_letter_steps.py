@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import apsw
 import pytest
 
+from relay.buffer.sqlite import dead_letter_transactions
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.values import DeadLetterFilter
 from relay.config import DestinationConfig
@@ -216,6 +218,27 @@ async def test_erasing_comes_to_its_end_while_spans_come_and_go(tmp_path: Path) 
 
     assert (done.is_done, done.why) == (True, "")
     assert not any(frame[at : at + 40] in held for at in range(0, len(frame), 500))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "why"),
+    [(1.0, "the buffer was being read all the time"), (0.0, "pages kept coming free")],
+)
+async def test_erasing_that_cannot_be_finished_says_what_was_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, why: str
+) -> None:
+    monkeypatch.setattr(dead_letter_transactions, "_ERASE_SECONDS", seconds)
+    async with letters_of(tmp_path, noise(30_000, 77)) as (buffer, letters):
+        other = apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        with other:
+            assert other.execute("SELECT count(*) FROM dead_letters").get == 1
+            await letters.discard(ALL, after=0, erases=True)
+            found = await letters.finish_erasing()
+        other.close()
+        monkeypatch.undo()
+        assert (found.is_done, found.why) == (False, why)
+        assert (await letters.finish_erasing()).is_done
+        await buffer.flush()
 
 
 async def test_log_records_are_sent_again_as_log_records(tmp_path: Path) -> None:

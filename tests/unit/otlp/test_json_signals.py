@@ -119,6 +119,37 @@ def test_numbers_are_read_in_both_forms(wire: SignalWire, data: st.DataObject, s
     assert not found.findings.unreadable
 
 
+SUMS = ("sum", "min", "max")
+DOUBLES = [
+    ("gauge", lambda it: {"asDouble": it}),
+    ("sum", lambda it: {"asDouble": it}),
+    ("gauge", lambda it: {"asInt": "1", "exemplars": [{"asDouble": it}]}),
+    *(("histogram", lambda it, name=name: {name: it}) for name in SUMS),
+    ("histogram", lambda it: {"explicitBounds": [1.5, it], "bucketCounts": ["1", "2", "3"]}),
+    *(("exponentialHistogram", lambda it, name=name: {name: it}) for name in SUMS),
+    ("exponentialHistogram", lambda it: {"zeroThreshold": it}),
+    ("summary", lambda it: {"sum": it}),
+    ("summary", lambda it: {"quantileValues": [{"value": 1.5}, {"quantile": it}]}),
+    ("summary", lambda it: {"quantileValues": [{"value": 1.5}, {"value": it}]}),
+]
+
+
+@pytest.mark.parametrize(("kind", "having"), DOUBLES)
+def test_double_in_quotes_is_kept_as_the_number_wherever_it_stands(
+    kind: str, having: Callable[[Any], Any]
+) -> None:
+    def kept(value: Any) -> bytes:
+        metric = {"name": "m", kind: {"dataPoints": [{"timeUnixNano": "1"} | having(value)]}}
+        body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
+        found = decode(json.dumps(body).encode(), ResourceCache(), METRICS)
+        return messages.encode(found.entries)
+
+    assert b":2.25" in kept(2.25) or b",2.25" in kept(2.25)
+    assert kept("2.25") == kept(2.25)
+    for special in ("NaN", "Infinity", "-Infinity"):
+        assert b'"%b"' % special.encode() in kept(special)
+
+
 def items_of(wire: SignalWire, made: Any) -> Iterator[Any]:
     """Every item with all that is around it."""
     entries, scopes, records = wire.lists[Encoding.JSON]

@@ -1,13 +1,15 @@
 """The wire format, against the official classes. The property tests are in test_transcode.py."""
 
+from typing import Any
+
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1 import common_pb2
 
-from relay.otlp import messages
+from relay.otlp import messages, messages_metrics
 from relay.otlp.messages import AnyValue, ArrayValue, KeyValue
 from relay.otlp.protobuf_writer import delimited, write_entries
-from relay.otlp.signals import TRACES
+from relay.otlp.signals import METRICS, TRACES
 
 
 def entry_with(value: AnyValue) -> messages.ResourceSpans:
@@ -41,6 +43,29 @@ def test_writer_says_the_length_of_what_it_writes(size: int) -> None:
 def test_writer_raises_value_error_for_integers_of_more_than_64_bits(number: int) -> None:
     with pytest.raises(ValueError, match="64 bits"):
         write_entries([entry_with(AnyValue(intValue=number))], TRACES)
+
+
+def exponential(**counts: Any) -> messages_metrics.ResourceMetrics:
+    point = messages_metrics.ExponentialHistogramDataPoint(
+        positive=messages_metrics.Buckets(bucketCounts=list(counts.values()))
+    )
+    metric = messages_metrics.Metric(
+        exponentialHistogram=messages_metrics.ExponentialHistogram(dataPoints=[point])
+    )
+    return messages_metrics.ResourceMetrics(
+        scopeMetrics=[messages_metrics.ScopeMetrics(metrics=[metric])]
+    )
+
+
+def test_writer_takes_counts_up_to_64_bits_and_raises_value_error_for_more() -> None:
+    request: Any = METRICS.request.FromString(
+        write_entries([exponential(a="0", b=str(2**64 - 1))], METRICS)
+    )
+    metric = request.resource_metrics[0].scope_metrics[0].metrics[0]
+    assert metric.exponential_histogram.data_points[0].positive.bucket_counts == [0, 2**64 - 1]
+    for number in (2**64, -1):
+        with pytest.raises(ValueError, match="64 bits"):
+            write_entries([exponential(a=str(number))], METRICS)
 
 
 def test_writer_raises_recursion_error_for_the_thirty_first_level() -> None:

@@ -23,7 +23,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from relay.model.errors import RelayError
 from relay.model.records import Encoding, Signal
-from relay.otlp import messages, messages_logs, messages_metrics, transcode
+from relay.otlp import messages, messages_logs, messages_metrics, native, transcode
 from relay.otlp.signals import LOGS, METRICS, TRACES, WIRE
 from relay.otlp.transcode import TranscodeError, read_entries, to_json, to_protobuf
 from tests.support.examples import examples
@@ -132,6 +132,36 @@ def test_to_json_gives_the_normal_form_of_the_structs(data: st.DataObject, signa
 
     entries = getattr(decoded, wire.lists[Encoding.JSON].entries)
     assert messages.encode(entries)[1:-1] == text
+
+
+class Native:
+    """Stands for the native pass: vouches for what it is given, or for nothing."""
+
+    def __init__(self, made: bytes | None) -> None:
+        self._made = made
+
+    def to_protobuf(self, _fragment: bytes, _signal: Signal) -> bytes | None:
+        return self._made
+
+    to_json = to_protobuf
+
+
+def test_what_the_native_pass_made_is_taken_and_what_it_did_not_is_made_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = ResourceSpans(schema_url="one").SerializeToString()
+    packed, text = b"\x0a%c%b" % (len(entry), entry), b'{"schemaUrl":"one"}'
+    monkeypatch.setattr(native, "MODULE", Native(None))
+    assert to_protobuf(text, Signal.TRACES) == packed
+    assert to_json(packed, Signal.TRACES) == text
+    assert messages.encode(read_entries(packed, Signal.TRACES)) == b"[%b]" % text
+
+    monkeypatch.setattr(native, "MODULE", Native(text.replace(b"one", b"two")))
+    assert to_protobuf(text, Signal.TRACES) == b'{"schemaUrl":"two"}'
+    assert to_json(packed, Signal.TRACES) == b'{"schemaUrl":"two"}'
+    assert messages.encode(read_entries(packed, Signal.TRACES)) == b'[{"schemaUrl":"two"}]'
+    monkeypatch.setattr(native, "MODULE", Native(b"what nobody can read"))
+    assert messages.encode(read_entries(packed, Signal.TRACES)) == b"[%b]" % text
 
 
 def test_fragments_concatenate_in_both_encodings() -> None:

@@ -74,6 +74,15 @@ def test_mask_covers_a_secret_that_was_cut_off() -> None:
     assert mask("it ends in s3cr3t-token", [secret]) == "it ends in s3cr3t-token"
 
 
+@pytest.mark.parametrize("left", range(6, 12))
+def test_mask_covers_whatever_is_left_of_a_secret_at_the_cut(left: int) -> None:
+    assert mask(f"no {'0123456789ab'[:left]}…", ["0123456789ab"]) == "no ***…"
+
+
+def test_mask_leaves_five_characters_that_a_secret_begins_with() -> None:
+    assert mask("no 01234…", ["0123456789ab"]) == "no 01234…"
+
+
 @pytest.mark.parametrize("secrets", [[], [""], [" "], ["other-value"]])
 def test_mask_leaves_words_alone_without_a_secret_in_them(secrets: list[str]) -> None:
     assert mask("nothing here  to hide…", secrets) == "nothing here  to hide…"
