@@ -30,7 +30,7 @@ _NAME: Final = "brokers"
 _AGAIN_SECONDS: Final = 1.0
 _TAKE_BYTES: Final = 4 * 2**20
 _TAKE_ITEMS: Final = 100_000
-_ROWS_AT_ONCE: Final = 500  # on their way: some milliseconds of the event loop
+_ROWS_AT_ONCE: Final = 1000  # some ten milliseconds of the event loop
 
 
 class Appends(Protocol):
