@@ -49,6 +49,7 @@ test-e2e: $(STAMP)  ## the installed wheel with real Jaeger, Collector and expor
 	@scripts/docker
 	@scripts/proxies
 	@$(BIN)/python -m tests.e2e.images
+	@$(BIN)/python -m tests.e2e.fleet_compose
 	@$(BIN)/python -m tests.e2e.sender_builds
 	@$(BIN)/python -m tests.e2e.phoenix
 	@$(BIN)/python scripts/wheel.py

@@ -2,8 +2,8 @@
 
 ::
 
-    PREFIX/lib/python3.X/site-packages   what the lock names for the wheel, hashes checked, and it;
-                                         the native pass, where cargo is there to build it
+    PREFIX/lib/python3.X/site-packages   what the lock names for the wheel and for a fleet, hashes
+                                         checked, and it; the native pass, where cargo builds it
     PREFIX/bin/python3.X, pyvenv.cfg     an environment of the host's own Python, as `venv` makes it
     PREFIX/bin/otlp-relay, mockcollector launchers that say so when that Python is gone
     PREFIX/doc                           docs/operations.md, the licence, the example configuration
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {"otlp-relay": "relay.cli", "mockcollector": "mockcollector.cli"}
 # Below these the service cannot look (ProtectHome=), so a Python there could not run it.
 HIDDEN_FROM_SERVICE = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
+EXTRA = "fleet"  # nobody can add a package to what lies in /opt
 DOCUMENTS = ("docs/operations.md", "docs/configuration.md", "LICENSE", "CHANGELOG.md")
 
 LAUNCHER = """\
@@ -139,7 +140,7 @@ def install_packages(python: HostPython, packages: Path, scratch: Path) -> None:
         sys.exit(f"{python.executable} has no venv. Debian: apt install python3-venv")
     pip = [str(tools / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     requirements = scratch / "requirements.txt"
-    requirements.write_text("\n".join(needed(pip, wheel, scratch)))
+    requirements.write_text("\n".join(needed(pip, wheel, scratch, EXTRA)))
     into = [*pip, "install", "--quiet", "--no-deps", "--no-compile", "--target", str(packages)]
     run([*into, "--require-hashes", "--only-binary=:all:", "--requirement", str(requirements)])
     shutil.rmtree(packages / "bin", ignore_errors=True)  # else pip warns that it is there

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "scripts" / "requirements.lock"
 OURS = "otlp-relay"
 NATIVE = "otlp-relay-native"
+EXTRA = "fleet"  # package and image have it
 
 
 def locked() -> dict[str, str]:
@@ -44,7 +45,8 @@ def names_of(requirements: Iterable[str]) -> list[str]:
 def required() -> dict[str, list[str]]:
     """All that is required, ourselves first, and by name what each requires in turn."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    found = {OURS: names_of(project["dependencies"])}
+    extra = project["optional-dependencies"][EXTRA]
+    found = {OURS: names_of([*project["dependencies"], *extra])}
     queue = list(found[OURS])
     while queue:
         name = queue.pop()

@@ -86,8 +86,10 @@ def build_wheels(dist: Path) -> tuple[Path, Path]:
     return built[0], built[1]
 
 
-def needed(pip: list[str], wheel: Path, folder: Path) -> list[str]:
+def needed(pip: list[str], wheel: Path, folder: Path, extra: str = "") -> list[str]:
     """The entries of the lock for what the wheel requires here, directly or not.
+
+    With `extra` also what that asks for.
 
     pip takes versions from a constraints file, but in its hash-checking mode wants every package
     named; so it is asked for the names first.
@@ -99,8 +101,9 @@ def needed(pip: list[str], wheel: Path, folder: Path) -> list[str]:
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(entry.split(" --hash")[0] for entry in entries.values()))
     report = folder / "report.json"
+    asked = f"{wheel}[{extra}]" if extra else str(wheel)
     run([*pip, "install", "--quiet", "--dry-run", "--only-binary=:all:", "--report", str(report),
-         "--constraint", str(constraints), str(wheel)])  # fmt: skip
+         "--constraint", str(constraints), asked])  # fmt: skip
     found = [item["metadata"]["name"] for item in json.loads(report.read_text())["install"]]
     names = {canonical(name) for name in found} - {"otlp-relay"}
     return [entries[name] for name in sorted(names)]

@@ -33,7 +33,7 @@ def test_bill_of_materials_names_what_the_package_requires_at_the_versions_of_th
             assert version == of_crates[name]
             continue
         assert any(line.lower().startswith(f"{name}=={version} ") for line in lock), name
-    assert {"starlette", "protobuf", "h11", "apsw"} <= versions.keys()
+    assert {"starlette", "protobuf", "h11", "apsw", "confluent-kafka"} <= versions.keys()
     assert not {"pytest", "ruff", "hypothesis"} & versions.keys()
     refs = {each["bom-ref"] for each in found["components"]}
     edges = {each["ref"]: set(each["dependsOn"]) for each in found["dependencies"]}
