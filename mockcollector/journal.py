@@ -220,7 +220,10 @@ class _Seeker:
             self._failure = failure
 
     def _fits(self, item: ReceivedItem) -> bool:
-        return all(criterion.holds(item) for criterion in self._criteria)
+        for criterion in self._criteria:  # noqa: SIM110 - each item of each request comes here
+            if not criterion.holds(item):
+                return False
+        return True
 
     def is_done(self) -> bool:
         """Whether there is nothing more to look for."""

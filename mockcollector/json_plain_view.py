@@ -5,7 +5,7 @@ a field is read when it is asked for. Names and types of fields come from the de
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -83,6 +83,8 @@ def _readers_of(descriptor: Descriptor) -> dict[str, Read]:
 
 def _reader_of(field: FieldDescriptor) -> Read:
     key, convert = field.json_name, _converter_of(field)
+    if field.message_type and field.message_type.full_name == KeyValue.DESCRIPTOR.full_name:
+        return lambda struct: _attributes_of(_member(struct, key))
     if is_repeated(field):
 
         def read_list(struct: Any) -> Any:
@@ -101,12 +103,18 @@ def _reader_of(field: FieldDescriptor) -> Read:
     return read
 
 
+def _attributes_of(values: Any) -> Sequence[_Attribute]:
+    if not values or values is UNSET:
+        return ()
+    if type(values[0]) is dict:  # those of a kvlistValue
+        return [_Attribute(each.get("key", UNSET), each.get("value", UNSET)) for each in values]
+    return [_Attribute(each.key, each.value) for each in values]
+
+
 def _converter_of(field: FieldDescriptor) -> Read:
     inner = field.message_type
     if inner is None:
         return _CONVERTERS.get(field.type, int)
-    if inner.full_name == KeyValue.DESCRIPTOR.full_name:
-        return lambda each: _Attribute(_member(each, "key"), _member(each, "value"))
     return lambda each: PlainView(each, inner)
 
 
