@@ -92,7 +92,7 @@ _READS_OTHERWISE = (
     (
         "bodies that it takes, refused here: invalid UTF-8, half surrogates, a key or a member of a"
         " oneof twice, enum names, control characters in texts, null in a list, anything after the"
-        " end of the JSON"
+        " end of the JSON or of deflate, some that is no JSON, such as a lone }"
     ),
     "protobuf that it refuses, taken here: wrong wire types, groups among unknown fields",
     (
@@ -101,7 +101,7 @@ _READS_OTHERWISE = (
         " URL-safe, unpadded or has escapes"
     ),
     "snake_case keys in JSON: it reads them, here they are unknown",
-    "what is neither JSON nor UTF-8, sent as JSON: 500 there, 400 here",
+    "JSON that it refuses, quoting a piece of it that is not UTF-8, as of protobuf: 500 there",
     "damaged compression at a wrong path or of a wrong type: 400 there, 404, 405 or 415 here",
     "a path that begins with two slashes: 307 there, 404 here",
 )

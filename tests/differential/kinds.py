@@ -53,7 +53,7 @@ RELAY: Final = (
     ),
     _only_here("out of range", "must be (between|a whole number|strings)|must fit a double"),
     Kind("a slash too many in the path", "^404 nothing is here", "^(200|400) "),
-    Kind("`application/protobuf`", "^415 Content-Type is neither", "^(200|400) "),
+    Kind("`application/protobuf`", "^415 Content-Type is neither", "^(200|400|415) "),
 )
 
 COLLECTOR: Final = (
@@ -63,7 +63,8 @@ COLLECTOR: Final = (
     _only_here("control characters in texts", "Invalid control character"),
     _only_here("enum names", "must be an integer, not an enum name"),
     _only_here("null in a list", "must be an object"),
-    _only_here("anything after the end of the JSON", "Extra data"),
+    _only_here("anything after the end", "Extra data|followed by other data"),
+    _only_here("some that is no JSON", "the body is not JSON: "),
     _only_there("wrong wire types", "proto: wrong wireType"),
     _only_there("groups among unknown fields", "unexpected EOF"),
     _only_there("it reads them, here they are unknown", ".*_(attributes_count|id|spans)"),
@@ -74,7 +75,7 @@ COLLECTOR: Final = (
     _only_there("null for bytes or a boolean", "ReadStringAsSlice|ReadBool"),
     _only_there("ids with escapes", r"ID\.UnmarshalJSON"),
     _only_there("base64 that is URL-safe, unpadded or has escapes", "base64"),
-    Kind("500 there, 400 here", "^400 ", "^500 failed to marshal error message"),
+    Kind("500 there", "^(200|400) ", "^500 failed to marshal error message"),
     Kind("400 there, 404, 405 or 415 here", "^(404|405|415) ", "^400 (?!unsupported)"),
     Kind("307 there, 404 here", "^404 ", "^307 "),
 )
