@@ -15,9 +15,10 @@ import click
 from relay.cli.client import DaemonClient, DaemonUnreachable, admin_client
 from relay.cli.options import config_option, load_or_exit
 from relay.cli.output import say, say_error
-from relay.cli.trace_tree import duration, tree_lines, tree_of
+from relay.cli.trace_tree import tree_lines, tree_of
 from relay.model.errors import RelayError
 from relay.model.records import Signal
+from relay.model.units import three_figures
 
 Line = dict[str, Any]
 
@@ -264,7 +265,8 @@ def text_of(line: Line) -> str:
 
 def _of_span(line: Line) -> tuple[str, ...]:
     status = "ERROR" if line["status"] == "error" else line["status"]
-    return line["name"], duration(line["duration_ns"]), status, line["trace_id"], line["message"]
+    took = three_figures(line["duration_ns"])
+    return line["name"], took, status, line["trace_id"], line["message"]
 
 
 def _of_record(line: Line) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from relay.cli.client import DaemonClient, DaemonRefused
-from relay.model.units import about_duration
+from relay.model.units import three_figures
 
 MOST_SPANS = 10_000
 Document = dict[str, Any]
@@ -29,11 +29,12 @@ def tree_lines(trace: Document) -> list[str]:
     """The trace in one line, then each span below its parent."""
     failed = f", {trace['errors']:,} failed" if trace["errors"] else ""
     spans = "1 span" if trace["spans"] == 1 else f"{trace['spans']:,} spans"
-    took = duration(trace["duration_ns"])
+    took = three_figures(trace["duration_ns"])
     lines = [f"{trace['trace_id']}  {trace['start']}  {took}  {spans}{failed}"]
     for each in trace["tree"]:
         depth = "  " * (each["depth"] + 1)
-        line = f"{depth}{each['name']}  {each['service'] or '-'}  {duration(each['duration_ns'])}"
+        took = three_figures(each["duration_ns"])
+        line = f"{depth}{each['name']}  {each['service'] or '-'}  {took}"
         if each["status"] == "error":
             line += f"  ERROR {each['message']}".rstrip()
         if each["is_parent_missing"]:
@@ -42,11 +43,3 @@ def tree_lines(trace: Document) -> list[str]:
     if trace["next"] is not None:
         lines.append(f"  … {trace['spans'] - len(trace['tree']):,} spans more")
     return lines
-
-
-def duration(nanoseconds: int) -> str:
-    """How long a span took, with as much of it as people compare."""
-    ms = nanoseconds / 1e6
-    if ms < 1000:
-        return f"{ms:.3g} ms" if ms < 100 else f"{ms:.0f} ms"
-    return f"{ms / 1000:.2f} s" if ms < 60_000 else about_duration(ms / 1000)

@@ -34,6 +34,7 @@ MAX_SIZE_BYTES: Final = 2**63 - 1
 MAX_DURATION_SECONDS: Final = 36_500 * 86_400
 
 # Digits are bounded: a number of a million digits would cost minutes before it is refused.
+_FRACTIONS: Final = (("ns", 1), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _SIZE = re.compile(rf"({_NUMBER}) ?([a-z]{{0,3}})", re.IGNORECASE)
 _DURATION_PART = re.compile(rf"({_NUMBER}) ?(ms|s|m|h|d)")
@@ -116,6 +117,16 @@ def about_duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def three_figures(ns: float) -> str:
+    """A duration of nanoseconds with as much of it as people compare, such as 12.0 ms or 2.00 s."""
+    if ns >= 99.95e9:
+        return about_duration(ns / 1e9)
+    unit, size = next((each for each in _FRACTIONS if ns < each[1] * 999.5), _FRACTIONS[-1])
+    value = ns / size
+    digits = 0 if size == 1 or value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {unit}"
 
 
 def iso(ns: int) -> str | None:

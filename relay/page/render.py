@@ -14,22 +14,15 @@ from jinja2 import Environment, PackageLoader, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from relay.model.units import about_bytes, about_duration
+from relay.model.units import about_bytes, about_duration, three_figures
 
 MOST_JSON_CHARACTERS: Final = 200_000
-_NS: Final = (("ns", 1), ("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000))
 _SPARK_HEIGHT: Final = 20.0
 
 
 def duration(ns: float | None) -> str:
-    """A duration of nanoseconds, with three figures: `12 ms`, `2.00 s`."""
-    if not isinstance(ns, int | float):
-        return "-"
-    if ns >= 100e9:
-        return about_duration(ns / 1e9)
-    unit, size = next((each for each in reversed(_NS) if ns >= each[1]), _NS[0])
-    value = ns / size
-    return f"{value:.{0 if value >= 100 or size == 1 else 1 if value >= 10 else 2}f} {unit}"
+    """A duration of nanoseconds; a dash for what nobody told."""
+    return three_figures(ns) if isinstance(ns, int | float) else "-"
 
 
 def milliseconds(ms: float | None) -> str:

@@ -12,7 +12,21 @@ from relay.model.units import (
     format_size,
     parse_duration,
     parse_size,
+    three_figures,
 )
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        *[(0, "0 ns"), (999, "999 ns"), (1000, "1.00 µs"), (12_345, "12.3 µs")],
+        *[(999_499, "999 µs"), (999_600, "1.00 ms"), (12_000_000, "12.0 ms")],
+        *[(99_960_000, "100 ms"), (2e9, "2.00 s"), (12.34e9, "12.3 s"), (99.94e9, "99.9 s")],
+        *[(99.96e9, "1 min 40 s"), (250e9, "4 min 10 s")],
+    ],
+)
+def test_duration_is_told_with_three_figures(ns: float, text: str) -> None:
+    assert three_figures(ns) == text
 
 
 @pytest.mark.parametrize(
