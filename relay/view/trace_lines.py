@@ -26,7 +26,7 @@ Line = dict[str, Any]
 Take = Callable[[str, list[Placed]], None]
 
 MOST_TRACE_ROWS: Final = 50  # of one trace that its line is made of
-LOOK_BACK: Final = LookBack(rows=2000, ids=50_000)  # for the rest of a trace
+LOOK_BACK: Final = LookBack(rows=2000, ids=20_000)  # for the rest of a trace
 MOST_LINES_BYTES: Final = 4 * 1024 * 1024
 FORGET_SECONDS: Final = 600.0
 
