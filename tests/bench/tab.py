@@ -22,7 +22,7 @@ from tests.bench.processes import LOAD_CORE, start
 LIVE_SCREENS: Final = ("/page/flow", "/page/traces")
 ALL_SCREENS: Final = (
     *LIVE_SCREENS,
-    "/page/traces?q=service:shop",
+    "/page/traces?q=e",  # in every name
     "/page/traces/ID",
     "/page/logs",
     "/page/metrics-view",
