@@ -1,5 +1,6 @@
 """One call of a model, in the same words whoever told of it and however."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2s
@@ -82,9 +83,13 @@ class Call:
 
 
 def name_of(attributes: Attributes, what: str) -> str:
-    """The name of a model, a session, a tool …, cut; empty when nobody told."""
+    """The name of a model, a session, a tool …, cut; empty when nobody told.
+
+    The same name is the same text in memory: thousands of calls are of few models.
+    """
     found = text_of(first(attributes, NAMES[what]))
-    return found if len(found) <= MOST_NAME_CHARACTERS else found[: MOST_NAME_CHARACTERS - 1] + "…"
+    is_short = len(found) <= MOST_NAME_CHARACTERS
+    return sys.intern(found if is_short else found[: MOST_NAME_CHARACTERS - 1] + "…")
 
 
 def shown_user(user: str, *, show_personal: bool) -> str:

@@ -1,5 +1,6 @@
 """Single spans, log records and data points with what stands around them, in plain values."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -176,7 +177,7 @@ def event_name(record: LogRecord, attributes: dict[str, Any]) -> str:
 
 
 def _around(resource: dict[str, Any], scope: Any) -> Around:
-    service = text_of(resource.get("service.name"))
+    service = sys.intern(text_of(resource.get("service.name")))
     name = "" if scope is UNSET else scope.name
     return Around(service=service, scope=name, resource=resource)
 

@@ -28,6 +28,7 @@ ReadRows = Callable[[Iterable[int]], Awaitable[list[StoredRow]]]
 SECONDS: Final = 3.0
 MOST_SECONDS: Final = 25.0
 MOST_STEPS: Final = 20_000
+MOST_STEPS_IN_USE: Final = 10_000  # a step takes about two kB while its sums are made
 MOST_BYTES: Final = 512 * 1024 * 1024
 # Looking takes a tenth of the time at most, for those who take an older answer.
 _DEAR_TIMES: Final = 10
@@ -145,10 +146,11 @@ async def look(kept: Kept, asked: Asked) -> Looked:
     """Look through rows, the newest first. Raises what reading does."""
     looked = Looked()
     deadline = time.monotonic() + asked.seconds
+    most = MOST_STEPS_IN_USE if kept.is_in_use else MOST_STEPS
     end = kept.last_row
     rows: list[StoredRow] = []
     while end >= kept.first_row > 0:
-        if end < kept.last_row and (ended := _limit_met(looked, deadline)):
+        if end < kept.last_row and (ended := _limit_met(looked, deadline, most)):
             looked.ended = ended
             break
         began = time.monotonic()
@@ -170,9 +172,9 @@ async def look(kept: Kept, asked: Asked) -> Looked:
     return looked
 
 
-def _limit_met(looked: Looked, deadline: float) -> str:
+def _limit_met(looked: Looked, deadline: float, most_steps: int) -> str:
     if time.monotonic() > deadline:
         return "time"
-    if len(looked.steps) >= MOST_STEPS:
-        return f"{MOST_STEPS:,} steps"
+    if len(looked.steps) >= most_steps:
+        return f"{most_steps:,} steps"
     return "size" if looked.bytes >= MOST_BYTES else ""

@@ -92,9 +92,9 @@ async def test_it_ends_in_time_and_says_how_far_it_came(
             await keep(buffer, fixture_rows("08_")[0], seconds=seconds)
         calls = KeptCalls(buffer)
         in_no_time = await calls.answer(Asked(seconds=0))
-        monkeypatch.setattr(kept_calls, "MOST_STEPS", 4)
+        monkeypatch.setattr(kept_calls, "MOST_STEPS_IN_USE", 4)
         few_steps = await calls.answer(Asked())
-        monkeypatch.setattr(kept_calls, "MOST_STEPS", 1000)
+        monkeypatch.setattr(kept_calls, "MOST_STEPS_IN_USE", 1000)
         monkeypatch.setattr(kept_calls, "MOST_BYTES", 1)
         few_bytes = await calls.answer(Asked())
 
