@@ -1,6 +1,7 @@
 """The newest rows in memory, for couriers that keep up: no disk, no unzipping."""
 
 import bisect
+from collections import deque
 from operator import attrgetter
 
 from relay.buffer.sqlite.types import Budget, Chunk
@@ -17,6 +18,7 @@ class RowCache:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._rows: dict[Signal, list[StoredRow]] = {signal: [] for signal in Signal}
+        self._signals: deque[Signal] = deque()  # of all rows here, the oldest first
         # Of each signal no row behind this one is missing here.
         self._gone_to = dict.fromkeys(Signal, 0)
         self._last_row = 0
@@ -27,33 +29,30 @@ class RowCache:
         if row.row != self._last_row + 1:
             self.clear(row.row - 1)
         self._rows[row.signal].append(row)
+        self._signals.append(row.signal)
         self._last_row = row.row
         self.stored_bytes += len(row.body)
         if self.stored_bytes > self._limit_bytes:
             self._trim()
 
     def _trim(self) -> None:
-        excess = self.stored_bytes - self._limit_bytes
-        leaving = dict.fromkeys(Signal, 0)
-        while excess > 0:
-            signal = min(
-                (each for each, rows in self._rows.items() if leaving[each] < len(rows)),
-                key=lambda each: self._rows[each][leaving[each]].row,
-            )
-            excess -= len(self._rows[signal][leaving[signal]].body)
-            leaving[signal] += 1
+        leaving: dict[Signal, int] = {}
+        while self.stored_bytes > self._limit_bytes:
+            signal = self._signals.popleft()
+            before = leaving.get(signal, 0)
+            self.stored_bytes -= len(self._rows[signal][before].body)
+            leaving[signal] = before + 1
         for signal, count in leaving.items():
-            if count:
-                rows = self._rows[signal]
-                self._gone_to[signal] = rows[count - 1].row
-                del rows[:count]
-        self.stored_bytes = excess + self._limit_bytes
+            rows = self._rows[signal]
+            self._gone_to[signal] = rows[count - 1].row
+            del rows[:count]
 
     def clear(self, last_row: int) -> None:
         """Forget everything; what comes next follows on `last_row`."""
         for signal, rows in self._rows.items():
             rows.clear()
             self._gone_to[signal] = last_row
+        self._signals.clear()
         self._last_row = last_row
         self.stored_bytes = 0
 

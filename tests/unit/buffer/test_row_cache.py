@@ -1,0 +1,48 @@
+"""The newest rows in memory: always as many as fit, of all signals together."""
+
+import sys
+from itertools import accumulate
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.buffer.sqlite.row_cache import RowCache
+from relay.buffer.sqlite.types import Budget
+from relay.model.records import BodyFlag, Encoding, Signal, StoredRow
+
+LIMIT_BYTES = 100
+
+
+def row_of(number: int, signal: Signal, size: int) -> StoredRow:
+    return StoredRow(number, 0, Encoding.JSON, BodyFlag.NONE, 1, bytes(size), signal=signal)
+
+
+def everything() -> Budget:
+    return Budget(sys.maxsize, sys.maxsize, None, one_encoding=False, is_first=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from(Signal), st.integers(0, 60)), min_size=1, max_size=40))
+def test_the_newest_rows_that_fit_are_there_and_older_ones_are_elsewhere(
+    made: list[tuple[Signal, int]],
+) -> None:
+    cache = RowCache(LIMIT_BYTES)
+    rows = [row_of(number, *each) for number, each in enumerate(made, 1)]
+    for row in rows:
+        cache.add(row)
+
+    sizes = accumulate(len(row.body) for row in reversed(rows))
+    kept = rows[len(rows) - sum(size <= LIMIT_BYTES for size in sizes) :]
+    assert cache.stored_bytes == sum(len(row.body) for row in kept)
+    for signal in Signal:
+        own = [row for row in rows if row.signal is signal]
+        there = [row for row in own if cache.get(row.row) is row]
+        # A row of no bytes at the edge may stay or go.
+        assert [row for row in there if row.body] == [
+            row for row in own if row in kept and row.body
+        ]
+        gone = max((row.row for row in own if row not in there), default=0)
+        chunk = cache.read(signal, gone + 1, len(rows), everything())
+        assert chunk is not None
+        assert chunk.rows == there
+        if gone:
+            assert cache.read(signal, gone, len(rows), everything()) is None
