@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
-from relay.model.records import Signal
-from relay.upstream.outcomes import Blocked, Delivered, Outcome
+from relay.model.records import DeadLetter, Signal
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.support.builders import to_body
 from tests.unit.buffer.making import NOW_NS, piece, request
-from tests.unit.deliver.delivering import InProcess, delivering
+from tests.unit.deliver.delivering import Case, Clock, InProcess, delivering
 
 pytestmark = pytest.mark.anyio
 COUNT = 64
@@ -30,19 +32,54 @@ def times_in(content: bytes) -> list[int]:
 class Loki(InProcess):
     """Refuses all of a request that holds a record from before `oldest`."""
 
-    def __init__(self, oldest: int) -> None:
+    def __init__(self, oldest: int, newest: int = 2**63, bad: frozenset[int] = frozenset()) -> None:
         self.oldest = oldest
+        self.newest = newest
+        self.bad = bad
+        self.script: dict[int, Outcome] = {}  # what is answered to that request, whatever it holds
         self.took: list[int] = []
         self.requests = 0
 
     async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
         self.requests += 1
         times = times_in(batch.content)
+        if self.requests in self.script:
+            return self.script[self.requests]
         if min(times) < self.oldest:
             words = "entry too far behind"
             return Blocked("up answered 400", status=400, words=words, about="older")
+        if max(times) > self.newest:
+            words = "entry from the future"
+            return Blocked("up answered 400", status=400, words=words, about="newer")
+        if self.bad & set(times):
+            return Blocked("up answered 400", status=400, words="no", about="content")
         self.took += times
         return Delivered(200)
+
+
+async def letters_of(tmp_path: Path, upstream: Loki) -> list[DeadLetter]:
+    """What becomes of records of the times 0 to 63 that does not arrive."""
+    async with records_to(tmp_path, upstream) as at:
+        await at.done()
+        return await at.letters()
+
+
+def records_to(
+    tmp_path: Path, upstream: Loki, clock: Clock | None = None
+) -> AbstractAsyncContextManager[Case]:
+    terms = DestinationConfig(
+        name="up", endpoint="http://127.0.0.1:1/v1/logs", signal=Signal.LOGS, encoding="json"
+    )
+    records = [{"timeUnixNano": str(at), "body": {"stringValue": "x"}} for at in range(COUNT)]
+    body = to_body({"scopeLogs": [{"logRecords": records}]})
+    kept = request(piece(body, spans=COUNT, signal=Signal.LOGS), received_ns=NOW_NS)
+    return delivering(tmp_path, terms, [kept], upstream, clock=clock)
+
+
+def late_in(letters: list[DeadLetter]) -> list[int]:
+    return sorted(
+        time for letter in letters for time in times_in(b'{"resourceLogs":[%b]}' % letter.body)
+    )
 
 
 @pytest.mark.parametrize("oldest", [1, 2, 3, 31, 32, 33, COUNT - 1])
@@ -50,20 +87,177 @@ async def test_records_that_are_too_old_are_one_dead_letter_and_the_others_arriv
     tmp_path: Path, oldest: int
 ) -> None:
     upstream = Loki(oldest)
-    terms = DestinationConfig(
-        name="up", endpoint="http://127.0.0.1:1/v1/logs", signal=Signal.LOGS, encoding="json"
-    )
-    records = [{"timeUnixNano": str(at), "body": {"stringValue": "x"}} for at in range(COUNT)]
-    body = to_body({"scopeLogs": [{"logRecords": records}]})
-    kept = request(piece(body, spans=COUNT, signal=Signal.LOGS), received_ns=NOW_NS)
-    async with delivering(tmp_path, terms, [kept], upstream) as at:
-        await at.done()
-        (letter,) = await at.letters()
+    (letter,) = await letters_of(tmp_path, upstream)
 
     assert sorted(set(upstream.took)) == list(range(oldest, COUNT))
     assert len(upstream.took) <= COUNT - oldest + 6  # what was asked about comes once more
-    late = times_in(b'{"resourceLogs":[%b]}' % letter.body)
-    assert sorted(late) == list(range(oldest))
+    assert late_in([letter]) == list(range(oldest))
     assert letter.words == "entry too far behind"
     # The whole, a search by halves of the times, and the rest at once.
     assert upstream.requests <= 10
+
+
+async def test_records_that_are_all_too_new_are_one_dead_letter_at_once(tmp_path: Path) -> None:
+    upstream = Loki(0, newest=-1)
+    (letter,) = await letters_of(tmp_path, upstream)
+
+    assert (upstream.took, late_in([letter])) == ([], list(range(COUNT)))
+    assert letter.words == "entry from the future"
+    assert upstream.requests == 2  # the whole, and the oldest alone
+
+
+@pytest.mark.parametrize("newest", [0, 1, 31, 62])
+async def test_records_of_which_some_are_too_new_are_set_aside_alone(
+    tmp_path: Path, newest: int
+) -> None:
+    upstream = Loki(0, newest=newest)
+    letters = await letters_of(tmp_path, upstream)
+
+    assert sorted(set(upstream.took)) == list(range(newest + 1))
+    assert late_in(letters) == list(range(newest + 1, COUNT))
+
+
+@pytest.mark.parametrize("number", range(2, 9))
+async def test_search_that_is_broken_off_begins_anew_and_loses_nothing(
+    tmp_path: Path, number: int
+) -> None:
+    upstream = Loki(31)
+    upstream.script[number] = Wait("up is away", status=503)
+    letters = await letters_of(tmp_path, upstream)
+
+    assert sorted(set(upstream.took)) == list(range(31, COUNT))
+    assert late_in(letters) == list(range(31))
+    assert {each.words for each in letters} == {"entry too far behind"}
+
+
+async def test_upstream_that_is_away_in_the_middle_of_a_search_is_asked_nothing_more(
+    tmp_path: Path,
+) -> None:
+    upstream = Loki(31)
+    upstream.script = dict.fromkeys(range(3, 100), Wait("up is away", status=503))
+    async with records_to(tmp_path, upstream, Clock(1)) as at:
+        with anyio.fail_after(30):
+            await at.clock.is_spent.wait()
+        assert upstream.requests == 3
+        assert at.courier.status.state == "waiting"
+
+
+@pytest.mark.parametrize("bad", [{63}, {31, 63}, {32, 40}, {62, 63}])
+async def test_records_that_are_refused_for_something_else_are_told_apart(
+    tmp_path: Path, bad: set[int]
+) -> None:
+    upstream = Loki(20, bad=frozenset(bad))
+    letters = await letters_of(tmp_path, upstream)
+
+    assert sorted(set(upstream.took)) == sorted(set(range(20, COUNT)) - bad)
+    words = {time: each.words for each in letters for time in late_in([each])}
+    assert words == dict.fromkeys(range(20), "entry too far behind") | dict.fromkeys(bad, "no")
+
+
+# --- points -------------------------------------------------------------------------------------
+
+MINUTE_NS = 60 * 10**9
+
+
+class Prometheus(InProcess):
+    """Refuses all of a request that holds a point from before `oldest`, or before the last one of
+    its series.
+    """
+
+    def __init__(self, oldest: int) -> None:
+        self.oldest = oldest
+        self.last: dict[str, int] = {}
+        self.took: set[int] = set()
+        self.requests = 0
+
+    async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
+        self.requests += 1
+        points = points_in(batch.content)
+        last = dict(self.last)
+        for series, time in points:
+            if time < max(self.oldest, last.get(series, 0)):
+                words = "out of bounds" if time < self.oldest else "out of order sample"
+                return Blocked("up answered 400", status=400, words=words, about="older")
+            last[series] = time
+        self.last = last
+        self.took.update(time for _, time in points)
+        return Delivered(200)
+
+
+def points_in(content: bytes) -> list[tuple[str, int]]:
+    return [
+        (point["attributes"][0]["value"]["stringValue"], int(point["timeUnixNano"]))
+        for entry in json.loads(content)["resourceMetrics"]
+        for scope in entry["scopeMetrics"]
+        for metric in scope["metrics"]
+        for point in metric["gauge"]["dataPoints"]
+    ]
+
+
+async def points_set_aside(
+    tmp_path: Path, upstream: Prometheus, times: list[int], series: int
+) -> set[int]:
+    """What becomes of points of these times, of so many series in turn, that does not arrive."""
+    terms = DestinationConfig(
+        name="up", endpoint="http://127.0.0.1:1/v1/metrics", signal=Signal.METRICS, encoding="json"
+    )
+    points = [
+        {
+            "timeUnixNano": str(time),
+            "asDouble": 1.5,
+            "attributes": [{"key": "s", "value": {"stringValue": str(at % series)}}],
+        }
+        for at, time in enumerate(times)
+    ]
+    body = to_body(
+        {"scopeMetrics": [{"metrics": [{"name": "m", "gauge": {"dataPoints": points}}]}]}
+    )
+    kept = request(piece(body, spans=len(times), signal=Signal.METRICS), received_ns=NOW_NS)
+    async with delivering(tmp_path, terms, [kept], upstream) as at:
+        await at.done()
+        letters = await at.letters()
+    bodies = [b'{"resourceMetrics":[%b]}' % letter.body for letter in letters]
+    assert {letter.words for letter in letters} <= {"out of bounds", "out of order sample"}
+    return {time for each in bodies for _, time in points_in(each)}
+
+
+@pytest.mark.parametrize("series", [1, 7])
+@pytest.mark.parametrize("minutes", [10, 30, 59, 61, 90, 150])
+async def test_points_of_the_last_hours_are_sent_from_a_time_on_until_that_is_taken(
+    tmp_path: Path, minutes: int, series: int
+) -> None:
+    """A step may cost points that would have been taken: a ninth of an hour, a quarter before."""
+    times = [NOW_NS - at * MINUTE_NS for at in range(180, -1, -1)]
+    upstream = Prometheus(NOW_NS - minutes * MINUTE_NS)
+    late = await points_set_aside(tmp_path, upstream, times, series)
+
+    assert upstream.took == {time for time in times if time >= min(upstream.took)}
+    assert late == set(times) - upstream.took
+    step = 7 if minutes < 60 else 30
+    assert upstream.oldest <= min(upstream.took) < upstream.oldest + step * MINUTE_NS
+    assert upstream.requests <= 14
+
+
+async def test_points_of_the_last_hours_that_are_all_too_old_are_set_aside(tmp_path: Path) -> None:
+    times = [NOW_NS - at * MINUTE_NS for at in range(90, 0, -1)]
+    upstream = Prometheus(NOW_NS)
+    assert await points_set_aside(tmp_path, upstream, times, 3) == set(times)
+    assert upstream.took == set()
+    assert upstream.requests <= 14
+
+
+@pytest.mark.parametrize(("oldest", "most"), [(1, 12), (5, 12), (31, 12), (62, 18)])
+async def test_points_of_long_ago_are_asked_about_by_series_that_were_not_asked(
+    tmp_path: Path, oldest: int, most: int
+) -> None:
+    """What passes makes earlier ones of its series late: those are set aside with the others."""
+    times = [NOW_NS - (1000 - at) * MINUTE_NS for at in range(64)]
+    upstream = Prometheus(times[oldest])
+    late = await points_set_aside(tmp_path, upstream, times, 16)
+
+    assert upstream.took | late == set(times)
+    assert not upstream.took & late
+    assert late >= set(times[:oldest])
+    # Of each series that was asked about and passed no more than its four points.
+    assert len(late) <= oldest + 6 * 3
+    assert upstream.requests <= most
