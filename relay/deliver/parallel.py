@@ -30,8 +30,7 @@ class Parallel:
         self._consumer = sender.consumer
         self._make_upstream = make_upstream
         self._tasks: TaskGroup | None = None
-        self._open = 0
-        self._is_closing = False
+        self._open, self._is_closing = 0, False
         self._ended = anyio.Event()
 
     def start(self, tasks: TaskGroup) -> None:

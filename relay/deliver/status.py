@@ -175,11 +175,10 @@ class CourierStatus(DestinationStatus):
         elif before in IN_TROUBLE:
             self.consecutive_failures = 0
             if state is DestinationState.DELIVERING:
-                seconds = round((self.since_ns - since_ns) / 1e9, 3)
                 log.info(
                     "destination_recovered",
                     destination=self.name,
                     signal=self.signal.word,
                     was=before.value,
-                    seconds=seconds,
+                    seconds=round((self.since_ns - since_ns) / 1e9, 3),
                 )

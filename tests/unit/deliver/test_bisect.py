@@ -560,7 +560,9 @@ async def test_what_is_older_than_max_age_is_set_aside_unsent(tmp_path: Path) ->
         letters = await at.letters()
         assert {(letter.reason, letter.status) for letter in letters} == {("too_old", 0)}
         assert sum(letter.items for letter in letters) == 40
-        assert "max_age" in letters[0].words
+        assert letters[0].words == (
+            "received 2h ago, and axiom is sent nothing older than 1h (max_age)"
+        )
         assert at.upstream.took == all_of(rows[4:])
         assert all(not names & set(all_of(rows[:4])) for names in at.upstream.sent)
 

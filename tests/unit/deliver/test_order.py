@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
+from relay.deliver.isolate.bisect import MOST_WITHOUT_EVIDENCE
 from relay.model.records import DeadLetter, Encoding, Request, Signal
 from relay.otlp import transcode
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
@@ -246,6 +247,14 @@ async def test_upstream_that_refuses_all_is_blocked_after_few_requests(tmp_path:
         assert at.courier.status.state == "blocked"
         assert await at.letters() == []
     assert len(upstream.sent) <= 100
+
+
+async def test_search_without_evidence_ends_after_so_many_refusals(tmp_path: Path) -> None:
+    upstream = Prometheus(frozenset(range(2000)))
+    async with case(tmp_path, rows_of(2000, 100), upstream, most_sleeps=1) as at:
+        with anyio.fail_after(30):
+            await at.clock.is_spent.wait()
+    assert len(upstream.sent) == 1 + MOST_WITHOUT_EVIDENCE  # the batch, and what was sent of it
 
 
 async def test_upstream_that_finds_all_of_it_too_large_is_blocked_and_costs_no_point(

@@ -74,6 +74,21 @@ async def test_stop_gives_back_what_hangs_in_every_request(
         assert beside.is_closed
 
 
+@pytest.mark.parametrize(
+    ("first", "is_more_than_one"), [((1, 10), 0), ((2, 10), 1), ((1, 20), 1), ((1, 19), 0)]
+)
+async def test_requests_are_made_beside_it_once_half_of_what_one_may_hold_was_taken(
+    settings: Settings, row: Row, backlog: Any, first: tuple[int, int], is_more_than_one: int
+) -> None:
+    """Of spans or of bytes: the next row may have been too large for the other half."""
+    spans, size = first
+    backlog.add(row(1, b"x" * size, spans=spans), row(2, b"x" * 39, spans=4))
+    terms = settings(concurrency=2, max_batch_items=4, max_batch_bytes=40)
+    async with two_at_once(terms, Gated(backlog, takes=9)) as at:
+        _courier, own, beside = at
+        assert (len(own.sent), len(beside.sent)) == (1, is_more_than_one)
+
+
 @pytest.mark.parametrize("takes", [0, 1])
 async def test_rows_that_come_to_hand_after_the_grace_of_a_stop_are_not_sent(
     settings: Settings, row: Row, backlog: Any, takes: int

@@ -112,6 +112,18 @@ async def test_culprit_is_stepped_around_and_delivered_once_it_is_taken(
         assert await at.letters() == []
 
 
+async def test_of_another_row_one_span_is_asked_since_each_row_may_hold_a_culprit(
+    tmp_path: Path,
+) -> None:
+    rows = [["bad", "a"], ["b", "worse", "c"]]
+    broken = refuses("bad", "worse", answer=BOOM)
+    async with case(tmp_path, rows, broken, encoding="json", max_batch_items=2) as at:
+        await until(lambda: at.upstream.took["c"] == 1)
+        assert at.upstream.sent[:4] == [frozenset(rows[0])] * 3 + [frozenset("c")]
+        await until_around(at, 2)
+        assert at.upstream.took == Counter("abc")
+
+
 async def test_several_culprits_are_stepped_around_one_by_one(tmp_path: Path) -> None:
     rows = [*numbered(600, 30), ["last"]]
     culprits = [f"span-{number}" for number in (0, 1, 29, 30, 222, 598, 599)]
@@ -326,10 +338,22 @@ async def test_one_search_ends_after_so_many_timeouts_and_goes_on_later(tmp_path
 
 async def test_tries_alone_grow_seldom_and_change_nothing_for_the_others(tmp_path: Path) -> None:
     rows = [*numbered(64, 8), ["last"]]
-    async with case(tmp_path, rows, refuses("span-9", answer=BOOM), encoding="json") as at:
+    tries: list[tuple[int, int]] = []  # when it was said to be tried, and when it was
+
+    def rule(names: frozenset[str], number: int, batch: Batch) -> Outcome:
+        if "span-9" not in names:
+            return Delivered(200)
+        if at.courier.status.parked:
+            tries.append((at.courier.status.parked[0].next_try_ns, at.clock.now_ns))
+        return BOOM
+
+    async with case(tmp_path, rows, rule, encoding="json") as at:
         await until_around(at, 1)
         failures = at.courier.status.consecutive_failures
         await until(lambda: at.courier.status.parked[0].tries > 6)
+
+        assert len(tries) > 6
+        assert all(abs(was - said) < 10**9 for said, was in tries)
 
         pauses = [round(each) for each in at.clock.sleeps if each > 30]
         assert pauses[:6] == [60, 120, 240, 480, 600, 600]
