@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mockcollector.server import MockCollector
 from relay.buffer.kafka.access import BrokersAway
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.kafka.topics import Topics
@@ -23,7 +24,7 @@ from tests.fleet.guarded import (
     guarded_broker,
 )
 from tests.support.certificates import DAY, NOW
-from tests.support.load import MIXED, Load, nth_request
+from tests.support.load import MIXED, SIGNALS, Load, arrived, nth_request
 from tests.support.relay_process import Relay, eventually
 
 Files = dict[str, Path]
@@ -157,7 +158,12 @@ def files_for(folder: Path, guarded: Guarded) -> Files:
 
 
 def relay_at(
-    guarded: Guarded, listener: str, folder: Path, files: Files, names: str, **more: Any
+    guarded: Guarded,
+    listener: str,
+    folder: Path,
+    files: Files,
+    names: str,
+    destinations: dict[str, Any] | None = None,
 ) -> Relay:
     """A relay of a fleet of its own that reads `files`."""
     keys: dict[str, Any] = {
@@ -166,11 +172,10 @@ def relay_at(
         "topic": f"{names}_spans",
         "topic_json": f"{names}_spans_json",
         **{key: str(files[key]) for key in files if key != "password"},
-        **more,
     }
     if listener in {"SASL", "BOTH"}:
         keys |= {"sasl": {"username": "relay", "password": f"${{file:{files['password']}}}"}}
-    return relay_of(guarded.brokers, folder, **keys)
+    return relay_of(guarded.brokers, folder, destinations, **keys)
 
 
 def spoil_authority(files: Files, guarded: Guarded) -> None:
@@ -253,23 +258,27 @@ def test_a_relay_that_runs_takes_up_new_passwords_and_certificates_and_refuses_w
     guarded: Guarded, tmp_path: Path
 ) -> None:
     files = files_for(tmp_path / "files", guarded)
-    relay = relay_at(guarded, "BOTH", tmp_path / "a", files, "renewed")
-    with relay, Load(relay.ingest_port, kinds=MIXED) as load:
-        load.wait_for_more(100)
-        spoil_password(files, guarded)
-        assert reload(relay) == "reload_refused"
-        assert "refuses the account relay" in relay.log()
-        load.wait_for_more(100)
-        try:
-            guarded.set_password("the next one")
-            files["password"].write_text("the next one")
-            assert reload(relay) == "reloaded"
-            load.wait_for_more(300)
-            assert relay.is_ready()
-        finally:
-            guarded.set_password(PASSWORD)
-        assert relay.log().count('"fleet_access_changed"') == 1
-        load.stop()
+    with MockCollector() as upstream:
+        keys = {"mock": {"endpoint": upstream.endpoint, "signals": SIGNALS}}
+        relay = relay_at(guarded, "BOTH", tmp_path / "a", files, "renewed", keys)
+        with relay, Load(relay.ingest_port, kinds=MIXED) as load:
+            load.wait_for_more(100)
+            spoil_password(files, guarded)
+            assert reload(relay) == "reload_refused"
+            assert "refuses the account relay" in relay.log()
+            load.wait_for_more(100)
+            try:
+                guarded.set_password("the next one")
+                files["password"].write_text("the next one")
+                assert reload(relay) == "reloaded"
+                load.wait_for_more(300)
+                assert relay.is_ready()
+                load.stop()
+                eventually(lambda: load.acknowledged <= arrived(upstream), what="all delivered")
+                eventually(lambda: relay.owed("mock") == 0, what="nothing owed")
+            finally:
+                guarded.set_password(PASSWORD)
+            assert relay.log().count('"fleet_access_changed"') == 1
     assert load.statuses.keys() == {200}
     names = {"topic": "renewed_spans", "topic_json": "renewed_spans_json"}
     assert load.acknowledged <= logged(guarded.brokers, **names)
