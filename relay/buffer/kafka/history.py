@@ -24,7 +24,7 @@ from relay.buffer.kafka.history_file import HistoryFile, Indexed, delivered_entr
 from relay.buffer.kafka.history_reader import BACK_ROWS, HistoryReader
 from relay.buffer.kafka.history_text import values_of
 from relay.buffer.kafka.letters import Sends
-from relay.buffer.kafka.overview import Committed, committed_of
+from relay.buffer.kafka.overview import Committed, committed_of, partitions_of
 from relay.buffer.kafka.places import first_row, stream_number
 from relay.buffer.kafka.records import Outgoing
 from relay.buffer.kafka.settings import KafkaSettings
@@ -104,9 +104,7 @@ class History:
         asked, committed = self._committed.get(key, (-_FRESH_SECONDS, {}))
         if time.monotonic() - asked > _FRESH_SECONDS:
             try:
-                committed = await asyncio.to_thread(
-                    committed_of, self._client(), self._settings.group(key)
-                )
+                committed = await asyncio.to_thread(self._ask_committed, key)
             except KafkaException as error:
                 words = f"the brokers do not say what waits: {error.args[0].str()}"
                 raise BufferUnavailable(words) from error
@@ -120,6 +118,11 @@ class History:
                 end = Position(first_row(number + 1))
                 found[number] = tuple(OwedRange(start, stop or end) for start, stop in ranges)
         return found
+
+    def _ask_committed(self, key: BacklogName) -> Committed:
+        partitions = partitions_of(self._client(), self._settings)
+        own = [each for each, signal in partitions if signal is key.signal]
+        return committed_of(self._settings, self._settings.group(key), own)
 
     def _client(self) -> AdminClient:
         version = self._settings.version

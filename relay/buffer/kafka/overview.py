@@ -8,17 +8,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import BacklogName, backlog_name
 from relay.buffer.kafka import owed_text
 from relay.buffer.kafka.access import BrokersAway
+from relay.buffer.kafka.fetch import make_consumer
 from relay.buffer.kafka.places import first_row, stream_number
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.kafka.topics import Topics
 from relay.model.errors import BufferUnavailable
+from relay.model.records import Signal
 
 _SECONDS = 10.0
 Partition = tuple[str, int]
@@ -95,7 +97,7 @@ def _overview(admin: AdminClient, settings: KafkaSettings) -> Overview:
     destinations = []
     for key, description in found.items():
         own = [each for each in partitions if topics[each[0]][0] is key.signal]
-        committed, owners = committed_of(admin, groups[key]), _owners(description)
+        committed, owners = committed_of(settings, groups[key], own), _owners(description)
         lags = []
         for topic, partition in own:
             place = topic, partition
@@ -161,13 +163,36 @@ def offsets_of(admin: AdminClient, places: Iterable[Partition], spec: Any) -> di
 Committed = dict[Partition, tuple[int, str]]
 
 
-def committed_of(admin: AdminClient, group: str) -> Committed:
-    """Offset and metadata of each partition that a group has committed. Raises KafkaException."""
-    asked = [ConsumerGroupTopicPartitions(group)]
-    answer = admin.list_consumer_group_offsets(asked, request_timeout=_SECONDS)[group]
+def partitions_of(admin: AdminClient, settings: KafkaSettings) -> list[tuple[Partition, Signal]]:
+    """Every partition of rows that there is. Raises KafkaException."""
+    there = admin.list_topics(timeout=_SECONDS).topics
+    return [
+        ((topic, partition), signal)
+        for topic, (signal, _encoding) in settings.rows_topics.items()
+        if topic in there
+        for partition in there[topic].partitions
+    ]
+
+
+def committed_of(settings: KafkaSettings, group: str, partitions: Iterable[Partition]) -> Committed:
+    """Offset and metadata of those of `partitions` that a group has committed for.
+
+    By a consumer that joins nothing, and not by an admin client: that one ends the process when the
+    group's coordinator goes away meanwhile (librdkafka #5397). Raises KafkaException.
+    """
+    told = {**settings.client(), "group.id": group, "enable.auto.commit": False}
+    consumer = make_consumer(told)
+    try:
+        asked = [TopicPartition(*each) for each in partitions]
+        found = consumer.committed(asked, _SECONDS) if asked else []
+    finally:
+        consumer.close()
+    for each in found:
+        if each.error is not None:
+            raise KafkaException(each.error)
     return {
         (each.topic, each.partition): (each.offset, each.metadata or "")
-        for each in answer.result(_SECONDS).topic_partitions or ()
+        for each in found
         if each.offset >= 0
     }
 

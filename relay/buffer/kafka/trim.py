@@ -11,7 +11,6 @@ deleted: `fleet.keep_delivered` is five minutes at least.
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
 
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
@@ -20,7 +19,14 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.client import import_client
 from relay.buffer.kafka.orders import Orders
-from relay.buffer.kafka.overview import Committed, Partition, committed_of, groups_of, offsets_of
+from relay.buffer.kafka.overview import (
+    Committed,
+    Partition,
+    committed_of,
+    groups_of,
+    offsets_of,
+    partitions_of,
+)
 from relay.buffer.kafka.places import place_of
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.model.records import Signal
@@ -105,8 +111,14 @@ class Trim:
         before, self._groups = self._groups, set(groups.values())
         if before != self._groups:
             return {}
-        committed = {key: committed_of(admin, group) for key, group in groups.items()}
-        settled = settled_by_all(committed, own, self._partitions(admin))
+        partitions = partitions_of(admin, self._settings)
+        committed = {
+            key: committed_of(
+                self._settings, group, [each for each, of in partitions if of is key.signal]
+            )
+            for key, group in groups.items()
+        }
+        settled = settled_by_all(committed, own, partitions)
         since = OffsetSpec.for_timestamp(int(time.time() * 1000) - self._keep_ms)
         young = offsets_of(admin, settled, since)  # -1: nothing is that young
         low = offsets_of(admin, settled, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
@@ -124,15 +136,6 @@ class Trim:
         for answer in answers.values():
             answer.result(_ASK_SECONDS)
         return gone
-
-    def _partitions(self, admin: AdminClient) -> list[tuple[Partition, Signal]]:
-        there: Mapping[str, Any] = admin.list_topics(timeout=_ASK_SECONDS).topics
-        return [
-            ((topic, partition), signal)
-            for topic, (signal, _encoding) in self._settings.rows_topics.items()
-            if topic in there
-            for partition in there[topic].partitions
-        ]
 
     def _client(self) -> AdminClient:
         version = self._settings.version

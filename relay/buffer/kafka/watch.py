@@ -104,7 +104,8 @@ class Watch:
         every = EVERY_SECONDS if self.lacking or self.is_doubted else RIGHTS_SECONDS
         if time.monotonic() - self._asked < every:
             return
-        lacking = tuple(self._topics.lacking())
+        has_reason = bool(self.lacking) or self.is_doubted
+        lacking = tuple(self._topics.lacking(of_groups=has_reason))
         for each in lacking:
             if each not in self.lacking:
                 log.warning("fleet_right_lacking", message=each.words(self._settings))
