@@ -143,6 +143,27 @@ async def test_reload_starts_what_is_new_and_keeps_what_those_that_went_are_owed
         await fleet.stop(1.0)
 
 
+async def test_what_left_the_configuration_between_two_runs_is_owed_nothing_new(
+    tmp_path: Path,
+) -> None:
+    upstreams = Upstreams()
+    upstreams.away.add("old")
+    async with opened(tmp_path) as buffer:
+        async with anyio.create_task_group() as tasks:
+            fleet = Fleet(buffer, {}, upstreams)
+            fleet.start(tasks, [destination("old"), destination("a")])
+            await keep(buffer)
+            await eventually(lambda: upstreams.took == {("a", TRACES): 1})
+            await fleet.stop(0.0)
+        async with anyio.create_task_group() as tasks:
+            fleet = Fleet(buffer, {}, upstreams)
+            fleet.start(tasks, [destination("a")])
+            await keep(buffer)
+            await eventually(lambda: upstreams.took == {("a", TRACES): 2})
+            assert waiting(fleet) == [("old", TRACES, 1, False)]
+            await fleet.stop(0.0)
+
+
 async def test_reload_makes_every_courier_try_at_once_with_the_new_settings(tmp_path: Path) -> None:
     upstreams = Upstreams()
     upstreams.away.add("a")
