@@ -10,7 +10,7 @@ from relay.model.records import Encoding
 from relay.otlp.json import JsonRequest
 from relay.otlp.json_values import Tally, is_hex
 from relay.otlp.messages import Span
-from relay.process.check.clock import AHEAD_NS, OLD_NS, warn_of_clocks
+from relay.process.check.clock import are_near, warn_of_clocks
 from relay.process.check.form import FORMS
 from relay.process.check.ids import MalformedIds
 from relay.process.check.rejections import NONE_REJECTED, Rejections
@@ -31,6 +31,8 @@ def check_json(
     spans = request.records
     findings = request.findings
     rejected = NONE_REJECTED
+    if not spans:
+        return rejected
     if not (_are_ids_normal(spans) and _are_links_normal(spans)):
         if is_bounded:
             refuse_many_flawed(spans)
@@ -40,9 +42,7 @@ def check_json(
 
 
 def _are_ids_normal(spans: list[Span]) -> bool:
-    """Every id of every span is what it must be, in lower case. No span counts as normal."""
-    if not spans:
-        return True
+    """Every id of every span is what it must be, in lower case."""
     trace_ids = [span.traceId for span in spans]
     span_ids = [span.spanId for span in spans]
     parents = [parent for span in spans if (parent := span.parentSpanId)]
@@ -71,7 +71,7 @@ def _count_oddities(spans: list[Span], warnings: Tally, now_ns: int) -> None:
     ends: list[str] = [span.endTimeUnixNano for span in spans]  # type: ignore[misc]
     if set(map(len, starts)) == set(map(len, ends)) == {19}:
         early = [1 for start, end in zip(starts, ends, strict=True) if end < start]
-        is_near = int(min(starts)) >= now_ns - OLD_NS and int(max(starts)) <= now_ns + AHEAD_NS
+        is_near = are_near(int(min(starts)), int(max(starts)), now_ns)
     else:
         is_near = False
         early = [
