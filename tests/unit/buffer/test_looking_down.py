@@ -178,10 +178,13 @@ async def test_only_destinations_of_spans_say_what_became_of_a_trace(tmp_path: P
 
 async def test_rows_that_wait_for_the_first_destination_are_told_of_none(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
+        buffer.consumer("gone")
+        buffer.owe_only([])  # from here on it is owed to nobody known
         await buffer.append(request(piece(traces=(1,))))
-        assert await buffer.browse.deliveries({trace_id(1): [1]}) == {trace_id(1): []}
+        wanted = (TraceDelivery("gone", "not_owed"),)
+        assert await buffer.browse.deliveries({trace_id(1): [1]}) == {trace_id(1): [*wanted]}
         (place,) = await buffer.traces.find(trace_id(1))
-        assert place.deliveries == ()
+        assert place.deliveries == wanted
 
 
 async def test_what_was_settled_one_by_one_is_told_of_each_trace(
