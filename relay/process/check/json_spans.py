@@ -70,12 +70,12 @@ def _count_oddities(spans: list[Span], warnings: Tally, now_ns: int) -> None:
     starts: list[str] = [span.startTimeUnixNano for span in spans]  # type: ignore[misc]
     ends: list[str] = [span.endTimeUnixNano for span in spans]  # type: ignore[misc]
     if set(map(len, starts)) == set(map(len, ends)) == {19}:
-        early = [1 for start, end in zip(starts, ends, strict=True) if end < start]
+        early = [start for start, end in zip(starts, ends, strict=True) if end < start]
         is_near = are_near(int(min(starts)), int(max(starts)), now_ns)
     else:
         is_near = False
         early = [
-            1
+            start
             for start, end in zip(starts, ends, strict=True)
             if int(end) < int(start) and end != "0"
         ]

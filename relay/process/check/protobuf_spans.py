@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from relay.model.records import Encoding
 from relay.otlp.json_values import Tally
 from relay.otlp.protobuf import ProtobufRequest
-from relay.process.check.clock import AHEAD_NS, OLD_NS, warn_of_clocks
+from relay.process.check.clock import are_near, warn_of_clocks
 from relay.process.check.form import FORMS
 from relay.process.check.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, MalformedIds
 from relay.process.check.rejections import NONE_REJECTED, Rejections
@@ -39,7 +39,7 @@ def check_protobuf(
         return NONE_REJECTED
     findings = request.findings
     links = [links for span in spans if (links := span.links)]
-    if links and is_bounded:
+    if is_bounded:
         refuse_many_links(links)
     rejected = NONE_REJECTED
     if not (_are_ids_normal(spans) and _are_links_normal(links)):
@@ -82,12 +82,12 @@ def _count_oddities(spans: list[trace_pb2.Span], warnings: Tally, now_ns: int) -
         warnings["start_time_missing"] += starts.count(0)
     if 0 in ends:
         warnings["end_time_missing"] += ends.count(0)
-    early = [1 for start, end in zip(starts, ends, strict=True) if end < start and end]
+    early = [start for start, end in zip(starts, ends, strict=True) if end < start and end]
     if early:
         warnings["end_before_start"] += len(early)
     if "" in names:
         warnings["name_empty"] += names.count("")
-    if min(starts) < now_ns - OLD_NS or max(starts) > now_ns + AHEAD_NS:
+    if not are_near(min(starts), max(starts), now_ns):
         warn_of_clocks(starts, now_ns, warnings)
 
 
@@ -98,5 +98,5 @@ def _count_keys(spans: list[trace_pb2.Span], warnings: Tally) -> None:
         if len(keys) != len(attributes):
             warnings["attribute_key_duplicate"] += 1
         if "" in keys:
-            by_index = [1 for attribute in attributes if attribute.key_strindex]
+            by_index = any(attribute.key_strindex for attribute in attributes)
             warnings["string_index" if by_index else "attribute_key_empty"] += 1

@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
-from relay.deliver.isolate.policy import ROWS_TO_SEARCH_IN_ORDER, Isolation
+from relay.deliver.isolate.policy import (
+    FAILURES_OF_ONE_HEAD,
+    FAILURES_UNTIL_SEARCHED_AGAIN,
+    ROWS_TO_SEARCH_IN_ORDER,
+    Isolation,
+)
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
 from relay.deliver.sender import Attempt, BatchSender
-from relay.model.records import BodyFlag, Encoding, Signal, StoredRow, Taken
+from relay.model.records import BodyFlag, DestinationState, Encoding, Signal, StoredRow, Taken
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.unit.buffer.making import NOW_NS
 from tests.unit.deliver.conftest import MemoryBacklog
@@ -177,3 +182,74 @@ async def test_all_is_given_back_where_it_cannot_be_cut(way: Way, outcome: Outco
         await way(case, attempt)
     assert sorted(set(case.owed)) == list(range(1, 31))
     assert case.upstream.sent == []
+
+
+def note(case: Case, attempt: Attempt, times: int = 1) -> None:
+    for _ in range(times):
+        case.isolation.note_failed(attempt)
+
+
+async def searched_once(upstream: Upstream) -> tuple[Case, Attempt]:
+    """A head that failed three times, of a destination that answers 500 to everything, and was
+    searched for nothing; its rows are in flight again.
+    """
+    case = Case(upstream, 4)
+    case.sender.status.enter(DestinationState.WAITING, "up answered 500")
+    attempt = await case.refused(4, BROKEN)
+    note(case, attempt)
+    assert not case.isolation.is_due(attempt.taken)
+    note(case, attempt)
+    assert case.isolation.is_due(attempt.taken)
+    assert await ask(case, attempt) == BROKEN
+    assert case.backlog.in_flight == 0
+    attempt = await case.refused(4, BROKEN)
+    assert case.isolation.failures == FAILURES_OF_ONE_HEAD + 1
+    assert not case.isolation.is_due(attempt.taken)
+    return case, attempt
+
+
+async def test_head_is_searched_again_after_sixteen_failures_more() -> None:
+    case, attempt = await searched_once(Upstream(BROKEN))
+    due_at = []
+    while case.isolation.failures < 40:
+        note(case, attempt)
+        if case.isolation.is_due(attempt.taken):
+            due_at.append(case.isolation.failures)
+
+    first = FAILURES_OF_ONE_HEAD + FAILURES_UNTIL_SEARCHED_AGAIN
+    assert due_at == [first, first + FAILURES_UNTIL_SEARCHED_AGAIN]
+
+
+async def test_head_is_searched_anew_once_something_has_passed() -> None:
+    case, attempt = await searched_once(Upstream(BROKEN))
+    case.sender.learnt.passed(attempt.taken, Encoding.JSON, 1.0)
+
+    assert case.isolation.is_due(attempt.taken)
+
+
+async def test_head_is_searched_anew_under_new_settings() -> None:
+    case, attempt = await searched_once(Upstream(BROKEN))
+    case.sender.update(case.sender.learnt.settings)
+
+    assert case.isolation.is_due(attempt.taken)
+
+
+async def test_another_head_is_searched_after_failures_of_its_own() -> None:
+    case, attempt = await searched_once(Upstream(BROKEN))
+    _, other = await case.backlog.split(attempt.taken, 1)
+    attempt = replace(attempt, taken=other)
+    due = []
+    for _ in range(FAILURES_OF_ONE_HEAD):
+        note(case, attempt)
+        due.append(case.isolation.is_due(other))
+
+    assert due == [False] * (FAILURES_OF_ONE_HEAD - 1) + [True]
+
+
+async def test_failures_that_say_nothing_of_the_head_are_not_counted() -> None:
+    case = Case(Upstream(BROKEN), 4)
+    away = Wait("up is away", status=503)
+    attempt = await case.refused(4, away)
+    note(case, replace(attempt, outcome=None), 5)
+
+    assert case.isolation.failures == 0

@@ -217,6 +217,7 @@ def test_names_that_no_page_can_have_and_those_that_are_set_are_ours(
         ("10.0.0.1", {b"x-forwarded-for": b"2001:db8::1"}, "2001:db8::1"),
         ("10.0.0.1", {b"x-forwarded-for": b"203.0.113.9:4711"}, "203.0.113.9"),
         ("10.0.0.1", {b"x-forwarded-for": b"\x1b[2J, 10.0.0.7"}, "10.0.0.7"),
+        ("10.0.0.1", {b"x-forwarded-for": b"203.0.113.9, unknown, 10.0.0.7"}, "10.0.0.7"),
         ("10.0.0.1", {b"x-forwarded-for": b""}, "10.0.0.1"),
         ("10.0.0.1", {}, "10.0.0.1"),
         ("10.0.0.1", {b"forwarded": b'for=1.1.1.1, By=x;FOR="[2001:db8::7]:1";proto=https'},
@@ -235,6 +236,8 @@ def test_address_is_what_trusted_proxies_tell_and_nobody_else(
 ) -> None:
     proxies = Proxies([network("10.0.0.0/8"), network("::1")])
 
+    assert proxies
+    assert not Proxies([])
     assert proxies.sender(peer, headers) == address
 
 

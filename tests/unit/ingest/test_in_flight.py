@@ -1,8 +1,11 @@
 """Who gets room for a body, and whose body goes for it."""
 
+import gc
+import weakref
+
 import pytest
 
-from relay.ingest.in_flight import SMALL_BYTES, Body, InFlight
+from relay.ingest.in_flight import SMALL_BYTES, Body, InFlight, cut_off_refusal
 from relay.model.errors import Refusal
 from relay.model.records import Sender
 
@@ -134,7 +137,7 @@ async def test_sender_that_has_gone_is_forgotten_after_a_minute(
     with pytest.raises(Refusal):
         await body(in_flight, "b", 40 * MIB, is_whole=True)
     in_flight.release(first)
-    clock.now = 61.0
+    clock.now = 60.0
     await body(in_flight, "a", 20 * MIB, is_whole=True)
     await body(in_flight, "a", 60 * MIB, is_whole=True)
 
@@ -160,3 +163,134 @@ async def test_unfinished_body_gives_way_rather_than_a_better_one(
 
     assert slow.is_cut_off
     assert in_flight.bytes == 60 * MIB
+
+
+async def test_room_is_made_by_the_unfinished_body_of_another_that_holds_no_less(
+    in_flight: InFlight,
+) -> None:
+    """At the same instant too, and behind bodies that are whole or of somebody who holds less."""
+    await body(in_flight, "a", 1 * MIB, is_whole=True)
+    smaller = await body(in_flight, "c", 1 * MIB)
+    unfinished = await body(in_flight, "a", 39 * MIB)
+    await body(in_flight, "b", 40 * MIB, is_whole=True)
+    await body(in_flight, "b", 20 * MIB, is_whole=True)
+
+    assert (smaller.is_cut_off, unfinished.is_cut_off) == (False, True)
+    assert in_flight.bytes == 62 * MIB
+
+
+async def test_who_holds_its_share_gets_no_more_at_the_cost_of_another(
+    in_flight: InFlight,
+) -> None:
+    other = await body(in_flight, "b", 20 * MIB)
+    await body(in_flight, "a", 10 * MIB, is_whole=True)
+    with pytest.raises(Refusal, match="this sender hold half"):
+        await body(in_flight, "a", 60 * MIB, is_whole=True)
+
+    assert not other.is_cut_off
+
+
+async def test_body_of_one_byte_gives_way_as_any_other() -> None:
+    in_flight = InFlight(10)
+    unfinished = await body(in_flight, "a", 1)
+    await body(in_flight, "b", 10, is_whole=True)
+
+    assert unfinished.is_cut_off
+
+
+async def test_body_that_grows_to_be_the_worst_cuts_off_no_other(
+    in_flight: InFlight, clock: Clock
+) -> None:
+    other, growing = await body(in_flight, "a", 50 * MIB), await body(in_flight, "a", 40 * MIB)
+    clock.now = 1.0
+    with pytest.raises(Refusal):
+        in_flight.hold(growing, 20 * MIB)
+
+    assert not other.is_cut_off
+
+
+async def test_body_is_small_up_to_a_mebibyte_and_counts_as_large_beyond(
+    in_flight: InFlight,
+) -> None:
+    await body(in_flight, "a", 60 * MIB, is_whole=True)
+    await body(in_flight, "b", 34 * MIB, is_whole=True)
+    small = await body(in_flight, "c", SMALL_BYTES, is_whole=True)
+    other = await body(in_flight, "d", SMALL_BYTES * 3 // 2, is_whole=True)
+    with pytest.raises(Refusal):  # it would be one of the large ones, which have 95.5 of 96 MiB
+        in_flight.hold(small, SMALL_BYTES // 2)
+    in_flight.release(other)
+    in_flight.hold(small, SMALL_BYTES // 2)
+    with pytest.raises(Refusal):
+        await body(in_flight, "d", SMALL_BYTES * 3 // 2, is_whole=True)
+
+
+async def test_large_body_that_grows_is_counted_once(in_flight: InFlight) -> None:
+    await body(in_flight, "a", 50 * MIB, is_whole=True)
+    growing = await body(in_flight, "b", 20 * MIB, is_whole=True)
+    in_flight.hold(growing, 20 * MIB)
+
+    assert in_flight.bytes == 90 * MIB
+
+
+async def test_what_was_counted_before_it_was_listed_is_counted_once(in_flight: InFlight) -> None:
+    made = Body()
+    made.sender, made.is_whole = Sender("a"), True
+    made.bytes = in_flight.bytes = 60 * MIB
+    in_flight.hold(made, 1 * MIB)
+    assert (made.bytes, in_flight.bytes) == (61 * MIB, 61 * MIB)
+    await body(in_flight, "b", 1, is_whole=True)
+    with pytest.raises(Refusal, match="this sender hold half"):
+        await body(in_flight, "a", 4 * MIB, is_whole=True)
+    in_flight.release(made)
+
+    assert in_flight.bytes == 1
+
+
+async def test_nothing_is_kept_of_a_body_that_is_released(in_flight: InFlight) -> None:
+    made = await body(in_flight, "a", 1)
+    left = weakref.ref(made)
+    in_flight.release(made)
+    del made
+
+    gc.collect()
+    assert left() is None
+
+
+async def test_who_was_turned_away_last_counts_for_a_minute_from_then(
+    in_flight: InFlight, clock: Clock
+) -> None:
+    held = [await body(in_flight, "d", size * MIB, is_whole=True) for size in (60, 36)]
+    for at, sender in ((0.0, "a"), (0.0, "b"), (50.0, "a"), (50.0, "c")):
+        clock.now = at
+        with pytest.raises(Refusal):
+            await body(in_flight, sender, 40 * MIB, is_whole=True)
+    for each in held:
+        in_flight.release(each)
+    await body(in_flight, "c", 20 * MIB, is_whole=True)
+    clock.now = 109.9
+    with pytest.raises(Refusal, match="this sender hold half"):
+        await body(in_flight, "c", 50 * MIB, is_whole=True)
+    clock.now = 170.0
+    await body(in_flight, "c", 50 * MIB, is_whole=True)
+
+
+class Reader:
+    """Who reads a body."""
+
+    is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+async def test_who_reads_a_body_that_is_cut_off_is_cancelled_and_can_say_why(
+    in_flight: InFlight,
+) -> None:
+    unfinished, reader = await body(in_flight, "a", 90 * MIB), Reader()
+    unfinished.task = reader
+    await body(in_flight, "b", 60 * MIB, is_whole=True)
+
+    assert reader.is_cancelled
+    refusal = cut_off_refusal()
+    assert (refusal.status, refusal.grpc_code) == (503, 14)
+    assert "cut off" in str(refusal)
