@@ -146,3 +146,48 @@ def test_lone_item_that_is_too_large_needs_no_success_but_the_next_one_does() ->
     assert not condemns(evidence, 2, 40.0, is_too_large=True)
     evidence.passed(Encoding.JSON, 50.0)
     assert condemns(evidence, 2, 60.0, is_too_large=True)
+
+
+def test_items_are_halved_after_a_timeout_down_to_one_and_doubled_as_requests_pass(
+    settings: Settings,
+) -> None:
+    limits = BatchLimits(settings(max_batch_items=64))
+    assert (limits.max_items, limits.is_narrowed) == (64, False)
+    for items, half in ((1, 1), (9, 4)):
+        limits.too_slow(taken_of(10, items=items))
+        assert limits.max_items == half
+    for doubled in (8, 16, 32, 64):
+        limits.passed(taken_of(10))
+        assert limits.max_items == doubled
+
+    limits.narrow(16)
+    assert limits.is_narrowed is True
+    limits.passed(taken_of(10))
+    assert limits.is_narrowed is True
+    limits.passed(taken_of(10))
+    assert limits.is_narrowed is False
+
+
+def test_row_that_is_too_long_is_sent_in_parts_of_the_bytes_that_pass(settings: Settings) -> None:
+    limits = BatchLimits(settings(max_batch_bytes=4000))
+
+    assert limits.items_to_send(taken_of(4000, items=100)) == 100
+    assert limits.items_to_send(taken_of(8000, items=100)) == 50
+    assert limits.items_to_send(taken_of(4001, items=1)) == 1
+
+
+def test_bytes_grow_by_quarters_of_what_is_left_and_stay_below_what_was_refused(
+    settings: Settings,
+) -> None:
+    limits = BatchLimits(settings(max_batch_bytes=4000))
+    limits.too_large(taken_of(1000))
+    assert limits.max_bytes == 500
+    for _ in range(2 * GROW_AFTER):
+        limits.passed(taken_of(374))  # less than three quarters of what is allowed: no sign
+    assert limits.max_bytes == 500
+    for grown in (625, 718):
+        for _ in range(GROW_AFTER - 1):
+            limits.passed(taken_of(-(-limits.max_bytes * 3 // 4)))
+        assert limits.max_bytes < grown
+        limits.passed(taken_of(-(-limits.max_bytes * 3 // 4)))
+        assert limits.max_bytes == grown

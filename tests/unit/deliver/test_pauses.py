@@ -17,6 +17,7 @@ def test_backoff_is_full_jitter_below_a_doubling_ceiling(failures: int, ceiling:
 @pytest.mark.parametrize("failures", [1, 3, 4, 100])
 def test_backoff_honours_retry_after_exactly(failures: int) -> None:
     assert wait_seconds(17.5, failures, lambda: 0.9) == 17.5
+    assert wait_seconds(1.0, failures, lambda: 0.9) == 1.0
 
 
 def test_backoff_believes_retry_after_zero_three_times_only() -> None:

@@ -253,3 +253,15 @@ async def test_failures_that_say_nothing_of_the_head_are_not_counted() -> None:
     note(case, replace(attempt, outcome=None), 5)
 
     assert case.isolation.failures == 0
+
+
+async def test_search_that_was_broken_off_is_begun_again_at_the_next_failure() -> None:
+    away = Wait("up is away", status=503)
+    case = Case(Upstream(away), 4)
+    case.sender.status.enter(DestinationState.WAITING, "up answered 500")
+    attempt = await case.refused(4, BROKEN)
+    note(case, attempt, FAILURES_OF_ONE_HEAD - 1)
+    assert await ask(case, attempt) == away
+    attempt = await case.refused(4, BROKEN)
+
+    assert case.isolation.is_due(attempt.taken)

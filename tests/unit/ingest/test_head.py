@@ -1,5 +1,6 @@
 """Who sent a request and whether they may, from headers and peer alone."""
 
+import hashlib
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -18,6 +19,8 @@ from relay.ingest.head import (
     joined,
     refuse_loop,
     sender_of,
+    too_long,
+    wrong_type,
 )
 from relay.model.errors import Refusal
 
@@ -247,3 +250,16 @@ def test_any_bytes_from_a_proxy_are_read_without_a_failure(value: bytes) -> None
 
     for name in (b"x-forwarded-for", b"forwarded"):
         assert proxies.sender("10.0.0.1", {name: value}).isprintable()
+
+
+def test_token_is_told_by_its_digest_alone() -> None:
+    found = Tokens(["b"]).check({b"authorization": b"Bearer b"})
+
+    assert found == hashlib.sha256(b"b").hexdigest()
+
+
+def test_refusals_of_a_body_say_why_in_both_kinds_of_status() -> None:
+    long, other = too_long(17), wrong_type()
+
+    assert (long.status, long.grpc_code, "17 bytes" in long.message) == (413, 8, True)
+    assert (other.status, other.grpc_code) == (415, 3)

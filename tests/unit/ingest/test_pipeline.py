@@ -170,3 +170,24 @@ async def test_spans_at_the_endpoint_of_logs_are_told_where_they_belong() -> Non
     assert (answer.status, answer.rejected_items) == (200, 0)
     assert "belongs to /v1/traces" in answer.message
     assert counters.warnings == {(Signal.LOGS, "traces_body"): 1}
+
+
+async def test_body_is_let_go_while_what_is_made_of_it_is_written() -> None:
+    """Of a large one there would be twice as much in memory for as long as the disk takes."""
+    freed = []
+
+    class Body(bytes):
+        def __del__(self) -> None:
+            freed.append(True)
+
+    class Log(FakeLog):
+        async def append(self, request: Request) -> None:
+            await super().append(request)
+            assert freed == [True]
+
+    log = Log()
+    accepted = pipeline(log).accept(
+        Body((FIXTURES / "01_minimal.json").read_bytes()), Encoding.JSON, SENDER
+    )
+    assert await accepted == SUCCESS
+    assert len(log.requests) == 1
