@@ -191,3 +191,33 @@ def test_bytes_grow_by_quarters_of_what_is_left_and_stay_below_what_was_refused(
         assert limits.max_bytes < grown
         limits.passed(taken_of(-(-limits.max_bytes * 3 // 4)))
         assert limits.max_bytes == grown
+
+
+def test_bytes_that_passed_and_are_refused_by_now_are_no_limit_any_more(settings: Settings) -> None:
+    limits = BatchLimits(settings(max_batch_bytes=4000))
+    limits.too_large(taken_of(1000))
+    limits.passed(taken_of(300))
+    limits.too_large(taken_of(300))
+
+    assert limits.max_bytes == 150
+
+
+def test_limit_of_bytes_is_never_again_what_was_refused(settings: Settings) -> None:
+    limits = BatchLimits(settings(max_batch_bytes=4000))
+    limits.too_large(taken_of(1000))
+    limits.too_large(taken_of(2000))  # a row that is longer by itself
+    for _ in range(GROW_AFTER):
+        limits.passed(taken_of(900))
+
+    assert limits.max_bytes == 999
+
+
+def test_lone_item_is_condemned_by_a_success_of_the_last_minutes_at_any_time_of_the_clock() -> None:
+    for passed_at, may_go in ((10_000.0, True), (10_000.0 - FRESH_SECONDS, False)):
+        evidence, lone = Evidence(), taken_of(10, items=1)
+        evidence.passed(Encoding.JSON, passed_at)
+        first, second = (
+            evidence.condemns_lone(lone, Encoding.JSON, at, is_too_large=False)
+            for at in (10_001.0, 10_001.0 + PAUSE_SECONDS)
+        )
+        assert (first, second) == (False, may_go)
