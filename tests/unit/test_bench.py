@@ -1,12 +1,14 @@
 """The benchmark: what it makes of what it measured."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.bench import chart, fleet, load, quick, report
+from tests.bench import chart, fleet, load, programs, quick, report
 from tests.bench.processes import LOAD_CORE, server
 from tests.bench.results import COLLECTOR, FLEET, OURS, ROTEL, TWO, Results, load_results
 from tests.bench.rows import ROWS, Row
@@ -225,3 +227,31 @@ def test_load_over_a_time_ends_with_every_request_answered() -> None:
 
     assert found.requests == found.statuses[200] > 16
     assert found.seconds >= 0.1
+
+
+class Delivering:
+    """A relay that has delivered more with each look."""
+
+    def __init__(self, *looks: dict[str, int]) -> None:
+        self._looks = list(looks)
+        self.told: Counter[str] = Counter()
+
+    def delivered(self) -> Counter[str]:
+        self.told = Counter(self._looks.pop(0) if len(self._looks) > 1 else self._looks[0])
+        return self.told
+
+
+@pytest.mark.parametrize(
+    "relay",
+    [
+        Delivering({}),  # without a destination there is nothing to wait for
+        Delivering({"a": 5, "b": 0}, {"a": 5, "b": 5}),
+    ],
+)
+def test_bench_waits_until_every_destination_there_is_has_all(
+    relay: Delivering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "MOST_SECONDS", 2.0)
+    programs.wait_until_delivered([cast("programs.RunningRelay", relay)], 5)
+
+    assert min(relay.told.values(), default=5) == 5
