@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka import owed_text
 from relay.buffer.kafka.backlog import Backlog
-from relay.buffer.kafka.client import import_client
+from relay.buffer.kafka.client import renewed_admin
 from relay.buffer.kafka.gather import Decode
 from relay.buffer.kafka.history_file import HistoryFile, Indexed, delivered_entries
 from relay.buffer.kafka.history_reader import BACK_ROWS, HistoryReader
@@ -57,8 +56,7 @@ class History:
         self.file = HistoryFile(path, most_bytes)
         self._reader = HistoryReader(settings, self.file, decode, back_rows)
         self.told = Told(settings, bridge)
-        self._admin: AdminClient | None = None
-        self._admin_version = 0  # of the settings that it was made of
+        self._admin = renewed_admin(settings)
         self._committed: dict[BacklogName, tuple[float, Committed]] = {}
         self._rejected = RejectedSenders()
         self.backlogs: Callable[[], Mapping[BacklogName, Backlog]] = dict
@@ -120,16 +118,9 @@ class History:
         return found
 
     def _ask_committed(self, key: BacklogName) -> Committed:
-        partitions = partitions_of(self._client(), self._settings)
+        partitions = partitions_of(self._admin(), self._settings)
         own = [each for each, signal in partitions if signal is key.signal]
         return committed_of(self._settings, self._settings.group(key), own)
-
-    def _client(self) -> AdminClient:
-        version = self._settings.version
-        if self._admin is None or self._admin_version != version:
-            self._admin = import_client().make(AdminClient, self._settings.client())
-            self._admin_version = version
-        return self._admin
 
 
 class Told:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from relay.buffer.kafka.access import Access, BrokersAway
-from relay.buffer.kafka.client import Client, import_client
+from relay.buffer.kafka.client import Client, Renewed, import_client
 from relay.buffer.kafka.rights import REFUSED, Lacking, lacking_rights, wanted_rights
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.model.units import about_duration, format_size
@@ -127,18 +127,18 @@ class Topics:
         self._client: Client = import_client()
         self._wanted = wanted_topics(settings)
         self._access = Access()
-        self._made: tuple[int, Any] = (-1, None)  # the client, and by which version of the settings
-        self.admin  # noqa: B018 - whether it can be made
+        self._admin = Renewed(settings, self._make_admin)
+        self._admin()  # whether it can be made
 
     @property
     def admin(self) -> Any:
         """The client, as the brokers are to be reached now."""
-        version = self._settings.version
-        if self._made[0] != version:
-            self._access = access = Access()
-            told, kind = self._settings.client(), self._client.admin.AdminClient
-            self._made = version, self._client.make(kind, told, error_cb=access.heard)
-        return self._made[1]
+        return self._admin()
+
+    def _make_admin(self) -> Any:
+        self._access = access = Access()
+        told, kind = self._settings.client(), self._client.admin.AdminClient
+        return self._client.make(kind, told, error_cb=access.heard)
 
     def metadata(self, seconds: float = REQUEST_SECONDS) -> Any:
         """What the cluster is made of now. Raises BrokersAway."""

@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from relay.buffer.backlog_name import BacklogName
-from relay.buffer.kafka.client import import_client
+from relay.buffer.kafka.client import renewed_admin
 from relay.buffer.kafka.orders import Orders
 from relay.buffer.kafka.overview import (
     Committed,
@@ -73,8 +73,7 @@ class Trim:
         self._keep_ms = int(keep_seconds * 1000)
         self._own = own
         self._orders = orders
-        self._admin: AdminClient | None = None
-        self._admin_version = 0  # of the settings that it was made of
+        self._admin = renewed_admin(settings)
         self._groups: set[str] = set()  # as the look before found them
         self._problem = ""
 
@@ -103,7 +102,7 @@ class Trim:
     def _trim(
         self, own: Collection[BacklogName], held: Mapping[Partition, int]
     ) -> dict[Partition, int]:
-        admin = self._client()
+        admin = self._admin()
         listed = admin.list_consumer_groups(request_timeout=_ASK_SECONDS).result(_ASK_SECONDS)
         if listed.errors:
             raise listed.errors[0]
@@ -136,10 +135,3 @@ class Trim:
         for answer in answers.values():
             answer.result(_ASK_SECONDS)
         return gone
-
-    def _client(self) -> AdminClient:
-        version = self._settings.version
-        if self._admin is None or self._admin_version != version:
-            self._admin = import_client().make(AdminClient, self._settings.client())
-            self._admin_version = version
-        return self._admin
