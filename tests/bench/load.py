@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 SEND_BUFFER_BYTES = 4 << 20
 RECEIVE_BYTES = 64 << 10
@@ -105,39 +106,15 @@ def run(
     """Send `requests` in turn, `total` of them or for so long, over that many connections; those go
     to several ports by turns.
     """
-    result = Result()
     source = itertools.islice(itertools.cycle(requests), total)
-    poll = select.epoll()
-    ports = itertools.cycle([port] if isinstance(port, int) else port)
-    made = [Connection(next(ports)) for _ in range(connections)]
-    by_number = {each.socket.fileno(): each for each in made}
-    for number in by_number:
-        poll.register(number, select.EPOLLIN)
-    started = time.perf_counter()
-    end = started + seconds
-    busy = 0
-    try:
-        for each in made:
-            busy += _begin(poll, each, source, end)
+    with _Connections([port] if isinstance(port, int) else port, connections) as made:
+        started = time.perf_counter()
+        end = started + seconds
+        busy = sum(_begin(made, each, source, end) for each in made.all)
         while busy:
-            events = poll.poll(MOST_SECONDS_QUIET)
-            if not events:
-                raise TimeoutError(f"no answer for {MOST_SECONDS_QUIET:.0f} s")
-            for number, event in events:
-                connection = by_number[number]
-                if event & select.EPOLLOUT and connection.unsent and connection.go_on():
-                    poll.modify(number, select.EPOLLIN)
-                if event & ~select.EPOLLOUT and (status := connection.answer()):
-                    result.latencies.append(time.perf_counter() - connection.sent_at)
-                    result.statuses[status] = result.statuses.get(status, 0) + 1
-                    busy -= 1 - _begin(poll, connection, source, end)
-        result.seconds = time.perf_counter() - started
-    finally:
-        poll.close()
-        for each in made:
-            each.socket.close()
-    result.requests = len(result.latencies)
-    return result
+            for each in made.answered():
+                busy -= 1 - _begin(made, each, source, end)
+        return made.result(started)
 
 
 def run_paced(
@@ -152,45 +129,21 @@ def run_paced(
     """Send so many requests a second, `total` of them or for so long; less where the answers do not
     come in time.
     """
-    result = Result()
-    poll = select.epoll()
-    to = itertools.cycle(ports)
-    made = [Connection(next(to)) for _ in range(connections)]
-    by_number = {each.socket.fileno(): each for each in made}
-    for number in by_number:
-        poll.register(number, select.EPOLLIN)
-    idle = deque(made)
-    started = time.perf_counter()
-    sent = 0
-    try:
+    with _Connections(ports, connections) as made:
+        idle = deque(made.all)
+        started = time.perf_counter()
+        sent = 0
         while True:
             now = time.perf_counter() - started
             is_over = now >= seconds or sent == total
-            if is_over and len(idle) == len(made):
-                break
+            if is_over and len(idle) == len(made.all):
+                return made.result(started)
             if not is_over and idle and sent < now * a_second:
-                connection = idle.popleft()
-                if not connection.send(next(requests)):
-                    poll.modify(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                made.send(idle.popleft(), next(requests))
                 sent += 1
                 continue
             next_at = min((sent + 1) / a_second, seconds)
-            is_due = idle and not is_over
-            for number, event in poll.poll(next_at - now if is_due else MOST_SECONDS_QUIET):
-                connection = by_number[number]
-                if event & select.EPOLLOUT and connection.unsent and connection.go_on():
-                    poll.modify(number, select.EPOLLIN)
-                if event & ~select.EPOLLOUT and (status := connection.answer()):
-                    result.latencies.append(time.perf_counter() - connection.sent_at)
-                    result.statuses[status] = result.statuses.get(status, 0) + 1
-                    idle.append(connection)
-        result.seconds = time.perf_counter() - started
-    finally:
-        poll.close()
-        for each in made:
-            each.socket.close()
-    result.requests = len(result.latencies)
-    return result
+            idle.extend(made.answered(next_at - now if idle and not is_over else None))
 
 
 def with_own_traces(requests: list[bytes]) -> Iterator[bytes]:
@@ -200,13 +153,62 @@ def with_own_traces(requests: list[bytes]) -> Iterator[bytes]:
         yield _TRACE_ID.sub(lambda _found: b"%032x" % next(numbers), request)
 
 
+class _Connections:
+    """Connections that wait for answers together, closed at the end."""
+
+    def __init__(self, ports: Sequence[int], count: int) -> None:
+        """They go to `ports` by turns."""
+        to = itertools.cycle(ports)
+        self.all = [Connection(next(to)) for _ in range(count)]
+        self._by_number = {each.socket.fileno(): each for each in self.all}
+        self._result = Result()
+        self._poll = select.epoll()
+        for number in self._by_number:
+            self._poll.register(number, select.EPOLLIN)
+
+    def send(self, connection: Connection, request: bytes) -> None:
+        """Begin a request on one of them; what does not go at once goes while others answer."""
+        if not connection.send(request):
+            self._poll.modify(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+    def answered(self, seconds: float | None = None) -> Iterator[Connection]:
+        """Those that are answered next, each noted; maybe none within `seconds`.
+
+        Without it raises TimeoutError after half a minute of silence.
+        """
+        events = self._poll.poll(MOST_SECONDS_QUIET if seconds is None else seconds)
+        if not events and seconds is None:
+            raise TimeoutError(f"no answer for {MOST_SECONDS_QUIET:.0f} s")
+        for number, event in events:
+            connection = self._by_number[number]
+            if event & select.EPOLLOUT and connection.unsent and connection.go_on():
+                self._poll.modify(number, select.EPOLLIN)
+            if event & ~select.EPOLLOUT and (status := connection.answer()):
+                self._result.latencies.append(time.perf_counter() - connection.sent_at)
+                self._result.statuses[status] = self._result.statuses.get(status, 0) + 1
+                yield connection
+
+    def result(self, started: float) -> Result:
+        """What came since then, by the clock of `perf_counter`."""
+        self._result.seconds = time.perf_counter() - started
+        self._result.requests = len(self._result.latencies)
+        return self._result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._poll.close()
+        for each in self.all:
+            each.socket.close()
+
+
 def _begin(
-    poll: select.epoll, connection: Connection, source: "itertools.islice[bytes]", end: float
+    made: _Connections, connection: Connection, source: "itertools.islice[bytes]", end: float
 ) -> int:
     """Send the next request, if there is one: how many were begun."""
     request = next(source, None) if time.perf_counter() < end else None
     if request is None:
         return 0
-    if not connection.send(request):
-        poll.modify(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+    made.send(connection, request)
     return 1
