@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,66 +32,57 @@ def command() -> list[str]:
     return [found]
 
 
-class Compose:
-    """The three services: relay, jaeger, app."""
+class Project:
+    """The services of one file, up; gone at the end with their volumes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.relay_port, self.jaeger_port = free_port(), free_port()
-        self._project = f"e2e-{RUN[:12]}"
-        self._labels = folder / "labels.json"  # what the clearing up goes by; JSON is YAML
-        services = {name: {"labels": LABELS} for name in ("relay", "jaeger", "app")}
+    def __init__(
+        self,
+        file: Path,
+        name: str,
+        folder: Path,
+        environ: Mapping[str, str],
+        *,
+        services: Iterable[str],
+        volumes: Iterable[str],
+        seconds: float,
+    ) -> None:
+        """`environ` are variables that the file asks for; a command may take `seconds`."""
+        self._file = file
+        self._project = f"{name}-{RUN[:12]}"
+        self._environ = os.environ | environ
+        self._seconds = seconds
         own = {"labels": LABELS}
-        self._labels.write_text(
-            json.dumps(
-                {"services": services, "volumes": {"state": own}, "networks": {"default": own}}
-            )
-        )
-        self._environ = os.environ | {
-            "RELAY_IMAGE": images.own(),
-            "APP_IMAGE": images.own("container/app"),
-            "JAEGER_IMAGE": images.ready("jaeger"),
-            "RELAY_PORT": str(self.relay_port),
-            "JAEGER_PORT": str(self.jaeger_port),
-            "RELAY_TOKEN": TOKEN,
+        labels = {
+            "services": dict.fromkeys(services, own),
+            "volumes": dict.fromkeys(volumes, own),
+            "networks": {"default": own},
         }
-        self.jaeger = Queries(lambda: self.jaeger_port)
+        self._labels = folder / "labels.json"  # what the clearing up goes by; JSON is YAML
+        self._labels.write_text(json.dumps(labels))
 
     def run(self, *words: str) -> str:
         """What a command of compose prints; it must end well."""
-        files = ["--file", str(ROOT / "compose.yaml"), "--file", str(self._labels)]
+        files = ["--file", str(self._file), "--file", str(self._labels)]
         done = subprocess.run(
             [*command(), "--project-name", self._project, *files, *words],
-            cwd=ROOT, env=self._environ, timeout=UP_SECONDS, check=False,
+            cwd=ROOT, env=self._environ, timeout=self._seconds, check=False,
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, f"{words}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout
 
-    def otlp_relay(self, *words: str) -> str:
-        """What `docker compose exec relay otlp-relay …` prints."""
-        return self.run("exec", "-T", "relay", "otlp-relay", *words)
+    def otlp_relay(self, *words: str, service: str = "relay") -> str:
+        """What `docker compose exec SERVICE otlp-relay …` prints."""
+        return self.run("exec", "-T", service, "otlp-relay", *words)
 
-    def state(self, service: str) -> dict[str, Any]:
-        """What the daemon says of the service's container."""
+    @contextmanager
+    def container(self, service: str) -> Iterator[Any]:
+        """The container of that service."""
         client = daemon()
         try:
-            container = client.containers.get(self.run("ps", "--quiet", service).strip())
-            return {**container.attrs["State"], "Restarts": container.attrs["RestartCount"]}
+            yield client.containers.get(self.run("ps", "--quiet", service).strip())
         finally:
             client.close()
-
-    def kill(self, service: str) -> None:
-        """SIGKILL to its first process, as the kernel does when memory is short."""
-        os.kill(self.state(service)["Pid"], signal.SIGKILL)
-
-    def wait_until_healthy(self, restarts: int = 0) -> None:
-        """Until the relay's health check has passed after that many restarts."""
-
-        def is_healthy() -> bool:
-            found = self.state("relay")
-            return bool(found["Restarts"] == restarts and found["Health"]["Status"] == "healthy")
-
-        eventually(is_healthy, seconds=60, what="a healthy relay")
 
     def __enter__(self) -> Self:
         try:
@@ -106,3 +99,46 @@ class Compose:
         trace: TracebackType | None,
     ) -> None:
         self.run("down", "--volumes", "--timeout", "10")
+
+
+class Compose(Project):
+    """The three services: relay, jaeger, app."""
+
+    def __init__(self, folder: Path) -> None:
+        self.relay_port, self.jaeger_port = free_port(), free_port()
+        environ = {
+            "RELAY_IMAGE": images.own(),
+            "APP_IMAGE": images.own("container/app"),
+            "JAEGER_IMAGE": images.ready("jaeger"),
+            "RELAY_PORT": str(self.relay_port),
+            "JAEGER_PORT": str(self.jaeger_port),
+            "RELAY_TOKEN": TOKEN,
+        }
+        super().__init__(
+            ROOT / "compose.yaml",
+            "e2e",
+            folder,
+            environ,
+            services=("relay", "jaeger", "app"),
+            volumes=("state",),
+            seconds=UP_SECONDS,
+        )
+        self.jaeger = Queries(lambda: self.jaeger_port)
+
+    def state(self, service: str) -> dict[str, Any]:
+        """What the daemon says of the service's container."""
+        with self.container(service) as found:
+            return {**found.attrs["State"], "Restarts": found.attrs["RestartCount"]}
+
+    def kill(self, service: str) -> None:
+        """SIGKILL to its first process, as the kernel does when memory is short."""
+        os.kill(self.state(service)["Pid"], signal.SIGKILL)
+
+    def wait_until_healthy(self, restarts: int = 0) -> None:
+        """Until the relay's health check has passed after that many restarts."""
+
+        def is_healthy() -> bool:
+            found = self.state("relay")
+            return bool(found["Restarts"] == restarts and found["Health"]["Status"] == "healthy")
+
+        eventually(is_healthy, seconds=60, what="a healthy relay")

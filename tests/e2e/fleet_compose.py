@@ -3,19 +3,16 @@
 The brokers' image is the published one where a registry has it; else it is made of Kafka's jars.
 """
 
-import json
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import docker
 
-from tests.e2e import compose, images
-from tests.e2e.containers import LABELS, RUN, daemon
+from tests.e2e import images
+from tests.e2e.compose import Project
 from tests.e2e.jaeger import Queries
 from tests.support import kafka
 from tests.support.ports import free_port
@@ -56,22 +53,13 @@ def kafka_image() -> str:
         client.close()
 
 
-class FleetCompose:
+class FleetCompose(Project):
     """All of its services, up; gone at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.ports = {"relay-a": free_port(), "relay-b": free_port()}
         jaeger_port = free_port()
-        self._project = f"fleet-{RUN[:12]}"
-        self._labels = folder / "labels.json"  # what the clearing up goes by; JSON is YAML
-        own = {"labels": LABELS}
-        labels = {
-            "services": dict.fromkeys(SERVICES, own),
-            "volumes": dict.fromkeys(VOLUMES, own),
-            "networks": {"default": own},
-        }
-        self._labels.write_text(json.dumps(labels))
-        self._environ = os.environ | {
+        environ = {
             "KAFKA_IMAGE": kafka_image(),
             "RELAY_IMAGE": images.own(),
             "RELAY_TOKEN": TOKEN,
@@ -80,53 +68,21 @@ class FleetCompose:
             "RELAY_B_PORT": str(self.ports["relay-b"]),
             "JAEGER_PORT": str(jaeger_port),
         }
+        super().__init__(
+            FILE, "fleet", folder, environ, services=SERVICES, volumes=VOLUMES, seconds=SECONDS
+        )
         self.jaeger = Queries(lambda: jaeger_port)
-
-    def run(self, *words: str) -> str:
-        """What a command of compose prints; it must end well."""
-        files = ["--file", str(FILE), "--file", str(self._labels)]
-        done = subprocess.run(
-            [*compose.command(), "--project-name", self._project, *files, *words],
-            env=self._environ, timeout=SECONDS, check=False,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{words}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
-        return done.stdout
-
-    def otlp_relay(self, service: str, *words: str) -> str:
-        """What `docker compose exec SERVICE otlp-relay …` prints."""
-        return self.run("exec", "-T", service, "otlp-relay", *words)
 
     def state(self, service: str) -> dict[str, Any]:
         """What the daemon says of the service's container, with its log if that has ended."""
-        client = daemon()
-        try:
-            container = client.containers.get(self.run("ps", "--quiet", service).strip())
-            state = dict(container.attrs["State"])
-            assert state["Running"], container.logs().decode()[-4000:]
+        with self.container(service) as found:
+            state = dict(found.attrs["State"])
+            assert state["Running"], found.logs().decode()[-4000:]
             return state
-        finally:
-            client.close()
 
     def is_healthy(self, service: str) -> bool:
         """Whether the relay of that service takes requests."""
         return bool(self.state(service)["Health"]["Status"] == "healthy")
-
-    def __enter__(self) -> Self:
-        try:
-            self.run("up", "--detach", "--no-build")
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.run("down", "--volumes", "--timeout", "10")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def kept(fleet: FleetCompose, relay: str) -> str:
 def test_fleet_of_the_compose_file_delivers_with_a_broker_less_and_for_a_relay_that_is_gone(
     fleet: FleetCompose,
 ) -> None:
-    status = json.loads(fleet.otlp_relay("relay-a", "status", "--json"))
+    status = json.loads(fleet.otlp_relay("status", "--json", service="relay-a"))
     assert status["buffer"]["promise"] == "fsynced on 2 of 3 brokers"
     traces = [kept(fleet, "relay-a"), kept(fleet, "relay-b")]
     fleet.run("kill", "k1")
@@ -61,5 +61,5 @@ def test_fleet_of_the_compose_file_delivers_with_a_broker_less_and_for_a_relay_t
     traces.append(kept(fleet, "relay-b"))
     for trace in traces:
         eventually(lambda t=trace: fleet.jaeger.find(t), seconds=60, what=f"trace {trace}")  # type: ignore[misc]
-    shown = json.loads(fleet.otlp_relay("relay-b", "where", traces[0], "--json"))
+    shown = json.loads(fleet.otlp_relay("where", traces[0], "--json", service="relay-b"))
     assert [each["state"] for each in shown["destinations"]] == ["delivered"]
