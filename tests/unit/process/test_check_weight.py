@@ -144,8 +144,12 @@ def test_so_many_empty_fields_are_believed_of_a_body_for_its_bytes() -> None:
 
 
 def dense(part: bytes, times: int, size: int) -> bytes:
-    """So many of `part` in each stretch of 512 bytes, wherever one begins to look."""
-    return ((part * times).ljust(512, b" ")) * (size // 512)
+    """So many of `part` in each stretch of 509 bytes.
+
+    A prime, so that the looks begin at ever other places of a stretch: wherever the first begins,
+    few of them cut through a part.
+    """
+    return ((part * times).ljust(509, b" ")) * (size // 509)
 
 
 def test_few_bytes_hold_too_few_objects_to_be_looked_at() -> None:
