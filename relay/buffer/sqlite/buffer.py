@@ -216,6 +216,7 @@ class Buffer:
     def statistics(self) -> BufferStatistics:
         """The buffer at this moment; three system calls, no waiting."""
         ledger, lifecycle = self._ledger, self._writer.lifecycle
+        is_full = lifecycle.is_full  # first: it changes after what is published
         published, sums, settings = ledger.published, ledger.sums, ledger.settings
         kept = sums.all_kept if sums is not None else Totals()
         stalled_seconds = self._writer.busy_seconds
@@ -224,7 +225,7 @@ class Buffer:
             wal_bytes, free_bytes = self._state_dir.wal_bytes(), self._state_dir.free_bytes()
         except OSError:
             wal_bytes, free_bytes = 0, 0
-        is_refusing = lifecycle.is_full or bool(lifecycle.last_error) or is_stalled
+        is_refusing = is_full or bool(lifecycle.last_error) or is_stalled
         return replace(
             published,
             rows=kept.rows,
@@ -235,12 +236,12 @@ class Buffer:
             file_system_free_bytes=free_bytes,
             max_size_bytes=settings.max_size_bytes,
             is_writable=ledger.is_usable and not is_refusing,
-            is_full=lifecycle.is_full,
+            is_full=is_full,
             limit=lifecycle.limit,
             last_error=lifecycle.last_error,
             stalled_seconds=stalled_seconds,
             is_stalled=is_stalled,
-            full_in_seconds=None if lifecycle.is_full else published.full_in_seconds,
+            full_in_seconds=None if is_full else published.full_in_seconds,
         )
 
     async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:

@@ -272,9 +272,10 @@ class Writer:
         self._commit_acks([])
         file = self.lifecycle.usable()
         with self.lifecycle.trouble():
-            self.lifecycle.note_full(is_full=not self._house.make_room(file, need_bytes))
+            is_full = not self._house.make_room(file, need_bytes)
             has_room = self._house.space.fits(file.connection, need_bytes)
-            self._house.publish(file)
+            self._house.publish(file)  # who sees that there is room sees what went for it
+            self.lifecycle.note_full(is_full=is_full)
         return has_room
 
     def _run_transaction(self, command: Transact) -> None:
@@ -380,12 +381,12 @@ class Writer:
                     raise
                 log.exception("buffer_value_damaged")
                 raise apsw.CorruptError(f"a value that cannot be: {error}") from error
+            if changed:
+                self._house.publish(file)
             if self.lifecycle.is_full and self._house.fits_any(file):
                 self.lifecycle.note_full(is_full=False)
             elif self.lifecycle.is_full:
                 self._make_room(USUAL_NEED_BYTES)
-            if changed:
-                self._house.publish(file)
 
 
 def was_refused(waiter: Waiter) -> bool:

@@ -156,7 +156,7 @@ async def deliver_all(backlog: Backlog, *, status: int = 200, at_ns: int = NOW_N
     return spans
 
 
-async def eventually(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
+async def eventually(is_so: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait until `is_so`: for what the writer's thread does in its own time."""
     with anyio.fail_after(seconds):
         while not is_so():  # noqa: ASYNC110 - another thread's state, which has no event

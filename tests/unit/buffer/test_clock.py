@@ -53,7 +53,7 @@ async def test_jump_wipes_neither_delivered_nor_owed_rows_nor_dead_letters(
         assert buffer.statistics().dead_letters[""].count == 1
 
         clocks.pass_seconds(3600)  # and then their time is over all the same
-        await eventually(lambda: buffer.statistics().first_row == 2, seconds=5)
+        await eventually(lambda: buffer.statistics().first_row == 2)
         assert await take_all(slow) == [b"owed", b"later"]
 
 
@@ -97,20 +97,20 @@ async def test_jump_stops_no_delivery_and_ages_no_row(tmp_path: Path, jump_ns: i
         backlog = buffer.consumer("a")
         await buffer.append(request(piece(b"1", spans=2)))
         clocks.now_ns += jump_ns
-        clocks.pass_seconds(5)
+        clocks.pass_seconds(500)
         await buffer.append(request(piece(b"2"), received_ns=clocks.now_ns))
         taken = await take(backlog)
         ages = [buffer.age_ns(row) / 1e9 for row in taken.rows]
 
-        assert ages[0] == pytest.approx(5, abs=2)
-        assert ages[1] == pytest.approx(0, abs=2)
+        assert ages[0] == pytest.approx(500, abs=60)
+        assert ages[1] == pytest.approx(0, abs=60)
         backlog.settle(taken, status=200, at_ns=clocks.now_ns)
         await buffer.flush()
         assert backlog.statistics().owed_items == 0
     async with opened(tmp_path, clock_ns=clocks.wall, uptime=clocks.uptime, tail_bytes=0) as buffer:
         assert await take_all(buffer.consumer("a")) == []
         (row,) = await buffer.read_rows([1])
-        assert buffer.age_ns(row) / 1e9 == pytest.approx(5, abs=2)
+        assert buffer.age_ns(row) / 1e9 == pytest.approx(500, abs=60)
 
 
 @JUMPS
