@@ -20,7 +20,8 @@ relays and commits. `delivery` brings the two together, `owed_text` is what a co
 offset, `gather` fills a batch from several partitions. `fetch` reads: `Tail` all that comes, for
 all backlogs at once, `Seeker` what is asked for; `streams` keeps what was read. `letters` are the
 dead letters of the fleet, `control` its orders (`orders`, `replays`). `overview` asks the brokers
-how the fleet is, `move_in` moves a single relay's buffer into it.
+how the fleet is, `coordinator` what only a group's coordinator knows or does, and how that is asked
+without harm; `move_in` moves a single relay's buffer into the fleet.
 
 Of looking, `history` is the whole: `history_reader` reads every record of the fleet once more, in
 the order that `history_merge` makes of the partitions, into `history_file`, an index by time and

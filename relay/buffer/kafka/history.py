@@ -18,12 +18,13 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka import owed_text
 from relay.buffer.kafka.backlog import Backlog
 from relay.buffer.kafka.client import renewed_admin
+from relay.buffer.kafka.coordinator import Committed, committed_of
 from relay.buffer.kafka.gather import Decode
 from relay.buffer.kafka.history_file import HistoryFile, Indexed, delivered_entries
 from relay.buffer.kafka.history_reader import BACK_ROWS, HistoryReader
 from relay.buffer.kafka.history_text import values_of
 from relay.buffer.kafka.letters import Sends
-from relay.buffer.kafka.overview import Committed, committed_of, partitions_of
+from relay.buffer.kafka.overview import partitions_of
 from relay.buffer.kafka.places import first_row, stream_number
 from relay.buffer.kafka.records import Outgoing
 from relay.buffer.kafka.settings import KafkaSettings

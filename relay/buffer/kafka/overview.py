@@ -15,7 +15,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import BacklogName, backlog_name
 from relay.buffer.kafka import owed_text
 from relay.buffer.kafka.access import BrokersAway
-from relay.buffer.kafka.fetch import make_consumer
+from relay.buffer.kafka.coordinator import Group, Partition, committed_of, describe_groups
 from relay.buffer.kafka.places import first_row, stream_number
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.kafka.topics import Topics
@@ -23,7 +23,6 @@ from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal
 
 _SECONDS = 10.0
-Partition = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +91,14 @@ def _overview(admin: AdminClient, settings: KafkaSettings) -> Overview:
     highs = offsets_of(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     known = admin.list_consumer_groups(request_timeout=_SECONDS).result(_SECONDS).valid
     groups = groups_of(settings, known)
-    described = admin.describe_consumer_groups(list(groups.values())) if groups else {}
-    found = {key: described[group].result(_SECONDS) for key, group in groups.items()}
+    described = describe_groups(settings, groups.values())
+    found = {key: described[group] for key, group in groups.items()}
     destinations = []
-    for key, description in found.items():
+    for key, group in found.items():
+        if group.error:
+            raise BufferUnavailable(f"the brokers do not say how {groups[key]} is: {group.words}")
         own = [each for each in partitions if topics[each[0]][0] is key.signal]
-        committed, owners = committed_of(settings, groups[key], own), _owners(description)
+        committed, owners = committed_of(settings, groups[key], own), _owners(group)
         lags = []
         for topic, partition in own:
             place = topic, partition
@@ -109,9 +110,9 @@ def _overview(admin: AdminClient, settings: KafkaSettings) -> Overview:
             DestinationLag(
                 key.destination,
                 key.signal.word,
-                description.state.name.lower(),
+                group.state,
                 sum(each.waiting_rows for each in lags),
-                tuple(sorted(map(_relay_of, description.members))),
+                tuple(sorted(each.relay for each in group.members)),
                 tuple(lags),
             )
         )
@@ -128,22 +129,14 @@ def groups_of(settings: KafkaSettings, listed: Iterable[Any]) -> dict[BacklogNam
     return {backlog_name(each.removeprefix(prefix).replace(".", ":")): each for each in own}
 
 
-def _relay_of(member: Any) -> str:
-    return str(member.group_instance_id or member.client_id)
+def _owners(group: Group) -> dict[Partition, str]:
+    return {each: member.relay for member in group.members for each in member.partitions}
 
 
-def _owners(description: Any) -> dict[Partition, str]:
-    return {
-        (each.topic, each.partition): _relay_of(member)
-        for member in description.members
-        for each in (member.assignment.topic_partitions if member.assignment else ())
-    }
-
-
-def _relays(descriptions: Iterable[Any]) -> tuple[RelayMember, ...]:
+def _relays(groups: Iterable[Group]) -> tuple[RelayMember, ...]:
     hosts, counts = dict[str, str](), Counter[str]()
-    for each in descriptions:
-        hosts |= {_relay_of(member): member.host.removeprefix("/") for member in each.members}
+    for each in groups:
+        hosts |= {member.relay: member.host for member in each.members}
         counts.update(_owners(each).values())
     return tuple(RelayMember(relay, host, counts[relay]) for relay, host in sorted(hosts.items()))
 
@@ -160,9 +153,6 @@ def offsets_of(admin: AdminClient, places: Iterable[Partition], spec: Any) -> di
     }
 
 
-Committed = dict[Partition, tuple[int, str]]
-
-
 def partitions_of(admin: AdminClient, settings: KafkaSettings) -> list[tuple[Partition, Signal]]:
     """Every partition of rows that there is. Raises KafkaException."""
     there = admin.list_topics(timeout=_SECONDS).topics
@@ -172,29 +162,6 @@ def partitions_of(admin: AdminClient, settings: KafkaSettings) -> list[tuple[Par
         if topic in there
         for partition in there[topic].partitions
     ]
-
-
-def committed_of(settings: KafkaSettings, group: str, partitions: Iterable[Partition]) -> Committed:
-    """Offset and metadata of those of `partitions` that a group has committed for.
-
-    By a consumer that joins nothing, and not by an admin client: that one ends the process when the
-    group's coordinator goes away meanwhile (librdkafka #5397). Raises KafkaException.
-    """
-    told = {**settings.client(), "group.id": group, "enable.auto.commit": False}
-    consumer = make_consumer(told)
-    try:
-        asked = [TopicPartition(*each) for each in partitions]
-        found = consumer.committed(asked, _SECONDS) if asked else []
-    finally:
-        consumer.close()
-    for each in found:
-        if each.error is not None:
-            raise KafkaException(each.error)
-    return {
-        (each.topic, each.partition): (each.offset, each.metadata or "")
-        for each in found
-        if each.offset >= 0
-    }
 
 
 def _waiting(base: int, committed: tuple[int, str], low: int, high: int) -> int:

@@ -13,13 +13,14 @@ from functools import partial
 from itertools import groupby
 
 import anyio
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from relay.buffer.api import Start
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.backlog import Backlog
 from relay.buffer.kafka.control import Control
+from relay.buffer.kafka.coordinator import delete_groups
 from relay.buffer.kafka.delivery import Delivery, Followed
 from relay.buffer.kafka.fetch import ASK_SECONDS, CHUNK_BYTES, Seeker, Tail, leader_of
 from relay.buffer.kafka.gather import Decode
@@ -251,8 +252,11 @@ class Readers:
         for each in left:
             await each.member.ended.wait()
         groups = [self._settings.group(key) for key in keys]
-        admin = AdminClient(dict(self._settings.client()))
-        await asyncio.to_thread(delete_groups, admin, groups)
+        for group, why in (await asyncio.to_thread(delete_groups, self._settings, groups)).items():
+            raise BufferUnavailable(
+                f"group {group} cannot be deleted: {why.words}",
+                hint="does another relay still have the destination in its configuration?",
+            )
 
     # -- rows ---------------------------------------------------------------------------------
 
@@ -377,30 +381,3 @@ def _signal_of(name: str) -> Signal:
     """The signal of a group, by what follows the fleet's name in its own."""
     _, _, word = name.partition(".")
     return next((each for each in Signal if each.word == word), Signal.TRACES)
-
-
-def delete_groups(admin: AdminClient, groups: list[str]) -> None:
-    """Delete consumer groups. A static member counts until its session is over.
-
-    Raises BufferUnavailable.
-    """
-    until = time.monotonic() + _STOP_SECONDS
-    left = groups
-    while left:
-        again = []
-        for group, answer in admin.delete_consumer_groups(left).items():
-            try:
-                answer.result(ASK_SECONDS)
-            except KafkaException as error:
-                code = error.args[0].code()
-                if code == KafkaError.GROUP_ID_NOT_FOUND:
-                    continue
-                if code != KafkaError.NON_EMPTY_GROUP or time.monotonic() > until:
-                    raise BufferUnavailable(
-                        f"group {group} cannot be deleted: {error.args[0].str()}",
-                        hint="does another relay still have the destination in its configuration?",
-                    ) from None
-                again.append(group)
-        left = again
-        if left:
-            time.sleep(0.5)

@@ -7,8 +7,10 @@ be asked now, such as of a topic that is not there, is not taken for lacking.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from relay.buffer.kafka.coordinator import describe_groups
 from relay.buffer.kafka.own_certificate import look_at_own
 from relay.buffer.kafka.settings import KafkaSettings
+from relay.model.errors import BufferUnavailable
 
 Kind = Literal["topic", "group"]
 
@@ -88,15 +90,15 @@ def wanted_rights(settings: KafkaSettings, topics: Iterable[str]) -> Wanted:
 
 
 def lacking_rights(
-    client: Any, admin: Any, topics: Wanted, groups: Collection[str]
+    client: Any, admin: Any, settings: KafkaSettings, topics: Wanted, groups: Collection[str]
 ) -> list[Lacking]:
     """What the account of `admin` lacks of what a relay needs; `client` is the library.
 
-    Waits for the brokers: five seconds at most for each kind.
+    Waits for the brokers: some seconds at most for each kind.
     """
     return [
         *_gather("topic", _of_topics(client, admin, topics)),
-        *_gather("group", _of_groups(client, admin, groups)),
+        *_gather("group", _of_groups(settings, groups)),
     ]
 
 
@@ -108,19 +110,6 @@ def _of_topics(client: Any, admin: Any, topics: Wanted) -> _Lacks:
     answers = admin.describe_topics(
         asked, include_authorized_operations=True, request_timeout=ASK_SECONDS
     )
-    return _lacks(client, answers, topics)
-
-
-def _of_groups(client: Any, admin: Any, groups: Collection[str]) -> _Lacks:
-    if not groups:
-        return iter(())
-    answers = admin.describe_consumer_groups(
-        list(groups), include_authorized_operations=True, request_timeout=ASK_SECONDS
-    )
-    return _lacks(client, answers, dict.fromkeys(groups, GROUP_RIGHTS))
-
-
-def _lacks(client: Any, answers: Mapping[str, Any], wanted: Wanted) -> _Lacks:
     for name, answer in answers.items():
         try:
             told = answer.result(2 * ASK_SECONDS).authorized_operations or ()
@@ -128,12 +117,28 @@ def _lacks(client: Any, answers: Mapping[str, Any], wanted: Wanted) -> _Lacks:
             continue
         except client.module.KafkaException as error:
             if error.args[0].name() in REFUSED:
-                yield name, wanted[name]
+                yield name, topics[name]
             continue
-        granted = {each.name.replace("_", "") for each in told}
-        lacking = tuple(each for each in wanted[name] if each.upper() not in granted)
-        if granted and lacking:  # brokers that tell none do not ask who comes
-            yield name, lacking
+        yield from _lacks(name, topics[name], [each.name for each in told])
+
+
+def _of_groups(settings: KafkaSettings, groups: Collection[str]) -> _Lacks:
+    try:
+        described = describe_groups(settings, groups)
+    except BufferUnavailable:
+        return
+    for name, group in described.items():
+        if group.error in REFUSED:
+            yield name, GROUP_RIGHTS
+        elif not group.error:
+            yield from _lacks(name, GROUP_RIGHTS, group.operations)
+
+
+def _lacks(name: str, wanted: tuple[str, ...], told: Collection[str]) -> _Lacks:
+    granted = {each.replace("_", "") for each in told}
+    lacking = tuple(each for each in wanted if each.upper() not in granted)
+    if granted and lacking:  # brokers that tell none do not ask who comes
+        yield name, lacking
 
 
 def _gather(kind: Kind, found: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[Lacking]:

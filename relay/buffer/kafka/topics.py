@@ -241,14 +241,13 @@ class Topics:
     def lacking(self, *, of_groups: bool = True) -> list[Lacking]:
         """What this relay may not do to topics and groups, though it must.
 
-        Groups are asked for only where brokers ask who comes: a coordinator that goes away
-        meanwhile makes the client end the process (librdkafka #5397).
+        Groups are asked for only where brokers ask who comes: it takes a process of its own.
         """
         fleet = self._settings.fleet
         is_guarded = fleet.ca_file is not None or fleet.sasl is not None
         groups = self.groups if of_groups and is_guarded else ()
         wanted = wanted_rights(self._settings, [each.name for each in self._wanted])
-        return lacking_rights(self._client, self.admin, wanted, groups)
+        return lacking_rights(self._client, self.admin, self._settings, wanted, groups)
 
     def _create(self, missing: list[Wanted]) -> list[Remark]:
         """Create them; what cannot be created is told."""

@@ -18,15 +18,9 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.client import renewed_admin
+from relay.buffer.kafka.coordinator import Committed, Partition, committed_of
 from relay.buffer.kafka.orders import Orders
-from relay.buffer.kafka.overview import (
-    Committed,
-    Partition,
-    committed_of,
-    groups_of,
-    offsets_of,
-    partitions_of,
-)
+from relay.buffer.kafka.overview import groups_of, offsets_of, partitions_of
 from relay.buffer.kafka.places import place_of
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.model.records import Signal

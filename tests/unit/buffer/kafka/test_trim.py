@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.buffer.backlog_name import BacklogName
-from relay.buffer.kafka.overview import Committed
+from relay.buffer.kafka.coordinator import Committed
 from relay.buffer.kafka.trim import settled_by_all
 from relay.model.records import Signal
 
