@@ -43,7 +43,6 @@ class Learnt:
         judge = judge_of_temporality(settings)
         self.judges = () if judge is None else (judge,)
         self._scout = scout
-        self.has_steps = settings.has_steps
         self._steps: Steps | None = None
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()
@@ -56,7 +55,7 @@ class Learnt:
         """The settings' own steps; None where they ask for none. Raises ConfigError where what they
         need is not there.
         """
-        if self._steps is None and self.has_steps:
+        if self._steps is None and self.settings.has_steps:
             from relay.process.steps.run import steps_of
 
             self._steps = steps_of(self.settings, self._scout)
@@ -110,9 +109,8 @@ class BatchLimits:
         self._slow_items = 0  # 0: no such limit, here and below
         self._part_items = 0
         self._limit_bytes = 0
-        self._refused_bytes = 0
+        self._refused_bytes = self._passes = 0
         self._passed_bytes = 0
-        self._passes = 0
 
     @property
     def max_bytes(self) -> int:

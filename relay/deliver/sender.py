@@ -424,7 +424,7 @@ async def _build(
         encoding,
         gzips=learnt.gzips,
         judges=(*learnt.judges, *judges),
-        steps=learnt.steps if learnt.has_steps else None,
+        steps=learnt.steps,
     )
 
 

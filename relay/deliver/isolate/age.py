@@ -14,7 +14,6 @@ of another series.
 import functools
 from bisect import bisect_left
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,33 +40,30 @@ _OTHERS = Why(Reason.UPSTREAM_REFUSED, "not sent by this probe")
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """What is known to be refused: older than `before_ns`, newer than `after_ns`, or earlier than
-    what has passed of its series.
+    """What is known to be refused: before `before_ns`, from `from_ns` on, or earlier than what has
+    passed of its series.
     """
 
     why: Why
     before_ns: int = 0
-    after_ns: int = 2**64
+    from_ns: int = 2**64
     passed: Sequence[ItemTime] = ()
 
     def judge(self, fragment: bytes, encoding: Encoding, signal: Signal) -> list[Why | None]:
         """Why each item is left out, or None."""
-        passed = {each.series: each.time_ns for each in self.passed}
+        passed = {each.series: each.time_ns for each in self.passed}  # newer than `before_ns`
         return [
-            self.why if self._is_late(each, passed.get(each.series, 0)) else None
+            None
+            if passed.get(each.series, self.before_ns) <= each.time_ns < self.from_ns
+            else self.why
             for each in times_of(fragment, encoding, signal)
         ]
-
-    def _is_late(self, item: ItemTime, passed_ns: int) -> bool:
-        is_within = max(self.before_ns, passed_ns) <= item.time_ns <= self.after_ns
-        return not is_within
 
 
 class Interrupted(Exception):
     """A probe was answered with something else than yes or no."""
 
     def __init__(self, outcome: outcomes.Outcome | None) -> None:
-        super().__init__()
         self.outcome = outcome
 
 
@@ -94,38 +90,45 @@ async def find_late(head: Attempt, sender: BatchSender) -> Found | None:
     except TranscodeError:
         return None
     why = Why(Reason.UPSTREAM_REFUSED, refusal.words or refusal.said, refusal.status)
-    ranks = sorted(range(len(items)), key=lambda at: items[at].time_ns)
-    probe = _Probe(head, sender, len(items), refusal.about)
+    by_time = sorted(enumerate(items), key=lambda each: each[1].time_ns)
+    times = [item.time_ns for _, item in by_time]
+    probe = _Probe(head, sender, refusal.about)
     if refusal.about == "newer":
-        oldest = ranks[0]
-        is_all = await probe.is_refused(oldest)
-        return Found(Late(why, after_ns=items[oldest].time_ns - 1)) if is_all else None
+        is_all = await probe.is_refused(by_time[0][0])
+        return Found(Late(why, from_ns=times[0])) if is_all else None
     is_in_order = head.taken.signal is Signal.METRICS
-    times = [items[at].time_ns for at in ranks]
     usual = bisect_left(times, sender.now_ns() - USUAL_WINDOW_NS)
     if is_in_order and usual < len(times):
         return await _send_the_young(head, sender, why, times, usual)
     if not is_in_order:  # the order within a stream matters little
-        items = [each._replace(series=at) for at, each in enumerate(items)]
-    low, high = -1, len(ranks)  # the newest that was refused, the oldest that passed
-    asked: set[int] = set()  # series
-    passed = []
-    by_rank = [items[at] for at in ranks]
-    for _ in range(MOST_PROBES):
-        rank = _next(low, high, by_rank, asked)
-        if rank is None:
-            break
-        asked.add(by_rank[rank].series)
-        is_refused = await probe.is_refused(ranks[rank])
-        if is_refused:
-            low = rank
-        elif is_refused is False:
-            high = rank
-            passed.append(by_rank[rank])
-    if low < 0 and not passed:
-        return None
-    before_ns = by_rank[low].time_ns + 1 if low >= 0 else 0
+        by_time = [(place, item._replace(series=place)) for place, item in by_time]
+    before_ns, passed = await _halve(by_time, probe)
     return Found(Late(why, before_ns, passed=passed if is_in_order else ()))
+
+
+async def _halve(
+    unknown: Sequence[tuple[int, ItemTime]], probe: "_Probe"
+) -> tuple[int, list[ItemTime]]:
+    """Before when all are refused, and what has passed, no two of one series.
+
+    `unknown` are items and their places in the batch, by their times: the newest is asked first,
+    then the one in the middle of those that are between what was refused and what has passed.
+    """
+    before_ns = 0
+    passed: list[ItemTime] = []
+    for _ in range(MOST_PROBES):
+        if not unknown:
+            break
+        place, item = unknown[len(unknown) // 2 if passed else -1]
+        is_refused = await probe.is_refused(place)
+        if is_refused:
+            before_ns = item.time_ns + 1
+            unknown = [each for each in unknown if each[1].time_ns > item.time_ns]
+        elif is_refused is False:
+            passed.append(item)
+            unknown = [each for each in unknown if each[1].time_ns < item.time_ns]
+        unknown = [each for each in unknown if each[1].series != item.series]
+    return before_ns, passed
 
 
 async def _send_the_young(
@@ -138,9 +141,9 @@ async def _send_the_young(
     younger = len(times) - usual
     places = [usual * part // _OLDER_PARTS for part in range(1, _OLDER_PARTS)]
     places += [usual + younger * part // _YOUNGER_PARTS for part in range(_YOUNGER_PARTS)]
-    for before_ns in dict.fromkeys(times[place] for place in places):
-        if before_ns == times[0]:
-            continue  # that is all of it, which was refused
+    later = dict.fromkeys(times[place] for place in places)
+    later.pop(times[0], None)  # from then on is all of it, which was refused
+    for before_ns in later:
         if not sender.may_go_on:
             raise Interrupted(None)
         late = Late(why, before_ns)
@@ -152,42 +155,25 @@ async def _send_the_young(
     return Found(Late(why, times[-1] + 1))
 
 
-def _next(low: int, high: int, items: Sequence[ItemTime], asked: AbstractSet[int]) -> int | None:
-    """The place to ask next, of a series that was not asked: the newest, then nearest the middle.
-
-    None where there is none whose time is between the two.
-    """
-    least = items[low].time_ns if low >= 0 else -1
-    most = items[high].time_ns if high < len(items) else 2**64
-    unknown = [
-        rank
-        for rank in range(low + 1, high)
-        if least < items[rank].time_ns < most and items[rank].series not in asked
-    ]
-    if high == len(items):
-        return unknown[-1] if unknown else None
-    middle = (low + high) // 2
-    return min(unknown, key=lambda rank: abs(rank - middle), default=None)
-
-
 class _Probe:
-    """Sends single items of `head`, which holds `count`."""
+    """Sends single items of `head`."""
 
-    def __init__(
-        self, head: Attempt, sender: BatchSender, count: int, about: outcomes.About
-    ) -> None:
+    def __init__(self, head: Attempt, sender: BatchSender, about: outcomes.About) -> None:
         self._head = head
         self._sender = sender
-        self._count = count
         self._about = about
 
     async def is_refused(self, wanted: int) -> bool | None:
         """Whether the item at place `wanted`, sent alone, is refused for its age; None: for
         something else. Raises Interrupted.
         """
+        first = 0  # of the fragment: with steps each row is judged by itself
 
-        def only(_fragment: bytes, _encoding: Encoding, _signal: Signal) -> list[Why | None]:
-            return [None if at == wanted else _OTHERS for at in range(self._count)]
+        def only(fragment: bytes, encoding: Encoding, signal: Signal) -> list[Why | None]:
+            nonlocal first
+            places = [first + at for at, _ in enumerate(times_of(fragment, encoding, signal))]
+            first += len(places)
+            return [None if at == wanted else _OTHERS for at in places]
 
         if not self._sender.may_go_on:
             raise Interrupted(None)

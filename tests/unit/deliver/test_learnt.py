@@ -12,6 +12,7 @@ from relay.deliver.learnt import (
     Learnt,
 )
 from relay.model.records import BodyFlag, Encoding, OwedRange, Position, StoredRow, Taken
+from relay.process.steps.run import Steps
 
 Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
@@ -35,6 +36,23 @@ def test_learnt_encodings_know_nothing_at_first_and_are_kept_by_what_came_in(
 
     learnt.learn_encoding(Encoding.JSON, Encoding.JSON, 415)
     assert (learnt.encoding_of(json), learnt.notes()) == (Encoding.JSON, [])
+
+
+def test_steps_are_made_once_for_settings_that_ask_for_some(settings: Settings) -> None:
+    learnt = Learnt(settings(match="name == 'x'"))
+
+    assert isinstance(learnt.steps, Steps)
+    assert learnt.steps is learnt.steps
+    assert Learnt(settings()).steps is None
+
+
+def test_what_passes_widens_the_limits_and_is_evidence(settings: Settings) -> None:
+    learnt = Learnt(settings(max_batch_items=100))
+    learnt.limits.narrow(1)
+    learnt.passed(taken_of(100, items=1), Encoding.JSON, 1.0)
+
+    assert learnt.limits.max_items == 2
+    assert learnt.evidence.passes == {Encoding.JSON: 1}
 
 
 def taken_of(size: int, *, items: int = 10) -> Taken:

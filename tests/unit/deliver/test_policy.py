@@ -220,6 +220,19 @@ async def test_head_is_searched_again_after_sixteen_failures_more() -> None:
     assert due_at == [first, first + FAILURES_UNTIL_SEARCHED_AGAIN]
 
 
+async def test_head_that_was_searched_while_it_was_refused_is_searched_after_sixteen_failures() -> (
+    None
+):
+    case = Case(Upstream(REFUSED), 4)
+    assert await isolate(case, await case.refused(4, REFUSED)) == REFUSED
+    case.sender.status.enter(DestinationState.WAITING, "up answered 500")
+    attempt = await case.refused(4, BROKEN)
+    while not case.isolation.is_due(attempt.taken):
+        note(case, attempt)
+
+    assert case.isolation.failures == FAILURES_UNTIL_SEARCHED_AGAIN
+
+
 async def test_head_is_searched_anew_once_something_has_passed() -> None:
     case, attempt = await searched_once(Upstream(BROKEN))
     case.sender.learnt.passed(attempt.taken, Encoding.JSON, 1.0)

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.config import DestinationConfig
-from relay.deliver.status import MAX_WARNINGS, CourierStatus
+from relay.deliver.status import HEALTHY, IN_TROUBLE, MAX_WARNINGS, CourierStatus
 from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, DestinationState, Encoding
 from relay.upstream.outcomes import Delivered
@@ -95,6 +95,7 @@ def test_items_that_steps_filtered_and_changed_count_once_they_are_settled(
         status.stepped(batch, None)
         assert told(logged, "condition_failed") == []
         status.stepped(batch, steps)
+        assert len(told(logged, "condition_failed")) == 1
         fails.failures = 9
         status.stepped(batch, steps)
     assert (status.filtered_items, status.changed_items) == ({"match": 6}, {"redact": 9})
@@ -106,6 +107,19 @@ def test_items_that_steps_filtered_and_changed_count_once_they_are_settled(
     assert (said["step"], said["condition"]) == ("match", "y == 1")
     status.update(SETTINGS)
     assert status.failed_conditions == {}
+
+
+def test_trouble_is_counted_from_its_beginning_until_it_is_over() -> None:
+    clock = [NOW_NS]
+    status = status_at(clock)
+    seen = []
+    states = (*IN_TROUBLE, DestinationState.PAUSED, *HEALTHY, DestinationState.BLOCKED)
+    for number, state in enumerate(states, start=1):
+        clock[0] = NOW_NS + number
+        status.enter(state, "why")
+        seen.append(status.failing_since_ns)
+
+    assert seen == [NOW_NS + 1] * 3 + [0] * 2 + [NOW_NS + 6]
 
 
 def test_secrets_of_an_endpoint_are_not_shown(status: CourierStatus) -> None:
