@@ -212,15 +212,15 @@ class Isolation:
         verdict = await self._bisection(head, judges).run(needs_proof=needs_proof)
         is_open = not (verdict.is_solved or verdict.is_broken_off or verdict.has_evidence)
         if is_open and not is_lone:
-            verdict = await self._search_alternative(head) or verdict
+            verdict = await self._search_alternative(head, refusal.status) or verdict
         self._note_unproven(verdict, head)
         if not is_open and self._is_in_order:
             learnt.limits.narrow(0)
         return self._conclude(verdict, head)
 
-    async def _search_alternative(self, head: Attempt) -> Verdict | None:
-        """The same rows in the encoding that refused them, too, if one did."""
-        if head.alternative is None or head.refusal is None:
+    async def _search_alternative(self, head: Attempt, status: int) -> Verdict | None:
+        """The same rows, refused with `status`, in the encoding that refused them, too."""
+        if head.alternative is None:
             return None
         taken = await self._consumer.take(
             max_bytes=raw_bytes(head.taken), max_items=head.taken.items, one_encoding=True
@@ -233,7 +233,7 @@ class Isolation:
         second = Attempt(taken, head.alternative, head.learnt, head.outcome)
         verdict = await self._bisection(second).run()
         if verdict.has_evidence:
-            self._sender.learn_encoding(second, head.refusal.status)
+            self._sender.learn_encoding(second, status)
         return verdict
 
     # What both come to
