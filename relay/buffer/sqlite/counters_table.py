@@ -84,10 +84,9 @@ class CounterSchedule:
         """A file was opened that holds these."""
         self._written = dict(counters)
 
-    def wait_seconds(self) -> float | None:
-        """Until it is time to look what is to be written; None: it was, and nothing is."""
-        left = self._next - time.monotonic()
-        return left if left > 0 else (0.0 if self._changes() else None)
+    def wait_seconds(self) -> float:
+        """Until it is time to look what is to be written."""
+        return max(self._next - time.monotonic(), 0.0)
 
     def due(self, *, is_last: bool = False) -> Changes:
         """What is to be written now; with `is_last` whatever the time. `written` must follow."""

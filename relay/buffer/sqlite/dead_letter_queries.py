@@ -90,7 +90,7 @@ def newest_first(
         asked = [each for each in wanted.ids if each < before]
         return DeadLetterPage(_by_id(connection, wanted, asked)[::-1], None)
     edge = fetch_value(connection, _DOWN, (before, WINDOW - 1))
-    first = 0 if edge is None else int(edge)
+    first = int(edge or 1)
     last = before - 1 if wanted.until is None else min(wanted.until, before - 1)
     found = _entries(connection, wanted, first, last)
     return DeadLetterPage(found[::-1], None if edge is None else first)

@@ -38,7 +38,6 @@ _FULL_SECONDS = 0.25
 _EXPIRE_SECONDS = 0.25
 _LETTERS_SECONDS = 60.0
 _HOLDS_SECONDS = 5.0
-_LONGEST_WAIT_SECONDS = 60.0
 # With less room than a usual request needs the buffer calls itself full, and refuses at once.
 USUAL_NEED_BYTES = 64 * 1024
 
@@ -90,7 +89,7 @@ class Housekeeping:
         self.space.reserve.look()
         self.space.measure(file.connection)
         self.space.keep_reserve(file.connection)
-        self._lookout.is_changed = True
+        self._lookout.restart()
 
     def leave(self, file: LogFile) -> None:
         """Write down what the next process must know. Raises what SQLite raises."""
@@ -260,8 +259,8 @@ class Housekeeping:
 
     # -- steps --------------------------------------------------------------------------------
 
-    def wait_seconds(self, *, is_full: bool) -> float | None:
-        """How long the writer may sleep when nobody asks for anything; None: for ever."""
+    def wait_seconds(self, *, is_full: bool) -> float:
+        """How long the writer may sleep when nobody asks for anything: a minute at most."""
         if self._has_more:
             return 0.001
         if is_full:
@@ -274,9 +273,8 @@ class Housekeeping:
         if self.space.missing_reserve_bytes:
             waits.append(_HOLDS_SECONDS)
         if self._expire_due is not None:
-            waits.append(min(max(self._expire_due - now, _EXPIRE_SECONDS), _LONGEST_WAIT_SECONDS))
-        known = [wait for wait in waits if wait is not None]
-        return max(min(known), 0.001) if known else None
+            waits.append(max(self._expire_due - now, _EXPIRE_SECONDS))
+        return max(min(wait for wait in waits if wait is not None), 0.001)
 
     def postpones(self, *, is_full: bool) -> bool:
         """Whether the next step may wait for a moment: nobody needs room, nor is the WAL long."""

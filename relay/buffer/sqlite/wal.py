@@ -29,7 +29,7 @@ class Frame(NamedTuple):
 def read_frames(descriptor: int) -> list[Frame]:
     """The heads of all frames of an open WAL. Raises OSError."""
     frames = []
-    for at in range(max(0, os.fstat(descriptor).st_size - HEAD_BYTES) // FRAME_BYTES):
+    for at in range((os.fstat(descriptor).st_size - HEAD_BYTES) // FRAME_BYTES):
         head = read_at(descriptor, FRAME_HEAD_BYTES, HEAD_BYTES + at * FRAME_BYTES)
         page, commit_pages = struct.unpack_from(">II", head)
         frames.append(Frame(page, commit_pages, head[8:16]))

@@ -49,7 +49,6 @@ class _NoRoom(Exception):
     """The transaction does not fit."""
 
     def __init__(self, need_bytes: int) -> None:
-        super().__init__()
         self.need_bytes = need_bytes
 
 
@@ -143,12 +142,12 @@ class Writer:
                 waiters.append(waiter)
         self._ledger.refuse(waiters, BufferUnavailable("the buffer is closed"))
 
-    def _next(self, timeout: float | None) -> Command | None:
+    def _next(self, timeout: float) -> Command | None:
         if self._carried is not None:
             command, self._carried = self._carried, None
             return command
         try:
-            return self._queue.get(timeout != 0.0, timeout or None)
+            return self._queue.get(timeout=timeout)
         except queue.Empty:
             return None
 
@@ -197,7 +196,7 @@ class Writer:
             self._run_transaction(transact)
         self._keep_house()
 
-    def _wait_seconds(self) -> float | None:
+    def _wait_seconds(self) -> float:
         if self.lifecycle.last_error:
             return _PROBE_SECONDS
         return self._house.wait_seconds(is_full=self.lifecycle.is_full)

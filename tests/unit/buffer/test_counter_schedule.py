@@ -40,13 +40,12 @@ def test_counts_are_written_once_a_minute_and_at_the_end(clock: Clock) -> None:
     assert schedule.due(is_last=True) == {"evicted:axiom": (2, 7)}
 
 
-def test_nothing_is_waited_for_when_all_counts_stand_on_disk(clock: Clock) -> None:
+def test_nothing_is_written_when_all_counts_stand_on_disk(clock: Clock) -> None:
     schedule = CounterSchedule(lambda: {"evicted:axiom": 5, "hold_seconds:axiom": 3})
     schedule.opened({"evicted:axiom": 5})
     schedule.counted("hold_seconds:axiom", 3)
     clock.now += 1.0
 
-    assert schedule.wait_seconds() is None
     assert schedule.due() == {}
 
 

@@ -46,3 +46,18 @@ def test_the_newest_rows_that_fit_are_there_and_older_ones_are_elsewhere(
         assert chunk.rows == there
         if gone:
             assert cache.read(signal, gone, len(rows), everything()) is None
+
+
+def test_of_what_came_before_a_row_that_does_not_follow_nothing_is_there() -> None:
+    cache = RowCache(LIMIT_BYTES)
+    for number, signal in ((1, Signal.TRACES), (2, Signal.LOGS), (5, Signal.TRACES)):
+        cache.add(row_of(number, signal, 1))
+
+    assert [number for number in range(1, 9) if cache.get(number) is not None] == [5]
+    assert cache.stored_bytes == 1
+    for signal in Signal:
+        assert cache.first(signal, 4) is None
+        assert cache.read(signal, 4, 5, everything()) is None
+    assert cache.read(Signal.LOGS, 5, 5, everything()) is not None
+    cache.add(row_of(6, Signal.LOGS, 1))
+    assert [number for number in range(1, 9) if cache.get(number) is not None] == [5, 6]

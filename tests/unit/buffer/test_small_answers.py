@@ -43,6 +43,7 @@ async def test_page_of_letters_is_a_window_and_says_where_to_go_on(
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         letters = [DeadLetter("a", "other", f"{n}", 1, Encoding.JSON, b"") for n in range(7)]
+        letters[3] = replace(letters[3], signal=LOGS)
         assert await buffer.dead_letters.newest_id() == 0
         backlog.changed((), letters)
         await buffer.flush()
@@ -63,6 +64,7 @@ async def test_page_of_letters_is_a_window_and_says_where_to_go_on(
         assert await down(2) == ([1], None)
         assert await down(100, until=6) == ([6, 5], 5)
         assert await down(100, until=4) == ([], 5)
+        assert await down(5, until=6) == ([4, 3, 2], 2)
         assert await down(4, ids=(5, 1, 4, 3)) == ([3, 1], None)
         assert await up(0) == ([1, 2, 3], 3)
         assert await up(3) == ([4, 5, 6], 6)
@@ -71,6 +73,8 @@ async def test_page_of_letters_is_a_window_and_says_where_to_go_on(
         assert await up(0, until=2) == ([1, 2], None)
         assert await up(0, until=4) == ([1, 2, 3], 3)
         assert await up(2, until=5, ids=(6, 5, 3, 2, 3)) == ([3, 5], None)
+        assert await up(0, signal=LOGS) == ([], 3)
+        assert await up(3, signal=LOGS) == ([4], 6)
         assert [each.letter_id for each in await read.bodies([6, 9, 2])] == [6, 2]
 
 

@@ -79,7 +79,7 @@ def test_only_the_last_minutes_count() -> None:
         forecast.add(at, 10_000_000 - 10_000 * at if at < 500 else 5_000_000)
     assert forecast.seconds_until_full() is None
 
-    forecast.clear()
+    forecast = Forecast()
     for at in range(0, 100, 5):
         forecast.add(at, 1_000_000 - 1000 * at)
     assert forecast.seconds_until_full() == pytest.approx(905)

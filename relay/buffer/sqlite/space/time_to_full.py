@@ -40,15 +40,14 @@ class Lookout:
     """Takes a sample every few seconds while something is owed."""
 
     def __init__(self) -> None:
+        self.found = Outlook()
+        self.restart()
+
+    def restart(self) -> None:
+        """The file is new or its limits: what was measured of the old ones says nothing."""
         self._forecast = Forecast()
         self._next = 0.0
         self.is_changed = True  # something was written since the last look
-        self.found = Outlook()
-
-    def restart(self) -> None:
-        """Limits are new: what was measured under the old ones says nothing."""
-        self._forecast.clear()
-        self._next, self.is_changed = 0.0, True
 
     def wait_seconds(self, now_seconds: float) -> float | None:
         """Until the next look; None: nothing can have changed."""
@@ -122,10 +121,6 @@ class Forecast:
         self._samples.append(Sample(at_seconds, room_bytes))
         while self._samples[0].at_seconds < at_seconds - _WINDOW_SECONDS:
             self._samples.popleft()
-
-    def clear(self) -> None:
-        """The limits are others from now on: what was does not count."""
-        self._samples.clear()
 
     def seconds_until_full(self) -> float | None:
         """At the rate of the last minutes; None: it is not filling, or that is not known yet."""

@@ -1,0 +1,178 @@
+"""The house of one file, kept by a clock that is set: what is due when, and how long to sleep."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.buffer import owed_ranges
+from relay.buffer.settings import MIB
+from relay.buffer.sqlite.backlogs import Backlogs
+from relay.buffer.sqlite.directory import StateDirectory
+from relay.buffer.sqlite.housekeeping import BUSY_NS, Housekeeping
+from relay.buffer.sqlite.ledger import Ledger
+from relay.buffer.sqlite.open import open_file
+from relay.buffer.sqlite.pending_acks import PendingAck
+from relay.buffer.sqlite.rows import Group, build_group
+from relay.buffer.sqlite.space.row_age import RowAges
+from relay.model.counters import Counters
+from relay.model.records import Health
+from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, piece, rejected_span, request
+
+ROOM = replace(SETTINGS, max_size_bytes=64 * MIB)
+ALL = owed_ranges.open_from(1)
+AT_ONCE = 0.001
+
+
+class Time:
+    """Stands for `time` wherever the house asks it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def uptime(self) -> int:
+        return round(self.now * 1e9)
+
+    def wall(self) -> int:
+        return NOW_NS + self.uptime()
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time()
+    for module in ("counters_table", "high_water", "space.history", "space.eviction"):
+        monkeypatch.setattr(f"relay.buffer.sqlite.{module}.time", made)
+    monkeypatch.setattr("relay.buffer.sqlite.space.reserve.monotonic", made.monotonic)
+    return made
+
+
+class Kept:
+    """A file and its house, as the writer's thread has them."""
+
+    def __init__(self, state_dir: Path, time: Time) -> None:
+        self.time = time
+        self.directory = StateDirectory(state_dir)
+        self.directory.enter()
+        self.ledger = Ledger(ROOM, Counters(), time.wall)
+        nobody: Any = None
+        backlogs = Backlogs(self.ledger, nobody)
+        backlogs.health = lambda: {"a": Health(0, None, NOW_NS)}  # type: ignore[method-assign]
+        ages = RowAges(time.wall, time.uptime, lambda: 7)
+        self.house = Housekeeping(self.directory, ages, self.ledger, backlogs)
+        self.file, _ = open_file(self.directory, ROOM, vfs=None)
+        self.house.look(self.file)
+
+    def close(self) -> None:
+        self.file.close(checkpoint=True)
+        self.directory.leave()
+
+    def commit(self, *bodies: bytes, letters: int = 0, **acks: owed_ranges.Ranges) -> Group:
+        """Requests and what destinations are owed, in one transaction."""
+        sent = [request(piece(body), received_ns=self.time.wall()) for body in bodies]
+        sent += [request(rejected=(rejected_span(),)) for _ in range(letters)]
+        group = build_group(
+            sent,
+            after_row=self.file.last_row,
+            totals=self.file.totals,
+            settings=ROOM,
+            uptime=self.time.uptime,
+        )
+        states = {name: PendingAck(ranges) for name, ranges in acks.items()}
+        self.file.commit(group, states, now_ns=self.time.wall())
+        self.house.committed(self.file, group, states)
+        return group
+
+    def step(self, *, is_idle: bool = True) -> bool:
+        return self.house.step(self.file, is_idle=is_idle)
+
+    def turn(self) -> float:
+        """Sleep as long as the writer would, and keep house if that is due; how long it was."""
+        seconds = self.house.wait_seconds(is_full=False)
+        self.time.now += seconds
+        if not self.house.postpones(is_full=False):
+            self.step()
+        return round(seconds, 3)
+
+    def turns(self, count: int) -> list[float]:
+        return [self.turn() for _ in range(count)]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, time: Time) -> Iterator[Kept]:
+    made = Kept(tmp_path, time)
+    yield made
+    made.close()
+
+
+def test_with_nothing_to_do_it_wakes_once_a_minute(kept: Kept) -> None:
+    assert kept.turns(2) == [AT_ONCE, 0.999]  # what it must know at the next start is written
+    kept.turns(2)
+    assert kept.turns(3) == [60.0, 60.0, 60.0]
+
+
+def test_while_something_is_owed_it_looks_every_few_seconds(kept: Kept) -> None:
+    kept.turns(4)
+    kept.commit(b"one", a=ALL)
+    assert kept.turns(4) == [AT_ONCE, 0.049, 5.0, 5.0]
+    kept.commit(a=owed_ranges.open_from(2))
+    kept.turns(12)
+    assert kept.turns(2) == [60.0, 60.0]
+
+
+def test_step_waits_for_a_moment_unless_somebody_needs_it(kept: Kept) -> None:
+    kept.turns(4)
+
+    def postpones(*, is_full: bool = False) -> bool:
+        return kept.house.postpones(is_full=is_full)
+
+    assert postpones()
+    assert kept.house.wait_seconds(is_full=False) == pytest.approx(0.05)
+    assert kept.house.wait_seconds(is_full=True) == pytest.approx(0.25)
+    assert not postpones(is_full=True)
+    kept.commit(noise(ROOM.checkpoint_limit_bytes // 2))
+    assert postpones()
+    kept.commit(noise(ROOM.checkpoint_limit_bytes // 2))
+    assert not postpones()
+    kept.step()
+    assert postpones()
+    kept.time.now += BUSY_NS / 1e9 - 0.0001
+    assert postpones()
+    assert kept.house.wait_seconds(is_full=False) == AT_ONCE
+    kept.time.now += 0.0001
+    assert not postpones()
+
+
+def test_delivered_row_goes_when_its_time_is_over(kept: Kept) -> None:
+    kept.house.reload(replace(ROOM, keep_delivered_seconds=10), kept.file)
+    kept.turns(4)
+    kept.commit(b"one", b"two", a=ALL)
+    kept.time.now += 3
+    kept.commit(b"three", a=owed_ranges.open_from(2))
+    began = kept.time.now
+    while kept.file.kept.rows == 2:
+        assert kept.turn() > 0
+    assert kept.time.now - began == pytest.approx(7.0, abs=0.3)
+    kept.commit(a=owed_ranges.open_from(3))
+    while kept.file.kept.rows:
+        assert kept.turn() > 0
+    assert kept.time.now - began == pytest.approx(10.0, abs=0.3)
+
+
+def test_old_letter_goes_once_a_minute_and_too_many_at_once(kept: Kept) -> None:
+    kept.turns(4)
+    settings = replace(ROOM, dead_letter_seconds=30)
+    kept.file.letters.settings = settings
+    began = kept.time.now
+    kept.commit(letters=1)
+    while kept.file.letters.counts:
+        assert kept.turn() > 0
+    assert kept.time.now - began == pytest.approx(60.0, abs=0.2)
+    kept.commit(letters=3)
+    kept.file.letters.settings = replace(settings, dead_letter_bytes=1)
+    assert kept.step()
+    assert not kept.file.letters.counts
