@@ -340,7 +340,7 @@ def decode_fast(
     request = form.decode(body)
     if weigh is not None:
         weigh(request)
-    decoded = _settle(form, request, Findings(), cache, is_exact=False)
+    decoded = _settle(form, request, Findings(), cache)
     if len(body) > decoded.normal_bytes + _LEAST_LIST_BYTES and decoded.has_lost_a_list(body):
         raise Unusual
     return decoded
@@ -360,12 +360,10 @@ def decode_exact(
     request = json_exact.read_request(body, findings, wire)
     if weigh is not None:
         weigh(request)
-    return _settle(_FORMS[wire.signal], request, findings, cache, is_exact=True)
+    return _settle(_FORMS[wire.signal], request, findings, cache)
 
 
-def _settle(
-    form: _Form, request: Any, findings: Findings, cache: ResourceCache, *, is_exact: bool
-) -> JsonRequest:
+def _settle(form: _Form, request: Any, findings: Findings, cache: ResourceCache) -> JsonRequest:
     """Make every value normal, encode what is around the resources, look these up."""
     names = form.names
     entries = getattr(request, names.entries)
@@ -379,8 +377,8 @@ def _settle(
     records = _all_records(entries, names)
     form.normalise(records, scope_lists, findings)
     scope_texts = [messages.encode(scopes) for scopes in scopes_of]
-    if not is_exact and any(SECOND_MEMBER in text for text in scope_texts):
-        raise Unusual
+    if any(SECOND_MEMBER in text for text in scope_texts):
+        raise Unusual  # never of what the exact way has read
     resources = []
     normal_bytes = form.frame_bytes * len(entries) + sum(map(len, scope_texts))
     for index, entry in enumerate(entries):

@@ -58,7 +58,7 @@ from relay.otlp.words import clean
 
 MOST_KEY_CHARACTERS: Final = 40
 
-_CAPITAL = re.compile("([A-Z])")
+_CAPITAL = re.compile("[A-Z]")
 
 _ABSENT: Final = object()  # what a member that counts as absent was read as
 
@@ -219,9 +219,7 @@ class _Reader:
             raise Misfit(place, "a list")
         return [read(self, item, (place, index)) for index, item in enumerate(tree)]
 
-    def reject(
-        self, misfit: Misfit, place: Place, tree: Any, since: int, *, items: int = 1
-    ) -> None:
+    def reject(self, misfit: Misfit, place: Place, tree: Any, since: int, *, items: int) -> None:
         """Set aside, as it was sent, what stands at `place`: it cannot be read.
 
         What was set aside within it, since there were so many, is a part of that.

@@ -204,9 +204,9 @@ def _media_type(content_type: str) -> str:
 
 
 def _read_count(value: Any) -> int:
-    """An int64 as JSON has it: a decimal string or a number; 0 for anything else."""
+    """A short int64 as JSON has it: a decimal string or a number; 0 for anything else."""
     if isinstance(value, str):
-        value = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
+        value = int(value) if value.isascii() and value.isdigit() else 0
     if isinstance(value, float):
         value = int(value) if value.is_integer() else 0
     if isinstance(value, bool) or not isinstance(value, int):

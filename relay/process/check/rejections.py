@@ -121,9 +121,8 @@ class Rejections:
 
     def as_sent(self, place: tuple[int, ...]) -> tuple[int, ...]:
         """The place of a record, or of a point in one, in the lists as they were sent."""
-        first = len(self.wire.lists[self.encoding]) - 1
-        sent = place[:first]
-        for index in place[first:]:
+        sent: tuple[int, ...] = ()
+        for index in place:
             at = index
             for gone in self._gone.get(sent, ()):
                 at += gone <= at

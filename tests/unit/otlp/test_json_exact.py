@@ -9,7 +9,7 @@ from relay.model.errors import Refusal
 from relay.otlp import messages
 from relay.otlp.json_exact import read_request, read_resource, snake_case
 from relay.otlp.json_tree import MOST_BRACKETS, count_brackets, parse, write
-from relay.otlp.json_values import Findings
+from relay.otlp.json_values import MOST_LEVELS, Findings
 from tests.support import builders
 
 
@@ -102,8 +102,10 @@ def test_list_that_is_given_twice_is_appended() -> None:
     assert spans[0]["events"] == [{"name": "x"}, {"name": "y"}, {"name": "z"}]
 
 
-def test_span_with_a_list_twice_that_is_rejected_is_kept_as_it_was_sent() -> None:
-    span = b'{"kind":{},"events":[{"name":"x"}],"events":[{"name":"y"}],"events":[{"name":"z"}]}'
+@pytest.mark.parametrize("between", [b"", b'"events":null,', b'"events":5,'])
+def test_span_with_a_list_twice_that_is_rejected_is_kept_as_it_was_sent(between: bytes) -> None:
+    lists = [b'"events":[{"name":"%b"}]' % name for name in (b"u", b"v", b"w", b"x", b"y", b"z")]
+    span = b'{"kind":{},%b,%b%b}' % (b",".join(lists[:3]), between, b",".join(lists[3:]))
     body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[%b]}]}]}' % span
     (unreadable,) = findings_of(body).unreadable
 
@@ -326,8 +328,38 @@ def test_envelope_that_holds_no_readable_list_costs_itself_alone(
     made = builders.request(builders.span())
     made["resourceSpans"].insert(0, entry)
 
-    assert builders.spans_of(read(made, findings)) == [builders.span()]
+    found = read(made, findings)
+    assert builders.spans_of(found) == [builders.span()]
     assert [(each.place, each.path) for each in findings.unreadable] == [(place, path)]
+    # What is behind it keeps its index, so that places are told as they were sent.
+    assert found["resourceSpans"][1:] == made["resourceSpans"][1:]
+
+
+def test_scope_behind_one_that_cannot_be_read_keeps_its_index() -> None:
+    made = builders.request(builders.span())
+    made["resourceSpans"][0]["scopeSpans"][:0] = [5, {"spans": "x"}]
+    (entry,) = read(made)["resourceSpans"]
+
+    assert entry["scopeSpans"] == [{}, {}, made["resourceSpans"][0]["scopeSpans"][2]]
+
+
+def test_first_ten_keys_at_the_top_of_a_body_are_told() -> None:
+    keys = tuple(f"key{number}" for number in range(11))
+
+    assert findings_of(dict.fromkeys(keys, 1)).top_keys == keys[:10]
+
+
+@pytest.mark.parametrize("where", ["span", "resource"])
+def test_depth_is_counted_anew_for_each_value(where: str) -> None:
+    """A value as deep as may be, behind another one."""
+    deep = [{"key": "k", "value": builders.nested(MOST_LEVELS)}] * 2
+    made = builders.request(builders.span(attributes=deep, unknown=1))
+    if where == "resource":
+        made["resourceSpans"][0]["resource"]["attributes"] = deep
+    read(made)
+
+    deep[1]["value"] = builders.nested(MOST_LEVELS + 1)
+    assert f"at most {MOST_LEVELS} levels" in refusal_of(made)
 
 
 @pytest.mark.parametrize(

@@ -371,9 +371,12 @@ def test_point_that_cannot_be_read_costs_itself_alone(bad: Any) -> None:
     ("bad", "items"),
     [
         ({"gauge": []}, 1),
+        ({"gauge": 5}, 1),
         ({"sum": {"dataPoints": {}}}, 1),
         ({"sum": {"isMonotonic": "no", "dataPoints": [POINT, POINT]}}, 2),
+        ({"sum": {"isMonotonic": "no", "others": [1, 2, 3], "dataPoints": [POINT, POINT]}}, 2),
         ({"histogram": {"aggregationTemporality": "?", "dataPoints": [5, 6, 7]}}, 3),
+        ({"histogram": {"dataPoints": [5, 6], "aggregationTemporality": "?"}}, 2),
     ],
 )
 def test_metric_that_cannot_be_read_costs_its_points_and_is_kept_as_it_was_sent(
@@ -389,6 +392,13 @@ def test_metric_that_cannot_be_read_costs_its_points_and_is_kept_as_it_was_sent(
     assert unreadable.place == (0, 0, 0)
     assert unreadable.items == items
     assert json.loads(write(unreadable.tree)) == flawed
+
+
+def test_element_of_metrics_that_is_no_object_counts_as_one_point() -> None:
+    found = read(METRICS, metrics(5, {"name": "m", "gauge": {"dataPoints": [POINT]}}))
+
+    assert found.count_items() == 1
+    assert [(each.place, each.items) for each in found.findings.unreadable] == [((0, 0, 0), 1)]
 
 
 @pytest.mark.parametrize("member", ["description", "unit", "metadata"])

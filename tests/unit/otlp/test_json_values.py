@@ -8,11 +8,12 @@ from relay.otlp.json_values import (
     Findings,
     Unusual,
     base64_normal,
+    normal_int64,
     normalise_attributes,
     normalise_times,
     normalise_values,
 )
-from relay.otlp.messages import AnyValue, Event, KeyValue, Span
+from relay.otlp.messages import AnyValue, Event, KeyValue, KeyValueList, Span
 
 
 @pytest.mark.parametrize(
@@ -78,5 +79,80 @@ def test_attribute_without_a_value_is_passed_over() -> None:
 
 def test_base64_is_normal_only_in_its_standard_padded_form() -> None:
     assert base64_normal("_-8") == "/+8="
-    with pytest.raises(Unusual):
-        normalise_values([AnyValue(bytesValue="_-8")], Findings())
+    for text in ("_-8", "A", "QUJD?"):
+        with pytest.raises(Unusual):
+            normalise_values([AnyValue(bytesValue=text)], Findings())
+
+
+@pytest.mark.parametrize("text", ["A", "AAAAA", "QU?JD", "QUJD QUJD", "QUJD===", "===", "QQ==QQ=="])
+def test_what_is_no_base64_has_no_normal_form(text: str) -> None:
+    with pytest.raises(ValueError, match="not base64"):
+        base64_normal(text)
+
+
+@pytest.mark.parametrize("number", [0, 5, -5, 2**63 - 1, -(2**63)])
+def test_number_of_64_bits_becomes_its_text(number: int) -> None:
+    assert normal_int64(number) == normal_int64(str(number)) == str(number)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_number_beyond_64_bits_has_no_text(number: int) -> None:
+    for sent in (number, str(number)):
+        with pytest.raises(Unusual):
+            normal_int64(sent)
+
+
+def by_index(number: int) -> KeyValue:
+    return KeyValue(keyStrindex=number, value=AnyValue(stringValue="v"))
+
+
+def named(key: str) -> KeyValue:
+    return KeyValue(key=key, value=AnyValue(stringValue="v"))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "warnings"),
+    [
+        ([named("a"), named("b")], {}),
+        ([named("a"), named("a"), named("a")], {"attribute_key_duplicate": 1}),
+        ([named(""), named("a")], {"attribute_key_empty": 1}),
+        ([named(""), named("")], {"attribute_key_duplicate": 1, "attribute_key_empty": 1}),
+        ([by_index(1)], {"string_index": 1}),
+        ([by_index(1), by_index(2), by_index(3), named("a")], {"string_index": 1}),
+        (
+            [by_index(1), by_index(2), named("a"), named("a")],
+            {"string_index": 1, "attribute_key_duplicate": 1},
+        ),
+    ],
+)
+def test_keys_that_break_a_rule_are_counted_once_a_list(
+    attributes: list[KeyValue], warnings: dict[str, int]
+) -> None:
+    findings = Findings()
+    normalise_attributes([attributes, [named("a")]], findings)
+
+    assert findings.warnings == warnings
+
+
+def test_string_indices_within_values_are_counted() -> None:
+    entries = [by_index(1), by_index(2), named("a")]
+    values = [
+        AnyValue(kvlistValue=KeyValueList(entries)),
+        AnyValue(kvlistValue=KeyValueList([named("a")])),
+        AnyValue(stringValueStrindex=1),
+        AnyValue(stringValueStrindex=2),
+    ]
+    findings = Findings()
+    normalise_values(values, findings)
+
+    assert findings.warnings == {"string_index": 3}
+
+
+def test_all_warnings_are_counted_and_the_first_three_places_told() -> None:
+    findings = Findings()
+    for place in ("a", "b", "a", "c", "d", "a"):
+        findings.warn_at("unknown_key", place)
+    findings.place("snake_case", "e")
+
+    assert findings.warnings == {"unknown_key": 6}
+    assert findings.places == {"unknown_key": ["a", "b", "c"], "snake_case": ["e"]}

@@ -118,6 +118,7 @@ def test_read_success_reads_the_count_of_every_signal_in_every_spelling(said: ob
     found = read_success(json.dumps(said).encode(), JSON_TYPE)
 
     assert (found.rejected, found.message[:3], found.failure) == (3, "old", "")
+    assert found.is_otlp is ("successes" not in str(said))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,8 @@ def test_read_success_reads_the_count_of_every_signal_in_every_spelling(said: ob
         (b'{"ok":false}', "an error"),
         (b'{"status":"error"}', "an error"),
         (b'{"status":401,"path":"/v1/traces"}', "status 401"),
+        (b'{"status":400}', "status 400"),
+        (b'{"status":599}', "status 599"),
         (b'{"code":16,"message":"no token"}', "code 16"),
         (b'{"code":"16"}', "code 16"),
         (b'{"code":-1}', "code -1"),
@@ -156,7 +159,7 @@ def test_read_success_reads_the_count_of_every_signal_in_every_spelling(said: ob
 def test_read_success_sees_what_says_that_nothing_was_taken(
     body: bytes, failure: str, content_type: str
 ) -> None:
-    assert read_success(body, content_type).failure == failure
+    assert read_success(body, content_type) == SuccessBody(is_otlp=False, failure=failure)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +176,9 @@ def test_read_success_sees_what_says_that_nothing_was_taken(
         (b'{"error":"","success":true}', False),
         (b'{"status":"ok"}', False),
         (b'{"status":1}', False),
+        (b'{"status":399}', False),
+        (b'{"status":600}', False),
+        (b'{"message":"cut', False),
         (b'{"message":"Trace received successfully."}', False),
         (b'{"ingested":4,"failed":0,"failures":[]}', False),
         (b'{"successes":[{"id":"1"}],"errors":[]}', False),
@@ -191,6 +197,47 @@ def test_read_success_leaves_a_success_what_says_nothing_to_the_contrary(
 
     assert is_full_success(found)
     assert found.is_otlp is is_otlp
+
+
+@pytest.mark.parametrize(
+    ("count", "rejected"),
+    [("1", 1), (str(2**63 - 1), 2**63 - 1), (str(2**63), 0), ("0" * 19 + "3", 3), ("9" * 90, 0)],
+)
+def test_read_success_reads_any_count_of_64_bits(count: str, rejected: int) -> None:
+    for sent in (f'"{count}"', count.lstrip("0")):
+        body = f'{{"partialSuccess":{{"rejectedSpans":{sent},"errorMessage":"no"}}}}'
+        assert read_success(body.encode(), JSON_TYPE) == SuccessBody(rejected, "no")
+
+
+def test_read_success_reads_a_count_or_a_message_beside_what_it_does_not_know() -> None:
+    for partial, expected in (
+        ('{"errorMessage":"hm"}', SuccessBody(0, "hm", is_otlp=False)),
+        ('{"rejectedSpans":2}', SuccessBody(2, is_otlp=False)),
+    ):
+        body = f'{{"partialSuccess":{partial},"took":3}}'.encode()
+        assert read_success(body, JSON_TYPE) == expected
+    assert read_success(b"\x0a\x06\x12\x04caf\xe9", PROTOBUF_TYPE) == SuccessBody(0, "caf\ufffd")
+
+
+def test_read_success_takes_a_message_of_its_own_in_protobuf_for_no_refusal() -> None:
+    assert read_success(b"\x12\x05error", PROTOBUF_TYPE) == SuccessBody(is_otlp=False)
+
+
+def test_read_success_looks_for_a_web_page_behind_few_blanks_only() -> None:
+    assert read_success(b" " * 511 + b"<p>", "").failure == "a web page"
+    assert is_full_success(read_success(b" " * 512 + b"<p>", ""))
+
+
+def test_read_success_reads_what_is_short_and_takes_what_is_long_as_it_stands() -> None:
+    """A hundred bytes: enough for a code however it is escaped, and for what is empty."""
+    code = "".join(f"\\u{ord(each):04x}" for each in "RESOURCE_EXHAUST") + "ED"
+    short, long = b'{"code":"%b"}' % code.encode(), b'{"code":"%b "}' % code.encode()
+    assert read_success(short, JSON_TYPE).failure == "code RESOURCE_EXHAUSTED"
+    assert not read_success(long, JSON_TYPE).failure
+
+    for blanks, failure in ((98, ""), (99, "an error")):
+        body = b'{"errors":[%b]}' % (b" " * blanks)
+        assert read_success(body, JSON_TYPE).failure == failure
 
 
 @pytest.mark.parametrize("piece", [b'{"a":%b}', b'{"partialSuccess":{"a":%b}}', b'{"errors":%b}'])
@@ -222,7 +269,9 @@ def test_read_success_is_done_soon_with_four_hostile_mebibytes(piece: bytes) -> 
         (b'{"message":"unlabelled"}', "", "unlabelled"),
         (b'{"message":"cut', JSON_TYPE, '{"message":"cut'),
         (b"\x08\x03\x12\x0eunexpected EOF", PROTOBUF_TYPE, "unexpected EOF"),
+        (b"\x08\x41\x12\x02no", PROTOBUF_TYPE, "no"),
         (b"\x08\x03", PROTOBUF_TYPE, ""),
+        (b"expected <string>, got 5", "text/plain", "expected <string>, got 5"),
         (b"upstream connect error", PROTOBUF_TYPE, "upstream connect error"),
         (b"404 page not found\n", "text/plain; charset=utf-8", "404 page not found"),
         (b"a\tb\r\n\x00c\x1b[1m\xe2\x80\xaed", "text/plain", "a b c[1md"),
@@ -251,6 +300,12 @@ def test_read_words_finds_what_the_upstream_says(
     body: bytes, content_type: str, words: str
 ) -> None:
     assert read_words(body, content_type) == words
+
+
+def test_read_words_gives_the_first_twenty_of_many() -> None:
+    body = json.dumps([f"word{number}" for number in range(25)]).encode()
+
+    assert read_words(body, JSON_TYPE) == "; ".join(f"word{number}" for number in range(20))
 
 
 @pytest.mark.parametrize("limit", [0, 1, 10, 1000])

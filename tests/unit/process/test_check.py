@@ -300,7 +300,11 @@ def test_id_in_another_spelling_is_read_before_any_is_hashed(
 
 @BOTH
 @pytest.mark.parametrize(
-    "sent", ["my-span-001", "abc", "CvdlGRbNQ92ESOsh", "c3Bhbm5lcg==", "8448eb211c80319", "=", "0x"]
+    "sent",
+    [
+        *("my-span-001", "abc", "CvdlGRbNQ92ESOsh", "c3Bhbm5lcg==", "8448eb211c80319", "=", "0x"),
+        "t62rcW?kgMzE=",  # base64 but for one character
+    ],
 )
 def test_text_that_is_no_id_in_any_spelling_is_hashed(encoding: Encoding, sent: str) -> None:
     made = builders.request(builders.span(spanId=sent))
@@ -354,6 +358,7 @@ def test_link_to_a_derived_trace_meets_it(encoding: Encoding) -> None:
 
     assert (second.links[0].trace_id, second.links[0].span_id) == (first.trace_id, first.span_id)
     assert second.dropped_links_count == 0
+    assert checked.warnings == {"ids_derived": 2}  # of a span, and of a link
 
 
 def test_original_protobuf_id_that_is_no_text_is_kept_as_hex() -> None:

@@ -1,6 +1,7 @@
 """What a body may cost: which bodies are too much for the loop, how far rejected spans may grow."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import Encoding
 from relay.otlp import protobuf
 from relay.otlp.protobuf import parse
-from relay.otlp.signals import TRACES
+from relay.otlp.signals import LOGS, TRACES, SignalWire
 from relay.process.check.rejections import (
     MOST_BYTES_KEPT,
     MOST_KEPT,
@@ -24,6 +25,7 @@ from relay.process.check.weight import (
     MOST_LINKS,
     MOST_MESSAGES,
     MOST_RESOURCES,
+    MOST_TOKENS,
     MOST_VALUES,
     is_heavy,
     refuse_many_objects,
@@ -104,6 +106,29 @@ def test_body_of_many_messages_is_too_heavy_only_where_that_is_asked(
     check(made(most - 1), encoding, is_bounded=True)
 
 
+@pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
+def test_any_number_of_items_with_good_ids_is_checked_in_the_loop(encoding: Encoding) -> None:
+    """They are looked at together; only among those with an odd one each is taken by itself."""
+    ids = {"traceId": builders.TRACE_ID, "spanId": builders.SPAN_ID}
+    timed = {"timeUnixNano": builders.START}
+    spans = [builders.span(links=[ids])] * (MOST_FLAWED // 2)
+    records = [timed | ids, timed] * (MOST_FLAWED // 2)
+
+    def logs(last: builders.Json) -> builders.Json:
+        return {"resourceLogs": [{"scopeLogs": [{"logRecords": [*records, timed | last]}]}]}
+
+    for wire, made, odd in (
+        (TRACES, builders.request(*spans), builders.request(*spans, builders.span(traceId="a"))),
+        (LOGS, logs(ids), logs({"traceId": "abc"})),
+        (LOGS, logs(ids), logs({"spanId": "abc"})),
+    ):
+        check = partial(STRICT.check, encoding=encoding, signal=wire.signal, is_bounded=True)
+        checked = check(encoded(made, encoding, wire))
+        assert (len(checked.rejections), checked.warnings) == (0, {})
+        with pytest.raises(TooHeavy):
+            check(encoded(odd, encoding, wire))
+
+
 def test_many_links_in_protobuf_are_too_heavy_also_where_they_are_good() -> None:
     link = {"traceId": builders.TRACE_ID, "spanId": builders.SPAN_ID}
     body = encoded(builders.request(builders.span(links=[link] * (MOST_LINKS + 1))), PROTOBUF)
@@ -173,10 +198,30 @@ def test_json_that_the_exact_way_must_read_is_too_heavy_only_where_that_is_asked
     assert check(builders.to_body(builders.request(*spans[:100])), JSON, is_bounded=True).items
 
 
-def encoded(made: builders.Json, encoding: Encoding) -> bytes:
+def test_texts_that_read_like_names_of_lists_do_not_make_a_body_heavy() -> None:
+    """What stands twice in an object is for the exact way; what only looks so is not."""
+    likely = [builders.text_attribute(name, name) for name in ("spans", "dataPoints")]
+    made = builders.request(*[builders.span(attributes=likely)] * 500)
+    body = json.dumps(made).encode()
+
+    assert body.count(b",") > MOST_TOKENS
+    assert STRICT.check(body, JSON, is_bounded=True).items == 500
+
+
+def test_json_that_is_read_the_exact_way_is_too_heavy_for_its_messages_too() -> None:
+    def made(count: int) -> bytes:
+        return builders.to_body({"resourceSpans": [{}] * count, "unknown": 1})
+
+    with pytest.raises(TooHeavy):
+        STRICT.check(made(MOST_RESOURCES + 1), JSON, is_bounded=True)
+    assert STRICT.check(made(MOST_RESOURCES), JSON, is_bounded=True).items == 0
+
+
+def encoded(made: builders.Json, encoding: Encoding, wire: SignalWire = TRACES) -> bytes:
     if encoding is JSON:
         return builders.to_body(made)
-    return builders.protobuf_twin(made).SerializeToString()
+    body: bytes = builders.protobuf_twin(made, wire.request).SerializeToString()
+    return body
 
 
 BOTH = pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])

@@ -6,12 +6,14 @@ from typing import Any, Final
 
 import pytest
 
+from relay.model.errors import TooHeavy
 from relay.model.records import Encoding, Signal
 from relay.otlp import transcode
 from relay.otlp.signals import LOGS, METRICS, WIRE, SignalWire
 from relay.process.check.ids import MalformedIds
 from relay.process.check.metric_rules import MOST_BUCKETS
 from relay.process.check.rejections import AllItemsRejected
+from relay.process.check.weight import MOST_FLAWED, MOST_MESSAGES
 from relay.process.prepare import Checked, Prepare, PrepareSettings
 from tests.support import builders
 from tests.support.fixtures import NEW_NS, Fixture, fixtures_of
@@ -144,6 +146,16 @@ def test_log_record_of_a_derived_trace_finds_it(encoding: Encoding, mode: Malfor
 
     assert (record["traceId"], record["spanId"]) == (span.traceId, span.spanId)
     assert record["attributes"][0]["value"] == {"stringValue": "app_trace_001"}
+
+
+@BOTH
+def test_each_log_record_without_any_time_gets_that_of_its_arrival(encoding: Encoding) -> None:
+    none = {"timeUnixNano": "0"}
+    observed = none | {"observedTimeUnixNano": START}
+    found = log_records(check(logs(none, {}, observed, none), LOGS, encoding))
+
+    times = [(each.get("timeUnixNano"), each.get("observedTimeUnixNano")) for each in found]
+    assert times == [(None, str(NOW)), (START, None), (None, START), (None, str(NOW))]
 
 
 @BOTH
@@ -299,6 +311,36 @@ def test_buckets_of_one_request_are_looked_at_within_a_bound(encoding: Encoding)
 
     assert check(metrics(odd, many), METRICS, encoding).warnings == {"histogram_shape": 1}
     assert check(metrics(many, odd), METRICS, encoding).warnings == {}
+    assert check(metrics(many, exponential(count="4")), METRICS, encoding).warnings == {}
+
+
+@BOTH
+@pytest.mark.parametrize("more", [0, 1])
+def test_as_many_buckets_as_the_bound_are_looked_at_and_no_more(
+    encoding: Encoding, more: int
+) -> None:
+    many = exponential(positive={"bucketCounts": ["1"] * (MOST_BUCKETS + more)}, negative={})
+
+    is_looked_at = not more
+    assert check(metrics(many), METRICS, encoding).warnings == (
+        {"histogram_shape": 1} if is_looked_at else {}
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("member", ["traceId", "spanId"])
+def test_exemplar_of_which_only_an_id_is_cleared_is_relayed_without_it(
+    encoding: Encoding, member: str
+) -> None:
+    ids = {"traceId": builders.TRACE_ID, "spanId": builders.SPAN_ID}
+    zero = "0" * len(ids[member])
+    sent = metrics(gauge(point(exemplars=[{"asInt": "1"} | ids | {member: zero}])))
+    (exemplar,) = at(
+        kept_metrics(check(sent, METRICS, encoding)), "[0].gauge.dataPoints[0].exemplars"
+    )
+
+    del ids[member]
+    assert exemplar == {"asInt": "1"} | ids
 
 
 @BOTH
@@ -307,3 +349,72 @@ def test_nothing_but_metrics_without_points_is_an_empty_request(encoding: Encodi
     checked = check(made, METRICS, encoding)
 
     assert (checked.items, checked.request.pieces(LIMIT), checked.message()) == (0, (), "")
+
+
+@BOTH
+def test_rejected_points_are_kept_with_all_that_their_metric_says(encoding: Encoding) -> None:
+    said = {"name": "s", "unit": "By", "description": "sent", "sum": {"aggregationTemporality": 2}}
+    points = [point(), point(asInt=None, flags=2), point(timeUnixNano=None)]
+    sent = said | {"sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": points}}
+    checked = check(metrics(sent), METRICS, encoding)
+
+    for rejected, expected in zip(checked.rejected, points[1:], strict=True):
+        fragment = rejected.body
+        if encoding is Encoding.PROTOBUF:
+            fragment = transcode.to_json(fragment, Signal.METRICS)
+        (metric,) = at(json.loads(fragment), "scopeMetrics[0].metrics")
+        assert metric == said | {"sum": sent["sum"] | {"dataPoints": [expected]}}
+
+
+@BOTH
+def test_metrics_of_no_known_kind_or_temporality_are_counted(encoding: Encoding) -> None:
+    without = {"name": "s", "sum": {"dataPoints": [point()]}}
+    made = metrics({"name": "odd"}, without, {"name": "odd"}, gauge(point()), without, without)
+    checked = check(made, METRICS, encoding)
+
+    assert checked.warnings == {"metric_kind_unknown": 2, "temporality_unspecified": 3}
+    assert checked.items == 4
+
+
+@BOTH
+def test_oddities_of_several_points_are_counted_one_by_one(encoding: Encoding) -> None:
+    without = {"timeUnixNano": START}
+    odd = {"traceId": "abc", "asInt": "2"}
+    made = metrics(
+        gauge(point(exemplars=[without, odd, without]), point(exemplars=[odd, without])),
+        histogram(count="4"),
+        histogram(count="5"),
+    )
+    checked = check(made, METRICS, encoding)
+
+    assert checked.warnings == {
+        "exemplar_ids_malformed": 2,
+        "exemplar_without_value": 3,
+        "histogram_shape": 2,
+    }
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("what", "most"),
+    [("points", MOST_MESSAGES), ("exemplars", MOST_FLAWED), ("flawed metrics", MOST_FLAWED)],
+)
+def test_metrics_are_looked_at_in_the_loop_within_a_bound(
+    encoding: Encoding, what: str, most: int
+) -> None:
+    def made(count: int) -> bytes:
+        first = count // 2  # in two metrics, which are counted together
+        exemplar = {"asInt": "1"}
+        of = {
+            "points": lambda: [gauge(*[point()] * n) for n in (first, count - first)],
+            "exemplars": lambda: [
+                gauge(point(exemplars=[exemplar] * n)) for n in (first, count - first)
+            ],
+            "flawed metrics": lambda: [gauge(point()), *[gauge(point(asInt=None))] * count],
+        }
+        return encoded(metrics(*of[what]()), METRICS, encoding)
+
+    check(made(most), METRICS, encoding, is_bounded=True)
+    check(made(most + 1), METRICS, encoding)
+    with pytest.raises(TooHeavy):
+        check(made(most + 1), METRICS, encoding, is_bounded=True)

@@ -42,8 +42,11 @@ def test_all_are_counted_and_the_first_ones_kept(monkeypatch: pytest.MonkeyPatch
     assert found.paths == {"reason": [f"{SPANS}[{at}].name" for at in range(3)]}
 
 
-def test_those_over_the_bytes_are_not_even_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rejections, "MOST_BYTES_KEPT", 20)
+@pytest.mark.parametrize("most_bytes", [11, 20])
+def test_those_over_the_bytes_are_not_even_cut_out(
+    monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    monkeypatch.setattr(rejections, "MOST_BYTES_KEPT", most_bytes)
     cut = 0
 
     def fragment() -> bytes:
@@ -70,6 +73,12 @@ def test_a_body_makes_no_more_letters_than_its_bytes_are_good_for(
 
     assert len(found.kept) == kept
     assert len(found) == 40
+
+
+def test_a_letter_more_is_made_while_a_single_byte_is_left() -> None:
+    body_bytes = 1118  # four times as many are one more than 17 letters of 263 bytes
+
+    assert len(rejected(40, bytes(7), body_bytes).kept) == 18
 
 
 @pytest.mark.parametrize("more", [0, 1], ids=["whole", "cut"])

@@ -1,0 +1,62 @@
+"""Requests cut at every limit there may be: no piece is larger, and nothing is lost."""
+
+from typing import Any
+
+import pytest
+
+from relay.model.records import Encoding, Piece
+from relay.otlp.signals import LOGS, METRICS, TRACES, SignalWire
+from relay.process.prepare import Prepare, PrepareSettings
+from tests.support import builders
+
+ITEMS: dict[str, list[builders.Json]] = {
+    "spans": [builders.span(name="s" * number) for number in range(4)],
+    "logRecords": [
+        {"timeUnixNano": builders.START, "severityText": "s" * number} for number in range(4)
+    ],
+    "metrics": [
+        {
+            "name": "m" * number,
+            "gauge": {"dataPoints": [{"timeUnixNano": builders.START, "asInt": "1"}] * 2},
+        }
+        for number in (1, 2)
+    ],
+}
+
+
+def made(wire: SignalWire) -> builders.Json:
+    """Two resources with two scopes each."""
+    entries, scopes, records = wire.lists[Encoding.JSON]
+    resource = {"attributes": [builders.text_attribute("service.name", "shop")]}
+    scope = {"scope": {"name": "lib"}, "schemaUrl": "u", records: ITEMS[records]}
+    return {entries: [{"resource": resource, scopes: [scope] * 2}] * 2}
+
+
+@pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
+@pytest.mark.parametrize("wire", [TRACES, LOGS, METRICS], ids=["traces", "logs", "metrics"])
+def test_no_piece_is_larger_than_the_limit_whatever_that_is(
+    wire: SignalWire, encoding: Encoding
+) -> None:
+    sent = made(wire)
+    body = builders.to_body(sent)
+    if encoding is Encoding.PROTOBUF:
+        body = builders.protobuf_twin(sent, wire.request).SerializeToString()
+
+    prepare = Prepare(PrepareSettings())
+    request: Any = prepare.check(body, encoding, signal=wire.signal).request
+
+    def cut(limit_bytes: int) -> tuple[Piece, ...]:
+        pieces: tuple[Piece, ...] = request.pieces(limit_bytes)
+        assert sum(piece.items for piece in pieces) == 16
+        return pieces
+
+    (whole,) = cut(2**40)
+    size = len(whole.body)
+    numbers = set()
+    # Below twice of the least, what is repeated around items is given more room.
+    for limit_bytes in range(2 * max(len(piece.body) for piece in cut(1)), size):
+        pieces = cut(limit_bytes)
+        assert max(len(piece.body) for piece in pieces) <= limit_bytes
+        numbers.add(len(pieces))
+    assert {2, 3} <= numbers
+    assert [len(piece.body) for piece in cut(size)] == [size]
