@@ -37,7 +37,7 @@ class Process:
     def __init__(self, results: list[Exception] | None = None) -> None:
         self.jobs: list[Job] = []
         self.is_alive = True
-        self.was_killed = False
+        self.was_killed = self.is_spent = False
         self.begun, self.goes = threading.Event(), threading.Event()
         self.goes.set()
         self._results = [] if results is None else results
@@ -53,6 +53,7 @@ class Process:
             raise OffloadDied(-signal.SIGKILL)
         if self._results:
             raise self._results.pop(0)
+        self.is_alive = not self.is_spent
         return NOTHING  # type: ignore[no-any-return]
 
     def resident_bytes(self) -> int:
@@ -302,3 +303,37 @@ async def test_stop_lets_an_idle_process_end_by_itself() -> None:
     (process,) = spawned
     assert (process.is_alive, process.was_killed) == (False, False)
     assert helper.statistics().pid == 0
+
+
+@pytest.mark.timeout(60)
+async def test_nobody_waits_for_the_next_look_at_an_idle_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job is begun, a process that is spent replaced and a stop heeded at once."""
+    monkeypatch.setattr(offload_module, "_LOOK_SECONDS", 3600.0)
+    rests: list[int] = []
+    spawned: list[Process] = []
+    async with running(spawned) as helper:
+        monkeypatch.setattr(helper, "_rest", lambda: rests.append(1))
+        await ask(helper)
+        spawned[0].is_spent = True
+        await ask(helper)
+        await eventually(lambda: len(spawned) == 2)
+    assert rests == []
+
+
+async def test_stop_that_is_cancelled_has_ended_the_thread_all_the_same() -> None:
+    spawned: list[Process] = []
+    async with running(spawned) as helper:
+        await ask(helper)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await helper.stop()
+        assert not spawned[0].is_alive
+
+
+async def test_what_a_sender_has_had_done_does_not_count_against_its_next_job() -> None:
+    async with running([]) as helper:
+        for _ in range(17):  # 136 MiB, for which nobody would wait
+            await ask(helper, 8 * MIB)
+        assert helper.statistics().failures == {}
