@@ -7,6 +7,7 @@ as proto3 JSON has it.
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from relay.otlp.json_numbers import read_double, read_whole
@@ -150,17 +151,12 @@ def read_special_or_double(_reader: Reading, item: Any, place: Place) -> float |
 
 def read_bytes(_reader: Reading, item: Any, place: Place) -> str:
     """Bytes as standard padded base64."""
-    if type(item) is list:  # of integers, as an array of bytes is written where nobody took care
-        try:
+    with suppress(TypeError, ValueError):
+        if type(item) is list:  # of integers, as where nobody took care of an array of bytes
             return b64encode(bytes(read_whole(each, 0, 255) for each in item)).decode()
-        except (TypeError, ValueError):
-            raise Misfit(place, "a string of base64, or integers of 0 … 255") from None
-    if type(item) is not str:
-        raise Misfit(place, "a string of base64")
-    try:
-        return base64_normal(item)
-    except ValueError:
-        raise Misfit(place, "base64, standard or URL-safe") from None
+        if type(item) is str:
+            return base64_normal(item)
+    raise Misfit(place, "base64, standard or URL-safe, or integers of 0 … 255")
 
 
 def read_enum(names: dict[str, int]) -> Read:

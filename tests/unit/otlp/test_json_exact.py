@@ -8,6 +8,7 @@ import pytest
 from relay.model.errors import Refusal
 from relay.otlp import messages
 from relay.otlp.json_exact import read_request, read_resource, snake_case
+from relay.otlp.json_scalars import MOST_PATH_CHARACTERS, render
 from relay.otlp.json_tree import MOST_BRACKETS, count_brackets, parse, write
 from relay.otlp.json_values import MOST_LEVELS, Findings
 from tests.support import builders
@@ -455,7 +456,7 @@ def test_bytes_may_be_a_list_of_integers() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["A", "AA AA", "AA===", "é", "A=AA", "====", 5, [256], [-1], [1.5], [None], [[1]]]
+    "bad", ["A", "AA AA", "AA===", "é", "A=AA", "====", 5, 1234, [256], [-1], [1.5], [None], [[1]]]
 )
 def test_what_is_no_base64_is_told(bad: Any) -> None:
     assert emptied({"bytesValue": bad}).endswith("bytesValue")
@@ -587,3 +588,28 @@ def test_resource_that_is_read_alone_keeps_its_lists_and_maps() -> None:
     resource = read_resource(body, Findings())
 
     assert json.loads(messages.encode(resource))["attributes"] == [{"key": "k", "value": value}]
+
+
+@pytest.mark.parametrize("kind", [b"[]", b"{}"])
+def test_body_is_nested_as_deep_as_its_values_may_be_and_no_deeper(kind: bytes) -> None:
+    opening, closing = kind[:1] + (b'"k":' if kind == b"{}" else b""), kind[1:]
+
+    def nested(levels: int) -> bytes:
+        return opening * (levels - 1) + kind + closing * (levels - 1)
+
+    assert write(parse(nested(MOST_BRACKETS), "the body", Findings())) == nested(MOST_BRACKETS)
+    with pytest.raises(Refusal, match=f"nested too deeply: at most {MOST_LEVELS} levels"):
+        parse(nested(MOST_BRACKETS + 1), "the body", Findings())
+
+
+def test_zero_byte_is_one_of_utf16_only_at_the_beginning() -> None:
+    assert "UTF-16" in refusal_of(b"{\0}\0")
+    assert "UTF-16" in refusal_of(b"\0{\0}")
+    assert refusal_of(b"{}\0") == "the body is no valid JSON at character 2"
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_path_is_told_whole_where_it_is_short_enough(more: int) -> None:
+    name = "n" * (MOST_PATH_CHARACTERS + more)
+
+    assert render((None, name)) == (name if not more else name[:-1] + "…")

@@ -1,12 +1,13 @@
 """Numbers by their text: exact, bounded, and nothing that Python alone would take."""
 
 import contextlib
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.otlp.json_numbers import read_double, read_whole
+from relay.otlp.json_numbers import MOST_CHARACTERS, read_double, read_whole
 
 
 @given(number=st.integers(-(2**63), 2**63 - 1), zeros=st.integers(0, 5))
@@ -38,3 +39,19 @@ def test_number_out_of_range_or_with_a_fraction_is_refused(text: str) -> None:
 def test_zero_is_whole_with_any_exponent() -> None:
     assert read_whole("0e9999", 0, 1) == 0
     assert read_whole("0.0e-9999", 0, 1) == 0
+
+
+def test_number_of_as_many_digits_as_may_be_is_read() -> None:
+    text = "5".zfill(MOST_CHARACTERS)
+
+    assert read_whole(text, 0, 5) == read_double(text) == 5
+    for read in (lambda: read_whole("0" + text, 0, 5), lambda: read_double("0" + text)):
+        with pytest.raises(ValueError, match="no number"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"), [("-0", 1), ("0", 1), ("-0.0", -1), ("-0e1", -1), ("-0.0e1", -1), ("0.0", 1)]
+)
+def test_zero_is_negative_only_where_it_is_no_integer(text: str, sign: int) -> None:
+    assert math.copysign(1, read_double(text)) == sign

@@ -162,3 +162,14 @@ def test_unknown_fields_stay_unless_they_are_given_up() -> None:
     opened = Opened(fragment, PROTOBUF, Signal.TRACES)
     opened.discard_unknown()
     assert opened.close() == b"\x0a\x07\x12\x05\x12\x03\x2a\x01x"
+
+
+@ENCODINGS
+def test_group_knows_the_scope_of_its_items(encoding: Encoding) -> None:
+    fragment = b'{"scopeSpans":[{"scope":{"name":"lib"},"spans":[{"name":"x"}]},{"spans":[{}]}]}'
+    if encoding is PROTOBUF:
+        fragment = to_protobuf(fragment, Signal.TRACES)
+    named, bare = Opened(fragment, encoding, Signal.TRACES).groups
+
+    assert named.scope.name == "lib"
+    assert not (bare.scope and bare.scope.name)
