@@ -177,9 +177,9 @@ async def test_what_is_asked_before_its_start_or_after_its_end_is_refused() -> N
 @pytest.mark.parametrize(
     ("results", "status", "words", "failures"),
     [
-        ([OffloadDied(-signal.SIGPROF)], 413, "time", {"died": 1, "too_much": 1}),
+        ([OffloadDied(-signal.SIGPROF)], 413, "more time", {"died": 1, "too_much": 1}),
         ([OffloadDied(-signal.SIGALRM)], 503, "enough of a processor; retry", {"died": 1}),
-        ([OffloadDied(-signal.SIGSEGV)], 413, "memory", {"died": 1, "too_much": 1}),
+        ([OffloadDied(-signal.SIGSEGV)], 413, "more memory", {"died": 1, "too_much": 1}),
         ([OffloadDied(-signal.SIGKILL)] * 2, 503, "killed twice", {"died": 2}),
         ([Refusal("over the limit", status=413, grpc_code=8)], 413, "limit", {"too_much": 1}),
         ([Refusal("not JSON", status=400, grpc_code=3)], 400, "not JSON", {}),

@@ -1,15 +1,16 @@
 """The wire format, against the official classes. The property tests are in test_transcode.py."""
 
+import math
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1 import common_pb2
 
-from relay.otlp import messages, messages_metrics
+from relay.otlp import messages, messages_logs, messages_metrics, protobuf_writer
 from relay.otlp.messages import AnyValue, ArrayValue, KeyValue
 from relay.otlp.protobuf_writer import delimited, write_entries
-from relay.otlp.signals import METRICS, TRACES
+from relay.otlp.signals import LOGS, METRICS, TRACES
 
 
 def entry_with(value: AnyValue) -> messages.ResourceSpans:
@@ -85,6 +86,8 @@ def test_writer_raises_recursion_error_for_the_thirty_first_level() -> None:
         (AnyValue(stringValue=""), ""),
         (AnyValue(intValue=0), 0),
         (AnyValue(doubleValue=0.0), 0.0),
+        (AnyValue(doubleValue="-Infinity"), float("-inf")),
+        (AnyValue(doubleValue="1.5"), 1.5),
     ],
 )
 def test_writer_keeps_values_that_are_false(value: AnyValue, member: object) -> None:
@@ -101,3 +104,64 @@ def test_writer_keeps_an_empty_value_apart_from_none() -> None:
         len(write_entries([entry], TRACES))
         == len(write_entries([entry_with(AnyValue())], TRACES)) - 2
     )
+
+
+@pytest.mark.parametrize("size", [0, 127, 128, 255, 256, 257, 3000])
+def test_writer_says_the_length_of_a_field_that_is_a_text(size: int) -> None:
+    span = messages.Span(name="n" * size)
+    entry = messages.ResourceSpans(scopeSpans=[messages.ScopeSpans(spans=[span])])
+    (found,) = ExportTraceServiceRequest.FromString(write_entries([entry], TRACES)).resource_spans
+
+    assert [each.name for each in found.scope_spans[0].spans] == [span.name]
+
+
+def written_metric(metric: messages_metrics.Metric) -> Any:
+    entry = messages_metrics.ResourceMetrics(
+        scopeMetrics=[messages_metrics.ScopeMetrics(metrics=[metric])]
+    )
+    request: Any = METRICS.request.FromString(write_entries([entry], METRICS))
+    return request.resource_metrics[0].scope_metrics[0].metrics[0]
+
+
+def test_writer_keeps_zeros_where_a_field_says_whether_it_is_there() -> None:
+    histogram = messages_metrics.Histogram(
+        dataPoints=[messages_metrics.HistogramDataPoint(sum=0.0, min=0.0)]
+    )
+    (point,) = written_metric(messages_metrics.Metric(histogram=histogram)).histogram.data_points
+    assert [point.HasField(name) for name in ("sum", "min", "max")] == [True, True, False]
+
+    gauge = messages_metrics.Gauge(dataPoints=[messages_metrics.NumberDataPoint(asInt=0)])
+    (number,) = written_metric(messages_metrics.Metric(gauge=gauge)).gauge.data_points
+    assert number.WhichOneof("value") == "as_int"
+
+
+def test_writer_tells_minus_zero_from_none() -> None:
+    points = [messages_metrics.SummaryDataPoint(sum=each) for each in (0.0, -0.0, 2.5)]
+    summary = messages_metrics.Summary(dataPoints=points)
+    found = written_metric(messages_metrics.Metric(summary=summary)).summary.data_points
+
+    assert [math.copysign(1, point.sum) for point in found] == [1, -1, 1]
+    assert [len(point.SerializeToString()) for point in found] == [0, 9, 9]
+
+
+def test_body_of_a_log_record_is_as_deep_as_a_value_of_an_attribute() -> None:
+    def entry(levels: int) -> messages_logs.ResourceLogs:
+        value = AnyValue()
+        for _ in range(levels):
+            value = AnyValue(arrayValue=ArrayValue([value]))
+        record = messages_logs.LogRecord(body=value)
+        return messages_logs.ResourceLogs(scopeLogs=[messages_logs.ScopeLogs(logRecords=[record])])
+
+    assert LOGS.request.FromString(write_entries([entry(30)], LOGS))
+    with pytest.raises(RecursionError):
+        write_entries([entry(31)], LOGS)
+
+
+def test_no_more_keys_are_remembered_than_senders_usually_have() -> None:
+    keys = [f"key{number}" for number in range(9000)]
+    span = messages.Span(attributes=[KeyValue(key=key) for key in keys])
+    entry = messages.ResourceSpans(scopeSpans=[messages.ScopeSpans(spans=[span])])
+    (found,) = ExportTraceServiceRequest.FromString(write_entries([entry], TRACES)).resource_spans
+
+    assert [each.key for each in found.scope_spans[0].spans[0].attributes] == keys
+    assert len(protobuf_writer._KEY_FIELDS) <= 4096
