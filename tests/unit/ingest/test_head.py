@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config import IngestConfig
 from relay.config.patterns import network
 from relay.ingest.browsers import Hosts, Origins
 from relay.ingest.forwarded import Proxies
 from relay.ingest.head import (
+    Gate,
     Headers,
     Tokens,
     coding_of,
@@ -23,6 +25,7 @@ from relay.ingest.head import (
     wrong_type,
 )
 from relay.model.errors import Refusal
+from relay.model.records import Encoding
 
 HEADERS = st.dictionaries(st.binary(max_size=20), st.binary(max_size=60), max_size=8)
 
@@ -263,3 +266,79 @@ def test_refusals_of_a_body_say_why_in_both_kinds_of_status() -> None:
 
     assert (long.status, long.grpc_code, "17 bytes" in long.message) == (413, 8, True)
     assert (other.status, other.grpc_code) == (415, 3)
+
+
+def gate(*tokens: str, **settings: Any) -> Gate:
+    return Gate(IngestConfig(**settings), tokens=tokens, own_id=b"own")
+
+
+def asking(client: str = "10.0.0.1", **headers: str) -> dict[str, Any]:
+    """A request of JSON with these headers."""
+    given = {"host": "localhost", "content_type": "application/json"} | headers
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()]
+    return scope((client, 5)) | {"headers": [(name, value) for name, value in raw if value]}
+
+
+BEARER = {"authorization": "Bearer secret"}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "headers", "status", "grpc_code"),
+    [
+        (["secret"], {}, 401, 16),
+        (["secret"], {"authorization": "Bearer other"}, 403, 7),
+        (["secret"], BEARER, 200, 0),
+        ([], {"host": "evil.example"}, 421, 9),
+        (["secret"], {**BEARER, "host": "evil.example"}, 200, 0),
+        ([], {"otlp_relay_hops": "a,own"}, 508, 9),
+        ([], {"otlp_relay_hops": ",".join("a" * 33)}, 508, 9),
+        ([], {"otlp_relay_hops": "a" * 4097}, 508, 9),
+        ([], {"otlp_relay_hops": ",".join("a" * 32)}, 200, 0),
+        ([], {"content_type": "text/plain"}, 415, 3),
+        ([], {"content_type": "", "x_test_connection": "True "}, 200, 0),
+        ([], {"content_type": "", "x_test_connection": "no"}, 415, 3),
+        ([], {"content_encoding": "br"}, 415, 3),
+        ([], {"content_encoding": "x-gzip"}, 200, 0),
+    ],
+)
+def test_gate_admits_or_refuses_by_the_head_alone(
+    tokens: list[str], headers: dict[str, str], status: int, grpc_code: int
+) -> None:
+    request = asking(**headers)
+    if status == 200:
+        head = gate(*tokens).admit(request)
+        is_test = "x_test_connection" in headers
+        assert head.sender.address == "10.0.0.1"
+        assert head.sender.is_connection_test is is_test
+        assert head.encoding is (None if is_test else Encoding.JSON)
+        assert head.coding == ("gzip" if "content_encoding" in headers else "")
+        assert bool(head.sender.token) is bool(tokens)
+        return
+    with pytest.raises(Refusal) as refusal:
+        gate(*tokens).admit(request)
+    assert (refusal.value.status, refusal.value.grpc_code) == (status, grpc_code)
+
+
+@pytest.mark.parametrize(
+    ("client", "host", "tokens_for", "is_admitted"),
+    [
+        ("127.0.0.1", "localhost", "remote", True),
+        ("127.0.0.1", "evil.example", "remote", False),
+        ("127.0.0.1", "localhost", "all", False),
+        ("10.0.0.1", "localhost", "remote", False),
+    ],
+)
+def test_gate_spares_programs_of_this_host_the_token_where_it_is_for_others(
+    client: str, host: str, tokens_for: str, *, is_admitted: bool
+) -> None:
+    asked = gate("secret", tokens_for=tokens_for)
+    with nullcontext() if is_admitted else pytest.raises(Refusal):
+        asked.admit(asking(client, host=host))
+
+
+def test_gate_tells_the_sender_by_its_trusted_proxies() -> None:
+    proxies = (network("10.0.0.0/8"),)
+    forwarded = asking(x_forwarded_for="192.0.2.7")
+
+    assert gate(trusted_proxies=proxies).admit(forwarded).sender.address == "192.0.2.7"
+    assert gate().admit(forwarded).sender.address == "10.0.0.1"

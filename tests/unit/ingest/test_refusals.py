@@ -111,3 +111,69 @@ def test_strangers_are_logged_once_a_minute_with_what_to_do() -> None:
     assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in event["reason"]
     assert event["sender"] == "10.0.0.9"
     assert all(STRANGERS.values())
+
+
+def test_bodies_that_could_not_be_read_are_counted_and_the_last_is_told() -> None:
+    log = Refusals(Counters(), Clock(), clock_ns=lambda: 1_700_000_000_000_000_000)
+    assert log.bodies() == {
+        "times": 0,
+        "last_at": None,
+        "last_message": "",
+        "last_sender": "",
+        "last_user_agent": "",
+    }
+    log.note_body("a", "no JSON", user_agent="x")
+    log.note_body("b\n", "no protobuf", user_agent="y")
+
+    assert log.bodies() == {
+        "times": 2,
+        "last_at": "2023-11-14T22:13:20.000Z",
+        "last_message": "no protobuf",
+        "last_sender": "b",
+        "last_user_agent": "y",
+    }
+
+
+def test_refusals_are_counted_by_reason() -> None:
+    counters = Counters()
+    events_of([(401, "a", "x"), (401, "b", "x"), (404, "a", "x")], Refusals(counters, Clock()))
+
+    assert counters.refused == {"401": 2, "404": 1}
+
+
+def test_what_has_not_come_for_longest_is_told_by_its_reason_alone() -> None:
+    clock = Clock()
+    log = Refusals(Counters(), clock)
+    events_of([(401, f"s{n}", "x") for n in range(MOST_KINDS)], log)
+    events_of([(401, "s0", "x")], log)
+    assert {each["sender"] for each in log.last_hour()} == {f"s{n}" for n in range(MOST_KINDS)}
+
+    events_of([(401, "new", "x"), (401, "newer", "x")], log)
+    times = {each["sender"]: each["times"] for each in log.last_hour()}
+    assert len(times) == MOST_KINDS + 1
+    assert (times[""], times["s0"], times["new"]) == (2, 2, 1)
+    assert "s1" not in times
+
+
+def test_refusals_are_told_for_an_hour_of_whole_minutes() -> None:
+    clock = Clock()
+    clock.now = 6000.0
+    log = Refusals(Counters(), clock)
+    events_of([(401, "a", "x")], log)
+    clock.now += 59 * 60 + 59
+    events_of([(401, "a", "x")], log)
+    assert [each["times"] for each in log.last_hour()] == [2]
+    clock.now += 1
+    assert [each["times"] for each in log.last_hour()] == [1]
+    clock.now += 3600
+    assert log.last_hour() == []
+
+
+def test_a_minute_of_the_log_is_over_when_sixty_seconds_are() -> None:
+    clock = Clock()
+    log = Refusals(Counters(), clock)
+    assert len(events_of([(401, "a", "x")] * 2, log)) == 1
+    clock.now += 59.9
+    assert events_of([(401, "a", "x")], log) == []
+    clock.now += 0.1
+    assert len(events_of([(401, "a", "x")], log)) == 2

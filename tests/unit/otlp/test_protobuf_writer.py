@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1 import common_pb2
 
@@ -115,6 +117,35 @@ def test_writer_says_the_length_of_a_field_that_is_a_text(size: int) -> None:
     assert [each.name for each in found.scope_spans[0].spans] == [span.name]
 
 
+LENGTHS = st.sampled_from([0, 1, 2, 60, 62, 63, 64, 117, 119, 121, 122, 123, 124, 125, 127, 128])
+TEXTS = (LENGTHS | st.integers(240, 260) | st.sampled_from([2040, 3000])).map("x".__mul__)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS, st.integers(0, 2) | st.just(-1)), max_size=4))
+def test_attributes_of_any_length_are_those_of_the_official_class(
+    parts: list[tuple[str, str, int]],
+) -> None:
+    attributes = [
+        KeyValue(key=key, value=AnyValue(stringValue=text), keyStrindex=index)
+        for key, text, index in parts
+    ]
+    official = ExportTraceServiceRequest()
+    span = official.resource_spans.add().scope_spans.add().spans.add()
+    for key, text, index in parts:
+        span.attributes.add(key=key, key_strindex=index).value.string_value = text
+    entry = messages.ResourceSpans(
+        scopeSpans=[messages.ScopeSpans(spans=[messages.Span(attributes=attributes)])]
+    )
+
+    assert write_entries([entry], TRACES) == official.SerializeToString()
+
+
+@pytest.mark.parametrize("text", ["AA", "QUJD\n", "_-8="])
+def test_writer_raises_value_error_for_base64_that_is_not_in_normal_form(text: str) -> None:
+    with pytest.raises(ValueError, match=r"(?i)padding|base64|data"):
+        write_entries([entry_with(AnyValue(bytesValue=text))], TRACES)
+
+
 def written_metric(metric: messages_metrics.Metric) -> Any:
     entry = messages_metrics.ResourceMetrics(
         scopeMetrics=[messages_metrics.ScopeMetrics(metrics=[metric])]
@@ -152,7 +183,7 @@ def test_body_of_a_log_record_is_as_deep_as_a_value_of_an_attribute() -> None:
         record = messages_logs.LogRecord(body=value)
         return messages_logs.ResourceLogs(scopeLogs=[messages_logs.ScopeLogs(logRecords=[record])])
 
-    assert LOGS.request.FromString(write_entries([entry(30)], LOGS))
+    assert LOGS.request.FromString(write_entries([entry(30)], LOGS)).ByteSize() > 60
     with pytest.raises(RecursionError):
         write_entries([entry(31)], LOGS)
 

@@ -353,17 +353,17 @@ def test_nothing_but_metrics_without_points_is_an_empty_request(encoding: Encodi
 
 @BOTH
 def test_rejected_points_are_kept_with_all_that_their_metric_says(encoding: Encoding) -> None:
-    said = {"name": "s", "unit": "By", "description": "sent", "sum": {"aggregationTemporality": 2}}
+    said: builders.Json = {"name": "s", "unit": "By", "description": "sent"}
     points = [point(), point(asInt=None, flags=2), point(timeUnixNano=None)]
-    sent = said | {"sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": points}}
-    checked = check(metrics(sent), METRICS, encoding)
+    kind: builders.Json = {"aggregationTemporality": 2, "isMonotonic": True}
+    checked = check(metrics(said | {"sum": kind | {"dataPoints": points}}), METRICS, encoding)
 
     for rejected, expected in zip(checked.rejected, points[1:], strict=True):
         fragment = rejected.body
         if encoding is Encoding.PROTOBUF:
             fragment = transcode.to_json(fragment, Signal.METRICS)
         (metric,) = at(json.loads(fragment), "scopeMetrics[0].metrics")
-        assert metric == said | {"sum": sent["sum"] | {"dataPoints": [expected]}}
+        assert metric == said | {"sum": kind | {"dataPoints": [expected]}}
 
 
 @BOTH
