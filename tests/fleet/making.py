@@ -194,6 +194,21 @@ async def take(consumer: api.Consumer, *, max_items: int = 10_000, **how: bool) 
                 return taken
 
 
+async def has_read(consumer: api.Consumer, rows: int) -> None:
+    """Return when it would hand out so many rows of both encodings at once: brokers hand them out
+    when they like to, so that who takes before may get fewer.
+    """
+    with anyio.fail_after(SECONDS):
+        while True:
+            await consumer.wait()
+            taken = await consumer.take(max_bytes=1 << 20, max_items=10_000, one_encoding=False)
+            if taken is not None:
+                consumer.give_back(taken)
+                if len(taken.rows) >= rows:
+                    return
+            await anyio.sleep(0.01)
+
+
 def numbers_of(taken: Taken) -> list[int]:
     """What `Relay.put` put into its rows."""
     return [int(row.body) for row in taken.rows]

@@ -16,6 +16,7 @@ from relay.buffer.values import StoredDeadLetter
 from relay.model.records import DeadLetter, Encoding, Piece, Signal, Taken
 from tests.fleet.making import (
     fleet_on,
+    has_read,
     now_request,
     numbers_of,
     running,
@@ -124,6 +125,7 @@ async def test_rows_come_in_their_order_and_each_to_one_hand(reopen: Open) -> No
     async with reopen() as engine:
         a = engine.consumer()
         await put(engine, 1, 2, 3, 4)
+        await has_read(a, 4)
         first = await take(a, max_items=2)
         second = await take(a, max_items=1)
         assert numbers_of(first) == [1, 2]
@@ -203,7 +205,7 @@ async def test_the_newest_row_is_the_last_that_would_be_taken(reopen: Open) -> N
     async with reopen() as engine:
         a = engine.consumer()
         await put(engine, 1, 2, 3)
-        a.give_back(await take(a))
+        await has_read(a, 3)
         newest = await a.take_newest()
         assert newest is not None
         assert numbers_of(newest) == [3]
@@ -241,6 +243,7 @@ async def test_statistics_tell_what_is_owed_and_what_is_in_flight(reopen: Open) 
         a = engine.consumer()
         await engine.append(piece(BODY, spans=4))
         await engine.append(piece(BODY, spans=4))
+        await has_read(a, 2)
         taken: Taken = await take(a, max_items=4)
         told = a.statistics()
         assert (told.owed_rows, told.in_flight_items) == (2, 4)

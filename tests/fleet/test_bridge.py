@@ -84,8 +84,8 @@ async def test_brokers_that_do_not_answer_are_told_of_in_time_then_at_once_and_c
                 await anyio.sleep(0.05)
         again = time.monotonic()
         await refused(bridge, b"at once")
-        assert time.monotonic() - again < 0.5
-    assert 3.5 < time.monotonic() - began < 6
+        assert time.monotonic() - again < 2
+    assert 3.5 < time.monotonic() - began < 8
     own_brokers.thaw(1, 2, 3)
     with anyio.fail_after(60):
         while True:

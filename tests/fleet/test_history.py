@@ -282,7 +282,7 @@ async def test_a_broker_that_dies_keeps_no_record_from_being_found(
             while set(await down(relay)) != {b"%d" % number for number in range(40)}:
                 await anyio.lowlevel.checkpoint()
         await anyio.to_thread.run_sync(own_brokers.restart, 2)
-        await relay.put(40)
+        await put_at_last(relay, 40)
         with anyio.fail_after(SECONDS):
             while (await down(relay))[0] != b"40":
                 await anyio.lowlevel.checkpoint()

@@ -8,6 +8,7 @@ from relay.buffer.kafka.overview import overview
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal
 from tests.fleet.making import (
+    SECONDS,
     deliver_all,
     fleet_on,
     numbers_of,
@@ -16,6 +17,7 @@ from tests.fleet.making import (
     take,
 )
 from tests.support.kafka import Brokers
+from tests.support.relay_process import eventually
 
 pytestmark = pytest.mark.anyio
 A, LOGS = BacklogName("a"), BacklogName("a", Signal.LOGS)
@@ -26,12 +28,15 @@ async def test_the_overview_counts_what_waits_by_destination_and_who_delivers(
 ) -> None:
     settings = fleet_on(broker)
     async with running(settings) as relay:
-        a, _logs = relay.readers.consumer(A), relay.readers.consumer(LOGS)
+        a, logs = relay.readers.consumer(A), relay.readers.consumer(LOGS)
         await relay.put(*range(20))
         held = await take(a, max_items=5)
         kept = set(numbers_of(held))
         await deliver_all(a, set(range(20)) - kept)
         await relay.readers.flush()
+        await anyio.to_thread.run_sync(
+            lambda: eventually(lambda: len(logs.lanes) == len(a.lanes) == 8, seconds=SECONDS)
+        )
         found = await anyio.to_thread.run_sync(overview, settings)
 
     assert [(each.name, each.signal, each.waiting_rows) for each in found.destinations] == [

@@ -144,6 +144,7 @@ def test_full_disk_is_503_until_there_is_room_and_deliveries_go_on(
                 lambda: relay.status()["buffer"]["reserve_bytes"] == 32 * MIB,
                 what="the reserve to be made again",
             )
+            eventually(lambda: not relay.status()["buffer"]["owed_rows"], what="ranges to move")
             requests = upstream.journal.requests()
             relay.kill()
             relay.start()

@@ -218,14 +218,21 @@ class Brokers:
 
     def wait_in_sync(self, seconds: float = READY_SECONDS) -> Self:
         """Return when every broker has all of its partitions again."""
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
         admin = AdminClient({"bootstrap.servers": ",".join(self.bootstrap)})
 
         def is_whole() -> bool:
-            topics = admin.list_topics(timeout=10).topics.values()
+            try:
+                found = admin.list_topics(timeout=10)
+            except KafkaException:  # it asked one that is not back yet
+                return False
+            topics = found.topics.values()
             partitions = [each for topic in topics for each in topic.partitions.values()]
-            return all(len(each.isrs) == len(each.replicas) for each in partitions)
+            return len(found.brokers) == len(self._nodes) and all(
+                len(each.isrs) == len(each.replicas) for each in partitions
+            )
 
         eventually(is_whole, seconds=seconds, what="every broker in sync")
         return self

