@@ -76,7 +76,6 @@ class BacklogStatistics:
     oldest_owed_ns: int  # received time of the oldest row owed; 0 when nothing is
     in_flight_items: int
     is_paused: bool
-    is_attached: bool  # False: known from disk, no courier of this process asked for it
     signal: Signal = Signal.TRACES
 
 

@@ -155,8 +155,7 @@ class BatchLimits:
             self._passes += 1
         if self._passes >= GROW_AFTER:
             self._passes = 0
-            room = self._refused_bytes - self._limit_bytes
-            self._limit_bytes = min(self._limit_bytes + room // 4, self._refused_bytes - 1)
+            self._limit_bytes += (self._refused_bytes - self._limit_bytes) // 4
 
     def too_slow(self, taken: Taken) -> None:
         """`taken` timed out or broke the upstream: less next time."""
@@ -170,7 +169,8 @@ class BatchLimits:
         if self._passed_bytes >= size:
             self._passed_bytes = 0
         self._refused_bytes = min(self._refused_bytes or size, size)
-        self._limit_bytes = max(size // 2, self._passed_bytes, 1)
+        # Not half of `size`: a part may be larger than what was refused before it.
+        self._limit_bytes = max(self._refused_bytes // 2, self._passed_bytes, 1)
         self._passes = 0
 
     def narrow(self, items: int) -> None:

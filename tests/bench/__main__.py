@@ -53,7 +53,7 @@ def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     if options.quick:
         sys.exit(quick.run(options.runs, is_to_be_kept=options.keep))
-    results = load_results(options.show) if options.show else run(options)
+    results = shown(options.show) if options.show else run(options)
     print(report.everything(results))
     if options.write:
         written = report.write_all(PAGE, results)
@@ -76,6 +76,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="for CI: compare with expected.json")
     parser.add_argument("--keep", action="store_true", help="with --quick: write expected.json")
     return parser.parse_args(arguments)
+
+
+def shown(path: Path) -> Results:
+    """A run that was kept; ends in words where it cannot be shown."""
+    try:
+        return load_results(path)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
 
 
 def run(options: argparse.Namespace) -> Results:

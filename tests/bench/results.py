@@ -5,7 +5,7 @@ the machine's speed wanders from round to round, and takes both along.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,13 +82,25 @@ class Results:
 
 
 def load_results(path: Path) -> Results:
-    """What `save` wrote."""
-    found = Results(**json.loads(path.read_text()))
-    found.trials = {
-        row: {
-            program: {int(number): Measured(**each) for number, each in rounds.items()}
-            for program, rounds in programs.items()
+    """What `save` wrote, of this version or another: figures of others alone are left out.
+
+    Raises OSError, and ValueError where it is no run or lacks a figure.
+    """
+    try:
+        kept: dict[str, Any] = known_to(Results, json.loads(path.read_text()))
+        kept["trials"] = {
+            row: {
+                program: {int(at): Measured(**known_to(Measured, it)) for at, it in rounds.items()}
+                for program, rounds in programs.items()
+            }
+            for row, programs in kept["trials"].items()
         }
-        for row, programs in json.loads(json.dumps(found.trials)).items()
-    }
-    return found
+        return Results(**kept)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is no run that this version can show: {error}") from error
+
+
+def known_to(kind: type, members: dict[str, Any]) -> dict[str, Any]:
+    """Those of `members` that are fields of a dataclass."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in members.items() if name in names}

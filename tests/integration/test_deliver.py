@@ -130,7 +130,7 @@ class Backlog:
     def statistics(self) -> BacklogStatistics:
         """A courier that was refused asks whether more is owed; what is in flight is, too."""
         owed = sum(row.items for row in (*self.owed, *self.flying))
-        return BacklogStatistics("mock", owed, 0, 0, 0, 0, is_paused=False, is_attached=True)
+        return BacklogStatistics("mock", owed, 0, 0, 0, 0, is_paused=False)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Wait for a change after which `is_so`; at most ten seconds."""

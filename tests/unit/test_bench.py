@@ -1,5 +1,6 @@
 """The benchmark: what it makes of what it measured."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,22 @@ def test_run_is_read_as_it_was_kept(tmp_path: Path) -> None:
     found.save(tmp_path / "run.json")
 
     assert load_results(tmp_path / "run.json") == found
+
+
+def test_run_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    found = results([4], [8], [30])
+    found.save(tmp_path / "run.json")
+    kept = json.loads((tmp_path / "run.json").read_text())
+    ours = kept["trials"][ROW.name][OURS]["0"]
+    ours["of_before"] = kept["of_before"] = 7.0
+    (tmp_path / "more.json").write_text(json.dumps(kept))
+    del ours["p50_ms"]
+    (tmp_path / "less.json").write_text(json.dumps(kept))
+
+    assert load_results(tmp_path / "more.json") == found
+    for wrong in ("less.json", "none.json", "."):
+        with pytest.raises((ValueError, OSError), match=wrong):
+            load_results(tmp_path / wrong)
 
 
 def test_table_marks_what_reaches_its_bar() -> None:

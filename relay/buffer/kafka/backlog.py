@@ -225,7 +225,6 @@ class Backlog:
             oldest_ms * 1_000_000,
             self._in_flight_items,
             self.is_paused,
-            self._health is not None,
             self.signal,
         )
 

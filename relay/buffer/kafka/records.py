@@ -91,7 +91,6 @@ class Incoming(NamedTuple):
     part: Part
     only: str = ""
     rejected: tuple[RejectedItem, ...] = ()
-    is_foreign: bool = False
 
 
 class DamagedRecord(Exception):
@@ -214,7 +213,7 @@ class Decoder:
         )
         sender = (FOREIGN.address, False, FOREIGN.user_agent, tuple(services))
         part = Part(0, prepared.items, received_ns, len(ids), *sender)
-        return Incoming(row, b"".join(ids), part, "", prepared.rejected, is_foreign=True)
+        return Incoming(row, b"".join(ids), part, "", prepared.rejected)
 
 
 def _fragment(value: bytes, signal: Signal, encoding: Encoding) -> bytes:

@@ -201,7 +201,6 @@ class Backlog:
             oldest_ns,
             self._in_flight_items,
             self.is_paused,
-            self._health is not None,
             self.signal,
         )
 

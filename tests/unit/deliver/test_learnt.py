@@ -105,6 +105,18 @@ def test_limit_of_bytes_goes_on_where_as_much_got_through_after_all(settings: Se
     assert limits.is_too_large(taken_of(100_000))
 
 
+def test_limit_of_bytes_stays_below_what_was_refused_when_more_is_refused(
+    settings: Settings,
+) -> None:
+    limits = limits_after_413(settings, 80_000)
+    limits.too_large(taken_of(160_000))  # a row that is longer by itself
+    assert limits.max_bytes == 40_000
+
+    limits.passed(taken_of(50_000))
+    limits.too_large(taken_of(400_000))
+    assert limits.max_bytes == 50_000
+
+
 def test_limit_of_bytes_is_not_learnt_from_one_large_item(settings: Settings) -> None:
     limits = BatchLimits(settings(max_batch_bytes=1_000_000))
     limits.too_large(taken_of(80_000, items=1))
@@ -218,16 +230,6 @@ def test_bytes_that_passed_and_are_refused_by_now_are_no_limit_any_more(settings
     limits.too_large(taken_of(300))
 
     assert limits.max_bytes == 150
-
-
-def test_limit_of_bytes_is_never_again_what_was_refused(settings: Settings) -> None:
-    limits = BatchLimits(settings(max_batch_bytes=4000))
-    limits.too_large(taken_of(1000))
-    limits.too_large(taken_of(2000))  # a row that is longer by itself
-    for _ in range(GROW_AFTER):
-        limits.passed(taken_of(900))
-
-    assert limits.max_bytes == 999
 
 
 def test_lone_item_is_condemned_by_a_success_of_the_last_minutes_at_any_time_of_the_clock() -> None:

@@ -27,7 +27,7 @@ from relay.config.fleet import FleetConfig
 from relay.config.steps import ProcessConfig, RedactConfig
 from relay.model.records import BodyFlag, Encoding, Piece, Request, Sender, Signal
 from relay.process.before_kept import BeforeKept
-from relay.process.foreign import PrepareForeign
+from relay.process.foreign import FOREIGN, PrepareForeign
 from relay.process.prepare import Prepare, PrepareSettings
 from tests.support.builders import protobuf_twin, request, span, text_attribute, to_body
 
@@ -69,7 +69,6 @@ def test_a_piece_comes_back_as_the_row_that_it_was(encoding: Encoding) -> None:
     assert read.trace_ids == piece.trace_ids
     assert (read.part.address, read.part.user_agent) == ("192.0.2.7", "sdk/1")
     assert read.part.services == ("shop",)
-    assert not read.is_foreign
     assert not read.only
 
 
@@ -125,7 +124,7 @@ def test_without_its_checksum_a_record_is_checked_as_that_of_a_stranger() -> Non
     (outgoing,) = records_of(prepared(), SETTINGS)
     bare = tuple(each for each in outgoing.headers if each[0] != CRC)
     read = DECODE(sent(outgoing, headers=bare, timestamp_ms=7))
-    assert read.is_foreign
+    assert read.part.user_agent == FOREIGN.user_agent
     assert (read.row.items, read.row.received_ns) == (3, 7_000_000)
 
 
@@ -134,7 +133,7 @@ def test_a_record_of_a_collector_is_checked_and_counted(encoding: Encoding) -> N
     made = request(span(), span(traceId="0" * 32))
     is_json = encoding is Encoding.JSON
     read = foreign(to_body(made) if is_json else protobuf_twin(made).SerializeToString(), encoding)
-    assert read.is_foreign
+    assert read.part.user_agent == FOREIGN.user_agent
     assert read.row.items == 1
     assert [each.reason for each in read.rejected] == ["trace_id_zero"]
     assert read.part.services == ("shop",)
