@@ -141,7 +141,7 @@ async def test_wait_returns_when_something_is_owed_that_is_not_in_flight(tmp_pat
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         await buffer.append(request(piece()))
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await backlog.wait()
         taken = await take(backlog)
         with anyio.move_on_after(0.02) as scope:
@@ -249,7 +249,7 @@ async def test_writer_that_dies_is_told_and_nobody_waits_for_ever(
         monkeypatch.setattr(buffer._writer, "_append", append_and_note)
         monkeypatch.setattr(buffer._writer, "_keep_house", die)
         await buffer.append(request(piece()))
-        with anyio.fail_after(5), pytest.raises(MemoryError):
+        with anyio.fail_after(30), pytest.raises(MemoryError):
             await buffer.wait_failed()
         with pytest.raises(BufferUnavailable):
             await buffer.append(request(piece()))
@@ -265,13 +265,13 @@ async def test_waiters_of_a_turn_in_which_the_writer_dies_are_refused(
 
     async with opened(tmp_path) as buffer:
         monkeypatch.setattr(buffer._writer, "_append", die)
-        with anyio.fail_after(5), pytest.raises(BufferUnavailable):
+        with anyio.fail_after(30), pytest.raises(BufferUnavailable):
             await buffer.append(request(piece()))
 
 
 async def test_damage_that_is_met_after_the_end_keeps_nobody_waiting(tmp_path: Path) -> None:
     refused: list[BufferUnavailable] = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks, opened(tmp_path) as buffer:
 
             def meet(_connection: apsw.Connection) -> None:

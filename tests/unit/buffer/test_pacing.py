@@ -68,7 +68,7 @@ async def test_what_was_postponed_is_done_when_nothing_more_comes(
             await buffer.append(request(piece()))
         done = time.monotonic()
 
-        eventually(lambda: when and when[-1] >= done, seconds=5, what="housekeeping")
+        eventually(lambda: when and when[-1] >= done, what="housekeeping")
 
 
 async def test_long_wal_is_written_back_without_a_pause(

@@ -93,7 +93,7 @@ async def test_end_of_the_writer_wakes_the_loop_that_waits_for_nothing_else(
         with pytest.raises(MemoryError):
             await buffer.wait_failed()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
             await anyio.lowlevel.checkpoint()
@@ -106,7 +106,7 @@ async def test_two_who_close_a_buffer_that_nobody_used_both_return(tmp_path: Pat
     asyncio.get_running_loop().set_debug(True)
     buffer = Buffer(tmp_path, SETTINGS, Counters())
     buffer.open()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(buffer.close)
             tasks.start_soon(buffer.close)
