@@ -141,20 +141,19 @@ class Fleet:
         """Take up `destinations`: try all at once, start what is new, stop what is gone."""
         wanted = _views(destinations)
         await self._end_changed_samples(wanted)
-        gone = []
-        for key in self._routes.keys() - wanted.keys():
-            gone.append(self._routes.pop(key))
-            if key.destination in self._whole:
-                self._whole[key.destination].leave(key.signal)
-        for each in gone:
-            each.consumer.detach()
+        gone = {key: self._routes.pop(key) for key in self._routes.keys() - wanted.keys()}
+        for route in gone.values():
+            route.consumer.detach()
         for key in self._routes.keys() & wanted.keys():
             self._routes[key].courier.update(wanted[key])
         self._start_new(wanted)
         self._log.owe_only(wanted)
         async with anyio.create_task_group() as stopping:
-            for each in gone:
-                stopping.start_soon(each.courier.stop, GONE_GRACE_SECONDS)
+            for route in gone.values():
+                stopping.start_soon(route.courier.stop, GONE_GRACE_SECONDS)
+        for key in gone:  # only now: what is held is not decided by half of a trace
+            if key.destination in self._whole:
+                self._whole[key.destination].leave(key.signal)
         self._tell_removed()  # what was in flight may have been delivered
 
     async def _end_changed_samples(self, wanted: Mapping[BacklogName, DestinationConfig]) -> None:

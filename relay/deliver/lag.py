@@ -201,6 +201,8 @@ class Lag:
 
     def free(self, now_ns: int) -> None:
         """Hand out what has waited long enough, and let others do so that wait for this."""
+        if self._scope.cancel_called:  # `run` may have been woken just before
+            return
         due_ns = self.looked_until_ns(now_ns) - self._wait_ns
         leader = self.leader
         if leader is not None and not leader.is_far:
@@ -221,10 +223,10 @@ class Lag:
         is_all = self._is_begun and self._look.last_row <= self._read_to
         return now_ns if is_all else self._last_ns
 
-    def _seconds_until_due(self, now_ns: int) -> float:
+    def _seconds_until_due(self, now_ns: int) -> float | None:
         """Until time alone frees the oldest that is held; else something has to change."""
         if self._held:
             seconds = (self._held[0].last_ns + self._wait_ns - now_ns) / 1e9
             if seconds > 0:
                 return seconds
-        return float("inf")
+        return None

@@ -77,7 +77,7 @@ async def of_age(
         rows = [row for row in taken.rows if row.encoding is encoding]
         if not rows:
             continue
-        age_seconds = max(now_ns - rows[0].received_ns, 0) // 10**9  # the wall clock may jump
+        age_seconds = max((now_ns - rows[0].received_ns) // 10**9, 0)  # the wall clock may jump
         words = (
             f"received {format_duration(age_seconds)} ago, and {settings.name} is sent nothing "
             f"older than {format_duration(max_age_seconds)} (max_age)"

@@ -77,7 +77,6 @@ class _BrokenOff(Exception):
     """Something else than passing or being refused has happened; `part` of the batch was sent."""
 
     def __init__(self, outcome: outcomes.Outcome | None, part: Taken | None = None) -> None:
-        super().__init__()
         self.outcome = outcome
         self.part = part
 
@@ -100,6 +99,8 @@ class Bisection:
         suspected: AbstractSet[Position],
         judges: Sequence[Judge] = (),
     ) -> None:
+        if head.refusal is None:
+            raise TypeError("only what was refused can be searched")
         self._head = head
         self._sender = sender
         self._consumer = sender.consumer
@@ -109,8 +110,8 @@ class Bisection:
         self._limits = head.learnt.limits
         self._is_in_order = self._consumer.signal is Signal.METRICS
         self._refusals = 0
-        self._is_proven = head.refusal is not None and head.refusal.is_proof
-        self._status = head.refusal.status if head.refusal is not None else 0
+        self._is_proven = head.refusal.is_proof
+        self._status = head.refusal.status
         self._broke: set[tuple[OwedRange, ...]] = set()  # what the upstream broke at
         self._unanswered = 0
         self._held: list[Taken] = [head.taken]  # parts of the batch
@@ -123,7 +124,7 @@ class Bisection:
         self._whole: set[tuple[OwedRange, ...]] = set()  # what cannot be cut
         self._has_evidence = False
 
-    async def run(self, *, needs_proof: bool = False, asks_first: bool = False) -> Verdict:
+    async def run(self, *, needs_proof: bool, asks_first: bool) -> Verdict:
         """With `needs_proof` nothing of the head is sent before another row, or failing that its
         last one, has passed. With `asks_first` another row is sent first, whether it passes or not.
         """

@@ -209,7 +209,7 @@ class Isolation:
                     self._consumer.give_back(taken)
                     return head.outcome
         needs_proof &= not self._is_in_order  # what came since is the proof, in its turn
-        verdict = await self._bisection(head, judges).run(needs_proof=needs_proof)
+        verdict = await self._bisection(head, judges).run(needs_proof=needs_proof, asks_first=False)
         is_open = not (verdict.is_solved or verdict.is_broken_off or verdict.has_evidence)
         if is_open and not is_lone:
             verdict = await self._search_alternative(head, refusal.status) or verdict
@@ -231,7 +231,7 @@ class Isolation:
             self._consumer.give_back(taken)
             return None
         second = Attempt(taken, head.alternative, head.learnt, head.outcome)
-        verdict = await self._bisection(second).run()
+        verdict = await self._bisection(second).run(needs_proof=False, asks_first=False)
         if verdict.has_evidence:
             self._sender.learn_encoding(second, status)
         return verdict

@@ -16,7 +16,7 @@ from relay.deliver.batches import Batch
 from relay.deliver.fleet import Fleet
 from relay.model.records import DestinationState, Signal
 from relay.upstream.outcomes import Delivered, Outcome, Wait
-from tests.unit.buffer.making import eventually, opened, piece, request
+from tests.unit.buffer.making import eventually, opened, piece, request, take_all
 from tests.unit.deliver.delivering import InProcess
 
 pytestmark = pytest.mark.anyio
@@ -157,7 +157,10 @@ async def test_what_left_the_configuration_between_two_runs_is_owed_nothing_new(
             await fleet.stop(0.0)
         async with anyio.create_task_group() as tasks:
             fleet = Fleet(buffer, {}, upstreams)
-            fleet.start(tasks, [destination("a")])
+            with capture_logs() as logged:
+                fleet.start(tasks, [destination("a")])
+            (warned,) = events(logged, "removed_destination_waits")
+            assert (warned["destination"], warned["waiting"]) == ("old", 1)
             await keep(buffer)
             await eventually(lambda: upstreams.took == {("a", TRACES): 2})
             assert waiting(fleet) == [("old", TRACES, 1, False)]
@@ -239,3 +242,73 @@ async def test_destination_whose_sample_is_another_starts_anew_and_others_go_on(
         await fleet.reload([destination("b")])  # whole traces are not followed for it any more
         await fleet.stop(1.0)
         assert BacklogName("a", TRACES) in buffer.consumers()
+
+
+async def test_buffer_hears_how_a_courier_fares_while_there_is_one(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        fleet = Fleet(buffer, {}, Upstreams())
+        fleet.start(tasks, [destination("a", hold_seconds=60.0), destination("b")])
+        health = buffer.consumer("a").health()
+        assert health is not None
+        assert health.hold_ns == 60 * 10**9
+        await fleet.reload([destination("b")])
+        assert buffer.consumer("a").health() is None
+        await fleet.stop(1.0)
+
+
+async def test_courier_is_paused_and_resumed_by_what_another_relay_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    upstreams = Upstreams()
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        monkeypatch.setattr(type(buffer.consumer("a")), "attach", lambda *each: heard.append(each))
+        fleet = Fleet(buffer, {}, upstreams)
+        fleet.start(tasks, [destination("a")])
+        ((_consumer, _health, on_pause),) = heard
+        on_pause(True)
+        await eventually(lambda: states(fleet, "a") == {DestinationState.PAUSED})
+        await keep(buffer)
+        on_pause(False)
+        await eventually(lambda: upstreams.took == {("a", TRACES): 1})
+        await fleet.stop(1.0)
+
+
+async def test_new_destination_of_a_signal_that_nobody_else_has_is_not_told_what_it_misses(
+    tmp_path: Path,
+) -> None:
+    upstreams = Upstreams()
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        fleet = Fleet(buffer, {}, upstreams)
+        fleet.start(tasks, [destination("a")])
+        await keep(buffer)
+        await eventually(lambda: upstreams.took == {("a", TRACES): 1})
+        with capture_logs() as logged:
+            await fleet.reload([destination("a"), destination("b", LOGS)])
+        assert events(logged, "destination_begins_now") == []
+        await fleet.stop(1.0)
+
+
+async def test_traces_that_are_sampled_by_ratio_alone_wait_for_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        fleet = Fleet(buffer, {}, Upstreams())
+        fleet.start(tasks, [destination("a", sample=SampleConfig(ratio=0.5))])
+        await keep(buffer, count=3)
+        await eventually(lambda: buffer.consumer("a").statistics().owed_items == 0)
+        await fleet.stop(1.0)
+
+
+async def test_signal_that_leaves_a_destination_of_whole_traces_is_held_no_more(
+    tmp_path: Path,
+) -> None:
+    sample = SampleConfig(ratio=0.0, keep='status == "ERROR"', wait_seconds=3600.0)
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        fleet = Fleet(buffer, {}, Upstreams())
+        fleet.start(tasks, [destination("a", TRACES, LOGS, sample=sample)])
+        await keep(buffer, LOGS)
+        logs = buffer.consumer("a", signal=LOGS)
+        await eventually(lambda: fleet.statuses()[1].held_items == 1)
+        assert await take_all(logs) == []
+        await fleet.reload([destination("a", TRACES, sample=sample)])
+        assert len(await take_all(logs)) == 1  # it was not filtered either
+        await fleet.stop(1.0)

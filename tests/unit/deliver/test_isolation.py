@@ -298,12 +298,31 @@ async def test_head_that_was_searched_in_vain_is_searched_again_with_proof_or_ne
 
     case.add(3, 4)  # more of it, and another: that is asked first
     assert await case.isolated(3) == REFUSED
-    assert case.sent[first] == [4]
+    assert case.sent[first:] == [[4]]
 
     second = len(case.sent)
     case.sender.learnt.passed(Taken((), ()), Encoding.JSON, 0.0)
     assert await case.isolated(3) == REFUSED
     assert case.sent[second] == [1]
+
+
+async def test_last_row_of_a_head_is_its_proof_where_no_other_is_owed() -> None:
+    case = Case(refuses())
+    assert await case.isolated(2) == REFUSED
+    case.sent.clear()
+    case.add(3)
+    case.answer = refuses(1)
+
+    assert await case.isolated(3) == Delivered(200)
+    assert case.sent[:2] == [[3], [1]]
+    assert [each.row for each in case.backlog.dead] == [1]
+
+
+async def test_search_that_another_row_breaks_off_tells_nothing_of_how_much_passes() -> None:
+    case = Case(lambda held, _: AWAY if held == [3] else REFUSED, rows=3)
+
+    assert await case.isolated(2) == AWAY
+    assert not case.sender.learnt.limits.is_narrowed
 
 
 async def test_head_that_is_known_to_be_at_fault_is_searched_without_proof() -> None:

@@ -5,13 +5,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
+from structlog.testing import capture_logs
 
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.uptime import uptime_ns
-from relay.deliver.lag import AHEAD, Lag
+from relay.deliver.lag import _RETRY_SECONDS, AHEAD, Lag
+from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal, StoredRow
 from tests.unit.buffer.making import (
     Clocks,
@@ -118,6 +121,12 @@ async def test_a_row_that_becomes_due_between_the_look_and_the_wait_is_handed_ou
 
 
 async def test_it_wakes_by_itself_when_a_row_is_due(tmp_path: Path) -> None:
+    with capture_logs() as logged:
+        await one_row_in_its_time(tmp_path)
+    assert [each for each in logged if each["event"] == "lag_failed"] == []
+
+
+async def one_row_in_its_time(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         lag = Lag(backlog.look_ahead, 0.3, age_ns=buffer.age_ns, now_ns=uptime_ns)
@@ -176,6 +185,56 @@ async def test_a_restart_sees_again_what_was_handed_out_up_to_a_wait_before(
     async with lagging(tmp_path, clocks) as case:
         await case.read(b"owed")
         assert case.seen == [b"near", b"owed"]
+        await case.append(b"new")
+        await case.read(b"new")
+        assert case.seen == [b"near", b"owed", b"new"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 70, 130])
+async def test_a_restart_sees_again_all_that_was_handed_out_of_late(
+    tmp_path: Path, count: int
+) -> None:
+    clocks = Clocks()
+    before = [b"%d" % number for number in range(count)]
+    async with lagging(tmp_path, clocks, before=before) as case:
+        await case.counts(count)
+        assert await case.after(31) == before
+        await deliver_all(case.backlog)
+        await case.append(b"owed")
+        await case.buffer.flush()
+    clocks.pass_seconds(-15)
+    async with lagging(tmp_path, clocks) as case:
+        await case.read(b"owed")
+        assert sorted(case.seen) == sorted([*before, b"owed"])
+
+
+async def test_rows_of_nearly_one_moment_are_handed_out_together(tmp_path: Path) -> None:
+    async with lagging(tmp_path, Clocks()) as case:
+        await case.append(b"1")
+        await case.read(b"1")
+        case.clocks.pass_seconds(0.3)
+        await case.append(b"2")
+        await case.read(b"2")
+        assert await case.after(29.8) == []
+        assert await case.after(0.3) == [b"1", b"2"]
+
+
+async def test_nothing_is_polled_while_nothing_comes(tmp_path: Path) -> None:
+    async with lagging(tmp_path, Clocks()) as case:
+        looks = 0
+
+        def now_ns() -> int:
+            nonlocal looks
+            looks += 1
+            return case.clocks.uptime()
+
+        await case.append(b"1")
+        await case.read(b"1")
+        await eventually(lambda: case.lag.held_items == 1)
+        case.lag.now_ns = now_ns
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert looks <= 2
 
 
 async def test_a_destination_that_is_behind_lets_it_read_no_further(tmp_path: Path) -> None:
@@ -239,14 +298,25 @@ async def test_a_lag_that_follows_another_waits_until_that_one_has_looked(tmp_pa
             tasks.start_soon(spans.lag.run, buffer.browse, BacklogName("a", Signal.TRACES))
             await eventually(lambda: logs.backlog.has_more)
             assert await take_all(logs.backlog) == [b"log"]
-            spans.lag.end()
             logs.lag.end()
+            assert spans.lag.followers == []
+            await logs.append(b"next")  # it was woken just before, and holds nothing any more
+            await eventually(lambda: logs.backlog.statistics().owed_items == 2)
+            assert await take_all(logs.backlog) == [b"log", b"next"]
+            spans.lag.end()
 
 
-async def test_an_exception_of_what_looks_lets_nothing_through(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [ValueError("a mistake"), BufferUnavailable("no disk")])
+async def test_an_exception_of_what_looks_lets_nothing_through_and_is_tried_again_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("relay.deliver.lag._RETRY_SECONDS", 0.01)
+    sleeps: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("relay.deliver.lag.anyio.sleep", sleep)
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         tries = 0
@@ -255,7 +325,7 @@ async def test_an_exception_of_what_looks_lets_nothing_through(
             nonlocal tries
             tries += 1
             if tries < 3:
-                raise ValueError("a mistake of ours")
+                raise error
 
         lag = Lag(backlog.look_ahead, 0.01, age_ns=buffer.age_ns, watch=watch, now_ns=uptime_ns)
         await buffer.append(request(piece(b"1")))
@@ -263,5 +333,5 @@ async def test_an_exception_of_what_looks_lets_nothing_through(
             tasks.start_soon(lag.run, None, BacklogName("a", Signal.TRACES))
             with anyio.fail_after(10):
                 await backlog.wait()
-            assert tries == 3
+            assert (tries, sleeps) == (3, [_RETRY_SECONDS] * 2)
             lag.end()
