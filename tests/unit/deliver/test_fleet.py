@@ -312,3 +312,20 @@ async def test_signal_that_leaves_a_destination_of_whole_traces_is_held_no_more(
         await fleet.reload([destination("a", TRACES, sample=sample)])
         assert len(await take_all(logs)) == 1  # it was not filtered either
         await fleet.stop(1.0)
+
+
+async def test_traces_worth_keeping_are_sent_whole_and_others_not_at_all(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    sample = SampleConfig(ratio=0.0, keep='status == "ERROR"', wait_seconds=0.2)
+    bodies = [
+        b'{"scopeSpans":[{"spans":[{"traceId":"%032d","status":{"code":%d}}]}]}' % each
+        for each in ((1, 0), (1, 2), (2, 0))
+    ]
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        fleet = Fleet(buffer, {}, upstreams, age_ns=buffer.age_ns)
+        fleet.start(tasks, [destination("a", sample=sample)])
+        for body in bodies:
+            await buffer.append(request(piece(body)))
+        await eventually(lambda: buffer.consumer("a").statistics().owed_items == 0)
+        await fleet.stop(1.0)
+    assert upstreams.took == {("a", TRACES): 2}

@@ -1,0 +1,95 @@
+"""What is taken for a request, and what becomes of it when something else is wanted."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from relay.config import DestinationConfig
+from relay.deliver.batches import Batch
+from relay.deliver.sender import BatchSender
+from relay.model.records import StoredRow
+from relay.upstream.outcomes import Delivered, Outcome
+from tests.unit.buffer.making import NOW_NS
+from tests.unit.deliver.conftest import MemoryBacklog, make_row, make_settings, taken_of
+from tests.unit.deliver.delivering import InProcess
+
+pytestmark = pytest.mark.anyio
+HOUR_NS = 3600 * 10**9
+
+
+class Upstream(InProcess):
+    """Takes everything."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
+        self.requests += 1
+        return Delivered(200)
+
+
+def sender_of(
+    backlog: MemoryBacklog, age_ns: Callable[[StoredRow], int] | None = None, **terms: Any
+) -> BatchSender:
+    settings: Any = make_settings(**terms)
+    assert isinstance(settings, DestinationConfig)
+    return BatchSender(
+        settings,
+        backlog,  # type: ignore[arg-type]
+        Upstream(),
+        lambda _: {},
+        now_ns=lambda: NOW_NS,
+        monotonic=lambda: 0.0,
+        age_ns=age_ns,
+    )
+
+
+def received(seconds_ago: float) -> StoredRow:
+    return replace(make_row(), received_ns=NOW_NS - int(seconds_ago * 1e9))
+
+
+@pytest.mark.parametrize(("seconds_ago", "is_old"), [(59, False), (61, True), (-61, False)])
+async def test_age_is_told_by_the_clock_where_no_buffer_knows_better(
+    backlog: MemoryBacklog, seconds_ago: float, is_old: bool
+) -> None:
+    sender = sender_of(backlog, max_age_seconds=60.0)
+    assert sender.is_old(received(seconds_ago)) is is_old
+    assert not sender_of(backlog).is_old(received(seconds_ago))
+
+
+async def test_rows_are_given_back_where_their_age_cannot_be_told(backlog: MemoryBacklog) -> None:
+    def age_ns(_row: StoredRow) -> int:
+        raise OSError("no clock")
+
+    backlog.add(make_row(1), make_row(2))
+    with pytest.raises(OSError, match="no clock"):
+        await sender_of(backlog, age_ns, max_age_seconds=60.0).take()
+    assert ([row.row for row in backlog.owed], backlog.in_flight) == ([1, 2], 0)
+
+
+@pytest.mark.parametrize("wanted", ["is_stopping", "is_nudged"])
+async def test_no_more_is_taken_after_what_is_too_old_when_something_else_is_wanted(
+    backlog: MemoryBacklog, wanted: str
+) -> None:
+    def age_ns(row: StoredRow) -> int:
+        setattr(sender, wanted, True)
+        return HOUR_NS if row.row == 1 else 0
+
+    sender = sender_of(backlog, age_ns, max_age_seconds=60.0)
+    backlog.add(make_row(1), make_row(2))
+
+    assert await sender.take() is None
+    assert [letter.row for letter in backlog.dead] == [1]
+    assert ([row.row for row in backlog.owed], backlog.in_flight) == ([2], 0)
+
+
+async def test_nothing_is_sent_once_it_was_cut_off(backlog: MemoryBacklog) -> None:
+    sender = sender_of(backlog)
+    upstream: Any = sender.upstream
+    assert (await sender.send(taken_of(make_row()))).outcome == Delivered(200)
+    sender.cut_off()
+
+    assert (await sender.send(taken_of(make_row()))).outcome is None
+    assert (upstream.requests, sender.status.in_flight_items) == (1, 0)
