@@ -9,6 +9,7 @@ import pytest
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
+from relay.deliver.isolate.bisect import MOST_FOR_AGE
 from relay.deliver.isolate.policy import FAILURES_OF_ONE_HEAD, Isolation
 from relay.deliver.learnt import PAUSE_SECONDS
 from relay.deliver.parked import MOST, Parked
@@ -387,6 +388,22 @@ async def test_item_that_lacked_the_last_proof_is_given_up_by_the_next_search() 
 
     assert await case.isolated(1) == Delivered(200)
     assert [each.row for each in case.backlog.dead] == [1]
+
+
+async def test_what_is_refused_for_its_age_is_given_up_as_it_was_sent_after_so_many_requests() -> (
+    None
+):
+    late = replace(REFUSED, about="series")
+    case = Case(refuses(outcome=late), rows=256)
+
+    assert await case.isolated(256, late) == Delivered(200)
+    given_up = {(each.row, each.items) for each in case.backlog.dead}
+    parts = [(held[0], len(held)) for held in case.sent]
+    kept_whole = [part in given_up for part in parts if part[1] > 1]
+    first = sum(part[1] > 1 for part in parts[: MOST_FOR_AGE - 1])
+    assert kept_whole == [False] * first + [True] * (len(kept_whole) - first)
+    assert any(kept_whole)
+    assert sum(items for _, items in given_up) == 256
 
 
 # --- the other encoding -------------------------------------------------------------------------

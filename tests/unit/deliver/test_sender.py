@@ -79,6 +79,7 @@ async def test_no_more_is_taken_after_what_is_too_old_when_something_else_is_wan
 
     sender = sender_of(backlog, age_ns, max_age_seconds=60.0)
     backlog.add(make_row(1), make_row(2))
+    assert sender.may_go_on
 
     assert await sender.take() is None
     assert [letter.row for letter in backlog.dead] == [1]
