@@ -394,16 +394,16 @@ async def test_what_is_refused_for_its_age_is_given_up_as_it_was_sent_after_so_m
     None
 ):
     late = replace(REFUSED, about="series")
-    case = Case(refuses(outcome=late), rows=256)
+    case = Case(refuses(outcome=late), rows=255)
 
-    assert await case.isolated(256, late) == Delivered(200)
+    assert await case.isolated(255, late) == Delivered(200)
     given_up = {(each.row, each.items) for each in case.backlog.dead}
     parts = [(held[0], len(held)) for held in case.sent]
     kept_whole = [part in given_up for part in parts if part[1] > 1]
     first = sum(part[1] > 1 for part in parts[: MOST_FOR_AGE - 1])
     assert kept_whole == [False] * first + [True] * (len(kept_whole) - first)
     assert any(kept_whole)
-    assert sum(items for _, items in given_up) == 256
+    assert sum(items for _, items in given_up) == 255
 
 
 # --- the other encoding -------------------------------------------------------------------------
