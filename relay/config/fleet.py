@@ -52,6 +52,8 @@ class FleetConfig(Struct, frozen=True, kw_only=True):
     """Of these, how many must have it before the 200."""
     sync: Literal["full", "replicated"] = "full"
     """full: each of them has synced it to its disk; replicated: has it in memory at least."""
+    compression: Literal["lz4", "zstd"] = "lz4"
+    """Of what relays write: lz4 costs them less CPU, zstd the brokers less disk."""
     retention_seconds: float = 7 * 86_400.0
     """How long the brokers keep records, owed or not."""
     retention_size_bytes: int = 50 * 2**30

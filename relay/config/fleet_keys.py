@@ -98,6 +98,7 @@ FLEET_KEYS = {
     "replication": Key("replication", integer(1, 9)),
     "min_in_sync": Key("min_in_sync", integer(1, 9)),
     "sync": Key("sync", one_of("full", "replicated")),
+    "compression": Key("compression", one_of("lz4", "zstd")),
     "retention": Key("retention_seconds", duration(may_be_zero=False)),
     "retention_size": Key("retention_size_bytes", size(2**20)),
     "keep_delivered": Key("keep_delivered_seconds", duration(may_be_forever=True)),

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from tests.fleet.reading import ids_in
 from tests.support.kafka import Brokers
 
 pytestmark = pytest.mark.anyio
+_ATTRIBUTES_AT = 22  # the low byte of a batch's attributes, from its beginning; format 2
 
 
 def settings_of(brokers: Brokers) -> KafkaSettings:
@@ -44,6 +46,24 @@ async def test_returns_where_each_record_is(broker: Brokers, bridge: Bridge) -> 
     assert [kept.partition for kept in first] == [2, 0, 2]
     assert [kept.offset for kept in first] == [0, 0, 1]
     assert bridge.waiting == 0
+
+
+@pytest.mark.parametrize(("compression", "codec"), [("lz4", 3), ("zstd", 4)])
+async def test_records_are_kept_compressed_as_the_configuration_says(
+    broker: Brokers, compression: Literal["lz4", "zstd"], codec: int
+) -> None:
+    topic = f"packed_{compression}"
+    make_topic(broker, topic)
+    brokers = tuple(broker.bootstrap)
+    bridge = Bridge(KafkaSettings(FleetConfig(brokers=brokers, compression=compression), "r1"))
+    bridge.start()
+    try:
+        await bridge.send([Outgoing(topic, b"a span like the one before, " * 100, partition=0)])
+    finally:
+        await bridge.close()
+    segment = broker.node(1).folder / f"{topic}-0" / f"{0:020}.log"
+    attributes = segment.read_bytes()[_ATTRIBUTES_AT]
+    assert attributes & 7 == codec
 
 
 async def test_many_requests_at_once_are_all_there(broker: Brokers, bridge: Bridge) -> None:

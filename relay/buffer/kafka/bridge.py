@@ -42,7 +42,7 @@ def producer_settings(settings: KafkaSettings, patience_seconds: float) -> Clien
         "message.timeout.ms": patience_ms,
         "request.timeout.ms": min(3000, patience_ms),
         "socket.timeout.ms": max(4000, patience_ms),
-        "compression.type": "zstd",
+        "compression.type": settings.fleet.compression,
         "compression.level": 1,
         "queue.buffering.max.kbytes": QUEUE_BYTES // 1024,
         "message.max.bytes": MOST_RECORD_BYTES + 2**20,
