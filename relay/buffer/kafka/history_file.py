@@ -150,13 +150,12 @@ class HistoryFile:
         writer = self._writer
         if writer is None:
             raise BufferUnavailable("the fleet's history is closed")
-        number = self.last_number
+        last = self.last_number + len(records)
         with transaction(writer):
-            for each in records:
-                number += 1
-                # A topic that was made anew has the same places again, for other records.
-                writer.execute(
-                    "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            # A topic that was made anew has the same places again, for other records.
+            writer.executemany(
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
                     (
                         number,
                         each.place,
@@ -167,18 +166,20 @@ class HistoryFile:
                         each.raw_bytes,
                         _encode_part(each.part),
                         each.ids,
-                    ),
-                )
+                    )
+                    for number, each in enumerate(records, self.last_number + 1)
+                ),
+            )
             for entry in deliveries:
                 values = (entry.destination, *entry.start, *entry.end, entry.at_ns, entry.status)
                 writer.execute("INSERT INTO deliveries VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", values)
-            for (topic, partition), offset in read_to.items():
-                writer.execute(
-                    "INSERT OR REPLACE INTO read_to VALUES (?, ?, ?)", (topic, partition, offset)
-                )
-        self.last_number = number
+            writer.executemany(
+                "INSERT OR REPLACE INTO read_to VALUES (?, ?, ?)",
+                ((topic, partition, offset) for (topic, partition), offset in read_to.items()),
+            )
+        self.last_number = last
         if records and not self.first_number:
-            self.first_number = number - len(records) + 1
+            self.first_number = last - len(records) + 1
 
     def forget_before(self, lows: Mapping[int, int]) -> None:
         """Forget records that the brokers deleted: of each stream those before that row. And the

@@ -7,7 +7,7 @@ where it stopped. Everything here is in one thread.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -35,7 +35,6 @@ from relay.buffer.kafka.records import (
     Incoming,
     NotOtlp,
     Record,
-    header_of,
 )
 from relay.buffer.kafka.settings import ClientSettings, KafkaSettings
 from relay.buffer.sqlite.rows import Part
@@ -47,6 +46,10 @@ BACK_ROWS: Final = 20_000
 _BATCH: Final = 512
 _FETCH_BYTES: Final = 512 * 1024
 _POLL_SECONDS: Final = 0.1
+# To look costs more than a record does: so what comes gathers for a moment, unless there is nearly
+# as much already as the client holds.
+_REST_SECONDS: Final = 0.1
+_MUCH_BYTES: Final = 768 * 1024
 _LOOK_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 1.0
 _START_SECONDS: Final = 10.0
@@ -113,9 +116,11 @@ class HistoryReader:
                         self._is_stopping.wait(_POLL_SECONDS)
                         look_at = 0.0
                         continue
-                self._take(consumer, merge)
+                has_much = self._take(consumer, merge)
                 self._write(merge.ready(time.monotonic()))
                 held = _hold(consumer, merge, held)
+                if not has_much:
+                    self._is_stopping.wait(_REST_SECONDS)
         finally:
             consumer.close()
 
@@ -152,31 +157,37 @@ class HistoryReader:
         self._file.forget_before(lows)
         return is_whole
 
-    def _take(self, consumer: Consumer, merge: Merge[Partition, _Found]) -> None:
+    def _take(self, consumer: Consumer, merge: Merge[Partition, _Found]) -> bool:
+        """Take what has come, if anything; whether it was much."""
         first = consumer.poll(_POLL_SECONDS)
         messages = [] if first is None else [first, *consumer.consume(_BATCH, 0)]
-        now = time.monotonic()
+        now, size = time.monotonic(), 0
         for message in messages:
             key = message.topic() or "", message.partition() or 0
             error = message.error()
             if error is None:
                 record = record_of(message)
-                found = key, record.offset + 1, self._remembered(record)
-                merge.came(key, (record.timestamp_ms, received_ns_of(record)), found, now)
+                size += len(record.value or b"")
+                headers = dict(record.headers)  # of one name the last counts
+                found = key, record.offset + 1, self._remembered(record, headers)
+                merge.came(key, (record.timestamp_ms, _received_ns(headers)), found, now)
             elif error.code() == END_OF_PARTITION:
                 merge.reached_end(key)
             else:
                 step_over(consumer, key, message, error)
+        return size > _MUCH_BYTES or len(messages) > _BATCH
 
-    def _remembered(self, record: Record) -> Seen | list[DeliveredEntry] | None:
+    def _remembered(
+        self, record: Record, headers: Mapping[str, bytes]
+    ) -> Seen | list[DeliveredEntry] | None:
         """What of a record is kept here."""
         if record.topic == self._settings.history_topic:
             return deliveries_of(record.value or b"")
         signal, encoding = self._kinds[record.topic]
         place = row_of(signal, encoding, record.partition, record.offset)
         try:
-            if header_of(record, CRC):
-                part, ids = _decode_parts(header_of(record, PARTS))[0], header_of(record, TRACES)
+            if headers.get(CRC):
+                part, ids = _decode_parts(headers.get(PARTS, b""))[0], headers.get(TRACES, b"")
             else:
                 incoming = self._decode(record)
                 part, ids = incoming.part, incoming.trace_ids
@@ -199,9 +210,9 @@ def _settings_of(settings: KafkaSettings) -> ClientSettings:
     return {**reader_settings(settings), "fetch.min.bytes": _FETCH_BYTES}
 
 
-def received_ns_of(record: Record) -> int:
+def _received_ns(headers: Mapping[str, bytes]) -> int:
     """When a relay received it, by that relay's clock; 0 for a foreign one."""
-    digits = header_of(record, RECEIVED)
+    digits = headers.get(RECEIVED, b"")
     return int(digits) if digits.isdigit() else 0
 
 
