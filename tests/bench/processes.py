@@ -43,6 +43,12 @@ def first_thread_seconds(pid: int) -> float:
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
+def threads_seconds(pid: int) -> float:
+    """As `cpu_seconds`, to the microsecond, of the threads that there are: for what is little."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
+
+
 def resident_mib(pid: int, kind: str = "VmRSS") -> float:
     """Memory that a process holds now, or held at most (`VmHWM`)."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -1,6 +1,7 @@
 """One trial: a program is started, warmed, loaded, and waited for until everything is delivered."""
 
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from tests.bench.processes import (
     first_thread_seconds,
     resident_mib,
     server,
+    threads_seconds,
 )
 from tests.bench.programs import Plan, Program, RefusedError, Running
 from tests.bench.rows import Row
@@ -24,6 +26,7 @@ from tests.support.ports import free_port
 
 CONNECTIONS = 16
 WARM_SHARE = 0.15  # of a trial's seconds, before it
+IDLE_SECONDS = 4.0  # nothing comes, where relays work by the clock
 PACED_TIMES = 10  # of a trial's seconds, where there is a pace: a screen is looked at once a second
 
 
@@ -39,8 +42,18 @@ class Measured:
     resident_mib: float  # at most, since it was started
     requests: int
     brokers_us: float = 0.0  # CPU an item of Kafka's brokers, all together, where there are any
+    relays: int = 1
+    idle_cores: float = 0.0  # what they take while nothing comes, all together
+    clock_us: float = 0.0  # so much of `cpu_us` is that
     # How long each screen of the page took, each time in milliseconds, where it was open.
     screens: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def on_own_cores(self) -> float:
+        """Items a second with a core for each relay: what goes by the clock is taken off the core
+        once, not from each item.
+        """
+        return (self.relays - self.idle_cores) / (self.cpu_us - self.clock_us) * 1e6
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -78,7 +91,8 @@ def measure_with(
     try:
         warm = _warmed(running.ports, plan.row, requests, seconds)
         running.wait_until_delivered(warm.requests * items)
-        before = _used(running)
+        idle_cores = _idle_cores(running)
+        before, began = _used(running), time.monotonic()
         screens = ALL_SCREENS if plan.row.pace else LIVE_SCREENS
         tab = running.open_tab(folder, screens) if plan.row.is_watched else None
         if plan.row.pace:
@@ -87,6 +101,7 @@ def measure_with(
             result = _loaded(running.ports, requests, seconds)
         shown = tab.close() if tab else {}
         running.wait_until_delivered((warm.requests + result.requests) * items)
+        took = time.monotonic() - began
         latencies, done = sorted(result.latencies), result.requests * items
         cpu, loop, brokers = (
             (now - then) / done * 1e6 for now, then in zip(_used(running), before, strict=True)
@@ -100,6 +115,9 @@ def measure_with(
             resident_mib=max(resident_mib(pid, "VmHWM") for pid in running.pids),
             requests=result.requests,
             brokers_us=brokers,
+            relays=len(running.pids),
+            idle_cores=idle_cores,
+            clock_us=idle_cores * took / done * 1e6,
             screens=shown,
         )
     finally:
@@ -113,6 +131,17 @@ def _used(running: Running) -> tuple[float, float, float]:
         sum(map(first_thread_seconds, running.pids)),
         sum(map(cpu_seconds, running.broker_pids)),
     )
+
+
+def _idle_cores(running: Running) -> float:
+    """What relays of a fleet take of a core while nothing comes; 0 for others, where it is next to
+    nothing.
+    """
+    if not running.broker_pids:
+        return 0.0
+    before, began = sum(map(threads_seconds, running.pids)), time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    return (sum(map(threads_seconds, running.pids)) - before) / (time.monotonic() - began)
 
 
 def _warmed(ports: Sequence[int], row: Row, requests: list[bytes], seconds: float) -> load.Result:

@@ -122,8 +122,9 @@ def test_page_without_a_place_for_the_tables_is_left_alone(tmp_path: Path) -> No
 def of_fleet(one: float, two: float, brokers_us: float) -> Results:
     row, found = next(each for each in ROWS if each.is_fleet), Results()
     found.add(row.name, OURS, 0, measured(4.0))
-    for name, cpu_us in ((FLEET, one), (TWO, two)):
-        found.add(row.name, name, 0, replace(measured(cpu_us), brokers_us=brokers_us))
+    for relays, (name, cpu_us) in enumerate(((FLEET, one), (TWO, two)), 1):
+        seen = replace(measured(cpu_us), brokers_us=brokers_us, relays=relays)
+        found.add(row.name, name, 0, replace(seen, idle_cores=0.02 * relays, clock_us=relays))
     return found
 
 
@@ -137,6 +138,14 @@ def test_two_relays_are_told_on_paper_with_what_brokers_need_for_them(
     together = 2_000_000 / two
     assert f"takes 100,000 spans a second, two take {together:,.0f}, {times} times" in text
     assert f"need {20 * together / 1e6:.1f} cores" in text
+
+
+@pytest.mark.parametrize(("two", "times"), [(10.0, "**2.25**"), (13.0, "1.64")])
+def test_what_goes_by_the_clock_is_taken_off_a_core_once(two: float, times: str) -> None:
+    text = report.everything(of_fleet(10.0, two, 20.0))
+
+    both = f"108,889 and {1.96e6 / (two - 2):,.0f}"  # of 980,000 µs each, 9 µs a span for one
+    assert f"(2.0% of a core a relay) counted once, not for each span: {both}, {times}" in text
 
 
 def test_page_keeps_what_the_run_did_not_measure(tmp_path: Path) -> None:
