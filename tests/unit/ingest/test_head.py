@@ -293,7 +293,9 @@ BEARER = {"authorization": "Bearer secret"}
         ([], {"otlp_relay_hops": "a,own"}, 508, 9),
         ([], {"otlp_relay_hops": ",".join("a" * 33)}, 508, 9),
         ([], {"otlp_relay_hops": "a" * 4097}, 508, 9),
+        ([], {"otlp_relay_hops": "a" * 4096}, 200, 0),
         ([], {"otlp_relay_hops": ",".join("a" * 32)}, 200, 0),
+        ([], {"content_type": "Application/JSON; charset=utf-8"}, 200, 0),
         ([], {"content_type": "text/plain"}, 415, 3),
         ([], {"content_type": "", "x_test_connection": "True "}, 200, 0),
         ([], {"content_type": "", "x_test_connection": "no"}, 415, 3),
@@ -342,3 +344,18 @@ def test_gate_tells_the_sender_by_its_trusted_proxies() -> None:
 
     assert gate(trusted_proxies=proxies).admit(forwarded).sender.address == "192.0.2.7"
     assert gate().admit(forwarded).sender.address == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "whole"),
+    [
+        (b"host", (b"a", b"a"), b"a"),
+        (b"host", (b"a", b"b"), b"a, b"),
+        (b"content-encoding", (b"gzip", b"gzip"), b"gzip, gzip"),
+        (b"accept", (b"a", b"b", b"a"), b"a, b, a"),
+    ],
+)
+def test_header_that_stands_twice_is_joined_unless_it_says_the_same(
+    name: bytes, values: tuple[bytes, ...], whole: bytes
+) -> None:
+    assert joined([(name, value) for value in values]) == {name: whole}
