@@ -60,3 +60,27 @@ def test_no_piece_is_larger_than_the_limit_whatever_that_is(
         numbers.add(len(pieces))
     assert {2, 3} <= numbers
     assert [len(piece.body) for piece in cut(size)] == [size]
+
+
+@pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
+def test_each_piece_tells_the_traces_and_services_of_its_own_items(encoding: Encoding) -> None:
+    ids = [f"{number:032x}" for number in range(1, 9)]
+    entries = [
+        builders.request(
+            *[builders.span(traceId=each) for each in ids[4 * half : 4 * half + 4]], service=service
+        )["resourceSpans"][0]
+        for half, service in enumerate(("", "shop"))
+    ]
+    sent = {"resourceSpans": entries}
+    body = builders.to_body(sent)
+    if encoding is Encoding.PROTOBUF:
+        body = builders.protobuf_twin(sent).SerializeToString()
+    request: Any = Prepare(PrepareSettings()).check(body, encoding).request
+    (whole,) = request.pieces(2**40)
+    pieces = request.pieces(len(whole.body) // 2)
+
+    assert (whole.trace_ids.hex(), whole.services) == ("".join(ids), ("shop",))
+    assert len(pieces) > 2
+    assert "".join(piece.trace_ids.hex() for piece in pieces) == "".join(ids)
+    assert [len(piece.trace_ids) // 16 for piece in pieces] == [piece.items for piece in pieces]
+    assert (pieces[0].services, pieces[-1].services) == ((), ("shop",))
