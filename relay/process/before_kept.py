@@ -99,9 +99,9 @@ class BeforeKept:
         self._tell()
         return done
 
-    def at_once(self, prepared: Prepared) -> Prepared:
+    def at_once(self, prepared: Prepared) -> tuple[Prepared, Counter[str]]:
         """As `prepared`, in whatever thread this is."""
-        done, _counts = self._prepared(prepared)
+        done = self._prepared(prepared)
         self._tell()
         return done
 

@@ -4,7 +4,7 @@ All threads that read a fleet share it: it has caches of its own and takes one r
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from relay.model.errors import Refusal
@@ -29,9 +29,13 @@ class PrepareForeign:
         self._prepare: Prepare | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, body: bytes, encoding: Encoding, signal: Signal) -> Prepared:
-        """What of a record can be delivered. `rejected` is what cannot: where there are no pieces
-        either, all of it was dropped or it held nothing.
+    def __call__(
+        self, body: bytes, encoding: Encoding, signal: Signal
+    ) -> tuple[Prepared, Mapping[str, int]]:
+        """What of a record can be delivered, and how many items each step dropped or changed.
+
+        `rejected` is what cannot: where there are no pieces either, all of it was dropped or it
+        held nothing.
         """
         settings, before_kept = self._current()
         try:
@@ -39,7 +43,7 @@ class PrepareForeign:
                 if self._prepare is None or self._prepare.settings != settings:
                     self._prepare = Prepare(settings)
                 prepared = self._prepare(body, encoding, FOREIGN, signal=signal)
-            return prepared if before_kept is None else before_kept.at_once(prepared)
+            return (prepared, {}) if before_kept is None else before_kept.at_once(prepared)
         except AllItemsRejected as refusal:
             rejected, words = refusal.rejected, refusal.message
         except Refusal as refusal:
@@ -47,4 +51,4 @@ class PrepareForeign:
             words = refusal.message
         if before_kept is not None:
             rejected = before_kept.rejected(rejected)
-        return Prepared((), 0, rejected, message=words)
+        return Prepared((), 0, rejected, message=words), {}

@@ -17,11 +17,12 @@ are to deleting what is owed, and `spool` keeps on this disk what they do not ta
 Of the way out, `readers` is the whole: a `backlog` for each destination and signal, with a `lane`
 for each partition that is this relay's, and a `member` that shares the partitions with the other
 relays and commits. `delivery` brings the two together, `owed_text` is what a commit says beside its
-offset, `gather` fills a batch from several partitions. `fetch` reads: `Tail` all that comes, for
-all backlogs at once, `Seeker` what is asked for; `streams` keeps what was read. `letters` are the
-dead letters of the fleet, `control` its orders (`orders`, `replays`). `overview` asks the brokers
-how the fleet is, `coordinator` what only a group's coordinator knows or does, and how that is asked
-without harm; `move_in` moves a single relay's buffer into the fleet.
+offset, `gather` fills a batch from several partitions, `processed` counts what `[process]` took
+from records of others. `fetch` reads: `Tail` all that comes, for all backlogs at once, `Seeker`
+what is asked for; `streams` keeps what was read. `letters` are the dead letters of the fleet,
+`control` its orders (`orders`, `replays`). `overview` asks the brokers how the fleet is,
+`coordinator` what only a group's coordinator knows or does, and how that is asked without harm;
+`move_in` moves a single relay's buffer into the fleet.
 
 Of looking, `history` is the whole: `history_reader` reads every record of the fleet once more, in
 the order that `history_merge` makes of the partitions, into `history_file`, an index by time and

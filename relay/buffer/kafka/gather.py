@@ -164,10 +164,12 @@ class Gatherer:
             if record.value is not None:
                 incoming = await self._read(record)
                 rejected = incoming.rejected
+                self._streams.processed(row, incoming.processed)
         except DamagedRecord as error:
             words = str(error)
         except NotOtlp as error:
             rejected = error.rejected
+            self._streams.processed(row, error.processed)
         passed, goes_on = cursor.pass_to(Position(row + 1))
         if passed is None:
             return False, goes_on

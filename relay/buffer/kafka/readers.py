@@ -28,6 +28,7 @@ from relay.buffer.kafka.history import History
 from relay.buffer.kafka.history_views import FleetBrowse, FleetTraces
 from relay.buffer.kafka.letters import Letters, Sends
 from relay.buffer.kafka.places import INDEXED, first_row, stream_of
+from relay.buffer.kafka.processed import ProcessedForeign
 from relay.buffer.kafka.records import DamagedRecord, NotOtlp, Record
 from relay.buffer.kafka.replays import Replays
 from relay.buffer.kafka.settings import KafkaSettings
@@ -61,7 +62,7 @@ class Readers:
         self._decode = decode
         self._seeker = Seeker(settings)
         self._tail: Tail | None = None
-        self._streams = Streams(settings, self._seeker)
+        self._streams = Streams(settings, self._seeker, ProcessedForeign(counters))
         self._followed: Followed | None = None
         self._deliveries: dict[BacklogName, Delivery] = {}
         self._leaving: list[Delivery] = []

@@ -83,7 +83,8 @@ class Incoming(NamedTuple):
     """What a record is to a courier.
 
     `trace_ids` are packed. `rejected` is what of a foreign record cannot be delivered; `only` the
-    destination that alone is owed it, else empty. `part` tells who sent it.
+    destination that alone is owed it, else empty. `part` tells who sent it. `processed` is how many
+    items of a foreign record each step of `[process]` dropped or changed.
     """
 
     row: StoredRow
@@ -91,6 +92,7 @@ class Incoming(NamedTuple):
     part: Part
     only: str = ""
     rejected: tuple[RejectedItem, ...] = ()
+    processed: Mapping[str, int] = {}
 
 
 class DamagedRecord(Exception):
@@ -100,12 +102,15 @@ class DamagedRecord(Exception):
 class NotOtlp(Exception):
     """Nothing of a foreign record can be delivered: `rejected` says why, for dead letters.
 
-    None are there where it held nothing, or nothing that `[process]` keeps.
+    None are there where it held nothing, or nothing that `[process]` keeps: `processed` tells.
     """
 
-    def __init__(self, words: str, rejected: tuple[RejectedItem, ...]) -> None:
+    def __init__(
+        self, words: str, rejected: tuple[RejectedItem, ...], processed: Mapping[str, int]
+    ) -> None:
         super().__init__(words)
         self.rejected = rejected
+        self.processed = processed
 
 
 def _crc(value: bytes, headers: Iterable[tuple[str, bytes]]) -> bytes:
@@ -191,10 +196,10 @@ class Decoder:
     def _foreign(self, record: Record, signal: Signal, encoding: Encoding) -> Incoming:
         """What can be delivered of a record that somebody else wrote."""
         value, received_ns = record.value or b"", record.timestamp_ms * 1_000_000
-        prepared = self._prepare(value, encoding, signal)
+        prepared, processed = self._prepare(value, encoding, signal)
         pieces = prepared.pieces
         if not pieces:
-            raise NotOtlp(prepared.message or "it holds nothing", prepared.rejected)
+            raise NotOtlp(prepared.message or "it holds nothing", prepared.rejected, processed)
         flags, services, ids = BodyFlag.NONE, dict[str, None](), dict[bytes, None]()
         for piece in pieces:
             flags |= piece.flags
@@ -213,7 +218,7 @@ class Decoder:
         )
         sender = (FOREIGN.address, False, FOREIGN.user_agent, tuple(services))
         part = Part(0, prepared.items, received_ns, len(ids), *sender)
-        return Incoming(row, b"".join(ids), part, "", prepared.rejected)
+        return Incoming(row, b"".join(ids), part, "", prepared.rejected, processed)
 
 
 def _fragment(value: bytes, signal: Signal, encoding: Encoding) -> bytes:

@@ -30,6 +30,7 @@ _NAME: Final = "brokers"
 _AGAIN_SECONDS: Final = 1.0
 _TAKE_BYTES: Final = 4 * 2**20
 _TAKE_ITEMS: Final = 100_000
+_LETTERS_AT_ONCE: Final = 50  # of half a MiB each at most
 _ROWS_AT_ONCE: Final = 1000  # some ten milliseconds of the event loop
 
 
@@ -132,22 +133,33 @@ class Spool:
     async def _hand_over_letters(self, bridge: Sends) -> None:
         """Dead letters of what was rejected meanwhile, and of rows that this disk damaged."""
         letters = self._buffer.dead_letters
-        after = 0
+        after, most = 0, _LETTERS_AT_ONCE
         while True:
             await anyio.sleep(_AGAIN_SECONDS)
             if not self._buffer.statistics().dead_letters:
                 continue
             with suppress(BufferFailure):
                 page = await letters.oldest_first(DeadLetterFilter(), after)
-                for each in await letters.bodies([entry.letter_id for entry in page.entries]):
-                    topic, set_aside_ns = self._letters_topic, each.set_aside_ns
+                ids = [entry.letter_id for entry in page.entries]
+                for at in range(0, len(ids), most):
+                    found = await letters.bodies(ids[at : at + most])
+                    records = [
+                        record_of_letter(each.letter, self._letters_topic, each.set_aside_ns)
+                        for each in found
+                    ]
                     try:
-                        await bridge.send([record_of_letter(each.letter, topic, set_aside_ns)])
-                    except Refusal as refusal:  # it stays on this disk
+                        if records:
+                            await bridge.send(records)
+                    except Refusal as refusal:
+                        if len(found) > 1:
+                            most = 1  # to find the one that they do not take
+                            break
                         _tell(refusal, "dead letter")
-                        after = each.letter_id
+                        after = found[0].letter_id  # it stays on this disk
                         continue
-                    await letters.discard([each.letter_id])
+                    await letters.discard([each.letter_id for each in found])
+                else:
+                    most = _LETTERS_AT_ONCE
 
 
 async def _first_rows(consumer: Consumer, taken: Taken) -> tuple[Taken, Taken | None]:

@@ -15,6 +15,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.kafka.fetch import Place, Seeker
 from relay.buffer.kafka.fetched import Fetched
 from relay.buffer.kafka.places import first_row, place_of
+from relay.buffer.kafka.processed import ProcessedForeign
 from relay.buffer.kafka.records import ITEMS, Record, header_of
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.owed_ranges import Ranges
@@ -132,9 +133,12 @@ class Stream:
 class Streams:
     """Those that a destination of this relay reads, and the newest of their rows in memory."""
 
-    def __init__(self, settings: KafkaSettings, seeker: Seeker) -> None:
+    def __init__(
+        self, settings: KafkaSettings, seeker: Seeker, processed: ProcessedForeign
+    ) -> None:
         self._settings = settings
         self._seeker = seeker
+        self.processed = processed
         self._streams: dict[int, Stream] = {}
         self._rows: OrderedDict[int, Record] = OrderedDict()
         self._skips: OrderedDict[int, int] = OrderedDict()

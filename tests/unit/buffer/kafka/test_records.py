@@ -177,9 +177,11 @@ def test_what_process_drops_or_redacts_is_so_in_a_record_of_a_collector_too() ->
     assert [each.reason for each in found.rejected] == ["trace_id_zero"]
     assert b"hunter2" not in found.row.body + found.rejected[0].body
     assert b"prod" in found.row.body
+    assert found.processed == {"drop": 1, "redact": 1}
     with pytest.raises(NotOtlp) as told:
         read(dropped)
     assert told.value.rejected == ()
+    assert told.value.processed == {"drop": 1}
     with pytest.raises(NotOtlp) as told:
         read(broken)
     assert b"hunter2" not in told.value.rejected[0].body

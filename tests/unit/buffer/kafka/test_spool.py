@@ -1,6 +1,7 @@
 """What waits on a relay's own disk is handed over when the brokers take it, and not before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,6 +27,8 @@ class Brokers(Appends, Sends):
         self.batches: list[int] = []  # how many requests each had, refused ones included
         self.most_batches = -1  # after so many they are away once; below 0: never
         self.letters: list[Outgoing] = []
+        self.sent: list[int] = []  # how many letters each call had, refused ones included
+        self.too_large_letter: Callable[[Outgoing], bool] = lambda _letter: False
         self.too_large: bytes | None = None
 
     async def append_in_order(self, requests: Sequence[Request]) -> None:
@@ -43,6 +46,9 @@ class Brokers(Appends, Sends):
     async def send(self, records: Sequence[Outgoing]) -> Sequence[object]:
         if not self.is_there:
             raise BufferUnavailable
+        self.sent.append(len(records))
+        if any(map(self.too_large_letter, records)):
+            raise Refusal("too large", status=413)
         self.letters += records
         return []
 
@@ -104,6 +110,28 @@ async def test_dead_letters_are_handed_over_too(tmp_path: Path) -> None:
                 await anyio.sleep(0.02)
         group.cancel_scope.cancel()
     assert [each.topic for each in brokers.letters] == ["letters"]
+    await spool.close()
+
+
+async def test_dead_letters_go_many_at_once_and_one_that_is_refused_alone_stays(
+    tmp_path: Path,
+) -> None:
+    brokers = Brokers()
+    brokers.is_there = True
+    brokers.too_large_letter = lambda letter: b"refuse me" in (letter.value or b"")
+    spool = Spool(tmp_path, SETTINGS, "letters")
+    spool.open()
+    for number in range(12):
+        body = b"refuse me" if number == 7 else b"%d" % number
+        await spool.append(request(rejected=(replace(rejected_span(), body=body),)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(spool.run, brokers, brokers)
+        with anyio.fail_after(20):
+            while spool.statistics().dead_letters[""].count > 1:  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+        group.cancel_scope.cancel()
+    assert brokers.sent[:2] == [12, 1]
+    assert len(brokers.letters) == 11
     await spool.close()
 
 
