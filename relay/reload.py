@@ -257,11 +257,12 @@ class Control:
             await self._take_up(config, {})
             # A fleet forgets whom it does not deliver to: what waits for it is kept by its brokers.
             found = self._known(name, signal) or before
+            if drop and await self._parts.buffer.remove(name, signal):
+                # One that left in an earlier reload only the brokers of a fleet may know.
+                found = found or KnownDestination(name, False, "", False, 0, {}, 0)
             if found is None:
                 raise UnknownDestination.named(name)
-            if drop:
-                await self._parts.buffer.remove(name, signal)
-            elif found.is_paused:
+            if not drop and found.is_paused:
                 # A later destination of this name begins as any other: it was not paused.
                 await self._parts.buffer.set_paused(name, is_paused=False)
         log.info("destination_removed", destination=name, waiting="dropped" if drop else "kept")

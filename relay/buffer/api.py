@@ -438,10 +438,10 @@ class Log(Protocol):
         """
         ...
 
-    async def remove(self, destination: str, signal: Signal | None = None) -> None:
+    async def remove(self, destination: str, signal: Signal | None = None) -> bool:
         """Drop what a destination is owed, of all signals or of one, for good. Dead letters stay.
 
-        Returns when that is safe. Raises BufferUnavailable.
+        Returns when that is safe: whether there was such a destination. Raises BufferUnavailable.
         """
         ...
 

@@ -66,8 +66,15 @@ def remove(
     client = admin_client(config, CHANGE_SECONDS)
     path = None if signal else file_to_delete(name, config)
     known = what_waits(name, client)
-    if path is None and not (known and known["is_known"]):
-        exit_unknown(name, config)
+    # One that left in an earlier reload the brokers of a fleet may know, and no relay.
+    may_be_kept = config.fleet is not None and known is not None and waiting == "drop"
+    if path is None and not (known and known["is_known"]) and not may_be_kept:
+        kept = (
+            f"`otlp-relay destination remove {name} --drop-waiting` drops what brokers keep for it"
+        )
+        exit_unknown(
+            name, config, hint=kept if config.fleet and config.destination(name) is None else ""
+        )
     if known is None and waiting == "drop":
         raise ConfigError(
             "--drop-waiting needs a running daemon, which holds what waits",
@@ -78,7 +85,10 @@ def remove(
         saved.delete(path)
     done: dict[str, Any] = {"name": name, "deleted": path and str(path), "daemon": None}
     if known is not None:
-        done["daemon"] = settle(name, choice, known, client, signal)
+        is_asked = known["is_known"] or path is None
+        done["daemon"] = settle(
+            name, choice, client, signal, is_asked=is_asked, is_deleted=path is not None
+        )
     say_result(done, tell_removed, as_json=as_json)
 
 
@@ -149,16 +159,25 @@ def choose(name: str, known: Mapping[str, Any] | None) -> str:
 
 
 def settle(
-    name: str, choice: str, known: Mapping[str, Any], client: DaemonClient, signal: Signal | None
+    name: str,
+    choice: str,
+    client: DaemonClient,
+    signal: Signal | None,
+    *,
+    is_asked: bool,
+    is_deleted: bool,
 ) -> dict[str, Any]:
-    """Tell the daemon. Raises DaemonRefused with its reason: the file is deleted by then."""
+    """Tell the daemon; of one that it cannot know it is only to look at its configuration.
+
+    Raises DaemonRefused with its reason: the file is deleted by then.
+    """
     only = f"&signal={signal.word}" if signal else ""
     try:
-        if known["is_known"]:
+        if is_asked:
             return client.ask("DELETE", f"{destination_path(name)}?waiting={choice}{only}")
         client.ask("POST", "/api/reload")
     except DaemonRefused as error:
-        if signal:
+        if signal or not is_deleted:
             raise
         raise DaemonRefused(
             f"its file is deleted, but the running daemon refused the change: {error.message}",
@@ -175,6 +194,8 @@ def tell_removed(done: Mapping[str, Any]) -> None:
         say(f"removed {done['deleted']}")
     if told is None:
         say("no daemon is running: what waits for it stays in the buffer under its name")
+    elif told["waiting"] == "dropped" and not told["waiting_by_signal"] and not done["deleted"]:
+        say(f"what the brokers kept for {name} was dropped")
     elif told["waiting"] == "dropped":
         verb = "was" if told["waiting_spans"] == 1 else "were"
         say(f"{waited} that waited for {name} {verb} dropped")

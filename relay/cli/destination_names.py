@@ -13,9 +13,11 @@ def configured(name: str, config: Config) -> DestinationConfig:
     return config.destination(name) or exit_unknown(name, config)
 
 
-def exit_unknown(name: str, config: Config) -> NoReturn:
-    """Say which destinations there are; exit code 1."""
+def exit_unknown(name: str, config: Config, hint: str = "") -> NoReturn:
+    """Say which destinations there are, or what else to do; exit code 1."""
     names = [each.name for each in config.destinations]
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
+    hint = hint or (
+        f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
+    )
     fail(ConfigError(f"there is no destination {name!r}", hint=hint))

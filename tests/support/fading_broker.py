@@ -11,6 +11,7 @@ from typing import Final, Literal, Self
 
 How = Literal["forgets", "hangs up"]
 """That it has the request at all, as one does that is replaced; or as it comes, its connection."""
+FORBIDDEN: Final = 30
 
 _METADATA, _COORDINATOR, _VERSIONS = 3, 10, 18
 _DESCRIBE, _DELETE, _OFFSETS = 15, 42, 9
@@ -24,8 +25,10 @@ def _text(words: str) -> bytes:
 class FadingBroker:
     """Answers on a loopback port of its own; `asked` are the requests about groups that came."""
 
-    def __init__(self, how: How) -> None:
+    def __init__(self, how: How, error: int = 0) -> None:
+        """With an `error` it does not say who coordinates, but that."""
         self.asked: list[int] = []
+        self._error = error
         known = dict(_KNOWN) if how == "forgets" else {**_KNOWN, _DESCRIBE: 0, _DELETE: 0}
         broker = self
 
@@ -65,7 +68,7 @@ class FadingBroker:
         if kind == _METADATA:
             brokers = struct.pack(">ii", 1, 1) + place + struct.pack(">h", -1)
             return brokers + struct.pack(">ii", 1, 0)
-        return struct.pack(">hi", 0, 1) + place
+        return struct.pack(">hi", self._error, 1) + place
 
     def __enter__(self) -> Self:
         self._thread.start()

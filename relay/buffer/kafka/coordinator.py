@@ -39,6 +39,8 @@ _LOAD_SECONDS: Final = 10.0  # of a busy host; some 0.2 s otherwise
 _ATTEMPTS: Final = 3
 _AGAIN_SECONDS: Final = 0.5
 _TIMED_OUT: Final = "_TIMED_OUT"
+NOT_THERE: Final = "GROUP_ID_NOT_FOUND"
+NOT_EMPTY: Final = "NON_EMPTY_GROUP"
 
 Partition = tuple[str, int]
 Committed = dict[Partition, tuple[int, str]]
@@ -82,6 +84,11 @@ def committed_of(settings: KafkaSettings, group: str, partitions: Iterable[Parti
     try:
         asked = [module.TopicPartition(*each) for each in partitions]
         found = consumer.committed(asked, ASK_SECONDS) if asked else []
+    except module.KafkaException:
+        said = consumer.poll(0)  # of a group that is forbidden it says no more than "timed out"
+        if said is not None and said.error() is not None:
+            raise module.KafkaException(said.error()) from None
+        raise
     finally:
         consumer.close()
     for each in found:
@@ -100,8 +107,9 @@ def describe_groups(settings: KafkaSettings, groups: Collection[str]) -> dict[st
 
 
 def delete_groups(settings: KafkaSettings, groups: Collection[str]) -> dict[str, Group]:
-    """Delete those: the ones that could not be, each with the `error`. Blocks while a member's
-    session goes on. Raises BufferUnavailable.
+    """Delete those: the ones that could not be, each with the `error`, also that it is `NOT_THERE`.
+
+    Blocks while a member's session goes on. Raises BufferUnavailable.
     """
     return _ask_apart(settings, groups, deletes=True)
 
@@ -164,15 +172,16 @@ def _seen(member: Any) -> Seen:
 
 def _delete(client: Any, admin: Any, groups: Collection[str]) -> dict[str, Group]:
     until, left = time.monotonic() + EMPTY_SECONDS, set(groups)
+    failed: dict[str, Group] = {}
     while True:
         answers = admin.delete_consumer_groups(sorted(left), request_timeout=ASK_SECONDS)
-        failed: dict[str, Group] = {}
         for group, answer in answers.items():
             _none, problem = _told(client, answer)
-            if problem is not None and problem.error != "GROUP_ID_NOT_FOUND":
+            failed.pop(group, None)
+            if problem is not None:
                 failed[group] = problem
-        left = {group for group, each in failed.items() if each.error == "NON_EMPTY_GROUP"}
-        if left != failed.keys() or not left or time.monotonic() > until:
+        left = {group for group, each in failed.items() if each.error == NOT_EMPTY}
+        if not left or time.monotonic() > until:
             return failed
         time.sleep(_AGAIN_SECONDS)
 

@@ -253,9 +253,9 @@ class KafkaLog:
         """Pause a destination, or go on, on every relay."""
         await self._readers.set_paused(destination, is_paused=is_paused)
 
-    async def remove(self, destination: str, signal: Signal | None = None) -> None:
-        """Drop what a destination is owed."""
-        await self._readers.remove(destination, signal)
+    async def remove(self, destination: str, signal: Signal | None = None) -> bool:
+        """Drop what a destination is owed; whether the brokers knew of it."""
+        return await self._readers.remove(destination, signal)
 
     async def read_rows(self, rows: Iterable[int]) -> list[StoredRow]:
         """Those of `rows` that are kept and whole, in order."""
@@ -296,10 +296,12 @@ class KafkaLog:
             return f"{promise.words}; {words}"
         weak = "; ".join(each.words for each in promise.remarks if each.level == "weak")
         lacking = "; ".join(each.brief for each in self._watch.lacking if each.level == "broken")
+        hidden = self._trim.hidden if self._trim is not None else None
         return (
             promise.words
             + (f" (weak: {weak})" if weak else "")
             + (f" (this relay {lacking}: see `otlp-relay doctor`)" if lacking else "")
+            + (f" (keep_delivered waits: this relay {hidden.brief})" if hidden else "")
         )
 
     def statistics(self) -> BufferStatistics:

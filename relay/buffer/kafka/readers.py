@@ -20,7 +20,7 @@ from relay.buffer.api import Start
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.kafka.backlog import Backlog
 from relay.buffer.kafka.control import Control
-from relay.buffer.kafka.coordinator import delete_groups
+from relay.buffer.kafka.coordinator import NOT_EMPTY, NOT_THERE, delete_groups
 from relay.buffer.kafka.delivery import Delivery, Followed
 from relay.buffer.kafka.fetch import ASK_SECONDS, CHUNK_BYTES, Seeker, Tail, leader_of
 from relay.buffer.kafka.gather import Decode
@@ -31,6 +31,7 @@ from relay.buffer.kafka.places import INDEXED, first_row, stream_of
 from relay.buffer.kafka.processed import ProcessedForeign
 from relay.buffer.kafka.records import DamagedRecord, NotOtlp, Record
 from relay.buffer.kafka.replays import Replays
+from relay.buffer.kafka.rights import REFUSED, Lacking
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.kafka.streams import Stream, Streams
 from relay.buffer.values import BufferStatistics
@@ -240,8 +241,8 @@ class Readers:
             if key.destination == destination:
                 each.backlog.set_paused(is_paused=is_paused)
 
-    async def remove(self, destination: str, signal: Signal | None = None) -> None:
-        """Delete the groups of a destination, and with them what it is owed.
+    async def remove(self, destination: str, signal: Signal | None = None) -> bool:
+        """Delete the groups of a destination, and with them what it is owed; whether any was there.
 
         Raises BufferUnavailable, also while another relay still delivers to it.
         """
@@ -253,11 +254,19 @@ class Readers:
         for each in left:
             await each.member.ended.wait()
         groups = [self._settings.group(key) for key in keys]
-        for group, why in (await asyncio.to_thread(delete_groups, self._settings, groups)).items():
-            raise BufferUnavailable(
-                f"group {group} cannot be deleted: {why.words}",
-                hint="does another relay still have the destination in its configuration?",
-            )
+        failed = await asyncio.to_thread(delete_groups, self._settings, groups)
+        for group, why in failed.items():
+            if why.error in REFUSED:
+                raise BufferUnavailable(
+                    Lacking("group", ("Delete",), (group,)).words(self._settings)
+                )
+            if why.error != NOT_THERE:
+                hint = "does another relay still have the destination in its configuration?"
+                raise BufferUnavailable(
+                    f"group {group} cannot be deleted: {why.words}",
+                    hint=hint if why.error == NOT_EMPTY else None,
+                )
+        return len(failed) < len(groups)
 
     # -- rows ---------------------------------------------------------------------------------
 

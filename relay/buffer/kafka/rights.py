@@ -7,7 +7,7 @@ be asked now, such as of a topic that is not there, is not taken for lacking.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from relay.buffer.kafka.coordinator import describe_groups
+from relay.buffer.kafka.coordinator import committed_of, describe_groups
 from relay.buffer.kafka.own_certificate import look_at_own
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.model.errors import BufferUnavailable
@@ -32,6 +32,8 @@ class Lacking(NamedTuple):
     @property
     def level(self) -> Literal["broken", "weak", "note"]:
         """What it means to be without, as of `topics.Remark`."""
+        if all(each.endswith("<any>") for each in self.names):
+            return "note"
         if {"DescribeConfigs", "Delete"}.issuperset(self.operations):
             return "weak" if "DescribeConfigs" in self.operations else "note"
         return "broken"
@@ -100,6 +102,22 @@ def lacking_rights(
         *_gather("topic", _of_topics(client, admin, topics)),
         *_gather("group", _of_groups(settings, groups)),
     ]
+
+
+def hidden_groups(client: Any, settings: KafkaSettings) -> Lacking | None:
+    """What is lacking where groups of the fleet may be hidden from this account.
+
+    Brokers leave out of their lists what an account may not see: whoever goes by what all groups
+    have had must be allowed to see any. Raises KafkaException.
+    """
+    topic = next(iter(settings.rows_topics))
+    try:
+        committed_of(settings, settings.any_group, [(topic, 0)])
+    except client.module.KafkaException as error:
+        if error.args[0].name() != "GROUP_AUTHORIZATION_FAILED":
+            raise
+        return Lacking("group", ("Describe",), (settings.any_group,))
+    return None
 
 
 _Lacks = Iterator[tuple[str, tuple[str, ...]]]

@@ -100,6 +100,11 @@ class KafkaSettings:
         return f"{self.group_prefix}{backlog.text.replace(':', '.')}"
 
     @property
+    def any_group(self) -> str:
+        """Of no destination: who may ask for it may ask for all groups of the fleet."""
+        return f"{self.group_prefix}<any>"
+
+    @property
     def group_prefix(self) -> str:
         """What the names of all groups of the fleet begin with."""
         return f"otlp-relay.{self.fleet.name}."

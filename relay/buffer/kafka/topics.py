@@ -6,11 +6,12 @@ the cluster, whatever the configuration asked for.
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
 from relay.buffer.kafka.access import Access, BrokersAway
 from relay.buffer.kafka.client import Client, Renewed, import_client
-from relay.buffer.kafka.rights import REFUSED, Lacking, lacking_rights, wanted_rights
+from relay.buffer.kafka.rights import REFUSED, Lacking, hidden_groups, lacking_rights, wanted_rights
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.model.units import about_duration, format_size
 
@@ -247,7 +248,12 @@ class Topics:
         is_guarded = fleet.ca_file is not None or fleet.sasl is not None
         groups = self.groups if of_groups and is_guarded else ()
         wanted = wanted_rights(self._settings, [each.name for each in self._wanted])
-        return lacking_rights(self._client, self.admin, self._settings, wanted, groups)
+        found = lacking_rights(self._client, self.admin, self._settings, wanted, groups)
+        if groups and fleet.keep_delivered_seconds is not None:
+            with suppress(self._client.module.KafkaException):
+                hidden = hidden_groups(self._client, self._settings)
+                found += [hidden] if hidden is not None else []
+        return found
 
     def _create(self, missing: list[Wanted]) -> list[Remark]:
         """Create them; what cannot be created is told."""

@@ -6,6 +6,9 @@ one for each destination of this relay, and only where a look a minute before fo
 while one broker takes over from another, some may be missing from the list for a moment. A group
 that comes later begins a minute in the past (`member`), and what is as young as that is never
 deleted: `fleet.keep_delivered` is five minutes at least.
+
+Brokers leave out of the list what this account may not see, without a word. So nothing goes unless
+it may see any group of the fleet.
 """
 
 import asyncio
@@ -17,11 +20,12 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from relay.buffer.backlog_name import BacklogName
-from relay.buffer.kafka.client import renewed_admin
+from relay.buffer.kafka.client import import_client, renewed_admin
 from relay.buffer.kafka.coordinator import Committed, Partition, committed_of
 from relay.buffer.kafka.orders import Orders
 from relay.buffer.kafka.overview import groups_of, offsets_of, partitions_of
 from relay.buffer.kafka.places import place_of
+from relay.buffer.kafka.rights import Lacking, hidden_groups
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.model.records import Signal
 
@@ -29,6 +33,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 EVERY_SECONDS = 60.0
 _ASK_SECONDS = 10.0
+
+
+class GroupsHidden(Exception):
+    """What others have not had may be out of sight: its text says what right is missing."""
 
 
 def settled_by_all(
@@ -70,6 +78,7 @@ class Trim:
         self._admin = renewed_admin(settings)
         self._groups: set[str] = set()  # as the look before found them
         self._problem = ""
+        self.hidden: Lacking | None = None  # the right that is missing to see all groups
 
     async def run(self) -> None:
         """Look, and delete, until cancelled."""
@@ -85,7 +94,7 @@ class Trim:
         }
         try:
             trimmed = await asyncio.to_thread(self._trim, set(self._own()), held)
-        except (KafkaException, TimeoutError) as error:
+        except (KafkaException, TimeoutError, GroupsHidden) as error:
             if str(error) != self._problem:
                 log.warning("fleet_trim_waits", error=str(error))
             self._problem = str(error)
@@ -96,6 +105,9 @@ class Trim:
     def _trim(
         self, own: Collection[BacklogName], held: Mapping[Partition, int]
     ) -> dict[Partition, int]:
+        self.hidden = hidden_groups(import_client(), self._settings)
+        if self.hidden is not None:
+            raise GroupsHidden(self.hidden.words(self._settings))
         admin = self._admin()
         listed = admin.list_consumer_groups(request_timeout=_ASK_SECONDS).result(_ASK_SECONDS)
         if listed.errors:

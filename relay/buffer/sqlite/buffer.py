@@ -204,12 +204,13 @@ class Buffer:
             backlog.set_paused(is_paused)
         await self._ledger.flush()
 
-    async def remove(self, destination: str, signal: Signal | None = None) -> None:
-        """Drop what a destination is owed, of all signals or of one, for good."""
-        for backlog in self._backlogs.of(destination):
-            if signal in (None, backlog.signal):
-                backlog.remove()
+    async def remove(self, destination: str, signal: Signal | None = None) -> bool:
+        """Drop what a destination is owed, of all signals or of one; whether it is known."""
+        found = [b for b in self._backlogs.of(destination) if signal in (None, b.signal)]
+        for backlog in found:
+            backlog.remove()
         await self._ledger.flush()
+        return bool(found)
 
     # -- asking -------------------------------------------------------------------------------
 

@@ -8,11 +8,13 @@ from typing import get_args
 import pytest
 
 from relay.buffer.kafka import coordinator
+from relay.buffer.kafka.client import import_client
 from relay.buffer.kafka.coordinator import Group, delete_groups, describe_groups
+from relay.buffer.kafka.rights import hidden_groups
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.config.fleet import FleetConfig
 from relay.model.errors import BufferUnavailable
-from tests.support.fading_broker import FadingBroker, How
+from tests.support.fading_broker import FORBIDDEN, FadingBroker, How
 
 GROUP = "otlp-relay.prod.mock"
 ASK = f"import sys; from {__name__} import ask_here; ask_here(sys.argv[1])"
@@ -66,3 +68,17 @@ def test_a_coordinator_that_goes_away_during_the_question_is_an_error_and_no_mor
         assert ("went away" in words) is (how == "forgets" and ask is delete_groups), words
         assert words
         assert bool(broker.asked) is (how == "hangs up")
+
+
+def test_groups_that_may_be_out_of_sight_are_told_with_the_command_that_shows_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coordinator, "ASK_SECONDS", 3.0)
+    with FadingBroker("hangs up", FORBIDDEN) as broker:
+        settings = settings_of(broker)
+        lacking = hidden_groups(import_client(), settings)
+    assert lacking is not None
+    assert lacking.level == "note"
+    words = lacking.words(settings)
+    assert "may not Describe group otlp-relay.prod.<any>: kafka-acls.sh" in words
+    assert "--group otlp-relay.prod. --resource-pattern-type prefixed" in words
