@@ -44,21 +44,27 @@ ROW_OVERHEAD_BYTES = 192
 # A size that is itself damaged must not make us unzip for ever.
 MAX_DAMAGED_BYTES = 64 * 1024 * 1024
 
-# Level 1, but for rows of all sizes the table of small ones, the matches of large ones and a window
-# of 256 KiB: a sixth less of what is a quarter of all CPU, for a fiftieth more on disk.
+# Level 1, but for rows of all sizes a table of half the size, the matches of large ones, a window
+# of 256 KiB, and two places in three where a match may begin (docs/decisions/0034, 0037).
 _ZSTD: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 1,
-    zstd.CompressionParameter.hash_log: 13,
+    zstd.CompressionParameter.hash_log: 12,
     zstd.CompressionParameter.min_match: 7,
     zstd.CompressionParameter.window_log: 18,
 }
+# Beside longer steps zstd would leave literals as they are, unless it is told not to: by
+# ZSTD_c_literalCompressionMode, which has a number and no name in its stable interface.
+_STEPS: dict[int, int] = {zstd.CompressionParameter.target_length: 2, 1002: 1}
 
 
 class _OwnCompressor(threading.local):
     """One a thread: to set one up takes six times as long as compressing a small row with it."""
 
     def __init__(self) -> None:
-        self.compressor = zstd.ZstdCompressor(options=_ZSTD)
+        try:
+            self.compressor = zstd.ZstdCompressor(options=_ZSTD | _STEPS)
+        except (zstd.ZstdError, ValueError):  # a zstd without that number
+            self.compressor = zstd.ZstdCompressor(options=_ZSTD)
 
 
 _OWN = _OwnCompressor()

@@ -71,3 +71,22 @@ def test_row_tells_what_it_takes_on_disk(file: Any) -> None:
 
 def test_signal_without_a_list_is_left_alone(file: Any) -> None:
     assert list(Gaps().rows(file, {}, 100)) == []
+
+
+def test_whoever_stops_at_the_first_row_has_not_read_many(file: Any) -> None:
+    file.last_row = 10_000
+    values = [(row, 10, 20, b"parts", b"body", 3, 40) for row in range(7, 10_001)]
+    file.connection.executemany("INSERT INTO rows VALUES (?,?,?,?,?,?,?)", values)
+    asked: list[int] = []
+
+    def note(_cursor: Any, _statement: str, bindings: Any) -> bool:
+        asked.append(bindings[-1])
+        return True
+
+    file.connection.exec_trace = note
+    next(Gaps().rows(file, OWED, 512))  # type: ignore[arg-type]
+    assert sum(asked) <= 8
+
+    asked.clear()
+    assert len(found(Gaps(), file, 512)) == 9_999
+    assert len(asked) <= 22  # and whoever goes on asks for many at once

@@ -1,5 +1,6 @@
 """The zstd frames of the table: whole, in any thread, and refused when they are anything else."""
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,6 +22,21 @@ def test_zstd_gives_whole_frames_in_every_thread() -> None:
         frames = list(pool.map(zstd_1, bodies))
 
     assert [unzstd(frame, len(body)) for frame, body in zip(frames, bodies, strict=True)] == bodies
+
+
+def test_zstd_codes_letters_that_never_repeat() -> None:
+    letters = random.Random(1).randbytes(16_000).hex().encode()  # four bits each
+
+    assert len(zstd_1(letters)) < len(letters) * 0.6
+
+
+def test_zstd_that_knows_no_steps_compresses_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_STEPS", {9999: 1})
+    monkeypatch.setattr(rows, "_OWN", rows._OwnCompressor())
+    body = b"spans and spans " * 100
+
+    assert len(zstd_1(body)) < 100
+    assert unzstd(zstd_1(body), len(body)) == body
 
 
 @pytest.mark.parametrize("size", [4, 6, 0])

@@ -22,6 +22,8 @@ from relay.model.records import Signal
 # most may be empty.
 _AT_ONCE = 64
 _APART_ROWS = 64
+# Rows that the first query asks for: most often the oldest is too young, and nobody looks further.
+_AT_FIRST = 4
 
 
 class Gap(NamedTuple):
@@ -103,12 +105,13 @@ class Gaps:
     ) -> Iterator[tuple[Gap, FreeRow]]:
         at, start, end = 0, batch[0].first, batch[-1].end
         entered = -1  # the gap that a row was last found in
+        most = min(at_once, _AT_FIRST)
         while at < len(batch):
             rows = fetch(
                 file.connection,
                 "SELECT id, received_ns, monotonic_ns, length(parts) + length(body), spans,"
                 " raw_bytes FROM rows WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-                (start, end, at_once),
+                (start, end, most),
             )
             for values in rows:
                 free = FreeRow(*map(number, values))  # what was hit need not be a number
@@ -121,7 +124,8 @@ class Gaps:
                         seen.add((batch[at].signal, batch[at].of))
                         entered = at
                     yield batch[at], free
-            start = end if len(rows) < at_once else rows[-1][0] + 1
+            start = end if len(rows) < most else rows[-1][0] + 1
+            most = at_once
             while at < len(batch) and batch[at].end <= start:
                 self._passed(batch[at], batch[at].end, seen)
                 at += 1
