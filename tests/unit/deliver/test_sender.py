@@ -69,6 +69,44 @@ async def test_rows_are_given_back_where_their_age_cannot_be_told(backlog: Memor
     assert ([row.row for row in backlog.owed], backlog.in_flight) == ([1, 2], 0)
 
 
+def old_up_to(number: int) -> Callable[[StoredRow], int]:
+    return lambda row: HOUR_NS if row.row <= number else 0
+
+
+async def test_what_is_young_enough_is_taken_after_what_is_too_old(backlog: MemoryBacklog) -> None:
+    backlog.add(*(make_row(number) for number in range(1, 6)))
+    taken = await sender_of(backlog, old_up_to(2), max_age_seconds=60.0).take()
+
+    assert taken is not None
+    assert [row.row for row in taken.rows] == [3, 4, 5]
+    assert [(letter.row, letter.items) for letter in backlog.dead] == [(1, 2)]
+    assert (backlog.settled, backlog.owed, backlog.in_flight) == ([1, 2], [], 3)
+
+
+async def test_what_is_too_old_is_given_back_where_it_cannot_be_settled(
+    backlog: MemoryBacklog,
+) -> None:
+    backlog.add(*(make_row(number) for number in range(1, 6)))
+    backlog.settle_errors = [OSError("no disk")]
+    with pytest.raises(OSError, match="no disk"):
+        await sender_of(backlog, old_up_to(2), max_age_seconds=60.0).take()
+
+    assert {row.row for row in backlog.owed} >= {1, 2}
+    assert (backlog.settled, backlog.dead) == ([], [])
+
+
+async def test_what_is_too_old_is_set_aside_by_as_much_as_the_settings_allow(
+    backlog: MemoryBacklog,
+) -> None:
+    """What an upstream takes at once is no matter where nothing is sent."""
+    backlog.add(*(make_row(number) for number in range(1, 6)))
+    sender = sender_of(backlog, old_up_to(5), max_age_seconds=60.0)
+    sender.learnt.limits.narrow(1)
+
+    assert await sender.take() is None
+    assert [letter.items for letter in backlog.dead] == [1, 4]
+
+
 @pytest.mark.parametrize("wanted", ["is_stopping", "is_nudged"])
 async def test_no_more_is_taken_after_what_is_too_old_when_something_else_is_wanted(
     backlog: MemoryBacklog, wanted: str
