@@ -122,7 +122,7 @@ class Backlog:
                         before = OwedRange(start, None)
                         continue
                 item = OwedRange(max(start, Position(newest)), end)
-                batch = BatchBuilder(max_bytes=0, max_items=0, one_encoding=False)
+                batch = BatchBuilder.of_one_row()
                 await self._gather(batch, item)
                 if batch.damaged or (batch.rows and encoding in (None, batch.rows[0].encoding)):
                     taken = self._claim(batch)
@@ -165,7 +165,7 @@ class Backlog:
             item = self.parked.at(place)
             if item is None or owed_ranges.overlaps(self.in_flight, item):
                 return None
-            batch = BatchBuilder(max_bytes=0, max_items=0, one_encoding=False)
+            batch = BatchBuilder.of_one_row()
             await self._gather(batch, item)
             return self._claim(batch)
 

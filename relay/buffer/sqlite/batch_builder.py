@@ -1,5 +1,7 @@
 """Builds a batch for a courier: of chunks as they were read, the part that is owed."""
 
+from typing import Self
+
 from relay.buffer.sqlite import partial_rows
 from relay.buffer.sqlite.partial_rows import PartialRows
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
@@ -18,6 +20,11 @@ class BatchBuilder:
         self.rows: list[StoredRow] = []
         self.damaged: list[DamagedRow] = []
         self.covered: list[OwedRange] = []
+
+    @classmethod
+    def of_one_row(cls) -> Self:
+        """A batch of the first row that comes, however large."""
+        return cls(max_bytes=0, max_items=0, one_encoding=False)
 
     def budget(self) -> Budget:
         """What may still be added."""

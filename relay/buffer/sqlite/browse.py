@@ -161,15 +161,17 @@ class SqliteBrowse:
 
     async def _settled(self, rows: Sequence[int]) -> list[DeliveredEntry]:
         entries: list[DeliveredEntry] = []
-        after: int | None = -1
+        after: int | None = await self._ask(partial(_settled_before, row=rows[0]))
         while after is not None:
-            found, after = await self._ask(partial(_settled_of, rows=rows, after=after))
+            found, after = await self._ask(
+                partial(trace_queries.trace_deliveries, rows=rows, after=after)
+            )
             entries += found
         return entries
 
 
 def _oldest_row(connection: apsw.Connection) -> int:
-    return number(fetch_value(connection, "SELECT min(id) FROM rows"), 1)
+    return number(fetch_value(connection, "SELECT min(id) FROM rows"))
 
 
 def _rows_down(
@@ -187,7 +189,7 @@ def _rows_down(
             (first, last, most_rows + 1 - len(rows)),
         )
         for row_id, raw_bytes in meta:
-            size += raw_bytes if isinstance(raw_bytes, int) else 0
+            size += number(raw_bytes)
             if rows and (len(rows) >= most_rows or size > most_bytes):
                 return RowsDown(rows, rows[-1].row)
             columns = fetch(connection, "SELECT * FROM rows WHERE id = ?", (row_id,))[0]
@@ -291,17 +293,6 @@ def _rows_holding(
         if isinstance(ids, bytes) and len(ids) % 16 == 0
         for trace_id in trace_ids.intersection(unpacked(ids))
     ]
-
-
-def _settled_of(
-    connection: apsw.Connection, rows: Sequence[int], after: int
-) -> tuple[list[DeliveredEntry], int | None]:
-    """Deliveries of `rows` (sorted) after one, from the first that there may be where that is -1;
-    and after which to go on (None: end).
-    """
-    if after < 0:
-        after = _settled_before(connection, rows[0])
-    return trace_queries.trace_deliveries(connection, rows, after)
 
 
 def _settled_before(connection: apsw.Connection, row: int) -> int:

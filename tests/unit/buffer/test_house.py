@@ -134,6 +134,10 @@ def test_step_waits_for_a_moment_unless_somebody_needs_it(kept: Kept) -> None:
     assert kept.house.wait_seconds(is_full=False) == pytest.approx(0.05)
     assert kept.house.wait_seconds(is_full=True) == pytest.approx(0.25)
     assert not postpones(is_full=True)
+    for _ in range(20):
+        kept.commit(b"small")
+    assert postpones()
+    kept.step()
     kept.commit(noise(ROOM.checkpoint_limit_bytes // 2))
     assert postpones()
     kept.commit(noise(ROOM.checkpoint_limit_bytes // 2))
@@ -176,3 +180,53 @@ def test_old_letter_goes_once_a_minute_and_too_many_at_once(kept: Kept) -> None:
     kept.file.letters.settings = replace(settings, dead_letter_bytes=1)
     assert kept.step()
     assert not kept.file.letters.counts
+
+
+def test_commits_are_told_whole_now_and_then_but_their_end_at_once(kept: Kept) -> None:
+    ledger = kept.ledger
+    kept.commit(b"one")
+    assert (ledger.published.first_row, ledger.published.oldest_received_ns) == (
+        1,
+        kept.time.wall(),
+    )
+    kept.step()
+    kept.house.publish(kept.file)
+    assert not kept.step()  # all is told
+    for _ in range(2):
+        told = ledger.published
+        kept.commit(b"more")
+        kept.commit(b"more")
+        assert ledger.published is told
+        assert ledger.sums is not None
+        assert ledger.sums.last_row == kept.file.last_row
+        assert kept.step()  # there is more to tell
+        kept.time.now += BUSY_NS / 1e9 - 0.0001
+        kept.commit(b"more")
+        assert ledger.published is told
+        kept.time.now += 0.0001
+        kept.commit(b"more")
+        assert ledger.published is not told
+    told = ledger.published
+    kept.commit(letters=1)
+    assert ledger.published is not told
+    assert ledger.published.dead_letters[""].count == 1
+
+
+def test_room_is_never_taken_for_larger_than_it_is(kept: Kept) -> None:
+    space = kept.house.space
+    for body in (b"small", noise(300_000), noise(1_000_000)):
+        space.measure(kept.file.connection)
+        kept.commit(body)
+        estimated = space.room_bytes
+        space.measure(kept.file.connection)
+        assert estimated <= space.room_bytes
+
+
+def test_limit_that_is_lowered_is_not_taken_for_a_buffer_that_fills(kept: Kept) -> None:
+    kept.commit(b"one", a=ALL)
+    kept.turns(16)
+    kept.house.reload(replace(ROOM, max_size_bytes=32 * MIB), kept.file)
+    kept.turns(4)
+    kept.house.publish(kept.file)
+    found = kept.ledger.published
+    assert (found.owed_rows, found.full_in_seconds) == (1, None)

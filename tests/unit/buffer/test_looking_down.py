@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import apsw
 import pytest
 
 from relay.buffer.sqlite import browse, trace_queries
@@ -103,6 +104,7 @@ async def test_extent_counts_both_ends_and_one_signal(tmp_path: Path) -> None:
         extent = buffer.browse.extent
         assert await extent(TRACES, 0, 7) == Extent(4, 4, NOW_NS + 1)
         assert await extent(TRACES, 1, 7) == Extent(4, 4, NOW_NS + 1)
+        assert await extent(TRACES, 0, 1) == Extent(1, 1, NOW_NS + 1)
         assert await extent(TRACES, 2, 4) == Extent(2, 2, NOW_NS + 3)
         assert await extent(TRACES, 4, 4) == Extent(1, 1, NOW_NS + 4)
         assert await extent(LOGS, 2, 2) == Extent(1, 1, NOW_NS + 2)
@@ -210,11 +212,12 @@ async def test_what_was_settled_one_by_one_is_told_of_each_trace(
     }
 
 
+@pytest.mark.parametrize("order", [[9, 2], [2, 9]])
 @pytest.mark.parametrize(("status", "state"), [(200, "delivered"), (FILTERED_STATUS, "filtered")])
 async def test_of_one_row_the_part_that_was_set_aside_is_told_of_its_trace_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, state: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, state: str, order: list[int]
 ) -> None:
-    monkeypatch.setattr(trace_queries, "_LETTERS", 1)  # the second letter is the one that counts
+    monkeypatch.setattr(trace_queries, "_LETTERS", 1)  # one letter is looked at a time
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         made = builders.request(*(builders.span(traceId=trace_id(n).hex()) for n in (1, 2)))
@@ -222,7 +225,7 @@ async def test_of_one_row_the_part_that_was_set_aside_is_told_of_its_trace_alone
         await buffer.append(request(piece(body, spans=2, traces=(1, 2))))
         left, right = await backlog.split(await take(backlog), 1)
         backlog.settle(left, status=status, at_ns=NOW_NS + 1)
-        letters = [a_letter(9), a_letter(2)]
+        letters = [a_letter(each) for each in order]
         backlog.settle_with(right, letters, status=300, at_ns=NOW_NS + 2)
         await buffer.flush()
         found = await buffer.browse.deliveries({trace_id(1): [1], trace_id(2): [1]})
@@ -285,3 +288,21 @@ async def test_delivery_may_be_a_minute_older_than_its_row_by_a_clock_that_was_s
         (told,) = (await buffer.browse.deliveries({trace_id(1): [1]}))[trace_id(1)]
 
     assert (told.state == "delivered") is is_told
+
+
+@pytest.mark.parametrize("damage", ["x'00'", "'text'", "zeroblob(17)"])
+async def test_row_whose_ids_were_hit_is_left_out_of_what_is_found_by_them(
+    tmp_path: Path, damage: str
+) -> None:
+    async with opened(tmp_path) as buffer:
+        await keep(buffer, "ttt")
+    connection = apsw.Connection(str(tmp_path / "relay.db"))
+    connection.execute(f"UPDATE traces SET ids = {damage} WHERE row = 2")  # noqa: S608 - ours
+    connection.close()
+    async with opened(tmp_path) as buffer:
+        down = await buffer.browse.ids_down(100, most_rows=10, most_ids=ALL)
+        wanted = frozenset(trace_id(number) for number in range(4))
+        found = await buffer.browse.rows_of_traces(wanted, 1, 3)
+
+    assert rows_of(down) == ([3, 1], 0)
+    assert found == {trace_id(1): [1], trace_id(3): [3]}

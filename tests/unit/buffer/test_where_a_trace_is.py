@@ -136,6 +136,8 @@ async def test_part_of_a_row_that_was_settled_is_told_apart_from_the_rest(tmp_pa
             (TraceDelivery("a", "filtered", NOW_NS + 5, FILTERED_STATUS),),
             (TraceDelivery("a", "waiting", is_in_flight=True),),
         ]
+        together = await buffer.browse.deliveries({ONE: [1], OTHER: [1]})
+        assert [tuple(together[each]) for each in (ONE, OTHER)] == states
         backlog.settle(right, status=299, at_ns=NOW_NS + 6)
         await buffer.flush()
         states = [(await buffer.traces.find(each))[0].deliveries for each in (ONE, OTHER)]

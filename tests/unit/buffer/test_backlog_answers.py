@@ -1,0 +1,106 @@
+"""What a destination's backlog says of itself, and whom it wakes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from relay.buffer.sqlite.backlog import Backlog
+from relay.model.records import Health, Signal
+from tests.unit.buffer.making import NOW_NS, opened, piece, request, take
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def somebody_waits(backlog: Backlog) -> AsyncIterator[None]:
+    """Until what is done inside has woken him."""
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(backlog.wait)
+            await anyio.wait_all_tasks_blocked()
+            yield
+
+
+async def test_who_waits_is_woken_by_all_that_makes_something_to_take(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        async with somebody_waits(backlog):
+            await buffer.append(request(piece(b"one")))
+        taken = await take(backlog)
+        async with somebody_waits(backlog):
+            backlog.give_back(taken)
+        backlog.park(await take(backlog), b"")
+        async with somebody_waits(backlog):
+            backlog.unpark()
+        assert [row.body for row in (await take(backlog)).rows] == [b"one"]
+
+
+async def test_removed_one_is_owed_nothing_and_holds_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(spans=3)))
+        taken = await take(backlog)
+        assert backlog.statistics().in_flight_items == 3
+        backlog.remove()
+        backlog.give_back(taken)
+        found = backlog.statistics()
+
+    assert (found.owed_rows, found.owed_items, found.in_flight_items) == (0, 0, 0)
+    assert (found.oldest_owed_ns, found.is_attached, backlog.is_over) == (0, False, True)
+
+
+async def test_it_is_attached_while_a_courier_says_how_it_fares(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        told = Health(NOW_NS, None, 5)
+        assert (backlog.health(), backlog.statistics().is_attached) == (None, False)
+        backlog.attach(lambda: told)
+        assert (backlog.health(), backlog.statistics().is_attached) == (told, True)
+        backlog.detach()
+        assert (backlog.health(), backlog.statistics().is_attached) == (None, False)
+
+
+async def test_oldest_of_what_is_owed_is_looked_up_where_anything_is(tmp_path: Path) -> None:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        backlog, logs = buffer.consumer("a"), buffer.consumer("a", signal=Signal.LOGS)
+        for number in range(1, 4):
+            await buffer.append(request(piece(), received_ns=NOW_NS + number))
+        for number in range(1, 4):
+            await backlog.find_oldest()
+            assert backlog.statistics().oldest_owed_ns == NOW_NS + number
+            taken = await take(backlog, max_items=1)
+            await backlog.find_oldest()
+            assert backlog.statistics().oldest_owed_ns == NOW_NS + number
+            backlog.settle(taken, status=200, at_ns=NOW_NS)
+        for nothing in (backlog, logs):
+            await nothing.find_oldest()
+            assert nothing.statistics().oldest_owed_ns == 0
+
+
+async def test_since_when_anything_is_owed_is_known_at_once_after_a_start(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        buffer.consumer("a")
+        for number in range(1, 4):
+            await buffer.append(request(piece(), received_ns=NOW_NS + number))
+    async with opened(tmp_path) as buffer:
+        assert buffer.consumer("a").statistics().oldest_owed_ns == NOW_NS + 1
+
+
+async def test_first_one_knows_at_once_since_when_it_is_owed_what_was_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        for number in range(1, 4):
+            await buffer.append(request(piece(), received_ns=NOW_NS + number))
+        assert buffer.consumer("a").statistics().oldest_owed_ns == NOW_NS + 1
+
+
+async def test_first_one_of_a_signal_is_not_told_the_time_of_another(tmp_path: Path) -> None:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        for number, signal in ((1, Signal.LOGS), (5, Signal.TRACES)):
+            await buffer.append(request(piece(signal=signal), received_ns=NOW_NS + number))
+        spans, metrics = buffer.consumer("a"), buffer.consumer("a", signal=Signal.METRICS)
+        await spans.find_oldest()
+        assert spans.statistics().oldest_owed_ns == NOW_NS + 5
+        assert metrics.statistics().oldest_owed_ns == 0
