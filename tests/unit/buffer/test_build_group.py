@@ -8,8 +8,8 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.rows import build_group, checksum, read_parts, read_row
 from relay.buffer.sqlite.types import DamagedRow, Totals
 from relay.model.reasons import Reason
-from relay.model.records import Encoding, RejectedItem, Signal, StoredRow
-from tests.unit.buffer.making import NOW_NS, piece, rejected_span, request
+from relay.model.records import Encoding, Piece, RejectedItem, Signal, StoredRow
+from tests.unit.buffer.making import NOW_NS, noise, piece, rejected_span, request
 
 SETTINGS = BufferSettings()
 
@@ -64,6 +64,23 @@ def test_dead_letters_of_ingest_say_what_was_answered() -> None:
     assert (whole.status, whole.items, whole.words, whole.trace_ids) == (400, 0, "no JSON", b"")
     assert {letter.received_ns for letter in group.letters} == {NOW_NS}
     assert group.need_bytes > len(span.body) + len(whole.body)
+
+
+def test_room_that_rows_need_is_no_less_than_what_is_written_of_them() -> None:
+    names = [noise(100, seed).hex() for seed in range(100)]  # more than the bodies are
+    ids = bytes(16 * 20)
+    pieces = [Piece(Encoding.JSON, b"{}", 1, ids, (name,)) for name in names]
+    group = build_group(
+        map(request, pieces),
+        after_row=0,
+        totals=Totals(),
+        settings=replace(SETTINGS, row_bytes=100),
+    )
+
+    assert len(group.rows) > 1
+    written = sum(len(each.body) + len(each.parts) for each in group.rows)
+    written += sum(len(trace_ids) for _row, trace_ids in group.traces)
+    assert written <= group.need_bytes < 3 * written
 
 
 def test_row_with_any_column_changed_is_damaged() -> None:
