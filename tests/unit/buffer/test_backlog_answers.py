@@ -49,18 +49,18 @@ async def test_removed_one_is_owed_nothing_and_holds_nothing(tmp_path: Path) -> 
         found = backlog.statistics()
 
     assert (found.owed_rows, found.owed_items, found.in_flight_items) == (0, 0, 0)
-    assert (found.oldest_owed_ns, found.is_attached, backlog.is_over) == (0, False, True)
+    assert (found.oldest_owed_ns, backlog.health(), backlog.is_over) == (0, None, True)
 
 
-async def test_it_is_attached_while_a_courier_says_how_it_fares(tmp_path: Path) -> None:
+async def test_how_it_fares_is_told_while_a_courier_serves_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
         told = Health(NOW_NS, None, 5)
-        assert (backlog.health(), backlog.statistics().is_attached) == (None, False)
+        assert backlog.health() is None
         backlog.attach(lambda: told)
-        assert (backlog.health(), backlog.statistics().is_attached) == (told, True)
+        assert backlog.health() == told
         backlog.detach()
-        assert (backlog.health(), backlog.statistics().is_attached) == (None, False)
+        assert backlog.health() is None
 
 
 async def test_oldest_of_what_is_owed_is_looked_up_where_anything_is(tmp_path: Path) -> None:
