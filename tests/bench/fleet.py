@@ -92,9 +92,9 @@ class RunningFleet(Running):
         processes = [self._brokers.node(number).process for number in self._brokers.numbers]
         return tuple(each.pid for each in processes if each is not None)
 
-    def wait_until_delivered(self, items: int) -> None:
+    def wait_until_delivered(self, items: int) -> float:
         """Until every upstream has that many, whoever delivered them."""
-        wait_until_delivered(self._relays, items)
+        return wait_until_delivered(self._relays, items)
 
     def stop(self) -> None:
         """End them, and take their topics away."""

@@ -31,9 +31,10 @@ CACHE = images.CACHE / "bench"
 ROTEL = "rotel==0.0.1a15"
 NATIVE = "otlp_relay_native"
 QUIET_SECONDS = 1.0  # without work for so long: everything is delivered
-IDLE_SHARE = 0.05  # of a core, which it uses anyway
+IDLE_SHARE = 0.075  # of a core, which it uses anyway
 MOST_SECONDS = 120.0
-ASK_SECONDS = 0.2  # the relay's own answers are CPU of the relay
+LOOK_SECONDS = 0.2  # at the CPU of one that cannot be asked, so often
+ASK_SECONDS = 0.1  # the relay's own answers are CPU of the relay
 # What others of the same release wrote there must not turn up here.
 _NO_SETTINGS = {name: "" for name in os.environ if name.startswith(("OTEL_", "ROTEL_"))}
 
@@ -99,16 +100,19 @@ class Running:
         """Of the brokers that keep its log, where it has none of its own."""
         return ()
 
-    def wait_until_delivered(self, items: int) -> None:
-        """Until upstreams have that many, or there has been nothing to do for a while."""
-        deadline = time.monotonic() + MOST_SECONDS
-        before = -1.0
-        while time.monotonic() < deadline:
+    def wait_until_delivered(self, items: int) -> float:
+        """Until upstreams have that many, or there has been nothing to do for a while. When that
+        was so, by `time.perf_counter`, about.
+        """
+        started = busy_at = time.perf_counter()
+        before = cpu_seconds(self.pid)
+        while busy_at - started < MOST_SECONDS and time.perf_counter() - busy_at < QUIET_SECONDS:
+            time.sleep(LOOK_SECONDS)
             used = cpu_seconds(self.pid)
-            if used - before < QUIET_SECONDS * IDLE_SHARE:
-                return
+            if used - before >= LOOK_SECONDS * IDLE_SHARE:
+                busy_at = time.perf_counter()
             before = used
-            time.sleep(QUIET_SECONDS)
+        return busy_at
 
     def open_tab(self, folder: Path, screens: Sequence[str]) -> Tab:
         """The page of it, in a tab that looks at those screens."""
@@ -220,9 +224,9 @@ class RunningRelay(Running):
         connection.close()
         return status == 200
 
-    def wait_until_delivered(self, items: int) -> None:
+    def wait_until_delivered(self, items: int) -> float:
         """Until every upstream that is up has that many; ends the benchmark when none comes."""
-        wait_until_delivered([self], items)
+        return wait_until_delivered([self], items)
 
     def delivered(self) -> Counter[str]:
         """How many items each upstream that is up has had of it, or was not to have."""
@@ -235,9 +239,9 @@ class RunningRelay(Running):
         )
 
 
-def wait_until_delivered(relays: Sequence[RunningRelay], items: int) -> None:
+def wait_until_delivered(relays: Sequence[RunningRelay], items: int) -> float:
     """Until every upstream that is up has that many, of all `relays` together; ends the benchmark
-    when they do not come.
+    when they do not come. When that was so, by `time.perf_counter`.
     """
     deadline = time.monotonic() + MOST_SECONDS
     while time.monotonic() < deadline:
@@ -246,7 +250,7 @@ def wait_until_delivered(relays: Sequence[RunningRelay], items: int) -> None:
         for relay in relays:
             found.update(relay.delivered())  # keeps those that have had nothing yet
         if min(found.values(), default=items) >= items:
-            return
+            return time.perf_counter()
     sys.exit(f"not delivered within {MOST_SECONDS:.0f} s: {dict(found)}, expected {items}")
 
 

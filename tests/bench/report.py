@@ -138,7 +138,7 @@ def _ratios(results: Results) -> list[str]:
         ours = best(results, row)
         of_rotel = results.ratio(row.name, ours, ROTEL)
         collector = results.ratio(row.name, COLLECTOR, ours)
-        speed = results.ratio(row.name, ours, ROTEL, "items_a_second")
+        speed = results.ratio(row.name, ours, ROTEL, "delivered_a_second")
         bars = row.bars
         cells = [
             row.name,
@@ -158,7 +158,8 @@ def _ratios(results: Results) -> list[str]:
 
 
 def _figures(results: Results) -> list[str]:
-    head = ["row", "program", "items/s", "p50 ms", "p99 ms", "peak MiB", "of the load's limit"]
+    head = ["row", "program", "taken/s", "delivered/s", "p50 ms", "p99 ms", "peak MiB",
+            "of the load's limit"]  # fmt: skip
     lines = [_line(*head), _line(*["---"] * len(head))]
     for row in measured_rows(results):
         for program in results.programs(row.name):
@@ -169,6 +170,7 @@ def _figures(results: Results) -> list[str]:
                 row.name,
                 program,
                 f"{speed:,.0f}",
+                _number(results.median(row.name, program, "delivered_a_second"), digits=0),
                 _number(results.median(row.name, program, "p50_ms")),
                 _number(results.median(row.name, program, "p99_ms")),
                 _number(results.most(row.name, program, "resident_mib"), digits=0),

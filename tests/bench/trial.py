@@ -41,6 +41,7 @@ class Measured:
     p99_ms: float
     resident_mib: float  # at most, since it was started
     requests: int
+    delivered_a_second: float = 0.0  # items, until all of them were upstream
     brokers_us: float = 0.0  # CPU an item of Kafka's brokers, all together, where there are any
     relays: int = 1
     idle_cores: float = 0.0  # what they take while nothing comes, all together
@@ -92,7 +93,7 @@ def measure_with(
         warm = _warmed(running.ports, plan.row, requests, seconds)
         running.wait_until_delivered(warm.requests * items)
         idle_cores = _idle_cores(running)
-        before, began = _used(running), time.monotonic()
+        before, began = _used(running), time.perf_counter()
         screens = ALL_SCREENS if plan.row.pace else LIVE_SCREENS
         tab = running.open_tab(folder, screens) if plan.row.is_watched else None
         if plan.row.pace:
@@ -100,8 +101,7 @@ def measure_with(
         else:
             result = _loaded(running.ports, requests, seconds)
         shown = tab.close() if tab else {}
-        running.wait_until_delivered((warm.requests + result.requests) * items)
-        took = time.monotonic() - began
+        took = running.wait_until_delivered((warm.requests + result.requests) * items) - began
         latencies, done = sorted(result.latencies), result.requests * items
         cpu, loop, brokers = (
             (now - then) / done * 1e6 for now, then in zip(_used(running), before, strict=True)
@@ -114,6 +114,7 @@ def measure_with(
             p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
             resident_mib=max(resident_mib(pid, "VmHWM") for pid in running.pids),
             requests=result.requests,
+            delivered_a_second=done / took,
             brokers_us=brokers,
             relays=len(running.pids),
             idle_cores=idle_cores,
