@@ -1,10 +1,12 @@
 """Relays of a fleet as programs of the benchmark.
 
-Three brokers, on the core of load and upstream, are started once for a run and stand by while other
-programs are measured. Each trial has topics of its own, which are deleted after it.
+Three brokers are started once for a run and stand by while other programs are measured. They may
+use both cores: a relay that waits for brokers handles small lots, which are dear. Each trial has
+topics of its own, which are deleted after it.
 """
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,13 +32,16 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def brokers() -> Iterator[Brokers | None]:
-    """Three of them, with the affinity of whoever starts them; None where they cannot be had."""
+    """Three of them, on all cores; None where they cannot be had."""
     missing = [program for program in NEEDED if shutil.which(program) is None]
     if missing:
         print(f"no {' and no '.join(missing)} here: the rows of the fleet are left out")
         yield None
         return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
     with tempfile.TemporaryDirectory() as folder, Brokers(Path(folder)) as three:
+        os.sched_setaffinity(0, own)
         yield three
 
 

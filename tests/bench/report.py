@@ -138,7 +138,10 @@ def _ratios(results: Results) -> list[str]:
         ours = best(results, row)
         of_rotel = results.ratio(row.name, ours, ROTEL)
         collector = results.ratio(row.name, COLLECTOR, ours)
-        speed = results.ratio(row.name, ours, ROTEL, "delivered_a_second")
+        # Runs that were kept earlier tell only how fast it was taken.
+        speed = results.ratio(row.name, ours, ROTEL, "delivered_a_second") or results.ratio(
+            row.name, ours, ROTEL, "items_a_second"
+        )
         bars = row.bars
         cells = [
             row.name,
@@ -170,7 +173,7 @@ def _figures(results: Results) -> list[str]:
                 row.name,
                 program,
                 f"{speed:,.0f}",
-                _number(results.median(row.name, program, "delivered_a_second"), digits=0),
+                _number(results.median(row.name, program, "delivered_a_second") or None, digits=0),
                 _number(results.median(row.name, program, "p50_ms")),
                 _number(results.median(row.name, program, "p99_ms")),
                 _number(results.most(row.name, program, "resident_mib"), digits=0),

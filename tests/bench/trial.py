@@ -24,7 +24,7 @@ from tests.bench.tab import ALL_SCREENS, LIVE_SCREENS
 from tests.support.certificates import make_authority
 from tests.support.ports import free_port
 
-CONNECTIONS = 16
+CONNECTIONS = 16  # to each relay
 WARM_SHARE = 0.15  # of a trial's seconds, before it
 IDLE_SECONDS = 4.0  # nothing comes, where relays work by the clock
 PACED_TIMES = 10  # of a trial's seconds, where there is a pace: a screen is looked at once a second
@@ -165,7 +165,7 @@ def _paced(
         ports,
         load.with_own_traces(requests),
         a_second=(pace or row.pace) / row.items,
-        connections=CONNECTIONS,
+        connections=CONNECTIONS * len(ports),
         total=total,
         seconds=seconds,
     )
@@ -173,7 +173,7 @@ def _paced(
 
 
 def _loaded(ports: Sequence[int], requests: list[bytes], seconds: float) -> load.Result:
-    result = load.run(ports, requests, connections=CONNECTIONS, seconds=seconds)
+    result = load.run(ports, requests, connections=CONNECTIONS * len(ports), seconds=seconds)
     return _answered(result)
 
 
