@@ -181,6 +181,7 @@ def look_at_fleet(config: Config, fleet: FleetConfig) -> list[Finding]:
     try:
         import_client()
         from relay.buffer.kafka.access import BrokersAway
+        from relay.buffer.kafka.own_certificate import look_at_own
         from relay.buffer.kafka.settings import KafkaSettings
         from relay.buffer.kafka.topics import Topics
 
@@ -188,7 +189,7 @@ def look_at_fleet(config: Config, fleet: FleetConfig) -> list[Finding]:
         views = (view for destination in config.destinations for view in destination.views)
         groups = [settings.group(BacklogName(view.name, view.signal)) for view in views]
         try:
-            promise = Topics(settings, groups).examine()
+            promise, warning = Topics(settings, groups).examine(), look_at_own(fleet).warning
         except BrokersAway as error:
             return [Finding("fleet", "failed", str(error))]
     except ConfigError as error:
@@ -200,6 +201,7 @@ def look_at_fleet(config: Config, fleet: FleetConfig) -> list[Finding]:
             Finding("fleet", "failed" if is_refused[each.level] else "warning", each.words)
             for each in promise.remarks
         ),
+        *([Finding("fleet", "warning", warning)] if warning else []),
     ]
 
 

@@ -149,7 +149,7 @@ def test_a_file_that_is_no_certificate_is_an_error_of_the_configuration(
 def files_for(folder: Path, guarded: Guarded) -> Files:
     """What a relay reads of its access, all right."""
     folder.mkdir(exist_ok=True)
-    certificate, key = guarded.ca.issue("client")
+    certificate, key = guarded.ca.issue("client", ends=NOW + 100 * DAY)
     found = {
         "ca_file": folder / "ca.pem",
         "client_cert": folder / "client.pem",
@@ -258,6 +258,26 @@ def test_relay_that_is_not_let_in_says_so_everywhere_and_goes_on_once_it_is_put_
         assert kept == set(made.ids)
     finally:
         relay.kill()
+
+
+def test_a_relay_says_ahead_that_its_certificate_expires_until_it_is_renewed(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    words = "fleet.client_cert expires in 5 days: renew it, then reload the relay"
+    files = files_for(tmp_path / "files", guarded)
+    relay = relay_at(guarded, "MUTUAL", tmp_path / "a", files, "expires-soon")
+    soon = guarded.ca.issue("client", ends=NOW + 5 * DAY + DAY / 2)
+    shutil.copy(soon[0], files["client_cert"])
+    shutil.copy(soon[1], files["client_key"])
+    with relay:
+        eventually(lambda: words in relay.run("status").stdout, what="a warning")
+        assert '"fleet_certificate_expires"' in relay.log()
+        assert words in relay.run("doctor").stdout
+
+        files_for(tmp_path / "files", guarded)
+        assert reload(relay) == "reloaded"
+        eventually(lambda: words not in relay.run("status").stdout, what="no warning")
+        assert words not in relay.run("doctor").stdout
 
 
 def test_a_relay_that_runs_takes_up_new_passwords_and_certificates_and_refuses_wrong_ones(

@@ -301,6 +301,7 @@ class KafkaLog:
             promise.words
             + (f" (weak: {weak})" if weak else "")
             + (f" (this relay {lacking}: see `otlp-relay doctor`)" if lacking else "")
+            + (f" ({self._watch.certificate})" if self._watch.certificate else "")
             + (f" (keep_delivered waits: this relay {hidden.brief})" if hidden else "")
         )
 

@@ -1,9 +1,10 @@
-"""The certificate that this relay shows to brokers: whether it is valid, and whom it names.
+"""The certificate that this relay shows to brokers: whether it is valid, how long, whom it names.
 
 Python reads a certificate only out of a handshake: so it is shown to ourselves, in memory.
 """
 
 import ssl
+import time
 from typing import Any, Final, NamedTuple
 
 from relay.config.fleet import FleetConfig
@@ -18,13 +19,17 @@ _SHORT: Final = {
     "countryName": "C",
 }
 _TURNS: Final = 10  # a handshake takes three
+_SOON_DAYS: Final = 14
 
 
 class OwnCertificate(NamedTuple):
-    """`wrong`: why nobody can accept it, empty where somebody may; `subject`: as brokers say it."""
+    """`wrong`: why nobody can accept it, empty where somebody may; `subject`: as brokers say it;
+    `warning`: that it expires in some days, and what to do.
+    """
 
     wrong: str = ""
     subject: str = ""
+    warning: str = ""
 
 
 def look_at_own(fleet: FleetConfig) -> OwnCertificate:
@@ -44,7 +49,15 @@ def look_at_own(fleet: FleetConfig) -> OwnCertificate:
         "+".join(f"{_SHORT.get(key, key)}={value}" for key, value in part)
         for part in reversed(found.get("subject", ()))
     ]
-    return OwnCertificate(subject=",".join(parts))
+    return OwnCertificate(subject=",".join(parts), warning=_warning(found["notAfter"]))
+
+
+def _warning(ends: str) -> str:
+    days = int((ssl.cert_time_to_seconds(ends) - time.time()) // 86_400)
+    if days >= _SOON_DAYS:
+        return ""
+    left = f"in {days} days" if days > 1 else "within two days" if days else "within a day"
+    return f"fleet.client_cert expires {left}: renew it, then reload the relay"
 
 
 def _shown(certificate: str, key: str) -> dict[str, Any]:

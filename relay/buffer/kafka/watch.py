@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from relay.buffer.kafka.access import BrokersAway
+from relay.buffer.kafka.own_certificate import look_at_own
 from relay.buffer.kafka.rights import Lacking
 from relay.buffer.kafka.settings import KafkaSettings
 from relay.buffer.kafka.topics import Promise, Topics
@@ -23,6 +24,7 @@ EVERY_SECONDS: Final = 2.0
 SOON_SECONDS: Final = 0.5
 MEASURE_SECONDS: Final = 10.0
 RIGHTS_SECONDS: Final = 30.0  # and sooner where there is reason
+CERTIFICATE_SECONDS: Final = 3600.0  # and after each reload that changes how brokers are reached
 AWAY_SECONDS: Final = 5.0  # a single broker that hangs may be the one that was asked
 _ANSWER_SECONDS = 1.5
 _REMIND_SECONDS = 60.0
@@ -44,6 +46,8 @@ class Watch:
         self._asked = 0.0  # for rights
         self.is_doubted = False  # something was not kept: is it for want of a right?
         self.lacking: tuple[Lacking, ...] = ()
+        self._seen: tuple[int, float] | None = None  # the settings' version, and when
+        self.certificate = ""  # that this relay's own expires soon
         self.promise: Promise | None = None
         # Partitions of each topic of rows, and those of them that take requests now.
         self.partitions: Mapping[str, int] = {}
@@ -86,6 +90,7 @@ class Watch:
         rows = self._settings.rows_topics
         self.is_doubted = self.is_doubted or not rows.keys() <= metadata.topics.keys()
         self._look_at_rights()
+        self._look_at_certificate()
         partitions, usable, why = {}, {}, self._forbidden
         for name in rows:
             topic = metadata.topics.get(name)
@@ -112,6 +117,15 @@ class Watch:
         if self.lacking and not lacking:
             log.info("fleet_rights_back")
         self.lacking, self.is_doubted, self._asked = lacking, False, time.monotonic()
+
+    def _look_at_certificate(self) -> None:
+        version, now = self._settings.version, time.monotonic()
+        if self._seen and self._seen[0] == version and now - self._seen[1] < CERTIFICATE_SECONDS:
+            return
+        self._seen = version, now
+        self.certificate = look_at_own(self._settings.fleet).warning
+        if self.certificate:
+            log.warning("fleet_certificate_expires", message=self.certificate)
 
     @property
     def _forbidden(self) -> str:

@@ -59,6 +59,11 @@ def test_what_is_wrong_with_a_client_certificate_is_seen_without_a_broker(tmp_pa
     expired = own(tmp_path, begins=NOW - 2 * DAY, ends=NOW - DAY)
     assert look_at_own(expired).wrong == "has expired: renew it, then reload the relay"
     assert look_at_own(own(tmp_path, begins=NOW + DAY)).wrong == "is not valid yet"
+    assert look_at_own(own(tmp_path, ends=NOW + 15 * DAY + DAY / 2)).warning == ""
+    soon = look_at_own(own(tmp_path, ends=NOW + 13 * DAY + DAY / 2))
+    assert soon.warning == ("fleet.client_cert expires in 13 days: renew it, then reload the relay")
+    today = look_at_own(own(tmp_path, ends=NOW + DAY / 2))
+    assert today.warning.startswith("fleet.client_cert expires within a day:")
     broken = own(tmp_path)
     assert broken.client_key is not None
     broken.client_key.write_text("no key")
