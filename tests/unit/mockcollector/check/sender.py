@@ -129,7 +129,8 @@ class Client:
     def export(self, make: Any) -> None:
         """Send what `make` makes, until it is answered for good."""
         document = make()
-        pause = PAUSE_SECONDS
+        # Long enough where all are alike that none is longer for what else the machine does.
+        pause = 20 * PAUSE_SECONDS if BROKEN == "backoff" else PAUSE_SECONDS
         for _ in range(TRIES):
             wait = self.attempt(document)
             if wait is None:
