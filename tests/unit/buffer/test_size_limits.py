@@ -8,6 +8,7 @@ import pytest
 
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
+from relay.model.counters import Counters
 from relay.model.errors import BufferFull
 from tests.unit.buffer.making import (
     SETTINGS,
@@ -180,3 +181,12 @@ async def test_wal_stays_small_whatever_is_written(tmp_path: Path) -> None:
             largest = max(largest, buffer.statistics().wal_bytes)
 
     assert largest < 3 * MIB
+
+
+async def test_no_more_is_committed_together_than_a_transaction_may_hold(tmp_path: Path) -> None:
+    counters = Counters()
+    async with opened(tmp_path, counters=counters, transaction_bytes=100_000) as buffer:
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(buffer.append, request(piece(noise(30_000, number))))
+    assert counters.commits >= 7  # of three each
