@@ -7,6 +7,8 @@ from typing import Any
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.buffer.settings import MIB
 from relay.buffer.sqlite import counters_table, dead_letter_queries
@@ -17,7 +19,7 @@ from relay.buffer.sqlite.space.eviction import Eviction
 from relay.buffer.sqlite.space.gaps import FreeRow, Gap
 from relay.buffer.sqlite.space.retention import Chosen
 from relay.buffer.sqlite.types import GoneRow, Totals
-from relay.buffer.values import DeadLetterFilter
+from relay.buffer.values import DeadLetterFilter, packed_index
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable
 from relay.model.records import DeadLetter, Encoding, OwedRange, Position, Signal
@@ -244,3 +246,16 @@ async def test_rows_are_read_by_their_ids_and_aged_by_the_clock_that_runs_on(
 
     assert [row.row for row in rows] == [1, 3]
     assert 0 < age_ns < 60 * 10**9
+
+
+@given(st.lists(st.text("ab", min_size=16, max_size=16), max_size=4), st.integers(0, 63))
+def test_a_packed_id_is_found_where_one_begins_and_nowhere_else(ids: list[str], at: int) -> None:
+    packed = "".join(ids).encode()
+    wanted = packed[at : at + 16].ljust(16, b"a")  # often across two of them
+
+    whole = [packed[first : first + 16] for first in range(0, len(packed), 16)]
+    assert packed_index(packed, wanted) == (whole.index(wanted) if wanted in whole else None)
+
+
+def test_a_packed_id_is_found_behind_the_same_bytes_at_an_odd_place() -> None:
+    assert packed_index(b"b" + b"a" * 15 + b"a" * 16, b"a" * 16) == 1

@@ -1,5 +1,6 @@
 """Stretches of spans out of kept fragments, held against whole decoding."""
 
+import itertools
 import json
 from typing import Any
 
@@ -223,6 +224,21 @@ def test_trace_ids_of_logs_are_those_of_their_records() -> None:
     assert trace_ids_of(fragment, JSON, Signal.LOGS) == wanted
     assert trace_ids_of(to_protobuf(fragment, Signal.LOGS), PROTOBUF, Signal.LOGS) == wanted
     assert stretches_of_trace(fragment, JSON, Signal.LOGS, b"\xcd" * 16) == [(2, 3)]
+
+
+@pytest.mark.parametrize("encoding", [JSON, PROTOBUF])
+@given(ids=st.lists(st.sampled_from(["ab", "cd"]), max_size=8))
+def test_stretches_of_a_trace_are_its_runs_of_items(encoding: Encoding, ids: list[str]) -> None:
+    records = [{"traceId": each * 16} for each in ids]
+    fragment = to_body({"scopeLogs": [{"logRecords": records}]})
+    if encoding is PROTOBUF:
+        fragment = to_protobuf(fragment, Signal.LOGS)
+
+    found = stretches_of_trace(fragment, encoding, Signal.LOGS, b"\xab" * 16)
+
+    own = [number for first, end in found for number in range(first, end)]
+    assert own == [number for number, each in enumerate(ids) if each == "ab"]
+    assert all(end < first for (_, end), (first, _) in itertools.pairwise(found))
 
 
 def test_metrics_belong_to_no_trace() -> None:
