@@ -88,6 +88,17 @@ async def test_what_is_larger_than_the_topic_takes_is_refused_for_good(
     assert (await bridge.send([Outgoing("small", b"fits", partition=0)]))[0].offset == 0
 
 
+async def test_what_the_client_refuses_without_asking_is_a_failure_like_any_other(
+    broker: Brokers, bridge: Bridge
+) -> None:
+    make_topic(broker, "three")
+    await bridge.send([Outgoing("three", b"x", partition=0)])
+    with pytest.raises(BufferUnavailable, match="Unknown partition"):
+        await bridge.send([Outgoing("three", b"x", partition=99)])
+    assert not bridge.waiting
+    assert (await bridge.send([Outgoing("three", b"y", partition=0)]))[0].offset == 1
+
+
 async def test_brokers_that_do_not_answer_are_told_of_in_time_then_at_once_and_come_back(
     own_brokers: Brokers,
 ) -> None:

@@ -175,15 +175,6 @@ class Bridge:
         finally:
             timer.cancel()
 
-    def post(self, outgoings: Sequence[Outgoing]) -> None:
-        """Send records that nobody waits for. Raises BufferFull."""
-        loop = self._loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[list[Kept]] = loop.create_future()
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-        sending = _Sending(len(outgoings), waiter)
-        for index, outgoing in enumerate(outgoings):
-            self._produce(outgoing, sending, index)
-
     def _produce(self, outgoing: Outgoing, sending: _Sending, index: int) -> None:
         size = len(outgoing.value or b"")
         if size > MOST_RECORD_BYTES:
@@ -201,6 +192,8 @@ class Bridge:
         except BufferError:
             words = "as much as the relay holds in memory waits for the brokers; retry"
             raise BufferFull(words) from None
+        except import_client().module.KafkaException as error:  # what it knows without asking
+            raise self._failure(error.args[0], size) from None
         if not self._waiting:
             self._quiet_since = time.monotonic()
         self._waiting += 1
@@ -272,12 +265,11 @@ class Bridge:
                 if not sending.open and not sending.waiter.done():
                     sending.waiter.set_result(sending.kept)
             elif not sending.waiter.done():
-                sending.waiter.set_exception(self._failure(report))
+                sending.waiter.set_exception(self._failure(report.error, report.size))
 
-    def _failure(self, report: _Report) -> Exception:
-        error = report.error
+    def _failure(self, error: Any, size: int) -> Exception:
         if error.name() == "MSG_SIZE_TOO_LARGE":
-            return Refusal(_too_large(report.size), status=413)
+            return Refusal(_too_large(size), status=413)
         if error.name() != "_MSG_TIMED_OUT":
             self.last_error = error.str()
         words = self.last_error or error.str()
