@@ -43,6 +43,7 @@ class Learnt:
         judge = judge_of_temporality(settings)
         self.judges = () if judge is None else (judge,)
         self._scout = scout
+        self._has_steps = settings.has_steps  # asked once: it is for every batch
         self._steps: Steps | None = None
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()
@@ -55,7 +56,7 @@ class Learnt:
         """The settings' own steps; None where they ask for none. Raises ConfigError where what they
         need is not there.
         """
-        if self._steps is None and self.settings.has_steps:
+        if self._has_steps and self._steps is None:
             from relay.process.steps.run import steps_of
 
             self._steps = steps_of(self.settings, self._scout)
