@@ -43,7 +43,7 @@ class Learnt:
         judge = judge_of_temporality(settings)
         self.judges = () if judge is None else (judge,)
         self._scout = scout
-        self._has_steps = settings.has_steps  # asked once: it is for every batch
+        self._has_steps = settings.has_steps  # looked up once, not for every batch
         self._steps: Steps | None = None
         self.limits = BatchLimits(settings)
         self.evidence = Evidence()

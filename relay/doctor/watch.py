@@ -1,12 +1,12 @@
 """The steps name, TCP and TLS of the connection test: what was seen of the first connection."""
 
 import ssl
-import time
 from collections.abc import Mapping, Sequence
 
 from relay.config import DestinationConfig, ListenAddress
 from relay.doctor import loops
 from relay.doctor.report import Recorder
+from relay.model.certificate import EXPIRES_SOON_DAYS, days_left
 from relay.otlp.signals import WIRE
 from relay.upstream.connection import Progress
 from relay.upstream.dial import Watch
@@ -15,7 +15,6 @@ from relay.upstream.routes import Place, Route
 
 # A host that is there answers in far less; a firewall that drops packets never does.
 CONNECT_SECONDS = 10.0
-EXPIRES_SOON_DAYS = 14
 
 
 class StepWatch(Watch):
@@ -67,7 +66,7 @@ class StepWatch(Watch):
             return
         certificate = tls.getpeercert() or {}
         said = [str(tls.version()), *_subject(certificate)]
-        left = _days_left(certificate)
+        left = days_left(certificate)
         if left is not None:
             said.append(f"expires in {left} days")
         is_soon = left is not None and left < EXPIRES_SOON_DAYS
@@ -93,10 +92,3 @@ def _subject(certificate: Mapping[str, object]) -> list[str]:
         if name:
             said.append(f"{words} {name}")
     return [" ".join(said)] if said else []
-
-
-def _days_left(certificate: Mapping[str, object]) -> int | None:
-    ends = certificate.get("notAfter")
-    if not isinstance(ends, str):
-        return None
-    return int((ssl.cert_time_to_seconds(ends) - time.time()) // 86_400)

@@ -4,10 +4,11 @@ Python reads a certificate only out of a handshake: so it is shown to ourselves,
 """
 
 import ssl
-import time
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from relay.config.fleet import FleetConfig
+from relay.model.certificate import EXPIRES_SOON_DAYS, days_left
 
 # Of the fields of a subject, the short names that RFC 2253 gives them.
 _SHORT: Final = {
@@ -19,7 +20,6 @@ _SHORT: Final = {
     "countryName": "C",
 }
 _TURNS: Final = 10  # a handshake takes three
-_SOON_DAYS: Final = 14
 
 
 class OwnCertificate(NamedTuple):
@@ -49,12 +49,12 @@ def look_at_own(fleet: FleetConfig) -> OwnCertificate:
         "+".join(f"{_SHORT.get(key, key)}={value}" for key, value in part)
         for part in reversed(found.get("subject", ()))
     ]
-    return OwnCertificate(subject=",".join(parts), warning=_warning(found["notAfter"]))
+    return OwnCertificate(subject=",".join(parts), warning=_warning(found))
 
 
-def _warning(ends: str) -> str:
-    days = int((ssl.cert_time_to_seconds(ends) - time.time()) // 86_400)
-    if days >= _SOON_DAYS:
+def _warning(certificate: Mapping[str, object]) -> str:
+    days = days_left(certificate)
+    if days is None or days >= EXPIRES_SOON_DAYS:
         return ""
     left = f"in {days} days" if days > 1 else "within two days" if days else "within a day"
     return f"fleet.client_cert expires {left}: renew it, then reload the relay"
