@@ -16,7 +16,17 @@ from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.high_water import LedgerCopy
 from relay.buffer.sqlite.uptime import uptime_ns
 from relay.model.counters import Counters
-from relay.model.records import Encoding, Piece, RejectedItem, Request, Sender, Signal, Taken
+from relay.model.reasons import Reason
+from relay.model.records import (
+    DeadLetter,
+    Encoding,
+    Piece,
+    RejectedItem,
+    Request,
+    Sender,
+    Signal,
+    Taken,
+)
 
 SETTINGS = BufferSettings(min_free_bytes=0, flush_seconds=0.02)
 NOW_NS = 1_767_225_600_000_000_000
@@ -64,6 +74,23 @@ def request(
 def rejected_span(trace: str = "0" * 32, body: bytes = b'{"bad":1}') -> RejectedItem:
     return RejectedItem(
         "trace_id_zero", "resourceSpans[0].scopeSpans[0].spans[0]", trace, Encoding.JSON, body
+    )
+
+
+def a_letter(trace: bytes, *, destination: str = "a", status: int = 400) -> DeadLetter:
+    """Of an item of row 1 that its upstream refused."""
+    return DeadLetter(
+        destination,
+        Reason.UPSTREAM_REFUSED,
+        "no",
+        1,
+        Encoding.JSON,
+        b"{}",
+        status=status,
+        affected=1,
+        trace_ids=trace,
+        row=1,
+        received_ns=NOW_NS,
     )
 
 

@@ -16,11 +16,11 @@ from relay.buffer.values import (
     RowsDown,
     TraceDelivery,
 )
-from relay.model.reasons import Reason
-from relay.model.records import DeadLetter, Encoding, RejectedItem, Sender, Signal
+from relay.model.records import RejectedItem, Sender, Signal
 from tests.support import builders
 from tests.unit.buffer.making import (
     NOW_NS,
+    a_letter,
     deliver_all,
     eventually,
     opened,
@@ -199,7 +199,7 @@ async def test_what_was_settled_one_by_one_is_told_of_each_trace(
         await keep(buffer, "tttt")
         for number, status in ((1, 200), (2, 400), (3, 422), (4, 202)):
             taken = await take(backlog, max_items=1)
-            letters = [a_letter(number)] if status >= 400 else []
+            letters = [a_letter(trace_id(number))] if status >= 400 else []
             backlog.settle_with(taken, letters, status=status, at_ns=NOW_NS + 100 + number)
             await buffer.flush()
         found = await buffer.browse.deliveries({trace_id(each): [each] for each in (1, 2, 3, 4)})
@@ -225,7 +225,7 @@ async def test_of_one_row_the_part_that_was_set_aside_is_told_of_its_trace_alone
         await buffer.append(request(piece(body, spans=2, traces=(1, 2))))
         left, right = await backlog.split(await take(backlog), 1)
         backlog.settle(left, status=status, at_ns=NOW_NS + 1)
-        letters = [a_letter(each) for each in order]
+        letters = [a_letter(trace_id(each)) for each in order]
         backlog.settle_with(right, letters, status=300, at_ns=NOW_NS + 2)
         await buffer.flush()
         found = await buffer.browse.deliveries({trace_id(1): [1], trace_id(2): [1]})
@@ -234,22 +234,6 @@ async def test_of_one_row_the_part_that_was_set_aside_is_told_of_its_trace_alone
         trace_id(1): [TraceDelivery("a", state, NOW_NS + 1, status)],
         trace_id(2): [TraceDelivery("a", "set_aside", NOW_NS + 2, 300)],
     }
-
-
-def a_letter(number: int) -> DeadLetter:
-    return DeadLetter(
-        "a",
-        Reason.UPSTREAM_REFUSED,
-        "no",
-        1,
-        Encoding.JSON,
-        b"{}",
-        status=400,
-        affected=1,
-        trace_ids=trace_id(number),
-        row=1,
-        received_ns=NOW_NS,
-    )
 
 
 async def test_parked_part_is_told_of_its_own_trace_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from relay.model.reasons import UNREADABLE_BODIES, Reason
 from relay.model.records import DeadLetter, Encoding, Piece, Request, Sender, Signal
 from tests.unit.buffer.making import (
     NOW_NS,
+    a_letter,
     deliver_all,
     eventually,
     opened,
@@ -76,20 +77,7 @@ async def test_trace_of_which_some_was_set_aside_is_told_apart_from_those_beside
         backlog = buffer.consumer("a")
         await buffer.append(request(piece(spans=2, traces=(1, 2))))
         taken = await take(backlog)
-        letter = DeadLetter(
-            "a",
-            Reason.UPSTREAM_REFUSED,
-            "no",
-            1,
-            Encoding.JSON,
-            b"{}",
-            status=400,
-            affected=1,
-            trace_ids=trace_id(2),
-            row=taken.rows[0].row,
-            received_ns=NOW_NS,
-        )
-        backlog.settle_with(taken, [letter], status=400, at_ns=NOW_NS + 7)
+        backlog.settle_with(taken, [a_letter(trace_id(2))], status=400, at_ns=NOW_NS + 7)
         await buffer.append(request(piece(traces=(3,))))
         await buffer.flush()
         rows = {trace_id(1): [1], trace_id(2): [1], trace_id(3): [2]}

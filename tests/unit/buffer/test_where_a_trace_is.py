@@ -13,10 +13,10 @@ from relay.buffer.sqlite.reader import ask_directly
 from relay.buffer.sqlite.trace_lookup import TracesAtRest, rows_of
 from relay.buffer.sqlite.trace_queries import rows_within, trace_deliveries, trace_rows
 from relay.buffer.values import FILTERED_STATUS, RecentTrace, TraceDelivery
-from relay.model.reasons import Reason
-from relay.model.records import DeadLetter, Encoding, Signal
+from relay.model.records import Signal
 from tests.unit.buffer.making import (
     NOW_NS,
+    a_letter,
     deliver_all,
     eventually,
     opened,
@@ -30,22 +30,6 @@ from tests.unit.buffer.making import (
 pytestmark = pytest.mark.anyio
 TRACES, LOGS, METRICS = Signal
 ONE, OTHER = trace_id(1), trace_id(2)
-
-
-def a_letter(trace: bytes, *, destination: str = "a", status: int = 400) -> DeadLetter:
-    return DeadLetter(
-        destination,
-        Reason.UPSTREAM_REFUSED,
-        "no",
-        1,
-        Encoding.JSON,
-        b"{}",
-        status=status,
-        affected=1,
-        trace_ids=trace,
-        row=1,
-        received_ns=NOW_NS,
-    )
 
 
 async def test_every_row_delivery_and_letter_of_a_trace_is_found_by_small_steps(
