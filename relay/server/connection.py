@@ -188,10 +188,15 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._close_for("framing_bytes")
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a whole request even if the sender has shut down its writing side."""
+        """Answer a whole request even if the sender has shut down its writing side.
+
+        An answer that has begun and goes on, a stream of events, has lost its reader: to go on with
+        it would be noticed at the second write only.
+        """
         is_answer_owed = (
             self._phase is _WAITING
             and not self._is_answered
+            and not self.cycle.response_started
             and self.scheme == "http"  # TLS has no half-closed connections
         )
         if is_answer_owed:

@@ -70,8 +70,8 @@ class Head:
 class Exchange:
     """One request, what has come of its body, and its response."""
 
-    # `keep_alive`, `disconnected`, `response_complete`, `transport` and `message_event` are
-    # uvicorn's words: its connection reads and sets them.
+    # `keep_alive`, `disconnected`, `response_started`, `response_complete`, `transport` and
+    # `message_event` are uvicorn's words: its connection reads and sets them.
     __slots__ = (
         "_callbacks",
         "_connection",
@@ -91,6 +91,8 @@ class Exchange:
         "transport",
         "unread_bytes",
     )
+
+    response_started: Final = False  # it is written whole, and is complete then
 
     def __init__(self, connection: "ExchangeConnection", head: Head, announced_bytes: int) -> None:
         self.head = head
