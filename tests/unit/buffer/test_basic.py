@@ -290,6 +290,21 @@ async def test_damage_that_is_met_after_the_end_keeps_nobody_waiting(tmp_path: P
     assert [str(error) for error in refused] == ["the buffer is closed"]
 
 
+async def test_reader_opens_the_file_anew_after_an_error_of_the_disk(tmp_path: Path) -> None:
+    met: list[apsw.Connection] = []
+
+    def meet(connection: apsw.Connection) -> None:
+        met.append(connection)
+        raise apsw.IOError("disk I/O error")
+
+    async with opened(tmp_path) as buffer:
+        for _ in range(2):
+            with pytest.raises(BufferUnavailable):
+                await buffer._reader.ask(meet)
+    first, second = met
+    assert first is not second
+
+
 @pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
 async def test_what_comes_behind_a_row_that_is_too_large_waits_for_it(
     tmp_path: Path, tail_bytes: int

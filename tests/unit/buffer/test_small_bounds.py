@@ -343,6 +343,17 @@ def test_drop_oldest_spares_those_who_are_well_and_those_who_hold_for_ever() -> 
     assert holds.evictable(drops_oldest=True) == [frozenset({"ill"})]
 
 
+def test_signal_that_nobody_sends_any_more_says_nothing_of_the_others_of_its_destination() -> None:
+    clocks = Clocks()
+    holds = holds_of(clocks)
+    left = BacklogName("well", LOGS).text
+    health = {"well": Health(0, SECOND, 0), "ill": Health(NOW_NS, SECOND, 0)}
+    holds.look(["well", left, "ill"], health, {left, "ill"})
+    clocks.pass_seconds(2)
+    holds.look(["well", left, "ill"], health, {left, "ill"})
+    assert holds.evictable(drops_oldest=False) == [frozenset({"ill"})]
+
+
 # -- what can be sent again -------------------------------------------------------------------
 
 

@@ -169,6 +169,16 @@ def test_refusals_are_told_for_an_hour_of_whole_minutes() -> None:
     assert log.last_hour() == []
 
 
+def test_what_is_kept_of_those_told_by_their_reason_ends_after_an_hour_though_nobody_asks() -> None:
+    clock = Clock()
+    log = Refusals(Counters(), clock)
+    for number in range(MOST_KINDS + 200):
+        events_of([(401, f"s{number}", "x")], log)
+        clock.now += 60
+    (others,) = log._others.values()
+    assert len(others.by_minute) <= 60
+
+
 def test_a_minute_of_the_log_is_over_when_sixty_seconds_are() -> None:
     clock = Clock()
     log = Refusals(Counters(), clock)

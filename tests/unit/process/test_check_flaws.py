@@ -290,6 +290,16 @@ def test_unknown_fields_of_an_envelope_that_is_left_out_are_told(wire: SignalWir
     assert f"field 7 of {wire.lists[Encoding.JSON].entries}[1]" in prepared.message
 
 
+@pytest.mark.parametrize(("bytes_", "told"), [(2048, "field 7 of"), (2049, "many fields of")])
+def test_unknown_fields_of_much_that_is_left_out_are_told_as_many(bytes_: int, told: str) -> None:
+    entry = delimited(b"\x3a", bytes(bytes_ - 3))
+    assert len(entry) == bytes_
+    checked = check(delimited(b"\x0a", entry), TRACES)
+
+    assert checked.warnings == {"unknown_key": 1}
+    assert f"({told} resourceSpans[0])" in checked.message()
+
+
 @EVERY_SIGNAL
 def test_unknown_field_of_the_request_itself_survives_a_cut(wire: SignalWire) -> None:
     body = encoded(wire, PROTOBUF, *[record()[wire.signal]] * 5) + b"\x30\x01"
