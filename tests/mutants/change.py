@@ -43,8 +43,8 @@ class Change(NamedTuple):
 def changes(source: bytes) -> list[Change]:
     """All that can be made to a module; each leaves one that compiles.
 
-    Left alone are annotations, decorators, texts, what is logged, and the constants of a module,
-    which are settings: what they are tuned to is no behaviour.
+    Left alone are annotations, decorators, texts, what is logged, what a protocol's methods default
+    to, and the constants of a module, which are settings: what they are tuned to is no behaviour.
     """
     lines = source.splitlines(keepends=True)
     starts = [0]
@@ -80,7 +80,14 @@ def _is_no_behaviour(node: ast.AST) -> bool:
             return True
         case ast.Expr(ast.Constant(str())) | ast.keyword(arg="strict"):
             return True
+        case ast.FunctionDef(body=body) | ast.AsyncFunctionDef(body=body):
+            return all(isinstance(each, ast.Expr) and _is_constant(each.value) for each in body)
     return False
+
+
+def _is_constant(node: ast.AST) -> bool:
+    """Also the `...` of a protocol's method, which nothing calls."""
+    return isinstance(node, ast.Constant)
 
 
 def _replacements(node: ast.AST) -> Iterator[str]:
