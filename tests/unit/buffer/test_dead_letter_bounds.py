@@ -62,6 +62,17 @@ def test_letter_is_too_old_only_after_its_time(file: LogFile, table: DeadLetterT
     assert table.counts == {}
 
 
+def test_letter_that_came_after_one_of_today_is_not_old_whatever_the_clock_said_then(
+    file: LogFile, table: DeadLetterTable
+) -> None:
+    table.settings = replace(SETTINGS, dead_letter_seconds=10)
+    table.add([letter("of today")], now_ns=NOW_NS)
+    table.add([letter("later, by a clock that was set back")], now_ns=NOW_NS - 3600 * SECOND)
+
+    assert table.trim(now_ns=NOW_NS + SECOND) == 0
+    assert len(words(file)) == 2
+
+
 def test_old_letters_go_a_few_at_a_time_the_oldest_first(
     file: LogFile, table: DeadLetterTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
