@@ -16,6 +16,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import astuple
 
 from relay.otlp import messages
 from relay.otlp.folding import MAX_PROTOBUF_LEVELS
@@ -114,12 +115,14 @@ def _message(record: type[Struct], descriptor: Descriptor) -> Write:
         is_double = field.type == FieldDescriptor.TYPE_DOUBLE and not field.is_repeated
         is_shown_by_truth = not (has_presence or is_double)
         write_field = _field(kind, field, has_presence=has_presence)
-        fields.append((field.camelcase_name, is_shown_by_truth, write_field))
+        place = record.__struct_fields__.index(field.camelcase_name)
+        fields.append((place, is_shown_by_truth, write_field))
 
     def write(message: Struct) -> bytes:
         out = []
-        for name, is_shown_by_truth, write_field in fields:
-            value = getattr(message, name)
+        values = astuple(message)
+        for place, is_shown_by_truth, write_field in fields:
+            value = values[place]
             if value or not (is_shown_by_truth or value is UNSET):
                 out.append(write_field(value))
         return b"".join(out)
@@ -223,8 +226,13 @@ def _write_attributes(
                     head, text_head = heads[length + len(body) + 4], _TEXT_HEADS[length]
                     out += (head, body, _VALUE_HEADS[length + 2], text_head, raw)
                     continue
-            if value.intValue is not UNSET:
+                encoded = delimited(b"\x0a", raw)
+            elif value.intValue is not UNSET:
                 encoded = b"\x18" + _signed(int(value.intValue))
+                if not item.keyStrindex and len(body) < 108:
+                    length = len(encoded)
+                    out += (heads[length + len(body) + 2], body, _VALUE_HEADS[length], encoded)
+                    continue
             else:
                 encoded = _write_value(value, level)
             body = b"%b\x12%b%b" % (body, _varint(len(encoded)), encoded)
