@@ -434,6 +434,7 @@ async def test_a_dead_letter_is_sent_again_to_the_backlog_of_its_signal(tmp_path
         assert await buffer.dead_letters.replay([replay]) == [stored.letter_id]
         assert not spans.has_more
         assert await take_all(logs) == [b"again"]
+        assert await buffer.dead_letters.newest() == []
 
 
 async def test_a_letter_for_all_waits_for_the_first_to_come(tmp_path: Path) -> None:

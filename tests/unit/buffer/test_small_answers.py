@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import apsw
 import pytest
@@ -14,12 +14,10 @@ from relay.buffer.settings import MIB
 from relay.buffer.sqlite import counters_table, dead_letter_queries
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.counters_table import CounterSchedule
-from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.signal_runs import FileSums, Run
 from relay.buffer.sqlite.space.eviction import Eviction
-from relay.buffer.sqlite.space.gaps import FreeRow, Gap, Gaps
-from relay.buffer.sqlite.space.retention import Chosen, Retention
-from relay.buffer.sqlite.space.row_age import RowAges
+from relay.buffer.sqlite.space.gaps import FreeRow, Gap
+from relay.buffer.sqlite.space.retention import Chosen
 from relay.buffer.sqlite.types import GoneRow, Totals
 from relay.buffer.values import DeadLetterFilter, packed_index
 from relay.model.counters import Counters
@@ -169,20 +167,6 @@ def test_chosen_rows_are_told_by_runs_holes_and_sums() -> None:
     assert chosen.ranges(METRICS) == ()
     assert chosen.sums() == {TRACES: Totals(2, 6, 60), LOGS: Totals(1, 8, 80)}
     assert (chosen.count, chosen.stored_bytes) == (3, 314)
-
-
-@pytest.mark.parametrize(
-    ("row_bytes", "taken"), [(100, 512), (300_000, 3), (2 * MIB, 1)], ids=["rows", "bytes", "one"]
-)
-def test_a_step_of_retention_takes_so_many_rows_or_bytes(
-    monkeypatch: pytest.MonkeyPatch, row_bytes: int, taken: int
-) -> None:
-    gap = Gap(1, 1000, TRACES, 1)
-    free = [(gap, FreeRow(row, NOW_NS, 0, row_bytes, 1, row_bytes)) for row in range(1, 1000)]
-    monkeypatch.setattr(Gaps, "rows", lambda *_: iter(free))
-    retention = Retention(replace(SETTINGS, max_size_bytes=1024 * MIB), RowAges())
-
-    assert retention.choose(cast("LogFile", None), {}).count == taken
 
 
 async def test_statistics_tell_of_every_part_of_the_buffer(tmp_path: Path) -> None:

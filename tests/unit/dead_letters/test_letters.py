@@ -435,31 +435,6 @@ async def test_bytes_of_an_erased_letter_are_overwritten_before_its_pages_are_re
         assert Disk(tmp_path).names_with(zstd_1(body)[9:]) == ([] if erases else ["relay.db"])
 
 
-async def test_free_pages_are_returned_in_steps_or_all_at_once(tmp_path: Path) -> None:
-    async with opened(tmp_path) as buffer:
-        ids = await set_aside(buffer, letter(body=noise(13 << 20)), letter(body=noise(13 << 20)))
-        await buffer._ledger.transact(Discard(ids[:1]))
-        left = await buffer._ledger.transact(ReturnPages())
-        assert 0 < left < (13 << 20) // 4096
-        assert await buffer._ledger.transact(ReturnPages()) < left
-        await buffer._ledger.transact(Discard(ids[1:]))
-        assert await buffer._ledger.transact(ReturnPages(at_once=True)) == 0
-
-
-async def test_log_is_not_cut_while_somebody_reads_and_is_after_that(tmp_path: Path) -> None:
-    async with opened(tmp_path) as buffer:
-        (number,) = await set_aside(buffer, letter())
-        reading = apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
-        reading.execute("BEGIN")
-        reading.execute("SELECT * FROM dead_letters").fetchall()
-        await buffer._ledger.transact(Discard([number], erases=True))
-        assert await buffer._ledger.transact(CutLog()) is False
-
-        reading.execute("COMMIT")
-        assert await buffer._ledger.transact(CutLog()) is True
-        reading.close()
-
-
 async def test_bodies_come_in_the_order_asked_for_and_without_those_that_have_gone(
     tmp_path: Path,
 ) -> None:
