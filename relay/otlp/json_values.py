@@ -141,6 +141,27 @@ def normalise_attributes(lists: list[list[KeyValue]], findings: Findings) -> Non
         normalise_values(values, findings)
 
 
+def are_single(lists: list[list[KeyValue]]) -> bool:
+    """Whether each value has one member, and none holds other values. False says nothing."""
+    for attributes in lists:
+        for attribute in attributes:
+            value = attribute.value
+            if value is UNSET:
+                continue
+            if value.arrayValue is not UNSET or value.kvlistValue is not UNSET:
+                return False
+            if value.stringValue is not UNSET and not (
+                value.intValue
+                is value.doubleValue
+                is value.boolValue
+                is value.bytesValue
+                is value.stringValueStrindex
+                is UNSET
+            ):
+                return False
+    return True
+
+
 def _count_keys(attributes: list[KeyValue], distinct: int, findings: Findings) -> None:
     by_index = sum(1 for attribute in attributes if attribute.keyStrindex)
     empty = sum(1 for attribute in attributes if not attribute.key) - by_index

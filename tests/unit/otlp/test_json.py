@@ -14,6 +14,7 @@ from relay.otlp import messages
 from relay.otlp.json import JsonRequest, decode, decode_exact, decode_fast
 from relay.otlp.json_values import Unusual
 from relay.otlp.resources import ResourceCache
+from relay.otlp.signals import LOGS
 from tests.support import builders
 from tests.support.examples import examples
 
@@ -188,18 +189,51 @@ def test_name_of_a_list_as_a_text_is_no_second_list() -> None:
         ('"doubleValue":1.5,"boolValue":true', {"boolValue": True}),
         ('"arrayValue":{},"intValue":5', {"intValue": "5"}),
         ('"stringValueStrindex":3,"stringValue":"a"', {"stringValue": "a"}),
+        ('"boolValue":true,"stringValue":"a"', {"stringValue": "a"}),
+        ('"doubleValue":1.5,"stringValue":"a"', {"stringValue": "a"}),
+        ('"bytesValue":"AA==","stringValue":"a"', {"stringValue": "a"}),
+        ('"arrayValue":{},"stringValue":"a"', {"stringValue": "a"}),
         ('"stringValue":"a","boolValue":null', {"stringValue": "a"}),
         ('"stringValue":"a","stringValue":null', {}),
     ],
 )
-@pytest.mark.parametrize("around", ["%s", '"arrayValue":{"values":[{%s}]}'])
-def test_last_of_two_members_of_a_value_wins(text: str, kept: builders.Json, around: str) -> None:
-    body = builders.to_body(builders.with_value("HERE")).replace(
-        b'"HERE"', f"{{{around % text}}}".encode()
-    )
+@pytest.mark.parametrize(
+    "around",
+    ["%s", '"arrayValue":{"values":[{%s}]}', '"kvlistValue":{"values":[{"key":"n","value":{%s}}]}'],
+)
+@pytest.mark.parametrize("name", ["op", "a name as long as a prompt " * 200], ids=["short", "long"])
+def test_last_of_two_members_of_a_value_wins(
+    text: str, kept: builders.Json, around: str, name: str
+) -> None:
+    attribute = {"key": "k", "value": "HERE"}
+    made = builders.request(builders.span(name=name, attributes=[attribute]))
+    body = builders.to_body(made).replace(b'"HERE"', f"{{{around % text}}}".encode())
     value = builders.spans_of(relayed(decode(body, ResourceCache())))[0]["attributes"][0]["value"]
 
-    assert value == (kept if around == "%s" else {"arrayValue": {"values": [kept]}})
+    held = around % json.dumps(kept)[1:-1]
+    assert value == json.loads(f"{{{held}}}")
+
+
+def test_last_of_two_members_wins_in_what_an_event_holds_beside_long_texts() -> None:
+    event = {"name": "prompt " * 1000, "attributes": [{"key": "k", "value": "HERE"}]}
+    body = builders.to_body(builders.request(builders.span(events=[event]))).replace(
+        b'"HERE"', b'{"intValue":"1","stringValue":"a"}'
+    )
+    (relayed_event,) = builders.spans_of(relayed(decode(body, ResourceCache())))[0]["events"]
+
+    assert relayed_event["attributes"][0]["value"] == {"stringValue": "a"}
+
+
+def test_last_of_two_members_wins_in_a_long_log_record() -> None:
+    said = {"stringValue": "prompt " * 1000}
+    record = {"timeUnixNano": "1", "body": "HERE"}
+    made = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+    two = '{"intValue":"1",' + json.dumps(said)[1:]
+    body = builders.to_body(made).replace(b'"HERE"', two.encode())
+    (piece,) = decode(body, ResourceCache(), LOGS).pieces(2**40)
+
+    (scope,) = json.loads(piece.body)["scopeLogs"]
+    assert scope["logRecords"][0]["body"] == said
 
 
 def test_text_that_looks_like_a_second_member_is_no_second_member() -> None:
