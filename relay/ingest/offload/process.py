@@ -96,10 +96,10 @@ class OffloadProcess:
     def resident_bytes(self) -> int:
         """Memory that it holds now; 0 when it is gone."""
         try:
-            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         except OSError:
             return 0
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def wait_ready(self) -> None:
         """Return once it has loaded what it needs, after some 0.2 s. Raises OffloadDied."""

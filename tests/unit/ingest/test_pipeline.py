@@ -1,17 +1,25 @@
 """The way in: what is kept, what is answered, what is counted."""
 
+import asyncio
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from relay.ingest.pipeline import Pipeline
+from relay.config.steps import ProcessConfig
+from relay.ingest import pipeline as pipeline_module
+from relay.ingest.pipeline import QUICK_BYTES, Pipeline
 from relay.model.counters import Counters
 from relay.model.errors import BufferFull, Refusal
 from relay.model.records import SUCCESS, Encoding, Request, Sender, Signal
+from relay.process.before_kept import BeforeKept
 from relay.process.check.rejections import AllItemsRejected
-from relay.process.prepare import Prepare, PrepareSettings
+from relay.process.check.weight import NEVER_HEAVY_BYTES
+from relay.process.prepare import Prepare, Prepared, PrepareSettings
 from tests.support.fixtures import NEW_NS
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +81,8 @@ async def test_request_without_a_valid_span_is_refused_and_its_spans_are_kept_as
     assert log.requests[0].pieces == ()
     assert len(log.requests[0].rejected) == 2
     assert not counters.kept_items
+    assert counters.received_items == {Signal.TRACES: 2}
+    assert sum(counters.rejected_items.values()) == 2
 
 
 async def test_full_buffer_is_passed_on_and_nothing_counts_as_kept() -> None:
@@ -191,3 +201,92 @@ async def test_body_is_let_go_while_what_is_made_of_it_is_written() -> None:
     )
     assert await accepted == SUCCESS
     assert len(log.requests) == 1
+
+
+def dropping(condition: str) -> BeforeKept:
+    return BeforeKept(ProcessConfig(drop=condition))
+
+
+async def test_what_is_dropped_before_it_is_kept_was_received_and_is_counted_as_dropped() -> None:
+    log, counters = FakeLog(), Counters()
+    way = pipeline(log, counters)
+    way.before_kept = dropping("true")
+    answer = await way.accept((FIXTURES / "01_minimal.json").read_bytes(), Encoding.JSON, SENDER)
+
+    assert answer == SUCCESS
+    assert log.requests == []
+    assert counters.received_items == {Signal.TRACES: 1}
+    assert counters.processed_items == {(Signal.TRACES, "drop"): 1}
+    assert not counters.kept_items
+
+
+class FakePrepare:
+    """Prepares nothing, and remembers how it was asked, in which turn."""
+
+    settings = PrepareSettings()
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, bool]] = []
+        self.turns = 0
+
+    def __call__(self, *_args: Any, is_bounded: bool = False, **_options: Any) -> Prepared:
+        self.asked.append((self.turns, is_bounded))
+        return Prepared((), 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "turns"),
+    [
+        (NEVER_HEAVY_BYTES, [(0, False)] * 3),
+        (NEVER_HEAVY_BYTES + 1, [(0, True)] * 3),
+        (QUICK_BYTES, [(0, True)] * 3),
+        (QUICK_BYTES + 1, [(1, True), (2, True), (3, True)]),
+    ],
+)
+async def test_bodies_are_prepared_at_once_but_for_large_ones_of_which_each_has_a_turn(
+    monkeypatch: pytest.MonkeyPatch, size: int, turns: list[tuple[int, bool]]
+) -> None:
+    prepare, slept = FakePrepare(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await anyio.lowlevel.checkpoint()
+        prepare.turns += 1
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    unasked: Any = object()
+    way = Pipeline(prepare, FakeLog(), Counters(), offload=unasked)  # type: ignore[arg-type]
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(way.accept, bytes(size), Encoding.JSON, SENDER)
+
+    assert prepare.asked == turns
+    assert slept == [0] * turns[-1][0]
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+async def test_each_request_is_logged_where_somebody_looks_for_that(
+    monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    class Told:
+        def is_enabled_for(self, asked: int) -> bool:
+            return asked >= level
+
+        def debug(self, event: str, **fields: Any) -> None:
+            told.append({"event": event, **fields})
+
+        warning = debug
+
+    monkeypatch.setattr(pipeline_module, "log", Told())
+    way = pipeline(FakeLog())
+    body = (FIXTURES / "01_minimal.json").read_bytes()
+    await way.accept(body, Encoding.JSON, SENDER)
+    way.before_kept = dropping("true")  # of what is left no service can be told
+    await way.accept((FIXTURES / "18_invalid_ids_mixed.json").read_bytes(), Encoding.JSON, SENDER)
+
+    kept = [event for event in told if event["event"] == "request_kept"]
+    assert [(event["spans"], event["services"], event["bytes"]) for event in kept] == (
+        [(1, "fixture", len(body))] if level == logging.DEBUG else []
+    )
