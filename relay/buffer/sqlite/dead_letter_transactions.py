@@ -155,14 +155,13 @@ class Discard(Transaction[list[int]]):
         """The ids of those that were there."""
         if not self.erases:
             return file.letters.remove(self.letter_ids)
-        before = file.connection.pragma("secure_delete")
         file.connection.pragma("secure_delete", "on")
         try:
             for row in file.letters.rows_of(self.letter_ids):
                 history.erase(file, row)
             return file.letters.remove(self.letter_ids)
         finally:
-            file.connection.pragma("secure_delete", "fast" if before == 2 else before)
+            file.connection.pragma("secure_delete", "fast")  # as it was opened
 
 
 class ReturnPages(Transaction[int]):

@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import apsw
 import pytest
 
 from relay.buffer.sqlite import dead_letter_transactions
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.dead_letter_transactions import CutLog, Discard, ReturnPages
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.transactions import Transaction
 from tests.unit.buffer.making import (
     a_letter,
     deliver_all,
@@ -92,6 +95,46 @@ async def test_log_is_not_cut_while_somebody_reads_and_is_after_that(tmp_path: P
         reading.execute("COMMIT")
         assert await buffer._ledger.transact(CutLog()) is True
         reading.close()
+
+
+async def test_log_that_is_being_read_is_cut_after_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = apsw.Connection(":memory:")
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        reading.close()
+
+    async with opened(tmp_path) as buffer:
+        ids = await set_aside(buffer, b"{}")
+        reading = apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        reading.execute("BEGIN; SELECT * FROM dead_letters").fetchall()
+        await buffer.dead_letters.discard(ids, erases=True)
+        monkeypatch.setattr(dead_letter_transactions, "_ERASE_SECONDS", 10.0)
+        until = SimpleNamespace(sleep=pause, move_on_after=anyio.move_on_after)
+        monkeypatch.setattr(dead_letter_transactions, "anyio", until)
+        assert await buffer.dead_letters.finish_erasing() == ""
+
+    assert pauses == [dead_letter_transactions._RETRY_SECONDS]
+
+
+class SecureDelete(Transaction[int]):
+    """How deleted bytes are overwritten: 2 is where that costs no write of its own."""
+
+    def run(self, file: LogFile, *, now_ns: int) -> int:
+        return int(file.connection.pragma("secure_delete"))
+
+
+async def test_other_rows_are_deleted_as_fast_as_before_something_was_erased(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        ids = await set_aside(buffer, b"{}")
+        assert await buffer._ledger.transact(SecureDelete()) == 2
+        await buffer.dead_letters.discard(ids, erases=True)
+        assert await buffer._ledger.transact(SecureDelete()) == 2
 
 
 @pytest.mark.parametrize("erases", [False, True])
