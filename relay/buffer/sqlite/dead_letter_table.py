@@ -63,10 +63,10 @@ class DeadLetterTable:
     def __init__(self, connection: apsw.Connection, settings: BufferSettings) -> None:
         self._connection = connection
         self.settings = settings
-        self.dropped = 0  # given up for space or age, ever
-        self.counts: dict[str, DeadLetterCount] = {}
-        self._first_ids: dict[str, int] = {}  # none of that destination is below
-        self._bodies: list[int] | None = None  # unreadable ones, the oldest first, once looked up
+        self.dropped: int  # given up for space or age, ever
+        self.counts: dict[str, DeadLetterCount]
+        self._first_ids: dict[str, int]  # none of that destination is below
+        self._bodies: list[int] | None  # unreadable ones, the oldest first, once looked up
         self.load()
 
     def load(self) -> None:
@@ -137,7 +137,7 @@ class DeadLetterTable:
             self._bodies.reverse()
         self._bodies.append(newest)
         self.remove(self._bodies[:-UNREADABLE_BODIES])
-        del self._bodies[:-UNREADABLE_BODIES]
+        self._bodies = self._bodies[-UNREADABLE_BODIES:]
 
     def _trace_ids(self, row: int) -> bytes:
         found = fetch_value(self._connection, "SELECT ids FROM traces WHERE row = ?", (row,))
@@ -195,9 +195,9 @@ class DeadLetterTable:
         return self._drop(gone)
 
     def _trim_fullest(self) -> int:
-        excess = self.stored_bytes - self.settings.dead_letter_limit_bytes
-        if excess <= 0 or not self.counts:
+        if not self.is_over():
             return 0
+        excess = self.stored_bytes - self.settings.dead_letter_limit_bytes
         fullest = max(self.counts, key=lambda name: self.counts[name].stored_bytes)
         gone: list[_Gone] = []
         # By id rather than by the index: that one would have to be sorted at each step.

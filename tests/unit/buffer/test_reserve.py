@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.directory import StateDirectory
@@ -130,6 +131,65 @@ def test_given_back_it_is_made_again_later_and_with_room_for_two(
     assert not reserve.keep(MIB, free_bytes=2 * MIB - 1, min_free_bytes=0)
     assert reserve.keep(MIB, free_bytes=2 * MIB, min_free_bytes=0)
     assert reserve.bytes == MIB
+
+
+def test_it_grows_once_in_a_while_and_shrinks_whatever_room_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time(monkeypatch)
+    reserve = Reserve(tmp_path / "reserve")
+    reserve.look()
+    assert reserve.bytes == 0
+    assert reserve.keep(MIB, free_bytes=GIB, min_free_bytes=0)
+    time.now += 4.5
+    assert not reserve.keep(2 * MIB, free_bytes=GIB, min_free_bytes=0)
+    time.now += 0.5
+    assert reserve.keep(2 * MIB, free_bytes=GIB, min_free_bytes=0)
+    assert reserve.keep(MIB, free_bytes=0, min_free_bytes=GIB)
+    assert not reserve.keep(MIB, free_bytes=GIB, min_free_bytes=0)
+    assert reserve.bytes == MIB
+
+
+def test_made_again_after_it_was_given_back_it_grows_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time(monkeypatch)
+    reserve = Reserve(tmp_path / "reserve")
+    reserve.keep(MIB, free_bytes=GIB, min_free_bytes=0)
+    reserve.give_back()
+    time.now += 5
+    assert reserve.keep(MIB, free_bytes=2 * MIB, min_free_bytes=0)
+    time.now += 5
+    assert reserve.keep(2 * MIB, free_bytes=MIB, min_free_bytes=0)
+
+
+def test_it_says_once_what_keeps_it_from_being_made_and_when_it_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time(monkeypatch)
+    place = tmp_path / "none" / "reserve"
+    reserve = Reserve(place)
+
+    def events() -> list[str]:
+        with structlog.testing.capture_logs() as logged:
+            reserve.give_back()
+            for _ in range(2):
+                time.now += 5
+                assert reserve.keep(MIB, free_bytes=GIB, min_free_bytes=0)
+                reserve.bytes = 0
+        reserve.look()
+        return [entry["event"] for entry in logged]
+
+    assert events() == ["reserve_not_made"]
+    assert events() == []
+    place.parent.mkdir()
+    assert events() == []
+    assert reserve.bytes == MIB
+    assert events() == ["reserve_given_back"]
+    place.unlink()
+    place.parent.rmdir()
+    reserve.look()
+    assert events() == ["reserve_not_made"]
 
 
 def space_of(tmp_path: Path, settings: BufferSettings) -> Space:

@@ -8,6 +8,8 @@ import pytest
 
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.directory import StateDirectory
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.space import time_to_full
 from relay.buffer.sqlite.space.space import Space
 from relay.buffer.sqlite.space.time_to_full import (
     Forecast,
@@ -15,7 +17,10 @@ from relay.buffer.sqlite.space.time_to_full import (
     bytes_per_second,
     room_bytes,
     seconds_until_full,
+    sums_owed,
 )
+from relay.buffer.sqlite.transactions import Transaction
+from relay.buffer.sqlite.types import Totals
 from relay.model.records import Health
 from tests.unit.buffer.making import (
     NOW_NS,
@@ -27,6 +32,7 @@ from tests.unit.buffer.making import (
     opened,
     piece,
     request,
+    take,
 )
 
 pytestmark = pytest.mark.anyio
@@ -173,3 +179,50 @@ def test_what_has_not_filled_for_a_minute_is_not_filling() -> None:
 
     assert seconds_until_full(ended(230)) is None
     assert seconds_until_full(ended(260)) is not None
+
+
+def test_room_that_is_less_than_it_was_though_it_did_not_shrink_steadily_is_not_filling() -> None:
+    ups_and_downs = samples(
+        lambda at: {0: 101, 20: 100, 40: 103, 60: 100}[int(at)], seconds=60, every=20
+    )
+    assert bytes_per_second(ups_and_downs) == 0
+    assert seconds_until_full(ups_and_downs) is None
+
+
+def test_four_samples_of_half_a_minute_are_enough() -> None:
+    def rate(*seconds: int) -> float | None:
+        return bytes_per_second([Sample(at, 1000 - at) for at in seconds])
+
+    assert rate(0, 10, 20, 30) == pytest.approx(-1)
+    assert rate(0, 10, 20, 29) is None
+    assert rate(0, 10, 30) is None
+
+
+def test_what_is_full_in_ten_years_to_the_second_is_filling() -> None:
+    years = 10 * 365 * 86_400
+    assert seconds_until_full(samples(lambda at: years + 100 - at)) == years
+    assert seconds_until_full(samples(lambda at: years + 101 - at)) is None
+
+
+class Owed(Transaction[Totals]):
+    """What is owed, as the writer sums it up."""
+
+    def run(self, file: LogFile, *, now_ns: int) -> Totals:
+        return sums_owed(file)
+
+
+async def test_of_too_many_ranges_holes_count_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, row_bytes=1) as buffer:
+        backlog = buffer.consumer("a")
+        for _ in range(5):
+            await buffer.append(request(piece(spans=2)))
+        held = [await take(backlog, max_items=2) for _ in range(5)]
+        for row in (2, 4):
+            backlog.settle(held[row - 1], status=200, at_ns=NOW_NS)
+        await buffer.flush()
+        monkeypatch.setattr(time_to_full, "_MOST_RANGES", 3)
+        assert (await buffer._ledger.transact(Owed())).items == 6
+        monkeypatch.setattr(time_to_full, "_MOST_RANGES", 2)
+        assert (await buffer._ledger.transact(Owed())).items == 10
