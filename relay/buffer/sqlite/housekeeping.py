@@ -68,8 +68,7 @@ class Housekeeping:
         self._next_letters = 0.0
         self._next_holds = 0.0
         self._expire_due: float | None = 0.0  # by uptime; None: nothing is deletable
-        self._oldest: tuple[int, int] = (0, 0)
-        self._oldest_is_known = False
+        self._oldest: tuple[int, int] | None = None  # to be looked up
         self._has_more = False
         self._next_step_ns = 0  # by uptime, as the next one
         self._next_publish_ns = 0
@@ -79,7 +78,7 @@ class Housekeeping:
 
     def look(self, file: LogFile) -> None:
         """Measure the file just opened, and take up what it holds for this process."""
-        self._oldest_is_known = False
+        self._oldest = None
         self._history.look(file)
         counters = file.counters()
         self._counters.opened(counters)
@@ -138,18 +137,17 @@ class Housekeeping:
 
     def oldest(self, file: LogFile) -> tuple[int, int]:
         """First row kept and its received time; zeros when nothing is kept."""
-        if not self._oldest_is_known:
+        if self._oldest is None:
             found = fetch(file.connection, "SELECT id, received_ns FROM rows ORDER BY id LIMIT 1")
-            self._oldest = (number(found[0][0]), number(found[0][1])) if found else (0, 0)
-            self._oldest_is_known = bool(found)
+            if not found:
+                return 0, 0
+            self._oldest = number(found[0][0]), number(found[0][1])
         return self._oldest
 
     def committed(self, file: LogFile, group: Group, acks: Mapping[str, PendingAck]) -> None:
         """A transaction of these was committed."""
         self._note_written(group.need_bytes, has_acks=bool(acks))
-        is_news = (
-            not self._oldest_is_known or group.letters or any(ack.letters for ack in acks.values())
-        )
+        is_news = self._oldest is None or group.letters or any(ack.letters for ack in acks.values())
         if is_news or self._ages.uptime_ns() >= self._next_publish_ns:
             self.publish(file)
         else:
@@ -159,7 +157,7 @@ class Housekeeping:
     def transacted(self, file: LogFile, need_bytes: int) -> None:
         """A transaction of its own was committed: anything may have come or gone."""
         self._note_written(need_bytes, has_acks=True)
-        self._oldest_is_known = False
+        self._oldest = None
         self._history.note_remembered(file)
         self.space.measure(file.connection)
         self.publish(file)
@@ -228,7 +226,7 @@ class Housekeeping:
                 self._counters.counted(name, value)
         if gone:
             self._history.note_remembered(file)
-            self._oldest_is_known = False
+            self._oldest = None
             self._lookout.is_changed = True
         return gone
 
@@ -341,7 +339,7 @@ class Housekeeping:
         if gone:
             self._has_more = True
             self._history.note_remembered(file)
-            self._oldest_is_known = False
+            self._oldest = None
             self._lookout.is_changed = True
             self.space.measure(file.connection)
             self._wal_since_checkpoint += COMMIT_OVERHEAD_BYTES

@@ -1,14 +1,17 @@
 """The house of one file, kept by a clock that is set: what is due when, and how long to sleep."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from relay.buffer import owed_ranges
 from relay.buffer.settings import MIB
+from relay.buffer.sqlite import housekeeping
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.housekeeping import BUSY_NS, Housekeeping
@@ -16,10 +19,22 @@ from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.open import open_file
 from relay.buffer.sqlite.pending_acks import PendingAck
 from relay.buffer.sqlite.rows import Group, build_group
+from relay.buffer.sqlite.space import history
 from relay.buffer.sqlite.space.row_age import RowAges
+from relay.buffer.sqlite.space.space import COMMIT_OVERHEAD_BYTES
+from relay.buffer.sqlite.types import Persisted
 from relay.model.counters import Counters
 from relay.model.records import Health
-from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, piece, rejected_span, request
+from tests.unit.buffer.making import (
+    NOW_NS,
+    SETTINGS,
+    a_letter,
+    noise,
+    piece,
+    rejected_span,
+    request,
+    trace_id,
+)
 
 ROOM = replace(SETTINGS, max_size_bytes=64 * MIB)
 ALL = owed_ranges.open_from(1)
@@ -230,3 +245,159 @@ def test_limit_that_is_lowered_is_not_taken_for_a_buffer_that_fills(kept: Kept) 
     kept.house.publish(kept.file)
     found = kept.ledger.published
     assert (found.owed_rows, found.full_in_seconds) == (1, None)
+
+
+def test_log_is_written_back_after_so_many_small_commits(kept: Kept) -> None:
+    kept.turns(4)
+    need = kept.commit(b"small").need_bytes
+    count = 1
+    while kept.house.postpones(is_full=False):
+        kept.commit(b"small")
+        count += 1
+    assert count == math.ceil(ROOM.checkpoint_limit_bytes / (need + COMMIT_OVERHEAD_BYTES / 4))
+
+
+def test_row_that_nobody_is_owed_any_more_by_a_transaction_goes_as_any_other(kept: Kept) -> None:
+    kept.house.reload(replace(ROOM, keep_delivered_seconds=10), kept.file)
+    kept.commit(b"one", a=ALL)
+    kept.commit(b"two")
+    kept.turns(16)
+    delivered = Persisted(owed_ranges.open_from(2), is_paused=False)
+    kept.file.work(lambda it: it.write_destination("a", delivered))
+    kept.house.transacted(kept.file, 0)
+    kept.turns(32)
+    assert kept.file.kept.rows == 1
+
+
+def test_transaction_that_deletes_rows_tells_which_is_the_first(kept: Kept) -> None:
+    kept.commit(b"one")
+    kept.time.now += 1
+    kept.commit(b"two")
+    kept.file.work(lambda it: history.let_go(it, 1, 1))
+    kept.house.transacted(kept.file, 0)
+    published = kept.ledger.published
+    assert (published.first_row, published.oldest_received_ns) == (2, kept.time.wall())
+    kept.file.work(lambda it: history.let_go(it, 2, 2))
+    kept.house.transacted(kept.file, 0)
+    published = kept.ledger.published
+    assert (published.first_row, published.oldest_received_ns) == (0, 0)
+
+
+def test_first_row_that_cannot_be_read_is_told_as_none(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise apsw.CorruptError("a page of the table")
+
+    kept.commit(b"one")
+    monkeypatch.setattr(housekeeping, "fetch", damaged)
+    kept.house.transacted(kept.file, 0)
+    published = kept.ledger.published
+    assert (published.first_row, published.oldest_received_ns) == (0, 0)
+
+
+def test_dead_letter_of_a_destination_is_told_at_once(kept: Kept) -> None:
+    kept.commit(b"one")
+    kept.commit(b"two")
+    states = {"a": PendingAck(ALL, letters=[a_letter(trace_id(1))])}
+    kept.file.commit(Group(), states, now_ns=kept.time.wall())
+    kept.house.committed(kept.file, Group(), states)
+    assert kept.ledger.published.dead_letters["a"].count == 1
+
+
+def test_letter_that_stays_is_no_news(kept: Kept) -> None:
+    kept.turns(4)
+    kept.commit(letters=1)
+    kept.turns(4)
+    kept.time.now += 60
+    assert not kept.step()
+    assert kept.house.wait_seconds(is_full=False) > AT_ONCE
+
+
+def test_file_that_is_opened_says_at_once_how_large_it_is(kept: Kept) -> None:
+    kept.commit(noise(1_000_000))
+    kept.house.look(kept.file)
+    assert kept.house.space.database_bytes + kept.house.space.wal_bytes > 1_000_000
+
+
+def test_reserve_that_is_missing_is_looked_after_every_few_seconds(kept: Kept) -> None:
+    kept.turns(7)
+    kept.house.space.reserve.give_back()
+    assert kept.turns(1) == [5.0]
+    assert kept.house.space.missing_reserve_bytes == 0
+
+
+def delivered(kept: Kept, count: int) -> None:
+    """So many rows of a MiB, delivered just now."""
+    kept.commit(*[noise(MIB, number) for number in range(count)], a=ALL)
+    kept.commit(a=owed_ranges.open_from(count + 1))
+
+
+def test_room_is_made_for_what_would_fit_into_an_empty_buffer(kept: Kept) -> None:
+    delivered(kept, 8)
+    half = ROOM.max_size_bytes // 2
+    assert kept.house.make_room(kept.file, half)
+    assert kept.file.kept.rows == 8
+    assert kept.house.make_room(kept.file, 22 * MIB)
+    assert kept.file.kept.rows < 8
+    assert kept.house.space.fits(kept.file.connection, 22 * MIB)
+    kept.house.make_room(kept.file, half - 1)
+    assert kept.file.kept.rows == 0
+
+
+def test_free_pages_are_given_up_where_it_is_the_disk_that_has_no_room(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered(kept, 8)
+    kept.house.make_room(kept.file, ROOM.max_size_bytes // 2 - 1)
+    kept.house.fits_any(kept.file)
+    space = kept.house.space
+    free = space.freelist_bytes
+    assert free > 4 * MIB
+    rows = kept.house.make_room(kept.file, MIB)
+    assert rows
+    assert space.freelist_bytes == free
+    monkeypatch.setattr(kept.directory, "free_bytes", lambda: 2 * MIB)
+    kept.house.make_room(kept.file, MIB)
+    assert space.freelist_bytes == 0
+
+
+def test_while_nothing_else_is_to_be_done_free_pages_are_given_back_at_once(kept: Kept) -> None:
+    delivered(kept, 12)
+    kept.turns(4)
+    kept.house.make_room(kept.file, ROOM.max_size_bytes // 2 - 1)
+    before = kept.house.space.freelist_bytes
+    kept.step(is_idle=False)
+    assert kept.house.space.freelist_bytes == before
+    turns = 0
+    kept.turn()
+    while kept.turn() == AT_ONCE:
+        turns += 1
+    assert turns >= (before - 5 * MIB) // MIB
+    assert kept.house.space.freelist_bytes <= 5 * MIB
+
+
+def test_reserve_is_given_up_for_a_file_only_where_the_disk_is_full(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept.directory, "free_bytes", lambda: MIB)
+    assert not kept.house.open_on_full_disk()
+    assert kept.house.space.reserve.bytes
+    monkeypatch.setattr(kept.directory, "free_bytes", lambda: MIB - 1)
+    assert kept.house.open_on_full_disk()
+    assert not kept.house.space.reserve.bytes
+    assert not kept.house.open_on_full_disk()
+
+
+def test_what_filled_the_file_before_says_nothing_of_one_that_is_opened(kept: Kept) -> None:
+    kept.commit(b"one", a=ALL)
+    for number in range(12):
+        kept.commit(noise(200_000, number))
+        kept.time.now += 5
+        kept.step()
+    kept.house.publish(kept.file)
+    assert kept.ledger.published.full_in_seconds is not None
+    kept.house.look(kept.file)
+    kept.step()
+    kept.house.publish(kept.file)
+    assert kept.ledger.published.full_in_seconds is None
