@@ -221,8 +221,8 @@ class JsonRequest:
     ) -> Piece:
         distinct: dict[str, None] = {}
         if not self._form.is_metrics:
+            # Of a log record without a trace that is nothing.
             distinct = dict.fromkeys([record.traceId for record in records])
-            distinct.pop("", None)  # a log record needs none
         services = dict.fromkeys([self.resources[index].service for index in resources])
         services.pop("", None)
         return Piece(

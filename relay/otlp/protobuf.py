@@ -190,8 +190,8 @@ class ProtobufRequest:
     ) -> Piece:
         distinct: dict[bytes, None] = {}
         if self.wire.signal is not _METRICS:
+            # Of a log record without a trace that is nothing.
             distinct = dict.fromkeys([record.trace_id for record in records])
-            distinct.pop(b"", None)  # a log record needs none
         services = dict.fromkeys([self.resources[index].service for index in resources])
         services.pop("", None)
         return Piece(

@@ -129,15 +129,15 @@ def _slice_json(fragment: bytes, choice: _Choice, wire: SignalWire) -> bytes:
     return _encode(entries)[1:-1]
 
 
-def _metric(metric: dict[str, Raw], choice: _Choice) -> dict[str, Any]:
-    """The metric with those of its points that are taken; empty without any."""
+def _metric(metric: dict[str, Raw], choice: _Choice) -> dict[str, Any] | None:
+    """The metric with those of its points that are taken; None without any."""
     for kind in DATA:
         if kind in metric:
             data = _decode_object(metric[kind])
             points = _decode_items(data.get("dataPoints", _EMPTY))
             kept = _runs(points, choice)
-            return {**metric, kind: {**data, "dataPoints": kept}} if kept else {}
-    return {}
+            return {**metric, kind: {**data, "dataPoints": kept}} if kept else None
+    return None
 
 
 def _runs(items: list[Raw], choice: _Choice) -> list[Any]:

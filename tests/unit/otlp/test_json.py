@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.model.errors import Refusal
+from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import BodyFlag, Encoding
 from relay.otlp import messages
 from relay.otlp.json import JsonRequest, decode, decode_exact, decode_fast
 from relay.otlp.json_values import Unusual
 from relay.otlp.resources import ResourceCache
-from relay.otlp.signals import LOGS
+from relay.otlp.signals import LOGS, TRACES
 from tests.support import builders
 from tests.support.examples import examples
 
@@ -176,7 +176,49 @@ def test_name_of_a_list_as_a_text_is_no_second_list() -> None:
     made = builders.request(*[builders.span(name="spans") for _ in range(9)])
     body = json.dumps(made, indent=4).encode()
 
-    assert relayed(decode(body, ResourceCache())) == made
+    assert relayed(decode_fast(body, ResourceCache())) == made
+
+
+def test_body_in_normal_form_is_not_looked_through_for_lists_that_were_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That would take as long as decoding it."""
+    url = "https://schema.example/" + "u" * 100
+    made: builders.Json = {"resourceSpans": []}
+    for _ in range(9):
+        made["resourceSpans"] += builders.request(builders.span())["resourceSpans"]
+        made["resourceSpans"][-1]["schemaUrl"] = url
+    monkeypatch.setattr(JsonRequest, "has_lost_a_list", lambda *_: pytest.fail("looked"))
+
+    assert relayed(decode_fast(builders.to_body(made), ResourceCache())) == made
+
+
+@pytest.mark.parametrize("way", [decode, decode_fast, decode_exact])
+def test_request_of_too_many_messages_is_not_looked_at_further(way: Any) -> None:
+    seen: list[Any] = []
+
+    def weigh(request: Any) -> None:
+        seen.append(len(request.resourceSpans[0].scopeSpans[0].spans))
+        raise TooHeavy
+
+    with pytest.raises(TooHeavy):
+        way(
+            builders.to_body(builders.request(*[builders.span()] * 3)),
+            ResourceCache(),
+            TRACES,
+            weigh,
+        )
+    assert seen == [3]
+
+
+def test_request_is_whole_up_to_the_limit_and_cut_by_one_byte_less() -> None:
+    found = decoded(builders.request(builders.span(), builders.span()))
+    size = len(whole(found))
+
+    assert [piece.items for piece in found.pieces(size)] == [2]
+    assert [piece.items for piece in found.pieces(size - 1)] == [1, 1]
+    assert [piece.items for piece in found.pieces(1)] == [1, 1]
+    assert [piece.items for piece in decoded(builders.request(builders.span())).pieces(1)] == [1]
 
 
 @pytest.mark.parametrize(

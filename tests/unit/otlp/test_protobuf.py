@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -12,10 +12,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
-from relay.model.errors import Refusal
+from relay.model.errors import Refusal, TooHeavy
 from relay.model.records import BodyFlag, Encoding
 from relay.otlp.json_values import Findings
-from relay.otlp.protobuf import ProtobufRequest, parse, settle
+from relay.otlp.protobuf import ProtobufRequest, has_special_double, parse, settle
 from relay.otlp.resources import ResourceCache
 from relay.otlp.signals import METRICS, TRACES, WIRE, SignalWire
 from tests.support import builders
@@ -125,6 +125,23 @@ def test_special_doubles_are_marked_at_any_depth_and_only_they(value: builders.J
         assert (flags == BodyFlag.SPECIAL_DOUBLES) == is_special
 
 
+def test_search_for_special_doubles_gives_up_beyond_what_it_may_look_at() -> None:
+    message = ExportTraceServiceRequest()
+    entry = message.resource_spans.add()
+    entry.resource.attributes.add(key="r")  # a list, and what it holds: two
+    scope = entry.scope_spans.add()
+    scope.scope.attributes.add(key="s")  # two
+    span = scope.spans.add()
+    span.attributes.add(key="a").value.array_value.values.add().int_value = 1  # two, one inside
+    inner = span.attributes.add(key="m").value.kvlist_value  # one
+    inner.values.add(key="k").value.array_value.values.add().int_value = 1  # two, one inside
+
+    assert not has_special_double(message, TRACES, 11)
+    for most_values in range(11):
+        with pytest.raises(TooHeavy):
+            has_special_double(message, TRACES, most_values)
+
+
 @pytest.mark.parametrize("place", ["resource", "scope", "link"])
 @pytest.mark.parametrize("double", ["NaN", "Infinity", "-Infinity"])
 def test_special_double_is_found_wherever_attributes_are(place: str, double: str) -> None:
@@ -173,6 +190,43 @@ def test_body_that_does_not_parse_is_refused_without_its_bytes(body: bytes, word
     assert "naxe" not in refusal.value.message
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("String field contains invalid UTF-8", "a string is not UTF-8"),
+        ("Exceeded the maximum depth", "it is nested too deeply: at most 100 messages"),
+        ("recursion limit reached", "it is nested too deeply: at most 100 messages"),
+        ("Wire format was corrupt", "its bytes are damaged, cut short, or another kind of message"),
+    ],
+)
+def test_what_the_parser_says_is_told_in_words_of_ours(words: str, told: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        parse(b"", failing(words))
+
+    assert refusal.value.message == (
+        f"the body is not an ExportTraceServiceRequest in protobuf: {told}"
+    )
+
+
+def test_parser_that_has_no_memory_left_says_nothing_of_the_body() -> None:
+    """Upb tells it as a body that cannot be decoded, which would be final for the sender."""
+    with pytest.raises(MemoryError):
+        parse(b"", failing("Arena alloc failed"))
+
+
+def failing(words: str) -> SignalWire:
+    """Traces, whose parser fails with these words."""
+
+    class Failing:
+        DESCRIPTOR = TRACES.request.DESCRIPTOR
+
+        @staticmethod
+        def FromString(_body: bytes) -> None:  # noqa: N802 - as in protobuf
+            raise DecodeError(words)
+
+    return TRACES._replace(request=Failing)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("levels", [47, 48, 3000])
 def test_nesting_is_taken_as_far_as_parsers_go_and_refused_beyond(levels: int) -> None:
     value = b"\x10\x01"
@@ -206,6 +260,17 @@ def test_absent_resource_stays_absent_and_an_empty_one_empty() -> None:
         (piece,) = traces.pieces(LIMIT, [traces.resources[0].normal])
 
         assert piece.body == body_of(made)
+
+
+def test_request_is_whole_up_to_the_limit_and_cut_by_one_byte_less() -> None:
+    body = body_of(builders.request(builders.span(), builders.span()))
+    request = decode(body, ResourceCache())
+
+    assert [piece.items for piece in request.pieces(len(body))] == [2]
+    assert [piece.items for piece in request.pieces(len(body) - 1)] == [1, 1]
+    assert [piece.items for piece in request.pieces(1)] == [1, 1]
+    alone = decode(body_of(builders.request(builders.span())), ResourceCache())
+    assert [piece.items for piece in alone.pieces(1)] == [1]
 
 
 # --- every signal, against the official classes ---------------------------------------------------

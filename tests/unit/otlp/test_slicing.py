@@ -102,6 +102,13 @@ def test_stretch_leaves_out_what_holds_no_span_of_it() -> None:
     )
 
 
+def test_envelopes_of_nothing_are_left_out_wherever_they_stand() -> None:
+    empty = b'{"resource":{},"schemaUrl":"u"}'
+    for fragment in (empty, empty + b"," + around(to_body(span())), around(to_body(span()))):
+        wanted = around(to_body(span())) if b"spans" in fragment else b""
+        assert slice_items(fragment, JSON, 0, 9, Signal.TRACES) == wanted
+
+
 def test_stretch_of_protobuf_keeps_unknown_fields_at_every_level() -> None:
     def field(tag: bytes, payload: bytes) -> bytes:
         return tag + bytes([len(payload)]) + payload

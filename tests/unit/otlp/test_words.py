@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.otlp.words import clean, mask
+from relay.otlp.words import clean, cut, decode_text, mask, strip_tags
 
 TOKEN = 'xaat-1234/ab+cd=="é'
 BASIC = "Basic " + b64encode(b"customer:pass:word1").decode()
@@ -109,3 +109,81 @@ def test_mask_never_raises(words: str, secrets: list[str]) -> None:
 
 def test_clean_drops_what_turns_a_terminal() -> None:
     assert clean("a\u202eb\u2066c\x9bd\x07e\u00a0f\u2028g", 99) == "abcde f g"
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"), [(4, "abcd"), (3, "ab…"), (2, "a…"), (1, "…"), (0, "")]
+)
+def test_clean_cuts_to_as_many_characters_as_there_may_be(limit: int, shown: str) -> None:
+    assert clean(" abcd\n", limit) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("abcdé", "abcdé"), ("abcdef", "abcdef"), ("abcdefg", "abc…"), ("abéfgh", "ab…")],
+)
+def test_cut_counts_bytes_and_leaves_no_part_of_a_character(text: str, shown: str) -> None:
+    assert cut(text, 6) == shown
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"\xef\xbb\xbf too large \n", "too large"),
+        (b"123456789\xff", "123456789\ufffd"),
+        (b"12345678\xff", ""),
+        (b"12345678\0", ""),
+        (b"", ""),
+    ],
+)
+def test_text_of_a_body_is_empty_where_a_tenth_of_it_is_none(body: bytes, text: str) -> None:
+    assert decode_text(body) == text
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("plain <b>bold</b> end", "plain bold end"),
+        ("<html><title>Bad &amp; worse</title><body>try later", "Bad & worse: try later"),
+        ("<TITLE>502</TITLE><h1>502</h1> gateway", "502 gateway"),
+        ("<title>Only</title>", "Only"),
+        (
+            "a<script>if (1<2) <b>x</b></script>b<style>c</style>d<svg><title>e</title></svg>f",
+            "abdf",
+        ),
+        ("<title>a <script>b</title>c", "a b: c"),
+        ("a<script>b", "a"),
+        ("1 < 2 <", "1"),
+    ],
+)
+def test_page_is_shown_by_its_title_and_its_text(page: str, text: str) -> None:
+    assert strip_tags(page).replace(" ", "") == text.replace(" ", "")
+
+
+SIX = "sixsix"
+
+
+@pytest.mark.parametrize(
+    ("words", "secret", "masked"),
+    [
+        (f"x{SIX}x", SIX, "x***x"),
+        (f"x{SIX[1:]}x", SIX[1:], f"x{SIX[1:]}x"),
+        (f"x{SIX}x", "Basic " + b64encode(f"u:{SIX}".encode()).decode(), "x***x"),
+        (f"x{SIX}x", b64encode(SIX.encode()).decode(), "x***x"),
+        (f"x{SIX}x", "six%73ix", "x***x"),
+        (f"xa{SIX[1:]}…", SIX[1:], f"xa{SIX[1:]}…"),
+        ("secrettoken", "c2VjcmV0!dG9rZW4=", "secrettoken"),  # which is no base64
+        ("\x01secret", b64encode(b"\x01secret").decode(), "\x01secret"),
+    ],
+)
+def test_mask_takes_parts_of_six_characters_for_secret_wherever_they_stand(
+    words: str, secret: str, masked: str
+) -> None:
+    assert mask(words, [secret]) == masked
+
+
+@pytest.mark.parametrize("plain", ["seven-s", "eight-ss", "nine-chars"])
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_mask_decodes_base64_of_any_length(plain: str, is_padded: bool) -> None:
+    secret = b64encode(plain.encode()).decode()
+    assert mask(f"no {plain}", [secret if is_padded else secret.rstrip("=")]) == "no ***"
