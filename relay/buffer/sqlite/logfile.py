@@ -53,10 +53,6 @@ class LogFile:
     ) -> None:
         self.connection = connection
         self._high_water = high_water
-        self.last_row = 0
-        self.totals = Totals()  # over all rows ever written
-        self.gone = Totals()  # of them, no longer kept
-        self.gone_by_signal: SignalTotals = {}  # the same, where it is not spans
         # By the keys of backlogs, as on disk; what nobody asks for by its signal has one, too.
         self.destinations: dict[str, Persisted] = {}
         self._claimed: set[str] = set()  # backlogs when they were last looked at
@@ -97,10 +93,10 @@ class LogFile:
         return next(found, (0, 0))[1]
 
     def _load(self) -> None:
-        self.totals, self.gone = load.kept_totals(self.connection)
-        self.gone_by_signal = counters_table.gone_by_signal(self.connection)
-        newest, totals = load.newest(self.connection, self.totals)
-        self.totals = totals
+        kept, self.gone = load.kept_totals(self.connection)  # of those ever, no longer kept
+        # The same, where it is not spans.
+        self.gone_by_signal: SignalTotals = counters_table.gone_by_signal(self.connection)
+        newest, self.totals = load.newest(self.connection, kept)  # over all rows ever written
         self.run = signal_runs.last(self.connection)  # that the next row follows on
         for name, is_paused, ranges in load.destinations(self.connection):
             self.destinations[name] = Persisted(ranges, is_paused)
@@ -351,7 +347,6 @@ class LogFile:
                 execute("DELETE FROM destinations WHERE name = ?", (name,))
                 execute("DELETE FROM deliveries WHERE destination = ?", (name,))
                 destinations.pop(name, None)
-                deliveries.pop(name, None)
             if ack.is_present:
                 state = Persisted(ack.ranges, ack.is_paused)
                 if destinations.get(name) != state:
@@ -372,10 +367,11 @@ class LogFile:
         execute = self.connection.execute
         if last is not None and last.takes(new.start, new.at_ns, new.status):
             execute(
-                "UPDATE deliveries SET end_row = ?, end_span = ?, at_ns = ? WHERE id = ?",
-                (*new.end, new.at_ns, last.delivery_id),
+                "UPDATE deliveries SET end_row = ?, end_span = ?, at_ns = ?"
+                " WHERE id = ? AND destination = ?",
+                (*new.end, new.at_ns, last.delivery_id, name),
             )
-            # A step of retention may have dropped it meanwhile: then it is inserted anew.
+            # It may have been dropped meanwhile, and its id be another's: then it is inserted anew.
             if self.connection.changes():
                 return replace(last, end=new.end, at_ns=new.at_ns)
         execute(
@@ -412,9 +408,8 @@ class LogFile:
                 self._high_water.keep(self.ledger())
         with suppress(apsw.Error):
             if checkpoint:
-                self.connection.set_busy_timeout(0)
-                self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self.cut_wal()
             else:
-                self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                schema.leave_wal(self.connection)
         with suppress(apsw.Error):
             self.connection.close(force=True)

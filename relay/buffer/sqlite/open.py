@@ -160,7 +160,7 @@ def _open_once(
         state_dir.high_water.begin(state_dir.database, file.last_row, file.totals, ledger)
     except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
         remember_number(error, connection)
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        schema.leave_wal(connection)
         connection.close(force=True)
         raise
     except BaseException:

@@ -241,8 +241,7 @@ def open_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
     Whether the schema is ours was looked at by the writer; who has none calls `refuse_foreign`.
     """
     connection = connect(path, apsw.SQLITE_OPEN_READONLY, vfs)
-    # Closing must not try to write the WAL back: that is the writer's, and wants its locks.
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    leave_wal(connection)  # to write it back is the writer's, and wants its locks
     return connection
 
 
@@ -253,6 +252,11 @@ def connect(path: Path, flags: int, vfs: str | None) -> apsw.Connection:
         connection.config(guard, value)
     connection.set_busy_timeout(2000)
     return connection
+
+
+def leave_wal(connection: apsw.Connection) -> None:
+    """Closing `connection` does not write the WAL back."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 def refuse_foreign(connection: apsw.Connection) -> None:

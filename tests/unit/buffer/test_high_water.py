@@ -5,8 +5,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import high_water
-from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.high_water import (
     FILE_NAME,
     LINE_BYTES,
@@ -25,16 +23,15 @@ from relay.buffer.sqlite.high_water import (
 )
 from relay.buffer.sqlite.housekeeping import Housekeeping
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.open import open_file
 from relay.buffer.sqlite.pending_acks import PendingAck
 from relay.buffer.sqlite.quarantine import decode_state
-from relay.buffer.sqlite.rows import Group, build_group
+from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.types import Persisted, Totals
 from relay.model.records import OwedRange, Position
+from tests.unit.buffer.log_files import ALL, append, log_file, move, rows
 from tests.unit.buffer.making import (
     NOW_NS,
-    SETTINGS,
     change_ledger,
     eventually,
     noise,
@@ -44,42 +41,6 @@ from tests.unit.buffer.making import (
     request,
     take,
 )
-
-ALL = owed_ranges.open_from(1)
-
-
-@contextmanager
-def log_file(state_dir: Path) -> Iterator[LogFile]:
-    """The engine's file alone: no thread, no event loop."""
-    held = StateDirectory(state_dir)
-    held.enter()
-    file, _ = open_file(held, SETTINGS, vfs=None)
-    try:
-        yield file
-    finally:
-        file.close(checkpoint=True)
-        held.leave()
-
-
-def append(file: LogFile, *bodies: bytes) -> None:
-    group = build_group(
-        [request(piece(body)) for body in bodies],
-        after_row=file.last_row,
-        totals=file.totals,
-        settings=SETTINGS,
-        uptime=lambda: 0,
-    )
-    file.commit(group, {}, now_ns=NOW_NS)
-    file._high_water.write(file.last_row, file.totals, file.destinations)
-
-
-def move(file: LogFile, name: str, ranges: Ranges) -> None:
-    file.commit(Group(), {name: PendingAck(ranges)}, now_ns=NOW_NS)
-    file._high_water.write(file.last_row, file.totals, file.destinations)
-
-
-def rows(first: int, last: int) -> Ranges:
-    return (OwedRange(Position(first), Position(last + 1)),)
 
 
 def ledger_of(state_dir: Path) -> dict[str, Ranges]:

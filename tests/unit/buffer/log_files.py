@@ -1,0 +1,60 @@
+"""The engine's file alone for tests, without a thread or an event loop: opened, filled, moved."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay.buffer import owed_ranges
+from relay.buffer.owed_ranges import Ranges
+from relay.buffer.sqlite.directory import StateDirectory
+from relay.buffer.sqlite.logfile import LogFile
+from relay.buffer.sqlite.open import open_file
+from relay.buffer.sqlite.pending_acks import PendingAck
+from relay.buffer.sqlite.rows import Group, build_group
+from relay.model.records import OwedRange, Position, Signal
+from tests.unit.buffer.making import NOW_NS, SETTINGS, piece, request
+
+ALL = owed_ranges.open_from(1)
+
+
+@contextmanager
+def log_file(
+    state_dir: Path, *, vfs: str | None = None, checkpoint: bool = True
+) -> Iterator[LogFile]:
+    """The file in `state_dir` while it is open; with `checkpoint` its WAL is written back then."""
+    held = StateDirectory(state_dir)
+    held.enter()
+    file, _ = open_file(held, SETTINGS, vfs=vfs)
+    try:
+        yield file
+    finally:
+        file.close(checkpoint=checkpoint)
+        held.leave()
+
+
+def group_of(file: LogFile, *bodies: bytes, signal: Signal = Signal.TRACES) -> Group:
+    """One row of these, as the next one."""
+    return build_group(
+        [request(piece(body, signal=signal)) for body in bodies],
+        after_row=file.last_row,
+        totals=file.totals,
+        settings=SETTINGS,
+        uptime=lambda: 0,
+    )
+
+
+def append(file: LogFile, *bodies: bytes, signal: Signal = Signal.TRACES) -> None:
+    """Commit one row of these."""
+    file.commit(group_of(file, *bodies, signal=signal), {}, now_ns=NOW_NS)
+    file._high_water.write(file.last_row, file.totals, file.destinations)
+
+
+def move(file: LogFile, name: str, ranges: Ranges) -> None:
+    """Let `name` be owed `ranges`."""
+    file.commit(Group(), {name: PendingAck(ranges)}, now_ns=NOW_NS)
+    file._high_water.write(file.last_row, file.totals, file.destinations)
+
+
+def rows(first: int, last: int) -> Ranges:
+    """Rows `first`…`last`."""
+    return (OwedRange(Position(first), Position(last + 1)),)
