@@ -227,8 +227,7 @@ class Courier:
         sender = self._sender
         if sender.status.state not in IN_TROUBLE:
             sender.status.enter(DestinationState.DELIVERING)
-            if sender.learnt.settings.concurrency > 1:
-                self._parallel.open(taken)
+            self._parallel.open(taken)
         attempt = await sender.deliver(taken)
         outcome, batch = attempt.outcome, attempt.batch
         if outcome is None or isinstance(outcome, outcomes.Unsent):

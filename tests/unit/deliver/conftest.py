@@ -57,6 +57,7 @@ class MemoryBacklog:
     signal: Signal = Signal.TRACES
     owed: list[StoredRow] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     in_flight: int = 0
     given_back: int = 0
@@ -130,6 +131,7 @@ class MemoryBacklog:
             raise self.settle_errors.pop(0)
         assert at_ns > 0
         self.settled.extend(row.row for row in taken.rows)
+        self.statuses.extend(status for _ in taken.rows)
         self.dead.extend(dead)
         self.in_flight -= len(taken.rows)
         self._changed()

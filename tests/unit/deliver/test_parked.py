@@ -451,9 +451,11 @@ async def test_wake_tries_at_once_also_while_a_try_is_out(tmp_path: Path) -> Non
         await until_around(at, 1)
         at.clock.most = 0  # from now on nothing wakes it by itself
         await until(at.clock.is_spent.is_set)
+        at.clock.now_ns -= 30 * 10**9  # that rest has only begun
         at.upstream.sent.clear()
         at.upstream.gate = anyio.Event()
         at.courier.wake()
+        assert [each.next_try_ns for each in at.courier.status.parked] == [at.clock.now_ns]
         await until(lambda: at.upstream.at_once == 1)
         at.courier.wake()
         at.upstream.gate.set()

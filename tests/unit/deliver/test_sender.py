@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.sender import BatchSender
+from relay.model.errors import SecretUnset
 from relay.model.records import StoredRow
 from relay.upstream.outcomes import Delivered, Outcome
 from tests.unit.buffer.making import NOW_NS
@@ -31,7 +33,10 @@ class Upstream(InProcess):
 
 
 def sender_of(
-    backlog: MemoryBacklog, age_ns: Callable[[StoredRow], int] | None = None, **terms: Any
+    backlog: MemoryBacklog,
+    age_ns: Callable[[StoredRow], int] | None = None,
+    resolve: Callable[[DestinationConfig], dict[str, str]] = lambda _: {},
+    **terms: Any,
 ) -> BatchSender:
     settings: Any = make_settings(**terms)
     assert isinstance(settings, DestinationConfig)
@@ -39,7 +44,7 @@ def sender_of(
         settings,
         backlog,  # type: ignore[arg-type]
         Upstream(),
-        lambda _: {},
+        resolve,
         now_ns=lambda: NOW_NS,
         monotonic=lambda: 0.0,
         age_ns=age_ns,
@@ -50,7 +55,7 @@ def received(seconds_ago: float) -> StoredRow:
     return replace(make_row(), received_ns=NOW_NS - int(seconds_ago * 1e9))
 
 
-@pytest.mark.parametrize(("seconds_ago", "is_old"), [(59, False), (61, True), (-61, False)])
+@pytest.mark.parametrize(("seconds_ago", "is_old"), [(59, False), (60, False), (61, True), (-61, False)])
 async def test_age_is_told_by_the_clock_where_no_buffer_knows_better(
     backlog: MemoryBacklog, seconds_ago: float, is_old: bool
 ) -> None:
@@ -81,6 +86,7 @@ async def test_what_is_young_enough_is_taken_after_what_is_too_old(backlog: Memo
     assert [row.row for row in taken.rows] == [3, 4, 5]
     assert [(letter.row, letter.items) for letter in backlog.dead] == [(1, 2)]
     assert (backlog.settled, backlog.owed, backlog.in_flight) == ([1, 2], [], 3)
+    assert backlog.statuses == [0, 0]  # as of nothing that an upstream has answered
 
 
 async def test_what_is_too_old_is_given_back_where_it_cannot_be_settled(
@@ -122,6 +128,46 @@ async def test_no_more_is_taken_after_what_is_too_old_when_something_else_is_wan
     assert await sender.take() is None
     assert [letter.row for letter in backlog.dead] == [1]
     assert ([row.row for row in backlog.owed], backlog.in_flight) == ([2], 0)
+
+
+async def test_others_get_their_turn_while_much_is_too_old(backlog: MemoryBacklog) -> None:
+    backlog.add(*(make_row(number) for number in range(1, 101)))
+    sender = sender_of(backlog, old_up_to(100), max_age_seconds=60.0, max_batch_items=1)
+
+    async def stop() -> None:
+        sender.is_stopping = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop)
+        assert await sender.take() is None
+    assert len(backlog.owed) > 90
+
+
+async def test_nothing_counts_as_delivered_that_was_not(backlog: MemoryBacklog) -> None:
+    sender = sender_of(backlog)
+    sent = await sender.send(taken_of(make_row()))
+    for attempt in (replace(sent, outcome=None), replace(sent, batch=None)):
+        with pytest.raises(TypeError, match="only what was delivered"):
+            await sender.settle(attempt)
+    with pytest.raises(TypeError, match="only what was refused"):
+        await sender.give_up(sent)
+    assert (backlog.settled, backlog.dead) == ([], [])
+
+
+@pytest.mark.parametrize("hint", ["", "write the token into that file"])
+async def test_reason_for_a_missing_secret_says_what_to_do_or_when_it_is_tried_again(
+    backlog: MemoryBacklog, hint: str
+) -> None:
+    def resolve(_settings: DestinationConfig) -> dict[str, str]:
+        raise SecretUnset("the token is not set", hint=hint)
+
+    sender = sender_of(backlog, resolve=resolve)
+    blocked = (await sender.send(taken_of(make_row()))).refusal
+
+    assert blocked is not None
+    assert blocked == sender.unset_secret()
+    then = hint or "it is retried automatically, and at once on a reload"
+    assert blocked.reason == f"axiom: the token is not set; {then}"
 
 
 async def test_nothing_is_sent_once_it_was_cut_off(backlog: MemoryBacklog) -> None:
