@@ -158,7 +158,9 @@ class Consumer(Protocol):
         ...
 
     def give_back(self, taken: Taken) -> None:
-        """Not delivered: owed again, at its old place, parked no more."""
+        """Not delivered: owed again, at its old place, parked no more. Changes nothing of what is
+        not in flight any more.
+        """
         ...
 
     def park(self, taken: Taken, trace_ids: bytes) -> None:

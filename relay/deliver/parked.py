@@ -84,10 +84,9 @@ class Parked:
             return
         hurries = self._hurries
         taken = await self._consumer.take_parked(place)
-        is_landed = is_parked = False
+        is_parked = False
         try:
             if taken is None or not await self._sender.is_young(taken):
-                is_landed = True
                 return
             if self._sender.whole is not None:
                 self._sender.whole.pin(self.items[place].trace_ids)
@@ -96,19 +95,18 @@ class Parked:
             self._rest_until = began + elapsed * SHARE
             if isinstance(attempt.outcome, SETTLED):
                 await self._sender.settle(attempt)
-                is_landed = True
                 self._say_got_through(self.items[place])
             elif isinstance(attempt.outcome, outcomes.Wait):
                 known = self.items[place]
                 self._consumer.park(taken, known.trace_ids)
-                is_landed = is_parked = True
+                is_parked = True
                 least = attempt.outcome.retry_after_seconds or 0.0
                 self._plan(replace(known, tries=known.tries + 1), least)
                 if hurries != self._hurries:  # a wake came too early for this request
                     self.hurry()
         finally:
-            if not is_landed and taken is not None:
-                self._consumer.give_back(taken)
+            if taken is not None:
+                self._consumer.give_back(taken)  # unless it has landed
             if not is_parked:
                 self._forget(place)
 

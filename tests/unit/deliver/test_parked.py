@@ -20,7 +20,8 @@ from relay.deliver import parked
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.deliver.isolate.bisect import MOST_UNANSWERED
-from relay.model.records import DestinationState
+from relay.deliver.sender import Attempt, BatchSender
+from relay.model.records import DestinationState, Encoding
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
 from tests.unit.buffer.making import NOW_NS, opened
 from tests.unit.deliver.delivering import Clock
@@ -99,7 +100,7 @@ async def test_culprit_is_stepped_around_and_delivered_once_it_is_taken(
         assert at.upstream.took == all_of(rows) - Counter([bad])
         (around,) = at.courier.status.parked
         assert (around.items, len(around.trace_ids)) == (1, 16)
-        assert around.said == OUTCOMES[said].said or OUTCOMES[said].reason
+        assert around.said == (OUTCOMES[said].said or OUTCOMES[said].reason)
         assert around.next_try_ns > NOW_NS
         await until(lambda: at.courier.status.state is DestinationState.IDLE)
         assert at.courier.status.failing_since_ns == 0
@@ -509,6 +510,19 @@ async def test_beyond_the_most_that_are_stepped_around_it_waits_as_ever(
         assert at.upstream.took == all_of(rows)
 
 
+async def test_what_a_search_finds_beyond_the_most_is_sent_again_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parked, "MOST", 1)
+    rows = [["a", "x", "b", "y"], ["last"]]
+    async with case(tmp_path, rows, refuses("a", "b", answer=BOOM), encoding="json") as at:
+        await until(lambda: owes(at, 2)() and len(at.courier.status.parked) == 1)
+        at.upstream.rule = refuses()
+        at.courier.wake()
+        await at.done()
+        assert at.upstream.took == all_of(rows)
+
+
 async def test_lanes_leave_it_alone(tmp_path: Path) -> None:
     rows = [*numbered(400, 10), ["last"]]
     async with case(
@@ -655,3 +669,52 @@ async def test_wake_sends_what_is_parked_at_once_even_after_a_try_that_hung(tmp_
 
         assert at.upstream.took == all_of(rows)
         assert clock.now_ns - woken_ns < 10**9
+
+
+class WholeTraces:
+    """What is to be kept of traces, as `deliver.whole_traces` is told."""
+
+    scout = None
+
+    def __init__(self) -> None:
+        self.pinned: list[bytes] = []
+
+    def pin(self, trace_ids: bytes) -> None:
+        self.pinned.append(trace_ids)
+
+    async def look_at(self, rows: object) -> None:
+        pass
+
+
+async def test_trace_of_what_is_tried_again_is_kept_whole_whatever_was_forgotten(
+    tmp_path: Path,
+) -> None:
+    """It was to be sent once: a sampler that forgot it meanwhile must not filter it."""
+    settings = DestinationConfig(name="axiom", endpoint="http://127.0.0.1:1/", encoding="json")
+    now_ns, whole = NOW_NS, WholeTraces()
+    async with opened(tmp_path, clock_ns=lambda: NOW_NS) as buffer:
+        backlog = buffer.consumer("axiom")
+        await keep(buffer, ["a"], {})
+        sender = BatchSender(
+            settings,
+            backlog,
+            Upstream(refuses()),
+            lambda _: {},
+            now_ns=lambda: NOW_NS,
+            monotonic=lambda: now_ns / 1e9,
+            age_ns=None,
+            whole=whole,  # type: ignore[arg-type]
+        )
+        around = parked.Parked(sender, lambda: 0.5)
+        taken = await sender.take()
+        assert taken is not None
+        refused = Attempt(taken, Encoding.JSON, sender.learnt, BAD_REQUEST)
+        await around.park(refused)
+        (span,) = around.items.values()
+        await around.retry()
+        assert whole.pinned == []
+
+        now_ns += 61 * 10**9
+        await around.retry()
+        assert whole.pinned == [span.trace_ids]
+        assert backlog.statistics().owed_items == 0
