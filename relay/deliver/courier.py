@@ -33,7 +33,7 @@ import structlog
 from relay.buffer.api import Consumer
 from relay.config import DestinationConfig
 from relay.deliver import pauses
-from relay.deliver.isolate.policy import FAILURES_OF_ONE_HEAD, Isolation
+from relay.deliver.isolate.policy import Isolation
 from relay.deliver.parallel import Parallel
 from relay.deliver.parked import Parked
 from relay.deliver.rest import PACE_SECONDS, Rest
@@ -200,7 +200,7 @@ class Courier:
             return
         began, sent_bytes = anyio.current_time(), None
         outcome: outcomes.Outcome | None
-        if self._isolation.failures >= FAILURES_OF_ONE_HEAD and self._isolation.is_due(taken):
+        if self._isolation.is_due(taken):
             outcome = await self._isolation.ask_another(taken)
         else:
             outcome, sent_bytes = await self._deliver(taken)
@@ -230,8 +230,6 @@ class Courier:
             self._parallel.open(taken)
         attempt = await sender.deliver(taken)
         outcome, batch = attempt.outcome, attempt.batch
-        if outcome is None or isinstance(outcome, outcomes.Unsent):
-            return None, None
         self._died_at = None
         if isinstance(outcome, outcomes.Delivered):
             return outcome, batch.size if batch is not None else None

@@ -89,13 +89,15 @@ class WholeTraces:
         it began, and are again.
         """
         lag = self._lags.get(Signal.TRACES)
+        if lag is None:
+            return
         unseen = [
-            row
+            (row, lag.now_ns())
             for row in rows
-            if row.signal is Signal.TRACES and (lag is None or not lag.has_seen(row.row))
+            if row.signal is Signal.TRACES and not lag.has_seen(row.row)
         ]
-        if unseen and lag is not None:
-            await self._watch([(row, lag.now_ns()) for row in unseen])
+        if unseen:
+            await self._watch(unseen)
 
     def pin(self, trace_ids: bytes) -> None:
         """Go on keeping traces, packed ids, whatever is forgotten: of what was to be sent once."""

@@ -171,6 +171,10 @@ async def test_batch_of_a_few_bytes_is_not_worth_compressing(settings: Settings,
 
     assert (await build(small, settings(AWAY))).content_encoding == ""
     assert (await build(small, settings(AWAY, compression="gzip"))).content_encoding
+    for body in range(batches.GZIP_FROM_BYTES - 1, batches.GZIP_FROM_BYTES + 1):
+        plain = b'{"a":"%b"}' % (b"x" * (body - len(b'{"resourceSpans":[{"a":""}]}')))
+        batch = await build([row(1, plain)], settings(AWAY))
+        assert (batch.content_encoding == "gzip") is (body >= batches.GZIP_FROM_BYTES)
 
 
 @pytest.mark.parametrize(("size", "is_elsewhere"), [(2_000, False), (200_000, True)])

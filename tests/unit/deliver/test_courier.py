@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import structlog.testing
 
@@ -682,14 +683,22 @@ async def test_courier_stop_before_its_task_began_keeps_it_from_sending(
     assert not backlog.settled
 
 
-async def test_courier_gives_back_when_it_is_cancelled(
-    settings: Settings, row: Row, backlog: Any
+async def test_courier_gives_back_and_closes_its_connection_when_it_is_cancelled(
+    settings: Settings, row: Row, backlog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    closed = anyio.Event()
+
+    async def aclose() -> None:
+        await anyio.lowlevel.checkpoint()
+        closed.set()
+
     backlog.add(row(1))
-    async with world(settings(), backlog, anyio.Event()):
+    async with world(settings(), backlog, anyio.Event()) as at:
+        monkeypatch.setattr(at.upstream, "aclose", aclose)
         assert backlog.in_flight == 1
 
     assert (backlog.in_flight, len(backlog.owed)) == (0, 1)
+    assert closed.is_set()
 
 
 async def test_courier_takes_an_exception_of_ours_for_an_outcome(
@@ -728,15 +737,18 @@ async def test_courier_sets_aside_a_row_that_cannot_be_transcoded(
         assert letter.words.startswith("TranscodeError at relay/")
 
 
+@pytest.mark.parametrize("second", [Delivered(200), Delivered(200, 1, "one was too long")])
 async def test_courier_that_dies_twice_at_one_place_stops_until_it_is_woken(
-    settings: Settings, row: Row, backlog: Any
+    settings: Settings, row: Row, backlog: Any, second: Outcome
 ) -> None:
+    """Whichever way it came there."""
     backlog.add(row(1))
     backlog.settle_errors = [RuntimeError("a"), RuntimeError("b")]
-    async with world(settings(), backlog) as at:
-        assert at.state == "blocked"
+    async with world(settings(), backlog, Delivered(200), second) as at:
+        assert (at.state, at.courier.status.consecutive_failures) == ("blocked", 1)
         assert at.clock.sleeps == [5]
         await at.clock.advance()
+        assert at.courier.status.consecutive_failures == 2
         assert "twice: stopped until a reload or resume" in at.courier.status.reason
         assert (at.clock.sleeps, backlog.in_flight, len(backlog.owed)) == ([5], 0, 1)
 
