@@ -55,7 +55,9 @@ def received(seconds_ago: float) -> StoredRow:
     return replace(make_row(), received_ns=NOW_NS - int(seconds_ago * 1e9))
 
 
-@pytest.mark.parametrize(("seconds_ago", "is_old"), [(59, False), (60, False), (61, True), (-61, False)])
+@pytest.mark.parametrize(
+    ("seconds_ago", "is_old"), [(59, False), (60, False), (61, True), (-61, False)]
+)
 async def test_age_is_told_by_the_clock_where_no_buffer_knows_better(
     backlog: MemoryBacklog, seconds_ago: float, is_old: bool
 ) -> None:
