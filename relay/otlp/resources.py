@@ -13,6 +13,9 @@ from relay.otlp import json_exact, messages
 from relay.otlp.json_values import SECOND_MEMBER, Findings, Unusual, normalise_attributes
 
 SERVICE_NAME: Final = "service.name"
+_MOST_ENTRIES: Final = 1024
+_MOST_BYTES: Final = 4 * 1024 * 1024
+_MOST_TEXT_BYTES: Final = 64 * 1024
 
 
 class KnownResource:
@@ -45,13 +48,11 @@ class ResourceCache:
     def __init__(
         self,
         *,
-        max_entries: int = 1024,
-        max_bytes: int = 4 * 1024 * 1024,
-        max_text_bytes: int = 64 * 1024,
+        max_entries: int = _MOST_ENTRIES,
+        max_bytes: int = _MOST_BYTES,
     ) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
-        self.max_text_bytes = max_text_bytes
         self.size_bytes = 0
         self._known: dict[bytes, KnownResource] = {}
         self.get = self._known.get
@@ -61,7 +62,7 @@ class ResourceCache:
 
     def put(self, text: bytes, known: KnownResource) -> KnownResource:
         """Remember `known`, which is given back; forget the oldest where a bound is passed."""
-        if len(text) > self.max_text_bytes or text in self._known:
+        if len(text) > _MOST_TEXT_BYTES or text in self._known:
             return known
         self._known[text] = known
         self.size_bytes += _cost(text, known)

@@ -12,7 +12,7 @@ import functools
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from math import isfinite, isnan
+from math import isfinite
 from typing import Any, ClassVar, Final, get_args, get_type_hints
 
 import msgspec
@@ -217,11 +217,10 @@ _READERS: dict[str, Callable[[common_pb2.AnyValue], messages.AnyValue]] = {
 
 def name_special(value: float) -> float | str:
     """NaN and the infinities by the names that JSON has for them; the encoder writes null."""
-    if isfinite(value):
-        return value
-    return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if isfinite(value) else _SPECIAL[str(value)]
 
 
+_SPECIAL: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _SCALARS: Final[dict[int, Read]] = {
     FieldDescriptor.TYPE_BYTES: bytes.hex,  # the ids: bytes as values are in AnyValue only
     FieldDescriptor.TYPE_FIXED64: str,

@@ -10,6 +10,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from relay.model.records import Encoding
+from relay.otlp import protobuf_mend
 from relay.otlp.json_values import Findings, Unreadable
 from relay.otlp.protobuf_mend import MOST_LOOKS, ORIGINAL, Torn, mend
 from relay.otlp.protobuf_writer import delimited
@@ -202,6 +203,54 @@ def test_looks_are_counted() -> None:
 
     with pytest.raises(Torn):
         mend(body, TRACES, Findings())
+
+
+def test_as_many_looks_as_there_may_be_are_enough_and_one_less_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    body = request_of(delimited(b"\x2a", NOT_UTF8), delimited(b"\x2a", b"ok"))
+    looks = 0
+
+    def count(_walk: Any) -> None:
+        nonlocal looks
+        looks += 1
+
+    with monkeypatch.context() as counting:
+        counting.setattr(protobuf_mend._Walk, "_look", count)
+        mend(body, TRACES, Findings())
+    assert looks > 5
+    monkeypatch.setattr(protobuf_mend, "MOST_LOOKS", looks)
+    mend(body, TRACES, Findings())
+    monkeypatch.setattr(protobuf_mend, "MOST_LOOKS", looks - 1)
+    with pytest.raises(Torn):
+        mend(body, TRACES, Findings())
+
+
+def test_parser_that_has_no_memory_left_says_nothing_of_the_body() -> None:
+    class Failing:
+        DESCRIPTOR = TRACES.request.DESCRIPTOR
+
+        @staticmethod
+        def FromString(_body: bytes) -> None:  # noqa: N802 - as in protobuf
+            raise DecodeError("Arena alloc failed")
+
+    with pytest.raises(MemoryError):
+        mend(request_of(b""), TRACES._replace(request=Failing), Findings())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("levels", "is_whole"), [(47, True), (48, False)])
+def test_item_with_a_broken_text_may_be_as_deep_as_any(levels: int, is_whole: bool) -> None:
+    value = delimited(b"\x0a", b"k") + delimited(b"\x12", deep(levels))
+    span = delimited(b"\x0a", bytes(range(16))) + delimited(b"\x2a", NOT_UTF8)
+    findings = Findings()
+    message: Any = mend(request_of(span + delimited(b"\x4a", value)), TRACES, findings)
+
+    found = records_of(message, TRACES) or [item_of(findings.unreadable[0], TRACES)]
+    assert bool(findings.unreadable) is not is_whole
+    assert [each.name for each in found] == [MENDED]
+    assert [each.key for each in found[0].attributes] == ["k", ORIGINAL][: 1 if is_whole else 2]
+    for each in findings.unreadable:
+        assert each.trace_id == bytes(range(16)).hex()
 
 
 def test_depth_costs_no_stack() -> None:

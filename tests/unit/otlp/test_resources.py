@@ -115,6 +115,15 @@ def test_cache_stays_within_its_bytes() -> None:
     assert cache.get(b"99") is not None
 
 
+def test_cache_remembers_up_to_the_last_byte_and_forgets_with_one_more() -> None:
+    cost = 1 + 4 * 500
+    for lack in (0, 1):
+        cache = ResourceCache(max_bytes=2 * cost - lack)
+        for text in (b"a", b"b"):
+            cache.put(text, known(b"x" * 500))
+        assert (len(cache), cache.size_bytes) == (2 - lack, (2 - lack) * cost)
+
+
 def test_cache_counts_a_text_once() -> None:
     cache = ResourceCache()
     cache.put(b"a", known())
@@ -127,5 +136,6 @@ def test_cache_counts_a_text_once() -> None:
 def test_cache_does_not_take_large_texts() -> None:
     cache = ResourceCache()
     cache.put(b"x" * (64 * 1024 + 1), known())
-
     assert len(cache) == 0
+    cache.put(b"x" * (64 * 1024), known())
+    assert len(cache) == 1

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -341,6 +341,21 @@ def test_to_protobuf_raises_transcode_error_for_what_is_not_ours(fragment: bytes
 def test_to_json_raises_transcode_error_for_what_is_no_protobuf(fragment: bytes) -> None:
     with pytest.raises(TranscodeError, match="protobuf"):
         to_json(fragment, Signal.TRACES)
+
+
+def test_parser_that_has_no_memory_left_says_nothing_of_what_was_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As damaged on the disk it would be given up."""
+
+    class Failing:
+        @staticmethod
+        def FromString(_body: bytes) -> None:  # noqa: N802 - as in protobuf
+            raise DecodeError("Arena alloc failed")
+
+    monkeypatch.setitem(WIRE, Signal.TRACES, TRACES._replace(request=Failing))  # type: ignore[arg-type]
+    with pytest.raises(MemoryError):
+        transcode.read_request(b"", Signal.TRACES)
 
 
 def test_transcode_error_names_the_path_where_json_is_wrong() -> None:
