@@ -164,10 +164,11 @@ class Tokens:
 
 
 def refuse_loop(headers: Headers, own_id: bytes) -> None:
-    """Raise Refusal 508 if the request has been here before, or in more than 32 relays."""
-    value = headers.get(_HOPS)
-    if value is None:
-        return
+    """Raise Refusal 508 if the request has been here before, or in more than 32 relays.
+
+    `headers` tell of some.
+    """
+    value = headers[_HOPS]
     hops = value[:_MAX_HOPS_BYTES].split(b",", _MAX_HOPS)
     if own_id in (hop.strip() for hop in hops[:_MAX_HOPS]):
         raise HttpRefusal(

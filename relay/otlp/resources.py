@@ -85,19 +85,18 @@ def know_json(text: bytes) -> KnownResource:
     try:
         resource = messages.decode_resource(text)
         normal = _normalise(resource, findings)
+        if SECOND_MEMBER in normal:
+            raise Unusual
     except (ValueError, RecursionError, Unusual):
         findings = Findings()
         resource = json_exact.read_resource(text, findings)
-        normal = _normalise(resource, findings, is_exact=True)
+        normal = _normalise(resource, findings)
     return KnownResource(normal, _texts_by_key(resource.attributes), findings)
 
 
-def _normalise(resource: messages.Resource, findings: Findings, *, is_exact: bool = False) -> bytes:
+def _normalise(resource: messages.Resource, findings: Findings) -> bytes:
     normalise_attributes([resource.attributes], findings)
-    normal = messages.encode(resource)
-    if not is_exact and SECOND_MEMBER in normal:
-        raise Unusual
-    return normal
+    return messages.encode(resource)
 
 
 def _texts_by_key(attributes: list[messages.KeyValue]) -> dict[str, str]:

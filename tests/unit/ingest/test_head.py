@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.config import IngestConfig
 from relay.config.patterns import network
-from relay.ingest.browsers import Hosts, Origins
+from relay.ingest.browsers import Hosts, Origins, grants
 from relay.ingest.forwarded import Proxies
 from relay.ingest.head import (
     Gate,
@@ -211,6 +211,52 @@ def test_names_that_no_page_can_have_and_those_that_are_set_are_ours(
     assert hosts.has_ours(scope(("127.0.0.1", 5)), headers) is is_ours  # from memory
     assert hosts.has_ours(scope(None, ("/run/relay.sock", None)), headers)
     assert Hosts(["*"], []).has_ours(scope(("127.0.0.1", 5)), headers)
+
+
+def test_few_names_are_remembered_and_none_that_no_host_has() -> None:
+    """Each is a header's value, which may be as long as all of them together."""
+    hosts = Hosts(["*"], [])
+    hosts.has_ours(scope(("127.0.0.1", 5)), {b"host": b"x" * 256})
+    assert hosts.known == {None}
+    hosts.has_ours(scope(("127.0.0.1", 5)), {b"host": b"x" * 255})
+    assert hosts.known == {None, b"x" * 255}
+    for number in range(300):
+        assert hosts.has_ours(scope(("127.0.0.1", 5)), {b"host": b"host-%d" % number})
+    assert len(hosts.known) == 256
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        (b"a" * 1024, b"a" * 1024),
+        (b"a" * 1025, b"authorization, content-encoding, content-type"),
+        (b"x-one, x_two", b"x-one, x_two"),
+        (b"x\r\ny", b"authorization, content-encoding, content-type"),
+        (None, b""),
+    ],
+)
+def test_headers_that_a_page_asks_for_are_allowed_unless_they_are_none(
+    asked: bytes | None, allowed: bytes
+) -> None:
+    headers = {b"origin": b"https://a.b", b"access-control-request-method": b"POST"}
+    if asked is not None:
+        headers[b"access-control-request-headers"] = asked
+    found = dict(Origins(["*"]).preflight("OPTIONS", headers) or ())
+
+    assert found[b"access-control-allow-headers"] == allowed
+    assert found[b"access-control-allow-methods"] == b"POST, PUT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_granted"),
+    [
+        (Origins(["https://a.b"]).headers({b"origin": b"https://a.b"}), True),
+        (Origins(["https://a.b"]).headers({b"origin": b"https://c.d"}), False),
+        ((), False),
+    ],
+)
+def test_page_may_go_on_where_its_origin_is_named(headers: Any, *, is_granted: bool) -> None:
+    assert grants(headers) is is_granted
 
 
 @pytest.mark.parametrize(
