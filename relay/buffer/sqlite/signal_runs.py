@@ -161,11 +161,16 @@ def _following(connection: apsw.Connection, run: Run) -> Run | None:
 
 
 def _must_have_none(connection: apsw.Connection, signal: Signal, run: Run, before: Run) -> None:
-    """Raise CorruptError when rows of `signal` came between two runs that are not of it."""
-    if run.signal is signal or run.before.get(signal) != before.before.get(signal):
-        raise apsw.CorruptError("a run of rows is missing")
-    if _one(connection, "WHERE first_row > ?", run.first_row) is None:
+    """Raise CorruptError when rows of `signal` came from the run `before` to the end of `run`.
+
+    Both are of another signal: what is missing shows in the sums of the run behind them.
+    """
+    following = _one(connection, "WHERE first_row > ? ORDER BY first_row", run.first_row)
+    if following is None:
         last(connection)
+    behind = following or run
+    if run.signal is signal or behind.before.get(signal) != before.before.get(signal):
+        raise apsw.CorruptError("a run of rows is missing")
 
 
 def stretches(
@@ -218,6 +223,8 @@ def stretches_down(
                 return
             end = following.first_row - 1
             run = before
+        else:
+            _following(connection, run)
         if max(first_row, run.first_row) <= end:
             yield max(first_row, run.first_row), end
         end = run.first_row - 1

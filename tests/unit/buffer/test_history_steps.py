@@ -126,6 +126,7 @@ def test_deliveries_go_with_the_oldest_that_is_kept_or_remembered(kept: Kept) ->
     kept.remember(1, 1)
     kept.file.work(forget_deliveries)
     assert [first for first, *_ in kept.deliveries()] == [2, 3]
+    assert (kept.count("history"), kept.count("traces")) == (0, 2)
     kept.remember(2, 3)
     kept.file.work(forget_deliveries)
     assert kept.deliveries() == []

@@ -74,3 +74,24 @@ def test_run_that_is_not_there_is_noticed_however_many_are_looked_at_a_time(
         connection.execute("DELETE FROM signal_runs WHERE first_row = ?", (missing.first_row,))
         with pytest.raises(apsw.CorruptError):
             check(connection)
+
+
+@given(some_signals, st.data())
+def test_rows_are_not_passed_over_by_a_run_that_is_not_there(
+    signals: list[Signal], data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(1, len(signals)))
+    last = data.draw(st.integers(first, len(signals)))
+    runs = runs_of(signals)
+    missing = data.draw(st.sampled_from(runs))
+    signal = data.draw(st.sampled_from(Signal))
+    connection = kept(runs, len(signals))
+    wanted = list(stretches(connection, signal, first, last))
+    connection.execute("DELETE FROM signal_runs WHERE first_row = ?", (missing.first_row,))
+
+    for find, right in ((stretches, wanted), (stretches_down, wanted[::-1])):
+        try:
+            found = list(find(connection, signal, first, last))
+        except apsw.CorruptError:
+            continue
+        assert found == right

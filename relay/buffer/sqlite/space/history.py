@@ -57,7 +57,7 @@ def let_go(file: LogFile, first: int, last: int) -> None:
 def _remember(file: LogFile, first: int, last: int) -> None:
     added = fetch_value(
         file.connection,
-        "SELECT sum(length(parts) + length(ids) + ?) FROM rows JOIN traces ON traces.row = rows.id"
+        "SELECT total(length(parts) + length(ids) + ?) FROM rows JOIN traces ON traces.row = rows.id"
         " WHERE id >= ? AND id <= ?",
         (ROW_BYTES, first, last),
     )
@@ -67,7 +67,7 @@ def _remember(file: LogFile, first: int, last: int) -> None:
         " WHERE id >= ? AND id <= ?",
         (first, last),
     )
-    file.add_counter(_COUNTER, int(added or 0))
+    file.add_counter(_COUNTER, int(added))
 
 
 def erase(file: LogFile, row: int) -> None:
@@ -101,13 +101,12 @@ class History:
 
     def __init__(self, settings: BufferSettings) -> None:
         self.settings = settings
-        self._bytes = 0
-        self._deliveries = 0  # up to id `_counted_to`; later ones are counted by their ids
-        self._counted_to = 0
+        self._bytes: int  # these three since `look`
+        self._deliveries: int  # up to id `_counted_to`; later ones are counted by their ids
+        self._counted_to: int
         self._next_look = 0.0  # monotonic, as the next one
         self._next_sweep = 0.0
-        self._swept_to = 0
-        self._is_sweeping = False
+        self._swept_to: int | None = None  # an id of a delivery; None: no sweep is under way
 
     def look(self, file: LogFile) -> None:
         """Measure the file just opened: counts one index, 20 ms for half a million deliveries."""
@@ -115,7 +114,7 @@ class History:
         self._bytes = file.counters().get(_COUNTER, 0)
         self._deliveries = int(fetch_value(connection, "SELECT count(*) FROM deliveries") or 0)
         self._counted_to = int(fetch_value(connection, "SELECT max(id) FROM deliveries") or 0)
-        self._swept_to, self._is_sweeping = 0, False
+        self._swept_to = None
 
     def note_remembered(self, file: LogFile) -> None:
         """Rows went, by `let_go`."""
@@ -140,13 +139,12 @@ class History:
             if self.used_bytes(file) > self.settings.history_limit_bytes and self._trim(file):
                 return True
             self._next_look = now + _LOOK_SECONDS
-        if not self._is_sweeping:
+        if self._swept_to is None:
             if now < self._next_sweep:
                 return False
             self._next_sweep = now + _SWEEP_SECONDS
-            self._is_sweeping, self._swept_to = True, 0
-        self._is_sweeping = self._sweep(file, now_ns)
-        return self._is_sweeping
+        self._swept_to = self._sweep(file, self._swept_to or 0, now_ns)
+        return self._swept_to is not None
 
     def _trim(self, file: LogFile) -> bool:
         """Forget the oldest few rows and what became of them; False when there is none."""
@@ -183,20 +181,20 @@ class History:
         self._deliveries -= gone
         return True
 
-    def _sweep(self, file: LogFile, now_ns: int) -> bool:
+    def _sweep(self, file: LogFile, after: int, now_ns: int) -> int | None:
         """Look at the next deliveries: join those that touch, drop those of nothing known.
 
-        Returns whether there are more to look at.
+        Returns the last one that was looked at, None when there are no more.
         """
         connection = file.connection
         found = fetch(
             connection,
             "SELECT id, destination, status, start_row, start_span, end_row, end_span, at_ns"
             " FROM deliveries WHERE id > ? AND at_ns < ? ORDER BY id LIMIT ?",
-            (self._swept_to, now_ns - COARSE_AFTER_NS, _SWEEP_ROWS),
+            (after, now_ns - COARSE_AFTER_NS, _SWEEP_ROWS),
         )
         if not found:
-            return False
+            return None
         last: dict[tuple[str, int], Delivery] = {}
         longer: dict[int, Delivery] = {}
         joined: list[tuple[int]] = []
@@ -220,8 +218,7 @@ class History:
                 "UPDATE deliveries SET end_row = ?, end_span = ?, at_ns = ? WHERE id = ?",
                 [(*each.end, each.at_ns, each.delivery_id) for each in longer.values()],
             )
-            connection.execute(_FORGET_SWEPT, (self._swept_to, found[-1][0]))
+            connection.execute(_FORGET_SWEPT, (after, found[-1][0]))
             gone = connection.changes() + len(joined)
         self._deliveries -= gone
-        self._swept_to = found[-1][0]
-        return len(found) == _SWEEP_ROWS
+        return int(found[-1][0]) if len(found) == _SWEEP_ROWS else None
