@@ -274,9 +274,8 @@ def _drafts(requests: Iterable[Request], row_bytes: int) -> list[_Draft]:
                 draft = growing[kind] = _Draft(*kind, request.received_ns)
                 drafts.append(draft)
             draft.add(piece, request)
-    if len(growing) > 1:
-        # What is of one signal stands together: few runs, whatever came mixed.
-        drafts.sort(key=lambda draft: draft.signal)
+    # What is of one signal stands together: few runs, whatever came mixed.
+    drafts.sort(key=lambda draft: draft.signal)
     return drafts
 
 
@@ -373,7 +372,7 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
 
 
 def _number(value: object) -> int:
-    return value if isinstance(value, int) and 0 <= value < 2**63 else 0
+    return max(value, 0) if isinstance(value, int) else 0
 
 
 def _damaged(columns: RowColumns, words: str) -> DamagedRow:

@@ -5,10 +5,17 @@ from dataclasses import replace
 import pytest
 
 from relay.buffer.settings import BufferSettings
-from relay.buffer.sqlite.rows import build_group, checksum, read_parts, read_row
+from relay.buffer.sqlite.rows import (
+    ROW_OVERHEAD_BYTES,
+    build_group,
+    checksum,
+    read_parts,
+    read_row,
+    rejected_letters,
+)
 from relay.buffer.sqlite.types import DamagedRow, Totals
 from relay.model.reasons import Reason
-from relay.model.records import Encoding, Piece, RejectedItem, Signal, StoredRow
+from relay.model.records import BodyFlag, Encoding, Piece, RejectedItem, Signal, StoredRow
 from tests.unit.buffer.making import NOW_NS, noise, piece, rejected_span, request
 
 SETTINGS = BufferSettings()
@@ -94,3 +101,55 @@ def test_row_with_any_column_changed_is_damaged() -> None:
         assert isinstance(read_row(changed), DamagedRow)
     assert isinstance(read_row(columns._replace(parts=b"")), DamagedRow)
     assert isinstance(group.stored[0], StoredRow)
+
+
+def test_rows_of_one_signal_stand_together_however_requests_came() -> None:
+    asked = [request(piece(signal=each)) for each in (Signal.LOGS, Signal.TRACES, Signal.LOGS)]
+    settings = replace(SETTINGS, row_bytes=1)
+    group = build_group(asked, after_row=0, totals=Totals(), settings=settings)
+    assert [each.signal for each in group.stored] == [Signal.TRACES, Signal.LOGS, Signal.LOGS]
+
+
+def test_letters_need_room_for_their_bodies_and_a_row_each() -> None:
+    refused = [rejected_span(body=bytes(1000)), rejected_span(body=bytes(500))]
+    asked = [request(rejected=tuple(refused))]
+    group = build_group(asked, after_row=0, totals=Totals(), settings=SETTINGS)
+    assert group.need_bytes == 1500 + 2 * ROW_OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    ("trace_id", "packed"),
+    [("ab" * 16, b"\xab" * 16), ("ab" * 15, b""), ("ab" * 17, b""), ("no" * 16, b"")],
+)
+def test_trace_id_that_is_none_is_kept_in_words_alone(trace_id: str, packed: bytes) -> None:
+    (letter,) = rejected_letters(request(rejected=(rejected_span(trace_id),)))
+    assert (letter.words, letter.trace_ids) == (trace_id, packed)
+
+
+def test_columns_that_were_hit_are_told_as_far_as_they_can_be_true() -> None:
+    (columns,) = build_group(
+        [request(piece(b'{"a":1}', spans=2))], after_row=6, totals=Totals(), settings=SETTINGS
+    ).rows
+
+    def damaged(**changes: object) -> DamagedRow:
+        found = read_row(columns._replace(**changes))  # type: ignore[arg-type]
+        assert isinstance(found, DamagedRow)
+        return found
+
+    usual = damaged(checksum=1)
+    assert (usual.row, usual.received_ns, usual.items) == (7, NOW_NS, 2)
+    assert (usual.body, usual.words) == (b'{"a":1}', "the checksum of this row is wrong")
+    assert (usual.encoding, usual.signal) == (Encoding.JSON, Signal.TRACES)
+    assert damaged(items=10**9).items == 10_000_000
+    assert damaged(items=-1).items == damaged(items="2").items == 0
+    assert damaged(received_ns=0).received_ns == 0
+    assert damaged(encoding=int(Encoding.PROTOBUF)).encoding is Encoding.PROTOBUF
+    assert damaged(encoding=99).encoding is Encoding.JSON
+    assert damaged(signal=int(Signal.LOGS)).signal is Signal.LOGS
+    assert damaged(signal=99).signal is Signal.TRACES
+    every = BodyFlag.SPECIAL_DOUBLES | BodyFlag.DEEP | BodyFlag.RELAYED
+    assert damaged(flags=int(every)).flags == BodyFlag.SPECIAL_DOUBLES | BodyFlag.DEEP
+    as_found = damaged(body=columns.body + b"!")
+    assert as_found.body == columns.body + b"!"
+    assert as_found.words.endswith("; the bytes kept are its zstd frame as found")
+    assert damaged(body=None).body == b""

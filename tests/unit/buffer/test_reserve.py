@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import apsw
 import pytest
 import structlog
 
@@ -233,3 +234,33 @@ def test_free_pages_count_for_min_free_but_not_for_a_full_disk(tmp_path: Path) -
 
     space.free_bytes, space.reserve.bytes = 33 * MIB, 0
     assert space.needs_disk(2 * MIB)
+
+
+def test_space_is_measured_before_the_reserve_is_made_and_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = StateDirectory(tmp_path)
+    space = Space(directory, replace(SETTINGS, max_size_bytes=8 * MIB))
+
+    def free_bytes() -> int:
+        return GIB - ((tmp_path / "reserve").stat().st_size if space.reserve.path.exists() else 0)
+
+    monkeypatch.setattr(directory, "free_bytes", free_bytes)
+    connection = apsw.Connection(":memory:")
+    assert space.keep_reserve(connection)
+    assert (space.reserve.bytes, space.free_bytes) == (2 * MIB, GIB - 2 * MIB)
+    assert not space.keep_reserve(connection)
+
+
+@pytest.mark.parametrize(("size", "most"), [(GIB, 2 * MIB), (64 * MIB, MIB)])
+def test_disk_is_looked_at_again_when_much_was_written(
+    tmp_path: Path, size: int, most: int
+) -> None:
+    space = space_of(tmp_path, replace(SETTINGS, max_size_bytes=size))
+    connection = apsw.Connection(":memory:")
+    space.written_bytes = most - 1
+    assert space.fits(connection, 1)
+    assert space.written_bytes == most - 1
+    space.written_bytes = most
+    assert space.fits(connection, 1)
+    assert space.written_bytes == 0

@@ -57,8 +57,8 @@ def let_go(file: LogFile, first: int, last: int) -> None:
 def _remember(file: LogFile, first: int, last: int) -> None:
     added = fetch_value(
         file.connection,
-        "SELECT total(length(parts) + length(ids) + ?) FROM rows JOIN traces ON traces.row = rows.id"
-        " WHERE id >= ? AND id <= ?",
+        "SELECT total(length(parts) + length(ids) + ?)"
+        " FROM rows JOIN traces ON traces.row = rows.id WHERE id >= ? AND id <= ?",
         (ROW_BYTES, first, last),
     )
     file.connection.execute(
