@@ -52,7 +52,7 @@ class Backlog:
         ranges: Ranges,
         *,
         sums: Totals,
-        is_paused: bool = False,
+        is_paused: bool,
     ) -> None:
         self.name = key.destination
         self.signal = key.signal

@@ -89,8 +89,8 @@ class Replays:
         found = await self.since(since_ns, key.signal)
         # What came while we looked is owed as well, and all of it in one transaction: a first
         # destination is what lets older rows go.
-        came = OwedRange(Position(found.looked_to + 1), Position(self._ledger.last_row + 1))
-        ranges = owed_ranges.union((*found.ranges, came))
+        came = owed_ranges.open_from(found.looked_to + 1)
+        ranges = owed_ranges.union((*found.ranges, *came))
         if self._is_new(key):
             backlog = self._backlogs.open(key, "end", held=ranges)
             await self._release(backlog, backlog.in_flight, ())

@@ -7,7 +7,7 @@ import pytest
 from relay.buffer.backlog_name import BacklogName
 from relay.buffer.rejected_senders import RejectedSenders
 from relay.buffer.sqlite.directory import holder_of
-from relay.buffer.values import OwedAgain, ReachesBack, RecentService, TraceDelivery
+from relay.buffer.values import KeptRows, OwedAgain, ReachesBack, RecentService, TraceDelivery
 from relay.model.reasons import UNREADABLE_BODIES, Reason
 from relay.model.records import DeadLetter, Encoding, Piece, Request, Sender, Signal
 from tests.unit.buffer.making import (
@@ -128,6 +128,27 @@ async def test_new_destination_begins_with_what_came_since_a_time(tmp_path: Path
         assert await take_all(backlog) == [b'{"n":3}', b'{"n":4}', b'{"n":5}']
     async with opened(tmp_path) as buffer:
         assert buffer.consumer("new").statistics().owed_items == 3
+
+
+async def test_new_destination_is_owed_what_came_while_its_beginning_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, row_bytes=1) as buffer:
+        for number in range(2):
+            await buffer.append(request(piece(b"%d" % number), received_ns=NOW_NS + number))
+        since = buffer.replays.since
+
+        async def since_and_on(since_ns: int, signal: Signal) -> KeptRows:
+            found = await since(since_ns, signal)
+            await buffer.append(request(piece(b"2"), received_ns=NOW_NS - 1))  # by a clock set back
+            await buffer.append(request(piece(b"3")))
+            return found
+
+        monkeypatch.setattr(buffer.replays, "since", since_and_on)
+        await buffer.replays.begin(BacklogName("new"), NOW_NS + 1)
+        backlog = buffer.consumer("new")
+        assert await take_all(backlog) == [b"1", b"2", b"3"]
+        assert backlog.statistics().owed_items == 3
 
 
 async def test_dry_run_says_what_would_be_owed_and_changes_nothing(tmp_path: Path) -> None:

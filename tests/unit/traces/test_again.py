@@ -116,6 +116,8 @@ async def test_rows_that_went_before_they_were_held_are_not_counted(tmp_path: Pa
         assert fast.statistics().owed_items == 2
         assert fast.ranges == (OwedRange(Position(3), None),)
         assert await take_all(fast) == [b"2", b"3"]
+    async with opened(tmp_path) as buffer:
+        assert buffer.consumer("fast").ranges == (OwedRange(Position(3), None),)
 
 
 async def test_a_crash_after_the_flush_leaves_it_owed(tmp_path: Path) -> None:
