@@ -82,9 +82,11 @@ class BacklogStatistics:
 def packed_index(trace_ids: bytes, trace_id: bytes) -> int | None:
     """Which of the packed 16-byte ids is `trace_id`; None when none is."""
     at = trace_ids.find(trace_id)
-    while at >= 0 and at % 16:
+    while at >= 0:
+        if at % 16 == 0:
+            return at // 16
         at = trace_ids.find(trace_id, at + 1)
-    return None if at < 0 else at // 16
+    return None
 
 
 def rows_at_once(before: Sequence[StoredRow]) -> int:

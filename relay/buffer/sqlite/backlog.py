@@ -113,7 +113,7 @@ class Backlog:
             for _ in range(_NEWEST_LOOKS):
                 free = owed_ranges.subtract(self._free(), (before,) if before is not None else ())
                 if not free or self._keeps_order:
-                    break
+                    return None
                 start, end = free[-1]
                 newest = (end.row if end.item else end.row - 1) if end is not None else start.row
                 if before is not None:
@@ -296,7 +296,6 @@ class Backlog:
             return
         self.ranges = owed_ranges.subtract(self.ranges, gone)
         self.parked.keep(self.ranges)
-        self._parts.forget_settled(self.ranges)
         self._sums -= sums_of(gone, rows, left=self.ranges)
         self._mend_sums()
         self.changed()
@@ -316,8 +315,6 @@ class Backlog:
         Returns what of it was not owed already. Once that is on disk (`flush`) no row of it goes,
         so that its sums can be looked up; a crash before `release` leaves it owed.
         """
-        if self.is_removed:
-            return ()
         held = owed_ranges.subtract(self._there(owed_ranges.union(ranges)), self.ranges)
         if held:
             self.ranges = owed_ranges.union((*self.ranges, *held))
@@ -382,8 +379,7 @@ class Backlog:
 
     def _forget(self) -> None:
         """What was known of rows that are not owed any more."""
-        self._flying.clear()
-        self._parts.wholes.clear()
+        self._flying, self._parts = {}, PartialRows()
         self.parked.clear()
 
     async def _gather(self, batch: BatchBuilder, item: OwedRange) -> bool:
@@ -399,8 +395,7 @@ class Backlog:
                 return True
             await batch.add(chunk, item, self._parts)
             stop = min(end, max(position, Position(chunk.next_row)))
-            if stop > position:
-                batch.covered.append(OwedRange(position, stop))
+            batch.covered.append(OwedRange(position, stop))
             position = stop
             if chunk.is_full:
                 return True

@@ -203,7 +203,6 @@ class Backlogs:
         self._ledger.last_row = last_row
         self._ledger.last_rows = dict.fromkeys(Signal, last_row)
         self._ledger.cache.clear(last_row)
-        self._reader.forget()
         for backlog in self.known().values():
             backlog.restart_after(last_row)
         self.file_changed.set()

@@ -107,10 +107,7 @@ class PendingAcks:
     def heard(self, name: str) -> None:
         """The event loop knows of the oldest that `evicted` told of `name`."""
         with self._lock:
-            told = self._evicted[name]
-            told.pop(0)
-            if not told:
-                del self._evicted[name]
+            self._evicted[name].pop(0)
 
     def forget_places(self) -> None:
         """The file was replaced: places in the old one mean nothing in the new one."""

@@ -218,10 +218,6 @@ class Reader:
         if error is None and found and key in self._oldest:
             self._oldest[key] = found
 
-    def forget(self) -> None:
-        """The file was replaced."""
-        self._oldest.clear()
-
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -312,7 +308,7 @@ def read_rows(
                 raise apsw.CorruptError(f"row {row.row} is of another signal than its run")
             # Of a damaged one its run knows better, which has a checksum of its own.
             rows.append(replace(row, signal=signal) if is_damaged else row)
-        if chunk.is_full or chunk.next_row <= last or len(rows) >= _META_ROWS:
+        if chunk.is_full or len(rows) >= _META_ROWS:
             return Chunk(rows, chunk.next_row, chunk.is_full)
     return Chunk(rows, last_row + 1, is_full=False)
 
@@ -419,7 +415,8 @@ def first_received_ns(connection: apsw.Connection, signal: Signal, first_row: in
 
 def last_row_of(connection: apsw.Connection, signal: Signal, first_row: int, last_row: int) -> int:
     """The last row of a signal among those, or where it was; 0 when there is none."""
-    return next(signal_runs.stretches_down(connection, signal, first_row, last_row), (0, 0))[1]
+    found = signal_runs.stretches_down(connection, signal, first_row, last_row)
+    return next((last for _first, last in found), 0)
 
 
 def split_parts(parts: bytes, ids: bytes) -> list[tuple[Part, bytes]]:

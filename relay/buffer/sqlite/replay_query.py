@@ -109,7 +109,6 @@ class Replays:
             raise
         if not backlog.release(held, measured.there, measured.sums):
             return None
-        await self._ledger.flush()
         return _told(measured.sums)
 
 
@@ -171,12 +170,13 @@ def _remembered(
 ) -> tuple[int, int, int, int]:
     count, last, rows, items = fetch(
         connection,
-        "SELECT count(*), max(row), sum(is_one), sum(is_one * spans) FROM (SELECT row, spans,"
+        "SELECT count(*), ifnull(max(row), 0), ifnull(sum(is_one), 0),"
+        " ifnull(sum(is_one * spans), 0) FROM (SELECT row, spans,"
         " (received_ns >= ? AND signal = ?) AS is_one FROM history WHERE row > ?"
         " ORDER BY row LIMIT ?)",
         (since_ns, int(signal), after_row, _HISTORY_ROWS),
     )[0]
-    return int(count), int(last or 0), int(rows or 0), int(items or 0)
+    return int(count), int(last), int(rows), int(items)
 
 
 def stretch(row: StoredRow, first: int, stop: int) -> OwedRange:

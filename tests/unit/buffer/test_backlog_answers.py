@@ -7,9 +7,13 @@ from pathlib import Path
 import anyio
 import pytest
 
+from relay.buffer import owed_ranges
+from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.backlog import Backlog
+from relay.buffer.sqlite.types import Totals
+from relay.buffer.values import KeptRows
 from relay.model.records import Health, Signal
-from tests.unit.buffer.making import NOW_NS, opened, piece, request, take
+from tests.unit.buffer.making import NOW_NS, eventually, opened, piece, request, take
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +39,27 @@ async def test_who_waits_is_woken_by_all_that_makes_something_to_take(tmp_path: 
         backlog.park(await take(backlog), b"")
         async with somebody_waits(backlog):
             backlog.unpark()
-        assert [row.body for row in (await take(backlog)).rows] == [b"one"]
+        taken = await take(backlog)
+        assert [row.body for row in taken.rows] == [b"one"]
+        backlog.settle(taken, status=200, at_ns=NOW_NS)
+        row = (owed_ranges.row_range(1),)
+        async with somebody_waits(backlog):
+            backlog.owe(row, Totals(1, 1, 3))
+        backlog.settle(await take(backlog), status=200, at_ns=NOW_NS)
+        async with somebody_waits(backlog):
+            await buffer.replays.owe(BacklogName("a"), KeptRows(row), is_dry_run=False)
+
+
+async def test_who_waits_for_points_is_woken_when_those_in_flight_have_arrived(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a", signal=Signal.METRICS)
+        for _ in range(2):
+            await buffer.append(request(piece(signal=Signal.METRICS)))
+        taken = await take(backlog, max_items=1)
+        async with somebody_waits(backlog):
+            backlog.settle(taken, status=200, at_ns=NOW_NS)
 
 
 async def test_removed_one_is_owed_nothing_and_holds_nothing(tmp_path: Path) -> None:
@@ -44,9 +68,11 @@ async def test_removed_one_is_owed_nothing_and_holds_nothing(tmp_path: Path) -> 
         await buffer.append(request(piece(spans=3)))
         taken = await take(backlog)
         assert backlog.statistics().in_flight_items == 3
+        backlog.park(taken, b"")
         backlog.remove()
         backlog.give_back(taken)
         found = backlog.statistics()
+        assert backlog.parked.ranges == ()
 
     assert (found.owed_rows, found.owed_items, found.in_flight_items) == (0, 0, 0)
     assert (found.oldest_owed_ns, backlog.health(), backlog.is_over) == (0, None, True)
@@ -78,6 +104,23 @@ async def test_oldest_of_what_is_owed_is_looked_up_where_anything_is(tmp_path: P
         for nothing in (backlog, logs):
             await nothing.find_oldest()
             assert nothing.statistics().oldest_owed_ns == 0
+
+
+async def test_until_the_oldest_is_looked_up_that_of_the_rows_before_it_is_told(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        spans, logs = buffer.consumer("a"), buffer.consumer("a", signal=Signal.LOGS)
+        signals = (Signal.TRACES, Signal.LOGS, Signal.TRACES)
+        for seconds, signal in zip((1, 9, 5), signals, strict=True):
+            await buffer.append(request(piece(signal=signal), received_ns=NOW_NS + seconds))
+        assert spans.statistics().oldest_owed_ns == 0
+        for backlog in (spans, logs):
+            await backlog.find_oldest()
+        assert logs.statistics().oldest_owed_ns == NOW_NS + 9
+        spans.settle(await take(spans, max_items=1), status=200, at_ns=NOW_NS)
+        assert spans.statistics().oldest_owed_ns == NOW_NS + 1
+        await eventually(lambda: spans.statistics().oldest_owed_ns == NOW_NS + 5)
 
 
 async def test_since_when_anything_is_owed_is_known_at_once_after_a_start(tmp_path: Path) -> None:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from relay.buffer import owed_ranges
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.partial_rows import PartialRows, share
+from relay.buffer.sqlite.partial_rows import (
+    PartialRows,
+    items_of,
+    part_of,
+    share,
+    stretches,
+    sums_of,
+)
 from relay.buffer.sqlite.types import GoneRow, Totals
 from relay.model.records import BodyFlag, Encoding, OwedRange, Position, Signal, StoredRow, Taken
 from relay.otlp.transcode import TranscodeError, to_protobuf
@@ -86,6 +93,43 @@ async def test_split_of_many_small_rows_is_as_near_to_what_was_asked(
 
         assert names(left.rows) == list("abcdefgh")[:items]
         assert names(right.rows) == list("abcdefgh")[items:]
+
+
+@pytest.mark.parametrize(
+    ("rows", "items", "left"),
+    [
+        (("abc", "d", "e", "f"), 4, "abcd"),
+        (("a", "bcd", "e", "f"), 4, "abcd"),
+        (("a", "bcd", "e"), 3, "a"),
+        (("ab", "c"), 9, "ab"),  # each half has a row
+        (("ab", "c"), 1, "ab"),
+        (("abcd",), 9, "abc"),  # or an item
+        (("abcd",), 3, "abc"),
+        (("abcd",), 0, "a"),
+    ],
+)
+async def test_left_half_is_as_large_as_was_asked_at_most_unless_one_would_be_empty(
+    tmp_path: Path, rows: tuple[str, ...], items: int, left: str
+) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        await keep(buffer, *rows)
+        halves = await backlog.split(await take(backlog), items)
+
+    assert names(halves[0].rows) == list(left)
+    assert names(halves[1].rows) == list("".join(rows).removeprefix(left))
+
+
+async def test_sums_are_exact_when_a_part_in_the_middle_of_a_row_is_all_that_was_owed_of_it(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        size = await keep(buffer, "abc", "d") - len(fragment("d"))
+        backlog.evict((stretch(1, 0, 1), stretch(1, 2, None)), [GoneRow(1, 3, size)])
+        assert sums(backlog)[:3] == (2, 2, share(size, 3, 1, 2) + len(fragment("d")))
+        backlog.settle(await take(backlog, max_items=1), status=200, at_ns=NOW_NS)
+        assert sums(backlog) == (1, 1, len(fragment("d")), 0)
 
 
 async def test_split_inside_a_row_leaves_the_rest_owed_over_a_restart(tmp_path: Path) -> None:
@@ -287,7 +331,58 @@ def test_sums_of_parts_add_up_however_rows_are_cut(
         rows_left = {n for n in stored if owed_ranges.overlaps(left, owed_ranges.row_range(n))}
         assert total.rows == len(rows_left)
         known.forget_settled(left)
+        assert known.wholes.keys() == rows_left
     assert total == Totals()
+
+
+@given(ROWS, st.data())
+@settings(max_examples=examples(200))
+def test_sums_of_many_rows_are_those_of_each(
+    rows: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    places = st.builds(Position, st.integers(1, len(rows) + 1), st.integers(0, 9))
+    drawn = st.lists(st.builds(OwedRange, places, places), max_size=6)
+    ranges, left = (owed_ranges.union(data.draw(drawn)) for _ in range(2))
+    known = [GoneRow(number, *each) for number, each in enumerate(rows, 1)]
+    wanted = Totals()
+    for row in known:
+        part = part_of(ranges, *row)
+        is_left = owed_ranges.overlaps(left, owed_ranges.row_range(row.row))
+        wanted += Totals(0 if is_left else part.rows, part.items, part.raw_bytes)
+
+    assert sums_of(ranges, known, left=left) == wanted
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "wanted"),
+    [
+        ((1, 0), None, (0, 3)),
+        ((2, 1), None, (1, 3)),
+        ((3, 0), None, (3, 3)),
+        ((1, 0), (2, 0), (0, 0)),
+        ((1, 0), (2, 2), (0, 2)),
+        ((1, 0), (1, 5), (0, 0)),
+        ((2, 1), (2, 2), (1, 2)),
+        ((2, 5), (2, 9), (3, 3)),
+        ((1, 0), (3, 0), (0, 3)),
+    ],
+)
+def test_items_of_a_row_that_lie_in_a_range(
+    start: tuple[int, int], end: tuple[int, int] | None, wanted: tuple[int, int]
+) -> None:
+    item = OwedRange(Position(*start), Position(*end) if end else None)
+    first, stop = wanted
+
+    assert items_of(item, 2, 3) == wanted
+    assert list(stretches((item,), 2, 3)) == ([wanted] if first < stop else [])
+    assert part_of((item,), 2, 3, 30) == Totals(
+        int(first < stop), stop - first, 10 * (stop - first)
+    )
+
+
+def test_row_without_items_has_its_place_alone() -> None:
+    assert part_of((owed_ranges.row_range(2),), 2, 0, 7) == Totals(1, 0, 7)
+    assert part_of((owed_ranges.row_range(1),), 2, 0, 7) == Totals()
 
 
 def test_taken_counts_the_spans_of_parts() -> None:

@@ -1,6 +1,7 @@
 """The newest rows in memory: always as many as fit, of all signals together."""
 
 import sys
+from dataclasses import replace
 from itertools import accumulate
 
 from hypothesis import given
@@ -61,3 +62,15 @@ def test_of_what_came_before_a_row_that_does_not_follow_nothing_is_there() -> No
     assert cache.read(Signal.LOGS, 5, 5, everything()) is not None
     cache.add(row_of(6, Signal.LOGS, 1))
     assert [number for number in range(1, 9) if cache.get(number) is not None] == [5, 6]
+    for number in (7, 8, 9):
+        cache.add(row_of(number, Signal.TRACES, 60))
+        assert [each for each in range(1, 10) if cache.get(each) is not None][-1] == number
+    assert [number for number in range(1, 10) if cache.get(number) is not None] == [9]
+
+
+def test_the_oldest_time_is_that_of_the_first_row_of_a_signal() -> None:
+    cache = RowCache(LIMIT_BYTES)
+    for number, signal in enumerate((Signal.LOGS, Signal.TRACES, Signal.TRACES), start=1):
+        cache.add(replace(row_of(number, signal, 1), received_ns=number))
+
+    assert [cache.oldest_received_ns(signal) for signal in Signal] == [2, 1, 0]

@@ -143,6 +143,21 @@ async def test_the_newest_row_is_found_behind_ranges_of_others_alone(tmp_path: P
     assert rows == [5, 1]
 
 
+async def test_the_newest_row_of_an_encoding_is_found_behind_many_of_others(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        logs = buffer.consumer("a", signal=LOGS)
+        await append(buffer, LOGS, b"1")
+        for number in range(40):
+            await append(buffer, TRACES, b"t%d" % number)
+        await buffer.append(request(piece(b"", encoding=Encoding.PROTOBUF, signal=LOGS)))
+        taken = await logs.take_newest(Encoding.JSON)
+
+    assert taken is not None
+    assert [row.body for row in taken.rows] == [b"1"]
+
+
 @pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
 async def test_metrics_go_in_their_order_and_one_after_the_other(
     tmp_path: Path, tail_bytes: int

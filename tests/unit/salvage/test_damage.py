@@ -468,28 +468,3 @@ def leave_behind(running: Path, left: Path, last_row: bytes) -> None:
     (left / "relay.db-wal").write_bytes(wal)
     (left / "relay.db").write_bytes((running / "relay.db").read_bytes())
     (left / "last-row").write_bytes(last_row)
-
-
-async def test_requests_go_into_the_new_file_when_theirs_was_replaced_to_make_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was settled is committed then, and may be what finds the damage."""
-    async with opened(tmp_path) as buffer:
-        backlog = buffer.consumer("a")
-        await buffer.append(request(piece(b"old")))
-        writer, seen = buffer._writer, buffer.last_row
-
-        def replace(_need_bytes: int) -> bool:
-            writer.lifecycle._replace("damaged")
-            return True
-
-        def fits(_connection: object, _need_bytes: int) -> bool:
-            return buffer._ledger.generation > 0
-
-        monkeypatch.setattr(writer, "_make_room", replace)
-        monkeypatch.setattr(writer._house.space, "fits", fits)
-        await buffer.append(request(piece(b"new")))
-        assert buffer.last_row > seen + 1
-        bodies = await take_all(backlog)
-
-    assert bodies == [b"new"]
