@@ -76,9 +76,8 @@ class InheritedState:
             is_other = state_dir.database.exists() and not told.ledger.is_of(state_dir.database)
             told = replace(told, ledger=None) if is_other else told
         if self._known is not None:
-            before = told.ledger if told is not None and told.ledger is not None else LedgerCopy()
-            known = self._known.ledger or LedgerCopy()
-            ledger = replace(before, destinations=known.destinations)
+            known = _ledger_of(self._known)
+            ledger = replace(_ledger_of(told), destinations=known.destinations)
             told, self._known = replace(self._known, ledger=ledger), None
         self.told = told
         if told is not None:
@@ -87,7 +86,7 @@ class InheritedState:
     def add(self, quarantined: Path) -> None:
         """Take over what is known of `quarantined`, which stood at `relay.db` until now."""
         told, self.told = self.told, None
-        ledger = told.ledger if told is not None and told.ledger is not None else LedgerCopy()
+        ledger = _ledger_of(told)
         for name, each in ledger.destinations.items():
             self.destinations.setdefault(name, each.is_paused)
         for name, value in ledger.counts.items():
@@ -100,6 +99,11 @@ class InheritedState:
             last_row=told.row if told is not None else 0,
             totals=told.totals if told is not None else None,
         )
+
+
+def _ledger_of(told: HighWater | None) -> LedgerCopy:
+    """What it tells beside its line, if anything."""
+    return (told.ledger if told is not None else None) or LedgerCopy()
 
 
 def open_file(
@@ -120,18 +124,18 @@ def open_file(
     if left.is_unusable or state_dir.orphaned_wal() or state_dir.is_no_file():
         left.add(state_dir.quarantine(f"corrupt-{time_label()}"))
         left.is_unusable = False
-    for is_last in (False, False, True):
+    for _ in range(2):
         try:
             return _open_once(state_dir, settings, vfs, left, is_first=is_first)
         except schema.NewerSchema as newer:
             left.add(state_dir.quarantine(f"schema-{newer.version}-{time_label()}"))
         except (*schema.CORRUPT_ERRORS, *schema.ODD_VALUES, apsw.SQLError, apsw.IOError) as error:
             # Our statements are right: it is what they found.
-            if is_last or (isinstance(error, apsw.IOError) and not schema.is_damage(error)):
+            if isinstance(error, apsw.IOError) and not schema.is_damage(error):
                 raise
             log.error("buffer_file_unusable", error=str(error))  # noqa: TRY400 - it is the file
             left.add(state_dir.quarantine(f"corrupt-{time_label()}"))
-    raise apsw.CantOpenError("no usable relay.db after two were quarantined")
+    return _open_once(state_dir, settings, vfs, left, is_first=is_first)
 
 
 def _open_once(
@@ -151,6 +155,10 @@ def _open_once(
         with schema.bounded(connection):
             file = LogFile(connection, settings, state_dir.high_water)
             state_dir.fill_shared_memory()
+            if not is_new and left.told is not None and left.told.misses(file.destinations):
+                if torn is not None:
+                    wal_of(torn).unlink()  # our copy: what it was made of is quarantined itself
+                raise apsw.CorruptError("destinations are missing")
             with suppress(*((apsw.BusyError, apsw.LockedError) if is_first else ())):
                 file.write_back()
             _heed(file, state_dir, left, torn, is_new=is_new, is_first=is_first)
@@ -172,8 +180,6 @@ def _open_once(
 
 def _floor_of_earlier_files(state_dir: StateDirectory) -> int:
     """Ids of quarantined files must not come again: microseconds outrun any rate of rows."""
-    if state_dir.database.exists() and state_dir.database.stat().st_size:
-        return 1
     written_ns = [path.stat().st_mtime_ns for path in state_dir.path.glob("relay.db.*")]
     # Since they were written the clock may have been set back.
     return max(time.time_ns(), *written_ns) // 1000 if written_ns else 1
@@ -226,10 +232,6 @@ def _heed(
     """Make up for what the file does not know of itself, by what is known of it."""
     seen_row, told = file.last_row, left.told
     if told is not None:
-        if not is_new and told.misses(file.destinations):
-            if torn is not None:
-                wal_of(torn).unlink()  # our copy: what it was made of is quarantined itself
-            raise apsw.CorruptError("destinations are missing")
         left.lost = _lost_tail(file, told, is_new=is_new)
         if is_new and left.lost is not None:
             # There was a file: whoever reads it back finds nothing, and says what is lost.
@@ -343,7 +345,7 @@ def _skip(file: LogFile, hole: OwedRange) -> None:
 
 
 def _name_lost(file: LogFile, hole: OwedRange, lost: Totals) -> None:
-    first, last = hole.start.row, hole.end.row - 1 if hole.end is not None else 0
+    first, last = hole.start.row, file.last_row
     rows = str(first) if first == last else f"{first}\N{EN DASH}{last}"
     letters = [
         DeadLetter(

@@ -1,5 +1,6 @@
 """The engine's file alone for tests, without a thread or an event loop: opened, filled, moved."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from relay.buffer.sqlite.open import open_file
 from relay.buffer.sqlite.pending_acks import PendingAck
 from relay.buffer.sqlite.rows import Group, build_group
 from relay.model.records import OwedRange, Position, Signal
-from tests.unit.buffer.making import NOW_NS, SETTINGS, piece, request
+from tests.unit.buffer.making import NOW_NS, SETTINGS, own_copy, piece, request
 
 ALL = owed_ranges.open_from(1)
 
@@ -58,3 +59,18 @@ def move(file: LogFile, name: str, ranges: Ranges) -> None:
 def rows(first: int, last: int) -> Ranges:
     """Rows `first`…`last`."""
     return (OwedRange(Position(first), Position(last + 1)),)
+
+
+def hit(state_dir: Path) -> None:
+    """Nothing is left of the file but its name."""
+    with (state_dir / "relay.db").open("r+b") as file:
+        file.write(b"\xff" * 40_000)
+
+
+def crash(state_dir: Path, to: Path) -> Path:
+    """The files as a kill at this moment would leave them."""
+    to.mkdir()
+    for path in state_dir.glob("*"):
+        shutil.copy(path, to / path.name)
+    own_copy(to)
+    return to

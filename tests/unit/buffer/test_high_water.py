@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import time
 import zlib
 from contextlib import suppress
@@ -29,7 +28,7 @@ from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.schema import fetch
 from relay.buffer.sqlite.types import Persisted, Totals
 from relay.model.records import OwedRange, Position
-from tests.unit.buffer.log_files import ALL, append, log_file, move, rows
+from tests.unit.buffer.log_files import ALL, append, crash, hit, log_file, move, rows
 from tests.unit.buffer.making import (
     NOW_NS,
     change_ledger,
@@ -50,27 +49,12 @@ def ledger_of(state_dir: Path) -> dict[str, Ranges]:
     return {name: each.ranges for name, each in found.ledger.destinations.items()}
 
 
-def hit(state_dir: Path) -> None:
-    """Nothing is left of the file but its name."""
-    with (state_dir / "relay.db").open("r+b") as file:
-        file.write(b"\xff" * 40_000)
-
-
 def noted(state_dir: Path) -> dict[str, Ranges] | None:
     """Whom a damaged file owed what, by the note that its successor begins with; None: a guess."""
     with log_file(state_dir) as file:
         ((stored,),) = fetch(file.connection, "SELECT state FROM salvages")
         state = decode_state(stored)
         return None if state.is_guess else state.ranges()
-
-
-def crash(state_dir: Path, to: Path) -> Path:
-    """The files as a kill at this moment would leave them."""
-    to.mkdir()
-    for path in state_dir.glob("*"):
-        shutil.copy(path, to / path.name)
-    own_copy(to)
-    return to
 
 
 def test_it_reads_what_it_wrote(tmp_path: Path) -> None:
