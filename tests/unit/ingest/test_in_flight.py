@@ -294,3 +294,15 @@ async def test_who_reads_a_body_that_is_cut_off_is_cancelled_and_can_say_why(
     refusal = cut_off_refusal()
     assert (refusal.status, refusal.grpc_code) == (503, 14)
     assert "cut off" in str(refusal)
+
+
+async def test_of_however_many_that_are_turned_away_two_are_remembered(
+    in_flight: InFlight,
+) -> None:
+    """One that is not oneself is enough, and addresses are made up by the thousand."""
+    await body(in_flight, "a", 128 * MIB, is_whole=True)
+    for number in range(100):
+        with pytest.raises(Refusal):
+            await body(in_flight, f"sender {number}", 1, is_whole=True)
+
+    assert list(in_flight._turned_away) == ["sender 98", "sender 99"]

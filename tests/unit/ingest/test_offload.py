@@ -3,6 +3,8 @@ take, and what is done while nothing comes.
 """
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -337,3 +339,12 @@ async def test_what_a_sender_has_had_done_does_not_count_against_its_next_job() 
         for _ in range(17):  # 136 MiB, for which nobody would wait
             await ask(helper, 8 * MIB)
         assert helper.statistics().failures == {}
+
+
+def test_program_that_ends_without_a_stop_does_not_wait_for_the_thread() -> None:
+    code = (
+        "import asyncio\nfrom relay.ingest.offload.offload import Offload\n"
+        "def spawn(): raise OSError('no room')\n"
+        "async def main(): Offload(spawn=spawn).start()\nasyncio.run(main())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
