@@ -187,3 +187,14 @@ def test_a_minute_of_the_log_is_over_when_sixty_seconds_are() -> None:
     assert events_of([(401, "a", "x")], log) == []
     clock.now += 0.1
     assert len(events_of([(401, "a", "x")], log)) == 2
+
+
+def test_minutes_beyond_the_hour_are_forgotten_though_nobody_looks() -> None:
+    clock = Clock()
+    refusals = Refusals(Counters(), clock)
+    for _ in range(300):
+        refusals.note(401, "10.0.0.1", "a token")
+        clock.now += 60.0
+
+    (times,) = refusals._kinds.values()
+    assert len(times.by_minute) == 60
