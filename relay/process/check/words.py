@@ -63,6 +63,7 @@ WARNING_WORDS: Final = {
     "time_ahead": "times more than an hour ahead of this host's clock ({n})",
 }
 
+_MOST_REASON_BYTES: Final = MAX_MESSAGE_BYTES - 100  # so that warnings have some, too
 # A body of which something was ignored, and that held no item then, was meant otherwise.
 _SAY_WHAT_WAS_IGNORED: Final = frozenset(
     ("snake_case", "unknown_key", *(f"{signal.name.lower()}_body" for signal in WIRE))
@@ -100,4 +101,4 @@ def describe_rejected(wire: SignalWire, rejected: Rejections, kept: int = 0) -> 
         reasons.append(f"{REASON_WORDS[reason]} in {number} ({', '.join(paths)}{more})")
     total = len(rejected) + kept
     noun = wire.item if total == 1 else wire.items
-    return cut(f"{total} {noun} rejected: {', '.join(reasons)}", MAX_MESSAGE_BYTES - 100)
+    return cut(f"{total} {noun} rejected: {', '.join(reasons)}", _MOST_REASON_BYTES)
