@@ -18,6 +18,7 @@ from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import open_file
 from relay.buffer.values import DeadLetterCount
+from relay.model.reasons import Reason
 from relay.model.records import DeadLetter, Encoding, Signal
 from tests.unit.buffer.making import NOW_NS, SETTINGS, noise, trace_id
 
@@ -212,6 +213,43 @@ def test_letter_of_which_any_column_was_hit_is_damaged(
 
     (found,) = newest_letters(file.connection, 1)
     assert found.is_damaged
+
+
+def test_letter_of_what_cannot_be_read_has_the_ids_that_stand_beside_its_row(
+    file: LogFile, table: DeadLetterTable
+) -> None:
+    both = trace_id(1) + trace_id(2)
+    for row, ids in ((7, both), (8, both + b"x"), (9, "text")):
+        file.connection.execute("INSERT INTO traces VALUES (?,?)", (row, ids))
+
+    def ids_of(row: int, reason: str = Reason.DAMAGED_ON_DISK, own: bytes = b"") -> bytes:
+        table.add([replace(letter(row=row), reason=reason, trace_ids=own)], now_ns=NOW_NS)
+        return newest_letters(file.connection, 1)[0].letter.trace_ids
+
+    assert ids_of(7) == ids_of(7, Reason.RELAY_ERROR) == both
+    assert ids_of(7, own=trace_id(3)) == trace_id(3)
+    assert ids_of(7, Reason.UPSTREAM_REFUSED) == b""
+    assert ids_of(0) == ids_of(6) == ids_of(8) == ids_of(9) == b""
+
+
+def test_of_whole_bodies_those_that_came_last_stay_however_many_letters_are_between(
+    file: LogFile, table: DeadLetterTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letter_table, "UNREADABLE_BODIES", 3)
+
+    def add(*numbers: int) -> list[str]:
+        for number in numbers:
+            body = replace(letter(f"{number}", ""), reason=Reason.BODY_UNREADABLE)
+            table.add([body, letter("of a span", "")], now_ns=NOW_NS)
+        return [each for each in words(file) if each != "of a span"]
+
+    assert add(1, 2) == ["2", "1"]
+    table.load()  # as after a restart
+    assert add(3) == ["3", "2", "1"]
+    assert add(4, 5) == ["5", "4", "3"]
+    table.load()
+    assert add(6) == ["6", "5", "4"]
+    assert table.counts[""].count == 3 + 6
 
 
 def test_columns_of_any_kind_are_a_letter() -> None:

@@ -104,7 +104,7 @@ class Eviction:
                 destination=backlog_name(name).destination,
                 signal=backlog_name(name).signal.name.lower(),
                 spans=items,
-                since_ever=self.items.get(name, 0),
+                since_ever=self.items[name],
                 reason="space was short, and they could not be delivered",
             )
 
