@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
+import apsw
 import pytest
 import structlog
 from hypothesis import given
@@ -20,9 +22,10 @@ from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.partial_rows import share, sums_of
 from relay.buffer.sqlite.pending_acks import PendingAcks
+from relay.buffer.sqlite.space import eviction
 from relay.buffer.sqlite.space.hold_timers import HoldTimers
 from relay.buffer.sqlite.types import EVICTED_STATUS, GoneRow, Totals
-from relay.model.errors import BufferFull
+from relay.model.errors import BufferFull, BufferUnavailable
 from relay.model.records import Health, OwedRange, Position
 from tests.unit.buffer.making import (
     NOW_NS,
@@ -500,6 +503,27 @@ async def test_nothing_is_dropped_that_would_not_make_room_anyhow(tmp_path: Path
             await buffer.append(request(piece()))
 
         assert dead.statistics().owed_rows == 50
+
+
+async def test_rows_that_the_disk_did_not_let_go_keep_no_reader_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise apsw.IOError("disk I/O error")
+
+    clocks = Clocks()
+    health = {"good": HEALTHY, "dead": failing(20)}
+    async with faring(tmp_path, clocks, health) as buffer:
+        good, dead = buffer.consumer("good"), buffer.consumer("dead")
+        clocks.pass_seconds(30)
+        with monkeypatch.context() as patch:
+            patch.setattr(eviction, "_write", refuse)
+            with pytest.raises(BufferUnavailable, match="disk I/O error"):
+                await fill(buffer, [good])
+        owed = dead.statistics().owed_rows
+        assert owed > 10
+        with anyio.fail_after(30):
+            assert (await take(dead)).rows[0].row == 1
 
 
 async def give_way_with_holes(state_dir: Path, holes: int) -> float:
