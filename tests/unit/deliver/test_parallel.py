@@ -12,8 +12,8 @@ from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.model.records import StoredRow, Taken
-from relay.upstream.outcomes import Blocked, Outcome
-from tests.unit.deliver.test_courier import ScriptedUpstream
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from tests.unit.deliver.test_courier import Clock, ScriptedUpstream, world
 
 pytestmark = pytest.mark.anyio
 
@@ -75,18 +75,107 @@ async def test_stop_gives_back_what_hangs_in_every_request(
 
 
 @pytest.mark.parametrize(
-    ("first", "is_more_than_one"), [((1, 10), 0), ((2, 10), 1), ((1, 20), 1), ((1, 19), 0)]
+    ("first", "most_items", "is_more_than_one"),
+    [((1, 10), 4, 0), ((1, 10), 3, 0), ((2, 10), 4, 1), ((1, 20), 4, 1), ((1, 19), 4, 0)],
 )
 async def test_requests_are_made_beside_it_once_half_of_what_one_may_hold_was_taken(
-    settings: Settings, row: Row, backlog: Any, first: tuple[int, int], is_more_than_one: int
+    settings: Settings,
+    row: Row,
+    backlog: Any,
+    first: tuple[int, int],
+    most_items: int,
+    is_more_than_one: int,
 ) -> None:
     """Of spans or of bytes: the next row may have been too large for the other half."""
     spans, size = first
     backlog.add(row(1, b"x" * size, spans=spans), row(2, b"x" * 39, spans=4))
-    terms = settings(concurrency=2, max_batch_items=4, max_batch_bytes=40)
+    terms = settings(concurrency=2, max_batch_items=most_items, max_batch_bytes=40)
     async with two_at_once(terms, Gated(backlog, takes=9)) as at:
         _courier, own, beside = at
         assert (len(own.sent), len(beside.sent)) == (1, is_more_than_one)
+
+
+async def test_nothing_more_is_sent_beside_it_while_it_waits(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    """An upstream that is away for one of several connections gets no flood over the others."""
+    backlog.add(*(row(number, spans=2) for number in range(1, 7)))
+    failing, passing, clock = anyio.Event(), anyio.Event(), Clock()
+    beside = ScriptedUpstream(passing, Delivered(200))
+
+    class Away(ScriptedUpstream):
+        async def send(self, batch: Batch, headers: Mapping[str, str]) -> Outcome:
+            await super().send(batch, headers)
+            return Wait("away")
+
+    courier = Courier(
+        settings(concurrency=2, max_batch_items=2),
+        backlog,
+        Away(failing),
+        lambda _: {},
+        make_upstream=lambda _: beside,
+        sleep=clock.sleep,
+        pace_seconds=0,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(courier.run)
+        await anyio.wait_all_tasks_blocked()
+        failing.set()
+        await anyio.wait_all_tasks_blocked()
+        assert (courier.status.state, len(beside.sent)) == ("waiting", 1)
+        passing.set()
+        await anyio.wait_all_tasks_blocked()
+        assert (len(beside.sent), backlog.settled, beside.is_closed) == (1, [2], True)
+        tasks.cancel_scope.cancel()
+
+
+async def test_requests_beside_it_are_no_more_than_the_settings_say_and_leave_others_their_turn(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    """Upstreams that answer at once, as one in memory does."""
+    backlog.add(*(row(number, spans=2) for number in range(1, 101)))
+    made: list[ScriptedUpstream] = []
+
+    def make(_: DestinationConfig) -> ScriptedUpstream:
+        made.append(ScriptedUpstream())
+        return made[-1]
+
+    own = ScriptedUpstream(anyio.Event())
+    terms = settings(concurrency=3, max_batch_items=2)
+    courier = Courier(terms, backlog, own, lambda _: {}, make_upstream=make, pace_seconds=0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(courier.run)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+
+    assert (len(own.sent), sum(len(each.sent) for each in made)) == (1, 99)
+    assert len(made) == 2
+    assert all(len(each.sent) > 30 for each in made)  # by turns
+
+
+async def test_requests_beside_it_close_their_connections_when_it_is_cancelled(
+    settings: Settings, row: Row, backlog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = anyio.Event()
+
+    async def aclose() -> None:
+        await anyio.lowlevel.checkpoint()
+        closed.set()
+
+    backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
+    consumer = Gated(backlog, takes=2)
+    async with two_at_once(settings(concurrency=2, max_batch_items=2), consumer) as at:
+        monkeypatch.setattr(at[2], "aclose", aclose)
+    assert closed.is_set()
+    assert (backlog.in_flight, len(backlog.owed)) == (0, 3)
+
+
+async def test_one_request_at_a_time_is_made_where_no_other_connection_can_be(
+    settings: Settings, row: Row, backlog: Any
+) -> None:
+    backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
+    async with world(settings(concurrency=2, max_batch_items=2), backlog) as at:
+        assert (at.state, backlog.settled, len(at.upstream.sent)) == ("idle", [1, 2, 3], 3)
 
 
 @pytest.mark.parametrize("takes", [0, 1])

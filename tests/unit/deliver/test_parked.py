@@ -468,6 +468,19 @@ async def test_wake_tries_at_once_also_while_a_try_is_out(tmp_path: Path) -> Non
         await at.done()
 
 
+async def test_what_comes_is_sent_at_once_while_a_span_waits_for_its_next_try(
+    tmp_path: Path,
+) -> None:
+    async with case(
+        tmp_path, [["a", "x"], ["last"]], refuses("a", answer=BOOM), encoding="json"
+    ) as at:
+        await until_around(at, 1)
+        at.clock.most = 0  # from now on no time passes
+        await until(at.clock.is_spent.is_set)
+        await keep(at.buffer, ["more"], {})
+        await until(lambda: at.upstream.took["more"] == 1)
+
+
 async def test_hanging_tries_take_a_tenth_of_the_time(tmp_path: Path) -> None:
     rows = [*numbered(40, 4), ["last"]]
     culprits = [f"span-{number}" for number in range(0, 40, 4)]
