@@ -193,7 +193,7 @@ class Isolation:
             return refusal
         is_lone = taken.items < 2 and not self._consumer.has_more
         judges: tuple[Judge, ...] = ()
-        if taken.items > 1 and refusal.about in outcomes.AGES:
+        if taken.items > 1:
             try:
                 found = await find_late(head, self._sender)
             except Interrupted as interrupted:
