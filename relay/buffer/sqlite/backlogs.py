@@ -47,9 +47,10 @@ class Backlogs:
         ledger.last_row = loaded.last_row
         ledger.last_rows = dict(loaded.last_rows)
         ledger.cache.clear(loaded.last_row)
-        for name, found in loaded.destinations.items():
-            key = backlog_name(name)
-            if not key.is_claimed and found.state.ranges == owed_ranges.open_from(1):
+        keys = [backlog_name(name) for name in loaded.destinations]
+        claimed = {key.signal for key in keys if key.is_claimed}
+        for key, found in zip(keys, loaded.destinations.values(), strict=True):
+            if key.signal not in claimed and found.state.ranges == owed_ranges.open_from(1):
                 continue  # by the first one to come, which is owed all that is on disk
             backlog = self._backlogs[key] = Backlog(
                 ledger,

@@ -49,16 +49,16 @@ class PendingAck:
 
     def settled(self, ranges: Iterable[OwedRange], *, at_ns: int, status: int) -> None:
         """Note that `ranges` were settled."""
-        for item in ranges:
-            if item.end is None:
-                continue
-            last = self.deliveries[-1] if self.deliveries else None
-            if last is not None and last.takes(item.start, at_ns, status):
-                last.end, last.at_ns = item.end, at_ns
-            else:
-                self.deliveries.append(
-                    Delivery(item.start, item.end, at_ns, status, first_at_ns=at_ns)
-                )
+        for start, end in ranges:
+            if end is not None:
+                self._add(start, end, at_ns, status)
+
+    def _add(self, start: Position, end: Position, at_ns: int, status: int) -> None:
+        last = self.deliveries[-1] if self.deliveries else None
+        if last is not None and last.takes(start, at_ns, status):
+            last.end, last.at_ns = end, at_ns
+        else:
+            self.deliveries.append(Delivery(start, end, at_ns, status, first_at_ns=at_ns))
 
 
 class PendingAcks:

@@ -95,6 +95,7 @@ async def test_who_fails_for_longer_than_its_hold_loses_the_oldest(tmp_path: Pat
         await eventually(lambda: dead.statistics().owed_items == SPANS * 400 - evicted)
         bodies = await take_all(dead)
         before = dead.statistics()
+        assert buffer._ledger.evictions_heard == buffer._ledger.evictions_begun > 0
 
         assert kept == 400
         assert buffer.statistics().disk_bytes <= 4 * MIB

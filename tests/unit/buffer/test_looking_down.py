@@ -128,6 +128,11 @@ async def test_rows_of_traces_are_found_over_every_step(
         assert await rows(wanted, 1, 100) == {trace_id(1): [1, 2, 3, 5, 6, 7], trace_id(5): [5]}
         assert await rows(wanted, 2, 3) == {trace_id(1): [2, 3]}
         assert await rows(wanted, 3, 5) == {trace_id(1): [3, 5], trace_id(5): [5]}
+        # Each row has two ids; the fourth is a log.
+        assert await rows(wanted, 5, 5, LookBack(10, 4)) == {
+            trace_id(1): [3, 5],
+            trace_id(5): [5],
+        }
         assert await rows(wanted, 3, 5, LookBack(1, 100)) == {
             trace_id(1): [2, 3, 5],
             trace_id(5): [5],
@@ -212,10 +217,10 @@ async def test_what_was_settled_one_by_one_is_told_of_each_trace(
     }
 
 
-@pytest.mark.parametrize("order", [[9, 2], [2, 9]])
+@pytest.mark.parametrize("order", [[[9], [2]], [[2], [9]], [[2, 9]], [[9, 2]]])
 @pytest.mark.parametrize(("status", "state"), [(200, "delivered"), (FILTERED_STATUS, "filtered")])
 async def test_of_one_row_the_part_that_was_set_aside_is_told_of_its_trace_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, state: str, order: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, state: str, order: list[list[int]]
 ) -> None:
     monkeypatch.setattr(trace_queries, "_LETTERS", 1)  # one letter is looked at a time
     async with opened(tmp_path) as buffer:
@@ -225,7 +230,7 @@ async def test_of_one_row_the_part_that_was_set_aside_is_told_of_its_trace_alone
         await buffer.append(request(piece(body, spans=2, traces=(1, 2))))
         left, right = await backlog.split(await take(backlog), 1)
         backlog.settle(left, status=status, at_ns=NOW_NS + 1)
-        letters = [a_letter(trace_id(each)) for each in order]
+        letters = [a_letter(b"".join(map(trace_id, each))) for each in order]
         backlog.settle_with(right, letters, status=300, at_ns=NOW_NS + 2)
         await buffer.flush()
         found = await buffer.browse.deliveries({trace_id(1): [1], trace_id(2): [1]})

@@ -128,3 +128,40 @@ async def test_replayed_letter_of_the_way_in_is_not_for_a_closed_one(tmp_path: P
         await buffer.dead_letters.replay([again])
 
         assert buffer.consumers()[A].statistics().owed_items == 0
+
+
+async def test_one_that_is_opened_again_is_owed_what_comes_after_a_restart_too(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        for name in "ab":
+            buffer.consumer(name)
+        await append(buffer, "1")
+        buffer.owe_only({B})
+        await append(buffer, "2")
+        buffer.consumer("a")
+        await buffer.flush()
+        await append(buffer, "3")
+    async with opened(tmp_path) as buffer:
+        assert buffer.consumers()[A].statistics().owed_items == 2
+        assert await bodies(buffer, "a") == [b"1", b"3"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_very_first_rows_wait_for_the_next_to_come_when_all_were_closed_before(
+    tmp_path: Path, restarts: bool
+) -> None:
+    async with opened(tmp_path) as buffer:
+        await buffer.set_paused(buffer.consumer("a").name, is_paused=True)
+        buffer.consumer("b")
+        buffer.owe_only(())
+        await append(buffer, "1")
+        if not restarts:
+            assert await bodies(buffer, "c") == [b"1"]
+    if restarts:
+        async with opened(tmp_path) as buffer:
+            buffer.owe_only(())
+            assert buffer.consumers().keys() == {A, B}
+            assert buffer.consumers()[A].is_paused
+            assert await bodies(buffer, "c") == [b"1"]
+            assert await bodies(buffer, "d") == []

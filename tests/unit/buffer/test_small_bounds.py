@@ -190,6 +190,29 @@ class Loop:
         call(*arguments)  # type: ignore[operator]
 
 
+def test_news_is_written_a_moment_later_by_one_timer_unless_a_commit_took_it() -> None:
+    ledger, loop = Ledger(SETTINGS, Counters(), lambda: NOW_NS), Loop()
+    ledger._loop = loop  # type: ignore[assignment]
+    ledger.is_open = True
+
+    def written(*, is_news: bool) -> bool:
+        if is_news:
+            ledger.pending.update("a", (), is_paused=True)
+        for _ in range(3):
+            ledger.changed()
+        assert [seconds for seconds, *_ in loop.planned] == [SETTINGS.flush_seconds]
+        loop.run()
+        ledger.pending.take()
+        return not ledger.commands.empty() and ledger.commands.get_nowait() == Flush()
+
+    assert written(is_news=True)
+    assert not written(is_news=False)
+    assert written(is_news=True)
+    ledger.is_closing = True
+    assert not written(is_news=True)
+    assert ledger.commands.empty()
+
+
 class Waiter:
     """A future of that loop."""
 

@@ -23,6 +23,7 @@ def test_kept_rows_of_traces_are_counted_window_by_window(monkeypatch: pytest.Mo
     assert count_kept(connection, traces, 12) == (1, 14)  # 14 has gone, its ids have not
     assert count_kept(connection, traces, 14) == (1, None)
     assert count_kept(connection, frozenset((ONE,)), 14) == (0, None)
+    assert count_kept(connection, frozenset((ONE,)), 12) == (1, 14)
 
 
 @pytest.mark.parametrize("count", [0, 1, 199, 200, 201, 1000])
@@ -40,18 +41,20 @@ def test_rows_are_asked_for_in_runs_that_hold_each_once(
 @pytest.mark.parametrize(
     ("step", "took", "wanted"),
     [
-        (4_000, 0.020, 2_000),  # slow: half of it next time
-        (4_000, 0.015, 4_000),  # as long as it may take
-        (4_000, 0.010, 4_000),
-        (4_000, 0.006, 4_000),
-        (4_000, 0.001, 8_000),  # fast: twice as much
-        (700, 0.020, 500),  # never less than what is worth a statement
-        (30_000, 0.001, 40_000),  # nor more than what one may take
+        (4_000, 20, 2_000),  # slow: half of it next time
+        (4_000, 15, 4_000),  # as long as it may take
+        (4_000, 10, 4_000),
+        (4_000, 6, 4_000),
+        (4_000, 1, 8_000),  # fast: twice as much
+        (700, 20, 500),  # never less than what is worth a statement
+        (30_000, 1, 40_000),  # nor more than what one may take
     ],
 )
 def test_window_of_a_search_follows_how_long_the_last_one_took(
-    monkeypatch: pytest.MonkeyPatch, step: int, took: float, wanted: int
+    monkeypatch: pytest.MonkeyPatch, step: int, took: int, wanted: int
 ) -> None:
-    monkeypatch.setattr("relay.buffer.sqlite.trace_queries.time.monotonic", lambda: took)
+    monkeypatch.setattr(trace_queries, "_SLOW_SECONDS", 15)
+    monkeypatch.setattr(trace_queries, "_FAST_SECONDS", 6)
+    monkeypatch.setattr("relay.buffer.sqlite.trace_queries.time.monotonic", lambda: 100.0 + took)
 
-    assert trace_queries._next_step(step, 0.0) == wanted
+    assert trace_queries._next_step(step, 100.0) == wanted

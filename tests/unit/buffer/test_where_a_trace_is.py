@@ -163,6 +163,8 @@ async def test_newest_traces_are_told_once_each(
         found = await buffer.traces.recent()
         two = await buffer.traces.recent(2)
         three = await buffer.traces.recent(3)
+        await buffer.append(request(piece(traces=tuple(range(100, 160)))))
+        assert len(await buffer.traces.recent()) == 50
 
     assert found == [
         RecentTrace(trace_id(number), row, NOW_NS + row, ("shop",), "192.0.2.7")
@@ -204,12 +206,27 @@ async def test_rows_of_a_trace_are_told_apart_by_signal_and_by_whether_they_are_
     assert none == ([], [])
 
 
-async def test_at_rest_it_is_told_who_is_owed(tmp_path: Path) -> None:
+async def test_what_was_set_aside_is_told_of_so_when_its_letter_has_gone(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(traces=(1,))))
+        backlog.settle_with(await take(backlog), [a_letter(ONE)], status=400, at_ns=NOW_NS)
+        await buffer.flush()
+        assert await buffer.dead_letters.discard([1]) == [1]
+        (place,) = await buffer.traces.find(ONE)
+
+    assert place.deliveries == (TraceDelivery("a", "set_aside", NOW_NS, 400),)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_at_rest_it_is_told_who_is_owed(tmp_path: Path, is_damaged: bool) -> None:
     async with opened(tmp_path) as buffer:
         buffer.consumer("b", signal=LOGS)
         buffer.consumer("a")
         await buffer.append(request(piece(traces=(1,))))
     connection = apsw.Connection(str(tmp_path / "relay.db"))
+    if is_damaged:  # then a relay that starts on it takes all of it for owed
+        connection.execute("UPDATE destinations SET ranges = zeroblob(9)")
     try:
         traces = TracesAtRest(ask_directly(connection))
         names = await traces.backlogs()

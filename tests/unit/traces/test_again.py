@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from relay.buffer import owed_ranges
@@ -12,6 +13,8 @@ from relay.buffer.sqlite import replay_query
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.types import Totals
+from relay.buffer.values import KeptRows, OwedAgain
+from relay.model.errors import BufferUnavailable
 from relay.model.records import Encoding, OwedRange, Position, Signal
 from tests.support.builders import protobuf_twin, span, to_body
 from tests.support.builders import request as otlp
@@ -120,6 +123,54 @@ async def test_rows_that_went_before_they_were_held_are_not_counted(tmp_path: Pa
         assert buffer.consumer("fast").ranges == (OwedRange(Position(3), None),)
 
 
+async def test_sums_of_many_rows_are_looked_up_by_small_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_query, "_STEP_ROWS", 2)
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        for each in "ltttltt":
+            signal = Signal.TRACES if each == "t" else Signal.LOGS
+            await buffer.append(request(piece(b"12345", spans=2, signal=signal)))
+        await deliver_all(backlog)
+        kept = KeptRows((OwedRange(Position(1), Position(8)),))
+        told = await buffer.replays.owe(BacklogName("a"), kept, is_dry_run=False)
+        found = backlog.statistics()
+
+        assert told == OwedAgain(5, 10, 25)
+        assert (found.owed_rows, found.owed_items, found.owed_bytes) == told
+        assert backlog.ranges == (OwedRange(Position(2), None),)
+        assert await deliver_all(backlog) == 10
+
+
+async def test_what_is_owed_again_is_on_disk_before_its_sums_are_looked_up_and_stays_when_they_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else rows of it might go meanwhile."""
+    async with opened(tmp_path, flush_seconds=3600) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(b"one")))
+        await deliver_all(backlog)
+        await buffer.flush()
+        on_disk = []
+
+        async def fail(*_: object, **__: object) -> None:
+            connection = apsw.Connection(str(tmp_path / "relay.db"))
+            stored = connection.execute("SELECT ranges FROM destinations").get
+            connection.close()
+            assert isinstance(stored, bytes)
+            on_disk.append(owed_ranges.decode(stored))
+            raise BufferUnavailable("the disk")
+
+        monkeypatch.setattr(replay_query, "measure", fail)
+        kept = KeptRows((owed_ranges.row_range(1),))
+        with pytest.raises(BufferUnavailable):
+            await buffer.replays.owe(BacklogName("a"), kept, is_dry_run=False)
+
+        assert on_disk == [owed_ranges.open_from(1)]
+        assert await take_all(backlog) == [b"one"]
+
+
 async def test_a_crash_after_the_flush_leaves_it_owed(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
@@ -141,7 +192,7 @@ async def test_a_crash_after_the_flush_leaves_it_owed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", Encoding)
 async def test_of_a_trace_only_its_own_spans_come_again(tmp_path: Path, encoding: Encoding) -> None:
-    async with opened(tmp_path) as buffer:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
         backlog = buffer.consumer("a")
         await buffer.append(request(mixed(encoding, OTHER, MINE, MINE, OTHER, MINE)))
         await buffer.append(request(mixed(encoding, OTHER, OTHER)))
