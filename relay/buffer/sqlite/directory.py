@@ -210,14 +210,13 @@ def file_system_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) ->
     except OSError:
         return ""
     wanted = str(path.resolve())
-    best, best_length = "", -1
+    types: dict[str, str] = {}  # by the points that hold it: what was mounted there last
     for line in lines:
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         if len(fields) < 5 or not after:
             continue
         point = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-        inside = wanted == point or wanted.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= best_length:
-            best, best_length = after.split(" ")[0], len(point)
-    return best
+        if wanted == point or wanted.startswith(point.rstrip("/") + "/"):
+            types[point] = after.split(" ")[0]
+    return types[max(types, key=len)] if types else ""

@@ -3,8 +3,8 @@
 What SQLite gives back for a damaged cell need not be of its column's type, nor near the truth.
 """
 
+import math
 from collections.abc import Iterable
-from typing import Any
 
 import apsw
 import structlog
@@ -22,16 +22,19 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 # Ids count from 1, or from microseconds since the epoch: above this lies only damage.
 MAX_ROW = 1 << 53
 _NEWEST_LOOKS = 64
+_DESTINATIONS = (
+    "SELECT name, paused, ranges FROM destinations WHERE typeof(name) = 'text'"  # none that was hit
+)
 
 
-def number(value: object, default: int = 0, *, below: int = 1 << 63) -> int:
-    """`value` if it is a number that can stand there, else `default`."""
-    return value if isinstance(value, int) and 0 <= value < below else default
+def number(value: object, *, below: float = math.inf) -> int:
+    """`value` if it is a number that can stand there, else 0."""
+    return value if isinstance(value, int) and 0 < value < below else 0
 
 
-def _id(value: object, default: int = 0) -> int:
+def _id(value: object) -> int:
     """`value` if it can be a row's id or a sum over rows."""
-    return number(value, default, below=MAX_ROW)
+    return number(value, below=MAX_ROW)
 
 
 def kept_totals(connection: apsw.Connection) -> tuple[Totals, Totals]:
@@ -47,13 +50,13 @@ def newest(connection: apsw.Connection, kept: Totals) -> tuple[int, Totals]:
     Raises CorruptError where that is of another signal than its run says.
     """
     last = _id(fetch_value(connection, "SELECT max(id) FROM rows"))
-    before = last + 1
+    newest = last
     for _ in range(_NEWEST_LOOKS):
         found = fetch(
-            connection, "SELECT * FROM rows WHERE id < ? ORDER BY id DESC LIMIT 1", (before,)
+            connection, "SELECT * FROM rows WHERE id <= ? ORDER BY id DESC LIMIT 1", (newest,)
         )
         if not found:
-            break
+            return last, kept
         row = RowColumns(*found[0])
         read = read_row(row)
         if isinstance(read, StoredRow):
@@ -65,23 +68,21 @@ def newest(connection: apsw.Connection, kept: Totals) -> tuple[int, Totals]:
                 row.items_before + row.items + more,
                 row.bytes_before + row.raw_bytes,
             )
-        before = row.id
+        newest = row.id - 1
     return last, kept
 
 
 def destinations(connection: apsw.Connection) -> list[tuple[str, bool, Ranges]]:
     """Each destination, its pause and what it is owed."""
     found = []
-    for name, paused, stored in fetch(connection, "SELECT name, paused, ranges FROM destinations"):
-        if not isinstance(name, str):
-            continue
+    for name, paused, stored in fetch(connection, _DESTINATIONS):
         try:
             ranges = owed_ranges.decode(stored)
         except (ValueError, TypeError):
             # Sent twice is better than not at all.
             log.exception("owed_ranges_damaged", destination=name)
-            first: Any = fetch_value(connection, "SELECT min(id) FROM rows")
-            ranges = owed_ranges.open_from(_id(first, 1) or 1)
+            first = _id(fetch_value(connection, "SELECT min(id) FROM rows"))
+            ranges = owed_ranges.open_from(first or 1)
         found.append((name, paused == 1, ranges))
     return found
 

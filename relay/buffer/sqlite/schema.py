@@ -50,7 +50,7 @@ def is_damage(error: BaseException) -> bool:
     was cut short, or a table or column of ours is not found in it.
     """
     if isinstance(error, apsw.IOError):
-        return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ
+        return getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHORT_READ
     signs = ("no such", "malformed", "has no column", "values for")
     return isinstance(error, apsw.SQLError) and any(sign in str(error) for sign in signs)
 

@@ -12,7 +12,7 @@ from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import open_file
 from relay.buffer.sqlite.pending_acks import PendingAck
 from relay.buffer.sqlite.rows import Group, build_group
-from relay.model.records import OwedRange, Position, Signal
+from relay.model.records import OwedRange, Piece, Position, Signal
 from tests.unit.buffer.making import NOW_NS, SETTINGS, own_copy, piece, request
 
 ALL = owed_ranges.open_from(1)
@@ -33,10 +33,10 @@ def log_file(
         held.leave()
 
 
-def group_of(file: LogFile, *bodies: bytes, signal: Signal = Signal.TRACES) -> Group:
+def group_of(file: LogFile, *pieces: Piece) -> Group:
     """One row of these, as the next one."""
     return build_group(
-        [request(piece(body, signal=signal)) for body in bodies],
+        [request(each) for each in pieces],
         after_row=file.last_row,
         totals=file.totals,
         settings=SETTINGS,
@@ -46,7 +46,8 @@ def group_of(file: LogFile, *bodies: bytes, signal: Signal = Signal.TRACES) -> G
 
 def append(file: LogFile, *bodies: bytes, signal: Signal = Signal.TRACES) -> None:
     """Commit one row of these."""
-    file.commit(group_of(file, *bodies, signal=signal), {}, now_ns=NOW_NS)
+    group = group_of(file, *(piece(body, signal=signal) for body in bodies))
+    file.commit(group, {}, now_ns=NOW_NS)
     file._high_water.write(file.last_row, file.totals, file.destinations)
 
 

@@ -16,7 +16,7 @@ from relay.buffer.sqlite.types import EVICTED_STATUS, Persisted, Totals
 from relay.model.records import Signal
 from tests.support.faulty_vfs import Fault, FaultyVFS
 from tests.unit.buffer.log_files import ALL, append, group_of, log_file, move, rows
-from tests.unit.buffer.making import NOW_NS, a_letter
+from tests.unit.buffer.making import NOW_NS, a_letter, piece
 
 SECOND = 10**9
 
@@ -98,7 +98,7 @@ def test_rows_that_come_again_are_owed_to_no_other_of_their_signal(tmp_path: Pat
     with log_file(tmp_path) as file:
         for name in ("a", "a:logs", "b"):
             move(file, name, ALL)
-        file.work(lambda it: it.readmit(group_of(it, b"again"), frozenset({"a"}), now_ns=NOW_NS))
+        file.work(lambda it: it.readmit(group_of(it, piece()), frozenset({"a"}), now_ns=NOW_NS))
 
         owed = {name: found.ranges for name, found in file.destinations.items()}
         assert owed == {"a": ALL, "a:logs": ALL, "b": owed_ranges.open_from(2)}

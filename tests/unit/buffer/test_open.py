@@ -338,6 +338,20 @@ def test_what_stands_behind_the_damage_is_owed_when_it_comes_again(tmp_path: Pat
         assert owed == (*rows(1, 1), *owed_ranges.open_from(file.last_row + 1))
 
 
+def test_wal_that_is_hit_where_it_begins_is_set_aside_with_its_file(tmp_path: Path) -> None:
+    """The file alone is as old as when the WAL was last written back."""
+    with log_file(tmp_path / "state") as file:
+        owe_and_append(file)
+        file.write_back()
+        append_two(file)
+        state_dir = crash(tmp_path / "state", tmp_path / "torn")
+    spoil(state_dir, 40)
+    with log_file(state_dir) as file:
+        ((name, state),) = noted(file).items()
+        assert set_aside(state_dir) == [name, f"{name}-wal"]
+        assert (state.ranges(), state.last_row) == ({"a": ALL}, 3)
+
+
 def test_without_a_sidecar_it_is_not_known_where_a_wal_that_was_hit_ended(tmp_path: Path) -> None:
     state_dir = torn(tmp_path, owe_and_append, append_two)
     (state_dir / FILE_NAME).unlink()

@@ -196,3 +196,60 @@ def test_directory_that_all_users_share_is_refused(tmp_path: Path) -> None:
         make_private(tmp_path)
     assert refusal.value.hint == "set state_dir to a directory of its own"
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+
+
+def test_each_of_our_files_is_looked_at_whatever_stands_or_goes_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("another", "last-row", "lock", "relay.db"):
+        put(tmp_path / name, "", 0o640)
+    (tmp_path / "reserve").symlink_to("another")
+    tmp_path.chmod(0o700)
+    lstat = Path.lstat
+
+    def gone(path: Path) -> os.stat_result:
+        if path.name == "last-row":
+            raise FileNotFoundError
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", gone)
+    found = {each.path.name: each.mode for each in exposures(tmp_path)}
+    assert found == {"lock": 0o640, "relay.db": 0o640, "reserve": 0}  # a link is not narrowed
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "narrowed"),
+    [
+        (0o1777, "is shared by all users (mode 1777)", 0),
+        (0o1755, "has mode 1755, open to other users: at the next start it becomes 1700", 0o1755),
+        (0o777, "has mode 0777, open to other users: at the next start it becomes 0700", 0o777),
+    ],
+)
+def test_directory_that_is_open_is_told_by_its_mode(
+    tmp_path: Path, mode: int, words: str, narrowed: int
+) -> None:
+    tmp_path.chmod(mode)
+    (found,) = exposures(tmp_path)
+    tmp_path.chmod(0o700)
+    assert (found.words, found.mode) == (f"{tmp_path} {words}", narrowed)
+
+
+def test_token_that_others_may_read_is_told_to_be_replaced(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    put(tmp_path / "admin-token", "known", 0o604)
+    put(tmp_path / "lock", "", 0o604)
+    token, lock = exposures(tmp_path)
+    assert token.words.endswith(
+        "has mode 0604, open to other users: at the next start it is replaced"
+    )
+    assert lock.words.endswith("at the next start it becomes 0600")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_file_of_another_is_told_by_both_owners_and_not_narrowed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    put(tmp_path / "lock", "", 0o666)
+    os.chown(tmp_path / "lock", SOMEBODY, SOMEBODY)
+    (found,) = exposures(tmp_path)
+    assert found.words == f"{tmp_path}/lock belongs to #{SOMEBODY}, not to root"
+    assert (found.mode, "chown root" in found.hint) == (0, True)
