@@ -111,6 +111,8 @@ def test_more_objects_than_memory_is_there_for_are_refused_before_they_are_decod
         _refuse_objects(b"{" * (MOST_OBJECTS + 1), Encoding.JSON)
 
     assert (refusal.value.status, refusal.value.grpc_code) == (413, 8)
+    with pytest.raises(Refusal, match="most of them must be empty"):
+        _refuse_objects(b"\x0a\x00" * 50_000, Encoding.PROTOBUF)
 
 
 def test_job_is_held_to_what_it_may_take_until_all_but_its_end_is_said(ends: Ends) -> None:

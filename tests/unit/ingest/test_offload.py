@@ -324,14 +324,53 @@ async def test_nobody_waits_for_the_next_look_at_an_idle_process(
     assert rests == []
 
 
-async def test_stop_that_is_cancelled_has_ended_the_thread_all_the_same() -> None:
+async def test_stop_that_is_cancelled_has_ended_the_thread_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     spawned: list[Process] = []
-    async with running(spawned) as helper:
+    may_close = threading.Event()
+
+    async def let_go() -> None:
+        for _ in range(50):
+            await anyio.lowlevel.checkpoint()
+        may_close.set()
+
+    async with running(spawned) as helper, anyio.create_task_group() as tasks:
         await ask(helper)
+        (process,) = spawned
+        usual = process.close
+        monkeypatch.setattr(process, "close", lambda: may_close.wait(30) and usual())
+        tasks.start_soon(let_go)
         with anyio.CancelScope() as scope:
             scope.cancel()
             await helper.stop()
-        assert not spawned[0].is_alive
+        assert not process.is_alive
+
+
+async def test_what_takes_just_as_long_as_anybody_waits_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with holding([]) as (helper, process), anyio.create_task_group() as tasks:
+        monkeypatch.setattr(helper, "_patience_seconds", 4 / 16 / MIB)  # it and the three bytes
+        tasks.start_soon(refused, helper, "is overloaded; retry")
+        await eventually(lambda: helper.statistics().waiting == 2)
+        assert helper.statistics().failures == {}  # it is refused when its turn comes
+        process.goes.set()
+
+
+async def test_body_that_was_refused_is_let_go_while_the_refusal_is_told() -> None:
+    freed: list[bool] = []
+
+    class Body(bytes):
+        def __del__(self) -> None:
+            freed.append(True)
+
+    async with running([], [Refusal("over the limit", status=413, grpc_code=8)]) as helper:
+        sender = Sender("127.0.0.1", is_local=True)
+        with pytest.raises(Refusal) as refusal:
+            await helper.prepare(PrepareSettings(), Body(b"x"), Encoding.JSON, sender)
+        await eventually(lambda: bool(freed))
+        assert refusal.value.message == "over the limit"
 
 
 async def test_what_a_sender_has_had_done_does_not_count_against_its_next_job() -> None:
