@@ -137,6 +137,23 @@ def test_attributes_of_any_length_are_those_of_the_official_class(index: int) ->
     assert write_entries([entry], TRACES) == official.SerializeToString()
 
 
+@pytest.mark.parametrize("index", [0, 1, -1])
+def test_numbers_behind_keys_of_any_length_are_those_of_the_official_class(index: int) -> None:
+    official = ExportTraceServiceRequest()
+    span = official.resource_spans.add().scope_spans.add().spans.add()
+    attributes = []
+    for size in (*LENGTHS, *range(100, 114)):
+        for number in (0, -1, 2047, 2048, 2**63 - 1):
+            span.attributes.add(key="k" * size, key_strindex=index).value.int_value = number
+            value = AnyValue(intValue=str(number))
+            attributes.append(KeyValue(key="k" * size, value=value, keyStrindex=index))
+    entry = messages.ResourceSpans(
+        scopeSpans=[messages.ScopeSpans(spans=[messages.Span(attributes=attributes)])]
+    )
+
+    assert write_entries([entry], TRACES) == official.SerializeToString()
+
+
 @pytest.mark.parametrize("value", [{"intValue": 5}, {"stringValueStrindex": 7}])
 def test_values_in_a_list_are_written_as_those_of_an_attribute(value: dict[str, Any]) -> None:
     found = written(AnyValue(arrayValue=ArrayValue([AnyValue(**value), AnyValue()])))
