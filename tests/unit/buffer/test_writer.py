@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from relay.buffer.sqlite import writer
@@ -18,7 +19,7 @@ from relay.buffer.sqlite.quarantine import quarantined_files
 from relay.buffer.sqlite.transactions import Transaction
 from relay.model.counters import Counters
 from relay.model.errors import BufferFull, BufferUnavailable
-from tests.unit.buffer.making import deliver_all, noise, opened, piece, request
+from tests.unit.buffer.making import deliver_all, eventually, noise, opened, piece, request
 
 pytestmark = pytest.mark.anyio
 MIB = 1 << 20
@@ -45,6 +46,10 @@ async def flush(buffer: Buffer) -> None:
 
 async def transact(buffer: Buffer) -> None:
     await buffer._ledger.transact(Give(1))
+
+
+async def append(buffer: Buffer) -> None:
+    await buffer.append(request(piece()))
 
 
 async def report(buffer: Buffer) -> None:
@@ -76,6 +81,37 @@ async def test_whoever_waits_for_a_turn_in_which_the_writer_dies_is_refused(
         monkeypatch.setattr(place, name, die)
         with anyio.fail_after(30), pytest.raises(BufferUnavailable):
             await ask(buffer)
+
+
+async def test_whoever_waits_behind_a_turn_in_which_the_writer_dies_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun, are_there = threading.Event(), threading.Event()
+    refused: list[int] = []
+
+    def die(*_: object) -> None:
+        has_begun.set()
+        are_there.wait(30)
+        raise MemoryError("gone")
+
+    async def ask(number: int) -> None:
+        try:
+            await (flush, transact, report, append)[number](buffer)
+        except BufferUnavailable:
+            refused.append(number)
+
+    async with opened(tmp_path) as buffer:
+        monkeypatch.setattr(buffer._writer, "_append", die)
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask, 3)
+                await eventually(has_begun.is_set)
+                for number in range(4):
+                    tasks.start_soon(ask, number)
+                await anyio.lowlevel.checkpoint()
+                await eventually(lambda: buffer._ledger.commands.qsize() >= 4)
+                are_there.set()
+    assert sorted(refused) == [0, 1, 2, 3, 3]
 
 
 async def test_each_of_several_transactions_gets_what_it_returned(tmp_path: Path) -> None:
