@@ -13,6 +13,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.settings import MIB
 from relay.buffer.sqlite import housekeeping
 from relay.buffer.sqlite.backlogs import Backlogs
+from relay.buffer.sqlite.dead_letter_table import DeadLetterTable
 from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.housekeeping import BUSY_NS, Housekeeping
 from relay.buffer.sqlite.ledger import Ledger
@@ -401,3 +402,56 @@ def test_what_filled_the_file_before_says_nothing_of_one_that_is_opened(kept: Ke
     kept.step()
     kept.house.publish(kept.file)
     assert kept.ledger.published.full_in_seconds is None
+
+
+def test_log_is_written_back_and_cut_once_it_is_long(kept: Kept) -> None:
+    kept.turns(4)
+    path = Path(kept.file.connection.filename)
+    kept.commit(noise(ROOM.checkpoint_limit_bytes))
+    written = kept.directory.wal_bytes()
+    assert path.stat().st_size < ROOM.checkpoint_limit_bytes
+    kept.step()
+    assert path.stat().st_size > ROOM.checkpoint_limit_bytes
+    assert kept.directory.wal_bytes() == written <= ROOM.truncate_limit_bytes
+    kept.commit(noise(ROOM.truncate_limit_bytes))
+    assert kept.directory.wal_bytes() > ROOM.truncate_limit_bytes
+    kept.step()
+    assert kept.directory.wal_bytes() == 0
+
+
+def test_letters_that_could_not_be_trimmed_count_as_before(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.turns(4)
+    kept.commit(letters=3)
+    counts = kept.file.letters.counts
+
+    def trim(self: DeadLetterTable, *, now_ns: int) -> int:
+        self.remove([1])
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr(DeadLetterTable, "trim", trim)
+    kept.time.now += 60
+    with pytest.raises(apsw.IOError):
+        kept.step()
+    assert kept.file.letters.counts == counts
+    assert kept.file.letters.having([1, 2, 3]) == [1, 2, 3]
+
+
+def test_before_there_is_no_room_rows_go_that_are_young_but_delivered(kept: Kept) -> None:
+    kept.turns(4)
+    delivered(kept, 42)
+    assert kept.house.space.room_bytes < 8 * MIB
+    kept.turns(30)
+    assert 30 < kept.file.kept.rows < 42
+    assert not kept.house.space.is_low
+    kept.house.publish(kept.file)
+    published = kept.ledger.published
+    assert published.first_row == 43 - kept.file.kept.rows
+
+
+def test_reserve_is_given_back_where_the_disk_is_full_and_for_no_other_error(kept: Kept) -> None:
+    assert not kept.house.no_space(apsw.IOError("disk I/O error"), kept.file)
+    assert kept.house.space.reserve.bytes
+    assert kept.house.no_space(apsw.FullError("database or disk is full"), kept.file)
+    assert not kept.house.space.reserve.bytes
