@@ -5,9 +5,15 @@ from typing import Any
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from relay.buffer import owed_ranges
 from relay.buffer.sqlite import signal_runs
+from relay.buffer.sqlite.signal_runs import Run
+from relay.buffer.sqlite.space import gaps as gaps_module
 from relay.buffer.sqlite.space.gaps import Gaps
+from relay.buffer.sqlite.types import Totals
 from relay.model.records import OwedRange, Position, Signal
 
 OWED = {Signal.TRACES: [(OwedRange(Position(4), Position(5)),)]}
@@ -90,3 +96,54 @@ def test_whoever_stops_at_the_first_row_has_not_read_many(file: Any) -> None:
     asked.clear()
     assert len(found(Gaps(), file, 512)) == 9_999
     assert len(asked) <= 22  # and whoever goes on asks for many at once
+
+
+@given(st.data())
+def test_rows_found_are_those_that_are_kept_and_that_nobody_of_their_signal_is_owed(
+    data: st.DataObject,
+) -> None:
+    signals = data.draw(st.lists(st.sampled_from(Signal), min_size=1, max_size=20))
+    rows = range(1, len(signals) + 1)
+    some_rows = st.sets(st.sampled_from(rows))
+    connection = apsw.Connection(":memory:")
+    connection.execute(
+        "CREATE TABLE rows (id INTEGER PRIMARY KEY, received_ns, monotonic_ns, parts, body, spans,"
+        " raw_bytes);"
+        "CREATE TABLE signal_runs (first_row INTEGER PRIMARY KEY, signal, sums);"
+        "CREATE TABLE tallies (name TEXT PRIMARY KEY, value)"
+    )
+    before = {signal: Totals() for signal in Signal}
+    runs: list[Run] = []
+    for row, signal in zip(rows, signals, strict=True):
+        if not runs or runs[-1].signal is not signal:
+            runs.append(Run(row, signal, dict(before)))
+        before[signal] = before[signal] + Totals(1, 3, 40)
+    signal_runs.write(connection, runs)
+    kept = data.draw(some_rows)
+    connection.executemany("INSERT INTO rows VALUES (?,1,2,'','',3,40)", [(row,) for row in kept])
+    owed_rows = {
+        signal: data.draw(some_rows) for signal in data.draw(st.sets(st.sampled_from(Signal)))
+    }
+    owed = {
+        signal: [tuple(map(owed_ranges.row_range, sorted(owes)))]
+        for signal, owes in owed_rows.items()
+    }
+    file: Any = SimpleNamespace(connection=connection, run=runs[-1], last_row=len(signals))
+    gaps = Gaps()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gaps_module, "_AT_ONCE", data.draw(st.integers(1, 3)))
+        patch.setattr(gaps_module, "_APART_ROWS", data.draw(st.integers(0, 3)))
+        for _ in range(3):
+            pairs = list(gaps.rows(file, owed, data.draw(st.integers(1, 5))))
+            wanted = [
+                row
+                for row in sorted(kept)
+                if signals[row - 1] in owed and row not in owed_rows[signals[row - 1]]
+            ]
+            assert [free.row for _gap, free in pairs] == wanted
+            for gap, free in pairs:
+                assert gap.of <= gap.first <= free.row < gap.end
+                assert gap.signal is signals[free.row - 1]
+            gone = set(wanted) & data.draw(some_rows)
+            connection.executemany("DELETE FROM rows WHERE id = ?", [(row,) for row in gone])
+            kept -= gone
