@@ -78,9 +78,14 @@ class Kept:
         nobody: Any = None
         backlogs = Backlogs(self.ledger, nobody)
         backlogs.health = lambda: {"a": Health(0, None, NOW_NS)}  # type: ignore[method-assign]
-        ages = RowAges(time.wall, time.uptime, lambda: 7)
-        self.house = Housekeeping(self.directory, ages, self.ledger, backlogs)
+        self.backlogs = backlogs
         self.file, _ = open_file(self.directory, ROOM, vfs=None)
+        self.begin()
+
+    def begin(self) -> None:
+        """A house as a process has it that opens the file."""
+        ages = RowAges(self.time.wall, self.time.uptime, lambda: 7)
+        self.house = Housekeeping(self.directory, ages, self.ledger, self.backlogs)
         self.house.look(self.file)
 
     def close(self) -> None:
@@ -455,3 +460,16 @@ def test_reserve_is_given_back_where_the_disk_is_full_and_for_no_other_error(kep
     assert kept.house.space.reserve.bytes
     assert kept.house.no_space(apsw.FullError("database or disk is full"), kept.file)
     assert not kept.house.space.reserve.bytes
+
+
+def test_counts_are_taken_up_by_the_next_process_as_they_are(kept: Kept) -> None:
+    kept.file.add_counter("evicted:a", 7)
+    kept.begin()
+    for _ in range(2):
+        kept.house.leave(kept.file)
+        counters = kept.file.counters()
+        assert counters["evicted:a"] == 7
+        kept.begin()
+        kept.house.leave(kept.file)
+        assert kept.file.counters() == counters
+        assert kept.house.eviction.items == {"a": 7}
