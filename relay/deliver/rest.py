@@ -37,14 +37,12 @@ class Rest:
             self._scope.cancel()
 
     async def until_woken(self) -> None:
-        """Return when `end` is called."""
+        """Return when `end` is called. Nothing is sent beside the courier meanwhile."""
+        self._parallel.close_soon()
         await self._rest(anyio.sleep_forever)
 
     async def until_next_try(self, seconds: float) -> None:
-        """As `until_woken`, and after so long at the latest; the status says when that is.
-
-        Nothing is sent beside the courier meanwhile.
-        """
+        """As `until_woken`, and after so long at the latest; the status says when that is."""
         self._parallel.close_soon()
         status = self._sender.status
         status.next_try_ns = self._sender.now_ns() + int(seconds * 1e9)

@@ -40,3 +40,19 @@ async def test_small_batches_begin_no_sooner_than_so_long_after_one_another(
     await rest.pace(size, began)
 
     assert sleeps == slept
+
+
+async def test_nothing_is_sent_beside_a_courier_that_stands_still(
+    backlog: MemoryBacklog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by lanes that were open: it may have stopped over what they would come to."""
+    sender = sender_of(backlog)
+    parallel = Parallel(sender, None)
+    closed = anyio.Event()
+    monkeypatch.setattr(parallel, "close_soon", closed.set)
+    rest = Rest(sender, parallel, anyio.sleep, pace_seconds=0.5)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(rest.until_woken)
+            await closed.wait()
+            rest.end()
