@@ -7,13 +7,15 @@ import pytest
 from relay.otlp.json_values import (
     Findings,
     Unusual,
+    are_single,
     base64_normal,
+    is_hex,
     normal_int64,
     normalise_attributes,
     normalise_times,
     normalise_values,
 )
-from relay.otlp.messages import AnyValue, Event, KeyValue, KeyValueList, Span
+from relay.otlp.messages import AnyValue, ArrayValue, Event, KeyValue, KeyValueList, Span
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,12 @@ def test_time_that_is_not_canonical_is_left_to_the_exact_way(member: str, time: 
 
     with pytest.raises(Unusual):
         normalise_times(*members_of(span, events))
+
+
+def test_times_that_are_all_beyond_64_bits_are_left_to_the_exact_way() -> None:
+    span = Span(startTimeUnixNano="2" * 20, endTimeUnixNano="2" * 20)
+    with pytest.raises(Unusual):
+        normalise_times(*members_of(span, []))
 
 
 def test_times_of_other_lengths_and_numbers_become_text() -> None:
@@ -156,3 +164,53 @@ def test_all_warnings_are_counted_and_the_first_three_places_told() -> None:
 
     assert findings.warnings == {"unknown_key": 6}
     assert findings.places == {"unknown_key": ["a", "b", "c"], "snake_case": ["e"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_so"),
+    [("", True), ("00ff", True), ("00FF", False), ("0", False), ("0g", False), ("00 ff", False)],
+)
+def test_hex_is_pairs_of_lower_case_digits_alone(text: str, *, is_so: bool) -> None:
+    assert is_hex(text) is is_so
+
+
+MEMBERS: dict[str, Any] = {
+    "intValue": "1",
+    "doubleValue": 1.5,
+    "boolValue": False,
+    "bytesValue": "AA==",
+    "stringValueStrindex": 1,
+    "arrayValue": ArrayValue([]),
+    "kvlistValue": KeyValueList([]),
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "is_so"),
+    [
+        ([{}], True),
+        ([{"stringValue": ""}, {"intValue": "1"}, {"boolValue": False}], True),
+        *(([{"stringValue": "a"}, {"stringValue": "a", each: MEMBERS[each]}], False)
+          for each in MEMBERS),
+        ([{"stringValue": "a"}, {"arrayValue": ArrayValue([])}], False),
+        ([{"stringValue": "a"}, {"kvlistValue": KeyValueList([])}], False),
+    ],
+)  # fmt: skip
+def test_values_are_single_that_have_one_member_and_hold_no_others(
+    values: list[dict[str, Any]], *, is_so: bool
+) -> None:
+    made = [KeyValue(key="k", value=AnyValue(**each)) for each in values]
+
+    assert are_single([[], [KeyValue(key="none"), *made]]) is is_so
+    assert are_single([made, [KeyValue(key="none")]]) is is_so
+
+
+@pytest.mark.parametrize("first", MEMBERS)
+@pytest.mark.parametrize("second", MEMBERS)
+def test_value_of_two_members_is_left_to_the_exact_way(first: str, second: str) -> None:
+    members = {each: MEMBERS[each] for each in (first, second)}
+    if len(members) == 1:
+        normalise_values([AnyValue(**members)], Findings())
+        return
+    with pytest.raises(Unusual):
+        normalise_values([AnyValue(**members)], Findings())
