@@ -301,8 +301,8 @@ def normalise_times(*members: tuple[Sequence[Any], str]) -> None:
     except TypeError:  # numbers among them
         joined = ""
     # 19 digits without a leading zero: the years 2001 to 2286, and always within 64 bits.
-    is_plain = set(map(len, times)) == {19} if joined else False
-    if not is_plain or not (joined.isascii() and joined.isdigit()) or "0" in joined[::19]:
+    is_plain = joined.isascii() and joined.isdigit() and set(map(len, times)) == {19}
+    if not is_plain or "0" in joined[::19]:
         for structs, name in members:
             for struct in structs:
                 setattr(struct, name, normal_fixed64(getattr(struct, name)))

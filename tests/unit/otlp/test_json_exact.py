@@ -1,6 +1,7 @@
 """The rules of proto3 JSON and of OTLP, each by itself, and what a refusal says."""
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -613,3 +614,17 @@ def test_path_is_told_whole_where_it_is_short_enough(more: int) -> None:
     name = "n" * (MOST_PATH_CHARACTERS + more)
 
     assert render((None, name)) == (name if not more else name[:-1] + "…")
+
+
+@pytest.mark.parametrize("levels", [200, 201])
+def test_values_are_as_deep_in_a_resource_and_where_there_is_none(levels: int) -> None:
+    attributes = [{"key": "k", "value": builders.nested(levels, "arrayValue")}]
+    span = builders.span(attributes=attributes)
+    resource = builders.to_body({"attributes": attributes})
+    body = builders.to_body({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
+    for read in (
+        lambda: read_request(body, Findings()),
+        lambda: read_resource(resource, Findings()),
+    ):
+        with nullcontext() if levels == 200 else pytest.raises(Refusal, match="at most 200"):
+            read()
