@@ -51,10 +51,10 @@ class Lifecycle:
         self._vfs = vfs
         self._known_totals = Totals()
         self._known_run: Run | None = None  # in which that row is
-        self._known_row = 0
+        self._known_row: int
         self._known_destinations: dict[str, Persisted] | None = None
         self._inherited = InheritedState()  # what a file that was given up leaves to the next
-        self._quarantines = 0
+        self._quarantines: int
         self._next_check = 0.0  # monotonic
         self.file: LogFile | None = None
         self.is_full = False
@@ -100,16 +100,16 @@ class Lifecycle:
                     self.last_error, hint="put it back, or restart to begin a new one"
                 )
             self._next_check = now + _FILE_CHECK_SECONDS
-        if self.file is None:
-            try:
-                self._adopt(self._open_again())
-            except DISK_ERRORS as error:
-                self._lose(error)
-                words = f"the buffer cannot be opened: {self.last_error}"
-                raise BufferUnavailable(words) from error
-        file = self.file
-        if file is None:
-            raise BufferUnavailable("the buffer is closed")
+        return self.file or self._found_again()
+
+    def _found_again(self) -> LogFile:
+        try:
+            file = self._open_again()
+            self._adopt(file)
+        except DISK_ERRORS as error:
+            self._lose(error)
+            words = f"the buffer cannot be opened: {self.last_error}"
+            raise BufferUnavailable(words) from error
         return file
 
     def _missing_file(self) -> str:
@@ -182,8 +182,9 @@ class Lifecycle:
         if self._known_destinations is not None:
             known = dict(self._known_destinations)
             for name, state in self._acks.states().items():
-                known.pop(name, None)
-                if state is not None:
+                if state is None:
+                    known.pop(name, None)
+                else:
                     known[name] = Persisted(*state)
             self._inherited.remember(known, self._known_row, self._known_totals)
         return open_file(self._state_dir, self._settings, vfs=self._vfs, inherited=self._inherited)[

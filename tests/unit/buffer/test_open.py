@@ -292,6 +292,15 @@ def test_newest_row_that_is_missing_although_its_id_is_known_is_missed(tmp_path:
         assert file.has_lost(rows(3, 3))
 
 
+def test_ids_that_were_left_out_stay_so_and_no_row_is_missed_there(tmp_path: Path) -> None:
+    with log_file(tmp_path, checkpoint=False) as file:
+        owe_and_append(file)
+        file._high_water.write(7, file.totals, file.destinations)
+    with log_file(tmp_path) as file:
+        assert (file.last_row, file.letters.counts) == (7, {})
+        assert file.destinations["a"].ranges == ALL
+
+
 def test_ledger_that_is_behind_the_file_owes_nothing_again(tmp_path: Path) -> None:
     with log_file(tmp_path / "state") as file:
         move(file, "a", ALL)

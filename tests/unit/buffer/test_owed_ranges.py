@@ -31,6 +31,7 @@ def test_union_is_the_same_places_sorted_and_apart(items: list[OwedRange]) -> No
     merged = owed_ranges.union(items)
 
     assert places(merged) == places(items)
+    assert all(item.end is None or item.start < item.end for item in merged)
     for before, after in itertools.pairwise(merged):
         assert before.end is not None
         assert before.end < after.start
@@ -62,6 +63,7 @@ def test_clip_keeps_places_up_to_the_last_row(items: list[OwedRange], last_row: 
 
     assert places(clipped) == {place for place in places(items) if place.row <= last_row}
     assert all(item.end is not None for item in clipped)
+    assert clipped == owed_ranges.union(clipped)
 
 
 @given(lists, st.integers(0, ROWS + 1))
@@ -69,7 +71,8 @@ def test_row_gaps_are_the_rows_without_any_owed_place(items: list[OwedRange], en
     gaps = owed_ranges.row_gaps(owed_ranges.union(items), end_row)
     free = {row for first, end in gaps for row in range(first, end)}
 
-    assert free - {0} == set(range(1, end_row)) - {place.row for place in places(items)}
+    assert free == set(range(end_row)) - {place.row for place in places(items)}
+    assert all(first < end for first, end in gaps)
 
 
 @given(lists)
@@ -77,6 +80,44 @@ def test_encoded_ranges_come_back_the_same(items: list[OwedRange]) -> None:
     merged = owed_ranges.union(items)
 
     assert owed_ranges.decode(owed_ranges.encode(merged)) == merged
+
+
+def test_ranges_are_on_disk_as_they_always_were() -> None:
+    stored = bytes.fromhex("be55383091940100c000")
+    assert owed_ranges.encode(owed_ranges.open_from(1)) == stored
+    assert owed_ranges.decode(stored) == owed_ranges.open_from(1)
+
+
+def test_rows_are_named_as_ranges() -> None:
+    two = owed_ranges.row_range(2)
+    assert two == OwedRange(Position(2), Position(3))
+    assert owed_ranges.before(3) == OwedRange(Position(0), Position(3))
+    assert owed_ranges.ends_by(two, Position(3))
+    assert not owed_ranges.ends_by(two, Position(2, 5))
+    assert not owed_ranges.ends_by(owed_ranges.open_from(2)[0], Position(9))
+    assert [owed_ranges.is_open(each) for each in ((), (two,), owed_ranges.open_from(1))] == [
+        False,
+        False,
+        True,
+    ]
+    assert owed_ranges.is_open((two, *owed_ranges.open_from(5)))
+
+
+@given(lists, ranges, st.booleans())
+def test_range_is_wholly_owed_or_not_at_all(
+    items: list[OwedRange], wanted: OwedRange, is_owed: bool
+) -> None:
+    before = owed_ranges.union(items)
+    found = places(owed_ranges.only_if(before, wanted, is_owed=is_owed))
+    assert found == (
+        places(before) | places([wanted]) if is_owed else places(before) - places([wanted])
+    )
+
+
+@given(lists, lists)
+def test_intersection_is_what_both_hold(items: list[OwedRange], others: list[OwedRange]) -> None:
+    one, other = owed_ranges.union(items), owed_ranges.union(others)
+    assert places(owed_ranges.intersection(one, other)) == places(one) & places(other)
 
 
 @given(st.binary(max_size=30))
