@@ -12,8 +12,18 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.types import Totals
 from relay.buffer.values import KeptRows
+from relay.model.counters import Counters
 from relay.model.records import Health, Signal
-from tests.unit.buffer.making import NOW_NS, eventually, opened, piece, request, take
+from tests.unit.buffer.making import (
+    NOW_NS,
+    a_letter,
+    eventually,
+    opened,
+    piece,
+    request,
+    take,
+    trace_id,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -147,3 +157,17 @@ async def test_first_one_of_a_signal_is_not_told_the_time_of_another(tmp_path: P
         await spans.find_oldest()
         assert spans.statistics().oldest_owed_ns == NOW_NS + 5
         assert metrics.statistics().oldest_owed_ns == 0
+
+
+async def test_what_is_settled_is_written_a_moment_later_and_its_letters_are_counted(
+    tmp_path: Path,
+) -> None:
+    counters = Counters()
+    async with opened(tmp_path, counters=counters) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(traces=(1,))))
+        letter = a_letter(trace_id(1))
+        backlog.settle_with(await take(backlog), [letter], status=400, at_ns=NOW_NS)
+        await eventually(lambda: "a" in buffer.statistics().dead_letters)
+
+    assert counters.dead_letters[letter.reason] == 1

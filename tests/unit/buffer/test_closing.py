@@ -1,6 +1,8 @@
 """How a buffer ends: all at once, whoever is in a hurry, and nothing of it goes on."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -103,3 +105,17 @@ async def test_what_a_command_changes_is_on_disk_when_it_returns(tmp_path: Path,
         states = {key.destination: each.is_paused for key, each in buffer.consumers().items()}
 
     assert states == ({"a": True, "b": False} if how == "paused" else {"b": False})
+
+
+def test_process_that_fails_before_it_closes_it_ends_all_the_same(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from relay.buffer.settings import BufferSettings\n"
+        "from relay.buffer.sqlite.buffer import Buffer\n"
+        "from relay.model.counters import Counters\n"
+        "Buffer(pathlib.Path(sys.argv[1]), BufferSettings(min_free_bytes=0), Counters()).open()\n"
+        "sys.exit(3)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 3
+    assert holder_of(tmp_path) == ""

@@ -300,6 +300,8 @@ async def test_skipped_rows_are_neither_owed_nor_settled(tmp_path: Path) -> None
 
         assert names((await take(backlog)).rows) == ["b"]
         assert not buffer._ledger.pending.deliveries("a")
+    async with opened(tmp_path) as buffer:
+        assert names((await take(buffer.consumer("a"))).rows) == ["b"]
 
 
 ROWS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 999)), min_size=1, max_size=5)

@@ -113,6 +113,8 @@ async def test_what_is_left_between_rows_of_others_is_no_more(tmp_path: Path) ->
         # What lies before it is of another signal: whoever asks finds that out once.
         assert await spans.take(max_bytes=1000, max_items=10) is None
         assert not spans.has_more
+    async with opened(tmp_path) as buffer:  # also after a restart
+        assert buffer.consumer("a").ranges == owed_ranges.open_from(4)
 
 
 @pytest.mark.parametrize("tail_bytes", [0, 1 << 20])
@@ -151,7 +153,7 @@ async def test_the_newest_row_of_an_encoding_is_found_behind_many_of_others(
         await append(buffer, LOGS, b"1")
         for number in range(40):
             await append(buffer, TRACES, b"t%d" % number)
-        await buffer.append(request(piece(b"", encoding=Encoding.PROTOBUF, signal=LOGS)))
+        await buffer.append(request(piece(b"2", encoding=Encoding.PROTOBUF, signal=LOGS)))
         taken = await logs.take_newest(Encoding.JSON)
 
     assert taken is not None

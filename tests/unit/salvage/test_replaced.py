@@ -47,19 +47,20 @@ async def test_requests_go_into_the_new_file_when_theirs_was_replaced_to_make_ro
 async def test_of_a_file_that_was_replaced_nothing_is_owed_in_flight_or_parked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail_bytes: int
 ) -> None:
-    async with opened(tmp_path, tail_bytes=tail_bytes) as buffer:
+    async with opened(tmp_path, tail_bytes=tail_bytes, flush_seconds=3600) as buffer:
         backlog, logs = buffer.consumer("a"), buffer.consumer("a", signal=Signal.LOGS)
-        for _ in range(3):
+        for _ in range(4):
             await buffer.append(request(piece(b"old", spans=2)))
-        held, parked = [await take(backlog, max_items=2) for _ in range(2)]
+        held, parked, settled = [await take(backlog, max_items=2) for _ in range(3)]
         backlog.park(parked, b"")
+        backlog.settle(settled, status=200, at_ns=NOW_NS)
         replace_at_next_commit(buffer, monkeypatch)
         await buffer.append(request(piece(b"new", spans=3)))
 
         found = backlog.statistics()
         assert (found.owed_items, found.owed_rows, found.in_flight_items) == (3, 1, 0)
         backlog.settle(held, status=200, at_ns=NOW_NS)
-        assert await backlog.take_parked(parked.ranges[0].start) is None
+        assert backlog.parked.ranges == ()
         assert backlog.ranges == logs.ranges == owed_ranges.open_from(buffer.last_row)
         assert [row.body for row in (await take(backlog)).rows] == [b"new"]
     async with opened(tmp_path) as buffer:

@@ -12,7 +12,7 @@ from relay.buffer.backlog_name import BacklogName
 from relay.buffer.sqlite import replay_query
 from relay.buffer.sqlite.backlog import Backlog
 from relay.buffer.sqlite.buffer import Buffer
-from relay.buffer.sqlite.types import Totals
+from relay.buffer.sqlite.types import GoneRow, Totals
 from relay.buffer.values import KeptRows, OwedAgain
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Encoding, OwedRange, Position, Signal
@@ -233,6 +233,22 @@ async def test_trace_that_has_gone_is_said_so(tmp_path: Path) -> None:
 
     assert (found.ranges, found.rows, found.gone_rows) == ((), 0, 1)
     assert (by_time.rows, by_time.gone_rows, by_time.gone_items) == (0, 1, 3)
+
+
+async def test_sums_are_right_when_what_is_held_gives_way_before_it_is_released(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(spans=3)))
+        await deliver_all(backlog)
+        row = (owed_ranges.row_range(1),)
+        assert backlog.hold(row) == row
+        backlog.evict(row, [GoneRow(1, 3, 7)])
+        await buffer.append(request(piece(spans=2)))
+        assert backlog.release(row, (), Totals())
+
+        assert (backlog.statistics().owed_items, backlog.statistics().owed_rows) == (2, 1)
 
 
 async def test_removed_destination_is_not_owed_what_was_held(tmp_path: Path) -> None:
