@@ -51,7 +51,7 @@ def sums(connection: apsw.Connection, ranges: Ranges, signal: Signal) -> Totals:
             end.rows += 1
             if end.rows > begin.rows:
                 result += end - begin
-                result.rows -= int(item.start.row == last_row)
+                result.rows -= int(first.row == last_row)
         last_row = _last_row(item)
     return result
 

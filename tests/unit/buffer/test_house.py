@@ -283,6 +283,8 @@ def test_transaction_that_deletes_rows_tells_which_is_the_first(kept: Kept) -> N
     kept.house.transacted(kept.file, 0)
     published = kept.ledger.published
     assert (published.first_row, published.oldest_received_ns) == (2, kept.time.wall())
+    assert kept.house.space.written_bytes == 0  # and by a fresh look at the disk
+    assert kept.house._history.used_bytes(kept.file) > 0
     kept.file.work(lambda it: history.let_go(it, 2, 2))
     kept.house.transacted(kept.file, 0)
     published = kept.ledger.published
@@ -468,8 +470,17 @@ def test_counts_are_taken_up_by_the_next_process_as_they_are(kept: Kept) -> None
     for _ in range(2):
         kept.house.leave(kept.file)
         counters = kept.file.counters()
-        assert counters["evicted:a"] == 7
+        assert (counters["evicted:a"], counters["boot"]) == (7, 7)
         kept.begin()
         kept.house.leave(kept.file)
         assert kept.file.counters() == counters
         assert kept.house.eviction.items == {"a": 7}
+
+
+def test_time_of_failing_is_written_down_up_to_the_end(kept: Kept) -> None:
+    kept.backlogs.health = lambda: {"a": Health(NOW_NS, None, 0)}  # type: ignore[method-assign]
+    kept.commit(b"one", a=ALL)
+    kept.step()
+    kept.time.now += 4
+    kept.house.leave(kept.file)
+    assert kept.file.counters()["failing_seconds:a"] == 4
