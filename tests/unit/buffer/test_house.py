@@ -484,3 +484,11 @@ def test_time_of_failing_is_written_down_up_to_the_end(kept: Kept) -> None:
     kept.time.now += 4
     kept.house.leave(kept.file)
     assert kept.file.counters()["failing_seconds:a"] == 4
+
+
+def test_limit_and_disk_are_those_of_now(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.house.reload(replace(ROOM, max_size_bytes=32 * MIB), kept.file)
+    assert kept.house.space.reserve.bytes == 8 * MIB
+    assert kept.house.fits_any(kept.file)
+    monkeypatch.setattr(kept.directory, "free_bytes", lambda: 0)
+    assert not kept.house.fits_any(kept.file)
