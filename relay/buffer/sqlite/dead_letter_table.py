@@ -207,10 +207,10 @@ class DeadLetterTable:
             " ORDER BY id LIMIT ?",
             (self._first_ids.get(fullest, 0), fullest, _TRIM_STEP),
         ):
+            gone.append(_Gone(letter_id, fullest, size))
+            excess -= size
             if excess <= 0:
                 break
-            excess -= size
-            gone.append(_Gone(letter_id, fullest, size))
         if gone:
             self._first_ids[fullest] = gone[-1].letter_id
         return self._drop(gone)
@@ -234,9 +234,8 @@ class DeadLetterTable:
         # A new dict each time: the event loop reads the published one without a lock.
         before = self.counts.get(destination, DeadLetterCount())
         after = DeadLetterCount(before.count + count, before.stored_bytes + size)
-        self.counts = {**self.counts, destination: after}
-        if after.count <= 0:
-            self.counts = {name: value for name, value in self.counts.items() if value.count > 0}
+        counts = {**self.counts, destination: after}
+        self.counts = {name: value for name, value in counts.items() if value.count > 0}
 
 
 class _Gone(NamedTuple):

@@ -15,7 +15,16 @@ from relay.buffer.sqlite.rows import (
 )
 from relay.buffer.sqlite.types import DamagedRow, Totals
 from relay.model.reasons import Reason
-from relay.model.records import BodyFlag, Encoding, Piece, RejectedItem, Signal, StoredRow
+from relay.model.records import (
+    BodyFlag,
+    Encoding,
+    OwedRange,
+    Piece,
+    Position,
+    RejectedItem,
+    Signal,
+    StoredRow,
+)
 from tests.unit.buffer.making import NOW_NS, noise, piece, rejected_span, request
 
 SETTINGS = BufferSettings()
@@ -153,3 +162,10 @@ def test_columns_that_were_hit_are_told_as_far_as_they_can_be_true() -> None:
     assert as_found.body == columns.body + b"!"
     assert as_found.words.endswith("; the bytes kept are its zstd frame as found")
     assert damaged(body=None).body == b""
+
+
+def test_piece_without_a_body_takes_no_other_with_it() -> None:
+    asked = [request(piece(b""), piece(b"one")), request(piece(b""))]
+    group = build_group(asked, after_row=4, totals=Totals(), settings=SETTINGS)
+    assert [each.body for each in group.stored] == [b"one"]
+    assert group.range == OwedRange(Position(5), Position(6))

@@ -16,6 +16,7 @@ from relay.buffer.sqlite.space.gaps import Gaps
 from relay.buffer.sqlite.types import Totals
 from relay.model.records import OwedRange, Position, Signal
 
+FAR = OwedRange(Position(202), Position(4900))
 OWED = {Signal.TRACES: [(OwedRange(Position(4), Position(5)),)]}
 
 
@@ -96,6 +97,21 @@ def test_whoever_stops_at_the_first_row_has_not_read_many(file: Any) -> None:
     asked.clear()
     assert len(found(Gaps(), file, 512)) == 9_999
     assert len(asked) <= 22  # and whoever goes on asks for many at once
+
+
+def test_gaps_that_lie_close_are_looked_into_at_once_and_those_far_apart_alone(file: Any) -> None:
+    file.last_row = 5000
+    owed = {Signal.TRACES: [(*map(owed_ranges.row_range, range(2, 201, 2)), FAR)]}
+    asked: list[tuple[int, int]] = []
+
+    def note(_cursor: Any, _statement: str, bindings: Any) -> bool:
+        asked.append(bindings[:2])
+        return True
+
+    file.connection.exec_trace = note
+    assert [free.row for _gap, free in Gaps().rows(file, owed, 512)] == [1, 3, 5]
+    assert len(asked) <= 5
+    assert max(end - start for start, end in asked) <= 200
 
 
 @given(st.data())

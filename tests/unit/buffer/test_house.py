@@ -362,6 +362,7 @@ def test_free_pages_are_given_up_where_it_is_the_disk_that_has_no_room(
     space = kept.house.space
     free = space.freelist_bytes
     assert free > 4 * MIB
+    assert space.database_bytes + free == Path(kept.file.connection.filename).stat().st_size
     rows = kept.house.make_room(kept.file, MIB)
     assert rows
     assert space.freelist_bytes == free

@@ -13,7 +13,7 @@ from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.space import reserve as reserve_module
 from relay.buffer.sqlite.space.reserve import Reserve
-from relay.buffer.sqlite.space.space import Space
+from relay.buffer.sqlite.space.space import COMMIT_FACTOR, COMMIT_OVERHEAD_BYTES, Space
 from relay.model.errors import BufferFull
 from tests.unit.buffer.making import SETTINGS, eventually, noise, opened, piece, request
 
@@ -234,6 +234,20 @@ def test_free_pages_count_for_min_free_but_not_for_a_full_disk(tmp_path: Path) -
 
     space.free_bytes, space.reserve.bytes = 33 * MIB, 0
     assert space.needs_disk(2 * MIB)
+
+
+def test_disk_that_is_full_is_named_whatever_min_free_is(tmp_path: Path) -> None:
+    space = space_of(tmp_path, replace(SETTINGS, min_free_bytes=40 * MIB))
+    space.free_bytes, space.freelist_bytes = 10 * MIB, 100 * MIB
+    assert "the file system is full (10 MiB free)" in space.limit()
+
+
+def test_what_needs_exactly_the_room_there_is_fits(tmp_path: Path) -> None:
+    space = space_of(tmp_path, replace(SETTINGS, max_size_bytes=64 * MIB))
+    connection = apsw.Connection(":memory:")
+    size = (48 * MIB - COMMIT_OVERHEAD_BYTES) // COMMIT_FACTOR
+    assert space.fits(connection, size)
+    assert not space.fits(connection, size + 1)
 
 
 def test_space_is_measured_before_the_reserve_is_made_and_after_it(
