@@ -12,7 +12,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 from relay.model.records import Encoding
 from relay.otlp import protobuf_mend
 from relay.otlp.json_values import Findings, Unreadable
-from relay.otlp.protobuf_mend import MOST_LOOKS, ORIGINAL, Torn, mend
+from relay.otlp.protobuf_mend import MOST_LOOKS, ORIGINAL, Torn, mend, read_former_scopes
 from relay.otlp.protobuf_writer import delimited
 from relay.otlp.signals import LOGS, METRICS, TRACES, WIRE, SignalWire
 from tests.support.examples import examples
@@ -288,3 +288,39 @@ def test_damage_within_one_item_costs_that_item_at_most(
         assert found.SerializeToString(deterministic=True) == (
             same.SerializeToString(deterministic=True)
         )
+
+
+@EVERY_SIGNAL
+def test_scopes_under_their_former_number_are_read_where_there_are_no_others(
+    wire: SignalWire,
+) -> None:
+    scope = delimited(b"\x0a", b"") + delimited(b"\x12", item(wire, GOOD[wire.signal]))
+    former, usual = delimited(b"\xc2\x3e", scope), delimited(b"\x12", scope)
+    pair = delimited(b"\x0a", b"k") + delimited(b"\x12", delimited(b"\x0a", b"v"))
+    around = delimited(b"\x0a", delimited(b"\x0a", pair)) + delimited(b"\x1a", b"url")
+    odd = b"\xc0\x3e\x07"  # that number, and no message
+    message: Any = wire.request.FromString(
+        b"".join(delimited(b"\x0a", each) for each in (around + former + odd, usual + former))
+    )
+    read_former_scopes(message, wire)
+
+    entries, scopes, _records = wire.lists[Encoding.PROTOBUF]
+    first, second = getattr(message, entries)
+    assert [each.SerializeToString() for each in getattr(first, scopes)] == [scope]
+    assert [each.key for each in first.resource.attributes] == ["k"]
+    assert (first.schema_url, len(getattr(second, scopes))) == ("url", 1)
+    assert first.SerializeToString().endswith(odd)
+    assert second.SerializeToString() == usual + former
+
+
+def test_resource_with_a_field_of_no_number_at_all_is_left_out_and_told() -> None:
+    """Its tag takes ten bytes: the official parser reads nothing of what it is in."""
+    odd = b"\x80" * 9 + b"\x01\x00"
+    usual = delimited(b"\x0a", delimited(b"\x0a", b"k"))
+    good = GOOD[TRACES.signal]
+    findings = Findings()
+    message: Any = mend(request_of(good, resource=usual + odd), TRACES, findings)
+
+    assert not message.resource_spans[0].HasField("resource")
+    assert findings.warnings == {"envelope_unreadable": 1}
+    assert kept(message, TRACES) == [good]
