@@ -111,6 +111,15 @@ async def test_records_that_are_too_old_are_one_dead_letter_and_the_others_arriv
     assert upstream.requests <= 10
 
 
+async def test_two_records_that_are_too_old_are_one_dead_letter(tmp_path: Path) -> None:
+    upstream = Loki(COUNT)
+    async with delivering(tmp_path, terms_of(Signal.LOGS), [records(range(2))], upstream) as at:
+        await at.done()
+        (letter,) = await at.letters()
+
+    assert (late_in([letter]), upstream.requests) == ([0, 1], 2)
+
+
 @pytest.mark.parametrize("oldest", [1, 31, 33, COUNT - 1])
 async def test_records_of_several_rows_that_are_too_old_are_found_behind_steps_too(
     tmp_path: Path, oldest: int
@@ -150,7 +159,7 @@ async def test_records_of_which_some_are_too_new_are_set_aside_alone(
     assert late_in(letters) == list(range(newest + 1, COUNT))
 
 
-@pytest.mark.parametrize("number", range(2, 9))
+@pytest.mark.parametrize("number", range(2, 10))
 async def test_search_that_is_broken_off_begins_anew_and_loses_nothing(
     tmp_path: Path, number: int
 ) -> None:

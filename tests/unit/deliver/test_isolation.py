@@ -413,14 +413,23 @@ def only_protobuf(_held: list[int], encoding: Encoding) -> Outcome:
     return Delivered(200) if encoding is Encoding.PROTOBUF else REFUSED
 
 
-@pytest.mark.parametrize(("rows", "count"), [(2, 2), (3, 1)])
+@pytest.mark.parametrize(("rows", "count"), [(2, 2), (3, 1), (3, 2)])
 async def test_other_encoding_is_searched_where_nothing_passes_in_one(
     rows: int, count: int
 ) -> None:
-    case = Case(only_protobuf, rows, encoding="auto")
+    tried: list[list[int]] = []
+
+    def answer(held: list[int], encoding: Encoding) -> Outcome:
+        if encoding is Encoding.PROTOBUF:
+            tried.append(held)
+        return only_protobuf(held, encoding)
+
+    case = Case(answer, rows, encoding="auto")
 
     assert await case.isolated(count, alternative=Encoding.PROTOBUF) == Delivered(200)
     assert set(range(1, count + 1)) <= set(case.backlog.settled)
+    # The head itself: nothing is known of that encoding yet. A lone one was just refused in it.
+    assert tried[0] == ([1] if count > 1 else [3])
     assert case.sender.learnt.notes() == ["refuses JSON (400): sent as protobuf"]
 
 

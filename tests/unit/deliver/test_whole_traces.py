@@ -56,6 +56,19 @@ async def test_rows_of_before_that_are_owed_again_are_looked_at_when_they_are_ta
         whole.end()
 
 
+async def test_rows_are_looked_at_however_long_they_are(tmp_path: Path) -> None:
+    many = range(1, 501)
+    assert len(of(*many)) > whole_traces._THREAD_FROM_BYTES
+    async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
+        whole = WholeTraces("a", SAMPLE, buffer)
+        whole.follow(buffer.consumer("a"), tasks)
+        await keep(buffer, *many)
+        await eventually(lambda: whole.held_items(Signal.TRACES) == len(many))
+        assert all(trace_id(n) in whole.scout.kept for n in many)
+        whole.leave(Signal.TRACES)
+        assert whole.held_items(Signal.TRACES) == 0
+
+
 async def test_what_was_to_be_sent_once_stays_kept(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
         whole = WholeTraces("a", SAMPLE, buffer)
