@@ -59,7 +59,7 @@ class MemoryBacklog:
     settled: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
-    in_flight: int = 0
+    flying: set[int] = field(default_factory=set)
     given_back: int = 0
     waiting: bool = False
     take_errors: list[Exception] = field(default_factory=list)
@@ -80,6 +80,10 @@ class MemoryBacklog:
             self.waiting = False
         self._news = anyio.Event()
 
+    @property
+    def in_flight(self) -> int:
+        return len(self.flying)
+
     async def take(self, *, max_bytes: int, max_items: int, one_encoding: bool) -> Taken | None:
         if self.take_errors:
             raise self.take_errors.pop(0)
@@ -95,7 +99,7 @@ class MemoryBacklog:
         if not rows:
             return None
         self.owed = self.owed[len(rows) :]
-        self.in_flight += len(rows)
+        self.flying.update(row.row for row in rows)
         return taken_of(*rows)
 
     @property
@@ -107,7 +111,7 @@ class MemoryBacklog:
         if not fitting:
             return None
         self.owed.remove(fitting[-1])
-        self.in_flight += 1
+        self.flying.add(fitting[-1].row)
         return taken_of(fitting[-1])
 
     async def split(self, taken: Taken, spans: int) -> tuple[Taken, Taken]:
@@ -133,12 +137,15 @@ class MemoryBacklog:
         self.settled.extend(row.row for row in taken.rows)
         self.statuses.extend(status for _ in taken.rows)
         self.dead.extend(dead)
-        self.in_flight -= len(taken.rows)
+        self.flying.difference_update(row.row for row in taken.rows)
         self._changed()
 
     def give_back(self, taken: Taken) -> None:
+        rows = {row.row for row in taken.rows}
+        if not rows <= self.flying:
+            return
+        self.flying -= rows
         self.owed = sorted([*taken.rows, *self.owed], key=lambda row: row.row)
-        self.in_flight -= len(taken.rows)
         self.given_back += 1
         self._changed()
 

@@ -248,11 +248,12 @@ async def test_buffer_hears_how_a_courier_fares_while_there_is_one(tmp_path: Pat
     async with opened(tmp_path) as buffer, anyio.create_task_group() as tasks:
         fleet = Fleet(buffer, {}, Upstreams())
         fleet.start(tasks, [destination("a", hold_seconds=60.0), destination("b")])
-        health = buffer.consumer("a").health()
+        known = buffer.consumers()[BacklogName("a", TRACES)]
+        health = known.health()
         assert health is not None
         assert health.hold_ns == 60 * 10**9
         await fleet.reload([destination("b")])
-        assert buffer.consumer("a").health() is None
+        assert known.health() is None
         await fleet.stop(1.0)
 
 

@@ -691,12 +691,13 @@ class WholeTraces:
 
     def __init__(self) -> None:
         self.pinned: list[bytes] = []
+        self.seen: list[object] = []
 
     def pin(self, trace_ids: bytes) -> None:
         self.pinned.append(trace_ids)
 
     async def look_at(self, rows: object) -> None:
-        pass
+        self.seen.append(rows)
 
 
 async def test_trace_of_what_is_tried_again_is_kept_whole_whatever_was_forgotten(
@@ -730,4 +731,5 @@ async def test_trace_of_what_is_tried_again_is_kept_whole_whatever_was_forgotten
         now_ns += 61 * 10**9
         await around.retry()
         assert whole.pinned == [span.trace_ids]
+        assert whole.seen == [taken.rows]  # it may have been owed before anybody looked
         assert backlog.statistics().owed_items == 0

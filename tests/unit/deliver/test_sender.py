@@ -9,10 +9,12 @@ import pytest
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
+from relay.deliver.left_out import Why
 from relay.deliver.sender import BatchSender
 from relay.model.errors import SecretUnset
+from relay.model.reasons import Reason
 from relay.model.records import StoredRow
-from relay.upstream.outcomes import Delivered, Outcome
+from relay.upstream.outcomes import Delivered, Outcome, Unsent
 from tests.unit.buffer.making import NOW_NS
 from tests.unit.deliver.conftest import MemoryBacklog, make_row, make_settings, taken_of
 from tests.unit.deliver.delivering import InProcess
@@ -99,8 +101,8 @@ async def test_what_is_too_old_is_given_back_where_it_cannot_be_settled(
     with pytest.raises(OSError, match="no disk"):
         await sender_of(backlog, old_up_to(2), max_age_seconds=60.0).take()
 
-    assert {row.row for row in backlog.owed} >= {1, 2}
-    assert (backlog.settled, backlog.dead) == ([], [])
+    assert [row.row for row in backlog.owed] == [1, 2, 3, 4, 5]
+    assert (backlog.settled, backlog.dead, backlog.in_flight) == ([], [], 0)
 
 
 async def test_what_is_too_old_is_set_aside_by_as_much_as_the_settings_allow(
@@ -154,6 +156,24 @@ async def test_nothing_counts_as_delivered_that_was_not(backlog: MemoryBacklog) 
     with pytest.raises(TypeError, match="only what was refused"):
         await sender.give_up(sent)
     assert (backlog.settled, backlog.dead) == ([], [])
+
+
+async def test_what_is_left_out_as_a_whole_is_settled_as_of_no_answer(
+    backlog: MemoryBacklog,
+) -> None:
+    why = Why(Reason.TEMPORALITY, "not for this one")
+    sender = sender_of(backlog, encoding="json")
+    backlog.add(make_row(1, b'{"scopeSpans":[{"spans":[{"name":"x"}]}]}'))
+    taken = await sender.take()
+    assert taken is not None
+    attempt = await sender.send(taken, judges=[lambda *_: [why]])
+    assert attempt.outcome == Unsent()
+    await sender.settle(attempt)
+
+    upstream: Any = sender.upstream
+    assert (upstream.requests, backlog.statuses) == (0, [0])
+    assert [(each.reason, each.words) for each in backlog.dead] == [tuple(why[:2])]
+    assert (sender.status.refused_items, sender.status.last_status) == (1, 0)
 
 
 @pytest.mark.parametrize("hint", ["", "write the token into that file"])
