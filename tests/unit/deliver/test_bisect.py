@@ -319,6 +319,20 @@ async def test_upstream_that_refuses_everything_keeps_everything_and_is_probed_s
         assert len(at.upstream.sent) < 60 * 3 + 30
 
 
+async def test_last_row_is_sent_alone_as_the_proof_where_no_other_is_owed(tmp_path: Path) -> None:
+    rows = [["a"], ["b", "c", "d"]]
+    async with case(tmp_path, rows, refuses(*"abcdef"), encoding="json", most_sleeps=1) as at:
+        with anyio.fail_after(30):
+            await at.clock.is_spent.wait()
+        await keep(at.buffer, ["e", "f"], {})
+        at.upstream.sent.clear()
+        at.courier.wake()
+        with anyio.fail_after(30):
+            while len(at.upstream.sent) < 2:  # noqa: ASYNC110 - no event
+                await anyio.sleep(0.002)
+        assert at.upstream.sent[:2] == [frozenset("abcdef"), frozenset("ef")]
+
+
 async def test_lone_span_that_is_refused_is_kept_without_evidence(tmp_path: Path) -> None:
     async with case(tmp_path, [["one"]], refuses("one"), encoding="json", most_sleeps=20) as at:
         with anyio.fail_after(30):

@@ -9,7 +9,11 @@ import pytest
 
 from relay.config import DestinationConfig
 from relay.deliver.batches import Batch
-from relay.deliver.isolate.bisect import MOST_FOR_AGE
+from relay.deliver.isolate.bisect import (
+    MOST_BROKEN_IN_ORDER,
+    MOST_FOR_AGE,
+    MOST_WITHOUT_EVIDENCE,
+)
 from relay.deliver.isolate.policy import FAILURES_OF_ONE_HEAD, Isolation
 from relay.deliver.learnt import PAUSE_SECONDS
 from relay.deliver.parked import MOST, Parked
@@ -345,6 +349,40 @@ async def test_lone_item_is_given_up_when_it_is_refused_once_more_after_a_pause(
 
     assert await case.isolated(1) == Delivered(200)
     assert [each.row for each in case.backlog.dead] == [1]
+
+
+async def test_lone_item_is_kept_while_another_is_refused_as_well() -> None:
+    """An upstream that has begun to refuse everything: an earlier success condemns nothing."""
+    case = Case(refuses(), rows=2)
+    case.sender.learnt.passed(Taken((), ()), Encoding.JSON, 0.0)
+    for case.seconds in (0.0, PAUSE_SECONDS, 2 * PAUSE_SECONDS):
+        assert await case.isolated(1) == REFUSED
+    assert (case.owed, case.backlog.dead) == ([1, 2], [])
+
+
+@pytest.mark.parametrize("items", [1, 2])
+async def test_row_that_cannot_be_cut_is_not_given_up_at_once_for_one_of_its_items(
+    items: int,
+) -> None:
+    known = replace(REFUSED, about="content")
+    case = Case(refuses(outcome=known), rows=0)
+    case.add(1, items=items)
+
+    assert await case.isolated(items, known) == (Delivered(200) if items == 1 else known)
+    assert case.owed == ([] if items == 1 else [1])
+
+
+async def test_points_are_cut_without_evidence_for_so_many_requests_only() -> None:
+    case = Case(refuses(), rows=100, signal=METRICS)
+    assert await case.isolated(100) == REFUSED
+    assert len(case.sent) == MOST_WITHOUT_EVIDENCE
+
+    case = Case(refuses(outcome=BROKEN), rows=16, signal=METRICS)
+    attempt = await case.failed(16, BROKEN)
+    assert await case.isolation.ask_another(attempt.taken) == BROKEN
+    down_to_one = [8, 4, 2, 1]
+    assert [len(held) for held in case.sent[:4]] == down_to_one
+    assert len(case.sent) == len(down_to_one) + MOST_BROKEN_IN_ORDER
 
 
 async def test_points_refused_in_vain_are_asked_by_turns_as_one_and_as_more() -> None:
