@@ -372,6 +372,24 @@ async def test_row_that_cannot_be_cut_is_not_given_up_at_once_for_one_of_its_ite
     assert case.owed == ([] if items == 1 else [1])
 
 
+@pytest.mark.parametrize(
+    ("denials", "sent", "dead"),
+    [(1, [[3], [1], [1], [2]], []), (9, [[3], [1], [1], [1], [2], [1]], [1])],
+)
+async def test_item_denied_for_another_reason_is_asked_three_times_and_once_more_after_others(
+    denials: int, sent: list[list[int]], dead: list[int]
+) -> None:
+    """One that passes meanwhile is delivered, and never sent again."""
+    left = [DENIED] * denials
+    case = Case(lambda held, _: left.pop() if left and 1 in held else Delivered(200), rows=3)
+    attempt = await case.failed(2, DENIED)
+
+    assert await case.isolation.ask_another(attempt.taken) == Delivered(200)
+    assert case.sent == sent
+    assert [each.row for each in case.backlog.dead] == dead
+    assert sorted(case.backlog.settled) == [1, 2, 3]
+
+
 async def test_points_are_cut_without_evidence_for_so_many_requests_only() -> None:
     case = Case(refuses(), rows=100, signal=METRICS)
     assert await case.isolated(100) == REFUSED
