@@ -1,5 +1,6 @@
 """The engine's file alone for tests, without a thread or an event loop: opened, filled, moved."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,3 +76,10 @@ def crash(state_dir: Path, to: Path) -> Path:
         shutil.copy(path, to / path.name)
     own_copy(to)
     return to
+
+
+def still_open(state_dir: Path) -> list[str]:
+    """The buffer's files in `state_dir` that this process has open."""
+    descriptors = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
+    paths = [each.readlink() for each in descriptors if each.is_symlink()]
+    return [each.name for each in paths if each.is_relative_to(state_dir / "relay.db")]

@@ -16,13 +16,14 @@ from relay.buffer.sqlite import lifecycle as lifecycle_module
 from relay.buffer.sqlite import open as open_module
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.commands import Corrupt
+from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.lifecycle import Lifecycle
 from relay.buffer.sqlite.types import Persisted, Totals
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal
 from tests.support.faulty_vfs import Fault, FaultyVFS
-from tests.unit.buffer.log_files import ALL, append, move, rows
+from tests.unit.buffer.log_files import ALL, append, move, rows, still_open
 from tests.unit.buffer.making import SETTINGS
 
 
@@ -153,6 +154,19 @@ def test_disk_that_fails_is_told_once_and_the_file_opened_again(
     assert seen == []
     assert not life.is_full
     assert set_aside(tmp_path) == []
+
+
+def test_disk_that_fails_in_another_way_is_told_in_its_words(
+    life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise apsw.CantOpenError("no")
+
+    fail(life, apsw.IOError("no"))
+    monkeypatch.setattr(lifecycle_module, "open_file", refuse)
+    with pytest.raises(BufferUnavailable, match="the buffer cannot be opened: CantOpenError"):
+        life.usable()
+    assert life.last_error.startswith("CantOpenError")
 
 
 def test_wal_is_left_alone_when_the_disk_failed(life: Lifecycle, tmp_path: Path) -> None:
@@ -309,6 +323,14 @@ def test_damage_that_is_met_behind_opening_sets_the_file_aside(
         look(file)
 
     monkeypatch.setattr(life._house, "look", fail_once)
+    held: list[list[str]] = []
+    quarantine = StateDirectory.quarantine
+
+    def note(directory: StateDirectory, label: str) -> Path:
+        held.append(still_open(tmp_path))
+        return quarantine(directory, label)
+
+    monkeypatch.setattr(StateDirectory, "quarantine", note)
     if isinstance(error, KeyError):
         with pytest.raises(KeyError):
             life.open()
@@ -318,6 +340,7 @@ def test_damage_that_is_met_behind_opening_sets_the_file_aside(
         assert loaded.last_row == life.usable().last_row > 1
         assert list(loaded.destinations) == ["a"]
         assert len(set_aside(tmp_path)) == 1
+        assert held == [[]]  # it was closed by then
         assert life._ledger.generation == 0  # nobody has seen another
         assert life._known_row == loaded.last_row
     life.close(checkpoint=True)

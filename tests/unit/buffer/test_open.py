@@ -18,7 +18,7 @@ from relay.buffer.sqlite.high_water import FILE_NAME
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.open import InheritedState, open_file
 from relay.buffer.sqlite.pending_acks import PendingAck
-from relay.buffer.sqlite.quarantine import SalvageState, decode_state
+from relay.buffer.sqlite.quarantine import SalvageState, decode_state, quarantined_files
 from relay.buffer.sqlite.rows import Group
 from relay.buffer.sqlite.types import Persisted
 from relay.buffer.values import DeadLetterFilter
@@ -26,7 +26,16 @@ from relay.model.counters import Counters
 from relay.model.records import DeadLetter
 from relay.salvage.salvage import Salvage
 from tests.support.faulty_vfs import Fault, FaultyVFS
-from tests.unit.buffer.log_files import ALL, append, crash, hit, log_file, move, rows
+from tests.unit.buffer.log_files import (
+    ALL,
+    append,
+    crash,
+    hit,
+    log_file,
+    move,
+    rows,
+    still_open,
+)
 from tests.unit.buffer.making import NOW_NS, SETTINGS, opened, take_all
 
 JUMP = 1 << 20  # ids that are left out behind a WAL that was hit
@@ -65,7 +74,7 @@ def test_damaged_file_leaves_whom_it_owed_their_pauses_and_counts(tmp_path: Path
         ((name, state),) = noted(file).items()
         assert state.ranges() == {"a": ALL, "b": ALL}
         assert (state.last_row, state.total_rows, state.is_guess) == (1, 1, False)
-        assert set_aside(tmp_path) == [name]
+        assert [path.name for path in quarantined_files(tmp_path)] == [name]
 
 
 def test_file_of_which_nothing_is_known_is_noted_so(tmp_path: Path) -> None:
@@ -180,13 +189,6 @@ def test_file_that_cannot_be_opened_now_is_closed_and_stays(
     assert found.value.errno == errno.ENOSPC
     assert still_open(tmp_path) == []
     assert set_aside(tmp_path) == []
-
-
-def still_open(state_dir: Path) -> list[str]:
-    """The buffer's files in `state_dir` that this process has open."""
-    descriptors = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
-    paths = [each.readlink() for each in descriptors if each.is_symlink()]
-    return [each.name for each in paths if each.is_relative_to(state_dir / "relay.db")]
 
 
 @pytest.mark.parametrize(
