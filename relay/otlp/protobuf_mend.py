@@ -30,7 +30,7 @@ from relay.otlp.signals import SignalWire
 ORIGINAL: Final = "relay.original_bytes"
 """The attribute of an item that cannot be read, with the bytes that came."""
 
-MOST_MESSAGES: Final = 100  # within each other, as upb reads them
+MOST_MESSAGES: Final = 100  # within the outermost and each other, as upb reads them
 MOST_LOOKS: Final = 1_000_000  # at a field, or at whether bytes can be read: some 2 µs each
 
 _ENTRY_TAG: Final = b"\x0a"
@@ -216,7 +216,7 @@ class _Walk:
                 text = self._leaf(data, field, known, frame.descriptor)
                 frame.out.append(text)
                 is_whole = is_whole and bool(text)
-            elif depth + len(frames) < MOST_MESSAGES:
+            elif depth + len(frames) <= MOST_MESSAGES:
                 frames.append(_Frame(known.message_type, field.tag, field.content, field.end))
             else:
                 is_whole = False

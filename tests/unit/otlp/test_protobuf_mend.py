@@ -169,7 +169,8 @@ def test_metric_whose_points_cannot_be_told_apart_counts_as_one_broken_point() -
 
 
 def test_list_of_numbers_that_is_torn_breaks_its_point() -> None:
-    torn = delimited(b"\x32", b"1234567")  # bucket_counts, eight bytes each
+    # A time, and bucket_counts, eight bytes each.
+    torn = b"\x19" + (5).to_bytes(8, "little") + delimited(b"\x32", b"1234567")
     histogram = delimited(b"\x4a", delimited(b"\x0a", torn))
     findings = Findings()
     mend(request_of(delimited(b"\x0a", b"name") + histogram), METRICS, findings)
@@ -178,7 +179,9 @@ def test_list_of_numbers_that_is_torn_breaks_its_point() -> None:
     assert unreadable.path.endswith("metrics[0].histogram.dataPoints[0]")
     metric = metrics_pb2.Metric.FromString(unreadable.tree)
     assert metric.name == "name"
-    assert metric.histogram.data_points[0].attributes[0].value.bytes_value == torn
+    (point,) = metric.histogram.data_points
+    assert (point.time_unix_nano, list(point.bucket_counts)) == (5, [])
+    assert point.attributes[0].value.bytes_value == torn
 
 
 @EVERY_SIGNAL
@@ -324,3 +327,20 @@ def test_resource_with_a_field_of_no_number_at_all_is_left_out_and_told() -> Non
     assert not message.resource_spans[0].HasField("resource")
     assert findings.warnings == {"envelope_unreadable": 1}
     assert kept(message, TRACES) == [good]
+
+
+@pytest.mark.parametrize("levels", [48, 49])
+def test_record_is_broken_for_its_depth_just_where_the_official_parser_gives_up(
+    levels: int,
+) -> None:
+    body = delimited(b"\x2a", deep(levels))
+    findings = Findings()
+    try:
+        LOGS.request.FromString(request_of(body))
+        is_read = True
+    except DecodeError:
+        is_read = False
+    mend(request_of(delimited(b"\x1a", NOT_UTF8) + body), LOGS, findings)
+
+    assert is_read is (levels == 48)
+    assert (not findings.unreadable) is is_read
