@@ -227,7 +227,6 @@ class Housekeeping:
         if gone:
             self._history.note_remembered(file)
             self._oldest = None
-            self._lookout.is_changed = True
         return gone
 
     def no_space(self, error: BaseException, file: LogFile | None) -> bool:
@@ -340,7 +339,6 @@ class Housekeeping:
             self._has_more = True
             self._history.note_remembered(file)
             self._oldest = None
-            self._lookout.is_changed = True
             self.space.measure(file.connection)
             self._wal_since_checkpoint += COMMIT_OVERHEAD_BYTES
         else:

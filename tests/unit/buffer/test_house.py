@@ -140,6 +140,8 @@ def test_while_something_is_owed_it_looks_every_few_seconds(kept: Kept) -> None:
     kept.turns(4)
     kept.commit(b"one", a=ALL)
     assert kept.turns(4) == [AT_ONCE, 0.049, 5.0, 5.0]
+    kept.time.now += 5
+    assert kept.step()  # and what it found is told
     kept.commit(a=owed_ranges.open_from(2))
     kept.turns(12)
     assert kept.turns(2) == [60.0, 60.0]
@@ -347,6 +349,7 @@ def test_room_is_made_for_what_would_fit_into_an_empty_buffer(kept: Kept) -> Non
     assert kept.house.make_room(kept.file, half)
     assert kept.file.kept.rows == 8
     assert kept.house.make_room(kept.file, 22 * MIB)
+    assert kept.house._history.used_bytes(kept.file) > 0
     assert kept.file.kept.rows < 8
     assert kept.house.space.fits(kept.file.connection, 22 * MIB)
     kept.house.make_room(kept.file, half - 1)
@@ -493,3 +496,14 @@ def test_limit_and_disk_are_those_of_now(kept: Kept, monkeypatch: pytest.MonkeyP
     assert kept.house.fits_any(kept.file)
     monkeypatch.setattr(kept.directory, "free_bytes", lambda: 0)
     assert not kept.house.fits_any(kept.file)
+
+
+def test_rows_that_are_old_go_step_by_step_without_a_pause(kept: Kept) -> None:
+    kept.house.reload(replace(ROOM, keep_delivered_seconds=10), kept.file)
+    delivered(kept, 5)
+    kept.time.now += 11
+    kept.step()
+    assert 0 < kept.file.kept.rows < 5
+    while kept.file.kept.rows:
+        assert kept.turn() == AT_ONCE
+    assert kept.house._history.used_bytes(kept.file) > 0
