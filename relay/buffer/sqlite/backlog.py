@@ -412,7 +412,6 @@ class Backlog:
         if not batch.rows and not batch.damaged:
             # It has gone, or is of other signals.
             self.ranges = owed_ranges.subtract(self.ranges, covered)
-            self.parked.keep(self.ranges)
             self._mend_sums()
             self.changed()
             return None

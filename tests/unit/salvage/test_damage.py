@@ -292,6 +292,8 @@ async def test_dead_letter_of_a_damaged_row_names_its_traces(tmp_path: Path) -> 
         assert stored.letter.trace_ids == trace_id(7) + trace_id(8)
         told = [place.dead_letter for place in places if place.dead_letter is not None]
         assert [(each.reason, each.row) for each in told] == [("damaged_on_disk", 1)]
+        became = [(each.state, each.status) for place in places for each in place.deliveries]
+        assert became == [("set_aside", 0)]
         assert not set_aside(tmp_path, "corrupt-*")
 
 

@@ -251,6 +251,21 @@ async def test_sums_are_right_when_what_is_held_gives_way_before_it_is_released(
         assert (backlog.statistics().owed_items, backlog.statistics().owed_rows) == (2, 1)
 
 
+async def test_rows_that_have_gone_are_waited_for_no_more_once_they_were_looked_for(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, keep_delivered_seconds=0, tail_bytes=0) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(spans=3)))
+        await deliver_all(backlog)
+        await eventually(lambda: buffer.statistics().rows == 0)
+        backlog.owe((owed_ranges.row_range(1),), Totals(1, 3, 7))
+        assert backlog.statistics().owed_items == 3
+
+        assert await backlog.take(max_bytes=100, max_items=10) is None
+        assert (backlog.statistics().owed_items, backlog.statistics().owed_rows) == (0, 0)
+
+
 async def test_removed_destination_is_not_owed_what_was_held(tmp_path: Path) -> None:
     async with opened(tmp_path) as buffer:
         backlog = buffer.consumer("a")
