@@ -302,7 +302,6 @@ class Bisection:
                 is_too_large=_is_about_size(attempt) and self._is_all_that_is_owed(attempt),
             )
             if is_condemned and await self._is_refused_in_other(attempt):
-                self._suspects.clear()
                 await self._give_up(attempt)
 
     def _is_all_that_is_owed(self, attempt: Attempt) -> bool:

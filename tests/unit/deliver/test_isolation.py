@@ -29,7 +29,7 @@ from relay.model.records import (
     Taken,
 )
 from relay.otlp import transcode
-from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from relay.upstream.outcomes import Blocked, Delivered, Outcome, Unsent, Wait
 from tests.unit.buffer.making import NOW_NS
 from tests.unit.deliver.conftest import MemoryBacklog
 from tests.unit.deliver.delivering import InProcess
@@ -292,6 +292,30 @@ async def test_less_is_sent_at_once_after_what_was_too_large(
     assert (limits.max_bytes < before) is is_less
 
 
+async def test_parts_that_are_too_large_by_themselves_are_learnt_from() -> None:
+    case = Case(lambda held, _: TOO_LARGE if len(held) > 2 else Delivered(200), rows=8)
+    four = Taken(tuple(case.backlog.owed[:4]), ())
+
+    assert await case.isolated(8, TOO_LARGE) == Delivered(200)
+    assert case.sender.learnt.limits.is_too_large(four)
+
+
+async def test_two_other_rows_are_asked_where_nothing_has_passed() -> None:
+    case = Case(refuses(), rows=5)
+    assert await case.isolated(1) == REFUSED
+    assert case.sent == [[5], [4]]
+
+
+async def test_points_are_searched_until_a_second_request_is_not_answered() -> None:
+    timeout = Wait("no success within 30 s", may_be_the_size=True)
+    case = Case(refuses(outcome=timeout), rows=8, signal=METRICS)
+    attempt = await case.failed(8, timeout)
+
+    assert await case.isolation.ask_another(attempt.taken) == timeout
+    assert case.sent == [[1, 2, 3, 4], [1, 2]]
+    assert (case.owed, case.backlog.in_flight) == ([*range(1, 9)], 0)
+
+
 async def test_head_that_was_searched_in_vain_is_searched_again_with_proof_or_news_only() -> None:
     case = Case(refuses())
     assert await case.isolated(2) == REFUSED
@@ -349,6 +373,34 @@ async def test_lone_item_is_given_up_when_it_is_refused_once_more_after_a_pause(
 
     assert await case.isolated(1) == Delivered(200)
     assert [each.row for each in case.backlog.dead] == [1]
+
+
+@pytest.mark.parametrize(("outcome", "is_given_up"), [(REFUSED, False), (TOO_LARGE, True)])
+async def test_lone_item_is_kept_without_any_success_unless_it_is_too_large(
+    outcome: Outcome, is_given_up: bool
+) -> None:
+    case = Case(refuses(outcome=outcome), rows=1)
+    assert await case.isolated(1, outcome) == outcome
+    case.seconds = PAUSE_SECONDS
+
+    assert await case.isolated(1, outcome) == (Delivered(200) if is_given_up else outcome)
+    assert case.owed == ([] if is_given_up else [1])
+
+
+async def test_search_ends_at_once_when_something_else_is_wanted() -> None:
+    def answer(_held: list[int], _encoding: Encoding) -> Outcome:
+        case.sender.is_paused = True
+        return REFUSED
+
+    case = Case(answer, rows=4)
+    assert await case.isolated(4) is None
+    assert (case.owed, case.sent) == ([1, 2, 3, 4], [[1, 2]])
+
+
+async def test_part_of_which_nothing_is_for_the_upstream_is_settled_and_proves_nothing() -> None:
+    case = Case(lambda held, _: REFUSED if 1 in held else Unsent())
+    assert await case.isolated(2) == REFUSED
+    assert (case.owed, case.backlog.settled, case.backlog.dead) == ([1], [2], [])
 
 
 async def test_lone_item_is_kept_while_another_is_refused_as_well() -> None:
@@ -487,6 +539,28 @@ async def test_other_encoding_is_searched_where_nothing_passes_in_one(
     # The head itself: nothing is known of that encoding yet. A lone one was just refused in it.
     assert tried[0] == ([1] if count > 1 else [3])
     assert case.sender.learnt.notes() == ["refuses JSON (400): sent as protobuf"]
+
+
+@pytest.mark.parametrize(
+    ("in_protobuf", "verdict", "owed", "dead"),
+    [
+        (Delivered(200), Delivered(200), [], []),
+        (REFUSED, Delivered(200), [], [1]),
+        (AWAY, AWAY, [1], []),
+    ],
+)
+async def test_item_is_given_up_only_where_the_other_encoding_refuses_it_too(
+    in_protobuf: Outcome, verdict: Outcome, owed: list[int], dead: list[int]
+) -> None:
+    def answer(held: list[int], encoding: Encoding) -> Outcome:
+        if 1 not in held:
+            return Delivered(200)
+        return in_protobuf if encoding is Encoding.PROTOBUF else REFUSED
+
+    case = Case(answer, rows=3, encoding="auto")
+    assert await case.isolated(2, alternative=Encoding.PROTOBUF) == verdict
+    assert ([each for each in case.owed if each < 3], case.backlog.settled.count(2)) == (owed, 1)
+    assert [each.row for each in case.backlog.dead] == dead
 
 
 async def test_other_encoding_of_a_lone_item_waits_until_it_is_refused_again() -> None:
