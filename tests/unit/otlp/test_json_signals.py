@@ -324,7 +324,7 @@ def test_log_record_that_cannot_be_read_costs_itself_alone(bad: Any, path: str) 
     (unreadable,) = found.findings.unreadable
 
     assert found.count_items() == 2
-    assert unreadable.place == (0, 0, 1)
+    assert (unreadable.place, unreadable.items) == ((0, 0, 1), 1)
     place = "resourceLogs[0].scopeLogs[0].logRecords[1]"
     assert unreadable.path == (f"{place}.{path}" if path else place)
     fragment = json.loads(found.fragment_as_sent(unreadable))
@@ -481,3 +481,32 @@ def test_exact_way_agrees_with_whatever_the_fast_way_accepts_of_a_point(
 
     assert messages.encode(fast.entries) == messages.encode(exact.entries)
     assert fast.findings == exact.findings
+
+
+@EACH
+def test_body_with_blanks_is_vouched_for_by_the_fast_way(wire: SignalWire) -> None:
+    """Longer than it need be, it is looked through for lists that stand twice; none does."""
+    fixture = next(each for each in fixtures_of(wire.signal.word) if "full" in each.name)
+    made = decode_exact(fixture.body, ResourceCache(), wire)
+    entries = wire.lists[Encoding.JSON].entries
+    (piece,) = made.pieces(2**40)
+    body = json.dumps({entries: json.loads(b"[%b]" % piece.body)}, indent=8).encode()
+    found = decode_fast(body, ResourceCache(), wire)
+
+    assert len(body) > found.normal_bytes + 1000
+    assert [each.body for each in found.pieces(2**40)] == [piece.body]
+
+
+@EACH
+def test_envelope_that_cannot_be_read_is_kept_as_it_came(wire: SignalWire) -> None:
+    entries, scopes, records = wire.lists[Encoding.JSON]
+    resource = {"attributes": [builders.text_attribute("k", "v")]}
+    torn = {scopes: 5}
+    whole = {"resource": resource, scopes: [{records: "none"}], "schemaUrl": "u"}
+    found = read(wire, {entries: [torn, whole]})
+    (entry, scope) = found.findings.unreadable
+
+    assert (entry.place, scope.place) == ((0,), (1, 0))
+    assert (entry.items, scope.items) == (1, 1)  # nobody knows of how many
+    assert json.loads(found.fragment_as_sent(entry)) == torn
+    assert json.loads(found.fragment_as_sent(scope)) == whole
