@@ -1,11 +1,13 @@
 """Requests cut at every limit there may be: no piece is larger, and nothing is lost."""
 
+import json
 from typing import Any
 
 import pytest
 
 from relay.model.records import Encoding, Piece
 from relay.otlp.signals import LOGS, METRICS, TRACES, SignalWire
+from relay.otlp.transcode import to_json
 from relay.process.prepare import Prepare, PrepareSettings
 from tests.support import builders
 
@@ -84,3 +86,27 @@ def test_each_piece_tells_the_traces_and_services_of_its_own_items(encoding: Enc
     assert "".join(piece.trace_ids.hex() for piece in pieces) == "".join(ids)
     assert [len(piece.trace_ids) // 16 for piece in pieces] == [piece.items for piece in pieces]
     assert (pieces[0].services, pieces[-1].services) == ((), ("shop",))
+
+
+@pytest.mark.parametrize("encoding", list(Encoding), ids=["json", "protobuf"])
+@pytest.mark.parametrize("wire", [TRACES, LOGS, METRICS], ids=["traces", "logs", "metrics"])
+def test_what_holds_no_item_is_left_out_beside_what_does(
+    wire: SignalWire, encoding: Encoding
+) -> None:
+    sent = made(wire)
+    entries, scopes, records = wire.lists[Encoding.JSON]
+    full = sent[entries][0]
+    sent[entries] = [{**full, scopes: []}, {**full, scopes: [{records: []}, *full[scopes]]}, full]
+    body = builders.to_body(sent)
+    if encoding is Encoding.PROTOBUF:
+        body = builders.protobuf_twin(sent, wire.request).SerializeToString()
+    request: Any = Prepare(PrepareSettings()).check(body, encoding, signal=wire.signal).request
+    wanted: Any = Prepare(PrepareSettings()).check(
+        builders.to_body({entries: [full, full]}), Encoding.JSON, signal=wire.signal
+    )
+    (piece,) = request.pieces(2**40)
+    (whole,) = wanted.request.pieces(2**40)
+
+    text = piece.body if encoding is Encoding.JSON else to_json(piece.body, wire.signal)
+    assert json.loads(b"[%b]" % text) == json.loads(b"[%b]" % whole.body)
+    assert piece.items == whole.items
