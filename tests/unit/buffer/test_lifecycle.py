@@ -49,6 +49,20 @@ def set_aside(state_dir: Path) -> list[str]:
     return sorted(path.name for path in state_dir.glob("relay.db.*"))
 
 
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What was still open each time that a file was set aside."""
+    found: list[list[str]] = []
+    quarantine = StateDirectory.quarantine
+
+    def note(directory: StateDirectory, label: str) -> Path:
+        found.append(still_open(tmp_path))
+        return quarantine(directory, label)
+
+    monkeypatch.setattr(StateDirectory, "quarantine", note)
+    return found
+
+
 def fail(life: Lifecycle, error: Exception) -> str:
     """What is told of `error` in a transaction."""
     with pytest.raises(BufferUnavailable) as found, life.writable():
@@ -97,7 +111,7 @@ def test_file_that_is_not_there_is_missed_within_a_quarter_of_a_second(
     [apsw.CorruptError("hit"), apsw.NotADBError("hit"), apsw.SQLError("no such table: rows")],
 )
 def test_damaged_file_is_replaced_by_one_that_knows_what_was_in_memory(
-    life: Lifecycle, tmp_path: Path, error: Exception
+    life: Lifecycle, tmp_path: Path, held: list[list[str]], error: Exception
 ) -> None:
     wal = (tmp_path / "relay.db-wal").read_bytes()
     acks = life._acks
@@ -109,6 +123,7 @@ def test_damaged_file_is_replaced_by_one_that_knows_what_was_in_memory(
     file = life.usable()
     new = owed_ranges.open_from(file.last_row + 1)
     assert file.destinations == {"a": Persisted(new, True), "c": Persisted(new, False)}
+    assert held == [[]]  # it was closed by then
     name, log = set_aside(tmp_path)
     assert log == f"{name}-wal"
     assert (tmp_path / log).read_bytes() == wal
@@ -140,7 +155,7 @@ def test_disk_that_fails_is_told_once_and_the_file_opened_again(
     seen: list[Any] = []
     monkeypatch.setattr(life._backlogs, "on_rows", lambda *told: seen.append(told))
     with structlog.testing.capture_logs() as events:
-        for _ in range(2):
+        for _ in range(3):
             before = life.usable()
             words = fail(life, apsw.IOError("no"))
             assert words.startswith("the buffer cannot write: the disk fails")
@@ -204,7 +219,7 @@ def test_full_disk_leaves_the_file_open_and_says_what_is_full(tmp_path: Path) ->
     with pytest.raises(BufferUnavailable, match="the quota on the file system is used up"):
         with life.writable() as file:
             append(file, b"one")
-    assert (life.file, life.limit[:9]) == (file, "the quota")
+    assert (life.file, life.is_full, life.limit[:9]) == (file, True, "the quota")
     assert life.full().message.startswith("the buffer is full: the quota")
     life.close(checkpoint=False)
     disk.unregister()
@@ -307,7 +322,10 @@ def test_full_disk_at_the_start_is_tried_again_when_the_reserve_was_given_back(
 
 @pytest.mark.parametrize("error", [apsw.CorruptError("hit"), ValueError("odd"), KeyError("ours")])
 def test_damage_that_is_met_behind_opening_sets_the_file_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    held: list[list[str]],
+    error: Exception,
 ) -> None:
     first = life_of(tmp_path)
     first.open()
@@ -323,14 +341,6 @@ def test_damage_that_is_met_behind_opening_sets_the_file_aside(
         look(file)
 
     monkeypatch.setattr(life._house, "look", fail_once)
-    held: list[list[str]] = []
-    quarantine = StateDirectory.quarantine
-
-    def note(directory: StateDirectory, label: str) -> Path:
-        held.append(still_open(tmp_path))
-        return quarantine(directory, label)
-
-    monkeypatch.setattr(StateDirectory, "quarantine", note)
     if isinstance(error, KeyError):
         with pytest.raises(KeyError):
             life.open()
