@@ -439,7 +439,6 @@ class Backlog:
                 body=row.body,
                 row=row.row,
                 received_ns=row.received_ns,
-                trace_ids=row.trace_ids,
                 signal=row.signal,
             )
             for row in damaged

@@ -369,18 +369,7 @@ def _bodies(
         if missing := owed_ranges.union(gone):
             raise RowMissing(missing)
         raise apsw.CorruptError("rows are out of order")
-    return [_with_trace_ids(connection, read_row(RowColumns(*columns))) for columns in found]
-
-
-def _with_trace_ids(
-    connection: apsw.Connection, row: StoredRow | DamagedRow
-) -> StoredRow | DamagedRow:
-    """A damaged row with its ids, so that `where` still finds it."""
-    if isinstance(row, StoredRow):
-        return row
-    ids = fetch_value(connection, "SELECT ids FROM traces WHERE row = ?", (row.row,))
-    is_readable = isinstance(ids, bytes) and len(ids) % 16 == 0
-    return replace(row, trace_ids=ids) if is_readable else row
+    return [read_row(RowColumns(*columns)) for columns in found]
 
 
 def read_one(connection: apsw.Connection, row: int) -> StoredRow | None:

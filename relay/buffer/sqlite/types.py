@@ -24,7 +24,6 @@ class DamagedRow:
     body: bytes
     words: str
     reason: str = Reason.DAMAGED_ON_DISK  # code of the dead letter it becomes
-    trace_ids: bytes = b""  # of all its requests, packed, as table `traces` has them
     signal: Signal = Signal.TRACES
 
 

@@ -172,6 +172,7 @@ async def test_row_counts_until_its_last_span_is_settled(tmp_path: Path) -> None
         assert sums(backlog)[:2] == (2, 2)
         backlog.settle(left, status=200, at_ns=NOW_NS)
         assert sums(backlog)[:3] == (1, 1, len(fragment("d")))
+        assert backlog._parts.wholes == {}, "nothing is remembered of what is settled"
 
 
 async def test_split_of_a_single_span_or_of_what_cannot_be_read_changes_nothing(

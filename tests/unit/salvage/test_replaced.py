@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import apsw
 import pytest
 
 from relay.buffer import owed_ranges
 from relay.buffer.sqlite.buffer import Buffer
+from relay.buffer.sqlite.quarantine import quarantined_files
+from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal
 from tests.unit.buffer.making import NOW_NS, opened, piece, request, take, take_all
 
@@ -67,3 +70,19 @@ async def test_of_a_file_that_was_replaced_nothing_is_owed_in_flight_or_parked(
         assert {each.ranges for each in buffer.consumers().values()} == {
             owed_ranges.open_from(buffer.last_row)
         }
+
+
+async def test_file_that_a_question_finds_damaged_is_replaced_before_that_is_said(
+    tmp_path: Path,
+) -> None:
+    def meet(_connection: apsw.Connection) -> None:
+        raise apsw.CorruptError("a page")
+
+    async with opened(tmp_path) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(b"old")))
+        with pytest.raises(BufferUnavailable, match="was damaged and was replaced"):
+            await buffer._reader.ask(meet)
+        assert quarantined_files(tmp_path) != []
+        await buffer.append(request(piece(b"new")))
+        assert await take_all(backlog) == [b"new"]
