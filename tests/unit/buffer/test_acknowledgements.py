@@ -316,3 +316,15 @@ async def test_age_of_a_head_is_right_at_once_after_it_was_looked_up(tmp_path: P
         await buffer.find_oldest()
 
         assert backlog.statistics().oldest_owed_ns == NOW_NS + 5
+
+
+async def test_what_stands_on_disk_is_pending_no_more(tmp_path: Path) -> None:
+    async with opened(tmp_path, flush_seconds=60.0) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece()))
+        await buffer.flush()
+        await deliver_all(backlog)
+        pending = buffer._ledger.pending
+        assert len(pending.deliveries("a")) == 1
+        await buffer.flush()
+        assert (pending.deliveries("a"), pending.states()) == ([], {})

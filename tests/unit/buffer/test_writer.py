@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,7 +103,7 @@ async def test_whoever_waits_behind_a_turn_in_which_the_writer_dies_is_refused(
 
     async with opened(tmp_path) as buffer:
         monkeypatch.setattr(buffer._writer, "_append", die)
-        with anyio.fail_after(60):
+        with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask, 3)
                 await eventually(has_begun.is_set)
@@ -139,6 +140,24 @@ async def test_delivered_rows_give_way_to_a_transaction(tmp_path: Path) -> None:
         assert buffer.statistics().rows < 20
         with pytest.raises(BufferFull):
             await buffer._ledger.transact(Give(7, need_bytes=2 * MIB))
+
+
+async def test_full_buffer_stays_full_until_something_goes_and_still_does_what_needs_no_room(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, max_size_bytes=4 * MIB, tail_bytes=0, flush_seconds=60.0) as buffer:
+        backlog = buffer.consumer("a")
+        with suppress(BufferFull):
+            for number in range(100):
+                await buffer.append(request(piece(noise(60_000, number))))
+        for _ in range(3):
+            await buffer.flush()
+            assert buffer.statistics().is_full
+        assert await buffer._ledger.transact(Give(7)) == 7
+        assert buffer.statistics().is_full
+        await deliver_all(backlog)  # which is not on disk before somebody needs the room
+        await eventually(lambda: not buffer.statistics().is_full)
+        await buffer.append(request(piece(noise(60_000))))
 
 
 async def test_commits_are_counted_with_the_time_that_they_took(
