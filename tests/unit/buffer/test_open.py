@@ -107,6 +107,20 @@ def test_file_that_was_removed_is_noted_and_its_ids_go_on(tmp_path: Path) -> Non
         assert file.destinations == {"a": Persisted(owed_ranges.open_from(2), is_paused=True)}
 
 
+def test_kill_between_a_file_and_the_next_leaves_the_sidecar_to_the_first(tmp_path: Path) -> None:
+    with log_file(tmp_path) as file:
+        move(file, "a", ALL)
+        append(file, b"one")
+        file.add_counter("evicted:a", 7)
+    name = "relay.db.corrupt-20260101T000000Z"
+    (tmp_path / "relay.db").rename(tmp_path / name)
+    with log_file(tmp_path) as file:
+        found = {name: (each.ranges(), each.last_row) for name, each in noted(file).items()}
+        assert found == {name: ({"a": ALL}, 1)}
+        assert list(file.destinations) == ["a"]
+        assert file.ledger().counts == {"evicted:a": 7}
+
+
 def test_ids_go_on_where_the_sidecar_says_although_the_clock_was_set_back(tmp_path: Path) -> None:
     later = time.time_ns() // 10**9 + 86_400
     with log_file(tmp_path) as file:
