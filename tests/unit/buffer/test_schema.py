@@ -142,3 +142,20 @@ def test_transaction_that_raised_is_over_and_nothing_of_it_is_there() -> None:
         fail()
     assert not connection.in_transaction
     assert fetch_value(connection, "SELECT count(*) FROM t") == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "is_refused"),
+    [(0, False), (99, False), (-1, True), (1, True), (2, True), (3, True)],
+)
+def test_file_of_no_version_or_a_newer_one_is_for_others_to_judge(
+    version: int, is_refused: bool
+) -> None:
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE theirs (a)")
+    connection.pragma("user_version", version)
+    if is_refused:
+        with pytest.raises(apsw.CorruptError, match="table theirs"):
+            schema.refuse_foreign(connection)
+    else:
+        schema.refuse_foreign(connection)
