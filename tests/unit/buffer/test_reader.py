@@ -17,6 +17,7 @@ from relay.buffer.sqlite.ledger import Ledger
 from relay.buffer.sqlite.reader import Reader, first_received_ns, last_row_of, split_parts
 from relay.buffer.sqlite.rows import Part
 from relay.model.counters import Counters
+from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal
 from tests.unit.buffer.making import (
     NOW_NS,
@@ -124,6 +125,10 @@ async def test_only_so_many_looked_up_times_are_remembered_those_asked_for_last(
         looking.note_oldest(TRACES, row, NOW_NS + row)
     assert [looking.received_ns(TRACES, row) for row in (2, 3)] == [NOW_NS + 2, NOW_NS + 3]
 
+    # What was not found, or is asked for no more, changes nothing.
+    looking._found_oldest((TRACES, 2), None, BufferUnavailable("the disk"))
+    looking._found_oldest((TRACES, 3), 0, None)
+    looking._found_oldest((TRACES, 4), NOW_NS, None)
     assert looking._oldest == {(TRACES, 2): NOW_NS + 2, (TRACES, 3): NOW_NS + 3}
 
 
@@ -143,6 +148,27 @@ async def test_its_thread_has_ended_when_the_buffer_is_closed(tmp_path: Path) ->
         assert "buffer-reader" in names
         thread = buffer._reader._thread
     assert not thread.is_alive()
+
+
+async def test_disk_that_cannot_be_read_is_said_unless_the_file_was_replaced_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, tail_bytes=0) as buffer:
+        backlog = buffer.consumer("a")
+        await buffer.append(request(piece(b"1")))
+        ask, is_replaced = buffer._reader.ask, [False, True]
+
+        async def fail_twice(question: Any) -> Any:
+            if not is_replaced:
+                return await ask(question)
+            buffer._ledger.generation += is_replaced.pop(0)
+            raise BufferUnavailable("the disk")
+
+        monkeypatch.setattr(buffer._reader, "ask", fail_twice)
+        with pytest.raises(BufferUnavailable):
+            await take(backlog)
+        assert is_replaced == [True]
+        assert [row.body for row in (await take(backlog)).rows] == [b"1"]
 
 
 async def test_rows_are_waited_for_while_some_of_them_go(tmp_path: Path) -> None:
