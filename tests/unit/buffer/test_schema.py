@@ -155,7 +155,7 @@ def test_file_of_no_version_or_a_newer_one_is_for_others_to_judge(
     connection.execute("CREATE TABLE theirs (a)")
     connection.pragma("user_version", version)
     if is_refused:
-        with pytest.raises(apsw.CorruptError, match="table theirs"):
+        with pytest.raises(apsw.CorruptError, match="its schema is not ours"):
             schema.refuse_foreign(connection)
     else:
         schema.refuse_foreign(connection)
