@@ -277,6 +277,22 @@ async def test_what_is_owed_again_of_long_ago_keeps_nothing_waiting(tmp_path: Pa
         assert await case.after(31) == [b"1", b"2"]
 
 
+async def test_what_is_settled_frees_nothing_that_still_waits(tmp_path: Path) -> None:
+    async with lagging(tmp_path, Clocks()) as case:
+        await case.append(b"1")
+        await case.read(b"1")
+        case.clocks.pass_seconds(20)
+        await case.append(b"2")
+        await case.read(b"1", b"2")
+        assert await case.after(11) == [b"1"]
+        assert await deliver_all(case.backlog) == 1
+        await case.append(b"3")
+        await case.read(b"3")
+        with anyio.fail_after(5):
+            await eventually(lambda: case.lag.held_items == 2)
+        assert await take_all(case.backlog) == []
+
+
 async def test_the_end_of_a_lag_hands_out_everything(tmp_path: Path) -> None:
     async with lagging(tmp_path, Clocks(), before=[b"1"]) as case:
         await case.read(b"1")
