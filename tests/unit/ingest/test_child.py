@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -297,7 +298,9 @@ def test_allocator_is_asked_for_all_that_is_free(monkeypatch: pytest.MonkeyPatch
 def test_process_that_has_no_memory_for_a_body_ends_with_that_word() -> None:
     made = OffloadProcess()
     made.wait_ready()
-    resource.prlimit(made.pid, resource.RLIMIT_AS, (MIB, MEMORY_BYTES))
+    pages = int(Path(f"/proc/{made.pid}/statm").read_text().split()[0])
+    most_bytes = pages * resource.getpagesize() + 32 * MIB
+    resource.prlimit(made.pid, resource.RLIMIT_AS, (most_bytes, MEMORY_BYTES))
     with pytest.raises(OffloadDied) as death:
         made.ask(job(), bytes(64 * MIB))
 

@@ -35,8 +35,8 @@ def spawned() -> OffloadProcess:
     return made
 
 
-def job(*, memory_bytes: int = 300 * MIB) -> Job:
-    return Job(int(Encoding.JSON), True, PrepareSettings(), 10.0, memory_bytes)
+def job() -> Job:
+    return Job(int(Encoding.JSON), True, PrepareSettings(), 10.0, 300 * MIB)
 
 
 def status_of(pid: int, name: str) -> str:
@@ -132,14 +132,28 @@ def test_process_is_alive_until_it_has_ended_or_is_going_to(process: OffloadProc
     eventually(lambda: not told())
 
 
-def test_process_is_not_asked_again_after_a_job_that_was_its_last(process: OffloadProcess) -> None:
-    process.ask(job(), BODY)
-    assert (process.is_spent, 0.0 <= process.seconds < 10.0) == (False, True)
-    with pytest.raises(Refusal, match="more memory"):
-        process.ask(
-            job(memory_bytes=1), builders.to_body(builders.request(*[builders.span()] * 9999))
-        )
-    assert (process.is_spent, process.close()) == (True, 0)
+def test_process_is_not_asked_again_after_a_job_that_was_its_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import relay.process.prepare as prepare\n"
+        "usual = prepare.Prepare.check\n"
+        "def check(self, body, *args, **options):\n"
+        "    if b'too much' in body: raise MemoryError\n"
+        "    return usual(self, body, *args, **options)\n"
+        "prepare.Prepare.check = check\n"
+    )
+    monkeypatch.setenv("RELAY_PURE", "1")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = spawned()
+    try:
+        made.ask(job(), BODY)
+        assert (made.is_spent, 0.0 <= made.seconds < 10.0) == (False, True)
+        with pytest.raises(Refusal, match="more memory"):
+            made.ask(job(), builders.to_body(builders.request(builders.span(name="too much"))))
+    finally:
+        returncode = made.close()
+    assert (made.is_spent, returncode) == (True, 0)
 
 
 def test_job_in_whose_middle_the_process_dies_has_used_all_that_it_was_allowed(
