@@ -47,6 +47,17 @@ def test_subtract_leaves_what_is_in_the_first_only(
     assert left == owed_ranges.union(left)
 
 
+def test_holes_before_in_and_behind_each_range_are_left_out() -> None:
+    def rows(*ends: tuple[int, int]) -> tuple[OwedRange, ...]:
+        return tuple(OwedRange(Position(first), Position(end)) for first, end in ends)
+
+    before = (*rows((2, 6), (8, 9)), *owed_ranges.open_from(20))
+    holes = rows((0, 1), (3, 4), (8, 9), (10, 11), (12, 13))
+    left = (*rows((2, 3), (4, 6)), *owed_ranges.open_from(20))
+    assert owed_ranges.subtract(before, holes) == left
+    assert owed_ranges.subtract(rows((2, 6)), rows((0, 1), (3, 4))) == rows((2, 3), (4, 6))
+
+
 @given(lists, ranges)
 def test_overlaps_says_whether_any_place_is_common(
     items: list[OwedRange], wanted: OwedRange

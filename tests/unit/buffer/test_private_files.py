@@ -158,6 +158,7 @@ def test_no_file_is_opened_through_a_link(tmp_path: Path, name: str) -> None:
 
 def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     put(tmp_path / "notes.txt", "mine", 0o644)
+    put(tmp_path / "lock", "", 0o600)  # this one is, and private
     (tmp_path / "other").symlink_to("notes.txt")
     tmp_path.chmod(0o700)
     assert list(exposures(tmp_path)) == []
