@@ -58,6 +58,24 @@ def test_holes_before_in_and_behind_each_range_are_left_out() -> None:
     assert owed_ranges.subtract(rows((2, 6)), rows((0, 1), (3, 4))) == rows((2, 3), (4, 6))
 
 
+def test_every_border_is_kept_to() -> None:
+    grid = [Position(row, span) for row in (1, 2, 3) for span in (0, 1)]
+    every = [OwedRange(first, end) for first in grid for end in (*grid, None)]
+    whole = [item for item in every if item.end is None or item.start < item.end]
+    for one, other in itertools.product(whole, every):
+        left = owed_ranges.subtract((one,), (other,))
+        assert places(left) == places([one]) - places([other])
+        assert left == owed_ranges.union(left)
+        if other in whole:
+            assert owed_ranges.overlaps((one,), other) == bool(places([one]) & places([other]))
+        two = owed_ranges.subtract((one,), (other, OwedRange(Position(2), Position(2, 1))))
+        assert places(two) == places(left) - {Position(2)}
+        assert two == owed_ranges.union(two)
+        owed = {place.row for place in places([one])}
+        gaps = owed_ranges.row_gaps((one,), 5)
+        assert {row for first, end in gaps for row in range(first, end)} == set(range(5)) - owed
+
+
 @given(lists, ranges)
 def test_overlaps_says_whether_any_place_is_common(
     items: list[OwedRange], wanted: OwedRange
