@@ -34,8 +34,6 @@ from relay.otlp.signals import TRACES, WIRE, Lists, SignalWire
 NOT_FAST: Final = (ValueError, RecursionError, Unusual)
 """What `decode_fast` raises where it cannot vouch for a body."""
 
-# A list of one item with nothing but what it must have, and the name of the list.
-_LEAST_LIST_BYTES: Final = 60
 # From here on a look at the values of a span is cheaper than one through all of its text.
 _LONG_SPAN_BYTES: Final = 4096
 
@@ -49,6 +47,7 @@ class _Form(NamedTuple):
     names: Lists
     scopes_key: bytes
     frame_bytes: int
+    least_list_bytes: int  # of one item that is empty, with the name of the list
     no_resource: Raw  # the default itself: told apart by identity
     decode: Callable[[bytes], Any]
     normalise: Callable[[list[Any], list[list[KeyValue]], Findings], None]
@@ -66,7 +65,8 @@ def _form(wire: SignalWire) -> _Form:
         wire=wire,
         names=names,
         scopes_key=b'"%b":' % names.scopes.encode(),
-        frame_bytes=len(b'{"":[{"resource":,"":}]}') + len(names.entries) + len(names.scopes),
+        frame_bytes=len(b'{"":[]}') + len(names.entries),
+        least_list_bytes=len(b'"":[{}],') + len(names.records),
         no_resource=wire.entry().resource,  # type: ignore[attr-defined]
         decode=msgspec.json.Decoder(wire.json_request_struct).decode,
         normalise=normalise[wire.signal],
@@ -82,7 +82,8 @@ class JsonRequest:
 
     `entries` are of resourceSpans (resourceLogs, resourceMetrics); `resources` stands parallel to
     them. `records` are all spans, log records or metrics in order. `findings` holds flags for the
-    pieces and warnings by code. `normal_bytes` is how long a body of so much is in normal form.
+    pieces and warnings by code. `normal_bytes` is how long a body of so much is in normal form, at
+    least.
     """
 
     encoding: Final = Encoding.JSON
@@ -344,7 +345,12 @@ def decode_fast(
     if weigh is not None:
         weigh(request)
     decoded = _settle(form, request, Findings(), cache)
-    if len(body) > decoded.normal_bytes + _LEAST_LIST_BYTES and decoded.has_lost_a_list(body):
+    may_have_lost_a_list = (
+        len(body) >= decoded.normal_bytes + form.least_list_bytes
+        or decoded.findings.has_grown
+        or form.is_metrics  # of which numbers are many
+    )
+    if may_have_lost_a_list and decoded.has_lost_a_list(body):
         raise Unusual
     return decoded
 
@@ -386,10 +392,14 @@ def _settle(form: _Form, request: Any, findings: Findings, cache: ResourceCache)
     elif any(text.rfind(SECOND_MEMBER) >= 0 for text in scope_texts):  # faster than `in`
         raise Unusual  # never of what the exact way has read
     resources = []
-    normal_bytes = form.frame_bytes * len(entries) + sum(map(len, scope_texts))
+    normal_bytes = form.frame_bytes + sum(map(len, scope_texts))
     for index, entry in enumerate(entries):
         text = bytes(entry.resource)
-        normal_bytes += len(text) + len(entry.schemaUrl)
+        normal_bytes += len(form.scopes_key) + len(b"{}")
+        if not _has_no_resource(entry, form):
+            normal_bytes += len(b'"resource":,') + len(text)
+        if entry.schemaUrl:
+            normal_bytes += len(b',"schemaUrl":""') + len(entry.schemaUrl)
         known = cache.get(text) or cache.put(text, know_json(text))
         resources.append(known)
         if known.flags:

@@ -68,7 +68,8 @@ class Findings:
     """What was noticed of a body beside its contents: flags for couriers, warnings by code.
 
     `places` are the first few places of a warning, where it has such. `top_keys` are the keys at
-    the top of a body that was read the exact way.
+    the top of a body that was read the exact way. `has_grown` tells that its normal form may be
+    longer than what came: numbers have become texts, or are written otherwise.
     """
 
     flags: BodyFlag = BodyFlag.NONE
@@ -76,6 +77,7 @@ class Findings:
     places: dict[str, list[str]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     top_keys: tuple[str, ...] = field(default=(), compare=False)
+    has_grown: bool = field(default=False, compare=False)
 
     def warn_at(self, code: str, place: str) -> None:
         """Count a warning, and remember its place."""
@@ -199,6 +201,7 @@ def normalise_values(values: list[AnyValue], findings: Findings) -> None:
                 texts.append(number)
             elif _INT64_LOW <= number <= _INT64_HIGH:
                 value.intValue = str(number)
+                findings.has_grown = True
             else:
                 raise Unusual
         if texts and not _are_canonical(texts):
@@ -235,6 +238,9 @@ def _normalise_other(value: AnyValue, findings: Findings) -> list[AnyValue] | No
         if value.doubleValue not in SPECIAL_DOUBLES:
             raise Unusual  # a number in quotes
         findings.flags |= BodyFlag.SPECIAL_DOUBLES
+    elif value.doubleValue is not UNSET:
+        # Of others the shortest text is the one that is written.
+        findings.has_grown |= value.doubleValue.is_integer() or abs(value.doubleValue) < 0.001
     elif value.bytesValue is not UNSET:
         _check_base64(value.bytesValue)
     elif value.stringValueStrindex is not UNSET:
@@ -285,17 +291,17 @@ def _is_canonical_number(digits: str) -> bool:
 _getter = cache(attrgetter)
 
 
-def normalise_times(*members: tuple[Sequence[Any], str]) -> None:
+def normalise_times(*members: tuple[Sequence[Any], str]) -> bool:
     """Members that hold nanoseconds, or counts, into decimal text within fixed64. Raises Unusual.
 
-    Each is given as the structs that have it, and its name.
+    Each is given as the structs that have it, and its name. Returns whether there were numbers.
     """
     times: list[str] = []
     for structs, name in members:
         if structs:
             times += map(_getter(name), structs)
     if not times:
-        return
+        return False
     try:
         joined = "".join(times)
     except TypeError:  # numbers among them
@@ -306,6 +312,7 @@ def normalise_times(*members: tuple[Sequence[Any], str]) -> None:
         for structs, name in members:
             for struct in structs:
                 setattr(struct, name, normal_fixed64(getattr(struct, name)))
+    return not joined
 
 
 def normal_fixed64(number: str | int) -> str:
@@ -335,7 +342,7 @@ def normalise_spans(spans: list[Span], lists: list[list[KeyValue]], findings: Fi
     lists += [event.attributes for event in events]
     lists += [link.attributes for span in spans if span.links for link in span.links]
     normalise_attributes(lists, findings)
-    normalise_times(
+    findings.has_grown |= normalise_times(
         (spans, "startTimeUnixNano"), (spans, "endTimeUnixNano"), (events, "timeUnixNano")
     )
 
@@ -353,4 +360,6 @@ def normalise_logs(
     ]
     if bodies:
         normalise_values(bodies, findings)
-    normalise_times((records, "timeUnixNano"), (records, "observedTimeUnixNano"))
+    findings.has_grown |= normalise_times(
+        (records, "timeUnixNano"), (records, "observedTimeUnixNano")
+    )

@@ -14,7 +14,7 @@ from relay.otlp import messages
 from relay.otlp.json import JsonRequest, decode, decode_exact, decode_fast
 from relay.otlp.json_values import Unusual
 from relay.otlp.resources import ResourceCache
-from relay.otlp.signals import LOGS, TRACES
+from relay.otlp.signals import LOGS, METRICS, TRACES
 from tests.support import builders
 from tests.support.examples import examples
 
@@ -170,6 +170,51 @@ def test_no_span_is_lost_where_a_list_stands_twice(twice: bytes) -> None:
     found = decode(twice % (first, second), ResourceCache())
 
     assert [span.name for span in found.records] == ["", "op"]
+
+
+def short_span(**members: Any) -> str:
+    return json.dumps({"traceId": builders.TRACE_ID, "spanId": builders.SPAN_ID, **members})
+
+
+@pytest.mark.parametrize(
+    "grows",
+    [
+        {"startTimeUnixNano": 1795974408242217760},
+        {"attributes": [{"key": "k", "value": {"intValue": 5}}]},
+        {"attributes": [{"key": "k", "value": {"doubleValue": 5}}]},
+        {"attributes": [{"key": "k", "value": {"doubleValue": 1e15}}]},
+        {"attributes": [{"key": "k", "value": {"doubleValue": 5e-5}}]},
+        {"events": [{"timeUnixNano": 1795974408242217760}]},
+    ],
+)
+@pytest.mark.parametrize("twice", TWICE)
+def test_no_span_is_lost_where_a_list_stands_twice_beside_numbers_that_become_longer(
+    grows: builders.Json, twice: bytes
+) -> None:
+    first = short_span().encode()
+    second = ",".join([short_span(**grows)] * 100).replace(" ", "").encode()
+
+    assert len(decode(twice % (first, second), ResourceCache()).records) == 101
+
+
+@pytest.mark.parametrize("kept", ["{}", '{"severityText":"y"}'])
+@pytest.mark.parametrize(
+    "around", ["%s", '{"resource":{"attributes":[]},"scopeLogs":[%s],"schemaUrl":"a"}']
+)
+def test_no_record_is_lost_with_a_list_however_short(kept: str, around: str) -> None:
+    scope = f'{{"logRecords":[{{}}],"logRecords":[{kept}]}}'
+    entry = around % scope if around != "%s" else f'{{"scopeLogs":[{scope}]}}'
+    body = f'{{"resourceLogs":[{entry}]}}'.encode()
+
+    assert len(decode(body, ResourceCache(), LOGS).records) == 2
+
+
+def test_no_point_is_lost_with_a_list_beside_numbers_that_become_longer() -> None:
+    points = ",".join(['{"timeUnixNano":1795974408242217760,"asInt":5}'] * 100)
+    metric = f'{{"name":"n","gauge":{{"dataPoints":[{{}}],"dataPoints":[{points}]}}}}'
+    body = f'{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metric}]}}]}}]}}'.encode()
+
+    assert decode(body, ResourceCache(), METRICS).count_items() == 101
 
 
 def test_name_of_a_list_as_a_text_is_no_second_list() -> None:
