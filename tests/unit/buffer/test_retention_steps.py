@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import apsw
 import pytest
 
+from relay.buffer import owed_ranges
 from relay.buffer.settings import MIB
+from relay.buffer.sqlite import counters_table
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.space import retention
 from relay.buffer.sqlite.space.gaps import FreeRow, Gap, Gaps
 from relay.buffer.sqlite.space.retention import SHRINK_BYTES, Retention, shrink
 from relay.buffer.sqlite.space.row_age import RowAges
 from relay.model.records import Signal
+from tests.unit.buffer.log_files import append, log_file
 from tests.unit.buffer.making import NOW_NS, SETTINGS
 
 LARGE = replace(SETTINGS, max_size_bytes=1024 * MIB)
@@ -103,3 +108,15 @@ def test_free_pages_are_given_back_when_there_are_more_than_the_next_rows_need()
     assert gives_back(4 * MIB + SHRINK_BYTES + 1)
     assert not gives_back(0, keep_bytes=0)
     assert gives_back(1, keep_bytes=0)
+
+
+def test_sums_of_a_signal_follow_each_step_that_takes_some_of_its_rows(tmp_path: Path) -> None:
+    with log_file(tmp_path) as file:
+        for _ in range(3):
+            append(file, b"{}", signal=Signal.LOGS)
+        for kept in (2, 1):
+            owed = {Signal.LOGS: [owed_ranges.open_from(4 - kept)]}
+            chosen = Retention(SETTINGS, RowAges()).choose(file, owed)
+            file.work(partial(retention.remove, chosen=chosen))
+            assert file.standing.kept(Signal.LOGS).rows == kept
+        assert file.gone_by_signal == counters_table.gone_by_signal(file.connection)
