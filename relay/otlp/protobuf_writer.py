@@ -147,9 +147,16 @@ def _field(kind: Any, field: FieldDescriptor, *, has_presence: bool) -> Write:
         return lambda numbers: delimited(tag, b"".join([write(number) for number in numbers]))
     tag = _varint(field.number << 3 | wire_type)
     if not has_presence and wire_type == 1:
-        zero = bytes(8)
-        return lambda value: b"" if (encoded := write(value)) == zero else tag + encoded
+        return _eight_bytes(tag, field, write)
     return lambda value: tag + write(value)
+
+
+def _eight_bytes(tag: bytes, field: FieldDescriptor, write: Write) -> Write:
+    """What writes this number, and nothing for zero."""
+    if field.type == FieldDescriptor.TYPE_FIXED64:  # the times of every item
+        return lambda text: tag + number.to_bytes(8, "little") if (number := int(text)) else b""
+    zero = bytes(8)
+    return lambda value: b"" if (encoded := write(value)) == zero else tag + encoded
 
 
 def _text_writer(heads: tuple[bytes, ...], encode: Write) -> Write:
@@ -185,19 +192,17 @@ def _text(tag: bytes, text: str) -> bytes:
     return delimited(tag, text.encode()) if text else b""
 
 
-class _KeyFields(dict[str, bytes]):
-    """Attribute keys as encoded `key` fields. Keys of a usual length recur and are remembered."""
-
-    def __missing__(self, key: str) -> bytes:
-        field = _text(b"\x0a", key)
-        if len(key) <= 64:
-            if len(self) >= 4096:
-                self.clear()
-            self[key] = field
-        return field
+# Attribute keys as encoded `key` fields. Keys of a usual length recur and are remembered.
+_KEY_FIELDS: Final[dict[str, bytes]] = {}
 
 
-_KEY_FIELDS = _KeyFields()
+def _key_field(key: str) -> bytes:
+    field = _text(b"\x0a", key)
+    if len(key) <= 64:
+        if len(_KEY_FIELDS) >= 4096:
+            _KEY_FIELDS.clear()
+        _KEY_FIELDS[key] = field
+    return field
 
 
 @functools.cache
@@ -216,22 +221,29 @@ def _write_attributes(
     """Pieces to be joined: making each attribute a whole by itself takes longer."""
     out: list[bytes] = []
     for item in items:
-        body, value = _KEY_FIELDS[item.key], item.value
+        key, value = item.key, item.value
+        try:
+            body = _KEY_FIELDS[key]
+        except KeyError:
+            body = _key_field(key)
         if value is not UNSET:
-            if value.stringValue is not UNSET:
-                raw = value.stringValue.encode()
-                length = len(raw)
-                if length + len(body) < 124 and not item.keyStrindex:
+            text = value.stringValue
+            if text is not UNSET:
+                raw = text.encode()
+                size = len(raw)
+                both = size + len(body)
+                if both < 124 and not item.keyStrindex:
                     # Nine of ten attributes: all four lengths take one byte.
-                    head, text_head = heads[length + len(body) + 4], _TEXT_HEADS[length]
-                    out += (head, body, _VALUE_HEADS[length + 2], text_head, raw)
+                    out += (heads[both + 4], body, _VALUE_HEADS[size + 2], _TEXT_HEADS[size], raw)
                     continue
                 encoded = delimited(b"\x0a", raw)
             elif value.intValue is not UNSET:
-                encoded = b"\x18" + _signed(int(value.intValue))
+                number = int(value.intValue)
+                is_short = 0 <= number < 2048
+                encoded = b"\x18" + (_SHORT_VARINTS[number] if is_short else _signed(number))
                 if not item.keyStrindex and len(body) < 108:
-                    length = len(encoded)
-                    out += (heads[length + len(body) + 2], body, _VALUE_HEADS[length], encoded)
+                    size = len(encoded)
+                    out += (heads[size + len(body) + 2], body, _VALUE_HEADS[size], encoded)
                     continue
             else:
                 encoded = _write_value(value, level)
