@@ -227,7 +227,8 @@ class Courier:
         sender = self._sender
         if sender.status.state not in IN_TROUBLE:
             sender.status.enter(DestinationState.DELIVERING)
-            self._parallel.open(taken)
+            if sender.learnt.settings.concurrency > 1:
+                self._parallel.open(taken)
         attempt = await sender.deliver(taken)
         outcome, batch = attempt.outcome, attempt.batch
         self._died_at = None
