@@ -231,6 +231,8 @@ class Courier:
                 self._parallel.open(taken)
         attempt = await sender.deliver(taken)
         outcome, batch = attempt.outcome, attempt.batch
+        if outcome is None or isinstance(outcome, outcomes.Unsent):
+            return None, None
         self._died_at = None
         if isinstance(outcome, outcomes.Delivered):
             return outcome, batch.size if batch is not None else None

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 Settings = Callable[..., DestinationConfig]
 Row = Callable[..., StoredRow]
+SPAN = b'{"scopeSpans":[{"spans":[{"name":"%b"}]}]}'
 START_NS = 1_700_000_000_000_000_000
 
 
@@ -755,6 +756,29 @@ async def test_courier_that_dies_twice_at_one_place_stops_until_it_is_woken(
         at.courier.resume()
         await at.settle_down()
         assert (at.state, backlog.settled) == ("idle", [1])
+
+
+async def test_courier_dies_twice_at_one_place_whatever_was_left_out_between(
+    settings: Settings, row: Row, backlog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing was sent, nothing has got past that place."""
+    settle = backlog.settle_with
+
+    def settle_what_is_left_out(taken: Taken, *dead: Any, **told: Any) -> None:
+        if taken.rows[0].row == 2:
+            raise RuntimeError("what cannot be written down")
+        settle(taken, *dead, **told)
+
+    monkeypatch.setattr(backlog, "settle_with", settle_what_is_left_out)
+    backlog.add(row(2, SPAN % b"good"))
+    terms = settings(match='name != "health"', max_batch_items=1)
+    async with world(terms, backlog, Delivered(200), Delivered(200)) as at:
+        assert at.state == "blocked"
+        backlog.owed.insert(0, row(1, SPAN % b"health"))
+        await at.clock.advance()
+
+        assert (backlog.settled, len(at.upstream.sent)) == ([1], 2)
+        assert "twice: stopped until a reload or resume" in at.courier.status.reason
 
 
 async def test_courier_survives_a_backlog_that_cannot_be_read(
