@@ -166,7 +166,7 @@ class Tokens:
 def refuse_loop(headers: Headers, own_id: bytes) -> None:
     """Raise Refusal 508 if the request has been here before, or in more than 32 relays.
 
-    `headers` tell of some.
+    Only for `headers` that name relays.
     """
     value = headers[_HOPS]
     hops = value[:_MAX_HOPS_BYTES].split(b",", _MAX_HOPS)

@@ -18,11 +18,11 @@ from relay.otlp import json_exact, json_tree, messages
 from relay.otlp.cuts import SizedItem, group_items
 from relay.otlp.json_points import normalise_metrics
 from relay.otlp.json_values import (
-    SECOND_MEMBER,
     Findings,
     Unreadable,
     Unusual,
     are_single,
+    has_second_member,
     normalise_logs,
     normalise_spans,
 )
@@ -386,13 +386,12 @@ def _settle(form: _Form, request: Any, findings: Findings, cache: ResourceCache)
     records = _all_records(entries, names)
     form.normalise(records, lists, findings)
     scope_texts = [messages.encode(scopes) for scopes in scopes_of]
-    is_long = sum(map(len, scope_texts)) > _LONG_SPAN_BYTES * len(records)
-    if is_long and form.wire is TRACES and are_single(lists):
-        pass
-    elif any(text.rfind(SECOND_MEMBER) >= 0 for text in scope_texts):  # faster than `in`
+    scope_bytes = sum(map(len, scope_texts))
+    is_long = form.wire is TRACES and scope_bytes > _LONG_SPAN_BYTES * len(records)
+    if not (is_long and are_single(lists)) and any(map(has_second_member, scope_texts)):
         raise Unusual  # never of what the exact way has read
     resources = []
-    normal_bytes = form.frame_bytes + sum(map(len, scope_texts))
+    normal_bytes = form.frame_bytes + scope_bytes
     for index, entry in enumerate(entries):
         text = bytes(entry.resource)
         normal_bytes += len(form.scopes_key) + len(b"{}")

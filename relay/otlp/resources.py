@@ -10,7 +10,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 
 from relay.model.records import BodyFlag
 from relay.otlp import json_exact, messages
-from relay.otlp.json_values import SECOND_MEMBER, Findings, Unusual, normalise_attributes
+from relay.otlp.json_values import Findings, Unusual, has_second_member, normalise_attributes
 
 SERVICE_NAME: Final = "service.name"
 _MOST_ENTRIES: Final = 1024
@@ -85,7 +85,7 @@ def know_json(text: bytes) -> KnownResource:
     try:
         resource = messages.decode_resource(text)
         normal = _normalise(resource, findings)
-        if SECOND_MEMBER in normal:
+        if has_second_member(normal):
             raise Unusual
     except (ValueError, RecursionError, Unusual):
         findings = Findings()
