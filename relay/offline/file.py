@@ -18,11 +18,10 @@ from relay.buffer import owed_ranges
 from relay.buffer.backlog_name import BacklogName, backlog_name
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import schema
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.private_files import open_private
 from relay.buffer.sqlite.quarantine import wal_of
 from relay.buffer.sqlite.rows import RowColumns, read_row
-from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value, number
 from relay.buffer.sqlite.trace_queries import FIRST_STEP, trace_rows
 from relay.buffer.sqlite.types import DamagedRow
 from relay.model.errors import BufferUnavailable

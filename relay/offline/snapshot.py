@@ -18,9 +18,8 @@ import apsw
 from relay.buffer import owed_ranges
 from relay.buffer.settings import BufferSettings
 from relay.buffer.sqlite import counters_table, load, schema
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.rows import RowColumns, read_row, signal_of
-from relay.buffer.sqlite.schema import DISK_ERRORS, fetch, fetch_value, sync_directory
+from relay.buffer.sqlite.schema import DISK_ERRORS, fetch, fetch_value, number, sync_directory
 from relay.buffer.sqlite.types import DamagedRow, Totals
 from relay.model.errors import BufferUnavailable
 from relay.model.records import OwedRange, Position, Signal

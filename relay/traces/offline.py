@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import anyio
 
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.reader import ask_directly, read_one
-from relay.buffer.sqlite.schema import fetch_value
+from relay.buffer.sqlite.schema import fetch_value, number
 from relay.buffer.sqlite.trace_lookup import TracesAtRest
 from relay.config import Config
 from relay.model.records import DestinationStatus, StoredRow

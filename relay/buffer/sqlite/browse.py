@@ -13,10 +13,9 @@ from relay.buffer.rejected_senders import RejectedSenders
 from relay.buffer.sqlite import signal_runs, sums, trace_queries
 from relay.buffer.sqlite.backlogs import Backlogs
 from relay.buffer.sqlite.ledger import Ledger
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.reader import Ask, is_encoding, split_parts
 from relay.buffer.sqlite.rows import Part, RowColumns, read_row, signal_of
-from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.schema import fetch, fetch_value, number
 from relay.buffer.sqlite.trace_lookup import Standing, places, standing_of
 from relay.buffer.sqlite.trace_queries import DeliveredEntry, PartPlace, TraceFinding
 from relay.buffer.values import (

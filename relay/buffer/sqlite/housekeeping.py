@@ -15,11 +15,10 @@ from relay.buffer.sqlite.counters_table import CounterSchedule
 from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.disk_errors import is_no_space
 from relay.buffer.sqlite.ledger import Ledger
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.pending_acks import PendingAck
 from relay.buffer.sqlite.rows import Group
-from relay.buffer.sqlite.schema import CORRUPT_ERRORS, ODD_VALUES, fetch, transaction
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, ODD_VALUES, fetch, number, transaction
 from relay.buffer.sqlite.space.eviction import Eviction
 from relay.buffer.sqlite.space.history import History
 from relay.buffer.sqlite.space.hold_timers import HoldTimers

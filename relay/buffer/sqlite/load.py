@@ -3,7 +3,6 @@
 What SQLite gives back for a damaged cell need not be of its column's type, nor near the truth.
 """
 
-import math
 from collections.abc import Iterable
 
 import apsw
@@ -13,7 +12,7 @@ from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import signal_runs
 from relay.buffer.sqlite.rows import RowColumns, read_row
-from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.schema import fetch, fetch_value, number
 from relay.buffer.sqlite.types import Totals
 from relay.model.records import StoredRow
 
@@ -25,11 +24,6 @@ _NEWEST_LOOKS = 64
 _DESTINATIONS = (
     "SELECT name, paused, ranges FROM destinations WHERE typeof(name) = 'text'"  # none that was hit
 )
-
-
-def number(value: object, *, below: float = math.inf) -> int:
-    """`value` if it is a number that can stand there, else 0."""
-    return value if isinstance(value, int) and 0 < value < below else 0
 
 
 def _id(value: object) -> int:

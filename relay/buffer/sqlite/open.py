@@ -23,7 +23,6 @@ from relay.buffer.sqlite import schema
 from relay.buffer.sqlite.directory import StateDirectory, time_label
 from relay.buffer.sqlite.disk_errors import remember_number
 from relay.buffer.sqlite.high_water import HighWater, LedgerCopy
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
 from relay.buffer.sqlite.private_files import open_private
 from relay.buffer.sqlite.quarantine import (
@@ -35,7 +34,7 @@ from relay.buffer.sqlite.quarantine import (
     state_of,
     wal_of,
 )
-from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.schema import fetch, fetch_value, number
 from relay.buffer.sqlite.types import Loaded, Persisted, Totals
 from relay.buffer.sqlite.wal import frames_of_generation
 from relay.model.nouns import counted

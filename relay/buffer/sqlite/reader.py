@@ -20,9 +20,8 @@ from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import schema, signal_runs, sums
 from relay.buffer.sqlite.commands import Corrupt
 from relay.buffer.sqlite.ledger import Ledger
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.rows import Part, RowColumns, read_parts, read_row
-from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value
+from relay.buffer.sqlite.schema import CORRUPT_ERRORS, DISK_ERRORS, fetch, fetch_value, number
 from relay.buffer.sqlite.types import Budget, Chunk, DamagedRow
 from relay.buffer.values import RecentService
 from relay.model.errors import BufferUnavailable

@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from relay.buffer.settings import BufferSettings
+from relay.buffer.sqlite.schema import number
 from relay.buffer.sqlite.types import DamagedRow, Totals
 from relay.buffer.sqlite.uptime import uptime_ns
 from relay.model.reasons import Reason
@@ -371,25 +372,21 @@ def read_row(columns: RowColumns) -> StoredRow | DamagedRow:
         return _damaged(columns, f"this row cannot be read: {error}")
 
 
-def _number(value: object) -> int:
-    return max(value, 0) if isinstance(value, int) else 0
-
-
 def _damaged(columns: RowColumns, words: str) -> DamagedRow:
     found: object = columns.body
     body = found if isinstance(found, bytes) else b""
     try:
-        body = unzstd(body, min(_number(columns.raw_bytes), MAX_DAMAGED_BYTES))
+        body = unzstd(body, min(number(columns.raw_bytes), MAX_DAMAGED_BYTES))
     except (ValueError, OverflowError, MemoryError):
         words += "; the bytes kept are its zstd frame as found"
     encoding = Encoding.PROTOBUF if columns.encoding == Encoding.PROTOBUF else Encoding.JSON
-    flags = _number(columns.flags)
+    flags = number(columns.flags)
     return DamagedRow(
         columns.id,
-        _number(columns.received_ns),
+        number(columns.received_ns),
         encoding,
         BodyFlag(flags & (BodyFlag.SPECIAL_DOUBLES | BodyFlag.DEEP)),
-        min(_number(columns.items), 10_000_000),
+        min(number(columns.items), 10_000_000),
         body,
         words,
         signal=signal_of(columns.signal) or Signal.TRACES,

@@ -8,6 +8,7 @@ every connection is opened here, where they are switched off, and a file whose s
 the versions below make is not used at all.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -180,6 +181,11 @@ def fetch_value(connection: apsw.Connection, sql: str, bindings: Sequence[Any] =
     """The first column of the only row; None when there is no row."""
     found = fetch(connection, sql, bindings)
     return found[0][0] if found else None
+
+
+def number(value: object, *, below: float = math.inf) -> int:
+    """`value` if it is a number that can stand in its column, else 0."""
+    return value if isinstance(value, int) and 0 < value < below else 0
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import apsw
 
 from relay.buffer.owed_ranges import Ranges
-from relay.buffer.sqlite import load, signal_runs
+from relay.buffer.sqlite import signal_runs
 from relay.buffer.sqlite.partial_rows import share
-from relay.buffer.sqlite.schema import fetch, fetch_value
+from relay.buffer.sqlite.schema import fetch, fetch_value, number
 from relay.buffer.sqlite.types import Totals
 from relay.model.records import OwedRange, Signal
 
@@ -62,7 +62,7 @@ def oldest_ns(connection: apsw.Connection, ranges: Ranges, signal: Signal) -> in
         found = _first(connection, signal, item)
         if found is not None:
             query = "SELECT received_ns FROM rows WHERE id = ?"
-            return load.number(fetch_value(connection, query, (found.row,)))
+            return number(fetch_value(connection, query, (found.row,)))
     return 0
 
 
@@ -91,6 +91,6 @@ def _last(connection: apsw.Connection, signal: Signal, item: OwedRange) -> _RowS
 
 def _row_sums(connection: apsw.Connection, signal: Signal, values: tuple[object, ...]) -> _RowSums:
     # Before its checksum was read a value may be anything.
-    row, items, raw_bytes, *before = map(load.number, values)
+    row, items, raw_bytes, *before = map(number, values)
     by_signal = signal_runs.at(connection, row).sums_at(Totals(*before))
     return _RowSums(row, items, raw_bytes, by_signal.get(signal, Totals()))

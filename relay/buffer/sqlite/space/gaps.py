@@ -13,9 +13,8 @@ from typing import NamedTuple
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite import signal_runs
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.schema import fetch
+from relay.buffer.sqlite.schema import fetch, number
 from relay.model.records import Signal
 
 # Gaps that one query looks into at once, and what may lie between two of them: of many small ones

@@ -16,9 +16,8 @@ import apsw
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.settings import MIB, BufferSettings
 from relay.buffer.sqlite import counters_table, signal_runs
-from relay.buffer.sqlite.load import number
 from relay.buffer.sqlite.logfile import LogFile
-from relay.buffer.sqlite.schema import PAGE_BYTES, fetch, fetch_value
+from relay.buffer.sqlite.schema import PAGE_BYTES, fetch, fetch_value, number
 from relay.buffer.sqlite.space.gaps import FreeRow, Gap, Gaps
 from relay.buffer.sqlite.space.history import forget_deliveries, let_go
 from relay.buffer.sqlite.space.row_age import RowAges
