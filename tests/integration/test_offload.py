@@ -32,6 +32,7 @@ from relay.otlp.protobuf_writer import delimited
 from relay.otlp.signals import WIRE
 from relay.process.prepare import Prepare, Prepared, PrepareSettings
 from tests.support import builders
+from tests.support.child_code import run_before_checks, run_in_children
 from tests.support.fixtures import fixtures_of
 from tests.support.relay_process import eventually
 
@@ -342,15 +343,8 @@ async def test_body_that_takes_too_long_is_413_and_the_next_one_passes() -> None
 async def test_body_that_makes_the_process_crash_is_413_and_not_tried_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, signal, relay.process.prepare as prepare\n"
-        "usual = prepare.Prepare.check\n"
-        "def check(self, body, *args, **options):\n"
-        "    if b'crash' in body: os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "    return usual(self, body, *args, **options)\n"
-        "prepare.Prepare.check = check\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
+    line = "if b'crash' in body: os.kill(os.getpid(), signal.SIGSEGV)"
+    run_before_checks(monkeypatch, tmp_path, line)
     async with running() as helper:
         with pytest.raises(Refusal, match="more memory") as refusal:
             await ask(helper, builders.to_body(builders.request(builders.span(name="crash"))))
@@ -446,12 +440,7 @@ async def test_idle_process_that_is_killed_is_replaced_before_it_is_needed() -> 
 async def test_bug_in_the_process_is_no_verdict_on_the_body(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import relay.process.prepare\n"
-        "def broken(self, body, encoding, **_): raise KeyError('a bug')\n"
-        "relay.process.prepare.Prepare.check = broken\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
+    run_before_checks(monkeypatch, tmp_path, "raise KeyError('a bug')")
     async with running() as helper:
         with pytest.raises(RuntimeError, match="a bug"):
             await ask(helper, SMALL)
@@ -523,8 +512,7 @@ async def test_where_no_process_can_be_spawned_it_is_503() -> None:
 async def test_where_the_process_dies_at_its_start_it_is_503(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text("raise SystemExit(9)\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    run_in_children(monkeypatch, tmp_path, "raise SystemExit(9)\n")
     async with running() as helper:
         with pytest.raises(Refusal, match="cannot be started") as refusal:
             await ask(helper, SMALL)

@@ -1,5 +1,6 @@
 """A real offload process as its parent has it: what it inherits, what is told of its end."""
 
+import gc
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ from relay.model.errors import Refusal
 from relay.model.records import Encoding
 from relay.process.prepare import PrepareSettings
 from tests.support import builders
+from tests.support.child_code import run_before_checks
 from tests.support.relay_process import eventually
 
 MIB = 1024 * 1024
@@ -77,15 +79,9 @@ def test_process_heeds_its_alarms_and_no_signal_that_ends_a_service() -> None:
 def test_what_is_decoded_is_not_looked_through_for_garbage(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import gc, relay.process.prepare as prepare\n"
-        "from relay.model.errors import Refusal\n"
-        "def check(self, body, *args, **options):\n"
-        "    raise Refusal(f'{gc.isenabled()} {gc.get_freeze_count() > 10_000}')\n"
-        "prepare.Prepare.check = check\n"
-    )
+    line = "raise Refusal(f'{gc.isenabled()} {gc.get_freeze_count() > 10_000}')"
+    run_before_checks(monkeypatch, tmp_path, line)
     monkeypatch.setenv("RELAY_PURE", "1")
-    monkeypatch.syspath_prepend(tmp_path)
     made = spawned()
     try:
         with pytest.raises(Refusal, match="False True"):
@@ -135,16 +131,8 @@ def test_process_is_alive_until_it_has_ended_or_is_going_to(process: OffloadProc
 def test_process_is_not_asked_again_after_a_job_that_was_its_last(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import relay.process.prepare as prepare\n"
-        "usual = prepare.Prepare.check\n"
-        "def check(self, body, *args, **options):\n"
-        "    if b'too much' in body: raise MemoryError\n"
-        "    return usual(self, body, *args, **options)\n"
-        "prepare.Prepare.check = check\n"
-    )
+    run_before_checks(monkeypatch, tmp_path, "if b'too much' in body: raise MemoryError")
     monkeypatch.setenv("RELAY_PURE", "1")
-    monkeypatch.syspath_prepend(tmp_path)
     made = spawned()
     try:
         made.ask(job(), BODY)
@@ -174,6 +162,7 @@ def test_nothing_stays_open_of_a_process_that_cannot_be_spawned(
         raise BlockingIOError("no more processes")
 
     monkeypatch.setattr(subprocess, "Popen", no_room)
+    gc.collect()  # else what earlier tests have left may close between
     before = open_files()
     with pytest.raises(BlockingIOError) as caught:
         OffloadProcess()
