@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from relay.buffer import owed_ranges
 from relay.buffer.owed_ranges import Ranges
 from relay.buffer.sqlite.directory import StateDirectory
@@ -83,3 +85,16 @@ def still_open(state_dir: Path) -> list[str]:
     descriptors = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
     paths = [each.readlink() for each in descriptors if each.is_symlink()]
     return [each.name for each in paths if each.is_relative_to(state_dir / "relay.db")]
+
+
+def opened_when_set_aside(monkeypatch: pytest.MonkeyPatch, state_dir: Path) -> list[list[str]]:
+    """Of each time that a file is set aside from now on, what is `still_open` then."""
+    found: list[list[str]] = []
+    quarantine = StateDirectory.quarantine
+
+    def note(directory: StateDirectory, label: str) -> Path:
+        found.append(still_open(state_dir))
+        return quarantine(directory, label)
+
+    monkeypatch.setattr(StateDirectory, "quarantine", note)
+    return found

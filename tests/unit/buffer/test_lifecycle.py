@@ -16,14 +16,13 @@ from relay.buffer.sqlite import lifecycle as lifecycle_module
 from relay.buffer.sqlite import open as open_module
 from relay.buffer.sqlite.buffer import Buffer
 from relay.buffer.sqlite.commands import Corrupt
-from relay.buffer.sqlite.directory import StateDirectory
 from relay.buffer.sqlite.lifecycle import Lifecycle
 from relay.buffer.sqlite.types import Persisted, Totals
 from relay.model.counters import Counters
 from relay.model.errors import BufferUnavailable
 from relay.model.records import Signal
 from tests.support.faulty_vfs import Fault, FaultyVFS
-from tests.unit.buffer.log_files import ALL, append, move, rows, still_open
+from tests.unit.buffer.log_files import ALL, append, move, opened_when_set_aside, rows
 from tests.unit.buffer.making import SETTINGS
 
 
@@ -52,15 +51,7 @@ def set_aside(state_dir: Path) -> list[str]:
 @pytest.fixture
 def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What was still open each time that a file was set aside."""
-    found: list[list[str]] = []
-    quarantine = StateDirectory.quarantine
-
-    def note(directory: StateDirectory, label: str) -> Path:
-        found.append(still_open(tmp_path))
-        return quarantine(directory, label)
-
-    monkeypatch.setattr(StateDirectory, "quarantine", note)
-    return found
+    return opened_when_set_aside(monkeypatch, tmp_path)
 
 
 def fail(life: Lifecycle, error: Exception) -> str:

@@ -33,6 +33,7 @@ from tests.unit.buffer.log_files import (
     hit,
     log_file,
     move,
+    opened_when_set_aside,
     rows,
     still_open,
 )
@@ -225,14 +226,7 @@ def test_file_is_closed_before_it_is_set_aside_with_its_wal(
     elif not damage:
         hit(state_dir)
     wal = (state_dir / "relay.db-wal").read_bytes()
-    held: list[list[str]] = []
-    quarantine = StateDirectory.quarantine
-
-    def look(directory: StateDirectory, label: str) -> Path:
-        held.append(still_open(state_dir))
-        return quarantine(directory, label)
-
-    monkeypatch.setattr(StateDirectory, "quarantine", look)
+    held = opened_when_set_aside(monkeypatch, state_dir)
     with log_file(state_dir):
         assert held == [[]]
         ((_, name),) = [set_aside(state_dir)]

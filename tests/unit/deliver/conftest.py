@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from relay.config import DestinationConfig
@@ -43,6 +45,18 @@ def make_settings(endpoint: str = "http://127.0.0.1:1/v1/traces", **changes: obj
 @pytest.fixture
 def settings() -> Callable[..., DestinationConfig]:
     return make_settings  # type: ignore[return-value]
+
+
+def note_closed(monkeypatch: pytest.MonkeyPatch, upstream: Any) -> anyio.Event:
+    """Set once `upstream` is closed, as a real one is: not before others had a turn."""
+    closed = anyio.Event()
+
+    async def aclose() -> None:
+        await anyio.lowlevel.checkpoint()
+        closed.set()
+
+    monkeypatch.setattr(upstream, "aclose", aclose)
+    return closed
 
 
 def taken_of(*rows: StoredRow) -> Taken:

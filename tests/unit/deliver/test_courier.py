@@ -18,6 +18,7 @@ from relay.deliver.courier import Courier
 from relay.model.errors import SecretUnset
 from relay.model.records import DestinationState, Encoding, StoredRow, Taken
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from tests.unit.deliver.conftest import note_closed
 
 pytestmark = pytest.mark.anyio
 
@@ -687,15 +688,9 @@ async def test_courier_stop_before_its_task_began_keeps_it_from_sending(
 async def test_courier_gives_back_and_closes_its_connection_when_it_is_cancelled(
     settings: Settings, row: Row, backlog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = anyio.Event()
-
-    async def aclose() -> None:
-        await anyio.lowlevel.checkpoint()
-        closed.set()
-
     backlog.add(row(1))
     async with world(settings(), backlog, anyio.Event()) as at:
-        monkeypatch.setattr(at.upstream, "aclose", aclose)
+        closed = note_closed(monkeypatch, at.upstream)
         assert backlog.in_flight == 1
 
     assert (backlog.in_flight, len(backlog.owed)) == (0, 1)

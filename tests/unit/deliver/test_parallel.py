@@ -13,6 +13,7 @@ from relay.deliver.batches import Batch
 from relay.deliver.courier import Courier
 from relay.model.records import StoredRow, Taken
 from relay.upstream.outcomes import Blocked, Delivered, Outcome, Wait
+from tests.unit.deliver.conftest import note_closed
 from tests.unit.deliver.test_courier import Clock, ScriptedUpstream, world
 
 pytestmark = pytest.mark.anyio
@@ -156,16 +157,10 @@ async def test_requests_beside_it_are_no_more_than_the_settings_say_and_leave_ot
 async def test_requests_beside_it_close_their_connections_when_it_is_cancelled(
     settings: Settings, row: Row, backlog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = anyio.Event()
-
-    async def aclose() -> None:
-        await anyio.lowlevel.checkpoint()
-        closed.set()
-
     backlog.add(*(row(number, spans=2) for number in (1, 2, 3)))
     consumer = Gated(backlog, takes=2)
     async with two_at_once(settings(concurrency=2, max_batch_items=2), consumer) as at:
-        monkeypatch.setattr(at[2], "aclose", aclose)
+        closed = note_closed(monkeypatch, at[2])
     assert closed.is_set()
     assert (backlog.in_flight, len(backlog.owed)) == (0, 3)
 
